@@ -1,0 +1,30 @@
+"""One adapter per library; a new one is a module here and a line in the table."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from typing import cast
+
+from backends.base import AdapterModule
+from neverslower.errors import UnknownName
+
+TABLE = {
+    "onednn": "backends.onednn",
+    "scripted": "backends.scripted",
+}
+
+
+def load(name: str) -> AdapterModule:
+    """The adapter module of a backend; its vendor library is not loaded yet. Raises UnknownName."""
+    if name not in TABLE:
+        close = difflib.get_close_matches(name, TABLE, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UnknownName(f"unknown backend {name!r}{hint} (known: {', '.join(TABLE)})")
+    return cast(AdapterModule, importlib.import_module(TABLE[name]))
+
+
+def missing_modules(name: str) -> list[str]:
+    """The libraries of a backend that this Python can't find, without importing any."""
+    return [module for module in load(name).CAPABILITIES.modules if importlib.util.find_spec(module) is None]

@@ -1,0 +1,123 @@
+"""What an adapter offers: the Backend protocol, its capabilities as data, and the errors it may raise.
+
+An adapter runs in a worker process, maybe on another machine, with its vendor library and numpy; it imports the
+vendor library inside functions only, so that collecting tests needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neverslower.environment import Fingerprint
+from neverslower.observation import Evidence, Plan
+from neverslower.problem import ConvProblem, DType, Layout
+
+Tensor = NDArray[np.float32]
+
+
+class Unavailable(Exception):
+    """The backend can't run here; the text says why, and what brings it."""
+
+
+class Unsupported(Exception):
+    """The library refuses this problem; the text is the library's own, or the capability that is missing."""
+
+
+class OutOfMemory(Unsupported):
+    """The problem does not fit in the device's memory; the text says its size."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can be asked for, as data.
+
+    `formats` are the (dtype, layout) pairs measured unless the user names others; `modules` the libraries without
+    which it is not worth starting. A backend `on_request` runs only when it is named; an `exclusive` one takes a
+    lock on its device, so that two runs never time each other.
+    """
+
+    dtypes: frozenset[DType]
+    layouts: frozenset[Layout]
+    evidence: frozenset[Evidence] = frozenset({Evidence.DEVICE_TIME})
+    groups: bool = True
+    dilation: bool = True
+    asymmetric_padding: bool = True
+    formats: tuple[tuple[DType, Layout], ...] = ((DType.FLOAT32, Layout.NCHW),)
+    modules: tuple[str, ...] = ()
+    on_request: bool = False
+    exclusive: bool = True
+
+    def refusal(self, problem: ConvProblem) -> str | None:
+        """Why this problem is beyond the backend, or None."""
+        checks = (
+            (problem.dtype in self.dtypes, f"no {problem.dtype} (has {_listed(self.dtypes)})"),
+            (problem.layout in self.layouts, f"no {problem.layout} (has {_listed(self.layouts)})"),
+            (self.groups or problem.groups == 1, "no grouped convolutions"),
+            (self.dilation or problem.dilation == (1, 1), "no dilated convolutions"),
+            (self.asymmetric_padding or problem.symmetric_padding, "no asymmetric padding"),
+        )
+        return next((why for holds, why in checks if not holds), None)
+
+
+def _listed(values: frozenset[DType] | frozenset[Layout]) -> str:
+    return ", ".join(sorted(str(value) for value in values))
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How a backend is to run: the text after its name (`scripted:FILE`), CPU threads, and the worker's number."""
+
+    argument: str = ""
+    threads: int = 1
+    process: int = 0
+
+
+class Prepared(Protocol):
+    """One problem, compiled and with its buffers on the device."""
+
+    def plan(self) -> Plan:
+        """What the library chose for this problem, in the library's own words."""
+
+    def output(self) -> Tensor:
+        """The result of one call as float32 of shape (batch, out_channels, out_height, out_width)."""
+
+    def run(self, iterations: int) -> float:
+        """Run that many calls back to back and return the seconds they took together, by the backend's clock."""
+
+
+class Backend(Protocol):
+    """One vendor library on one device."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Device, state and software; raises Unavailable where the device turns out not to be usable."""
+
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+        """Everything that happens once: layouts, compilation, buffers of its own.
+
+        `inputs` has `problem.input_shape` and `weights` `problem.weight_shape`, in values that the dtype can hold.
+        Raises Unsupported with the library's words, or OutOfMemory.
+        """
+
+    @property
+    def clock(self) -> str:
+        """The name of the clock behind `Prepared.run`."""
+
+    @property
+    def shortest_round(self) -> float:
+        """Seconds that a round must last for the clock's resolution and overhead not to matter."""
+
+
+class AdapterModule(Protocol):
+    """What a module in this folder defines."""
+
+    CAPABILITIES: Capabilities
+
+    def open(self, options: BackendOptions) -> Backend:
+        """Load the vendor library; raises Unavailable with the reason and the remedy."""
+
+    def reproduce(self, problem: ConvProblem, plan: Plan, threads: int) -> str:
+        """A command that times this problem and plan without never-slower; needs no vendor library to be printed."""

@@ -1,0 +1,232 @@
+"""oneDNN through torch on the CPU: torch's own oneDNN convolution, forced, so that no other kernel is chosen.
+
+torch's eager convolution picks oneDNN or one of its own kernels by shape and thread count; this adapter calls the
+operator behind that choice, `torch.mkldnn_convolution`, with plain weights. What it measures is what eager torch
+runs whenever it picks oneDNN: the convolution and the reorders around it, the weights' included. The plan lists
+them, as oneDNN itself reports them in its verbose mode.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
+from neverslower.observation import Plan
+from neverslower.problem import ConvProblem, DType, Layout
+
+CAPABILITIES = Capabilities(
+    dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
+    layouts=frozenset(Layout),
+    asymmetric_padding=False,
+    modules=("torch",),
+)
+_BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
+_DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
+
+
+def open(options: BackendOptions) -> OneDNN:
+    """Load torch; raises Unavailable where it is missing or built without oneDNN."""
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise Unavailable("torch is not installed in this Python; `pip install torch` brings it") from error
+    if not torch.backends.mkldnn.is_available():
+        raise Unavailable("this torch was built without oneDNN; a torch from PyPI has it")
+    if options.argument:
+        raise Unavailable(f"onednn takes no argument, {options.argument!r} was given; use --backend onednn")
+    return OneDNN(torch, options.threads, time.perf_counter)
+
+
+def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+    """A benchdnn command that times the main primitive of `plan` without never-slower."""
+    words = next((step for step in plan.steps if step.startswith("convolution ")), "").split()
+    tags = dict(word.split(":", 1) for word in words if word.startswith(("src:", "wei:", "dst:", "prop:")))
+    direction = _DIRECTIONS.get(tags.get("prop", ""), "FWD_D")
+    dtype = _BENCHDNN_TYPES[problem.dtype]
+    layouts = " ".join(
+        f"--{name}={tags.get(field, 'any')}" for name, field in (("stag", "src"), ("wtag", "wei"), ("dtag", "dst"))
+    )
+    return (
+        f"OMP_NUM_THREADS={threads} benchdnn --mode=P --conv --dir={direction} "
+        f"--dt={dtype}:{dtype}:{dtype} {layouts} {problem.descriptor}"
+    )
+
+
+class OneDNN:
+    """The backend; `torch` is passed in so that this module imports without it."""
+
+    clock = "time.perf_counter"
+    shortest_round = 1e-3
+
+    def __init__(self, torch: Any, threads: int, clock: Callable[[], float]) -> None:
+        self._torch, self._threads, self._now = torch, threads, clock
+        torch.set_num_threads(threads)
+        # oneDNN prints its version and instruction set once, with the first primitive that runs in verbose mode.
+        self._info = parse_info(self._verbose_text(self._smallest_convolution))
+
+    def fingerprint(self) -> Fingerprint:
+        """The processor, its governor, the threads used; oneDNN's version and commit, and torch around it."""
+        torch = self._torch
+        hardware = cpu_hardware()
+        return Fingerprint(
+            backend="onednn",
+            device=f"{hardware['cpu']} {hardware['cores']}c",
+            version=self._info.get("version", "0"),
+            build=self._info.get("commit", "unknown"),
+            hardware=hardware | {"isa": self._info.get("isa", torch.backends.cpu.get_cpu_capability())},
+            state=cpu_state() | {"threads": str(self._threads)},
+            software={
+                "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
+                "torch": str(torch.__version__),
+                "torch git": str(torch.version.git_version),
+                "python": ".".join(map(str, sys.version_info[:3])),
+            },
+        )
+
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+        """Tensors in the problem's layout, and a first call; the library's refusal is Unsupported."""
+        if why := CAPABILITIES.refusal(problem):
+            raise Unsupported(why)
+        torch = self._torch
+        try:
+            prepared = Prepared(self, problem, self._tensor(inputs, problem), self._tensor(weights, problem))
+            with torch.inference_mode():
+                prepared.call()
+        except RuntimeError as error:
+            words = str(error).strip().splitlines()[0]
+            if "allocate" in words or "memory" in words:
+                raise OutOfMemory(f"{words} ({problem.bytes / 1e6:.0f} MB of tensors)") from error
+            raise Unsupported(words) from error
+        return prepared
+
+    def _tensor(self, values: Tensor, problem: ConvProblem) -> Any:
+        torch = self._torch
+        dtype = {DType.FLOAT32: torch.float32, DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}
+        order = torch.channels_last if problem.layout is Layout.NHWC else torch.contiguous_format
+        copied = torch.from_numpy(np.array(values, copy=True))
+        return copied.to(dtype[problem.dtype]).contiguous(memory_format=order)
+
+    def _smallest_convolution(self) -> None:
+        ones = self._torch.ones(1, 1, 1, 1)
+        with self._torch.inference_mode():
+            self._torch.mkldnn_convolution(ones, ones, None, [0, 0], [1, 1], [1, 1], 1)
+
+    def _verbose_text(self, call: Callable[[], Any]) -> str:
+        """What oneDNN prints while `call` runs; it writes to file descriptor 1, behind Python's back."""
+        mkldnn = self._torch.backends.mkldnn
+        sys.stdout.flush()
+        with tempfile.TemporaryFile() as captured:
+            saved = os.dup(1)
+            os.dup2(captured.fileno(), 1)
+            try:
+                with mkldnn.verbose(mkldnn.VERBOSE_ON):
+                    call()
+            finally:
+                ctypes.CDLL(None).fflush(None)
+                os.dup2(saved, 1)
+                os.close(saved)
+            captured.seek(0)
+            return captured.read().decode(errors="replace")
+
+
+class Prepared:
+    """One convolution with its tensors."""
+
+    def __init__(self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any) -> None:
+        self._backend = backend
+        top, _, left, _ = problem.padding
+        self._function = backend._torch.mkldnn_convolution
+        self._arguments = (
+            inputs,
+            weights,
+            None,
+            [top, left],
+            list(problem.stride),
+            list(problem.dilation),
+            problem.groups,
+        )
+
+    def call(self) -> Any:
+        """One convolution."""
+        return self._function(*self._arguments)
+
+    def plan(self) -> Plan:
+        """The primitives of one call as oneDNN reports them; the plan's name is the convolution's implementation."""
+        with self._backend._torch.inference_mode():
+            steps = parse_steps(self._backend._verbose_text(self.call))
+        main = next((step for step in steps if step.primitive == "convolution"), None)
+        return Plan(main.implementation if main else "none reported", tuple(str(step) for step in steps))
+
+    def output(self) -> Tensor:
+        """One call's result as float32, in NCHW order whatever the layout."""
+        with self._backend._torch.inference_mode():
+            return np.ascontiguousarray(self.call().float().numpy())
+
+    def run(self, iterations: int) -> float:
+        """Seconds of that many calls; a CPU's calls are done when they return."""
+        function, arguments, now = self._function, self._arguments, self._backend._now
+        with self._backend._torch.inference_mode():
+            begin = now()
+            for _ in range(iterations):
+                function(*arguments)
+            return now() - begin
+
+
+@dataclass(frozen=True)
+class Step:
+    """One primitive that oneDNN ran: what it is, who implements it, and the layouts it works on."""
+
+    primitive: str
+    implementation: str
+    details: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.primitive, self.implementation, *self.details))
+
+
+def parse_steps(verbose: str) -> list[Step]:
+    """The executed primitives in oneDNN's verbose output, in order.
+
+    A line reads `onednn_verbose[,v1],[primitive,]exec,ENGINE,PRIMITIVE,IMPLEMENTATION,PROPAGATION,MEMORY,…`;
+    implementations of Arm Compute Library end in `:acl` (oneDNN's documentation, "Verbose Mode").
+    """
+    steps = []
+    for line in verbose.splitlines():
+        fields = line.split(",")
+        if not fields[0].endswith("_verbose") or "exec" not in fields[:4]:
+            continue
+        rest = fields[fields.index("exec") + 2 :]
+        if len(rest) < 4:
+            continue
+        primitive, implementation, propagation, memory = rest[:4]
+        # Memory reads `src:f32:a:blocked:aBcd16b::f0` today and `src_f32::blocked:aBcd16b:f0` before oneDNN 3.1.
+        tags = re.findall(r"\b(src|wei|dst)[_:]\w+:\w*:blocked:(\w+)", memory)
+        algorithm = [field for field in rest[4:] if field.startswith("alg:")]
+        details = [f"{name}:{tag}" for name, tag in tags] + algorithm
+        if propagation.startswith("forward"):
+            details.append(f"prop:{propagation}")
+        steps.append(Step(primitive, implementation, tuple(details)))
+    return steps
+
+
+def parse_info(verbose: str) -> dict[str, str]:
+    """Version, commit and instruction set in the lines that oneDNN prints first in verbose mode."""
+    info = {}
+    if match := re.search(r"info,(?:oneDNN|DNNL) v(\S+) \(commit (\w+)\)", verbose):
+        info["version"], info["commit"] = match.groups()
+    if match := re.search(r"info,cpu,isa:(.+)", verbose):
+        info["isa"] = match.group(1).strip()
+    return info

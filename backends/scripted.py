@@ -1,0 +1,166 @@
+"""Scripted latencies, noise, process effects, drift, faults and plans: the reference adapter, for testing the suite.
+
+`--backend scripted:FILE` names a JSON script; without one every call takes `fixed` + `per_mac` × MACs seconds. Its
+clock is virtual: no time passes, and the same script and seed give the same samples.
+
+    {"device": "board", "version": "1.2", "seed": 7, "noise": 0.01, "process_effect": 0.002, "drift": 0.0,
+     "spikes": [0.01, 4.0], "fixed": 1e-5, "per_mac": 1e-11,
+     "rules": [{"when": "out_channels % 8 != 0", "times": 2.0, "plan": "padded"},
+               {"when": "out_channels == 5", "fault": "crash", "processes": [0]}]}
+
+`noise` and `process_effect` are standard deviations of log time, `spikes` the chance and the factor of an outlier,
+`drift` the fraction by which time per call grows in a virtual second. `processes` limits a rule to the campaign's
+first, second, … worker. Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import signal
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from neverslower.environment import Fingerprint
+from neverslower.numerics import convolve
+from neverslower.observation import Plan
+from neverslower.predicate import holds
+from neverslower.problem import ConvProblem, DType, Layout
+
+CAPABILITIES = Capabilities(dtypes=frozenset(DType), layouts=frozenset(Layout), on_request=True, exclusive=False)
+
+KEYS = {
+    "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
+    "drift", "spikes", "fixed", "per_mac", "rules",
+}  # fmt: skip
+FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
+
+
+def open(options: BackendOptions) -> Scripted:
+    """Read the script; raises Unavailable where it can't be read, or says so itself."""
+    script: dict[str, Any] = {}
+    if options.argument:
+        try:
+            script = json.loads(Path(options.argument).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"script {options.argument}: {error}") from error
+        if unknown := set(script) - KEYS:
+            raise Unavailable(f"script {options.argument}: unknown {', '.join(sorted(unknown))}")
+        if unknown := {rule["fault"] for rule in script.get("rules", []) if "fault" in rule} - FAULTS:
+            raise Unavailable(f"script {options.argument}: unknown fault {', '.join(sorted(unknown))}")
+    if "unavailable" in script:
+        raise Unavailable(script["unavailable"])
+    return Scripted(script, options.process)
+
+
+def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+    """There is nothing behind a script that could be run without never-slower."""
+    return f"a scripted latency of {problem.descriptor} (plan {plan})"
+
+
+class Scripted:
+    """The backend of one script, in one worker process."""
+
+    clock = "scripted"
+    shortest_round = 1e-6
+
+    def __init__(self, script: Mapping[str, Any], process: int) -> None:
+        self.script, self.process, self.now = script, process, 0.0
+
+    def fingerprint(self) -> Fingerprint:
+        """Whatever the script says."""
+        script = self.script
+        return Fingerprint(
+            backend="scripted",
+            device=script.get("device", "scripted"),
+            version=script.get("version", "1.0"),
+            build=script.get("build", "0"),
+            hardware=script.get("hardware", {}),
+            state=script.get("state", {}),
+            software={"scripted": script.get("version", "1.0")} | script.get("software", {}),
+        )
+
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+        """Find the rules that hold for the problem, and commit the fault that one asks for."""
+        rules = [rule for rule in self.script.get("rules", []) if self._applies(rule, problem)]
+        fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
+        _commit(fault, problem)
+        return Prepared(self, problem, inputs, weights, rules, fault)
+
+    def _applies(self, rule: Mapping[str, Any], problem: ConvProblem) -> bool:
+        processes = rule.get("processes")
+        return (processes is None or self.process in processes) and holds(rule.get("when", "1"), problem)
+
+
+class Prepared:
+    """One problem of a script; its noise depends on the script's seed, the process and the problem alone."""
+
+    def __init__(
+        self,
+        backend: Scripted,
+        problem: ConvProblem,
+        inputs: Tensor,
+        weights: Tensor,
+        rules: list[Mapping[str, Any]],
+        fault: str | None,
+    ) -> None:
+        self._backend, self._problem, self._tensors = backend, problem, (inputs, weights)
+        self._rules, self._fault = rules, fault
+        script = backend.script
+        entropy = [script.get("seed", 0), backend.process, zlib.crc32(problem.key.encode())]
+        self._random = np.random.default_rng(entropy)
+        seconds = script.get("fixed", 1e-5) + script.get("per_mac", 1e-11) * problem.macs
+        for rule in rules:
+            seconds = rule.get("seconds", seconds) * rule.get("times", 1.0)
+        self._seconds = seconds * math.exp(self._random.normal(0, script.get("process_effect", 0.0)))
+
+    def plan(self) -> Plan:
+        """The last plan among the rules that hold."""
+        name = next((rule["plan"] for rule in reversed(self._rules) if "plan" in rule), "plain")
+        return Plan(name, (f"convolution {name}",))
+
+    def output(self) -> Tensor:
+        """The right result, unless the script says otherwise."""
+        output = convolve(self._problem, *self._tensors).astype(np.float32)
+        if self._fault == "wrong":
+            output[0, 0] += 1.0
+        if self._fault == "nan":
+            output[0, 0] = np.nan
+        return output
+
+    def run(self, iterations: int) -> float:
+        """Advance the virtual clock by that many calls and return how far it went."""
+        script, random = self._backend.script, self._random
+        seconds = iterations * self._seconds * (1 + script.get("drift", 0.0) * self._backend.now)
+        if noise := script.get("noise", 0.0):
+            seconds *= math.exp(random.normal(0, noise))
+        chance, factor = script.get("spikes", (0.0, 1.0))
+        if chance and random.random() < chance:
+            seconds *= factor
+        self._backend.now += seconds
+        return float(seconds)
+
+
+def _commit(fault: str | None, problem: ConvProblem) -> None:
+    """Fail in the way that the script asks for."""
+    if fault == "crash":
+        os.write(2, b"scripted crash: signal 11 follows\n")
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif fault == "hang":
+        time.sleep(3600)
+    elif fault == "hang_holding_gil":
+        ctypes.PyDLL(None).sleep(3600)
+    elif fault == "unsupported":
+        raise Unsupported(f"scripted refusal of {problem.out_channels} channels")
+    elif fault == "out_of_memory":
+        raise OutOfMemory(f"scripted: {problem.bytes} bytes do not fit")
+    elif fault == "error":
+        raise RuntimeError("scripted error")

@@ -1,0 +1,375 @@
+"""The campaign: select, prepare, measure, judge, confirm; every step is written to the journal as it ends.
+
+A comparison can't be judged alone: error control needs them all, and confirmation needs time between. So test items
+declare what they compare, the campaign measures it, and the items look their results up.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
+from neverslower.journal import Journal
+from neverslower.observation import Examined, PairedPass
+from neverslower.problem import ConvProblem
+from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict
+from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
+
+Identity = tuple[str, str, str]
+CONFIRMATION_RESERVE = 1.3
+"""How much longer a campaign takes for confirming what is slower, when time is planned."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a campaign measures: see selection.Profile for passes, blocks and the time budget in seconds."""
+
+    passes: int = 2
+    blocks: int = 20
+    seed: int = 0
+    time_budget: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A comparison with its verdict and everything that it rests on.
+
+    `first` is the verdict before confirmation, `confirmation` what the fresh process measured, where there was one.
+    """
+
+    comparison: Comparison
+    verdict: Verdict
+    passes: tuple[PairedPass, ...] = ()
+    reference: Examined | None = None
+    candidate: Examined | None = None
+    first: Verdict | None = None
+    confirmation: PairedPass | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether a pruned layer's output equals the kept channels of the unpruned one's."""
+
+    verdict: Verdict
+    error: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass
+class Findings:
+    """What a campaign found, by identity of the comparison; `unavailable` gives the reason of each missing backend."""
+
+    results: dict[Identity, Result] = field(default_factory=dict)
+    agreements: dict[Identity, Agreement] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def measured(self) -> int:
+        """Comparisons behind whose verdict a measurement stands."""
+        budget = ReasonCode.TIME_BUDGET
+        return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
+
+    @property
+    def left_out(self) -> int:
+        """Comparisons for which the time budget did not last."""
+        return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
+
+
+class Progress(Protocol):
+    """Told after each step: the phase, steps done and in all, and the seconds that the phase may still take."""
+
+    def __call__(self, phase: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show the step."""
+        ...
+
+
+def silent(phase: str, done: int, total: int, seconds_left: float | None) -> None:
+    """Show no progress."""
+
+
+class Campaign:
+    """Measures comparisons on backends, one backend after another, one worker process a pass."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, WorkerSpec],
+        settings: Settings,
+        journal: Journal | None = None,
+        judge: Judge | None = None,
+        progress: Progress = silent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
+        self.judge = judge or FixedSizeJudge()
+        self.findings = Findings()
+        self._journal = journal
+        self._family = 1
+
+    def run(self, comparisons: Iterable[Comparison], agreements: Iterable[Comparison] = ()) -> Findings:
+        """Measure and judge every comparison, and check every agreement."""
+        begin = self.clock()
+        timed = {one.identity: one for one in comparisons}
+        checked = {one.identity: one for one in agreements}
+        self._family = len(timed)
+        self.write("campaign", asdict(self.settings) | {"comparisons": len(timed), "agreements": len(checked)})
+        names = [name for name in self.specs if any(i[0] == name for i in [*timed, *checked])]
+        for position, name in enumerate(names):
+            budget = None
+            if self.settings.time_budget is not None:
+                left = self.settings.time_budget - (self.clock() - begin)
+                budget = left / (len(names) - position)
+            _BackendRun(self, self.specs[name], name, budget).run(
+                [one for one in timed.values() if one.backend == name],
+                [one for one in checked.values() if one.backend == name],
+            )
+        self.findings.seconds = self.clock() - begin
+        self.write("end", {"seconds": round(self.findings.seconds, 3)})
+        return self.findings
+
+    def judged(self, passes: Sequence[PairedPass], family: int | None = None) -> Verdict:
+        """The judge's verdict at the error that a family of so many comparisons allows."""
+        return self.judge(passes, family or self._family)
+
+    def write(self, event: str, fields: Mapping[str, Any]) -> None:
+        """One line for the journal, if there is one."""
+        if self._journal:
+            self._journal.write(event, fields)
+
+
+class _BackendRun:
+    """One backend's share of a campaign."""
+
+    def __init__(self, campaign: Campaign, spec: WorkerSpec, name: str, budget: float | None) -> None:
+        self.campaign, self.spec, self.name = campaign, spec, name
+        self.findings, self.settings = campaign.findings, campaign.settings
+        self.worker: Worker | None = None
+        self.started = 0
+        self.examined: dict[ConvProblem, Examined | Verdict] = {}
+        self.samples: dict[Identity, list[PairedPass]] = {}
+        self.begin = campaign.clock()
+        self.deadline = None if budget is None else self.begin + budget
+
+    def run(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
+        """The whole share; leaves no worker behind."""
+        try:
+            self._fresh_worker()
+            self._check_agreements(agreements)
+            chosen = self._prepare(sorted(comparisons, key=lambda one: one.telling))
+            for number in range(self.settings.passes):
+                if number:
+                    self._fresh_worker()
+                self._measure_pass(chosen, number)
+            for comparison in chosen:
+                self._finish(comparison, self._judge(comparison))
+            self._confirm()
+        except BackendUnavailable as error:
+            self.findings.unavailable[self.name] = str(error)
+            self._write("unavailable", {"reason": str(error)})
+        finally:
+            self._close()
+
+    # Workers
+
+    def _fresh_worker(self) -> None:
+        self._close()
+        self.worker = Worker(self.spec, process=self.started)
+        self.started += 1
+        if self.name not in self.findings.fingerprints:
+            self.findings.fingerprints[self.name] = self.worker.fingerprint
+            self._write("fingerprint", self.worker.fingerprint.as_dict())
+
+    def _close(self) -> None:
+        if self.worker:
+            self.worker.close()
+            self.worker = None
+
+    def _ask(self, question: Callable[[Worker], Any]) -> Any | Verdict:
+        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced."""
+        if self.worker is None:
+            self._fresh_worker()
+        assert self.worker is not None
+        try:
+            return question(self.worker)
+        except ProblemRefused as error:
+            code = ReasonCode.OUT_OF_MEMORY if error.out_of_memory else ReasonCode.LIBRARY_REFUSES
+            return Verdict(Code.UNSUPPORTED, Reason(code, str(error)))
+        except WorkerError as error:
+            return Verdict(Code.CRASHED, Reason(ReasonCode.WORKER_DIED, str(error)))
+        except WorkerDied as error:
+            self._close()
+            code = ReasonCode.TIME_LIMIT if error.hung else ReasonCode.WORKER_DIED
+            return Verdict(Code.CRASHED, Reason(code, str(error)))
+
+    # Prepare
+
+    def _prepare(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
+        """Examine problems in the order given, as far as the time budget goes; what can be measured comes back."""
+        chosen = []
+        planned = 0.0
+        problems = {problem for one in comparisons for problem in (one.reference, one.candidate)}
+        for comparison in comparisons:
+            if self._spent(planned):
+                self._finish(comparison, self._verdict_of_budget())
+                continue
+            failed = self._examine(comparison.reference) or self._examine(comparison.candidate)
+            self._progress("prepare", len(self.examined), len(problems))
+            if failed:
+                self._finish(comparison, failed)
+                continue
+            chosen.append(comparison)
+            planned += self._cost(comparison)
+        return chosen
+
+    def _examine(self, problem: ConvProblem) -> Verdict | None:
+        """Why the problem can't be timed, or None; asked of the worker once a problem."""
+        if problem not in self.examined:
+            found = self._ask(lambda worker: worker.examine(problem.key))
+            if isinstance(found, Examined) and found.wrong:
+                text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
+                found = Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+            self.examined[problem] = found
+            self._write("examined", {"problem": problem.key} | _as_json(found))
+        found = self.examined[problem]
+        return found if isinstance(found, Verdict) else None
+
+    def _cost(self, comparison: Comparison) -> float:
+        """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
+        calls = [self.examined[problem] for problem in (comparison.reference, comparison.candidate)]
+        seconds = sum(max(1.5e-3, one.seconds_per_call) for one in calls if isinstance(one, Examined))
+        rounds = 2 * self.settings.blocks + 2
+        preparing = (self.campaign.clock() - self.begin) / max(1, len(self.examined))
+        return self.settings.passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
+
+    def _spent(self, planned: float = 0.0) -> bool:
+        return self.deadline is not None and self.campaign.clock() + planned > self.deadline
+
+    def _verdict_of_budget(self) -> Verdict:
+        text = "the time budget ended before this comparison was measured"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, text))
+
+    # Measure
+
+    def _measure_pass(self, comparisons: Sequence[Comparison], number: int) -> None:
+        order = [one for one in comparisons if one.identity not in self.findings.results]
+        random.Random(f"{self.settings.seed}/{self.name}/{number}").shuffle(order)
+        self.begin_phase = self.campaign.clock()
+        for done, comparison in enumerate(order):
+            if self._spent():
+                return
+            found = self._measure(comparison, self.settings.blocks)
+            if isinstance(found, Verdict):
+                self._finish(comparison, found)
+            else:
+                self.samples.setdefault(comparison.identity, []).append(found)
+                self._write_samples("measured", comparison, number, found)
+            self._progress(f"measure {number + 1}/{self.settings.passes}", done + 1, len(order))
+
+    def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
+        reference, candidate = comparison.reference.key, comparison.candidate.key
+        found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
+        return found
+
+    # Judge and confirm
+
+    def _judge(self, comparison: Comparison) -> Verdict:
+        passes = self.samples.get(comparison.identity)
+        return self.campaign.judged(passes) if passes else self._verdict_of_budget()
+
+    def _confirm(self) -> None:
+        """Measure each SLOWER again, in a fresh process and as often as before; unless it shows again it is no red."""
+        slower = [
+            result
+            for result in self.findings.results.values()
+            if result.comparison.backend == self.name and result.verdict.code is Code.SLOWER
+        ]
+        if not slower:
+            return
+        self._fresh_worker()
+        self.begin_phase = self.campaign.clock()
+        random.Random(f"{self.settings.seed}/{self.name}/confirm").shuffle(slower)
+        for done, result in enumerate(slower):
+            found = self._measure(result.comparison, self.settings.passes * self.settings.blocks)
+            if isinstance(found, PairedPass):
+                self._write_samples("confirmed", result.comparison, self.started - 1, found)
+            self._finish(result.comparison, *self._confirmed(result, found, len(slower)))
+            self._progress("confirm", done + 1, len(slower))
+
+    def _confirmed(self, result: Result, found: PairedPass | Verdict, family: int) -> tuple[Verdict, PairedPass | None]:
+        """The verdict after confirmation, and the samples that it rests on."""
+        if isinstance(found, Verdict):
+            return found, None
+        again = self.campaign.judged([found], family)
+        if again.code is Code.SLOWER:
+            return replace(result.verdict, reason=_both("confirmed in a fresh process", again)), found
+        reason = Reason(ReasonCode.NOT_CONFIRMED, _both("a fresh process did not confirm", again).text)
+        return replace(result.verdict, code=Code.UNDECIDED, reason=reason), found
+
+    def _finish(self, comparison: Comparison, verdict: Verdict, confirmation: PairedPass | None = None) -> None:
+        earlier = self.findings.results.get(comparison.identity)
+        seen = [self.examined.get(problem) for problem in (comparison.reference, comparison.candidate)]
+        reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        self.findings.results[comparison.identity] = Result(
+            comparison,
+            verdict,
+            tuple(self.samples.get(comparison.identity, ())),
+            reference,
+            candidate,
+            first=earlier.verdict if earlier else None,
+            confirmation=confirmation,
+        )
+        self._write("verdict", _pair(comparison) | _as_json(verdict))
+
+    # Agreements
+
+    def _check_agreements(self, comparisons: Sequence[Comparison]) -> None:
+        self.begin_phase = self.campaign.clock()
+        for done, comparison in enumerate(comparisons):
+            keys = comparison.reference.key, comparison.candidate.key
+            found = self._ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
+            agreement = Agreement(found) if isinstance(found, Verdict) else _agreement(*found)
+            self.findings.agreements[comparison.identity] = agreement
+            self._write("agreement", _pair(comparison) | _as_json(agreement.verdict))
+            self._progress("numerics", done + 1, len(comparisons))
+
+    # Reporting
+
+    def _progress(self, phase: str, done: int, total: int) -> None:
+        elapsed = self.campaign.clock() - getattr(self, "begin_phase", self.begin)
+        left = elapsed / done * (total - done) if done else None
+        self.campaign.progress(f"{self.name}: {phase}", done, total, left)
+
+    def _write(self, event: str, fields: Mapping[str, Any]) -> None:
+        self.campaign.write(event, {"backend": self.name, **fields})
+
+    def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
+        samples = {"pass": number, "iterations": found.iterations, "seconds": found.seconds.tolist()}
+        self._write(event, _pair(comparison) | samples)
+
+
+def _pair(comparison: Comparison) -> dict[str, Any]:
+    return {"id": comparison.id, "reference": comparison.reference.key, "candidate": comparison.candidate.key}
+
+
+def _both(words: str, again: Verdict) -> Reason:
+    shown = f" ({again.ratio})" if again.ratio else ""
+    return Reason(again.reason.code, f"{words}{shown}")
+
+
+def _agreement(error: float, tolerance: float) -> Agreement:
+    if error <= tolerance:
+        text = f"equal to {error:.2g} of the largest value"
+        return Agreement(Verdict(Code.SAME, Reason(ReasonCode.PROVED, text)), error, tolerance)
+    text = f"off by {error:.2g} of the largest value (tolerance {tolerance:g})"
+    return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)
+
+
+def _as_json(found: Verdict | Examined) -> dict[str, Any]:
+    """A verdict or an examination as plain data."""
+    return asdict(found)

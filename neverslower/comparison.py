@@ -1,0 +1,66 @@
+"""What is compared with what: the unit that a test item asks for and the campaign measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neverslower.layers import Layer
+from neverslower.problem import ConvProblem, Side
+
+STANDARD_DISTANCES = (1, 3, 7, 15, 31, 63, 127)
+"""Channels removed, as in Radu et al., IISWC 2019; used as far as they are smaller than the layer."""
+SHARES = (0.12, 0.25, 0.50)
+"""Shares of the channels removed; what is not a whole number of channels is rounded down."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One layer against its pruned self on one backend; unpruned against unpruned is the noise floor (A/A).
+
+    `telling` orders comparisons when time is short: the smallest goes first.
+    """
+
+    backend: str
+    layer: Layer
+    candidate: ConvProblem
+    side: Side = Side.OUT
+    telling: int = 0
+
+    @property
+    def reference(self) -> ConvProblem:
+        """The unpruned layer."""
+        return self.layer.problem
+
+    @property
+    def against_itself(self) -> bool:
+        """Whether this is the unpruned layer against itself."""
+        return self.candidate == self.reference
+
+    @property
+    def distance(self) -> int:
+        """Channels removed."""
+        return self.reference.channels(self.side) - self.candidate.channels(self.side)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """(backend, reference, candidate): equal for comparisons that need measuring once."""
+        return self.backend, self.reference.key, self.candidate.key
+
+    @property
+    def id(self) -> str:
+        """The readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`."""
+        kept = self.candidate.channels(self.side)
+        return f"{self.backend}-{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}-{self.side}{kept}"
+
+
+def pruning_distances(channels: int) -> list[tuple[int, int]]:
+    """(distance, telling rank) of the standard distances and shares of a layer with so many channels, ascending.
+
+    The most telling come first in rank: the paper's 12 % and its shortest distances, then the longest.
+    """
+    ranked = [int(channels * SHARES[0]), 1, 7, 31, 127, 3, 15, 63, *(int(channels * share) for share in SHARES[1:])]
+    ranks: dict[int, int] = {}
+    for rank, distance in enumerate(ranked, start=1):
+        if 0 < distance < channels:
+            ranks.setdefault(distance, rank)
+    return sorted(ranks.items())

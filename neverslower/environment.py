@@ -1,0 +1,110 @@
+"""Fingerprint: what must match for a stored comparison, apart from the software that is under test."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The device and the software of one backend.
+
+    `hardware` and `state` must be equal for a stored comparison to mean anything; `software` holds the library and
+    what surrounds it, its differences are confounders to be named. `version` is the library's own version (PEP 440)
+    and `build` tells two builds of one version apart.
+    """
+
+    backend: str
+    device: str
+    version: str
+    build: str
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """`<backend>@<device>`, the name of this fingerprint's folder of baselines."""
+        return f"{slug(self.backend)}@{slug(self.device)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and for the way from a worker."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of `as_dict`."""
+        return cls(**data)
+
+    def obstacles(self, stored: Fingerprint) -> list[str]:
+        """Why a comparison with `stored` would mean nothing: each differing field, as `name: stored → now`."""
+        return [
+            *differences("device", {"name": stored.device}, {"name": self.device}),
+            *differences("hardware", stored.hardware, self.hardware),
+            *differences("state", stored.state, self.state),
+        ]
+
+    def confounders(self, stored: Fingerprint) -> list[str]:
+        """What differs in the software besides what is under test, as `name: stored → now`."""
+        return differences("software", stored.software, self.software)
+
+
+def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Fields of two mappings that disagree, in order of name; a missing one is shown as absent."""
+    names = sorted(set(stored) | set(now))
+    return [
+        f"{group} {name}: {stored.get(name, 'absent')} → {now.get(name, 'absent')}"
+        for name in names
+        if stored.get(name) != now.get(name)
+    ]
+
+
+def slug(text: str) -> str:
+    """A name that is safe in a path: lower case, digits, and single hyphens, dots or underscores between them."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._") or "unknown"
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The processor's name in the text of /proc/cpuinfo, as x86 and Arm write it."""
+    fields = dict(re.findall(r"^([^\t:\n]+?)\s*:\s*(.*)$", cpuinfo, flags=re.MULTILINE))
+    name = fields.get("model name") or fields.get("Hardware") or fields.get("Model")
+    if not name and "CPU part" in fields:
+        name = f"{fields.get('CPU implementer', '?')} {fields['CPU part']}"
+    text = name or platform.processor() or platform.machine()
+    return re.sub(r"\((?:R|TM|r|tm)\)|\bCPU\b|@.*", "", text).strip()
+
+
+def cpu_hardware() -> dict[str, str]:
+    """The processor: model, family numbers, architecture and the cores that this process may use."""
+    cpuinfo = _read(Path("/proc/cpuinfo"))
+    numbers = re.findall(r"^(cpu family|model|stepping|CPU part)\s*:\s*(\S+)$", cpuinfo, flags=re.MULTILINE)
+    return {
+        "cpu": cpu_model(cpuinfo),
+        "cpu id": "-".join(value for _, value in dict(numbers).items()),
+        "arch": platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else str(os.cpu_count()),
+    }
+
+
+def cpu_state(root: Path = Path("/sys/devices/system/cpu")) -> dict[str, str]:
+    """What decides a CPU's speed and stands still: governor, boost, SMT; what is absent is left out."""
+    files = {
+        "governor": root / "cpu0/cpufreq/scaling_governor",
+        "boost": root / "cpufreq/boost",
+        "no_turbo": root / "intel_pstate/no_turbo",
+        "smt": root / "smt/control",
+    }
+    return {name: text for name, path in files.items() if (text := _read(path).strip())}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

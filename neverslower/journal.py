@@ -1,0 +1,38 @@
+"""The journal of a campaign: an append-only file, one JSON line a result, flushed as it is written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from neverslower.errors import NeverSlowerError
+
+
+class Journal:
+    """Appends events to a file; what has been written survives whatever happens to the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[str] = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise NeverSlowerError(
+                f"the journal {path} can't be written: {error.strerror}; name another with --journal"
+            ) from error
+
+    def write(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Append one line: the event, the time in seconds since the epoch, and its fields."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, separators=(",", ":"))
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise NeverSlowerError(f"the journal {self.path} can't be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

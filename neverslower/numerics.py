@@ -1,0 +1,114 @@
+"""Is the output right? Deterministic tensors, a float64 reference in numpy, and the tolerance of each dtype."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neverslower.problem import ConvProblem, DType, kept_channels
+
+Array = NDArray[np.float32]
+Double = NDArray[np.float64]
+
+TOLERANCES = {
+    # Largest deviation as a fraction of the largest output. Sums of uniform values in [-1, 1] stay far below their
+    # worst case, so these leave room for Winograd and for half-precision accumulation, and none for a wrong result.
+    DType.FLOAT32: 1e-4,
+    DType.TF32: 5e-3,
+    DType.FLOAT16: 1e-2,
+    DType.BFLOAT16: 2e-2,
+}
+_SEED = 20190103
+
+
+def tensors(problem: ConvProblem) -> tuple[Array, Array]:
+    """(inputs, weights) in values that the dtype holds exactly; a pruned layer's weights begin an unpruned one's."""
+    inputs = np.random.default_rng(_SEED).uniform(-1, 1, problem.input_shape)
+    weights = np.random.default_rng(_SEED + 1).uniform(-1, 1, problem.weight_shape)
+    return quantise(inputs, problem.dtype), quantise(weights, problem.dtype)
+
+
+def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
+    """Round to what the dtype can hold, kept as float32."""
+    if dtype is DType.FLOAT16:
+        return values.astype(np.float16).astype(np.float32)
+    single = values.astype(np.float32)
+    if dtype is DType.BFLOAT16:
+        bits = single.view(np.uint32)
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        return np.asarray((rounded & np.uint32(0xFFFF0000)).view(np.float32))
+    return single
+
+
+def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
+    """The convolution in float64, of shape `problem.output_shape`: one matrix product for each tap and group."""
+    top, bottom, left, right = problem.padding
+    padded = np.pad(inputs.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    taps = weights.astype(np.float64)
+    _, out_channels, rows, columns = problem.output_shape
+    per_in, per_out = problem.in_channels // problem.groups, out_channels // problem.groups
+    output = np.zeros((problem.batch, problem.groups, per_out, rows * columns))
+    for i in range(problem.kernel[0]):
+        for j in range(problem.kernel[1]):
+            window = _window(padded, problem, i, j).reshape(problem.batch, problem.groups, per_in, -1)
+            tap = np.ascontiguousarray(taps[:, :, i, j]).reshape(problem.groups, per_out, per_in)
+            output += tap @ window if per_in > 1 else tap * window
+    return output.reshape(problem.output_shape)
+
+
+def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
+    """What tap (i, j) sees at each output pixel."""
+    (stride_h, stride_w), (dilation_h, dilation_w) = problem.stride, problem.dilation
+    top, left = i * dilation_h, j * dilation_w
+    bottom = top + (problem.out_height - 1) * stride_h + 1
+    right = left + (problem.out_width - 1) * stride_w + 1
+    return np.ascontiguousarray(padded[:, :, top:bottom:stride_h, left:right:stride_w])
+
+
+def deviation(output: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    """Largest absolute difference as a fraction of the largest expected value; infinite for NaN or a wrong shape."""
+    if output.shape != expected.shape:
+        return float("inf")
+    scale = float(np.max(np.abs(expected))) or 1.0
+    error = float(np.max(np.abs(output - expected))) / scale
+    return error if np.isfinite(error) else float("inf")
+
+
+class References:
+    """Float64 references of the layer seen last: its pruned layers' references are the first of its channels."""
+
+    def __init__(self) -> None:
+        self._problem: ConvProblem | None = None
+        self._output: Double | None = None
+
+    def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
+        """The float64 output of `tensors(problem)`."""
+        held, output = self._problem, self._output
+        if held is None or output is None or not _begins(held, problem):
+            output = convolve(problem, inputs, weights)
+            self._problem, self._output = problem, output
+        return output[:, : problem.out_channels]
+
+
+def _begins(held: ConvProblem, problem: ConvProblem) -> bool:
+    """Whether `problem`'s output is the beginning of `held`'s: ungrouped, alike but for fewer output channels."""
+    alike = replace(problem, out_channels=held.out_channels) == held if problem.groups == 1 else problem == held
+    return alike and problem.out_channels <= held.out_channels
+
+
+def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Tensors under which `pruned` must give the kept channels of `unpruned`'s output.
+
+    Returns ((inputs, weights) of the unpruned layer, the same of the pruned one). Input channels that pruning
+    removes are zero for the unpruned layer, which is what a pruned producer means to its consumer.
+    """
+    kept_in, kept_out = kept_channels(unpruned, pruned)
+    inputs, weights = tensors(unpruned)
+    visible = np.zeros_like(inputs)
+    visible[:, kept_in] = inputs[:, kept_in]
+    filters = weights[kept_out]
+    if pruned.groups == unpruned.groups:
+        filters = filters[:, : pruned.weight_shape[1]]
+    return (visible, weights), (np.ascontiguousarray(inputs[:, kept_in]), np.ascontiguousarray(filters))

@@ -1,0 +1,363 @@
+"""ConvProblem: the whole shape of one convolution, its printed form, and what pruning makes of it.
+
+The printed form is oneDNN benchdnn's problem descriptor, `mb1_g1ic128oc128_ih28oh28kh3sh1ph1`, read with
+benchdnn's own defaults (oneDNN, tests/benchdnn/conv/conv_aux.cpp, `str2desc`): two images, one group, stride 1,
+no dilation, width as height; the output follows from the padding, or the padding from the output.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+
+from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem
+
+Pair = tuple[int, int]
+"""(height, width)."""
+Padding = tuple[int, int, int, int]
+"""(top, bottom, left, right)."""
+
+
+class DType(str, Enum):
+    """The arithmetic of a problem: TF32 is float32 in memory with TF32 multiplication allowed."""
+
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in memory."""
+        return 4 if self in (DType.FLOAT32, DType.TF32) else 2
+
+
+class Layout(str, Enum):
+    """Order of the activations' axes in memory."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Side(str, Enum):
+    """Which channels a pruning removes: the layer's own filters, or its producer's."""
+
+    OUT = "out"
+    IN = "in"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class ConvProblem:
+    """One 2-D convolution: shape, arithmetic and memory layout, validated and hashable.
+
+    Channel counts are totals over all groups. `dilation` is 1 for a dense kernel. Padding that no window reads is
+    dropped, so that two ways of writing one convolution are equal and have one `key`.
+    Raises InvalidProblem when the numbers do not fit together.
+    """
+
+    in_channels: int
+    height: int
+    width: int
+    out_channels: int
+    kernel: Pair
+    batch: int = 1
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    dtype: DType = DType.FLOAT32
+    layout: Layout = Layout.NCHW
+
+    def __post_init__(self) -> None:
+        _require_whole_numbers(self)
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) % self.groups:
+                raise InvalidProblem(f"groups={self.groups} does not divide {name}={getattr(self, name)}")
+        for axis, name in enumerate(("height", "width")):
+            if self._output(axis) < 1:
+                raise InvalidProblem(
+                    f"the kernel is larger than the padded input: {name} {getattr(self, name)} with padding "
+                    f"{self.padding[2 * axis : 2 * axis + 2]}, kernel {self.kernel[axis]}, "
+                    f"dilation {self.dilation[axis]}"
+                )
+        object.__setattr__(self, "padding", (*self._canonical_padding(0), *self._canonical_padding(1)))
+
+    def _extent(self, axis: int) -> int:
+        """Input pixels that one window spans."""
+        return (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
+    def _output(self, axis: int) -> int:
+        before, after = self.padding[2 * axis : 2 * axis + 2]
+        size = (self.height, self.width)[axis]
+        return (size + before + after - self._extent(axis)) // self.stride[axis] + 1
+
+    def _canonical_padding(self, axis: int) -> Pair:
+        """The same output with the trailing padding equal to the leading one, else as small as it can be."""
+        size = (self.height, self.width)[axis]
+        before, after = self.padding[2 * axis : 2 * axis + 2]
+        symmetric = (size + 2 * before - self._extent(axis)) // self.stride[axis] + 1
+        if after == before or symmetric == self._output(axis):
+            return before, before
+        return before, max(0, (self._output(axis) - 1) * self.stride[axis] + self._extent(axis) - size - before)
+
+    @property
+    def out_height(self) -> int:
+        """Rows of the output."""
+        return self._output(0)
+
+    @property
+    def out_width(self) -> int:
+        """Columns of the output."""
+        return self._output(1)
+
+    @property
+    def symmetric_padding(self) -> bool:
+        """Whether leading and trailing padding agree on both axes."""
+        top, bottom, left, right = self.padding
+        return top == bottom and left == right
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel is convolved alone."""
+        return self.groups > 1 and self.groups == self.in_channels
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """(out_channels, in_channels / groups, kernel height, kernel width)."""
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(batch, in_channels, height, width), whatever the layout in memory."""
+        return (self.batch, self.in_channels, self.height, self.width)
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """(batch, out_channels, out_height, out_width), whatever the layout in memory."""
+        return (self.batch, self.out_channels, self.out_height, self.out_width)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, those on padding included."""
+        filters, depth, kernel_h, kernel_w = self.weight_shape
+        return self.batch * self.out_height * self.out_width * filters * depth * kernel_h * kernel_w
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of input, weights and output together."""
+        sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
+        return sum(sizes) * self.dtype.itemsize
+
+    @cached_property
+    def descriptor(self) -> str:
+        """The benchdnn descriptor; it says neither dtype nor layout."""
+        text = f"mb{self.batch}_g{self.groups}ic{self.in_channels}oc{self.out_channels}_{self._axis('h', 0)}"
+        across = self._axis("w", 1)
+        return text if across.replace("w", "h") == self._axis("h", 0) else f"{text}_{across}"
+
+    def _axis(self, letter: str, axis: int) -> str:
+        size, out = (self.height, self.width)[axis], self._output(axis)
+        text = f"i{letter}{size}o{letter}{out}k{letter}{self.kernel[axis]}s{letter}{self.stride[axis]}"
+        dilated = f"d{letter}{self.dilation[axis] - 1}" if self.dilation != (1, 1) else ""
+        return f"{text}{dilated}p{letter}{self.padding[2 * axis]}"
+
+    @cached_property
+    def key(self) -> str:
+        """A stable name of the whole problem, `DESCRIPTOR-DTYPE-LAYOUT`; `from_key` reads it."""
+        return f"{self.descriptor}-{self.dtype}-{self.layout}"
+
+    def __str__(self) -> str:
+        return f"{self.descriptor} {self.dtype} {self.layout}"
+
+    @classmethod
+    def from_key(cls, key: str) -> ConvProblem:
+        """The problem that `key` names; the inverse of `key`."""
+        descriptor, dtype, layout = key.rsplit("-", 2)
+        return parse_descriptor(descriptor, DType(dtype), Layout(layout))
+
+    def channels(self, side: Side) -> int:
+        """The channel count that a pruning on `side` reduces."""
+        return self.out_channels if side is Side.OUT else self.in_channels
+
+    def prune(self, distance: int, side: Side = Side.OUT) -> ConvProblem:
+        """The same layer with `distance` channels fewer on `side`.
+
+        A depthwise layer loses whole groups (a filter goes with its input channel); another grouped layer loses the
+        same number of channels from each group. Raises CannotPrune, with the reason, where nothing valid is left.
+        """
+        count = self.channels(side)
+        if not 0 < distance < count:
+            raise CannotPrune(
+                f"{self}: {distance} of its {count} {side}put channels can't be pruned (1 to {count - 1} can)"
+            )
+        if self.depthwise:
+            return self._prune_groups(distance, side)
+        if distance % self.groups:
+            raise CannotPrune(
+                f"{self}: {distance} channels can't be taken evenly from {self.groups} groups; "
+                f"prune a multiple of {self.groups}"
+            )
+        if side is Side.OUT:
+            return replace(self, out_channels=count - distance)
+        return replace(self, in_channels=count - distance)
+
+    def _prune_groups(self, distance: int, side: Side) -> ConvProblem:
+        per_group = self.channels(side) // self.groups
+        if distance % per_group:
+            raise CannotPrune(
+                f"{self}: a depthwise layer loses whole groups of {per_group} {side}put channels; "
+                f"{distance} is not a multiple"
+            )
+        kept = self.groups - distance // per_group
+        return replace(self, groups=kept, in_channels=kept, out_channels=kept * (self.out_channels // self.groups))
+
+
+def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int], list[int]]:
+    """Indices of the unpruned layer's (input, output) channels that `pruned` keeps: the first ones of each group."""
+
+    def kept(before: int, after: int) -> list[int]:
+        stride, width = before // unpruned.groups, after // pruned.groups
+        return [group * stride + channel for group in range(pruned.groups) for channel in range(width)]
+
+    return kept(unpruned.in_channels, pruned.in_channels), kept(unpruned.out_channels, pruned.out_channels)
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result
+
+
+def _require_whole_numbers(problem: ConvProblem) -> None:
+    """Reject what is not an integer of the right sign and arity, naming the field."""
+    positive = ("in_channels", "height", "width", "out_channels", "batch", "groups")
+    fields: dict[str, tuple[tuple[object, ...], int, int]]
+    fields = {name: ((getattr(problem, name),), 1, 1) for name in positive}
+    fields |= {name: (getattr(problem, name), 2, 1) for name in ("kernel", "stride", "dilation")}
+    fields["padding"] = (problem.padding, 4, 0)
+    for name, (values, length, least) in fields.items():
+        if not isinstance(values, tuple) or len(values) != length:
+            raise InvalidProblem(f"{name}={values!r} must be a tuple of {length}")
+        for value in values:
+            if type(value) is not int or value < least:
+                shown = value if length == 1 else values
+                raise InvalidProblem(f"{name}={shown!r} must be {'at least 1' if least else '0 or more'}")
+
+
+_FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])(\d*)")
+
+
+def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = Layout.NCHW) -> ConvProblem:
+    """The problem that a benchdnn descriptor describes, with benchdnn's defaults (`mb2`, groups 1, `dh0` = dense).
+
+    A trailing name (`n"conv1"`) is accepted and dropped. Raises DescriptorError, with the position, for text that is
+    not a descriptor, and InvalidProblem for one whose numbers do not fit together.
+    """
+    fields = _read_fields(text)
+    end = len(text)
+    for name in ("ic", "oc", "ih", "kh"):
+        if name not in fields:
+            raise DescriptorError(text, end, f"{name} is missing (input and output channels, ih and kh are needed)")
+    down = _Axis.read(text, fields, "h")
+    across = _Axis.read(text, fields, "w") if any(f"{kind}w" in fields for kind in "ioksdp") else down
+    return ConvProblem(
+        batch=fields.get("mb", 2),
+        groups=fields.get("g", 1),
+        in_channels=fields["ic"],
+        out_channels=fields["oc"],
+        height=down.size,
+        width=across.size,
+        kernel=(down.kernel, across.kernel),
+        stride=(down.stride, across.stride),
+        dilation=(down.dilation, across.dilation),
+        padding=(*down.padding, *across.padding),
+        dtype=dtype,
+        layout=layout,
+    )
+
+
+def _read_fields(text: str) -> dict[str, int]:
+    """The descriptor's numbers by name; the symbol `_` separates, and `n` begins a free name."""
+    fields: dict[str, int] = {}
+    position = 0
+    while position < len(text):
+        if text[position] == "_":
+            position += 1
+            continue
+        if text[position] == "n" and fields:
+            break
+        match = _FIELD.match(text, position)
+        if not match:
+            raise DescriptorError(
+                text, position, "expected a field such as mb, g, ic, oc, ih, oh, kh, sh, dh, ph or iw"
+            )
+        name, digits = match.groups()
+        if not digits:
+            raise DescriptorError(text, match.end(), f"{name} needs a number")
+        if name[1:] == "d":
+            raise DescriptorError(text, position, f"{name} belongs to 3-D convolutions; 2-D ones have h and w")
+        if name in fields:
+            raise DescriptorError(text, position, f"{name} is given twice")
+        if len(digits) > 9:
+            raise DescriptorError(text, match.start(2), f"{name} is too large")
+        fields[name] = int(digits)
+        position = match.end()
+    return fields
+
+
+@dataclass(frozen=True)
+class _Axis:
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    padding: Pair
+
+    @classmethod
+    def read(cls, text: str, fields: dict[str, int], letter: str) -> _Axis:
+        """One axis of a descriptor: what is left out follows from the rest, as in benchdnn."""
+        for kind in "ik":
+            if f"{kind}{letter}" not in fields:
+                raise DescriptorError(text, len(text), f"{kind}{letter} is missing beside the other {letter} fields")
+        size, kernel = fields[f"i{letter}"], fields[f"k{letter}"]
+        stride, dilation = fields.get(f"s{letter}", 1), fields.get(f"d{letter}", 0) + 1
+        if stride < 1:
+            raise InvalidProblem(f"descriptor {text!r}: s{letter}=0, a stride must be at least 1")
+        extent = (kernel - 1) * dilation + 1
+        out, before = fields.get(f"o{letter}"), fields.get(f"p{letter}")
+        if out is None:
+            before = before or 0
+            return cls(size, kernel, stride, dilation, (before, before))
+        if before is None:
+            before = max(0, ((out - 1) * stride - size + extent) // 2)
+        after = _trailing(size, extent, stride, before, out)
+        if after is None:
+            raise InvalidProblem(
+                f"descriptor {text!r}: o{letter}{out} does not follow from i{letter}{size} with padding {before}"
+            )
+        return cls(size, kernel, stride, dilation, (before, after))
+
+
+def _trailing(size: int, extent: int, stride: int, before: int, out: int) -> int | None:
+    """The trailing padding that gives `out`: the leading one if it does, else the smallest; None if none does."""
+
+    def output(after: int) -> int:
+        return (size + before + after - extent) // stride + 1
+
+    smallest = max(0, (out - 1) * stride + extent - size - before)
+    for after in (before, smallest):
+        if output(after) == out:
+            return after
+    return None

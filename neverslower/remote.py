@@ -1,0 +1,161 @@
+"""The worker's side: one backend on one device, answering requests until the channel closes.
+
+A request is (name, arguments, time limit in seconds), an answer (status, value). The values are what execnet can
+carry: numbers, texts, bytes, tuples and dictionaries; samples travel as packed float64.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import os
+import tempfile
+import time
+import traceback
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import backends
+from backends.base import Backend, BackendOptions, OutOfMemory, Prepared, Tensor, Unavailable, Unsupported
+from neverslower import numerics
+from neverslower.environment import slug
+from neverslower.problem import ConvProblem, kept_channels
+from neverslower.sampling import calibrate, interleave
+
+CACHE_BYTES = 256_000_000
+LOCK_PATIENCE = 5.0
+STDERR = 2
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A prepared problem and what its calibration found."""
+
+    problem: ConvProblem
+    prepared: Prepared
+    iterations: int
+    seconds_per_call: float
+
+
+class Session:
+    """One backend, opened once, and the problems prepared on it, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
+        self._references = numerics.References()
+        self._lock: int | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The opened backend."""
+        if self._backend is None:
+            raise RuntimeError("the first request must be `open`")
+        return self._backend
+
+    def open(self, name: str, argument: str, threads: int, process: int) -> dict[str, Any]:
+        """Load the vendor library, take the device's lock, and say what is there."""
+        module = backends.load(name)
+        self._backend = module.open(BackendOptions(argument, threads, process))
+        fingerprint = self._backend.fingerprint()
+        if module.CAPABILITIES.exclusive:
+            self._lock = lock_device(fingerprint.device)
+        return {"fingerprint": fingerprint.as_dict(), "clock": self._backend.clock}
+
+    def examine(self, key: str) -> tuple[str, tuple[str, ...], float, float, float]:
+        """(plan, its steps, error, tolerance, seconds per call) of one problem; its output is checked here."""
+        problem = ConvProblem.from_key(key)
+        inputs, weights = numerics.tensors(problem)
+        prepared = self.backend.prepare(problem, inputs, weights)
+        expected = self._references.expected(problem, inputs, weights)
+        error = numerics.deviation(prepared.output(), expected)
+        held = self._hold((key, 0), problem, prepared)
+        plan = prepared.plan()
+        return plan.name, plan.steps, error, numerics.TOLERANCES[problem.dtype], held.seconds_per_call
+
+    def measure(self, reference: str, candidate: str, blocks: int) -> tuple[bytes, tuple[int, int]]:
+        """(packed samples of shape (blocks, 2, 2), iterations) of a pair; equal keys get buffers of their own."""
+        one = self._prepared(reference, 0)
+        other = self._prepared(candidate, 1 if candidate == reference else 0)
+        iterations = (one.iterations, other.iterations)
+        seconds = interleave(one.prepared, other.prepared, iterations, blocks)
+        return seconds.tobytes(), iterations
+
+    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
+        expected = self._output(whole, whole_tensors)[:, kept_channels(whole, part)[1]]
+        error = numerics.deviation(self._output(part, part_tensors), expected)
+        # Both sides may be off by the tolerance, in opposite directions.
+        return error, 2 * numerics.TOLERANCES[part.dtype]
+
+    def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
+        return self.backend.prepare(problem, *tensors).output()
+
+    def _prepared(self, key: str, copy: int) -> _Held:
+        if (key, copy) in self._held:
+            self._held.move_to_end((key, copy))
+            return self._held[key, copy]
+        problem = ConvProblem.from_key(key)
+        return self._hold((key, copy), problem, self.backend.prepare(problem, *numerics.tensors(problem)))
+
+    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
+        held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round))
+        self._held[name] = held
+        # The pair that is being measured stays, however large it is.
+        while len(self._held) > 2 and sum(one.problem.bytes for one in self._held.values()) > CACHE_BYTES:
+            self._held.popitem(last=False)
+        return held
+
+
+def lock_device(device: str) -> int:
+    """Hold the device's lock until this process ends. Raises Unavailable while another run holds it."""
+    path = Path(tempfile.gettempdir()) / f"never-slower-{slug(device)}.lock"
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                text = f"another never-slower run is using {device}; wait for it to end (lock {path})"
+                raise Unavailable(text) from None
+            time.sleep(0.05)
+
+
+def serve(channel: Any) -> None:
+    """Answer requests until the other side closes; a request that outlasts its limit ends this process.
+
+    The limit is kept by faulthandler's watchdog, a thread that needs no interpreter lock: it writes where the call
+    hangs, which are the last words that the coordinator shows.
+    """
+    faulthandler.enable(file=STDERR)
+    session = Session()
+    channel.send(("ready", (os.getpid(), os.getppid())))
+    while True:
+        try:
+            name, arguments, limit = channel.receive()
+        except EOFError:
+            return
+        faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
+        answer = _answer(session, name, arguments)
+        faulthandler.cancel_dump_traceback_later()
+        channel.send(answer)
+
+
+def _answer(session: Session, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "ok", getattr(session, name)(*arguments)
+    except Unavailable as error:
+        return "unavailable", str(error)
+    except (OutOfMemory, MemoryError) as error:
+        return "out_of_memory", str(error)
+    except Unsupported as error:
+        return "unsupported", str(error)
+    except Exception:  # noqa: BLE001  Whatever an adapter raises is told, and the next request is served.
+        return "error", traceback.format_exc()

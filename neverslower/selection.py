@@ -1,0 +1,99 @@
+"""Which layers, formats and pruning distances a run asks for, from the user's words to comparisons."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from neverslower.comparison import Comparison, pruning_distances
+from neverslower.errors import CannotPrune, UnknownName
+from neverslower.layers import NETWORKS, Layer, distinct_layers, network
+from neverslower.problem import DType, Layout, Side, parse_descriptor
+
+Format = tuple[DType, Layout]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a run measures: the networks when none is named, and the samples of each comparison.
+
+    A campaign makes `passes`, each in a fresh worker process; in each, a comparison gets `blocks` blocks of four
+    rounds. `time_budget` is in seconds, None for as long as it takes.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    passes: int
+    blocks: int
+    every_format: bool
+    time_budget: float | None
+
+
+PROFILES = {
+    "quick": Profile("quick", ("resnet50",), passes=2, blocks=20, every_format=False, time_budget=270.0),
+    "full": Profile("full", tuple(NETWORKS), passes=4, blocks=20, every_format=True, time_budget=None),
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The user's choice; empty tuples mean the profile's or the backend's default."""
+
+    profile: Profile = PROFILES["quick"]
+    networks: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    formats: tuple[Format, ...] = ()
+    sides: tuple[Side, ...] = (Side.OUT,)
+
+    def places(self) -> list[Layer]:
+        """Every chosen place, before equal shapes are joined. Raises UnknownName or DescriptorError."""
+        chosen = [layer for name in self.networks for layer in network(name)]
+        chosen += [layer for pattern in self.layers for layer in _matching(pattern)]
+        chosen += [Layer("", 0, text, parse_descriptor(text)) for text in self.problems]
+        if not (self.networks or self.layers or self.problems):
+            chosen = [layer for name in self.profile.networks for layer in network(name)]
+        return chosen
+
+    def distinct(self, formats: Iterable[Format]) -> list[Layer]:
+        """The distinct chosen layers in each format."""
+        layers = distinct_layers(self.places())
+        return [layer.with_format(*one) for one in formats for layer in layers]
+
+    def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
+        """Each chosen layer against its pruned selves, and against itself, without repetition."""
+        found: dict[tuple[str, str, str], Comparison] = {}
+        for layer in self.distinct(formats):
+            for comparison in _of_layer(backend, layer, self.sides):
+                found.setdefault(comparison.identity, comparison)
+        return list(found.values())
+
+
+def _of_layer(backend: str, layer: Layer, sides: Iterable[Side]) -> Iterator[Comparison]:
+    yield Comparison(backend, layer, layer.problem, telling=5)
+    for side in sides:
+        for distance, rank in pruning_distances(layer.problem.channels(side)):
+            try:
+                yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
+            except CannotPrune:
+                continue  # A grouped layer has fewer valid distances; those that it has are measured.
+
+
+def _matching(pattern: str) -> list[Layer]:
+    """The layers whose name (`resnet50.L16`) or place (`resnet50.layer2.1.conv2`) matches a shell-style pattern."""
+    every = [layer for name in NETWORKS for layer in network(name)]
+    found = [
+        layer
+        for layer in every
+        if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(f"{layer.network}.{layer.place}", pattern)
+    ]
+    if not found:
+        net = pattern.split(".", maxsplit=1)[0]
+        known = (
+            f"{net} has {net}.L0 to {net}.L{len(network(net)) - 1}"
+            if net in NETWORKS
+            else f"networks: {', '.join(NETWORKS)}"
+        )
+        raise UnknownName(f"no layer matches {pattern!r} ({known}; `python -m neverslower layers` lists them)")
+    return found

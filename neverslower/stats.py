@@ -1,0 +1,71 @@
+"""Functions of arrays: robust centres and spreads, and the signed-rank interval with its exact distribution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A lower and an upper bound, each wrong with the chance that was asked for."""
+
+    low: float
+    high: float
+
+
+def normal_quantile(probability: float) -> float:
+    """The standard normal's quantile."""
+    return NormalDist().inv_cdf(probability)
+
+
+def robust_deviation(values: Floats) -> float:
+    """The standard deviation that a normal sample with this median absolute deviation would have."""
+    return float(np.median(np.abs(values - np.median(values)))) * 1.4826
+
+
+def walsh_averages(values: Floats) -> Floats:
+    """The means of all pairs of values, each with itself too, sorted; their median is the Hodges–Lehmann centre."""
+    rows, columns = np.triu_indices(len(values))
+    return np.sort((values[rows] + values[columns]) / 2)
+
+
+@lru_cache(maxsize=256)
+def signed_rank_tail(n: int) -> Floats:
+    """P(W ≤ k) for k = 0 … n(n+1)/2: Wilcoxon's signed-rank statistic of n values symmetric about 0.
+
+    Each rank 1 … n joins the sum with probability 1/2, so the counts of subsets with sum k follow by adding one rank
+    after another (Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, section 3.1).
+    """
+    probability = np.zeros(n * (n + 1) // 2 + 1)
+    probability[0] = 1.0
+    for rank in range(1, n + 1):
+        shifted = np.zeros_like(probability)
+        shifted[rank:] = probability[:-rank]
+        probability = (probability + shifted) / 2
+    return np.cumsum(probability)
+
+
+def signed_rank_interval(walsh: Floats, n: int, error: float) -> Bounds | None:
+    """Bounds of the centre of symmetry of n values with these sorted Walsh averages, or None if n is too small.
+
+    Each bound alone is wrong with a chance of at most `error`, exactly, whatever the symmetric distribution:
+    W counts the Walsh averages above the centre, so the (k+1)-th smallest average exceeds the centre only
+    if W ≥ N − k, and P(W ≥ N − k) = P(W ≤ k). (Same source, section 3.3.)
+    """
+    k = int(np.searchsorted(signed_rank_tail(n), error, side="right")) - 1
+    if k < 0:
+        return None
+    return Bounds(low=float(walsh[k]), high=float(walsh[-1 - k]))
+
+
+def smallest_sample(error: float) -> int:
+    """The fewest values with which the signed-rank test can reach `error`: P(W = 0) = 2⁻ⁿ."""
+    return math.ceil(-math.log2(error))

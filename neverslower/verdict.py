@@ -1,0 +1,202 @@
+"""Verdicts: the words, the thresholds, and the judge that turns paired samples into one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from neverslower import stats
+from neverslower.observation import PairedPass
+
+
+class Code(str, Enum):
+    """What was found: of time, of instructions, of dispatch, or why there is nothing to say."""
+
+    FASTER = "FASTER"
+    SAME = "SAME"
+    SLOWER = "SLOWER"
+    UNDECIDED = "UNDECIDED"
+    FEWER = "FEWER"
+    MORE = "MORE"
+    CHANGED = "CHANGED"
+    NO_BASELINE = "NO_BASELINE"
+    INCOMPARABLE = "INCOMPARABLE"
+    UNSUPPORTED = "UNSUPPORTED"
+    INVALID = "INVALID"
+    CRASHED = "CRASHED"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def measured(self) -> bool:
+        """Whether a measurement stands behind the word."""
+        return self in (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED, Code.FEWER, Code.MORE, Code.CHANGED)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the question was answered."""
+        return self.measured and self is not Code.UNDECIDED
+
+
+class ReasonCode(str, Enum):
+    """Why a verdict is what it is, in a word that programs can read."""
+
+    PROVED = "proved"
+    WITHIN_TARGET = "within_target"
+    TOO_NOISY = "too_noisy"
+    NOT_CONFIRMED = "not_confirmed"
+    TIME_BUDGET = "time_budget"
+    INTERRUPTED = "interrupted"
+    LIBRARY_REFUSES = "library_refuses"
+    OUT_OF_MEMORY = "out_of_memory"
+    WRONG_OUTPUT = "wrong_output"
+    BAD_SAMPLES = "bad_samples"
+    WORKER_DIED = "worker_died"
+    TIME_LIMIT = "time_limit"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+    NOT_IN_BASELINE = "not_in_baseline"
+    ENVIRONMENT_DIFFERS = "environment_differs"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why that verdict: a code for programs, a text for people."""
+
+    code: ReasonCode
+    text: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A ratio with its confidence interval; `level` is the chance that each end is wrong."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f}× [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision with its reason, and for a measured one what it rests on.
+
+    `ratio` is candidate over reference. `noise_floor` is the gap that the reference shows against itself and `mde`
+    the smallest slowdown that this measurement could have proved, both as fractions (0.02 is 2 %).
+    """
+
+    code: Code
+    reason: Reason
+    ratio: Interval | None = None
+    noise_floor: float | None = None
+    mde: float | None = None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The lines that a verdict is drawn along; fractions, so 0.01 is 1 %.
+
+    Slowdowns up to `tolerance` are nobody's business; from `target` on they must be found. `family_error` is the
+    chance of any false SLOWER in a whole campaign, `miss_error` that of a wrong SAME or FASTER in one comparison.
+    """
+
+    tolerance: float = 0.01
+    target: float = 0.03
+    family_error: float = 0.01
+    miss_error: float = 0.01
+
+
+STANDARD = Thresholds()
+
+
+class Judge(Protocol):
+    """Turns the passes of one comparison into a verdict; `comparisons` is how many the campaign makes in all."""
+
+    thresholds: Thresholds
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        """The verdict; raises nothing: samples that can't be judged are INVALID."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedSizeJudge:
+    """Judges once, after all samples are in, by the signed ranks of the blocks' log ratios.
+
+    A block is reference and candidate in mirrored order, so drift that is linear over a block cancels, and swapping
+    the two sides negates its log ratio: under equality the log ratios are symmetric about 0, and about log r when
+    the candidate takes r times as long. That is all that the signed-rank interval needs: no normality, no variance.
+    A false SLOWER in any of m comparisons has a chance of at most `family_error` since each is made at
+    `family_error / m` (Bonferroni).
+    """
+
+    thresholds: Thresholds = STANDARD
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        """The verdict of all passes together."""
+        if problem := _bad_samples(passes):
+            return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
+        ratios = np.concatenate([block_log_ratios(one.seconds) for one in passes])
+        error = self.thresholds.family_error / max(1, comparisons)
+        walsh = stats.walsh_averages(ratios)
+        strict = stats.signed_rank_interval(walsh, len(ratios), error)
+        loose = stats.signed_rank_interval(walsh, len(ratios), self.thresholds.miss_error)
+        if strict is None or loose is None:
+            needed = stats.smallest_sample(error)
+            text = f"{len(ratios)} blocks can't reach an error of {error:.1g}; {needed} can"
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+        floor, mde = self._sensitivity(passes, float(np.median(walsh)), strict.low)
+        ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
+        code, reason = decide(ratio, self.thresholds)
+        return Verdict(code, reason, ratio, floor, mde)
+
+    def _sensitivity(self, passes: Sequence[PairedPass], estimate: float, low: float) -> tuple[float, float]:
+        """(noise floor, minimum detectable effect).
+
+        The noise floor is the half-width, at the level of a SLOWER, of the reference's own first against second
+        rounds, each on one side as the candidate was on both: √2 of it is the rounds' doubled weight. The estimate
+        of a candidate that is `mde` slower has an even chance of lying high enough to be proved.
+        """
+        own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
+        spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
+        floor = math.expm1(stats.normal_quantile(1 - self.thresholds.miss_error) * spread * math.sqrt(math.pi / 3))
+        return floor, (1 + self.thresholds.tolerance) * math.exp(estimate - low) - 1
+
+
+def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
+    """The word for a ratio whose interval is `ratio`: each is tried in turn, and what can be proved twice is SAME."""
+    tolerance, target = thresholds.tolerance, thresholds.target
+    if ratio.high < 1 - tolerance:
+        return Code.FASTER, Reason(ReasonCode.PROVED, f"proved below {1 - tolerance:.2f}×")
+    if ratio.high < 1 + target:
+        return Code.SAME, Reason(ReasonCode.WITHIN_TARGET, f"proved below {1 + target:.2f}×")
+    if ratio.low > 1 + tolerance:
+        return Code.SLOWER, Reason(ReasonCode.PROVED, f"proved above {1 + tolerance:.2f}×")
+    text = f"neither above {1 + tolerance:.2f}× nor below {1 + target:.2f}× could be proved"
+    return Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text)
+
+
+def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
+    """log(candidate / reference) of each block, from seconds of shape (blocks, 2, 2): see PairedPass."""
+    logs = np.log(seconds).mean(axis=2)
+    return np.asarray(logs[:, 1] - logs[:, 0])
+
+
+def _bad_samples(passes: Sequence[PairedPass]) -> str | None:
+    """Why these samples can't be judged, or None."""
+    if not passes or not any(len(one.seconds) for one in passes):
+        return "no samples"
+    for one in passes:
+        if not np.all(np.isfinite(one.seconds)) or np.any(one.seconds <= 0):
+            return "a sample is not a positive number of seconds"
+    return None

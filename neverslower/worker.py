@@ -1,0 +1,212 @@
+"""The coordinator's side: start a worker process over execnet, ask it, and outlive whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import execnet
+import numpy as np
+
+from neverslower import bootstrap
+from neverslower.environment import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.observation import Examined, PairedPass, Plan
+
+LOCAL = "popen"
+START_LIMIT = 120.0
+GRACE = 5.0
+LAST_BYTES = 8000
+LAST_LINES = 8
+# A vendor library's own thread pools would time each other; the adapter sets the threads that it measures with.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+class WorkerDied(NeverSlowerError):
+    """The worker is gone: it crashed, or it was ended at its time limit. `last_words` is what it wrote last."""
+
+    def __init__(self, why: str, last_words: str, hung: bool = False) -> None:
+        super().__init__(f"{why}{': ' + last_words if last_words else ''}")
+        self.why, self.last_words, self.hung = why, last_words, hung
+
+
+class BackendUnavailable(NeverSlowerError):
+    """The backend can't be used here; the text says why and what mends it."""
+
+
+class ProblemRefused(NeverSlowerError):
+    """The library refuses the problem, in its own words; `out_of_memory` where it does not fit."""
+
+    def __init__(self, words: str, out_of_memory: bool = False) -> None:
+        super().__init__(words)
+        self.out_of_memory = out_of_memory
+
+
+class WorkerError(NeverSlowerError):
+    """The adapter failed in a way that is no refusal; the text ends in its traceback's last line."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Where and how a worker runs: a backend by name, an execnet spec, time limits in seconds."""
+
+    backend: str
+    argument: str = ""
+    execnet: str = LOCAL
+    threads: int = 1
+    time_limit: float = 120.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def _sources() -> dict[str, str]:
+    """Both packages as text, by dotted name; see bootstrap.MemoryImporter."""
+    root = Path(__file__).resolve().parent.parent
+    sources = {}
+    for path in sorted([*root.glob("neverslower/**/*.py"), *root.glob("backends/**/*.py")]):
+        dotted = ".".join(path.relative_to(root).with_suffix("").parts)
+        name = dotted.removesuffix("__init__") if dotted.endswith(".__init__") else dotted
+        sources[name] = path.read_text(encoding="utf-8")
+    return sources
+
+
+@contextlib.contextmanager
+def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+    """Let a child that is started now inherit `file` as its stderr: the only way that works for ssh and docker too."""
+    saved = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+class Worker:
+    """One worker process; a context manager that leaves no process behind."""
+
+    def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+        self.spec = spec
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
+        self._group = execnet.Group()
+        self._pid: int | None = None
+        self._channel: Any = None
+        try:
+            self._start()
+            opened = self._ask("open", spec.backend, spec.argument, spec.threads, process)
+        except BaseException:
+            self.close()
+            raise
+        self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
+        self.clock: str = opened["clock"]
+
+    def _start(self) -> None:
+        try:
+            with _stderr_into(self._stderr):
+                gateway = self._group.makegateway(self.spec.execnet)
+            self._channel = gateway.remote_exec(bootstrap)
+        except (OSError, ValueError, execnet.HostNotFound, EOFError) as error:
+            raise BackendUnavailable(f"no worker at {self.spec.execnet!r}: {error or self._last_words()}") from error
+        parent = os.getpid() if self.spec.execnet == LOCAL else 0
+        self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
+        _, (pid, its_parent) = self._receive(START_LIMIT)
+        # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
+        self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
+
+    def examine(self, key: str) -> Examined:
+        """Prepare one problem and check its output."""
+        name, steps, error, tolerance, seconds = self._ask("examine", key)
+        return Examined(Plan(name, tuple(steps)), error, tolerance, seconds)
+
+    def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
+        """Interleaved rounds of two problems, by key."""
+        packed, iterations = self._ask("measure", reference, candidate, blocks)
+        seconds = np.frombuffer(packed, dtype=np.float64).reshape(blocks, 2, 2)
+        return PairedPass(seconds, tuple(iterations), self.clock)
+
+    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        error, tolerance = self._ask("agree", unpruned, pruned)
+        return error, tolerance
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        limit = self.spec.time_limit
+        try:
+            self._channel.send((name, arguments, limit))
+        except OSError:
+            raise self._died() from None
+        status, value = self._receive(limit + GRACE)
+        if status == "ok":
+            return value
+        if status == "unavailable":
+            raise BackendUnavailable(value)
+        if status in ("unsupported", "out_of_memory"):
+            raise ProblemRefused(value, out_of_memory=status == "out_of_memory")
+        raise WorkerError(value.strip())
+
+    def _receive(self, limit: float) -> tuple[str, Any]:
+        try:
+            status, value = self._channel.receive(limit)
+        except (EOFError, OSError):
+            raise self._died() from None
+        except self._channel.TimeoutError:
+            raise WorkerDied(f"no answer within {limit:g} s", self._last_words(), hung=True) from None
+        except execnet.RemoteError as error:
+            raise WorkerDied("the worker could not start", str(error).strip().splitlines()[-1]) from None
+        return status, value
+
+    def _died(self) -> WorkerDied:
+        words = self._last_words()
+        hung = "Timeout (" in words
+        why = f"ended at its time limit of {self.spec.time_limit:g} s" if hung else "the worker process died"
+        return WorkerDied(why, words, hung)
+
+    def _last_words(self) -> str:
+        time.sleep(0.05)  # What a dying process wrote may still be on its way.
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - LAST_BYTES))
+        return last_words(self._stderr.read().decode(errors="replace"))
+
+    def close(self) -> None:
+        """End the worker and everything that it started."""
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+            self._pid = None
+        self._group.terminate(timeout=2.0)
+        self._stderr.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def last_words(stderr: str) -> str:
+    """The telling lines of what a worker wrote: from faulthandler's headline on if there is one, else the last ones.
+
+    The frames of execnet's own threads are left out, and so is a thread of which nothing else remains.
+    """
+    noise = re.compile(r"Extension modules|.*[/\\]execnet[/\\]|.*<string>")
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not noise.match(line)]
+    kept = [
+        line
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
+        if not (line.startswith("Thread 0x") and not after.startswith("  "))
+    ]
+    headlines = [i for i, line in enumerate(kept) if line.startswith(("Fatal Python error", "Timeout ("))]
+    first = max(0, headlines[-1] - 2) if headlines else max(0, len(kept) - LAST_LINES)
+    return "\n".join(kept[first : first + LAST_LINES])
