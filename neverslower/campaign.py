@@ -9,18 +9,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from neverslower.comparison import Comparison
-from neverslower.environment import Fingerprint
+from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass
 from neverslower.problem import ConvProblem
 from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
 
-Identity = tuple[str, str, str]
 CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
 
@@ -33,53 +32,6 @@ class Settings:
     blocks: int = 20
     seed: int = 0
     time_budget: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A comparison with its verdict and everything that it rests on.
-
-    `first` is the verdict before confirmation, `confirmation` what the fresh process measured, where there was one.
-    """
-
-    comparison: Comparison
-    verdict: Verdict
-    passes: tuple[PairedPass, ...] = ()
-    reference: Examined | None = None
-    candidate: Examined | None = None
-    first: Verdict | None = None
-    confirmation: PairedPass | None = None
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Whether a pruned layer's output equals the kept channels of the unpruned one's."""
-
-    verdict: Verdict
-    error: float | None = None
-    tolerance: float | None = None
-
-
-@dataclass
-class Findings:
-    """What a campaign found, by identity of the comparison; `unavailable` gives the reason of each missing backend."""
-
-    results: dict[Identity, Result] = field(default_factory=dict)
-    agreements: dict[Identity, Agreement] = field(default_factory=dict)
-    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def measured(self) -> int:
-        """Comparisons behind whose verdict a measurement stands."""
-        budget = ReasonCode.TIME_BUDGET
-        return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
-
-    @property
-    def left_out(self) -> int:
-        """Comparisons for which the time budget did not last."""
-        return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
 
 
 class Progress(Protocol):

@@ -69,3 +69,25 @@ def signed_rank_interval(walsh: Floats, n: int, error: float) -> Bounds | None:
 def smallest_sample(error: float) -> int:
     """The fewest values with which the signed-rank test can reach `error`: P(W = 0) = 2⁻ⁿ."""
     return math.ceil(-math.log2(error))
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Student's t quantile, infinite without degrees of freedom."""
+    from scipy.special import stdtrit  # scipy.stats would take seconds to import
+
+    return float(stdtrit(freedom, probability)) if freedom else math.inf
+
+
+def median_interval(values: Floats, confidence: float = 0.95) -> Bounds:
+    """Order statistics that enclose the median with at least this confidence, or the extremes if none do.
+
+    The number of values below the median is binomial with probability 1/2, whatever the distribution.
+    """
+    ordered = np.sort(values)
+    n = len(ordered)
+    below, tail = 0, 0.5**n
+    while tail * 2 <= 1 - confidence and below < n // 2:
+        below += 1
+        tail += math.comb(n, below) * 0.5**n
+    first = max(0, below - 1)
+    return Bounds(float(ordered[first]), float(ordered[n - 1 - first]))

@@ -1,0 +1,135 @@
+"""From what was measured and what is stored to a finding for each test item: lookups and words, no measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from neverslower.baseline import Baseline, Choice, Entry
+from neverslower.comparison import Comparison
+from neverslower.findings import Findings, Result
+from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
+from neverslower.regression import PassSpread, judge_change, log_median
+from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What is to be said about one item: the finding, its verdict, and the baseline's entry if it has one.
+
+    `also` are findings that are listed beside the deciding one.
+    """
+
+    comparison: Comparison
+    finding: Finding
+    verdict: Verdict
+    entry: Entry | None = None
+    also: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Sets a campaign's findings against the baselines chosen for each backend.
+
+    `comparing` says whether the user asked for a comparison with the baseline; known hazards are looked up anyway.
+    """
+
+    findings: Findings
+    choices: Mapping[str, Choice]
+    comparing: bool = False
+    thresholds: Thresholds = STANDARD
+    _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
+
+    def never_slower(self, comparison: Comparison) -> Assessed:
+        """Is the pruned layer slower than the unpruned one, and is that known?"""
+        verdict = self._verdict(comparison)
+        entry = self._entry(comparison)
+        if verdict.code not in (Code.SLOWER, Code.MORE):
+            return Assessed(comparison, hazard_finding(verdict, entry and entry.known), verdict, entry)
+        unpruned = next((r for r in self.findings.results.values() if self._is_unpruned_of(r, comparison)), None)
+        change = self._change(self.findings.results[comparison.identity], entry) if entry else None
+        unpruned_change = None
+        if unpruned and (unpruned_entry := self._entry(unpruned.comparison)):
+            unpruned_change = self._change(unpruned, unpruned_entry)
+        finding = hazard_finding(verdict, entry and entry.known, change, unpruned_change, self.thresholds)
+        return Assessed(comparison, finding, verdict, entry)
+
+    def no_regression(self, comparison: Comparison) -> Assessed:
+        """Is this channel count slower than it was, and did its plan change?"""
+        result = self.findings.results.get(comparison.identity)
+        entry = self._entry(comparison)
+        own = self._verdict(comparison)
+        trouble = unmeasured(own)
+        if result is None or (trouble and trouble is not Finding.UNDECIDED) or not result.passes:
+            return Assessed(comparison, trouble or Finding.UNDECIDED, own, entry)
+        if not self.comparing:
+            return Assessed(comparison, Finding.RECORDED, own, entry)
+        if entry is None:
+            absent = self._absence(comparison)
+            return Assessed(comparison, unmeasured(absent) or Finding.NO_BASELINE, absent)
+        change = self._change(result, entry)
+        plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
+        finding = change_finding(change, plan_changed)
+        also = (Finding.PLAN_CHANGED,) if plan_changed and finding is not Finding.PLAN_CHANGED else ()
+        return Assessed(comparison, finding, change, entry, also)
+
+    def equal_outputs(self, comparison: Comparison) -> Assessed:
+        """Does the pruned layer's output equal the kept channels of the unpruned one's?"""
+        agreement = self.findings.agreements.get(comparison.identity)
+        verdict = agreement.verdict if agreement else self._missing(comparison)
+        return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
+
+    def vanished(self, entry: Entry, comparison: Comparison) -> Assessed:
+        """An entry of the baseline within the selected scope that the suite no longer has."""
+        reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{entry.name} is in the baseline, and no test measures it now")
+        return Assessed(comparison, Finding.VANISHED, Verdict(Code.NO_BASELINE, reason), entry)
+
+    def _verdict(self, comparison: Comparison) -> Verdict:
+        result = self.findings.results.get(comparison.identity)
+        return result.verdict if result else self._missing(comparison)
+
+    def _missing(self, comparison: Comparison) -> Verdict:
+        """The verdict of what the campaign could not even begin."""
+        if why := self.findings.unavailable.get(comparison.backend):
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why))
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.INTERRUPTED, "the campaign ended before it was measured"))
+
+    def _baseline(self, comparison: Comparison) -> Baseline | None:
+        choice = self.choices.get(comparison.backend)
+        return choice.baseline if choice else None
+
+    def _entry(self, comparison: Comparison) -> Entry | None:
+        baseline = self._baseline(comparison)
+        return baseline.entry(comparison) if baseline else None
+
+    def _absence(self, comparison: Comparison) -> Verdict:
+        choice = self.choices.get(comparison.backend)
+        if choice and choice.absence:
+            return choice.absence
+        where = f"{choice.baseline.path} does not hold" if choice and choice.baseline else "no baseline holds"
+        reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")
+        return Verdict(Code.NO_BASELINE, reason)
+
+    def _change(self, result: Result, entry: Entry) -> Verdict:
+        baseline = self._baseline(result.comparison)
+        assert baseline is not None  # There is an entry.
+        backend = result.comparison.backend
+        levels, spread = self._levels(backend)
+        now = levels[result.comparison.identity]
+        return judge_change(entry.levels, now, spread.pooled(baseline.spread), len(levels), self.thresholds)
+
+    def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
+        """The log medians of a backend's comparisons in each pass of this run, and their spread; computed once."""
+        if backend not in self._measured:
+            levels: dict[object, list[float]] = {
+                identity: [log_median(one.candidate) for one in result.passes]
+                for identity, result in self.findings.results.items()
+                if identity[0] == backend and result.passes
+            }
+            self._measured[backend] = levels, PassSpread.of(levels)
+        return self._measured[backend]
+
+    @staticmethod
+    def _is_unpruned_of(result: Result, comparison: Comparison) -> bool:
+        one = result.comparison
+        return one.against_itself and one.reference == comparison.reference and one.backend == comparison.backend

@@ -1,0 +1,402 @@
+"""Baselines: stored runs in pytest-benchmark's names and format, choosing among them, and accepting a new one.
+
+`baselines/<backend>@<device>/NNNN_<version>+<build>.json` holds a benchmark a line: its samples where pytest-benchmark
+looks for them, and under `extra_info` what never-slower needs beside them. A small table of verdicts lies next to it
+for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+from packaging.version import InvalidVersion, Version
+
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint, slug
+from neverslower.errors import BaselineError
+from neverslower.findings import Result
+from neverslower.observation import Plan
+from neverslower.outcome import Known
+from neverslower.regression import PassSpread, log_median
+from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
+
+SCHEMA = 1
+_FILE = re.compile(r"(\d{4,})_(.+)\.json")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored comparison: the identity, the label of its layer, its plan, its levels in each pass, its verdict."""
+
+    name: str
+    layer: str
+    reference: str
+    candidate: str
+    side: str
+    plan: Plan
+    levels: tuple[float, ...]
+    known: Known
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A stored run of one backend on one device."""
+
+    path: Path
+    fingerprint: Fingerprint
+    entries: Mapping[tuple[str, str], Entry]
+
+    def entry(self, comparison: Comparison) -> Entry | None:
+        """What is stored of a comparison."""
+        return self.entries.get((comparison.reference.key, comparison.candidate.key))
+
+    @cached_property
+    def spread(self) -> PassSpread:
+        """How far the stored run's passes scatter."""
+        return PassSpread.of({key: entry.levels for key, entry in self.entries.items()})
+
+
+# Writing
+
+
+def extra_info(result: Result) -> dict[str, Any]:
+    """What a stored benchmark says beside its samples: problem, plan, the unpruned layer's samples, and the verdict.
+
+    The samples of a pass are `blocks` × 2 rounds, first and second round of each block by turns, in the benchmark's
+    `data` (the candidate) and in `reference_seconds`; see observation.PairedPass.
+    """
+    comparison, verdict = result.comparison, result.verdict
+    plan = result.candidate.plan if result.candidate else Plan("unknown")
+    levels = [log_median(one.candidate) for one in result.passes]
+    return {
+        "backend": comparison.backend,
+        "layer": comparison.layer.name,
+        "places": list(comparison.layer.places),
+        "problem": comparison.candidate.key,
+        "unpruned": comparison.reference.key,
+        "side": str(comparison.side),
+        "distance": comparison.distance,
+        "plan": plan.name,
+        "plan_steps": list(plan.steps),
+        "output_error": result.candidate.error if result.candidate else None,
+        "clock": result.passes[0].clock if result.passes else None,
+        "cache": result.passes[0].cache if result.passes else None,
+        "blocks": [len(one.seconds) for one in result.passes],
+        "iterations": [list(one.iterations) for one in result.passes],
+        "discarded": sum(one.discarded for one in result.passes),
+        "reference_seconds": [second for one in result.passes for second in one.reference.tolist()],
+        "process_deviation": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
+        "verdict": verdict_fields(verdict),
+    }
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    ratio = verdict.ratio
+    return {
+        "code": str(verdict.code),
+        "reason": str(verdict.reason.code),
+        "text": verdict.reason.text,
+        "ratio": [ratio.estimate, ratio.low, ratio.high] if ratio else None,
+        "noise_floor": verdict.noise_floor,
+        "mde": verdict.mde,
+    }
+
+
+def samples(result: Result) -> list[float]:
+    """The candidate's rounds in all passes, seconds per call, as they were measured."""
+    return [second for one in result.passes for second in one.candidate.tolist()]
+
+
+def header(
+    fingerprints: Mapping[str, Fingerprint], settings: Mapping[str, Any], reason: str | None = None
+) -> dict[str, Any]:
+    """The file's own part: schema, each backend's fingerprint, how it was measured, and why it was accepted."""
+    prints = {name: one.as_dict() for name, one in fingerprints.items()}
+    return {"schema": SCHEMA, "fingerprints": prints, "settings": dict(settings), "reason": reason}
+
+
+def machine_info(fingerprints: Iterable[Fingerprint]) -> dict[str, Any]:
+    """What pytest-benchmark compares before it warns of another machine: the devices with hardware and state."""
+    known = sorted(fingerprints, key=lambda one: one.backend)
+    node = ", ".join(dict.fromkeys(one.device for one in known))
+    return {"node": node} | {one.backend: {**one.hardware, **one.state} for one in known}
+
+
+def document(
+    fingerprint: Fingerprint, results: Mapping[str, Result], reason: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A whole baseline file; `results` are by test id, which is the benchmark's `fullname`."""
+    return {
+        "machine_info": machine_info([fingerprint]),
+        "commit_info": {},
+        "datetime": datetime.now(timezone.utc).isoformat(),
+        "version": "never-slower",
+        "never_slower": header({fingerprint.backend: fingerprint}, settings, reason),
+        "benchmarks": [_benchmark(fullname, result) for fullname, result in results.items()],
+    }
+
+
+def _benchmark(fullname: str, result: Result) -> dict[str, Any]:
+    name = fullname.rsplit("::", 1)[-1]
+    info = extra_info(result)
+    return {
+        "group": None,
+        "name": name,
+        "fullname": fullname,
+        "params": {"problem": info["problem"]},
+        "param": name.partition("[")[2].removesuffix("]"),
+        "extra_info": info,
+        "options": {"timer": info["clock"]},
+        "stats": _statistics(samples(result)),
+    }
+
+
+def _statistics(data: Sequence[float]) -> dict[str, Any]:
+    """pytest-benchmark's summary of some samples."""
+    values = np.asarray(data)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(data) > 1 else 0.0
+    q1, median, q3 = quantiles(data, n=4, method="inclusive") if len(data) > 1 else [data[0]] * 3
+    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    inside = values[(values >= low) & (values <= high)]
+    outside, far = int(len(values) - len(inside)), int((np.abs(values - mean) > deviation).sum())
+    return {
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(data),
+        "median": median,
+        "iqr": q3 - q1,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": outside,
+        "stddev_outliers": far,
+        "outliers": f"{far};{outside}",
+        "ld15iqr": float(inside.min()),
+        "hd15iqr": float(inside.max()),
+        "ops": 1 / mean,
+        "total": float(values.sum()),
+        "data": list(data),
+        "iterations": 1,
+    }
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """The file's text, one line a benchmark, so that a change of one shows as one line."""
+    rest = {key: value for key, value in content.items() if key != "benchmarks"}
+    head = json.dumps(rest, indent=1, ensure_ascii=False, allow_nan=False)
+    lines = [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in content["benchmarks"]]
+    return head[:-2] + ',\n "benchmarks": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+
+
+def verdict_table(content: Mapping[str, Any]) -> str:
+    """The table that people diff: a line a comparison, its verdict, ratio with interval, and plan."""
+    rows = ["comparison\tverdict\tratio\tlow\thigh\tplan"]
+    for one in content["benchmarks"]:
+        info = one["extra_info"]
+        ratio = [f"{value:.3f}" for value in info["verdict"]["ratio"] or ()] or ["", "", ""]
+        rows.append("\t".join([one["param"], info["verdict"]["code"], *ratio, info["plan"]]))
+    return "\n".join(rows) + "\n"
+
+
+def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Path:
+    """Write a baseline and its table under the next free number, each file whole or not at all."""
+    folder = root / fingerprint.folder
+    text, table = to_json(content), verdict_table(content)
+    build = re.sub(r"[^a-z0-9]+", "", fingerprint.build.lower())[:7]
+    version = slug(fingerprint.version) + (f"+{build}" if build else "")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((_number(path) for path in folder.glob("*.json")), default=0)
+        while True:
+            path = folder / f"{number:04d}_{version}.json"
+            try:
+                _write_new(path, text)
+                break
+            except FileExistsError:  # Another run took the number; both are kept.
+                number += 1
+        _write_new(path.with_suffix(".tsv"), table)
+    except OSError as error:
+        raise BaselineError(f"the baseline could not be written to {folder}: {error.strerror}") from error
+    return path
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Create a file that must not exist yet, so that nobody ever sees a part of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+
+
+# Reading
+
+
+def load(path: Path, backend: str | None = None) -> Baseline:
+    """Read and check a baseline: the part of `backend` in a file of several, else the only one.
+
+    Raises BaselineError, naming the file, what is wrong in it and the remedy.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BaselineError(f"baseline {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BaselineError(f"baseline {path}: not whole JSON ({error}); restore it from version control") from None
+    try:
+        own = content["never_slower"]
+        if own["schema"] > SCHEMA:
+            raise BaselineError(f"baseline {path}: schema {own['schema']} is newer than {SCHEMA}; update never-slower")
+        name = backend or next(iter(own["fingerprints"]))
+        if name not in own["fingerprints"]:
+            raise BaselineError(f"baseline {path}: holds {', '.join(own['fingerprints'])}, not {name}")
+        mine = [one for one in content["benchmarks"] if one["extra_info"].get("backend") == name]
+        return Baseline(path, Fingerprint.from_dict(own["fingerprints"][name]), _entries(path, mine))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        text = f"baseline {path}: not a never-slower baseline ({type(error).__name__}: {error}); restore or remove it"
+        raise BaselineError(text) from None
+
+
+def _entries(path: Path, benchmarks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Entry]:
+    entries: dict[tuple[str, str], Entry] = {}
+    for one in benchmarks:
+        entry = _entry(path, one)
+        key = (entry.reference, entry.candidate)
+        if key in entries:
+            raise BaselineError(f"baseline {path}: {entry.name} is there twice; restore it from version control")
+        entries[key] = entry
+    return entries
+
+
+def _entry(path: Path, one: Mapping[str, Any]) -> Entry:
+    info = one["extra_info"]
+    if "data" not in one["stats"]:
+        raise BaselineError(f"baseline {path}: {one['name']} has no samples; save with --benchmark-save-data")
+    data = one["stats"]["data"]
+    for second in (*data, *info["reference_seconds"]):
+        if not (isinstance(second, float) and math.isfinite(second) and second > 0):
+            raise BaselineError(f"baseline {path}: {one['name']} holds {second!r} as a time; restore it")
+    verdict = info["verdict"]
+    ratio = Interval(*(float(value) for value in verdict["ratio"])) if verdict["ratio"] else None
+    return Entry(
+        name=one["fullname"],
+        layer=info["layer"],
+        reference=info["unpruned"],
+        candidate=info["problem"],
+        side=info["side"],
+        plan=Plan(info["plan"], tuple(info["plan_steps"])),
+        levels=_levels(data, info["blocks"]),
+        known=Known(Code(verdict["code"]), ratio),
+    )
+
+
+def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
+    """The log median of each pass; a pass of n blocks has 2n rounds."""
+    if sum(blocks) * 2 != len(data):
+        raise ValueError(f"{len(data)} samples do not make {sum(blocks)} blocks")
+    ends = np.cumsum([2 * count for count in blocks])[:-1]
+    return tuple(log_median(part) for part in np.split(np.asarray(data), ends) if len(part))
+
+
+# Choosing
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The baseline to compare with, or the verdict that stands for its absence."""
+
+    baseline: Baseline | None
+    absence: Verdict | None = None
+
+
+def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
+    """The stored run to set this one against, among those of equal hardware and state.
+
+    For an `upgrade` it is the nearest lower version's, else the same version's; otherwise the same version's, else
+    the nearest lower one's. Of several of one version the newest counts, the same build before another.
+    """
+    folder = root / fingerprint.folder
+    found = [load(path) for path in sorted(folder.glob("*.json")) if _FILE.fullmatch(path.name)]
+    equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]
+    if not equal:
+        return Choice(None, _absence(folder, found, fingerprint))
+    now = _version(fingerprint.version)
+    lower = [one for one in equal if _version(one.fingerprint.version) < now]
+    same = [one for one in equal if _version(one.fingerprint.version) == now]
+    if lower:
+        nearest = max(_version(one.fingerprint.version) for one in lower)
+        lower = [one for one in lower if _version(one.fingerprint.version) == nearest]
+    groups = (lower, same) if upgrade else (same, lower)
+    for group in groups:
+        if group:
+            return Choice(max(group, key=lambda one: (one.fingerprint.build == fingerprint.build, _number(one.path))))
+    stored = ", ".join(sorted({one.fingerprint.version for one in equal}))
+    text = f"{folder} holds only versions above {fingerprint.version} ({stored})"
+    return Choice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
+
+
+def compare_with(path: Path, fingerprint: Fingerprint) -> Choice:
+    """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
+    baseline = load(path, fingerprint.backend)
+    if obstacles := fingerprint.obstacles(baseline.fingerprint):
+        text = f"{path} was measured elsewhere: {'; '.join(obstacles)}"
+        return Choice(None, Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text)))
+    return Choice(baseline)
+
+
+def _absence(folder: Path, found: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
+    if not found:
+        text = f"no baseline in {folder}; accept one with --accept-baseline REASON"
+        return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
+    nearest = min((fingerprint.obstacles(one.fingerprint) for one in found), key=len)
+    text = f"every baseline in {folder} was measured in another state: {'; '.join(nearest)}"
+    return Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
+
+
+def _number(path: Path) -> int:
+    match = _FILE.fullmatch(path.name)
+    return int(match.group(1)) if match else 0
+
+
+def changes(before: Baseline | None, after: Iterable[Result]) -> list[str]:
+    """What accepting would change: new and vanished comparisons, and verdicts that differ, a line each."""
+    lines = []
+    stored = dict(before.entries) if before else {}
+    for result in after:
+        entry = stored.pop((result.comparison.reference.key, result.comparison.candidate.key), None)
+        now = result.verdict.code
+        if entry is None:
+            if before and now is Code.SLOWER:
+                lines.append(f"new: {result.comparison.id} {now} {result.verdict.ratio}")
+        elif entry.known.code is not now:
+            lines.append(
+                f"{result.comparison.id}: {entry.known.code} {entry.known.ratio} → {now} {result.verdict.ratio}"
+            )
+    lines += [f"vanished: {entry.name}" for entry in stored.values()]
+    return lines

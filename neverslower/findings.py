@@ -1,0 +1,59 @@
+"""What a campaign found: results with everything that they rest on, kept by the identity of the comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
+from neverslower.observation import Examined, PairedPass
+from neverslower.verdict import ReasonCode, Verdict
+
+Identity = tuple[str, str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A comparison with its verdict and everything that it rests on.
+
+    `first` is the verdict before confirmation, `confirmation` what the fresh process measured, where there was one.
+    """
+
+    comparison: Comparison
+    verdict: Verdict
+    passes: tuple[PairedPass, ...] = ()
+    reference: Examined | None = None
+    candidate: Examined | None = None
+    first: Verdict | None = None
+    confirmation: PairedPass | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether a pruned layer's output equals the kept channels of the unpruned one's."""
+
+    verdict: Verdict
+    error: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass
+class Findings:
+    """What a campaign found, by identity of the comparison; `unavailable` gives the reason of each missing backend."""
+
+    results: dict[Identity, Result] = field(default_factory=dict)
+    agreements: dict[Identity, Agreement] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def measured(self) -> int:
+        """Comparisons behind whose verdict a measurement stands."""
+        budget = ReasonCode.TIME_BUDGET
+        return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
+
+    @property
+    def left_out(self) -> int:
+        """Comparisons for which the time budget did not last."""
+        return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())

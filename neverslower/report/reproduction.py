@@ -1,0 +1,92 @@
+"""A failure told as a reproduction: what was compared, what was measured, and the commands that show it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from neverslower.assessment import Assessed
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
+from neverslower.findings import Findings, Result
+from neverslower.observation import Plan
+from neverslower.problem import ConvProblem, Side
+from neverslower.report import words
+
+Reproduce = Callable[[ConvProblem, Plan], str]
+
+
+def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: str) -> str:
+    """The whole message of an item that is not simply green."""
+    return "\n".join(_lines(assessed, findings, reproduce, test))
+
+
+def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: str) -> Iterator[str]:
+    comparison, verdict = assessed.comparison, assessed.verdict
+    result = findings.results.get(comparison.identity)
+    fingerprint = findings.fingerprints.get(comparison.backend)
+    yield f"{assessed.finding}: {headline(comparison)}"
+    yield f"  {verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {verdict.reason.text}"
+    if verdict.noise_floor is not None:
+        yield (
+            f"  noise floor {words.percent(verdict.noise_floor)}, "
+            f"smallest slowdown that this run could prove {words.percent(verdict.mde)}"
+        )
+    if assessed.entry:
+        yield f"  baseline: {assessed.entry.known.code} {assessed.entry.known.ratio or ''}, plan {assessed.entry.plan}"
+    if fingerprint:
+        yield f"  {software(fingerprint)} on {fingerprint.device}"
+    if result and result.passes:
+        yield from _times(result)
+    yield f"  problem   {comparison.reference}"
+    if comparison.layer.places:
+        yield f"  places    {', '.join(comparison.layer.places)}"
+    yield f"  again     {pytest_command(comparison, test)}"
+    for problem, examined in _examined(result):
+        yield f"  alone     {reproduce(problem, examined)}"
+
+
+def headline(comparison: Comparison) -> str:
+    """`resnet50.L3 on onednn, 255 of 256 output channels (distance 1)`."""
+    kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
+    return (
+        f"{comparison.layer.name} on {comparison.backend}, {kept} of {whole} {comparison.side}put channels "
+        f"(distance {comparison.distance})"
+    )
+
+
+def software(fingerprint: Fingerprint) -> str:
+    """`onednn 3.12.0 (80afa71)`."""
+    return f"{fingerprint.backend} {fingerprint.version} ({fingerprint.build[:7]})"
+
+
+def pytest_command(comparison: Comparison, test: str) -> str:
+    """The pytest command that measures this one comparison again."""
+    layer = comparison.layer
+    chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
+    side = ["--side", "in"] if comparison.side is Side.IN else []
+    formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
+    return shlex.join(["pytest", f"{test}[{comparison.id}]", "--backend", comparison.backend, *chosen, *formats, *side])
+
+
+def _times(result: Result) -> Iterator[str]:
+    """Both times with interval and plan."""
+    sides = (
+        ("unpruned", result.comparison.reference, np.concatenate([one.reference for one in result.passes])),
+        ("pruned", result.comparison.candidate, np.concatenate([one.candidate for one in result.passes])),
+    )
+    examined = {"unpruned": result.reference, "pruned": result.candidate}
+    for name, problem, samples in sides:
+        known = examined[name]
+        channels = problem.channels(result.comparison.side)
+        plan = known.plan if known else "unknown"
+        yield f"  {name:9} {channels} channels: {words.time_with_interval(samples)}, plan {plan}"
+
+
+def _examined(result: Result | None) -> list[tuple[ConvProblem, Plan]]:
+    if result is None:
+        return []
+    pairs = ((result.comparison.reference, result.reference), (result.comparison.candidate, result.candidate))
+    return list({problem: examined.plan for problem, examined in pairs if examined}.items())

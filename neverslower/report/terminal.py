@@ -1,0 +1,107 @@
+"""The terminal summary: counts by verdict first, then the worst by ratio, then what else is to be known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from neverslower.assessment import Assessed
+from neverslower.baseline import Choice
+from neverslower.findings import Findings, Result
+from neverslower.outcome import UNREMARKABLE, Finding
+from neverslower.report import words
+from neverslower.report.reproduction import software
+from neverslower.verdict import Code
+
+WORST = 10
+LISTED = 10
+_LISTED_ALONE = (
+    Finding.REGRESSION,
+    Finding.MORE_INSTRUCTIONS,
+    Finding.HAZARD_WORSE,
+    Finding.HAZARD_NEW,
+    Finding.HAZARD_FIXED,
+    Finding.VANISHED,
+    Finding.CRASHED,
+    Finding.INVALID,
+    Finding.PLAN_CHANGED,
+    Finding.UNPRUNED_FASTER,
+    Finding.IMPROVED,
+    Finding.INCOMPARABLE,
+    Finding.UNSUPPORTED,
+    Finding.NO_BASELINE,
+)
+
+
+def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
+    """The lines of the summary."""
+    pruned = [one for one in findings.results.values() if not one.comparison.against_itself]
+    if pruned:
+        yield _counts("pruned against unpruned", pruned)
+    against_itself = [one for one in findings.results.values() if one.comparison.against_itself]
+    if against_itself:
+        yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
+    for name, reason in findings.unavailable.items():
+        yield f"{name} is unavailable: {reason}"
+    yield from _worst(pruned)
+    yield from _listing(assessed)
+    for name, fingerprint in findings.fingerprints.items():
+        yield f"{software(fingerprint)} on {fingerprint.device}; {_baseline_words(choices.get(name))}"
+    if findings.left_out:
+        total = len(findings.results)
+        share = (total - findings.left_out) / total
+        yield f"coverage: {total - findings.left_out} of {total} comparisons ({share:.0%}); the time budget left out the rest"
+    yield f"measured in {words.duration(findings.seconds)}"
+
+
+def _counts(title: str, results: Sequence[Result]) -> str:
+    counts = Counter(result.verdict.code for result in results)
+    listed = ", ".join(f"{counts[code]} {code}" for code in Code if counts[code])
+    return f"{title}: {listed} (of {len(results)})"
+
+
+def _worst(results: Sequence[Result]) -> Iterator[str]:
+    slower = [
+        (one.verdict.ratio.estimate, one) for one in results if one.verdict.code is Code.SLOWER and one.verdict.ratio
+    ]
+    if not slower:
+        return
+    slower.sort(key=lambda pair: -pair[0])
+    yield f"the worst {min(WORST, len(slower))} of {len(slower)} slower ones:"
+    for _, one in slower[:WORST]:
+        whole, kept = (p.channels(one.comparison.side) for p in (one.comparison.reference, one.comparison.candidate))
+        plan = one.candidate.plan if one.candidate else "unknown"
+        yield f"  {one.verdict.ratio}  {one.comparison.id}  {whole} → {kept} channels, plan {plan}"
+
+
+def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:
+    """Every finding that is not plain: counted, and the telling ones listed."""
+    found: dict[Finding, list[Assessed]] = {}
+    for one in assessed:
+        for finding in (one.finding, *one.also):
+            found.setdefault(finding, []).append(one)
+    for finding in Finding:
+        members = found.get(finding, [])
+        if not members or finding in UNREMARKABLE:
+            continue
+        yield f"{finding}: {len(members)}"
+        if finding in _LISTED_ALONE:
+            yield from (f"  {_line(one)}" for one in members[:LISTED])
+            if len(members) > LISTED:
+                yield f"  … and {len(members) - LISTED} more"
+
+
+def _line(one: Assessed) -> str:
+    if one.finding is Finding.VANISHED:
+        return one.verdict.reason.text
+    ratio = f"{one.verdict.ratio} " if one.verdict.ratio else ""
+    first = one.verdict.reason.text.splitlines()[0] if one.verdict.reason.text else ""
+    return f"{one.comparison.id}: {ratio}{first}"
+
+
+def _baseline_words(choice: Choice | None) -> str:
+    if choice is None or (choice.baseline is None and choice.absence is None):
+        return "no baseline"
+    if choice.baseline is None:
+        return choice.absence.reason.text if choice.absence else "no baseline"
+    return f"baseline {choice.baseline.path.name} ({software(choice.baseline.fingerprint)})"

@@ -1,0 +1,51 @@
+"""How quantities are written for people."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from neverslower.observation import Seconds
+from neverslower.stats import median_interval
+
+
+def seconds(value: float) -> str:
+    """A time with a unit that suits it: `1.53 ms`."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def time_with_interval(samples: Seconds) -> str:
+    """The median of some samples with its 95 % interval."""
+    bounds = median_interval(samples)
+    return f"{seconds(float(np.median(samples)))} [{seconds(bounds.low)}, {seconds(bounds.high)}]"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as per cent, or a dash."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def duration(value: float) -> str:
+    """A longer time: `2 min 05 s`."""
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90`, `90s`, `5m`, `1h` or `1h30m`. Raises ValueError."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    total, number = 0.0, ""
+    for letter in text.strip().lower():
+        if letter in units and number:
+            total += float(number) * units[letter]
+            number = ""
+        elif letter.isdigit() or letter == ".":
+            number += letter
+        else:
+            raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
+    total += float(number) if number else 0.0
+    if total <= 0:
+        raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
+    return total
