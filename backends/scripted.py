@@ -22,6 +22,7 @@ import os
 import signal
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
     "drift", "spikes", "fixed", "per_mac", "rules",
 }  # fmt: skip
+RULE_KEYS = {"when", "processes", "times", "seconds", "plan", "fault"}
 FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
 
 
@@ -52,10 +54,16 @@ def open(options: BackendOptions) -> Scripted:
             script = json.loads(Path(options.argument).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise Unavailable(f"script {options.argument}: {error}") from error
-        if unknown := set(script) - KEYS:
-            raise Unavailable(f"script {options.argument}: unknown {', '.join(sorted(unknown))}")
-        if unknown := {rule["fault"] for rule in script.get("rules", []) if "fault" in rule} - FAULTS:
-            raise Unavailable(f"script {options.argument}: unknown fault {', '.join(sorted(unknown))}")
+        if not isinstance(script, dict):
+            raise Unavailable(f"script {options.argument}: not a JSON object")
+        rules = script.get("rules", [])
+        for what, found, known in (
+            ("key", set(script), KEYS),
+            ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
+            ("fault", {rule["fault"] for rule in rules if "fault" in rule}, FAULTS),
+        ):
+            if unknown := found - known:
+                raise Unavailable(f"script {options.argument}: unknown {what} {', '.join(sorted(unknown))}")
     if "unavailable" in script:
         raise Unavailable(script["unavailable"])
     return Scripted(script, options.process)
@@ -74,6 +82,7 @@ class Scripted:
 
     def __init__(self, script: Mapping[str, Any], process: int) -> None:
         self.script, self.process, self.now = script, process, 0.0
+        self.copies: Counter[str] = Counter()
 
     def fingerprint(self) -> Fingerprint:
         """Whatever the script says."""
@@ -101,7 +110,10 @@ class Scripted:
 
 
 class Prepared:
-    """One problem of a script; its noise depends on the script's seed, the process and the problem alone."""
+    """One problem of a script; its noise depends on the script's seed, the process, the problem and the copy alone.
+
+    Copies of one problem in one process, as in an A/A comparison, share the process effect and not the noise.
+    """
 
     def __init__(
         self,
@@ -116,11 +128,13 @@ class Prepared:
         self._rules, self._fault = rules, fault
         script = backend.script
         entropy = [script.get("seed", 0), backend.process, zlib.crc32(problem.key.encode())]
-        self._random = np.random.default_rng(entropy)
+        effect = np.random.default_rng(entropy).normal(0, script.get("process_effect", 0.0))
+        self._random = np.random.default_rng([*entropy, backend.copies[problem.key]])
+        backend.copies[problem.key] += 1
         seconds = script.get("fixed", 1e-5) + script.get("per_mac", 1e-11) * problem.macs
         for rule in rules:
             seconds = rule.get("seconds", seconds) * rule.get("times", 1.0)
-        self._seconds = seconds * math.exp(self._random.normal(0, script.get("process_effect", 0.0)))
+        self._seconds = seconds * math.exp(effect)
 
     def plan(self) -> Plan:
         """The last plan among the rules that hold."""

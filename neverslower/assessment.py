@@ -45,13 +45,13 @@ class Assessment:
         verdict = self._verdict(comparison)
         entry = self._entry(comparison)
         if verdict.code not in (Code.SLOWER, Code.MORE):
-            return Assessed(comparison, hazard_finding(verdict, entry and entry.known), verdict, entry)
+            return Assessed(comparison, hazard_finding(verdict, entry.known if entry else None), verdict, entry)
         unpruned = next((r for r in self.findings.results.values() if self._is_unpruned_of(r, comparison)), None)
         change = self._change(self.findings.results[comparison.identity], entry) if entry else None
         unpruned_change = None
         if unpruned and (unpruned_entry := self._entry(unpruned.comparison)):
             unpruned_change = self._change(unpruned, unpruned_entry)
-        finding = hazard_finding(verdict, entry and entry.known, change, unpruned_change, self.thresholds)
+        finding = hazard_finding(verdict, entry.known if entry else None, change, unpruned_change, self.thresholds)
         return Assessed(comparison, finding, verdict, entry)
 
     def no_regression(self, comparison: Comparison) -> Assessed:

@@ -202,6 +202,16 @@ def to_json(content: Mapping[str, Any]) -> str:
     return head[:-2] + ',\n "benchmarks": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
+def merge(path: Path, chosen: Sequence[Baseline]) -> None:
+    """Write one file that holds the benchmarks of several baselines, for pytest-benchmark's own comparison."""
+    contents = [json.loads(one.path.read_text(encoding="utf-8")) for one in chosen]
+    merged = contents[0] | {
+        "machine_info": machine_info(one.fingerprint for one in chosen),
+        "benchmarks": [benchmark for content in contents for benchmark in content["benchmarks"]],
+    }
+    path.write_text(to_json(merged), encoding="utf-8")
+
+
 def verdict_table(content: Mapping[str, Any]) -> str:
     """The table that people diff: a line a comparison, its verdict, ratio with interval, and plan."""
     rows = ["comparison\tverdict\tratio\tlow\thigh\tplan"]

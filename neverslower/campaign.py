@@ -118,14 +118,27 @@ class _BackendRun:
                 if number:
                     self._fresh_worker()
                 self._measure_pass(chosen, number)
-            for comparison in chosen:
-                self._finish(comparison, self._judge(comparison))
+            judged = [(one, self._judge(one)) for one in chosen if one.identity not in self.findings.results]
+            for comparison, verdict in judged:
+                self._finish(comparison, verdict)
             self._confirm()
         except BackendUnavailable as error:
             self.findings.unavailable[self.name] = str(error)
             self._write("unavailable", {"reason": str(error)})
+        except (WorkerDied, WorkerError) as error:
+            self._give_up(comparisons, agreements, _failure(error))
         finally:
             self._close()
+
+    def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
+        """No worker starts here any more: that is the verdict of all that have none yet."""
+        for comparison in agreements:
+            if comparison.identity not in self.findings.agreements:
+                self._agree(comparison, Agreement(why))
+        for comparison in comparisons:
+            result = self.findings.results.get(comparison.identity)
+            if result is None or _awaits_confirmation(result.verdict, result.confirmation):
+                self._finish(comparison, why)
 
     # Workers
 
@@ -153,11 +166,10 @@ class _BackendRun:
             code = ReasonCode.OUT_OF_MEMORY if error.out_of_memory else ReasonCode.LIBRARY_REFUSES
             return Verdict(Code.UNSUPPORTED, Reason(code, str(error)))
         except WorkerError as error:
-            return Verdict(Code.CRASHED, Reason(ReasonCode.WORKER_DIED, str(error)))
+            return _failure(error)
         except WorkerDied as error:
             self._close()
-            code = ReasonCode.TIME_LIMIT if error.hung else ReasonCode.WORKER_DIED
-            return Verdict(Code.CRASHED, Reason(code, str(error)))
+            return _failure(error)
 
     # Prepare
 
@@ -276,7 +288,9 @@ class _BackendRun:
             first=earlier.verdict if earlier else None,
             confirmation=confirmation,
         )
-        self._write("verdict", _pair(comparison) | _as_json(verdict))
+        # One verdict a comparison: what is still to be confirmed is not the last word.
+        event = "suspect" if _awaits_confirmation(verdict, confirmation) else "verdict"
+        self._write(event, _pair(comparison) | _as_json(verdict))
 
     # Agreements
 
@@ -285,10 +299,12 @@ class _BackendRun:
         for done, comparison in enumerate(comparisons):
             keys = comparison.reference.key, comparison.candidate.key
             found = self._ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
-            agreement = Agreement(found) if isinstance(found, Verdict) else _agreement(*found)
-            self.findings.agreements[comparison.identity] = agreement
-            self._write("agreement", _pair(comparison) | _as_json(agreement.verdict))
+            self._agree(comparison, Agreement(found) if isinstance(found, Verdict) else _agreement(*found))
             self._progress("numerics", done + 1, len(comparisons))
+
+    def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
+        self.findings.agreements[comparison.identity] = agreement
+        self._write("agreement", _pair(comparison) | _as_json(agreement.verdict))
 
     # Reporting
 
@@ -303,6 +319,16 @@ class _BackendRun:
     def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
         samples = {"pass": number, "iterations": found.iterations, "seconds": found.seconds.tolist()}
         self._write(event, _pair(comparison) | samples)
+
+
+def _failure(error: WorkerDied | WorkerError) -> Verdict:
+    """What a worker's death, or an adapter's failure, means for what was asked of it."""
+    hung = isinstance(error, WorkerDied) and error.hung
+    return Verdict(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
+
+
+def _awaits_confirmation(verdict: Verdict, confirmation: PairedPass | None) -> bool:
+    return verdict.code is Code.SLOWER and confirmation is None
 
 
 def _pair(comparison: Comparison) -> dict[str, Any]:

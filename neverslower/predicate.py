@@ -52,10 +52,15 @@ class PredicateError(NeverSlowerError, ValueError):
 
 @cache
 def _parse(text: str) -> ast.expr:
+    """The expression; a misspelt field is an error even where evaluation would stop before it."""
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise PredicateError(f"predicate {text!r}, character {error.offset}: {error.msg}") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id not in FIELDS:
+            raise PredicateError(f"predicate {text!r}: no field {node.id!r} (known: {', '.join(FIELDS)})")
+    return tree
 
 
 def holds(text: str, problem: ConvProblem) -> bool:
@@ -73,10 +78,8 @@ def _value(node: ast.expr, problem: ConvProblem, text: str) -> Any:
     match node:
         case ast.Constant(value=int() | str() as constant):
             return constant
-        case ast.Name(id=name) if name in FIELDS:
-            return FIELDS[name](problem)
         case ast.Name(id=name):
-            raise PredicateError(f"predicate {text!r}: no field {name!r} (known: {', '.join(FIELDS)})")
+            return FIELDS[name](problem)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             return _BINARY[type(op)](value(left), value(right))
         case ast.BoolOp(op=op, values=values):

@@ -81,6 +81,7 @@ class ConvProblem:
 
     def __post_init__(self) -> None:
         _require_whole_numbers(self)
+        _require_words(self)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
                 raise InvalidProblem(f"groups={self.groups} does not divide {name}={getattr(self, name)}")
@@ -256,7 +257,16 @@ def _require_whole_numbers(problem: ConvProblem) -> None:
                 raise InvalidProblem(f"{name}={shown!r} must be {'at least 1' if least else '0 or more'}")
 
 
-_FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])(\d*)")
+def _require_words(problem: ConvProblem) -> None:
+    """Reject a dtype or layout that is not one of the enumeration's: a bare string equals one, hashed otherwise."""
+    words: tuple[tuple[str, object, type[Enum]], ...]
+    words = (("dtype", problem.dtype, DType), ("layout", problem.layout, Layout))
+    for name, value, kind in words:
+        if not isinstance(value, kind):
+            raise InvalidProblem(f"{name}={value!r} must be a {kind.__name__}: {', '.join(map(str, kind))}")
+
+
+_FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])([0-9]*)")
 
 
 def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = Layout.NCHW) -> ConvProblem:

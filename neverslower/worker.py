@@ -119,7 +119,13 @@ class Worker:
             raise BackendUnavailable(f"no worker at {self.spec.execnet!r}: {error or self._last_words()}") from error
         parent = os.getpid() if self.spec.execnet == LOCAL else 0
         self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
-        _, (pid, its_parent) = self._receive(START_LIMIT)
+        try:
+            _, (pid, its_parent) = self._receive(START_LIMIT)
+        except WorkerDied as died:
+            if not died.last_words.startswith("ModuleNotFoundError"):
+                raise
+            text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
+            raise BackendUnavailable(text) from None
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
 
@@ -162,7 +168,7 @@ class Worker:
         except self._channel.TimeoutError:
             raise WorkerDied(f"no answer within {limit:g} s", self._last_words(), hung=True) from None
         except execnet.RemoteError as error:
-            raise WorkerDied("the worker could not start", str(error).strip().splitlines()[-1]) from None
+            raise WorkerDied("the worker failed", str(error).strip().splitlines()[-1]) from None
         return status, value
 
     def _died(self) -> WorkerDied:
@@ -204,7 +210,7 @@ def last_words(stderr: str) -> str:
     lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not noise.match(line)]
     kept = [
         line
-        for line, after in zip(lines, [*lines[1:], ""], strict=True)
+        for line, after in zip(lines, [*lines[1:], ""], strict=False)
         if not (line.startswith("Thread 0x") and not after.startswith("  "))
     ]
     headlines = [i for i, line in enumerate(kept) if line.startswith(("Fatal Python error", "Timeout ("))]

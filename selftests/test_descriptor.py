@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,9 +18,10 @@ def test_what_is_printed_is_read_back(problem):
 
 
 @given(problems())
-def test_the_printed_form_names_every_field_of_benchdnn_once(problem):
-    read_again = parse_descriptor(problem.descriptor, problem.dtype, problem.layout)
-    assert read_again.descriptor == problem.descriptor
+def test_the_printed_form_has_no_defaults_but_width_and_dilation(problem):
+    named = set(re.findall("[a-z]+", problem.descriptor)) - {"dh", "dw"}
+    down = {"mb", "g", "ic", "oc", "ih", "oh", "kh", "sh", "ph"}
+    assert named in (down, down | {"iw", "ow", "kw", "sw", "pw"})
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_dtype_and_layout_stand_beside_the_descriptor(dtype, layout):
         ("ic8oc8ic8", 6, "ic is given twice"),
         ("ic8oc8id8", 6, "id belongs to 3-D"),
         ("ic8oc8ih8kh3kd3", 12, "kd belongs to 3-D"),
-        ("ic8oc1234567890", 8, "oc is too large"),
+        ("ic8oc1234567890", 5, "oc is too large"),
         ("ic٣oc8ih8kh3", 2, "ic needs a number"),
     ],
 )
@@ -159,7 +161,27 @@ def test_numbers_that_do_not_fit_together_are_named(text, why):
     assert not isinstance(caught.value, DescriptorError)
 
 
-_PIECES = ["mb", "g", "ic", "oc", "ih", "oh", "kh", "sh", "dh", "ph", "iw", "ow", "kw", "sw", "dw", "pw", "id", "n", "_"]
+_PIECES = [
+    "mb",
+    "g",
+    "ic",
+    "oc",
+    "ih",
+    "oh",
+    "kh",
+    "sh",
+    "dh",
+    "ph",
+    "iw",
+    "ow",
+    "kw",
+    "sw",
+    "dw",
+    "pw",
+    "id",
+    "n",
+    "_",
+]
 
 
 def _reads_or_refuses(text):

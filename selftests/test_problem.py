@@ -34,7 +34,9 @@ def test_padding_that_is_not_four_whole_numbers_is_refused_by_name(value):
         replace(L16, padding=value)
 
 
-@pytest.mark.parametrize(("field", "value"), [("dtype", "float32"), ("dtype", "fp8"), ("layout", "NCHW"), ("layout", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("dtype", "float32"), ("dtype", "fp8"), ("layout", "NCHW"), ("layout", 1)]
+)
 def test_a_dtype_or_layout_that_is_not_one_of_ours_is_refused_by_name(field, value):
     with pytest.raises(InvalidProblem, match=rf"^{field}="):
         replace(L16, **{field: value})
@@ -145,9 +147,7 @@ def test_keys_are_equal_exactly_when_problems_are(one, other):
     assert (one.key == other.key) == (one == other)
 
 
-@pytest.mark.parametrize(
-    ("padding", "symmetric"), [((1, 1, 2, 2), True), ((0, 1, 1, 1), False), ((1, 1, 0, 1), False)]
-)
+@pytest.mark.parametrize(("padding", "symmetric"), [((1, 1, 2, 2), True), ((0, 1, 1, 1), False), ((1, 1, 0, 1), False)])
 def test_symmetric_padding_looks_at_both_axes(padding, symmetric):
     assert replace(L16, padding=padding).symmetric_padding is symmetric
 

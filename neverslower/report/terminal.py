@@ -50,7 +50,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     if findings.left_out:
         total = len(findings.results)
         share = (total - findings.left_out) / total
-        yield f"coverage: {total - findings.left_out} of {total} comparisons ({share:.0%}); the time budget left out the rest"
+        measured = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
+        yield f"coverage: {measured}; the time budget left out the rest"
     yield f"measured in {words.duration(findings.seconds)}"
 
 

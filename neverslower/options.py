@@ -1,0 +1,182 @@
+"""From the command line's words to what a run selects and how it measures; pytest-free, so that it can be tested."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+import backends
+from neverslower.campaign import Settings
+from neverslower.comparison import Comparison
+from neverslower.errors import NeverSlowerError
+from neverslower.problem import DType, Layout, Side
+from neverslower.report import words
+from neverslower.selection import PROFILES, Format, Selection
+from neverslower.worker import LOCAL, WorkerSpec
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One command-line option: its flag, its help line, and how the parser is to take it."""
+
+    flag: str
+    help: str
+    keywords: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The attribute that the parsed value gets."""
+        return "neverslower_" + self.flag.strip("-").replace("-", "_")
+
+
+def _many(flag: str, metavar: str, help: str) -> Option:
+    return Option(flag, f"{help} (repeatable)", {"action": "append", "default": [], "metavar": metavar})
+
+
+def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = str) -> Option:
+    return Option(flag, help, {"default": default, "metavar": metavar, "type": kind})
+
+
+OPTIONS = (
+    _many("--backend", "NAME", f"measure this backend: {', '.join(backends.TABLE)}; default: each that is installed"),
+    _many("--require-backend", "NAME", "like --backend, and a run without it cannot judge (exit code 6)"),
+    _many("--network", "NAME", "measure this network's layers: alexnet, vgg16, resnet50, mobilenet_v1, mobilenet_v2"),
+    _many("--layer", "PATTERN", "measure these layers: resnet50.L16, resnet50.layer2.1.conv2, 'vgg16.L*'"),
+    _many("--problem", "DESCRIPTOR", "measure one convolution by its benchdnn descriptor: mb1_ic64oc64_ih56kh3ph1"),
+    _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16; default: the backend's own"),
+    _many("--layout", "LAYOUT", "NCHW or NHWC; default: the backend's own"),
+    Option(
+        "--side",
+        "channels to prune: the layer's own (out, default), its producer's (in), or both in turn",
+        {"choices": ["out", "in", "both"], "default": "out"},
+    ),
+    Option(
+        "--profile",
+        "how much to measure: quick (default; ResNet-50 in five minutes) or full (every network, more passes)",
+        {"choices": sorted(PROFILES), "default": "quick"},
+    ),
+    _one("--passes", "N", "fresh worker processes that measure each comparison; default: the profile's", None, int),
+    _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default: the profile's", None, int),
+    _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
+    _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
+    _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
+    _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
+    _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
+    Option(
+        "--strict-verdicts",
+        "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
+        {"action": "store_true"},
+    ),
+    _one("--baselines", "DIR", "folder of the accepted baselines; default: baselines beside pytest.ini"),
+    _one("--accept-baseline", "REASON", "store this run as the device's baseline, with the reason for it"),
+    _one("--journal", "FILE", "append the run's raw results there; default: a new file in .neverslower"),
+    Option(
+        "--exit-codes",
+        "pytest (default), or bisect: 1 regression, 125 cannot judge, above 127 broken",
+        {"choices": ["pytest", "bisect"], "default": "pytest"},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run was asked for."""
+
+    selection: Selection
+    settings: Settings
+    backends: Mapping[str, WorkerSpec]
+    required: tuple[str, ...]
+    strict: bool
+    formats: Mapping[str, tuple[Format, ...]]
+
+    def comparisons(self) -> list[Comparison]:
+        """Every comparison that the run could make, on each backend."""
+        return [one for name in self.backends for one in self.selection.comparisons(name, self.formats[name])]
+
+    def settings_fields(self) -> dict[str, Any]:
+        """How the run measures, as plain data, for a baseline."""
+        settings = self.settings
+        profile = self.selection.profile.name
+        return {"profile": profile, "passes": settings.passes, "blocks": settings.blocks, "seed": settings.seed}
+
+
+def plan(values: Mapping[str, Any]) -> Plan:
+    """The plan that parsed options (by flag without dashes) amount to; raises NeverSlowerError for a user's mistake."""
+    profile = PROFILES[values["profile"]]
+    dtypes = tuple(_choice(DType, text, "--dtype") for text in values["dtype"])
+    layouts = tuple(_choice(Layout, text, "--layout") for text in values["layout"])
+    side = values["side"]
+    selection = Selection(
+        profile=profile,
+        networks=tuple(values["network"]),
+        layers=tuple(values["layer"]),
+        problems=tuple(values["problem"]),
+        sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
+    )
+    selection.places()  # An unknown name is told before anything else happens.
+    for flag in ("passes", "blocks", "threads"):
+        if values[flag] is not None and values[flag] < 1:
+            raise NeverSlowerError(f"--{flag} {values[flag]}: at least 1")
+    settings = Settings(
+        passes=values["passes"] or profile.passes,
+        blocks=values["blocks"] or profile.blocks,
+        seed=values["seed"],
+        time_budget=_budget(values["time-budget"], profile.time_budget),
+    )
+    specs = _specs(values)
+    formats = {name: _formats(name, dtypes, layouts, profile.every_format) for name in specs}
+    required = tuple(text.partition(":")[0] for text in values["require-backend"])
+    return Plan(selection, settings, specs, required, values["strict-verdicts"], formats)
+
+
+def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
+    for member in kind:
+        if str(member).lower() == text.lower():
+            return member
+    raise NeverSlowerError(f"{flag} {text}: unknown (known: {', '.join(str(member) for member in kind)})")
+
+
+def _budget(text: str | None, default: float | None) -> float | None:
+    if text is None:
+        return default
+    if text == "0":
+        return None
+    try:
+        return words.parse_duration(text)
+    except ValueError as error:
+        raise NeverSlowerError(f"--time-budget: {error}") from None
+
+
+def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
+    """A worker's spec for each backend asked for, `NAME` or `NAME:ARGUMENT`; all installed ones if none is named."""
+    named: Sequence[str] = list(dict.fromkeys([*values["backend"], *values["require-backend"]]))
+    specs = {}
+    for text in named or [name for name in backends.TABLE if _offers_itself(name)]:
+        name, _, argument = text.partition(":")
+        backends.load(name)
+        specs[name] = WorkerSpec(
+            backend=name,
+            argument=argument,
+            execnet=values["worker"],
+            threads=values["threads"],
+            time_limit=values["time-limit"],
+        )
+    return specs
+
+
+def _offers_itself(name: str) -> bool:
+    return not backends.load(name).CAPABILITIES.on_request and not backends.missing_modules(name)
+
+
+def _formats(backend: str, dtypes: tuple[DType, ...], layouts: tuple[Layout, ...], every: bool) -> tuple[Format, ...]:
+    """The user's dtypes and layouts, each missing axis as the backend has it by default."""
+    own = backends.load(backend).CAPABILITIES.formats
+    if not dtypes and not layouts:
+        return own if every else own[:1]
+    chosen = itertools.product(dtypes or (own[0][0],), layouts or (own[0][1],))
+    return tuple(dict.fromkeys(chosen))

@@ -1,0 +1,379 @@
+"""The pytest plugin: options, collection, the campaign before the items, outcomes, summary; each hook delegates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import backends
+from neverslower import baseline, options
+from neverslower.assessment import Assessed
+from neverslower.comparison import Comparison
+from neverslower.errors import BaselineError, NeverSlowerError
+from neverslower.findings import Findings, Result
+from neverslower.observation import Plan
+from neverslower.outcome import Outcome, outcome_of
+from neverslower.problem import ConvProblem
+from neverslower.report import terminal, words
+from neverslower.report.reproduction import headline, reproduction
+from neverslower.session import Session
+from neverslower.verdict import Code
+
+CANNOT_JUDGE = 6
+"""The exit code of a run whose environment makes judging impossible, or that measured nothing."""
+LATENCY_TEST = "test_latency"
+NUMERICS_TEST = "test_numerics"
+_STATE = pytest.StashKey[Session]()
+
+
+class DeviceClock:
+    """A clock for pytest-benchmark that shows device samples: it stands at 0 until a round sets it."""
+
+    __name__ = "device_time"
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def __call__(self) -> float:
+        """The time since the round began; reading it after a round starts the next one at 0."""
+        shown, self._shown = self._shown, 0.0
+        return shown
+
+    def advance(self, seconds: float) -> None:
+        """Let one round take so long."""
+        self._shown = seconds
+
+
+CLOCK = DeviceClock()
+
+
+class Suite:
+    """The session as test items see it: each `expect_…` looks a verdict up and raises pytest's outcome for it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def expect_never_slower(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
+        """The pruned layer takes no longer than the unpruned one, or it is a hazard that is known."""
+        self._conclude(self.session.assessment.never_slower(comparison), request)
+
+    def expect_no_regression(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
+        """This channel count is no slower than in the baseline that the user asked to compare with."""
+        self._conclude(self.session.assessment.no_regression(comparison), request)
+
+    def expect_equal_outputs(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
+        """The pruned layer's output equals the kept channels of the unpruned layer's."""
+        self._conclude(self.session.assessment.equal_outputs(comparison), request)
+
+    def record(self, comparison: Comparison, benchmark: Any) -> None:
+        """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
+        result = self.session.findings.results.get(comparison.identity)
+        if result is None or not result.passes or result.verdict.code in (Code.INVALID, Code.CRASHED):
+            return
+        rounds = iter(baseline.samples(result))
+        benchmark.extra_info.update(baseline.extra_info(result))
+        count = sum(one.candidate.size for one in result.passes)
+        benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
+
+    def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
+        self.session.assessed.append(assessed)
+        node = cast(pytest.Item, request.node)
+        node.user_properties += [("finding", str(assessed.finding)), ("verdict", str(assessed.verdict.code))]
+        if assessed.verdict.ratio:
+            node.user_properties.append(("ratio", str(assessed.verdict.ratio)))
+        self._raise(assessed, node.nodeid.partition("[")[0])
+
+    def _raise(self, assessed: Assessed, test: str) -> None:
+        findings = [assessed.finding, *assessed.also]
+        outcomes = [outcome_of(finding, self.session.plan.strict) for finding in findings]
+        if Outcome.FAILED in outcomes:
+            pytest.fail(reproduction(assessed, self.session.findings, self._reproduce(assessed), test), pytrace=False)
+        if outcomes[0] is Outcome.XFAILED:
+            pytest.xfail(f"{assessed.finding}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
+        if outcomes[0] is Outcome.SKIPPED:
+            pytest.skip(f"{assessed.finding}: {assessed.verdict.reason.text}")
+
+    def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
+        name = assessed.comparison.backend
+        threads = self.session.plan.backends[name].threads
+        return lambda problem, plan: backends.load(name).reproduce(problem, plan, threads)
+
+
+def _needs(items: Iterable[pytest.Item]) -> tuple[list[Comparison], list[Comparison]]:
+    """(comparisons to time, comparisons whose outputs to check) that some items ask for."""
+    timed: list[Comparison] = []
+    checked: list[Comparison] = []
+    for item in items:
+        comparison = _comparison_of(item)
+        if comparison is None:
+            continue
+        (checked if _function(item) == NUMERICS_TEST else timed).append(comparison)
+    return timed, checked
+
+
+def _comparison_of(item: pytest.Item) -> Comparison | None:
+    callspec = getattr(item, "callspec", None)
+    found = [value for value in callspec.params.values() if isinstance(value, Comparison)] if callspec else []
+    return found[0] if found else None
+
+
+def _function(item: pytest.Item) -> str:
+    return str(getattr(item, "originalname", item.name))
+
+
+class ProgressLine:
+    """Shows the campaign's steps: on a terminal one line that changes, elsewhere a line now and then."""
+
+    def __init__(self, config: pytest.Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._clock, self._last, self._phase = clock, -1e9, ""
+        self._live = bool(self._reporter and self._reporter.isatty)
+
+    def __call__(self, phase: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show a step, not more often than is useful."""
+        if self._reporter is None or self._reporter.verbosity < 0:
+            return
+        every = 0.2 if self._live else 20.0
+        if self._clock() - self._last < every and not (self._live and phase != self._phase):
+            return
+        self._last, self._phase = self._clock(), phase
+        left = f", {words.duration(seconds_left)} left" if seconds_left else ""
+        text = f"{phase} {done}/{total}{left}"
+        if self._live:
+            self._reporter.rewrite(text, erase=True)
+        else:
+            self._reporter.ensure_newline()
+            self._reporter.write_line(text)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._live:
+            self._reporter.rewrite("", erase=True)
+
+
+class VanishedItem(pytest.Item):
+    """An item for something that the baseline holds and the suite does not measure any more; it fails."""
+
+    entry: baseline.Entry
+
+    def runtest(self) -> None:
+        """Fail with the entry's name."""
+        session = self.config.stash[_STATE]
+        assessed = session.assessment.vanished(self.entry, session.comparisons[0])
+        session.assessed.append(assessed)
+        pytest.fail(f"{assessed.verdict.reason.text}; if that is meant, accept a new baseline", pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where the item stands in reports."""
+        return self.path, None, self.name
+
+
+# Hooks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("never-slower", "never-slower: is a pruned layer ever slower than the unpruned one?")
+    for option in options.OPTIONS:
+        group.addoption(option.flag, dest=option.name, help=option.help, **option.keywords)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options; where a baseline is asked for without a name, choose it before pytest-benchmark looks."""
+    values = {option.flag.strip("-"): config.getoption(option.name) for option in options.OPTIONS}
+    _refuse_what_spoils_timing(config)
+    with _users_mistakes():
+        plan = options.plan(values)
+    folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    journal = values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
+    session = Session(plan, folder, Path(journal), compare=config.getoption("benchmark_compare") or False)
+    config.stash[_STATE] = session
+    _prepare_pytest_benchmark(config, session)
+
+
+def _refuse_what_spoils_timing(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
+        raise pytest.UsageError("timing needs the machine to itself: run without -n (pytest-xdist)")
+    for name in ("benchmark_only", "benchmark_skip", "benchmark_disable"):
+        if config.getoption(name, False):
+            flag = "--" + name.replace("_", "-")
+            raise pytest.UsageError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
+
+
+def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
+    option = config.option
+    if session.compare and not option.collectonly:
+        with _users_mistakes():
+            session.identify()
+            session.choose_baselines()
+    if session.compare is True:
+        option.benchmark_compare = _merged(session)
+    wanted = ("compare", "save", "autosave", "json", "histogram", "verbose")
+    if not any(getattr(option, f"benchmark_{name}", None) for name in wanted):
+        option.benchmark_quiet = True  # Its table of every channel count would bury the summary.
+
+
+def _merged(session: Session) -> str | None:
+    """One file for pytest-benchmark that holds the chosen baselines of all backends, or None."""
+    chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
+    if not chosen:
+        return None
+    path = session.journal_path.parent / "compared" / "0001_chosen.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    baseline.merge(path, chosen)
+    return str(path)
+
+
+class _users_mistakes:  # noqa: N801  (reads as the statement that it is)
+    """Tell what a user can mend in one line, without a traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, NeverSlowerError):
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each item the comparison that it is about."""
+    session = metafunc.config.stash[_STATE]
+    for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
+        with _users_mistakes():
+            comparisons = session.comparisons
+        if name == "pruned":
+            comparisons = [one for one in comparisons if not one.against_itself]
+        if not session.plan.backends:
+            pytest.exit(f"cannot judge: {_no_backend()}", returncode=CANNOT_JUDGE)
+        if not comparisons:
+            raise pytest.UsageError("nothing to compare: the chosen layers have no channel that can be pruned")
+        metafunc.parametrize(name, [pytest.param(one, id=one.id) for one in comparisons])
+
+
+def _no_backend() -> str:
+    missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
+    return "no backend is installed; " + "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note which tests record which comparison, and add an item for each that vanished since the baseline."""
+    session = config.stash[_STATE]
+    for item in items:
+        comparison = _comparison_of(item)
+        if comparison and _function(item) == LATENCY_TEST:
+            session.recorded[comparison.identity] = item.nodeid
+    if session.recorded and session.compare:
+        parent = next(item.parent for item in items if _function(item) == LATENCY_TEST)
+        items.extend(_vanished(session, cast(pytest.Module, parent)))
+
+
+def _vanished(session: Session, parent: pytest.Module) -> Iterator[pytest.Item]:
+    for choice in session.choices.values():
+        for entry in choice.baseline.entries.values() if choice.baseline else ():
+            if session.covers(entry):
+                name = f"vanished[{entry.name.partition('[')[2].removesuffix(']')}]"
+                item = VanishedItem.from_parent(parent, name=name)
+                item.entry = entry
+                yield item
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Run the campaign before the first item."""
+    config = session.config
+    if not config.option.collectonly and not session.testsfailed:
+        timed, checked = _needs(session.items)
+        progress = ProgressLine(config)
+        try:
+            with _users_mistakes():
+                config.stash[_STATE].run(timed, checked, progress)
+        finally:
+            progress.end()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+    """Store an accepted baseline, and say in the exit code whether this run could judge."""
+    config = session.config
+    run = config.stash.get(_STATE, None)
+    if run and run.scheduled and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        if run.cannot_judge():
+            session.exitstatus = CANNOT_JUDGE
+        reason = config.getoption("neverslower_accept_baseline")
+        if reason is not None and not _accepted(run, reason, config):
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    if config.getoption("neverslower_exit_codes") == "bisect":
+        session.exitstatus = bisect_code(int(session.exitstatus))
+    return (yield)
+
+
+def _accepted(session: Session, reason: str, config: pytest.Config) -> bool:
+    """Store the run as baseline, showing what changes; False, with the reason shown, if it is not fit to be one."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    reporter.ensure_newline()
+    try:
+        for line in session.accept(reason):
+            reporter.write_line(line)
+    except BaselineError as error:
+        reporter.write_line(f"ERROR: {error}", red=True)
+        return False
+    return True
+
+
+def bisect_code(code: int) -> int:
+    """`git bisect run`'s code for an exit code: 0 good, 1 bad, 125 cannot judge, above 127 broken."""
+    if code in (0, 1):
+        return code
+    return 125 if code in (CANNOT_JUDGE, int(pytest.ExitCode.NO_TESTS_COLLECTED)) else 128 + code
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Counts by verdict, the worst by ratio, and what else is to be known."""
+    session = config.stash.get(_STATE, None)
+    if session is None or not session.scheduled:
+        return
+    slower = sum(one.verdict.code is Code.SLOWER for one in _pruned(session.findings))
+    measured = len(_pruned(session.findings))
+    title = f"never-slower: {slower} of {measured} pruned layers are slower than unpruned"
+    terminalreporter.section(title if measured else "never-slower", sep="=", bold=True)
+    for line in terminal.summary(session.findings, session.assessed, session.choices):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(f"journal: {session.journal_path}")
+    if why := session.cannot_judge():
+        terminalreporter.write_line(f"cannot judge: {why}", red=True)
+
+
+def _pruned(findings: Findings) -> list[Result]:
+    return [one for one in findings.results.values() if not one.comparison.against_itself]
+
+
+def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
+    """What pytest-benchmark takes for the machine: the devices' fingerprints, once they are known."""
+    session = config.stash.get(_STATE, None)
+    return baseline.machine_info(session.fingerprints.values()) if session and session.fingerprints else None
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add what makes a saved run a baseline that can be compared with."""
+    session = config.stash.get(_STATE, None)
+    if session and session.findings.fingerprints:
+        output_json["never_slower"] = baseline.header(session.findings.fingerprints, session.plan.settings_fields())
+        for one in output_json["benchmarks"]:
+            one["params"] = {"problem": one["extra_info"].get("problem")}
+
+
+# Fixtures
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig: pytest.Config) -> Suite:
+    """The session's suite, whose `expect_…` methods the tests call."""
+    return Suite(pytestconfig.stash[_STATE])

@@ -1,0 +1,214 @@
+"""The oneDNN adapter: what it reads from oneDNN's verbose lines, and one real run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import onednn
+from backends.onednn import Step, parse_info, parse_steps, reproduce
+from neverslower.observation import Plan
+from neverslower.problem import DType, Layout
+from neverslower.worker import ProblemRefused, Worker, WorkerSpec
+from selftests.support import problem
+
+CONVOLUTION_3_12 = (
+    "onednn_verbose,v1,primitive,exec,cpu,convolution,jit:avx512_core,forward_training,"
+    "src:f32:a:blocked:aBcd16b::f0 wei:f32:a:blocked:ABcd16b16a::f0 bia:undef::undef::: dst:f32:a:blocked:aBcd16b::f0,"
+    "attr-scratchpad:user,alg:convolution_direct,"
+    "mb1_ic128oc128_ih28oh28kh3sh1dh0ph1_iw28ow28kw3sw1dw0pw1,1.38403"
+)
+REORDER_3_12 = (
+    "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,"
+    "src:f32::blocked:abcd::f0 dst:f32:p:blocked:aBcd16b::f0,attr-scratchpad:user,,1x1x1x1,0.00219727"
+)
+BRGEMM_3_12 = (
+    "onednn_verbose,v1,primitive,exec,cpu,convolution,brg_conv_fwd:avx512_core,forward_training,"
+    "src:f32::blocked:acdb::f0 wei:f32:a:blocked:Acdb16a::f0 bia:undef::undef::: dst:f32::blocked:acdb::f0,"
+    "attr-scratchpad:user,alg:convolution_direct,mb1_ic8oc16_ih6oh6kh3sh1dh0ph1_iw6ow6kw3sw1dw0pw1,0.00805664"
+)
+CONVOLUTION_2 = (
+    "onednn_verbose,exec,cpu,convolution,jit:avx2,forward_inference,"
+    "src_f32::blocked:aBcd8b:f0 wei_f32::blocked:ABcd8b8a:f0 bia_undef::undef::f0 dst_f32::blocked:aBcd8b:f0,"
+    ",alg:convolution_direct,mb1_ic64oc64_ih56oh56kh3sh1dh0ph1_iw56ow56kw3sw1dw0pw1,0.4"
+)
+CONVOLUTION_1 = CONVOLUTION_2.replace("onednn_verbose", "dnnl_verbose")
+CONVOLUTION_ACL = (
+    "onednn_verbose,primitive,exec,cpu,convolution,indirect_gemm:acl,forward_inference,"
+    "src_f32::blocked:acdb:f0 wei_f32:a:blocked:Acdb4a:f0 bia_undef::undef::f0 dst_f32::blocked:acdb:f0,"
+    "attr-scratchpad:user ,alg:convolution_direct,mb1_ic64oc64_ih56oh56kh3sh1dh0ph1_iw56ow56kw3sw1dw0pw1,0.9"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        pytest.param(
+            CONVOLUTION_3_12,
+            "convolution jit:avx512_core src:aBcd16b wei:ABcd16b16a dst:aBcd16b alg:convolution_direct "
+            "prop:forward_training",
+            id="3.12",
+        ),
+        pytest.param(
+            BRGEMM_3_12,
+            "convolution brg_conv_fwd:avx512_core src:acdb wei:Acdb16a dst:acdb alg:convolution_direct "
+            "prop:forward_training",
+            id="3.12, channels last",
+        ),
+        pytest.param(REORDER_3_12, "reorder jit:uni src:abcd dst:aBcd16b", id="3.12, reorder"),
+        pytest.param(
+            CONVOLUTION_2,
+            "convolution jit:avx2 src:aBcd8b wei:ABcd8b8a dst:aBcd8b alg:convolution_direct prop:forward_inference",
+            id="2",
+        ),
+        pytest.param(
+            CONVOLUTION_1,
+            "convolution jit:avx2 src:aBcd8b wei:ABcd8b8a dst:aBcd8b alg:convolution_direct prop:forward_inference",
+            id="1, as DNNL",
+        ),
+        pytest.param(
+            CONVOLUTION_ACL,
+            "convolution indirect_gemm:acl src:acdb wei:Acdb4a dst:acdb alg:convolution_direct prop:forward_inference",
+            id="2.7 on aarch64, Arm Compute Library",
+        ),
+    ],
+)
+def test_a_line_of_each_version_is_read(line: str, step: str) -> None:
+    assert [str(found) for found in parse_steps(line)] == [step]
+
+
+def test_the_steps_keep_their_order() -> None:
+    steps = parse_steps("\n".join([REORDER_3_12, CONVOLUTION_3_12, REORDER_3_12]))
+    assert [(step.primitive, step.implementation) for step in steps] == [
+        ("reorder", "jit:uni"),
+        ("convolution", "jit:avx512_core"),
+        ("reorder", "jit:uni"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "warning: exec,cpu,convolution,jit:avx2,forward,a,b,c",
+        "onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71)",
+        "onednn_verbose,v1,primitive,create:cache_miss,cpu,convolution,jit:avx2,forward_training,src,,,,0.1",
+        "onednn_verbose,v1,primitive,exec,cpu,convolution",
+        "onednn_verbose,v1,primitive,exec",
+    ],
+)
+def test_other_lines_are_no_steps(line: str) -> None:
+    assert parse_steps(f"{line}\n{CONVOLUTION_2}\n{line}") == parse_steps(CONVOLUTION_2)
+
+
+INFO = """\
+onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71049cd69a3df32adcccb623b12cd7baa22)
+onednn_verbose,v1,info,cpu,runtime:OpenMP,nthr:1
+onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions
+onednn_verbose,v1,info,gpu,runtime:none
+"""
+
+
+def test_version_commit_and_instruction_set_are_read() -> None:
+    assert parse_info(INFO) == {
+        "version": "3.12.0",
+        "commit": "80afa71049cd69a3df32adcccb623b12cd7baa22",
+        "isa": "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions",
+    }
+
+
+def test_the_name_before_onednn_is_read_too() -> None:
+    assert parse_info("dnnl_verbose,info,DNNL v1.2.0 (commit 70f8b879)") == {"version": "1.2.0", "commit": "70f8b879"}
+
+
+def test_what_was_not_printed_is_absent() -> None:
+    assert parse_info("onednn_verbose,v1,info,gpu,runtime:none") == {}
+
+
+def plan_of(*lines: str) -> Plan:
+    steps: list[Step] = parse_steps("\n".join(lines))
+    return Plan("whatever", tuple(str(step) for step in steps))
+
+
+@pytest.mark.parametrize(
+    ("plan", "dtype", "threads", "command"),
+    [
+        (
+            plan_of(REORDER_3_12, CONVOLUTION_3_12),
+            DType.FLOAT32,
+            1,
+            "OMP_NUM_THREADS=1 benchdnn --mode=P --conv --dir=FWD_D --dt=f32:f32:f32 "
+            "--stag=aBcd16b --wtag=ABcd16b16a --dtag=aBcd16b mb1_g1ic8oc16_ih6oh6kh3sh1ph1",
+        ),
+        (
+            plan_of(CONVOLUTION_ACL),
+            DType.BFLOAT16,
+            4,
+            "OMP_NUM_THREADS=4 benchdnn --mode=P --conv --dir=FWD_I --dt=bf16:bf16:bf16 "
+            "--stag=acdb --wtag=Acdb4a --dtag=acdb mb1_g1ic8oc16_ih6oh6kh3sh1ph1",
+        ),
+        (
+            Plan("none reported"),
+            DType.FLOAT16,
+            1,
+            "OMP_NUM_THREADS=1 benchdnn --mode=P --conv --dir=FWD_D --dt=f16:f16:f16 "
+            "--stag=any --wtag=any --dtag=any mb1_g1ic8oc16_ih6oh6kh3sh1ph1",
+        ),
+    ],
+)
+def test_a_plan_is_reproduced_by_a_benchdnn_line(plan: Plan, dtype: DType, threads: int, command: str) -> None:
+    assert reproduce(problem(dtype=dtype), plan, threads) == command
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"padding": (0, 1, 1, 1)}, "no asymmetric padding"),
+        ({"dtype": DType.TF32}, "no tf32 (has bfloat16, float16, float32)"),
+        ({}, None),
+        ({"groups": 2, "dilation": (2, 2), "padding": (2, 2, 2, 2), "layout": Layout.NHWC}, None),
+    ],
+)
+def test_what_is_beyond_the_adapter_is_declared(fields: dict[str, object], words: str | None) -> None:
+    assert onednn.CAPABILITIES.refusal(problem(**fields)) == words
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A real worker; its device lock stays in a folder of the test."""
+    pytest.importorskip("torch")
+    folder: Path = tmp_path_factory.mktemp("locks")
+    with Worker(WorkerSpec("onednn", variables={"TMPDIR": str(folder)})) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_a_real_layer_is_right_measured_and_its_plan_reported(worker: Worker, layout: Layout) -> None:
+    unpruned = problem(16, layout=layout)
+    found = worker.examine(unpruned.key)
+    assert not found.wrong
+    assert found.plan.name != "none reported"
+    assert any(step.startswith(f"convolution {found.plan.name} ") for step in found.plan.steps)
+    pruned = unpruned.prune(3)
+    samples = worker.measure(unpruned.key, pruned.key, 2).seconds
+    assert np.all(np.isfinite(samples))
+    assert np.all(samples > 0)
+    error, tolerance = worker.agree(unpruned.key, pruned.key)
+    assert error <= tolerance
+
+
+def test_a_real_fingerprint_says_version_build_and_threads(worker: Worker) -> None:
+    found = worker.fingerprint
+    assert found.version.count(".") >= 1
+    assert found.build != "unknown"
+    assert found.hardware["isa"]
+    assert found.state["threads"] == "1"
+    assert "torch" in found.software
+
+
+def test_a_real_refusal_is_in_words(worker: Worker) -> None:
+    with pytest.raises(ProblemRefused, match="no tf32"):
+        worker.examine(problem(dtype=DType.TF32).key)

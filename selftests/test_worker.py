@@ -1,0 +1,474 @@
+"""Workers: what they answer, how they fail, and that none is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.base import Unavailable
+from neverslower import remote
+from neverslower.problem import Side
+from neverslower.worker import (
+    BackendUnavailable,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+    last_words,
+)
+from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, script, scripted
+
+UNPRUNED = problem(16)
+PRUNED = UNPRUNED.prune(3)
+FAULT = "out_channels == 13"
+
+
+def faulty(folder: Path, fault: str) -> WorkerSpec:
+    return scripted(folder, time_limit=1.0, rules=[{"when": FAULT, "fault": fault}])
+
+
+# What a worker answers
+
+
+def test_opening_tells_the_fingerprint_and_the_clock(tmp_path: Path) -> None:
+    spec = scripted(tmp_path, device="board", version="2.1", build="abc", state={"power": "MAXN"})
+    with Worker(spec) as worker:
+        found = worker.fingerprint
+        assert worker.clock == "scripted"
+    assert (found.backend, found.device, found.version, found.build) == ("scripted", "board", "2.1", "abc")
+    assert found.state == {"power": "MAXN"}
+
+
+def test_examining_checks_the_output_and_names_the_plan(tmp_path: Path) -> None:
+    with Worker(scripted(tmp_path, rules=[{"plan": "padded", "seconds": 2e-5}])) as worker:
+        found = worker.examine(PRUNED.key)
+    assert (found.plan.name, found.plan.steps) == ("padded", ("convolution padded",))
+    assert not found.wrong
+    assert found.seconds_per_call == pytest.approx(2e-5)
+
+
+def test_measuring_returns_blocks_of_two_rounds_of_each_side(tmp_path: Path) -> None:
+    rules = [{"seconds": 1e-5}, {"when": FAULT, "times": 3.0}]
+    with Worker(scripted(tmp_path, rules=rules)) as worker:
+        found = worker.measure(UNPRUNED.key, PRUNED.key, 7)
+    assert found.seconds.shape == (7, 2, 2)
+    assert found.reference == pytest.approx(np.full(14, 1e-5))
+    assert found.candidate == pytest.approx(np.full(14, 3e-5))
+    assert found.clock == "scripted"
+
+
+@pytest.mark.parametrize(("process", "same"), [(0, True), (1, False)])
+def test_the_samples_of_a_script_are_a_function_of_its_seed_and_the_process(
+    tmp_path: Path, process: int, same: bool
+) -> None:
+    spec = scripted(tmp_path, seed=3, noise=0.05, process_effect=0.01, spikes=[0.1, 4.0])
+    samples = []
+    for number in (0, process):
+        with Worker(spec, number) as worker:
+            samples.append(worker.measure(UNPRUNED.key, PRUNED.key, 5).seconds)
+    assert np.array_equal(*samples) is same
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_right_pruned_output_agrees_with_the_kept_channels(tmp_path: Path, side: Side) -> None:
+    with Worker(scripted(tmp_path)) as worker:
+        error, tolerance = worker.agree(UNPRUNED.key, UNPRUNED.prune(3, side).key)
+    assert error <= tolerance
+
+
+def test_one_worker_answers_again_after_a_refusal_and_an_error(tmp_path: Path) -> None:
+    rules = [{"when": FAULT, "fault": "unsupported"}, {"when": "out_channels == 12", "fault": "error"}]
+    with Worker(scripted(tmp_path, rules=rules)) as worker:
+        with pytest.raises(ProblemRefused):
+            worker.examine(PRUNED.key)
+        with pytest.raises(WorkerError):
+            worker.examine(problem(12).key)
+        assert not worker.examine(UNPRUNED.key).wrong
+
+
+# How it fails
+
+
+@pytest.mark.parametrize("fault", ["wrong", "nan"])
+def test_a_wrong_output_is_seen_when_examining_and_when_agreeing(tmp_path: Path, fault: str) -> None:
+    with Worker(faulty(tmp_path, fault)) as worker:
+        assert worker.examine(PRUNED.key).wrong
+        assert not worker.examine(UNPRUNED.key).wrong
+        error, tolerance = worker.agree(UNPRUNED.key, PRUNED.key)
+    assert error > tolerance
+
+
+@pytest.mark.parametrize(
+    ("fault", "hung", "headline"),
+    [
+        ("crash", False, "Fatal Python error: Segmentation fault"),
+        ("hang", True, "Timeout (0:00:01)!"),
+        ("hang_holding_gil", True, "Timeout (0:00:01)!"),
+    ],
+)
+def test_last_words_say_how_a_worker_died_and_where(tmp_path: Path, fault: str, hung: bool, headline: str) -> None:
+    with Worker(faulty(tmp_path, fault)) as worker:
+        with pytest.raises(WorkerDied) as caught:
+            worker.examine(PRUNED.key)
+        assert caught.value.hung is hung
+        assert headline in caught.value.last_words
+        assert "scripted.py" in caught.value.last_words
+        assert "_commit" in str(caught.value)
+        with pytest.raises(WorkerDied):
+            worker.examine(UNPRUNED.key)
+
+
+def test_a_crash_keeps_what_the_library_wrote_before_it(tmp_path: Path) -> None:
+    with Worker(faulty(tmp_path, "crash")) as worker, pytest.raises(WorkerDied, match="signal 11 follows"):
+        worker.examine(PRUNED.key)
+
+
+@pytest.mark.parametrize(
+    ("fault", "out_of_memory", "words"),
+    [("unsupported", False, "scripted refusal of 13 channels"), ("out_of_memory", True, "bytes do not fit")],
+)
+def test_a_refusal_carries_the_librarys_words(tmp_path: Path, fault: str, out_of_memory: bool, words: str) -> None:
+    with Worker(faulty(tmp_path, fault)) as worker, pytest.raises(ProblemRefused, match=words) as caught:
+        worker.examine(PRUNED.key)
+    assert caught.value.out_of_memory is out_of_memory
+
+
+def test_an_adapters_error_ends_in_its_tracebacks_last_line(tmp_path: Path) -> None:
+    with Worker(faulty(tmp_path, "error")) as worker, pytest.raises(WorkerError) as caught:
+        worker.examine(PRUNED.key)
+    assert str(caught.value).endswith("RuntimeError: scripted error")
+
+
+def test_the_end_of_a_hang_is_the_time_limit(tmp_path: Path) -> None:
+    with Worker(faulty(tmp_path, "hang")) as worker, pytest.raises(WorkerDied, match="time limit of 1 s"):
+        worker.examine(PRUNED.key)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("popen//python=/nowhere/python", "/nowhere/python"),
+        ("popen//python=sh -c false", "popen//python=sh -c false"),
+        ("carrier-pigeon", "carrier-pigeon"),
+        (f"popen//python={sys.executable} -I -S", "No module named 'numpy'; install it there"),
+    ],
+)
+def test_a_place_without_a_usable_python_is_unavailable_and_named(spec: str, words: str) -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        Worker(WorkerSpec("scripted", execnet=spec))
+    assert words in str(caught.value)
+
+
+def test_an_unavailable_backend_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="no such board"):
+        Worker(scripted(tmp_path, unavailable="no such board"))
+
+
+# Where it runs
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """The spec of a Python that finds numpy and the standard library only, started in an empty folder."""
+    packages, folder = tmp_path / "packages", tmp_path / "empty"
+    packages.mkdir()
+    folder.mkdir()
+    site = Path(np.__file__).parent.parent
+    for name in ("numpy", "numpy.libs"):
+        if (site / name).exists():
+            (packages / name).symlink_to(site / name)
+    return f"popen//chdir={folder}//python=env PYTHONPATH={packages} {sys.executable} -S"
+
+
+def test_a_worker_needs_numpy_and_not_the_checkout(bare: str, tmp_path: Path) -> None:
+    spec = WorkerSpec("scripted", str(script(tmp_path, rules=[{"when": FAULT, "fault": "error"}])), execnet=bare)
+    with Worker(spec) as worker:
+        assert not worker.examine(UNPRUNED.key).wrong
+        with pytest.raises(WorkerError) as caught:
+            worker.examine(PRUNED.key)
+    assert 'File "backends/scripted.py"' in str(caught.value)
+    assert str(ROOT) not in str(caught.value)
+
+
+def test_a_missing_vendor_library_is_named_with_its_remedy(bare: str) -> None:
+    with pytest.raises(BackendUnavailable, match=r"torch is not installed.*pip install torch"):
+        Worker(WorkerSpec("onednn", execnet=bare))
+
+
+def test_nothing_is_left_in_the_workers_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with Worker(WorkerSpec("scripted", execnet=f"popen//chdir={folder}")) as worker:
+        worker.measure(UNPRUNED.key, PRUNED.key, 2)
+    assert list(folder.iterdir()) == []
+
+
+STAND_IN = """
+import os
+def serve(channel):
+    channel.send(("ready", (os.getpid(), os.getppid())))
+    channel.receive()
+    print("said on standard output", flush=True)
+    software = {name: os.environ.get(name, "unset") for name in ("FOO", "OMP_NUM_THREADS")}
+    fields = {"backend": "b", "device": "d", "version": "1", "build": "0", "software": software}
+    channel.send(("ok", {"fingerprint": fields, "clock": "none"}))
+    channel.receive()
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A far side that tells its environment, writes to standard output and ends at the first question."""
+    monkeypatch.setattr("neverslower.worker._sources", lambda: {"neverslower.": "", "neverslower.remote": STAND_IN})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        WorkerSpec("b", variables={"FOO": "1"}),
+        WorkerSpec("b", execnet="popen//env:FOO=1"),
+        WorkerSpec("b", execnet=f"popen//python=env FOO=1 {sys.executable}"),
+    ],
+    ids=["variables", "execnet env", "execnet python"],
+)
+def test_environment_variables_reach_the_worker(stand_in: None, spec: WorkerSpec) -> None:
+    with Worker(spec) as worker:
+        assert worker.fingerprint.software == {"FOO": "1", "OMP_NUM_THREADS": "1"}
+
+
+def test_what_a_library_prints_is_part_of_the_last_words(stand_in: None) -> None:
+    with Worker(WorkerSpec("b")) as worker, pytest.raises(WorkerDied, match="said on standard output") as caught:
+        worker.examine(UNPRUNED.key)
+    assert not caught.value.hung
+
+
+# No process is left
+
+
+@pytest.fixture
+def no_child_left() -> Iterator[None]:
+    before = children(os.getpid())
+    yield
+    assert eventually(lambda: children(os.getpid()) <= before)
+
+
+@needs_proc
+@pytest.mark.parametrize("spec", ["popen", f"popen//python=env FOO=1 {sys.executable}"])
+def test_closing_ends_the_process(no_child_left: None, spec: str) -> None:
+    before = children(os.getpid())
+    with Worker(WorkerSpec("scripted", execnet=spec)):
+        assert len(children(os.getpid()) - before) == 1
+
+
+@needs_proc
+def test_an_exception_in_the_body_ends_the_process(no_child_left: None) -> None:
+    with pytest.raises(ZeroDivisionError), Worker(WorkerSpec("scripted")):
+        raise ZeroDivisionError
+
+
+@needs_proc
+def test_a_backend_that_is_unavailable_leaves_no_process(no_child_left: None, tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable):
+        Worker(scripted(tmp_path, unavailable="no such board"))
+
+
+@needs_proc
+def test_a_worker_killed_in_silence_is_dead_without_last_words(no_child_left: None) -> None:
+    before = children(os.getpid())
+    with Worker(WorkerSpec("scripted")) as worker:
+        for pid in children(os.getpid()) - before:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied) as caught:
+            worker.examine(UNPRUNED.key)
+    assert (str(caught.value), caught.value.hung) == ("the worker process died", False)
+
+
+@needs_proc
+@pytest.mark.parametrize("fault", ["crash", "hang_holding_gil"])
+def test_a_dead_or_hung_worker_leaves_no_process(no_child_left: None, tmp_path: Path, fault: str) -> None:
+    with Worker(faulty(tmp_path, fault)) as worker, pytest.raises(WorkerDied):
+        worker.examine(PRUNED.key)
+
+
+COORDINATOR = """
+import sys, time
+from neverslower.worker import Worker, WorkerSpec
+with Worker(WorkerSpec("scripted", {script!r}, time_limit=600)) as worker:
+    print("ready", flush=True)
+    {then}
+"""
+SLEEP = "time.sleep(600)"
+EXAMINE = f"worker.examine({PRUNED.key!r})"
+Start = Callable[..., tuple["subprocess.Popen[bytes]", set[int]]]
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Start]:
+    """Starts a process that holds a worker; returns it and the workers that it started."""
+    started: list[subprocess.Popen[bytes]] = []
+    workers: set[int] = set()
+
+    def start(then: str, fault: str) -> tuple[subprocess.Popen[bytes], set[int]]:
+        path = script(tmp_path, rules=[{"when": FAULT, "fault": fault}])
+        code = COORDINATOR.format(script=str(path), then=then)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        workers.update(children(process.pid))
+        return process, set(workers)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    for pid in filter(alive, workers):
+        os.kill(pid, signal.SIGKILL)
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("then", "fault"),
+    [(SLEEP, "error"), (EXAMINE, "hang"), (EXAMINE, "hang_holding_gil")],
+    ids=["idle", "hanging", "hanging with the interpreter's lock"],
+)
+def test_a_killed_coordinator_takes_its_worker_along(coordinator: Start, then: str, fault: str) -> None:
+    process, workers = coordinator(then, fault)
+    assert len(workers) == 1
+    assert not eventually(lambda: not all(map(alive, workers)), patience=0.3)
+    process.kill()
+    assert eventually(lambda: not any(map(alive, workers)))
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("then", "fault"), [(SLEEP, "error"), (EXAMINE, "hang_holding_gil")], ids=["idle", "hanging"]
+)
+def test_ctrl_c_ends_the_worker_and_the_coordinator(coordinator: Start, then: str, fault: str) -> None:
+    process, workers = coordinator(then, fault)
+    assert len(workers) == 1
+    os.killpg(process.pid, signal.SIGINT)
+    assert eventually(lambda: process.poll() is not None)
+    assert process.returncode != 0
+    assert not any(map(alive, workers))
+
+
+@needs_proc
+def test_ctrl_c_does_not_reach_the_worker_itself(coordinator: Start) -> None:
+    process, workers = coordinator(SLEEP, "error")
+    assert all(os.getpgid(pid) == pid != process.pid for pid in workers)
+
+
+# The device's lock
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(remote, "LOCK_PATIENCE", 0.05)
+    return tmp_path
+
+
+@pytest.fixture
+def holder(locks: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that holds the lock of the device `Board 7`."""
+    code = textwrap.dedent("""
+        import time
+        from neverslower.remote import lock_device
+        lock_device("Board 7")
+        print("held", flush=True)
+        time.sleep(600)
+    """)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_on_a_device_is_refused_and_told_which(holder: "subprocess.Popen[bytes]", locks: Path) -> None:
+    with pytest.raises(Unavailable, match="Board 7") as caught:
+        remote.lock_device("Board 7")
+    assert str(locks / "never-slower-board-7.lock") in str(caught.value)
+
+
+def test_another_device_is_free(holder: "subprocess.Popen[bytes]") -> None:
+    os.close(remote.lock_device("Board 8"))
+
+
+def test_a_lock_ends_with_its_process(holder: "subprocess.Popen[bytes]") -> None:
+    holder.kill()
+    holder.wait()
+    os.close(remote.lock_device("Board 7"))
+
+
+# Last words
+
+CRASH = """\
+warning: something earlier
+second line
+Fatal Python error: Segmentation fault
+
+Thread 0x00007f1 (most recent call first):
+  File "/opt/lib/site-packages/execnet/gateway_base.py", line 534 in read
+  File "<string>", line 1 in <module>
+
+Current thread 0x00007f2 (most recent call first):
+  File "backends/cudnn.py", line 80 in run
+  File "neverslower/remote.py", line 71 in examine
+  File "/opt/lib/site-packages/execnet/gateway_base.py", line 1296 in executetask
+
+Extension modules: numpy._core._multiarray_umath, torch._C (total: 2)
+"""
+
+
+def test_last_words_of_a_crash_begin_near_its_headline_and_leave_out_execnet() -> None:
+    assert last_words(CRASH).splitlines() == [
+        "warning: something earlier",
+        "second line",
+        "Fatal Python error: Segmentation fault",
+        "Current thread 0x00007f2 (most recent call first):",
+        '  File "backends/cudnn.py", line 80 in run',
+        '  File "neverslower/remote.py", line 71 in examine',
+    ]
+
+
+def test_last_words_are_those_of_the_last_headline() -> None:
+    hang = 'Timeout (0:00:02)!\nThread 0x1 (most recent call first):\n  File "acl.py", line 3 in run\n'
+    words = last_words(CRASH + "a\nb\nc\n" + hang)
+    assert words.splitlines()[:3] == ["b", "c", "Timeout (0:00:02)!"]
+    assert words.endswith("line 3 in run")
+
+
+def test_without_a_headline_the_last_lines_are_kept() -> None:
+    text = "".join(f"line {number}\n\n" for number in range(30)) + "terminate called: std::bad_alloc\n"
+    words = last_words(text).splitlines()
+    assert words[-1] == "terminate called: std::bad_alloc"
+    assert words[0] == "line 23"
+    assert len(words) == 8
+
+
+def test_one_who_said_nothing_has_no_last_words() -> None:
+    assert last_words("\n \n") == ""
+

@@ -1,0 +1,11 @@
+"""Pruning does not change what the kept channels compute."""
+
+import pytest
+
+from neverslower.comparison import Comparison
+from neverslower.pytest_plugin import Suite
+
+
+def test_numerics(pruned: Comparison, suite: Suite, request: pytest.FixtureRequest) -> None:
+    """The pruned layer's output equals the kept slice of the unpruned layer's output."""
+    suite.expect_equal_outputs(pruned, request)
