@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from neverslower.comparison import Comparison
+from neverslower.errors import NeverSlowerError
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass
@@ -109,36 +110,34 @@ class _BackendRun:
         self.deadline = None if budget is None else self.begin + budget
 
     def run(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
-        """The whole share; leaves no worker behind."""
+        """The whole share: every comparison and agreement gets its one verdict, and no worker is left behind."""
         try:
             self._fresh_worker()
-            self._check_agreements(agreements)
             chosen = self._prepare(sorted(comparisons, key=lambda one: one.telling))
             for number in range(self.settings.passes):
                 if number:
                     self._fresh_worker()
                 self._measure_pass(chosen, number)
-            judged = [(one, self._judge(one)) for one in chosen if one.identity not in self.findings.results]
-            for comparison, verdict in judged:
-                self._finish(comparison, verdict)
-            self._confirm()
-        except BackendUnavailable as error:
-            self.findings.unavailable[self.name] = str(error)
-            self._write("unavailable", {"reason": str(error)})
-        except (WorkerDied, WorkerError) as error:
-            self._give_up(comparisons, agreements, _failure(error))
+            suspects = self._judge(chosen)
+            self._confirm(suspects)
+            self._check_agreements(agreements)
+        except (BackendUnavailable, WorkerDied, WorkerError) as error:
+            if isinstance(error, BackendUnavailable) and not self.started:
+                self.findings.unavailable[self.name] = str(error)
+                self._write("unavailable", {"reason": str(error)})
+            else:
+                self._give_up(comparisons, agreements, _failure(error))
         finally:
             self._close()
 
     def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
         """No worker starts here any more: that is the verdict of all that have none yet."""
+        for comparison in comparisons:
+            if comparison.identity not in self.findings.results:
+                self._finish(comparison, why)
         for comparison in agreements:
             if comparison.identity not in self.findings.agreements:
                 self._agree(comparison, Agreement(why))
-        for comparison in comparisons:
-            result = self.findings.results.get(comparison.identity)
-            if result is None or _awaits_confirmation(result.verdict, result.confirmation):
-                self._finish(comparison, why)
 
     # Workers
 
@@ -180,7 +179,7 @@ class _BackendRun:
         problems = {problem for one in comparisons for problem in (one.reference, one.candidate)}
         for comparison in comparisons:
             if self._spent(planned):
-                self._finish(comparison, self._verdict_of_budget())
+                self._finish(comparison, _out_of_time("measured"))
                 continue
             failed = self._examine(comparison.reference) or self._examine(comparison.candidate)
             self._progress("prepare", len(self.examined), len(problems))
@@ -214,10 +213,6 @@ class _BackendRun:
     def _spent(self, planned: float = 0.0) -> bool:
         return self.deadline is not None and self.campaign.clock() + planned > self.deadline
 
-    def _verdict_of_budget(self) -> Verdict:
-        text = "the time budget ended before this comparison was measured"
-        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, text))
-
     # Measure
 
     def _measure_pass(self, comparisons: Sequence[Comparison], number: int) -> None:
@@ -242,41 +237,57 @@ class _BackendRun:
 
     # Judge and confirm
 
-    def _judge(self, comparison: Comparison) -> Verdict:
-        passes = self.samples.get(comparison.identity)
-        return self.campaign.judged(passes) if passes else self._verdict_of_budget()
+    def _judge(self, comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
+        """Finish what is judged now, and return what looks SLOWER and is still to be confirmed."""
+        suspects = []
+        for comparison in comparisons:
+            if comparison.identity in self.findings.results:
+                continue
+            passes = self.samples.get(comparison.identity)
+            verdict = self.campaign.judged(passes) if passes else _out_of_time("measured")
+            if verdict.code is Code.SLOWER:
+                suspects.append((comparison, verdict))
+                self._write("suspect", _pair(comparison) | _as_json(verdict))
+            else:
+                self._finish(comparison, verdict)
+        return suspects
 
-    def _confirm(self) -> None:
-        """Measure each SLOWER again, in a fresh process and as often as before; unless it shows again it is no red."""
-        slower = [
-            result
-            for result in self.findings.results.values()
-            if result.comparison.backend == self.name and result.verdict.code is Code.SLOWER
-        ]
-        if not slower:
+    def _confirm(self, suspects: list[tuple[Comparison, Verdict]]) -> None:
+        """Measure each suspect again, in a fresh process and as often as before; unless it shows again it is no red."""
+        if not suspects:
             return
         self._fresh_worker()
         self.begin_phase = self.campaign.clock()
-        random.Random(f"{self.settings.seed}/{self.name}/confirm").shuffle(slower)
-        for done, result in enumerate(slower):
-            found = self._measure(result.comparison, self.settings.passes * self.settings.blocks)
+        random.Random(f"{self.settings.seed}/{self.name}/confirm").shuffle(suspects)
+        for done, (comparison, verdict) in enumerate(suspects):
+            if self._spent():
+                self._finish(comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason))
+                continue
+            found = self._measure(comparison, self.settings.passes * self.settings.blocks)
             if isinstance(found, PairedPass):
-                self._write_samples("confirmed", result.comparison, self.started - 1, found)
-            self._finish(result.comparison, *self._confirmed(result, found, len(slower)))
-            self._progress("confirm", done + 1, len(slower))
+                self._write_samples("confirmed", comparison, self.started - 1, found)
+                self._finish(comparison, self._confirmed(verdict, found, len(suspects)), verdict, found)
+            else:
+                self._finish(comparison, found, verdict)
+            self._progress("confirm", done + 1, len(suspects))
 
-    def _confirmed(self, result: Result, found: PairedPass | Verdict, family: int) -> tuple[Verdict, PairedPass | None]:
-        """The verdict after confirmation, and the samples that it rests on."""
-        if isinstance(found, Verdict):
-            return found, None
+    def _confirmed(self, first: Verdict, found: PairedPass, family: int) -> Verdict:
+        """The verdict after confirmation: what a fresh process does not show again is undecided."""
         again = self.campaign.judged([found], family)
+        shown = f" ({again.ratio})" if again.ratio else ""
         if again.code is Code.SLOWER:
-            return replace(result.verdict, reason=_both("confirmed in a fresh process", again)), found
-        reason = Reason(ReasonCode.NOT_CONFIRMED, _both("a fresh process did not confirm", again).text)
-        return replace(result.verdict, code=Code.UNDECIDED, reason=reason), found
+            return replace(first, reason=Reason(again.reason.code, f"confirmed in a fresh process{shown}"))
+        reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm{shown}")
+        return replace(first, code=Code.UNDECIDED, reason=reason)
 
-    def _finish(self, comparison: Comparison, verdict: Verdict, confirmation: PairedPass | None = None) -> None:
-        earlier = self.findings.results.get(comparison.identity)
+    def _finish(
+        self,
+        comparison: Comparison,
+        verdict: Verdict,
+        first: Verdict | None = None,
+        confirmation: PairedPass | None = None,
+    ) -> None:
+        """The comparison's one verdict: kept, and written to the journal."""
         seen = [self.examined.get(problem) for problem in (comparison.reference, comparison.candidate)]
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
         self.findings.results[comparison.identity] = Result(
@@ -285,18 +296,19 @@ class _BackendRun:
             tuple(self.samples.get(comparison.identity, ())),
             reference,
             candidate,
-            first=earlier.verdict if earlier else None,
+            first=first,
             confirmation=confirmation,
         )
-        # One verdict a comparison: what is still to be confirmed is not the last word.
-        event = "suspect" if _awaits_confirmation(verdict, confirmation) else "verdict"
-        self._write(event, _pair(comparison) | _as_json(verdict))
+        self._write("verdict", _pair(comparison) | _as_json(verdict))
 
     # Agreements
 
     def _check_agreements(self, comparisons: Sequence[Comparison]) -> None:
         self.begin_phase = self.campaign.clock()
         for done, comparison in enumerate(comparisons):
+            if self._spent():
+                self._agree(comparison, Agreement(_out_of_time("checked")))
+                continue
             keys = comparison.reference.key, comparison.candidate.key
             found = self._ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
             self._agree(comparison, Agreement(found) if isinstance(found, Verdict) else _agreement(*found))
@@ -321,23 +333,19 @@ class _BackendRun:
         self._write(event, _pair(comparison) | samples)
 
 
-def _failure(error: WorkerDied | WorkerError) -> Verdict:
+def _out_of_time(what: str) -> Verdict:
+    """What the time budget left out is undecided for that reason."""
+    return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the time budget ended before this was {what}"))
+
+
+def _failure(error: NeverSlowerError) -> Verdict:
     """What a worker's death, or an adapter's failure, means for what was asked of it."""
     hung = isinstance(error, WorkerDied) and error.hung
     return Verdict(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
 
 
-def _awaits_confirmation(verdict: Verdict, confirmation: PairedPass | None) -> bool:
-    return verdict.code is Code.SLOWER and confirmation is None
-
-
 def _pair(comparison: Comparison) -> dict[str, Any]:
     return {"id": comparison.id, "reference": comparison.reference.key, "candidate": comparison.candidate.key}
-
-
-def _both(words: str, again: Verdict) -> Reason:
-    shown = f" ({again.ratio})" if again.ratio else ""
-    return Reason(again.reason.code, f"{words}{shown}")
 
 
 def _agreement(error: float, tolerance: float) -> Agreement:

@@ -72,12 +72,13 @@ def slug(text: str) -> str:
 
 def cpu_model(cpuinfo: str) -> str:
     """The processor's name in the text of /proc/cpuinfo, as x86 and Arm write it."""
-    fields = dict(re.findall(r"^([^\t:\n]+?)\s*:\s*(.*)$", cpuinfo, flags=re.MULTILINE))
-    name = fields.get("model name") or fields.get("Hardware") or fields.get("Model")
+    fields = dict(re.findall(r"^([^\t:\n]+?)[ \t]*:[ \t]*(.*)$", cpuinfo, flags=re.MULTILINE))
+    # Model before Hardware: every Raspberry Pi since the second gives its hardware as BCM2835.
+    name = fields.get("model name") or fields.get("Model") or fields.get("Hardware")
     if not name and "CPU part" in fields:
         name = f"{fields.get('CPU implementer', '?')} {fields['CPU part']}"
     text = name or platform.processor() or platform.machine()
-    return re.sub(r"\((?:R|TM|r|tm)\)|\bCPU\b|@.*", "", text).strip()
+    return " ".join(re.sub(r"\((?:R|TM|r|tm)\)|\bCPU\b|@.*", "", text).split())
 
 
 def cpu_hardware() -> dict[str, str]:

@@ -122,6 +122,8 @@ def plan(values: Mapping[str, Any]) -> Plan:
     for flag in ("passes", "blocks", "threads"):
         if values[flag] is not None and values[flag] < 1:
             raise NeverSlowerError(f"--{flag} {values[flag]}: at least 1")
+    if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
+        raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     settings = Settings(
         passes=values["passes"] or profile.passes,
         blocks=values["blocks"] or profile.blocks,

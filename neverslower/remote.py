@@ -114,7 +114,9 @@ class Session:
 def lock_device(device: str) -> int:
     """Hold the device's lock until this process ends. Raises Unavailable while another run holds it."""
     path = Path(tempfile.gettempdir()) / f"never-slower-{slug(device)}.lock"
-    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    # Another user's file in a sticky folder may be opened, and locked, but not with O_CREAT.
+    flags = os.O_RDONLY if path.exists() else os.O_RDONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o644)
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:

@@ -77,7 +77,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio with its confidence interval; `level` is the chance that each end is wrong."""
+    """A ratio with its confidence interval: `low` at the level of a SLOWER, `high` at that of a SAME (Thresholds)."""
 
     estimate: float
     low: float
@@ -152,15 +152,17 @@ class FixedSizeJudge:
         strict = stats.signed_rank_interval(walsh, len(ratios), error)
         loose = stats.signed_rank_interval(walsh, len(ratios), self.thresholds.miss_error)
         if strict is None or loose is None:
-            needed = stats.smallest_sample(error)
-            text = f"{len(ratios)} blocks can't reach an error of {error:.1g}; {needed} can"
+            hardest = min(error, self.thresholds.miss_error)
+            text = f"{len(ratios)} blocks can't reach an error of {hardest:.1g}; {stats.smallest_sample(hardest)} can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
-        floor, mde = self._sensitivity(passes, float(np.median(walsh)), strict.low)
+        floor, mde = self._sensitivity(passes, float(np.median(walsh)), strict.low, error)
         ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
         code, reason = decide(ratio, self.thresholds)
         return Verdict(code, reason, ratio, floor, mde)
 
-    def _sensitivity(self, passes: Sequence[PairedPass], estimate: float, low: float) -> tuple[float, float]:
+    def _sensitivity(
+        self, passes: Sequence[PairedPass], estimate: float, low: float, error: float
+    ) -> tuple[float, float]:
         """(noise floor, minimum detectable effect).
 
         The noise floor is the half-width, at the level of a SLOWER, of the reference's own first against second
@@ -169,7 +171,7 @@ class FixedSizeJudge:
         """
         own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
         spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
-        floor = math.expm1(stats.normal_quantile(1 - self.thresholds.miss_error) * spread * math.sqrt(math.pi / 3))
+        floor = math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
         return floor, (1 + self.thresholds.tolerance) * math.exp(estimate - low) - 1
 
 

@@ -174,7 +174,10 @@ class Worker:
     def _died(self) -> WorkerDied:
         words = self._last_words()
         hung = "Timeout (" in words
-        why = f"ended at its time limit of {self.spec.time_limit:g} s" if hung else "the worker process died"
+        silent = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
+        why = "the worker process died" if words else silent
+        if hung:
+            why = f"ended at its time limit of {self.spec.time_limit:g} s"
         return WorkerDied(why, words, hung)
 
     def _last_words(self) -> str:

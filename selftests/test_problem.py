@@ -30,7 +30,7 @@ def test_a_pair_that_is_not_two_positive_whole_numbers_is_refused_by_name(field,
 
 @pytest.mark.parametrize("value", [(1, 1), (1, 1, 1, -1), (1, 1, 1, 0.5), [1, 1, 1, 1], 1])
 def test_padding_that_is_not_four_whole_numbers_is_refused_by_name(value):
-    with pytest.raises(InvalidProblem, match="^padding="):
+    with pytest.raises(InvalidProblem, match=r"^padding="):
         replace(L16, padding=value)
 
 

@@ -58,6 +58,12 @@ def test_a_clock_that_runs_backwards_ends_too():
     assert calibrate(Fake(lambda n: -1e-6), 1e-3)[0] == MAX_ITERATIONS
 
 
+def test_one_reading_that_is_much_too_short_does_not_make_rounds_endless():
+    fake = Fake(lambda n: 1e-12 if n == 1 else n * 1e-4)
+    iterations, _ = calibrate(fake, 1e-3)
+    assert iterations <= 64
+
+
 def test_a_coarse_clock_is_outgrown():
     iterations, seconds = calibrate(Fake(lambda n: n * 1e-6 // 1e-3 * 1e-3), 1e-2)
     assert iterations * 1e-6 >= 1e-2

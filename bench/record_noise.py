@@ -1,0 +1,62 @@
+"""Record a pool of A/A comparisons on this device: real layers against themselves, raw, for judging the judge.
+
+    python -m bench.record_noise --comparisons 1000 bench/data/onednn-two-cores.npz
+
+The file holds `nanoseconds` (comparisons, blocks, 2, 2), one round each as observation.PairedPass orders them, the
+`iterations` in a round (comparisons, 2), the `layers`, the `processes`, and the `fingerprint` as JSON. Run it on an
+otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from neverslower.layers import distinct_layers, network
+from neverslower.worker import Worker, WorkerSpec
+
+
+def main() -> None:
+    """Record and write the pool."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--backend", default="onednn")
+    parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--comparisons", type=int, default=1000)
+    parser.add_argument("--blocks", type=int, default=40)
+    parser.add_argument("--processes", type=int, default=10)
+    options = parser.parse_args()
+
+    layers = distinct_layers(network(options.network))
+    order = np.random.default_rng(0).permutation(options.comparisons) % len(layers)
+    nanoseconds = np.empty((options.comparisons, options.blocks, 2, 2), dtype=np.int32)
+    iterations = np.empty((options.comparisons, 2), dtype=np.int32)
+    processes = np.arange(options.comparisons) * options.processes // options.comparisons
+    fingerprint = None
+    for process in range(options.processes):
+        with Worker(WorkerSpec(options.backend), process) as worker:
+            fingerprint = worker.fingerprint
+            for number in np.flatnonzero(processes == process):
+                key = layers[order[number]].problem.key
+                found = worker.measure(key, key, options.blocks)
+                iterations[number] = found.iterations
+                per_round = found.seconds * np.asarray(found.iterations)[None, :, None]
+                nanoseconds[number] = np.rint(per_round * 1e9)
+        print(f"{process + 1}/{options.processes} processes", flush=True)
+    assert fingerprint is not None
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        options.output,
+        nanoseconds=nanoseconds,
+        iterations=iterations,
+        layers=np.array([layers[index].name for index in order]),
+        processes=processes,
+        fingerprint=json.dumps(fingerprint.as_dict()),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What needs no pytest: which layers and backends there are, what a descriptor means, a picture of a baseline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import backends
+from neverslower import baseline
+from neverslower.comparison import pruning_distances
+from neverslower.errors import CannotPrune, NeverSlowerError
+from neverslower.layers import NETWORKS, distinct_layers, network
+from neverslower.problem import ConvProblem, Side, parse_descriptor
+from neverslower.report.picture import picture
+from neverslower.report.reproduction import software
+from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerSpec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it did what was asked, 2 with one line on stderr for a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except NeverSlowerError as error:
+        print(f"neverslower: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # The reader, such as `head`, has seen enough.
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m neverslower",
+        description="Is a pruned convolution layer ever slower than the unpruned one? `pytest` measures; this tells.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    layers = commands.add_parser("layers", help="list the distinct layers of a network, and all places of each")
+    layers.add_argument("network", nargs="*", metavar="NETWORK", help=f"default: all of {', '.join(NETWORKS)}")
+    layers.set_defaults(run=_layers)
+    problem = commands.add_parser("problem", help="explain a benchdnn descriptor: shape, work, pruned selves")
+    problem.add_argument("descriptor", metavar="DESCRIPTOR", help="such as mb1_ic128oc128_ih28kh3ph1")
+    problem.set_defaults(run=_problem)
+    available = commands.add_parser("backends", help="list the backends, with their versions or why they are missing")
+    available.set_defaults(run=_backends)
+    drawn = commands.add_parser("picture", help="draw a baseline's ratios, layer by layer, as an SVG file")
+    drawn.add_argument("baseline", type=Path, metavar="BASELINE.json")
+    drawn.add_argument("output", type=Path, metavar="OUTPUT.svg")
+    drawn.set_defaults(run=_picture)
+    return parser
+
+
+def _layers(options: argparse.Namespace) -> None:
+    for name in options.network or NETWORKS:
+        for layer in distinct_layers(network(name)):
+            print(f"{layer.name:18} {layer.problem.descriptor:50} {', '.join(layer.places)}")
+
+
+def _problem(options: argparse.Namespace) -> None:
+    problem = parse_descriptor(options.descriptor)
+    print(f"{problem}\n  input {problem.input_shape}, weights {problem.weight_shape}, output {problem.output_shape}")
+    print(f"  {problem.macs:,} multiply-accumulates, {problem.bytes:,} bytes")
+    for side in Side:
+        print(f"  pruned {side}put channels: {_distances(problem, side)}")
+
+
+def _distances(problem: ConvProblem, side: Side) -> str:
+    """The standard distances at which the problem can be pruned, as the counts that are left."""
+    left = []
+    for distance, _ in pruning_distances(problem.channels(side)):
+        try:
+            left.append(str(problem.prune(distance, side).channels(side)))
+        except CannotPrune:
+            continue
+    return ", ".join(left) or "none at the standard distances"
+
+
+def _backends(options: argparse.Namespace) -> None:
+    for name in backends.TABLE:
+        print(f"{name:10} {_availability(name)}", flush=True)
+
+
+def _availability(name: str) -> str:
+    if missing := backends.missing_modules(name):
+        return f"unavailable: {', '.join(missing)} is not installed; `pip install {' '.join(missing)}`"
+    try:
+        with Worker(WorkerSpec(name)) as worker:
+            return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"
+    except (BackendUnavailable, WorkerDied) as error:
+        return f"unavailable: {error}"
+
+
+def _picture(options: argparse.Namespace) -> None:
+    loaded = baseline.load(options.baseline)
+    try:
+        options.output.write_text(picture(loaded), encoding="utf-8")
+    except OSError as error:
+        raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}") from error
+    print(f"{options.output}: {len(loaded.entries)} comparisons")

@@ -1,0 +1,190 @@
+"""Which way imports go, read from the sources: the layers hold, and vendor libraries stay in their adapters."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import backends
+from selftests.support import ROOT
+
+ADAPTERS = set(backends.TABLE.values())
+VENDORS = {"torch": {"backends.onednn"}, "tvm": {"backends.tvm"}, "cudnn": {"backends.cudnn"}}
+PLUGIN = "neverslower.pytest_plugin"
+KNOW_BACKENDS = {f"neverslower.{name}" for name in ("worker", "remote", "options", "pytest_plugin", "cli")}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; `top` where importing the importer executes it."""
+
+    module: str
+    top: bool
+
+
+def paths() -> dict[str, Path]:
+    """Every module of the product by its dotted name."""
+    found = {}
+    for path in sorted([*ROOT.glob("neverslower/**/*.py"), *ROOT.glob("backends/**/*.py")]):
+        dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[dotted.removesuffix(".__init__")] = path
+    return found
+
+
+MODULES = paths()
+
+
+def read(source: str) -> list[Import]:
+    """The imports of a source text; a `from x import y` counts as `x` and as `x.y`, for `y` may be a module."""
+
+    def walk(node: ast.AST, top: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, "a relative import does not say which way it goes"
+                yield Import(str(child.module), top)
+                yield from (Import(f"{child.module}.{alias.name}", top) for alias in child.names)
+            else:
+                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from walk(child, top and not inside)
+
+    return list(walk(ast.parse(source), True))
+
+
+IMPORTS = {name: read(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+
+
+def reaches(found: Import, package: str) -> bool:
+    return found.module == package or found.module.startswith(f"{package}.")
+
+
+def of(prefix: str) -> list[str]:
+    return [name for name in MODULES if name == prefix or name.startswith(f"{prefix}.")]
+
+
+def closure(start: str) -> set[str]:
+    """The product's modules that importing `start` executes, itself, late imports and packages among them."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in MODULES:
+            continue
+        seen.add(name)
+        waiting += [name.rpartition(".")[0], *(found.module for found in IMPORTS[name])]
+    return seen
+
+
+def test_the_reader_tells_late_imports_from_early_ones() -> None:
+    source = "import a\nif x:\n    from b import c\nclass D:\n    import d\ndef f():\n    import e.f\n"
+    found = [(one.module, one.top) for one in read(source)]
+    assert found == [("a", True), ("b", True), ("b.c", True), ("d", True), ("e.f", False)]
+
+
+def test_there_is_something_to_read() -> None:
+    assert {"neverslower.campaign", "neverslower.remote", "backends.base", *ADAPTERS} <= set(MODULES)
+    assert {"neverslower.worker", "neverslower.verdict"} <= closure("neverslower.campaign")
+
+
+@pytest.mark.parametrize("name", [name for name in of("neverslower") if name != PLUGIN])
+def test_only_the_plugin_knows_pytest(name: str) -> None:
+    banned = ("pytest", "_pytest", "pytest_benchmark", PLUGIN)
+    assert [one for one in IMPORTS[name] for package in banned if reaches(one, package)] == []
+
+
+@pytest.mark.parametrize("name", of("backends"))
+def test_a_backend_knows_neither_pytest_nor_another_backend_nor_who_judges(name: str) -> None:
+    allowed = {"backends.base", name}
+    for one in IMPORTS[name]:
+        assert not any(reaches(one, package) for package in ("pytest", "_pytest", "pytest_benchmark"))
+        assert not (reaches(one, "backends") and one.module in MODULES and one.module not in allowed | {"backends"})
+        assert not any(
+            reaches(one, f"neverslower.{module}")
+            for module in ("campaign", "verdict", "baseline", "outcome", "worker", "remote", "pytest_plugin", "cli")
+        )
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_an_adapter_does_not_know_the_table(name: str) -> None:
+    assert [one for one in IMPORTS[name] if one.module == "backends"] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_vendor_library_is_imported_late_and_in_its_adapter_only(name: str, vendor: str) -> None:
+    found = [one for one in IMPORTS[name] if reaches(one, vendor)]
+    assert not found or name in VENDORS[vendor]
+    assert not any(one.top for one in found)
+
+
+@pytest.mark.parametrize("name", [name for name in of("neverslower") if name not in KNOW_BACKENDS])
+def test_the_logic_knows_no_backend(name: str) -> None:
+    assert [one for one in IMPORTS[name] if reaches(one, "backends")] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_scipy_stats_is_never_imported_early(name: str) -> None:
+    assert [one for one in IMPORTS[name] if one.top and reaches(one, "scipy.stats")] == []
+
+
+@pytest.mark.parametrize("start", ["neverslower.remote", *sorted(ADAPTERS)])
+def test_the_far_side_needs_numpy_at_most(start: str) -> None:
+    needed = {
+        one.module.partition(".")[0]
+        for name in closure(start)
+        for one in IMPORTS[name]
+        if one.top and one.module.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert needed <= {"numpy", "neverslower", "backends"}
+
+
+@pytest.mark.parametrize(
+    ("module", "below"),
+    [
+        ("neverslower.problem", {"neverslower.errors"}),
+        ("neverslower.stats", set()),
+        ("neverslower.environment", set()),
+        ("neverslower.errors", set()),
+    ],
+)
+def test_the_lowest_modules_stand_on_the_standard_library_and_numpy(module: str, below: set[str]) -> None:
+    assert closure(module) <= {module, "neverslower", *below}
+
+
+def test_no_two_modules_import_each_other() -> None:
+    packages = {name for name in MODULES if MODULES[name].name == "__init__.py"}
+    early = {
+        name: {one.module for one in found if one.top and one.module in MODULES and one.module not in packages}
+        for name, found in IMPORTS.items()
+    }
+
+    def below(name: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(early[name])
+        while waiting:
+            other = waiting.pop()
+            if other not in seen:
+                seen.add(other)
+                waiting += early[other]
+        return seen
+
+    assert [name for name in MODULES if name in below(name)] == []
+
+
+@pytest.mark.parametrize("module", ["neverslower.campaign", "neverslower.selection", "backends.onednn"])
+def test_importing_loads_no_vendor_library_nor_scipy_stats(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "print(sorted({'torch', 'tvm', 'cudnn', 'scipy.stats', 'pytest', 'hypothesis'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

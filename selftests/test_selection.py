@@ -1,0 +1,185 @@
+from dataclasses import replace
+
+import pytest
+
+from neverslower.comparison import pruning_distances
+from neverslower.errors import DescriptorError, UnknownName
+from neverslower.layers import NETWORKS, network
+from neverslower.problem import DType, Layout, Side, parse_descriptor
+from neverslower.selection import PROFILES, Selection
+
+PLAIN = (DType.FLOAT32, Layout.NCHW)
+NHWC = (DType.FLOAT32, Layout.NHWC)
+
+
+def _kept(comparisons, side=Side.OUT):
+    return [one.candidate.channels(side) for one in comparisons if not one.against_itself]
+
+
+def test_nothing_chosen_means_the_profiles_networks():
+    assert Selection().places() == list(network("resnet50"))
+    assert len(Selection(PROFILES["full"]).places()) == sum(len(network(name)) for name in NETWORKS)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"networks": ("vgg16",)}, {"layers": ("vgg16.*",)}], ids=["by network", "by pattern"]
+)
+def test_what_is_chosen_replaces_the_profiles_networks(chosen):
+    assert Selection(**chosen).places() == list(network("vgg16"))
+
+
+def test_networks_layers_and_problems_add_up():
+    selection = Selection(networks=("alexnet",), layers=("resnet50.L16",), problems=("mb1ic8oc8ih8kh3",))
+    names = [layer.name for layer in selection.places()]
+    assert names == [*(f"alexnet.L{index}" for index in range(5)), "resnet50.L16", "mb1ic8oc8ih8kh3"]
+
+
+def test_a_problem_is_its_descriptors():
+    text = "mb1_g1ic128oc128_ih28oh28kh3sh1ph1"
+    (layer,) = Selection(problems=(text,)).places()
+    assert (layer.name, layer.problem) == (text, parse_descriptor(text))
+
+
+def test_an_unreadable_problem_is_refused():
+    with pytest.raises(DescriptorError):
+        Selection(problems=("mb1ic8",)).places()
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UnknownName, match="did you mean vgg16"):
+        Selection(networks=("vgg",)).places()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "indices"),
+    [
+        ("resnet50.L16", [16]),
+        ("resnet50.L1", [1]),
+        ("resnet50.L1?", list(range(10, 20))),
+        ("resnet50.layer2.1.conv2", [16]),
+        ("resnet50.layer2.*.conv2", [12, 16, 19, 22]),
+        ("resnet50.*downsample", [4, 14, 27, 46]),
+        ("*.L52", [52]),
+    ],
+)
+def test_a_pattern_matches_names_and_places(pattern, indices):
+    found = [layer for layer in Selection(layers=(pattern,)).places() if layer.network == "resnet50"]
+    assert [layer.index for layer in found] == indices
+
+
+def test_a_pattern_reaches_across_networks():
+    assert {layer.network for layer in Selection(layers=("*.L0",)).places()} == set(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "known"),
+    [
+        ("resnet50.L53", "resnet50 has resnet50.L0 to resnet50.L52"),
+        ("vgg16.l0", "vgg16 has vgg16.L0 to vgg16.L12"),
+        ("transformer.L0", "networks: alexnet, vgg16, resnet50, mobilenet_v1, mobilenet_v2"),
+        ("L16", "networks: alexnet"),
+        ("", "networks: alexnet"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_says_what_there_is(pattern, known):
+    with pytest.raises(UnknownName, match="no layer matches") as caught:
+        Selection(layers=("resnet50.L0", pattern)).places()
+    assert repr(pattern) in str(caught.value)
+    assert known in str(caught.value)
+
+
+def test_shapes_that_networks_share_are_measured_once():
+    alone = [len(Selection(networks=(name,)).distinct([PLAIN])) for name in ("mobilenet_v1", "mobilenet_v2")]
+    together = Selection(networks=("mobilenet_v1", "mobilenet_v2")).distinct([PLAIN])
+    assert len(together) == sum(alone) - 2
+    shared = [layer for layer in together if len({place.split(".")[0] for place in layer.places}) == 2]
+    assert [layer.name for layer in shared] == ["mobilenet_v1.L0", "mobilenet_v1.L1"]
+    assert shared[0].places == ("mobilenet_v1.L0 conv1", "mobilenet_v2.L0 conv1")
+
+
+def test_a_layer_that_is_chosen_twice_is_there_once():
+    selection = Selection(networks=("resnet50",), layers=("resnet50.L16", "resnet50.L*"))
+    assert [layer.index for layer in selection.distinct([PLAIN])] == [
+        layer.index for layer in Selection(networks=("resnet50",)).distinct([PLAIN])
+    ]
+
+
+def test_two_spellings_of_one_problem_are_one_layer():
+    spellings = ("mb1ic8oc8ih8oh8kh3ph1", "mb1_g1ic8oc8_ih8kh3ph1")
+    assert len(Selection(problems=spellings).distinct([PLAIN])) == 1
+
+
+def test_every_layer_is_there_in_every_format():
+    layers = Selection(layers=("resnet50.L16", "resnet50.L0")).distinct([PLAIN, NHWC])
+    assert [(layer.index, layer.problem.layout) for layer in layers] == [
+        (16, Layout.NCHW),
+        (0, Layout.NCHW),
+        (16, Layout.NHWC),
+        (0, Layout.NHWC),
+    ]
+
+
+def test_a_layer_is_compared_with_itself_and_at_every_distance():
+    comparisons = Selection(layers=("resnet50.L16",)).comparisons("onednn", [PLAIN])
+    assert [one.against_itself for one in comparisons].count(True) == 1
+    assert sorted(one.distance for one in comparisons) == [0, 1, 3, 7, 15, 31, 32, 63, 64, 127]
+    assert {one.backend for one in comparisons} == {"onednn"}
+    assert {one.side for one in comparisons} == {Side.OUT}
+
+
+def test_a_comparison_carries_the_rank_of_its_distance():
+    comparisons = Selection(layers=("resnet50.L16",)).comparisons("onednn", [PLAIN])
+    assert {one.distance: one.telling for one in comparisons if one.distance} == dict(pruning_distances(128))
+
+
+def test_input_channels_are_pruned_when_asked():
+    comparisons = Selection(layers=("resnet50.L17",), sides=(Side.IN,)).comparisons("onednn", [PLAIN])
+    assert _kept(comparisons, Side.IN) == [127, 125, 121, 113, 97, 96, 65, 64, 1]
+    assert {one.candidate.out_channels for one in comparisons} == {512}
+
+
+def test_both_sides_share_the_comparison_with_itself():
+    comparisons = Selection(layers=("resnet50.L16",), sides=(Side.OUT, Side.IN)).comparisons("onednn", [PLAIN])
+    assert len(comparisons) == 1 + 9 + 9
+
+
+def test_a_depthwise_layer_pruned_on_either_side_is_one_comparison():
+    pattern = ("mobilenet_v1.L1",)
+    both = Selection(layers=pattern, sides=(Side.OUT, Side.IN)).comparisons("onednn", [PLAIN])
+    assert both == Selection(layers=pattern).comparisons("onednn", [PLAIN])
+    assert _kept(both) == [31, 29, 25, 24, 17, 16, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("mb1g4ic16oc128_ih8kh3ph1", [96, 64]),
+        ("mb1g3ic9oc96_ih8kh3ph1", [93, 81, 72, 48, 33]),
+        ("mb1g2ic4oc6_ih8kh3ph1", []),
+        ("mb1g4ic4oc8_ih8kh3ph1", [6, 4]),
+    ],
+)
+def test_a_grouped_layer_gets_its_valid_distances_only(text, kept):
+    comparisons = Selection(problems=(text,)).comparisons("onednn", [PLAIN])
+    assert _kept(comparisons) == kept
+    assert len(comparisons) == 1 + len(kept)
+
+
+def test_no_comparison_is_repeated_over_everything_there_is():
+    selection = Selection(PROFILES["full"], sides=tuple(Side))
+    comparisons = selection.comparisons("onednn", [PLAIN, NHWC])
+    assert len({one.identity for one in comparisons}) == len(comparisons)
+    assert len({one.id for one in comparisons}) == len(comparisons)
+
+
+def test_the_quick_profile_is_the_papers_23_layers_at_every_distance():
+    comparisons = Selection().comparisons("onednn", [PLAIN])
+    layers = {one.layer.index: one.reference.out_channels for one in comparisons}
+    assert len(layers) == 23
+    assert len(comparisons) == 23 + sum(len(pruning_distances(channels)) for channels in layers.values())
+
+
+def test_a_layers_format_is_its_pruned_selfs():
+    comparisons = Selection(layers=("resnet50.L16",)).comparisons("onednn", [NHWC])
+    for one in comparisons:
+        assert one.candidate == replace(one.candidate, layout=Layout.NHWC)
