@@ -10,9 +10,9 @@ from pathlib import Path
 import backends
 from neverslower import baseline
 from neverslower.comparison import pruning_distances
-from neverslower.errors import CannotPrune, NeverSlowerError
+from neverslower.errors import NeverSlowerError
 from neverslower.layers import NETWORKS, distinct_layers, network
-from neverslower.problem import ConvProblem, Side, parse_descriptor
+from neverslower.problem import Side, parse_descriptor
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerSpec
@@ -63,18 +63,8 @@ def _problem(options: argparse.Namespace) -> None:
     print(f"{problem}\n  input {problem.input_shape}, weights {problem.weight_shape}, output {problem.output_shape}")
     print(f"  {problem.macs:,} multiply-accumulates, {problem.bytes:,} bytes")
     for side in Side:
-        print(f"  pruned {side}put channels: {_distances(problem, side)}")
-
-
-def _distances(problem: ConvProblem, side: Side) -> str:
-    """The standard distances at which the problem can be pruned, as the counts that are left."""
-    left = []
-    for distance, _ in pruning_distances(problem.channels(side)):
-        try:
-            left.append(str(problem.prune(distance, side).channels(side)))
-        except CannotPrune:
-            continue
-    return ", ".join(left) or "none at the standard distances"
+        counts = [str(problem.channels(side) - distance) for distance, _ in pruning_distances(problem, side)]
+        print(f"  pruned {side}put channels: {', '.join(counts) or 'none'}")
 
 
 def _backends(options: argparse.Namespace) -> None:

@@ -53,14 +53,17 @@ class Comparison:
         return f"{self.backend}-{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}-{self.side}{kept}"
 
 
-def pruning_distances(channels: int) -> list[tuple[int, int]]:
-    """(distance, telling rank) of the standard distances and shares of a layer with so many channels, ascending.
+def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]:
+    """(distance, telling rank) of the standard distances and shares at which a layer can be pruned, ascending.
 
-    The most telling come first in rank: the paper's 12 % and its shortest distances, then the longest.
+    Where groups allow only multiples of a number, a distance is rounded up to the next one. The most telling come
+    first in rank: the paper's 12 % and its shortest distances, then the longest.
     """
+    channels, step = problem.channels(side), problem.prune_step(side)
     ranked = [int(channels * SHARES[0]), 1, 7, 31, 127, 3, 15, 63, *(int(channels * share) for share in SHARES[1:])]
     ranks: dict[int, int] = {}
-    for rank, distance in enumerate(ranked, start=1):
+    for rank, wanted in enumerate(ranked, start=1):
+        distance = -(-wanted // step) * step
         if 0 < distance < channels:
             ranks.setdefault(distance, rank)
     return sorted(ranks.items())

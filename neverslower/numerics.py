@@ -24,7 +24,10 @@ _SEED = 20190103
 
 
 def tensors(problem: ConvProblem) -> tuple[Array, Array]:
-    """(inputs, weights) in values that the dtype holds exactly; a pruned layer's weights begin an unpruned one's."""
+    """(inputs, weights) in values that the dtype holds (TF32 rounds them itself).
+
+    A pruned layer's weights are the first of the unpruned one's.
+    """
     inputs = np.random.default_rng(_SEED).uniform(-1, 1, problem.input_shape)
     weights = np.random.default_rng(_SEED + 1).uniform(-1, 1, problem.weight_shape)
     return quantise(inputs, problem.dtype), quantise(weights, problem.dtype)

@@ -183,19 +183,29 @@ class ConvProblem:
 
     @classmethod
     def from_key(cls, key: str) -> ConvProblem:
-        """The problem that `key` names; the inverse of `key`."""
-        descriptor, dtype, layout = key.rsplit("-", 2)
-        return parse_descriptor(descriptor, DType(dtype), Layout(layout))
+        """The problem that `key` names; the inverse of `key`. Raises InvalidProblem for what is none."""
+        try:
+            descriptor, dtype, layout = key.rsplit("-", 2)
+            return parse_descriptor(descriptor, DType(dtype), Layout(layout))
+        except ValueError as error:
+            raise InvalidProblem(f"{key!r} is not a problem's key (DESCRIPTOR-DTYPE-LAYOUT): {error}") from None
 
     def channels(self, side: Side) -> int:
         """The channel count that a pruning on `side` reduces."""
         return self.out_channels if side is Side.OUT else self.in_channels
 
-    def prune(self, distance: int, side: Side = Side.OUT) -> ConvProblem:
-        """The same layer with `distance` channels fewer on `side`.
+    def prune_step(self, side: Side) -> int:
+        """The smallest number of channels that can be removed on `side`; every distance is a multiple of it.
 
         A depthwise layer loses whole groups (a filter goes with its input channel); another grouped layer loses the
-        same number of channels from each group. Raises CannotPrune, with the reason, where nothing valid is left.
+        same number of channels from each group.
+        """
+        return self.channels(side) // self.groups if self.depthwise else self.groups
+
+    def prune(self, distance: int, side: Side = Side.OUT) -> ConvProblem:
+        """The same layer with `distance` channels fewer on `side`, a multiple of `prune_step`.
+
+        Raises CannotPrune, with the reason, where nothing valid is left.
         """
         count = self.channels(side)
         if not 0 < distance < count:

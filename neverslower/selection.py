@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neverslower.comparison import Comparison, pruning_distances
-from neverslower.errors import CannotPrune, UnknownName
+from neverslower.errors import UnknownName
 from neverslower.layers import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem import DType, Layout, Side, parse_descriptor
 
@@ -57,8 +57,12 @@ class Selection:
         return chosen
 
     def distinct(self, formats: Iterable[Format]) -> list[Layer]:
-        """The distinct chosen layers in each format."""
-        layers = distinct_layers(self.places())
+        """The distinct chosen layers in each format, with all their places in the networks that were touched."""
+        chosen = self.places()
+        touched = dict.fromkeys(layer.network for layer in chosen if layer.network)
+        every = distinct_layers([place for name in touched for place in network(name)])
+        places = {layer.problem: layer.places for layer in every}
+        layers = [replace(one, places=places.get(one.problem, one.places)) for one in distinct_layers(chosen)]
         return [layer.with_format(*one) for one in formats for layer in layers]
 
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
@@ -73,11 +77,8 @@ class Selection:
 def _of_layer(backend: str, layer: Layer, sides: Iterable[Side]) -> Iterator[Comparison]:
     yield Comparison(backend, layer, layer.problem, telling=5)
     for side in sides:
-        for distance, rank in pruning_distances(layer.problem.channels(side)):
-            try:
-                yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
-            except CannotPrune:
-                continue  # A grouped layer has fewer valid distances; those that it has are measured.
+        for distance, rank in pruning_distances(layer.problem, side):
+            yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
 
 
 def _matching(pattern: str) -> list[Layer]:

@@ -129,7 +129,9 @@ def test_a_layer_is_compared_with_itself_and_at_every_distance():
 
 def test_a_comparison_carries_the_rank_of_its_distance():
     comparisons = Selection(layers=("resnet50.L16",)).comparisons("onednn", [PLAIN])
-    assert {one.distance: one.telling for one in comparisons if one.distance} == dict(pruning_distances(128))
+    assert {one.distance: one.telling for one in comparisons if one.distance} == dict(
+        pruning_distances(network("resnet50")[16].problem, Side.OUT)
+    )
 
 
 def test_input_channels_are_pruned_when_asked():
@@ -153,13 +155,13 @@ def test_a_depthwise_layer_pruned_on_either_side_is_one_comparison():
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("mb1g4ic16oc128_ih8kh3ph1", [96, 64]),
-        ("mb1g3ic9oc96_ih8kh3ph1", [93, 81, 72, 48, 33]),
-        ("mb1g2ic4oc6_ih8kh3ph1", []),
+        ("mb1g4ic16oc128_ih8kh3ph1", [124, 120, 112, 96, 64]),
+        ("mb1g3ic9oc96_ih8kh3ph1", [93, 87, 84, 81, 72, 63, 48, 33]),
+        ("mb1g2ic4oc6_ih8kh3ph1", [4, 2]),
         ("mb1g4ic4oc8_ih8kh3ph1", [6, 4]),
     ],
 )
-def test_a_grouped_layer_gets_its_valid_distances_only(text, kept):
+def test_distances_of_a_grouped_layer_are_rounded_up_to_valid_ones(text, kept):
     comparisons = Selection(problems=(text,)).comparisons("onednn", [PLAIN])
     assert _kept(comparisons) == kept
     assert len(comparisons) == 1 + len(kept)
@@ -174,12 +176,17 @@ def test_no_comparison_is_repeated_over_everything_there_is():
 
 def test_the_quick_profile_is_the_papers_23_layers_at_every_distance():
     comparisons = Selection().comparisons("onednn", [PLAIN])
-    layers = {one.layer.index: one.reference.out_channels for one in comparisons}
+    layers = {one.layer.index: one.reference for one in comparisons}
     assert len(layers) == 23
-    assert len(comparisons) == 23 + sum(len(pruning_distances(channels)) for channels in layers.values())
+    assert len(comparisons) == 23 + sum(len(pruning_distances(problem, Side.OUT)) for problem in layers.values())
 
 
 def test_a_layers_format_is_its_pruned_selfs():
     comparisons = Selection(layers=("resnet50.L16",)).comparisons("onednn", [NHWC])
     for one in comparisons:
         assert one.candidate == replace(one.candidate, layout=Layout.NHWC)
+
+
+def test_a_layer_chosen_alone_carries_all_its_places():
+    (layer,) = Selection(layers=("resnet50.L16",)).distinct([PLAIN])
+    assert [place.split()[0] for place in layer.places] == ["resnet50.L16", "resnet50.L19", "resnet50.L22"]
