@@ -27,7 +27,7 @@ from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint, slug
 from neverslower.errors import BaselineError
 from neverslower.findings import Result
-from neverslower.observation import Plan
+from neverslower.observation import Plan, Seconds
 from neverslower.outcome import Known
 from neverslower.regression import PassSpread, log_median
 from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
@@ -96,10 +96,29 @@ def extra_info(result: Result) -> dict[str, Any]:
         "blocks": [len(one.seconds) for one in result.passes],
         "iterations": [list(one.iterations) for one in result.passes],
         "discarded": sum(one.discarded for one in result.passes),
-        "reference_seconds": [second for one in result.passes for second in one.reference.tolist()],
+        "reference_seconds": _seconds(one.reference for one in result.passes),
+        "confirmation": _confirmation(result),
         "process_deviation": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
         "verdict": verdict_fields(verdict),
     }
+
+
+def _confirmation(result: Result) -> dict[str, Any] | None:
+    """What the fresh process measured that a SLOWER was measured in again, and the verdict before it."""
+    found = result.confirmation
+    if found is None or result.first is None:
+        return None
+    return {
+        "first": verdict_fields(result.first),
+        "iterations": list(found.iterations),
+        "reference_seconds": _seconds([found.reference]),
+        "candidate_seconds": _seconds([found.candidate]),
+    }
+
+
+def _seconds(parts: Iterable[Seconds]) -> list[float]:
+    """Samples as they are stored: to the picosecond, which no clock reaches."""
+    return [round(second, 12) for part in parts for second in part.tolist()]
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, Any]:
 
 def samples(result: Result) -> list[float]:
     """The candidate's rounds in all passes, seconds per call, as they were measured."""
-    return [second for one in result.passes for second in one.candidate.tolist()]
+    return _seconds(one.candidate for one in result.passes)
 
 
 def header(

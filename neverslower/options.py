@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.problem import DType, Layout, Side
 from neverslower.report import words
 from neverslower.selection import PROFILES, Format, Selection
+from neverslower.verdict import STANDARD
 from neverslower.worker import LOCAL, WorkerSpec
 
 Choice = TypeVar("Choice", bound=Enum)
@@ -100,9 +101,7 @@ class Plan:
 
     def settings_fields(self) -> dict[str, Any]:
         """How the run measures, as plain data, for a baseline."""
-        settings = self.settings
-        profile = self.selection.profile.name
-        return {"profile": profile, "passes": settings.passes, "blocks": settings.blocks, "seed": settings.seed}
+        return {"profile": self.selection.profile.name} | asdict(self.settings) | {"thresholds": asdict(STANDARD)}
 
 
 def plan(values: Mapping[str, Any]) -> Plan:
