@@ -1,4 +1,4 @@
-"""What a test costs beside the measuring: a thousand tests on scripted latencies, the waiting for workers taken off.
+"""What a test costs beside the measuring: a thousand tests on scripted latencies, the time of workers taken off.
 
 python -m bench.overhead
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,18 +21,21 @@ PROBLEMS = 53
 
 def main() -> None:
     """Run the suite in this process and print the figures."""
-    waited = 0.0
-    receive = Worker._receive
+    asked = 0.0
 
-    def timed(worker: Worker, limit: float) -> tuple[str, Any]:
-        nonlocal waited
-        begin = time.perf_counter()
-        try:
-            return receive(worker, limit)
-        finally:
-            waited += time.perf_counter() - begin
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            nonlocal asked
+            begin = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                asked += time.perf_counter() - begin
 
-    Worker._receive = timed  # type: ignore[method-assign]
+        return wrapper
+
+    Worker._start = timed(Worker._start)  # type: ignore[method-assign]
+    Worker._ask = timed(Worker._ask)  # type: ignore[method-assign]
     arguments = ["--backend", "scripted", "-q", "tests", "-p", "no:cacheprovider"]
     for channels in range(1, PROBLEMS + 1):
         arguments += ["--problem", f"mb1_ic{channels}oc16_ih3kh1ph0"]
@@ -42,8 +46,8 @@ def main() -> None:
     closing = output.getvalue().strip().splitlines()[-1]
     tests, session = int(closing.split()[0]), float(closing.split()[-1].removesuffix("s"))
     print(f"{closing} (exit code {int(code)})")
-    print(f"start-up {wall - session:.2f} s, session {session:.2f} s, of which waiting for workers {waited:.2f} s")
-    print(f"overhead {1e3 * (session - waited) / tests:.2f} ms a test, of {tests}")
+    print(f"start-up {wall - session:.2f} s, session {session:.2f} s, of which workers {asked:.2f} s")
+    print(f"overhead {1e3 * (session - asked) / tests:.2f} ms a test, of {tests}")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,15 @@ def robust_deviation(values: Floats) -> float:
 
 def walsh_averages(values: Floats) -> Floats:
     """The means of all pairs of values, each with itself too, sorted; their median is the Hodges–Lehmann centre."""
-    rows, columns = np.triu_indices(len(values))
+    rows, columns = _pairs(len(values))
     return np.sort((values[rows] + values[columns]) / 2)
+
+
+@lru_cache(maxsize=16)
+def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of all pairs of n values, each with itself too; a campaign asks for the same n thousands of times."""
+    rows, columns = np.triu_indices(n)
+    return rows, columns
 
 
 @lru_cache(maxsize=256)
