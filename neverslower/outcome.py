@@ -23,6 +23,7 @@ class Finding(str, Enum):
     NOT_SLOWER = "not slower"
     HAZARD_FOUND = "hazard found, not known to a baseline yet"
     HAZARD_KNOWN = "known hazard"
+    HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
     HAZARD_NEW = "new hazard"
     HAZARD_WORSE = "hazard worse than known"
     HAZARD_FIXED = "known hazard, now gone"
@@ -36,6 +37,7 @@ class Finding(str, Enum):
     RECORDED = "recorded"
     RIGHT = "output right"
     UNDECIDED = "undecided"
+    CHANGE_UNDECIDED = "undecided against the baseline"
     OUT_OF_TIME = "left out by the time budget"
     INCOMPARABLE = "not comparable"
     UNSUPPORTED = "unsupported"
@@ -54,6 +56,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.NOT_SLOWER: (_P, _P),
     Finding.HAZARD_FOUND: (_X, _F),
     Finding.HAZARD_KNOWN: (_X, _X),
+    Finding.HAZARD_BORDERLINE: (_X, _X),
     Finding.HAZARD_NEW: (_F, _F),
     Finding.HAZARD_WORSE: (_F, _F),
     Finding.HAZARD_FIXED: (_P, _F),
@@ -67,6 +70,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.RECORDED: (_P, _P),
     Finding.RIGHT: (_P, _P),
     Finding.UNDECIDED: (_S, _F),
+    Finding.CHANGE_UNDECIDED: (_S, _F),
     Finding.OUT_OF_TIME: (_S, _S),
     Finding.INCOMPARABLE: (_S, _F),
     Finding.UNSUPPORTED: (_S, _S),
@@ -128,10 +132,9 @@ def hazard_finding(
     if known is None or not known.code.measured:
         return Finding.HAZARD_FOUND
     if not _beyond(verdict.ratio, known.ratio, thresholds):
-        if was_hazard:
-            return Finding.HAZARD_KNOWN
-        if known.code is Code.UNDECIDED:  # The baseline could not exclude it, so it is no news.
-            return Finding.HAZARD_FOUND
+        # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
+        undecided = known.code is Code.UNDECIDED
+        return Finding.HAZARD_KNOWN if was_hazard else Finding.HAZARD_FOUND if undecided else Finding.HAZARD_BORDERLINE
     if _only_unpruned_faster(change, unpruned_change):
         return Finding.UNPRUNED_FASTER
     return Finding.HAZARD_WORSE if was_hazard else Finding.HAZARD_NEW
@@ -154,7 +157,7 @@ def change_finding(change: Verdict, plan_changed: bool) -> Finding:
     if change.code is Code.MORE:
         return Finding.MORE_INSTRUCTIONS
     if finding := unmeasured(change):
-        return finding
+        return Finding.CHANGE_UNDECIDED if finding is Finding.UNDECIDED else finding
     if change.code is Code.CHANGED or plan_changed:
         return Finding.PLAN_CHANGED
     return Finding.IMPROVED if change.code in (Code.FASTER, Code.FEWER) else Finding.UNCHANGED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
@@ -14,7 +15,7 @@ import backends
 from neverslower import baseline, options
 from neverslower.assessment import Assessed
 from neverslower.comparison import Comparison
-from neverslower.errors import BaselineError, NeverSlowerError
+from neverslower.errors import NeverSlowerError
 from neverslower.findings import Findings, Result
 from neverslower.observation import Plan
 from neverslower.outcome import Outcome, outcome_of
@@ -308,24 +309,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         if run.cannot_judge():
             session.exitstatus = CANNOT_JUDGE
         reason = config.getoption("neverslower_accept_baseline")
-        if reason is not None and not _accepted(run, reason, config):
+        if reason is not None and not run.accept(reason):
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if config.getoption("neverslower_exit_codes") == "bisect":
         session.exitstatus = bisect_code(int(session.exitstatus))
     return (yield)
-
-
-def _accepted(session: Session, reason: str, config: pytest.Config) -> bool:
-    """Store the run as baseline, showing what changes; False, with the reason shown, if it is not fit to be one."""
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    reporter.ensure_newline()
-    try:
-        for line in session.accept(reason):
-            reporter.write_line(line)
-    except BaselineError as error:
-        reporter.write_line(f"ERROR: {error}", red=True)
-        return False
-    return True
 
 
 def bisect_code(code: int) -> int:
@@ -335,8 +323,9 @@ def bisect_code(code: int) -> int:
     return 125 if code in (CANNOT_JUDGE, int(pytest.ExitCode.NO_TESTS_COLLECTED)) else 128 + code
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Counts by verdict, the worst by ratio, and what else is to be known."""
+    """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
     session = config.stash.get(_STATE, None)
     if session is None or not session.scheduled:
         return
@@ -346,7 +335,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section(title if measured else "never-slower", sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(f"journal: {session.journal_path}")
+    terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
+    for line in session.acceptance:
+        terminalreporter.write_line(line, bold=True)
     if why := session.cannot_judge():
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
 

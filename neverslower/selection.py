@@ -31,8 +31,8 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", ("resnet50",), passes=2, blocks=30, every_format=False, time_budget=270.0),
-    "full": Profile("full", tuple(NETWORKS), passes=4, blocks=20, every_format=True, time_budget=None),
+    "quick": Profile("quick", ("resnet50",), passes=4, blocks=15, every_format=False, time_budget=270.0),
+    "full": Profile("full", tuple(NETWORKS), passes=6, blocks=15, every_format=True, time_budget=None),
 }
 
 

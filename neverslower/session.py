@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,7 @@ class Session:
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     assessed: list[Assessed] = field(default_factory=list)
     recorded: dict[Identity, str] = field(default_factory=dict)
+    acceptance: list[str] = field(default_factory=list)
     scheduled: int = 0
 
     @cached_property
@@ -97,12 +99,17 @@ class Session:
             except (BackendUnavailable, WorkerDied):
                 continue  # The campaign will meet it again, and says so.
 
-    def accept(self, reason: str) -> Iterator[str]:
-        """Store this run as each backend's baseline; yields what changed. Raises BaselineError, with the reason."""
-        if trouble := self._unfit():
-            raise BaselineError(f"not accepted: {trouble}")
-        for fingerprint in self.findings.fingerprints.values():
-            yield from self._accept_backend(fingerprint, reason)
+    def accept(self, reason: str) -> bool:
+        """Store this run as each backend's baseline, if it is fit; `acceptance` says what changes, or why it is not."""
+        try:
+            if trouble := self._unfit():
+                raise BaselineError(trouble)
+            for fingerprint in self.findings.fingerprints.values():
+                self.acceptance += self._accept_backend(fingerprint, reason)
+        except BaselineError as error:
+            self.acceptance.append(f"ERROR: not accepted: {error}")
+            return False
+        return True
 
     def _accept_backend(self, fingerprint: Fingerprint, reason: str) -> Iterator[str]:
         mine = [one for one in self.comparisons if one.backend == fingerprint.backend]
@@ -112,7 +119,7 @@ class Session:
         lines = baseline.changes(before, results)
         content = baseline.document(fingerprint, stored, reason, self.plan.settings_fields())
         path = baseline.save(self.root, fingerprint, content)
-        yield f"accepted {len(stored)} comparisons as {path}: {reason}"
+        yield f"accepted {len(stored)} comparisons as {os.path.relpath(path)}: {reason}"
         yield from (f"  {line}" for line in lines)
 
     def _unfit(self) -> str | None:

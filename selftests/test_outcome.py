@@ -13,6 +13,7 @@ def verdict(code: Code, low: float = 1.0, high: float = 1.0, reason: ReasonCode 
 SLOWER = verdict(Code.SLOWER, 1.4, 1.6)
 SAME = verdict(Code.SAME)
 FASTER = verdict(Code.FASTER, 0.4, 0.5)
+BORDERLINE = Finding.HAZARD_BORDERLINE
 KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
 
 
@@ -32,6 +33,8 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
         (Finding.IMPROVED, P, P),
         (Finding.UNPRUNED_FASTER, P, P),
         (Finding.UNDECIDED, S, F),
+        (Finding.CHANGE_UNDECIDED, S, F),
+        (Finding.HAZARD_BORDERLINE, X, X),
         (Finding.INCOMPARABLE, S, F),
         (Finding.OUT_OF_TIME, S, S),
         (Finding.UNSUPPORTED, S, S),
@@ -60,6 +63,8 @@ def test_every_finding_has_an_outcome() -> None:
         (verdict(Code.SLOWER, 1.63, 1.7), KNOWN, None, None, Finding.HAZARD_WORSE),
         (SLOWER, Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
         (SLOWER, Known(Code.UNDECIDED, Interval(1.4, 0.9, 1.8)), None, None, Finding.HAZARD_FOUND),
+        (verdict(Code.SLOWER, 1.012, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, BORDERLINE),
+        (verdict(Code.SLOWER, 1.04, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
         (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, Finding.HAZARD_NEW),
         (SAME, KNOWN, None, None, Finding.HAZARD_FIXED),
         (FASTER, KNOWN, None, None, Finding.HAZARD_FIXED),
@@ -88,7 +93,8 @@ def test_what_a_hazard_means_depends_on_what_is_known(
         (FASTER, False, Finding.IMPROVED),
         (verdict(Code.FEWER), False, Finding.IMPROVED),
         (verdict(Code.CHANGED), False, Finding.PLAN_CHANGED),
-        (verdict(Code.UNDECIDED), True, Finding.UNDECIDED),
+        (verdict(Code.UNDECIDED), True, Finding.CHANGE_UNDECIDED),
+        (verdict(Code.INCOMPARABLE), True, Finding.INCOMPARABLE),
     ],
 )
 def test_what_a_change_means(change: Verdict, plan_changed: bool, finding: Finding) -> None:

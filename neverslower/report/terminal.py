@@ -27,10 +27,10 @@ _LISTED_ALONE = (
     Finding.PLAN_CHANGED,
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
-    Finding.INCOMPARABLE,
+    Finding.HAZARD_BORDERLINE,
     Finding.UNSUPPORTED,
-    Finding.NO_BASELINE,
 )
+_ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
 
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
@@ -86,10 +86,10 @@ def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:
         if not members or finding in UNREMARKABLE:
             continue
         yield f"{finding}: {len(members)}"
-        if finding in _LISTED_ALONE:
-            yield from (f"  {_line(one)}" for one in members[:LISTED])
-            if len(members) > LISTED:
-                yield f"  … and {len(members) - LISTED} more"
+        shown = LISTED if finding in _LISTED_ALONE else 1 if finding in _ONE_TELLS_ALL else 0
+        yield from (f"  {_line(one)}" for one in members[:shown])
+        if shown and len(members) > shown:
+            yield f"  … and {len(members) - shown} more"
 
 
 def _line(one: Assessed) -> str:
