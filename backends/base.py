@@ -120,4 +120,4 @@ class AdapterModule(Protocol):
         """Load the vendor library; raises Unavailable with the reason and the remedy."""
 
     def reproduce(self, problem: ConvProblem, plan: Plan, threads: int) -> str:
-        """A command that times this problem and plan without never-slower; needs no vendor library to be printed."""
+        """Commands, one a line, that time this problem and plan without never-slower; printed without the library."""

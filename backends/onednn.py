@@ -51,18 +51,36 @@ def open(options: BackendOptions) -> OneDNN:
 
 
 def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
-    """A benchdnn command that times the main primitive of `plan` without never-slower."""
-    words = next((step for step in plan.steps if step.startswith("convolution ")), "").split()
-    tags = dict(word.split(":", 1) for word in words if word.startswith(("src:", "wei:", "dst:", "prop:")))
-    direction = _DIRECTIONS.get(tags.get("prop", ""), "FWD_D")
+    """benchdnn commands that time each primitive of `plan` without never-slower, one a line, in order."""
+    prefix = f"OMP_NUM_THREADS={threads} benchdnn --mode=P"
+    steps = [Step.read(text) for text in plan.steps]
+    main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
+    steps = steps if main in steps else [main]
     dtype = _BENCHDNN_TYPES[problem.dtype]
-    layouts = " ".join(
-        f"--{name}={tags.get(field, 'any')}" for name, field in (("stag", "src"), ("wtag", "wei"), ("dtag", "dst"))
-    )
-    return (
-        f"OMP_NUM_THREADS={threads} benchdnn --mode=P --conv --dir={direction} "
-        f"--dt={dtype}:{dtype}:{dtype} {layouts} {problem.descriptor}"
-    )
+    lines = []
+    for position, step in enumerate(steps):
+        if step is main:
+            layouts = " ".join(f"--{name[0]}tag={main.tag(name)}" for name in ("src", "wei", "dst"))
+            direction = _DIRECTIONS.get(main.tag("prop"), "FWD_D")
+            types = f"--dt={dtype}:{dtype}:{dtype}"
+            lines.append(f"{prefix} --conv --dir={direction} {types} {layouts} {problem.descriptor}")
+        elif step.primitive == "reorder":
+            tags = f"--stag={step.tag('src')} --dtag={step.tag('dst')}"
+            shape = _reordered(problem, step, main, after=position > steps.index(main))
+            lines.append(f"{prefix} --reorder --sdt={dtype} --ddt={dtype} {tags} {shape}")
+    return "\n".join(lines)
+
+
+def _reordered(problem: ConvProblem, step: Step, main: Step, after: bool) -> str:
+    """The dimensions of what a reorder moves: the output after the convolution, else the weights or the input."""
+    if after:
+        dimensions: tuple[int, ...] = problem.output_shape
+    elif step.tag("dst") == main.tag("wei"):
+        filters, *rest = problem.weight_shape
+        dimensions = (filters, *rest) if problem.groups == 1 else (problem.groups, filters // problem.groups, *rest)
+    else:
+        dimensions = problem.input_shape
+    return "x".join(map(str, dimensions))
 
 
 class OneDNN:
@@ -195,6 +213,16 @@ class Step:
 
     def __str__(self) -> str:
         return " ".join((self.primitive, self.implementation, *self.details))
+
+    @classmethod
+    def read(cls, text: str) -> Step:
+        """The inverse of `str`."""
+        primitive, implementation, *details = text.split()
+        return cls(primitive, implementation, tuple(details))
+
+    def tag(self, name: str) -> str:
+        """The layout of `src`, `wei` or `dst`, or the `prop`agation kind; `any` if it was not reported."""
+        return next((text.partition(":")[2] for text in self.details if text.startswith(f"{name}:")), "any")
 
 
 def parse_steps(verbose: str) -> list[Step]:

@@ -11,7 +11,7 @@ import pytest
 from backends import onednn
 from backends.onednn import Step, parse_info, parse_steps, reproduce
 from neverslower.observation import Plan
-from neverslower.problem import DType, Layout
+from neverslower.problem import DType, Layout, parse_descriptor
 from neverslower.worker import ProblemRefused, Worker, WorkerSpec
 from selftests.support import problem
 
@@ -212,3 +212,33 @@ def test_a_real_fingerprint_says_version_build_and_threads(worker: Worker) -> No
 def test_a_real_refusal_is_in_words(worker: Worker) -> None:
     with pytest.raises(ProblemRefused, match="no tf32"):
         worker.examine(problem(dtype=DType.TF32).key)
+
+
+REORDERED = Plan(
+    "jit_1x1:avx512_core",
+    (
+        "reorder jit:blk src:abcd dst:aBcd16b",
+        "reorder jit:uni src:abcd dst:ABcd16b16a",
+        "convolution jit_1x1:avx512_core src:aBcd16b wei:ABcd16b16a dst:aBcd16b alg:convolution_direct",
+        "reorder jit:uni src:aBcd16b dst:abcd",
+    ),
+)
+
+
+def test_reorders_are_reproduced_with_what_they_move():
+    layer = parse_descriptor("mb1_ic64oc255_ih56kh1")
+    lines = reproduce(layer, REORDERED, 1).splitlines()
+    assert [line.split()[-1] for line in lines] == ["1x64x56x56", "255x64x1x1", layer.descriptor, "1x255x56x56"]
+    assert lines[3] == (
+        "OMP_NUM_THREADS=1 benchdnn --mode=P --reorder --sdt=f32 --ddt=f32 --stag=aBcd16b --dtag=abcd 1x255x56x56"
+    )
+
+
+def test_grouped_weights_are_reordered_in_five_dimensions():
+    grouped = parse_descriptor("mb1_g4ic64oc32_ih56kh3ph1")
+    assert reproduce(grouped, REORDERED, 1).splitlines()[1].split()[-1] == "4x8x16x3x3"
+
+
+def test_a_step_is_read_as_it_is_written():
+    for text in REORDERED.steps:
+        assert str(Step.read(text)) == text

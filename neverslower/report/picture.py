@@ -14,7 +14,9 @@ from neverslower.verdict import Code, Interval
 
 COLOURS = {Code.SLOWER: "#c62828", Code.UNDECIDED: "#9e9e9e", Code.SAME: "#1565c0", Code.FASTER: "#2e7d32"}
 COLUMN, LEFT, TOP, HEIGHT, BOTTOM = 36, 64, 76, 340, 96
-_TICKS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
+LOWEST = 0.5
+"""Where the axis ends: how much faster a layer is below that is not the question, so such marks lie on the edge."""
+_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 
 def picture(baseline: Baseline) -> str:
@@ -22,7 +24,7 @@ def picture(baseline: Baseline) -> str:
     entries = [one for one in baseline.entries.values() if one.reference != one.candidate and one.known.ratio]
     layers = list(dict.fromkeys(one.layer for one in entries))
     ratios = [_ratio(one.known).estimate for one in entries] or [1.0]
-    scale = _Scale(min(0.5, *ratios) / 1.08, max(1.2, *ratios) * 1.08)
+    scale = _Scale(LOWEST, max(1.2, *ratios) * 1.05)
     width = LEFT + COLUMN * max(1, len(layers)) + 24
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {TOP + HEIGHT + BOTTOM}" '
@@ -54,7 +56,7 @@ def _title(baseline: Baseline, entries: list[Entry]) -> Iterator[str]:
     yield f'<text x="{LEFT}" y="24" font-size="16" font-weight="bold">'
     yield f"{slower} of {len(entries)} pruned layers are slower than the unpruned layer</text>"
     yield f'<text x="{LEFT}" y="44" fill="#555">{escape(software(print_))} on {escape(print_.device)}; '
-    yield "time of the pruned layer over time of the unpruned one, with interval</text>"
+    yield "time over the unpruned layer's, with interval; fewer channels to the right</text>"
     for index, (code, colour) in enumerate(COLOURS.items()):
         x = LEFT + 100 * index
         yield f'<circle cx="{x + 5}" cy="60" r="4" fill="{colour}"/><text x="{x + 14}" y="64">{code}</text>'
@@ -62,16 +64,19 @@ def _title(baseline: Baseline, entries: list[Entry]) -> Iterator[str]:
 
 def _axis(scale: _Scale, width: int) -> Iterator[str]:
     for tick in _TICKS:
-        if scale.low < tick < scale.high:
+        if scale.low <= tick < scale.high:
             y = scale.y(tick)
             stroke = "#333" if tick == 1.0 else "#e0e0e0"
             yield f'<line x1="{LEFT}" x2="{width - 12}" y1="{y:.1f}" y2="{y:.1f}" stroke="{stroke}"/>'
-            yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}×</text>'
+            label = f"≤ {tick:g}×" if tick == scale.low else f"{tick:g}×"
+            yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
 
 
 def _column(index: int, layer: str, entries: list[Entry], scale: _Scale) -> Iterator[str]:
     """A layer's marks side by side, fewer channels to the right, and its name below."""
     x = LEFT + COLUMN * index
+    if index % 2:
+        yield f'<rect x="{x}" y="{TOP}" width="{COLUMN}" height="{HEIGHT}" fill="#f5f5f5" opacity="0.6"/>'
     mine = sorted((one for one in entries if one.layer == layer), key=lambda one: -_kept(one))
     step = (COLUMN - 8) / max(1, len(mine) - 1)
     for position, one in enumerate(mine):

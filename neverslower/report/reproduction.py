@@ -44,8 +44,10 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: s
     if comparison.layer.places:
         yield f"  places    {', '.join(comparison.layer.places)}"
     yield f"  again     {pytest_command(comparison, test)}"
-    for problem, examined in _examined(result):
-        yield f"  alone     {reproduce(problem, examined)}"
+    for problem, plan in _examined(result):
+        channels = problem.channels(comparison.side)
+        for line in reproduce(problem, plan).splitlines():
+            yield f"  alone     {line}  # {channels} channels"
 
 
 def headline(comparison: Comparison) -> str:
