@@ -137,7 +137,7 @@ def plan_of(*lines: str) -> Plan:
     ("plan", "dtype", "threads", "command"),
     [
         (
-            plan_of(REORDER_3_12, CONVOLUTION_3_12),
+            plan_of(CONVOLUTION_3_12),
             DType.FLOAT32,
             1,
             "OMP_NUM_THREADS=1 benchdnn --mode=P --conv --dir=FWD_D --dt=f32:f32:f32 "
