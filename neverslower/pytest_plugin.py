@@ -251,14 +251,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             comparisons = session.comparisons
         if name == "pruned":
             comparisons = [one for one in comparisons if not one.against_itself]
-        if not session.plan.backends:
-            pytest.exit(f"cannot judge: {_no_backend()}", returncode=CANNOT_JUDGE)
+        parameters = [pytest.param(one, id=one.id) for one in comparisons]
         if not comparisons:
-            raise pytest.UsageError("nothing to compare: the chosen layers have no channel that can be pruned")
-        metafunc.parametrize(name, [pytest.param(one, id=one.id) for one in comparisons])
+            session.hindrance = _why_nothing(session)
+            parameters = [pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=session.hindrance))]
+        metafunc.parametrize(name, parameters)
 
 
-def _no_backend() -> str:
+def _why_nothing(session: Session) -> str:
+    if session.plan.backends:
+        return "nothing to compare: the chosen layers have no channel that can be pruned"
     missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
     return "no backend is installed; " + "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
 
@@ -305,11 +307,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     """Store an accepted baseline, and say in the exit code whether this run could judge."""
     config = session.config
     run = config.stash.get(_STATE, None)
-    if run and run.scheduled and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         if run.cannot_judge():
             session.exitstatus = CANNOT_JUDGE
         reason = config.getoption("neverslower_accept_baseline")
-        if reason is not None and not run.accept(reason):
+        if run.scheduled and reason is not None and not run.accept(reason):
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if config.getoption("neverslower_exit_codes") == "bisect":
         session.exitstatus = bisect_code(int(session.exitstatus))
@@ -327,7 +329,7 @@ def bisect_code(code: int) -> int:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
     session = config.stash.get(_STATE, None)
-    if session is None or not session.scheduled:
+    if session is None or not (session.scheduled or session.hindrance):
         return
     slower = sum(one.verdict.code is Code.SLOWER for one in _pruned(session.findings))
     measured = len(_pruned(session.findings))

@@ -27,7 +27,8 @@ class Session:
     """What a run knows: the plan, and after the campaign its findings and the chosen baselines.
 
     `root` is the folder of baselines. `compare` is what the user wants to compare with: a file or its number, True
-    for the best fitting baseline, False for none. `recorded` names the test that records each comparison.
+    for the best fitting baseline, False for none. `recorded` names the test that records each comparison;
+    `hindrance` says why there is nothing to compare.
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Session:
     recorded: dict[Identity, str] = field(default_factory=dict)
     acceptance: list[str] = field(default_factory=list)
     scheduled: int = 0
+    hindrance: str | None = None
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -154,6 +156,8 @@ class Session:
 
     def cannot_judge(self) -> str | None:
         """Why this run can't judge, or None."""
+        if self.hindrance and not self.scheduled:
+            return self.hindrance
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
