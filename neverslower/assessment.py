@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from neverslower.baseline import Baseline, Choice, Entry
 from neverslower.comparison import Comparison
 from neverslower.findings import Findings, Result
 from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
-from neverslower.regression import PassSpread, judge_change, log_median
+from neverslower.regression import PassSpread, judge_change, log_median, shown_again
 from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 
 
@@ -67,7 +67,7 @@ class Assessment:
         if entry is None:
             absent = self._absence(comparison)
             return Assessed(comparison, unmeasured(absent) or Finding.NO_BASELINE, absent)
-        change = self._change(result, entry)
+        change = self._confirmed_change(result, entry)
         plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
         finding = change_finding(change, plan_changed)
         also = (Finding.PLAN_CHANGED,) if plan_changed and finding is not Finding.PLAN_CHANGED else ()
@@ -110,23 +110,42 @@ class Assessment:
         reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")
         return Verdict(Code.NO_BASELINE, reason)
 
+    def regressed(self, backend: str) -> list[Comparison]:
+        """What looks slower than in the baseline, before a fresh process has shown it again."""
+        found = []
+        for identity, result in self.findings.results.items():
+            entry = self._entry(result.comparison)
+            if identity[0] == backend and entry and result.passes and self._change(result, entry).code is Code.SLOWER:
+                found.append(result.comparison)
+        return found
+
+    def _confirmed_change(self, result: Result, entry: Entry) -> Verdict:
+        """The change, where a SLOWER that a fresh process did not show again is undecided."""
+        change = self._change(result, entry)
+        if change.code is not Code.SLOWER:
+            return change
+        again = self.findings.rechecks.get(result.comparison.identity)
+        if again is not None and shown_again(entry.levels, log_median(again.candidate), self.thresholds):
+            return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
+        why = "a fresh process did not show it again" if again else "there was no time left to show it again"
+        return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
+
     def _change(self, result: Result, entry: Entry) -> Verdict:
-        baseline = self._baseline(result.comparison)
-        assert baseline is not None  # There is an entry.
-        backend = result.comparison.backend
+        backend, *key = result.comparison.identity
         levels, spread = self._levels(backend)
-        now = levels[result.comparison.identity]
-        return judge_change(entry.levels, now, spread.pooled(baseline.spread), len(levels), self.thresholds)
+        return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
 
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
-        """The log medians of a backend's comparisons in each pass of this run, and their spread; computed once."""
+        """A backend's log medians in each pass of this run, and both runs' spread; computed once."""
         if backend not in self._measured:
             levels: dict[object, list[float]] = {
-                identity: [log_median(one.candidate) for one in result.passes]
+                identity[1:]: [log_median(one.candidate) for one in result.passes]
                 for identity, result in self.findings.results.items()
                 if identity[0] == backend and result.passes
             }
-            self._measured[backend] = levels, PassSpread.of(levels)
+            baseline = self.choices[backend].baseline
+            spread = PassSpread.of(levels)
+            self._measured[backend] = levels, spread.pooled(baseline.spread) if baseline else spread
         return self._measured[backend]
 
     @staticmethod

@@ -25,7 +25,7 @@ from packaging.version import InvalidVersion, Version
 
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint, slug
-from neverslower.errors import BaselineError
+from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Result
 from neverslower.observation import Plan, Seconds
 from neverslower.outcome import Known
@@ -297,7 +297,7 @@ def load(path: Path, backend: str | None = None) -> Baseline:
             raise BaselineError(f"baseline {path}: schema {own['schema']} is newer than {SCHEMA}; update never-slower")
         name = backend or next(iter(own["fingerprints"]))
         if name not in own["fingerprints"]:
-            raise BaselineError(f"baseline {path}: holds {', '.join(own['fingerprints'])}, not {name}")
+            raise BackendNotStored(f"baseline {path}: holds {', '.join(own['fingerprints'])}, not {name}")
         mine = [one for one in content["benchmarks"] if one["extra_info"].get("backend") == name]
         return Baseline(path, Fingerprint.from_dict(own["fingerprints"][name]), _entries(path, mine))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -385,7 +385,10 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
 
 def compare_with(path: Path, fingerprint: Fingerprint) -> Choice:
     """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
-    baseline = load(path, fingerprint.backend)
+    try:
+        baseline = load(path, fingerprint.backend)
+    except BackendNotStored as error:
+        return Choice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, str(error))))
     if obstacles := fingerprint.obstacles(baseline.fingerprint):
         text = f"{path} was measured elsewhere: {'; '.join(obstacles)}"
         return Choice(None, Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text)))

@@ -13,13 +13,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass
 from neverslower.problem import ConvProblem
 from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict
-from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import (
+    BackendUnavailable,
+    DeviceLock,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+)
 
 CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
@@ -47,6 +56,27 @@ def silent(phase: str, done: int, total: int, seconds_left: float | None) -> Non
     """Show no progress."""
 
 
+class Reviewer(Protocol):
+    """What knows the baselines: told of each device before anything is measured, asked what looks like a regression."""
+
+    def identified(self, fingerprint: Fingerprint) -> None:
+        """A backend's device and software are known; may raise NeverSlowerError, and nothing is measured."""
+
+    def regressed(self, backend: str) -> list[Comparison]:
+        """Comparisons that look slower than in the baseline and are to be measured again in a fresh process."""
+
+
+class NoBaselines:
+    """Reviews nothing."""
+
+    def identified(self, fingerprint: Fingerprint) -> None:
+        """Nothing to do."""
+
+    def regressed(self, backend: str) -> list[Comparison]:
+        """None."""
+        return []
+
+
 class Campaign:
     """Measures comparisons on backends, one backend after another, one worker process a pass."""
 
@@ -57,10 +87,12 @@ class Campaign:
         journal: Journal | None = None,
         judge: Judge | None = None,
         progress: Progress = silent,
+        reviewer: Reviewer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge = judge or FixedSizeJudge()
+        self.reviewer: Reviewer = reviewer or NoBaselines()
         self.findings = Findings()
         self._journal = journal
         self._family = 1
@@ -73,17 +105,19 @@ class Campaign:
         self._family = len(timed)
         self.write("campaign", asdict(self.settings) | {"comparisons": len(timed), "agreements": len(checked)})
         names = [name for name in self.specs if any(i[0] == name for i in [*timed, *checked])]
-        for position, name in enumerate(names):
-            budget = None
-            if self.settings.time_budget is not None:
-                left = self.settings.time_budget - (self.clock() - begin)
-                budget = left / (len(names) - position)
-            _BackendRun(self, self.specs[name], name, budget).run(
-                [one for one in timed.values() if one.backend == name],
-                [one for one in checked.values() if one.backend == name],
-            )
-        self.findings.seconds = self.clock() - begin
-        self.write("end", {"seconds": round(self.findings.seconds, 3)})
+        try:
+            for position, name in enumerate(names):
+                budget = None
+                if self.settings.time_budget is not None:
+                    left = self.settings.time_budget - (self.clock() - begin)
+                    budget = left / (len(names) - position)
+                _BackendRun(self, self.specs[name], name, budget).run(
+                    [one for one in timed.values() if one.backend == name],
+                    [one for one in checked.values() if one.backend == name],
+                )
+        finally:
+            self.findings.seconds = self.clock() - begin
+            self.write("end", {"seconds": round(self.findings.seconds, 3)})
         return self.findings
 
     def judged(self, passes: Sequence[PairedPass], family: int | None = None) -> Verdict:
@@ -108,6 +142,8 @@ class _BackendRun:
         self.samples: dict[Identity, list[PairedPass]] = {}
         self.begin = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
+        self.lock: DeviceLock | None = None
+        self.start_seconds = 0.0
 
     def run(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
         """The whole share: every comparison and agreement gets its one verdict, and no worker is left behind."""
@@ -120,6 +156,7 @@ class _BackendRun:
                 self._measure_pass(chosen, number)
             suspects = self._judge(chosen)
             self._confirm(suspects)
+            self._recheck(self.campaign.reviewer.regressed(self.name))
             self._check_agreements(agreements)
         except (BackendUnavailable, WorkerDied, WorkerError) as error:
             if isinstance(error, BackendUnavailable) and not self.started:
@@ -129,6 +166,8 @@ class _BackendRun:
                 self._give_up(comparisons, agreements, _failure(error))
         finally:
             self._close()
+            if self.lock:
+                self.lock.close()
 
     def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
         """No worker starts here any more: that is the verdict of all that have none yet."""
@@ -143,11 +182,21 @@ class _BackendRun:
 
     def _fresh_worker(self) -> None:
         self._close()
+        begin = self.campaign.clock()
         self.worker = Worker(self.spec, process=self.started)
+        if not self.started:
+            self.start_seconds = self.campaign.clock() - begin
+            self._identified(self.worker)
         self.started += 1
-        if self.name not in self.findings.fingerprints:
-            self.findings.fingerprints[self.name] = self.worker.fingerprint
-            self._write("fingerprint", self.worker.fingerprint.as_dict())
+
+    def _identified(self, worker: Worker) -> None:
+        """The first worker tells what the device is: take it for this run, and choose what to compare with."""
+        fingerprint = worker.fingerprint
+        if worker.exclusive:
+            self.lock = DeviceLock(self.spec, fingerprint.device)
+        self.findings.fingerprints[self.name] = fingerprint
+        self._write("fingerprint", fingerprint.as_dict())
+        self.campaign.reviewer.identified(fingerprint)
 
     def _close(self) -> None:
         if self.worker:
@@ -211,7 +260,11 @@ class _BackendRun:
         return self.settings.passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
 
     def _spent(self, planned: float = 0.0) -> bool:
-        return self.deadline is not None and self.campaign.clock() + planned > self.deadline
+        """Whether the time budget would end before so many more seconds of measuring, and the workers' starts."""
+        if self.deadline is None:
+            return False
+        starts = self.settings.passes * self.start_seconds if planned or not self.samples else 0.0
+        return self.campaign.clock() + planned + starts > self.deadline
 
     # Measure
 
@@ -245,6 +298,8 @@ class _BackendRun:
                 continue
             passes = self.samples.get(comparison.identity)
             verdict = self.campaign.judged(passes) if passes else _out_of_time("measured")
+            if passes and verdict.code is Code.UNDECIDED and len(passes) < self.settings.passes:
+                verdict = replace(verdict, reason=_out_of_time("measured in every pass").reason)
             if verdict.code is Code.SLOWER:
                 suspects.append((comparison, verdict))
                 self._write("suspect", _pair(comparison) | _as_json(verdict))
@@ -270,6 +325,21 @@ class _BackendRun:
             else:
                 self._finish(comparison, found, verdict)
             self._progress("confirm", done + 1, len(suspects))
+
+    def _recheck(self, comparisons: Sequence[Comparison]) -> None:
+        """Measure each apparent regression against the baseline again, in a fresh process."""
+        if not comparisons:
+            return
+        self._fresh_worker()
+        self.begin_phase = self.campaign.clock()
+        for done, comparison in enumerate(comparisons):
+            if self._spent():
+                return
+            found = self._measure(comparison, self.settings.passes * self.settings.blocks)
+            if isinstance(found, PairedPass):
+                self.findings.rechecks[comparison.identity] = found
+                self._write_samples("rechecked", comparison, self.started - 1, found)
+            self._progress("recheck", done + 1, len(comparisons))
 
     def _confirmed(self, first: Verdict, found: PairedPass, family: int) -> Verdict:
         """The verdict after confirmation: what a fresh process does not show again is undecided."""

@@ -15,7 +15,7 @@ from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.problem import Side, parse_descriptor
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerSpec
+from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def _availability(name: str) -> str:
     try:
         with Worker(WorkerSpec(name)) as worker:
             return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"
-    except (BackendUnavailable, WorkerDied) as error:
+    except (BackendUnavailable, WorkerDied, WorkerError) as error:
         return f"unavailable: {error}"
 
 

@@ -31,3 +31,7 @@ class CannotJudge(NeverSlowerError):
 
 class BaselineError(NeverSlowerError):
     """A baseline that can't be read, written or accepted."""
+
+
+class BackendNotStored(BaselineError):
+    """A baseline that holds other backends than the one asked for."""

@@ -39,10 +39,15 @@ class Agreement:
 
 @dataclass
 class Findings:
-    """What a campaign found, by identity of the comparison; `unavailable` gives the reason of each missing backend."""
+    """What a campaign found, by identity of the comparison.
+
+    `rechecks` are what a fresh process measured of apparent regressions; `unavailable` gives the reason of each
+    missing backend.
+    """
 
     results: dict[Identity, Result] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -52,6 +57,11 @@ class Findings:
         """Comparisons behind whose verdict a measurement stands."""
         budget = ReasonCode.TIME_BUDGET
         return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
+
+    @property
+    def checked(self) -> int:
+        """Comparisons whose outputs were really compared."""
+        return sum(one.error is not None for one in self.agreements.values())
 
     @property
     def left_out(self) -> int:

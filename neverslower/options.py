@@ -18,6 +18,8 @@ from neverslower.selection import PROFILES, Format, Selection
 from neverslower.verdict import STANDARD
 from neverslower.worker import LOCAL, WorkerSpec
 
+MOST = 1000
+"""More passes, blocks or threads than that are a slip of the finger."""
 Choice = TypeVar("Choice", bound=Enum)
 
 
@@ -73,9 +75,13 @@ OPTIONS = (
         "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
         {"action": "store_true"},
     ),
-    _one("--baselines", "DIR", "folder of the accepted baselines; default: baselines beside pytest.ini"),
+    _one(
+        "--baselines", "DIR", "folder of the accepted baselines; default: baselines beside pytest.ini (write it with =)"
+    ),
     _one("--accept-baseline", "REASON", "store this run as the device's baseline, with the reason for it"),
-    _one("--journal", "FILE", "append the run's raw results there; default: a new file in .neverslower"),
+    _one(
+        "--journal", "FILE", "append the run's raw results there; default: a new file in .neverslower (write it with =)"
+    ),
     Option(
         "--exit-codes",
         "pytest (default), or bisect: 1 regression, 125 cannot judge, above 127 broken",
@@ -119,8 +125,10 @@ def plan(values: Mapping[str, Any]) -> Plan:
     )
     selection.places()  # An unknown name is told before anything else happens.
     for flag in ("passes", "blocks", "threads"):
-        if values[flag] is not None and values[flag] < 1:
-            raise NeverSlowerError(f"--{flag} {values[flag]}: at least 1")
+        if values[flag] is not None and not 1 <= values[flag] <= MOST:
+            raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
+    if not values["time-limit"] > 0:
+        raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds")
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     settings = Settings(
@@ -160,6 +168,8 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
     for text in named or [name for name in backends.TABLE if _offers_itself(name)]:
         name, _, argument = text.partition(":")
         backends.load(name)
+        if name in specs:
+            raise NeverSlowerError(f"--backend {text}: {name} is named twice; run it once for each argument")
         specs[name] = WorkerSpec(
             backend=name,
             argument=argument,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,10 +23,11 @@ from neverslower.observation import Plan
 from neverslower.outcome import Outcome, outcome_of
 from neverslower.problem import ConvProblem
 from neverslower.report import terminal, words
-from neverslower.report.reproduction import headline, reproduction
+from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
 from neverslower.verdict import Code
 
+PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 CANNOT_JUDGE = 6
 """The exit code of a run whose environment makes judging impossible, or that measured nothing."""
 LATENCY_TEST = "test_latency"
@@ -93,7 +96,9 @@ class Suite:
         findings = [assessed.finding, *assessed.also]
         outcomes = [outcome_of(finding, self.session.plan.strict) for finding in findings]
         if Outcome.FAILED in outcomes:
-            pytest.fail(reproduction(assessed, self.session.findings, self._reproduce(assessed), test), pytrace=False)
+            again = command_again(assessed.comparison, test, self.session.plan.backends, self.session.compare)
+            text = reproduction(assessed, self.session.findings, self._reproduce(assessed), again)
+            pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
             pytest.xfail(f"{assessed.finding}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
         if outcomes[0] is Outcome.SKIPPED:
@@ -189,14 +194,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the options; where a baseline is asked for without a name, choose it before pytest-benchmark looks."""
     values = {option.flag.strip("-"): config.getoption(option.name) for option in options.OPTIONS}
     _refuse_what_spoils_timing(config)
-    with _users_mistakes():
+    with _users_mistakes(config):
         plan = options.plan(values)
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
     journal = values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
     session = Session(plan, folder, Path(journal), compare=config.getoption("benchmark_compare") or False)
     config.stash[_STATE] = session
-    _prepare_pytest_benchmark(config, session)
+    with _users_mistakes(config):
+        if values["accept-baseline"] is not None:
+            session.probe_root()
+        _prepare_pytest_benchmark(config, session)
 
 
 def _refuse_what_spoils_timing(config: pytest.Config) -> None:
@@ -210,10 +218,12 @@ def _refuse_what_spoils_timing(config: pytest.Config) -> None:
 
 def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
     option = config.option
+    if option.benchmark_storage == PYTEST_BENCHMARKS_STORAGE:
+        option.benchmark_storage = f"file://{session.root}"
+    if option.benchmark_histogram and not importlib.util.find_spec("pygal"):
+        raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
     if session.compare and not option.collectonly:
-        with _users_mistakes():
-            session.identify()
-            session.choose_baselines()
+        session.identify()
     if session.compare is True:
         option.benchmark_compare = _merged(session)
     wanted = ("compare", "save", "autosave", "json", "histogram", "verbose")
@@ -232,23 +242,22 @@ def _merged(session: Session) -> str | None:
     return str(path)
 
 
-class _users_mistakes:  # noqa: N801  (reads as the statement that it is)
-    """Tell what a user can mend in one line, without a traceback."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, NeverSlowerError):
-            raise pytest.UsageError(str(error)) from None
+@contextlib.contextmanager
+def _users_mistakes(config: pytest.Config) -> Iterator[None]:
+    """Tell what a user can mend in one line, without a traceback; for bisecting, in a code that is not `bad`."""
+    try:
+        yield
+    except NeverSlowerError as error:
+        if config.getoption("neverslower_exit_codes") == "bisect":
+            pytest.exit(f"ERROR: {error}", returncode=bisect_code(int(pytest.ExitCode.USAGE_ERROR)))
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
     session = metafunc.config.stash[_STATE]
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
-        with _users_mistakes():
-            comparisons = session.comparisons
+        comparisons = session.comparisons
         if name == "pruned":
             comparisons = [one for one in comparisons if not one.against_itself]
         parameters = [pytest.param(one, id=one.id) for one in comparisons]
@@ -278,13 +287,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _vanished(session: Session, parent: pytest.Module) -> Iterator[pytest.Item]:
-    for choice in session.choices.values():
-        for entry in choice.baseline.entries.values() if choice.baseline else ():
-            if session.covers(entry):
-                name = f"vanished[{entry.name.partition('[')[2].removesuffix(']')}]"
-                item = VanishedItem.from_parent(parent, name=name)
-                item.entry = entry
-                yield item
+    for entry in session.vanished():
+        item = VanishedItem.from_parent(parent, name=f"vanished[{entry.name.partition('[')[2].removesuffix(']')}]")
+        item.entry = entry
+        yield item
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -295,7 +301,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         timed, checked = _needs(session.items)
         progress = ProgressLine(config)
         try:
-            with _users_mistakes():
+            with _users_mistakes(config):
                 config.stash[_STATE].run(timed, checked, progress)
         finally:
             progress.end()
@@ -308,7 +314,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     config = session.config
     run = config.stash.get(_STATE, None)
     if run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        if run.cannot_judge():
+        if run.cannot_judge() and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = CANNOT_JUDGE
         reason = config.getoption("neverslower_accept_baseline")
         if run.scheduled and reason is not None and not run.accept(reason):
@@ -326,7 +332,7 @@ def bisect_code(code: int) -> int:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
     session = config.stash.get(_STATE, None)
     if session is None or not (session.scheduled or session.hindrance):
@@ -340,7 +346,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
     for line in session.acceptance:
         terminalreporter.write_line(line, bold=True)
-    if why := session.cannot_judge():
+    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR) and not session.acceptance:
+        terminalreporter.write_line("ended early: what was measured so far is in the journal", red=True)
+    elif why := session.cannot_judge():
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
 
 

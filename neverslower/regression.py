@@ -5,13 +5,20 @@ benchmark alike (clocks, neighbours, a process's luck with memory) and what it d
 of the difference of two runs' levels beyond both. The common part is one random event for the whole campaign, with
 few degrees of freedom, so its error is spent once; the benchmarks' own parts are many, so theirs is divided by the
 number of comparisons (Bonferroni).
+
+Benchmarks differ in how much they scatter, by a factor of ten and more, and few passes tell little about each. So
+each one's own variance is moderated: drawn towards what is typical, as far as all of them together say that it
+should be. With d degrees of freedom of its own and a prior of d0 at s0², estimated from the spread of all the sample
+variances, it is (d0·s0² + d·s²) / (d0 + d), with d0 + d degrees of freedom (Smyth, Statistical Applications in
+Genetics and Molecular Biology 3(1), 2004, section 6.2 for the estimates of d0 and s0²).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -23,52 +30,95 @@ Levels = Mapping[object, Sequence[float]]
 
 
 @dataclass(frozen=True)
+class Variance:
+    """A variance and its degrees of freedom."""
+
+    value: float = 0.0
+    freedom: float = 0.0
+
+    def half_width(self, error: float, replicates: float) -> float:
+        """How far a mean of independent values may stray by chance, one-sided; infinite without freedom."""
+        return student_quantile(1 - error, self.freedom) * math.sqrt(self.value * replicates)
+
+    def pooled(self, other: Variance) -> Variance:
+        """Both together, weighted by their degrees of freedom."""
+        freedom = self.freedom + other.freedom
+        total = self.value * self.freedom + other.value * other.freedom
+        return Variance(total / freedom if freedom else 0.0, freedom)
+
+
+@dataclass(frozen=True)
 class PassSpread:
-    """How far passes of one run scatter, in log time: variances with their degrees of freedom.
+    """How far the passes of one run scatter, in log time: together, and each benchmark besides."""
 
-    `common` is the variance of a pass's effect on all benchmarks together, `own` that on each one besides.
-    """
-
-    common: float
-    common_freedom: int
-    own: float
-    own_freedom: int
+    common: Variance = Variance()
+    own: Mapping[object, Variance] = field(default_factory=dict)
 
     @classmethod
     def of(cls, levels: Levels) -> PassSpread:
-        """The spread of a run, from a two-way analysis of variance of benchmarks with the full number of passes."""
+        """The spread of a run's benchmarks, of those that have the full number of passes.
+
+        A pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do
+        not count as everybody's.
+        """
         passes = max((len(one) for one in levels.values()), default=0)
-        table = np.array([one for one in levels.values() if len(one) == passes])
+        full = {key: np.asarray(one) for key, one in levels.items() if len(one) == passes}
         if passes < 2:
-            return cls(0.0, 0, 0.0, 0)
-        rows = len(table)
-        pass_means = table.mean(axis=0)
-        common = float(pass_means.var(ddof=1))
-        residual = table - pass_means - table.mean(axis=1, keepdims=True) + table.mean()
-        own_freedom = (rows - 1) * (passes - 1)
-        own = float((residual**2).sum() / own_freedom) if own_freedom else 0.0
-        return cls(common, passes - 1, own, own_freedom)
+            return cls()
+        table = np.array(list(full.values()))
+        deviations = table - table.mean(axis=1, keepdims=True)
+        common = np.median(deviations, axis=0)
+        rest = deviations - (common - common.mean())
+        # A benchmark alone can't tell its own scatter from the common one; its own is then nothing beside it.
+        freedom = (passes - 1) * (1 - 1 / len(table))
+        own = (rest**2).sum(axis=1) / freedom if freedom else np.zeros(len(table))
+        variances = {key: Variance(float(value), freedom) for key, value in zip(full, own, strict=True)}
+        return cls(Variance(float(common.var(ddof=1)), passes - 1), variances)
 
     def pooled(self, other: PassSpread) -> PassSpread:
-        """Both runs' spreads together, weighted by their degrees of freedom."""
-        return PassSpread(
-            _pool(self.common, self.common_freedom, other.common, other.common_freedom),
-            self.common_freedom + other.common_freedom,
-            _pool(self.own, self.own_freedom, other.own, other.own_freedom),
-            self.own_freedom + other.own_freedom,
-        )
+        """Two runs' spreads together, benchmark by benchmark."""
+        keys = set(self.own) | set(other.own)
+        own = {key: self.own.get(key, Variance()).pooled(other.own.get(key, Variance())) for key in keys}
+        return PassSpread(self.common.pooled(other.common), own)
 
-    def half_width(self, replicates: float, common_error: float, own_error: float) -> float:
-        """How far a difference of levels may stray by chance; `replicates` is 1/passes then + 1/passes now."""
-        width = student_quantile(1 - common_error, self.common_freedom) * math.sqrt(self.common * replicates)
-        if self.own_freedom:
-            width += student_quantile(1 - own_error, self.own_freedom) * math.sqrt(self.own * replicates)
-        return width
+    @cached_property
+    def prior(self) -> Variance:
+        """What is typical of a benchmark's own variance: s0² with d0 degrees of freedom, infinite if all are alike."""
+        return typical_variance([one for one in self.own.values() if one.freedom and one.value > 0])
+
+    def own_variance(self, key: object) -> Variance:
+        """One benchmark's own variance, moderated; see the module's derivation."""
+        mine, prior = self.own.get(key, Variance()), self.prior
+        if math.isinf(prior.freedom):
+            return prior
+        return mine.pooled(prior)
 
 
-def _pool(one: float, one_freedom: int, other: float, other_freedom: int) -> float:
-    freedom = one_freedom + other_freedom
-    return (one * one_freedom + other * other_freedom) / freedom if freedom else 0.0
+def typical_variance(variances: Sequence[Variance]) -> Variance:
+    """The prior (s0², d0) of sample variances, by matching the mean and the variance of their logarithms."""
+    from scipy.special import digamma, polygamma
+
+    if len(variances) < 3:
+        return Variance()
+    half = np.array([one.freedom / 2 for one in variances])
+    logs = np.log([one.value for one in variances]) - digamma(half) + np.log(half)
+    spread = float(logs.var(ddof=1) - polygamma(1, half).mean())
+    centre = float(logs.mean())
+    if spread <= 0:
+        return Variance(math.exp(centre), math.inf)
+    half_freedom = _inverse_trigamma(spread)
+    return Variance(math.exp(centre + float(digamma(half_freedom)) - math.log(half_freedom)), 2 * half_freedom)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Where the trigamma function, which falls from infinity to 0, takes a value: by halving on a log scale."""
+    from scipy.special import polygamma
+
+    low, high = -20.0, 20.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if polygamma(1, math.exp(middle)) > value else (low, middle)
+    return math.exp(low)
 
 
 def log_median(seconds: Floats) -> float:
@@ -80,26 +130,37 @@ def judge_change(
     stored: Sequence[float],
     now: Sequence[float],
     spread: PassSpread,
+    key: object,
     comparisons: int,
     thresholds: Thresholds = STANDARD,
 ) -> Verdict:
     """The verdict of one channel count now against then, from its levels in each pass; the ratio is now over then.
 
-    `spread` is pooled over both runs, `comparisons` the number of channel counts judged together.
+    `spread` is pooled over both runs, `key` the benchmark's in it, `comparisons` the number judged together.
     """
-    if not spread.common_freedom or min(len(stored), len(now)) < 1:
+    if not spread.common.freedom or min(len(stored), len(now)) < 1:
         text = "a change needs at least two passes in one of the runs; measure with more"
         return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
     shift = float(np.mean(now) - np.mean(stored))
     replicates = 1 / len(stored) + 1 / len(now)
+    own = spread.own_variance(key)
+
+    def half_width(error: float, own_error: float) -> float:
+        besides = own.half_width(own_error, replicates) if own.freedom else 0.0
+        return spread.common.half_width(error, replicates) + besides
+
     strict, loose = thresholds.family_error / 2, thresholds.miss_error / 2
-    below = spread.half_width(replicates, strict, strict / max(1, comparisons))
-    above = spread.half_width(replicates, loose, loose)
+    below, above = half_width(strict, strict / max(1, comparisons)), half_width(loose, loose)
     ratio = Interval(*(math.exp(value) for value in (shift, shift - below, shift + above)))
     code, reason = decide(ratio, thresholds)
     if code is Code.UNDECIDED:
-        scatter = math.expm1(math.sqrt(spread.common + spread.own))
-        reason = Reason(reason.code, f"{reason.text}; passes on this device scatter by {scatter:.1%}")
-    return Verdict(
-        code, reason, ratio, noise_floor=math.expm1(above), mde=(1 + thresholds.tolerance) * math.exp(below) - 1
-    )
+        together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, own))
+        scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
+        reason = Reason(reason.code, f"{reason.text}; {scatter}")
+    mde = (1 + thresholds.tolerance) * math.exp(below) - 1
+    return Verdict(code, reason, ratio, noise_floor=math.expm1(above), mde=mde)
+
+
+def shown_again(stored: Sequence[float], again: float, thresholds: Thresholds = STANDARD) -> bool:
+    """Whether a fresh process's level repeats a regression: beyond the target over the stored mean."""
+    return again - float(np.mean(stored)) > math.log1p(thresholds.target)

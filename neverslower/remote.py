@@ -25,7 +25,7 @@ from neverslower.problem import ConvProblem, kept_channels
 from neverslower.sampling import calibrate, interleave
 
 CACHE_BYTES = 256_000_000
-LOCK_PATIENCE = 5.0
+LOCK_PATIENCE = 2.0
 STDERR = 2
 
 
@@ -56,13 +56,16 @@ class Session:
         return self._backend
 
     def open(self, name: str, argument: str, threads: int, process: int) -> dict[str, Any]:
-        """Load the vendor library, take the device's lock, and say what is there."""
+        """Load the vendor library, and say what is there."""
         module = backends.load(name)
         self._backend = module.open(BackendOptions(argument, threads, process))
         fingerprint = self._backend.fingerprint()
-        if module.CAPABILITIES.exclusive:
-            self._lock = lock_device(fingerprint.device)
-        return {"fingerprint": fingerprint.as_dict(), "clock": self._backend.clock}
+        exclusive = module.CAPABILITIES.exclusive
+        return {"fingerprint": fingerprint.as_dict(), "clock": self._backend.clock, "exclusive": exclusive}
+
+    def lock(self, device: str) -> None:
+        """Keep a device until this process ends; no other request is needed for it."""
+        self._lock = lock_device(device)
 
     def examine(self, key: str) -> tuple[str, tuple[str, ...], float, float, float]:
         """(plan, its steps, error, tolerance, seconds per call) of one problem; its output is checked here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ from neverslower.journal import Journal
 from neverslower.options import Plan
 from neverslower.problem import ConvProblem, Side
 from neverslower.verdict import Code, ReasonCode
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied
+from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
 
 
 @dataclass
@@ -60,31 +61,38 @@ class Session:
         if not self.scheduled:
             return
         journal = Journal(self.journal_path)
-        campaign = Campaign(self.plan.backends, self.plan.settings, journal, progress=progress)
+        campaign = Campaign(self.plan.backends, self.plan.settings, journal, progress=progress, reviewer=self)
         self.findings = campaign.findings
         try:
             campaign.run(timed, checked)
         finally:
             journal.close()
-        self.fingerprints |= self.findings.fingerprints
-        self.choose_baselines()
 
-    def choose_baselines(self) -> None:
-        """The baseline of each backend whose device is known; one that can't be read is an error of the user's."""
-        for name, fingerprint in self.fingerprints.items():
-            if name in self.choices:
-                continue
-            if isinstance(self.compare, str):
-                self.choices[name] = baseline.compare_with(self._named_baseline(fingerprint), fingerprint)
-            else:
-                self.choices[name] = baseline.choose(self.root, fingerprint, upgrade=bool(self.compare))
+    def identified(self, fingerprint: Fingerprint) -> None:
+        """Choose the baseline of a backend whose device is now known; one that can't be read ends the run."""
+        name = fingerprint.backend
+        self.fingerprints[name] = fingerprint
+        if name in self.choices:
+            return
+        if isinstance(self.compare, str):
+            self.choices[name] = baseline.compare_with(self._named_baseline(fingerprint), fingerprint)
+        else:
+            self.choices[name] = baseline.choose(self.root, fingerprint, upgrade=bool(self.compare))
+
+    def regressed(self, backend: str) -> list[Comparison]:
+        """What looks slower than in the baseline that the user asked to compare with."""
+        choice = self.choices.get(backend)
+        if not (self.compare and choice and choice.baseline):
+            return []
+        return Assessment(self.findings, self.choices, comparing=True).regressed(backend)
 
     def _named_baseline(self, fingerprint: Fingerprint) -> Path:
         """The file that --benchmark-compare names: a path, or the number of one of this device's."""
         path = Path(str(self.compare))
         if path.is_file():
             return path
-        numbered = sorted((self.root / fingerprint.folder).glob(f"{self.compare}*.json"))
+        prefix = str(self.compare).zfill(4) if str(self.compare).isdigit() else str(self.compare)
+        numbered = sorted((self.root / fingerprint.folder).glob(f"{prefix}*.json"))
         if len(numbered) == 1:
             return numbered[0]
         raise BaselineError(
@@ -93,13 +101,23 @@ class Session:
         )
 
     def identify(self) -> None:
-        """Ask each backend for its fingerprint before anything is measured, for choosing a baseline."""
-        for name, spec in self.plan.backends.items():
+        """Ask each backend for its fingerprint at the very beginning, for choosing its baseline."""
+        for spec in self.plan.backends.values():
             try:
                 with Worker(spec) as worker:
-                    self.fingerprints[name] = worker.fingerprint
-            except (BackendUnavailable, WorkerDied):
+                    self.identified(worker.fingerprint)
+            except (BackendUnavailable, WorkerDied, WorkerError):
                 continue  # The campaign will meet it again, and says so.
+
+    def probe_root(self) -> None:
+        """Make sure, before anything is measured, that a baseline could be stored. Raises BaselineError."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            text = f"no baseline can be stored in {self.root}: {error.strerror}; name another folder with --baselines="
+            raise BaselineError(text) from None
 
     def accept(self, reason: str) -> bool:
         """Store this run as each backend's baseline, if it is fit; `acceptance` says what changes, or why it is not."""
@@ -118,11 +136,23 @@ class Session:
         results = [self.findings.results[one.identity] for one in mine]
         stored = {self.recorded[one.comparison.identity]: one for one in results if one.passes}
         before = baseline.choose(self.root, fingerprint, upgrade=False).baseline
+        self._refuse_to_narrow(before, fingerprint)
         lines = baseline.changes(before, results)
         content = baseline.document(fingerprint, stored, reason, self.plan.settings_fields())
         path = baseline.save(self.root, fingerprint, content)
         yield f"accepted {len(stored)} comparisons as {os.path.relpath(path)}: {reason}"
         yield from (f"  {line}" for line in lines)
+
+    def _refuse_to_narrow(self, before: baseline.Baseline | None, now: Fingerprint) -> None:
+        """A run of fewer layers must not hide what is known of the others, for it would be chosen instead."""
+        if before is None or before.fingerprint.version != now.version:
+            return
+        others = {one.layer for one in before.entries.values() if not self._in_scope(now.backend, one)}
+        if others:
+            text = (
+                f"{os.path.relpath(before.path)} also holds {', '.join(sorted(others))}, which this run did not select"
+            )
+            raise BaselineError(f"{text}; measure them too, or remove that file")
 
     def _unfit(self) -> str | None:
         """Why this run is no fit baseline, or None."""
@@ -136,23 +166,40 @@ class Session:
                 return f"{comparison.id} was selected, but not run; narrow the run with --layer, not with -k"
             if result.verdict.code in (Code.CRASHED, Code.INVALID):
                 return f"{comparison.id} is {result.verdict.code}: {result.verdict.reason.text}"
-            if result.verdict.reason.code is ReasonCode.TIME_BUDGET:
-                return f"{comparison.id} was left out by the time budget; give it more with --time-budget"
+            if (
+                result.verdict.reason.code is ReasonCode.TIME_BUDGET
+                or 0 < len(result.passes) < self.plan.settings.passes
+            ):
+                return f"{comparison.id} was cut by the time budget; give it more with --time-budget"
+            if comparison.against_itself and result.verdict.code is Code.SLOWER:
+                return f"{comparison.id} is slower than itself: this device is not fit for timing now"
+            agreement = self.findings.agreements.get(comparison.identity)
+            if agreement and agreement.verdict.code in (Code.CRASHED, Code.INVALID):
+                return f"{comparison.id}, its output: {agreement.verdict.reason.text}"
         return None
 
-    def covers(self, entry: baseline.Entry) -> bool:
-        """Whether a baseline's entry lies within the selected scope, and yet no test records it now."""
-        backend = next((name for name, choice in self.choices.items() if _holds(choice, entry)), "")
-        if (backend, entry.reference, entry.candidate) in self.recorded:
-            return False
+    def vanished(self) -> list[baseline.Entry]:
+        """Entries of the chosen baselines that lie within the selected scope, and that no comparison measures now."""
+        measured = {one.identity for one in self.comparisons}
+        return [
+            entry
+            for name, choice in self.choices.items()
+            for entry in (choice.baseline.entries.values() if choice.baseline else ())
+            if (name, entry.reference, entry.candidate) not in measured and self._in_scope(name, entry)
+        ]
+
+    def _in_scope(self, backend: str, entry: baseline.Entry) -> bool:
+        """Whether the options select what an entry is about: its layer, format and side."""
         problem = ConvProblem.from_key(entry.reference)
-        selected = {layer.name for layer in self.plan.selection.places()}
-        formats = self.plan.formats[backend]
         return (
-            entry.layer in selected
-            and (problem.dtype, problem.layout) in formats
+            entry.layer in self._selected_layers
+            and (problem.dtype, problem.layout) in self.plan.formats[backend]
             and Side(entry.side) in self.plan.selection.sides
         )
+
+    @cached_property
+    def _selected_layers(self) -> set[str]:
+        return {layer.name for layer in self.plan.selection.places()}
 
     def cannot_judge(self) -> str | None:
         """Why this run can't judge, or None."""
@@ -161,10 +208,6 @@ class Session:
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
-        if self.scheduled and not (self.findings.measured or self.findings.agreements):
+        if self.scheduled and not (self.findings.measured or self.findings.checked):
             return "nothing was measured"
         return None
-
-
-def _holds(choice: baseline.Choice, entry: baseline.Entry) -> bool:
-    return choice.baseline is not None and (entry.reference, entry.candidate) in choice.baseline.entries

@@ -78,10 +78,12 @@ def smallest_sample(error: float) -> int:
     return math.ceil(-math.log2(error))
 
 
-def student_quantile(probability: float, freedom: int) -> float:
+def student_quantile(probability: float, freedom: float) -> float:
     """Student's t quantile, infinite without degrees of freedom."""
     from scipy.special import stdtrit  # scipy.stats would take seconds to import
 
+    if math.isinf(freedom):
+        return normal_quantile(probability)
     return float(stdtrit(freedom, probability)) if freedom else math.inf
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import execnet
 import numpy as np
@@ -23,6 +25,7 @@ from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.observation import Examined, PairedPass, Plan
 
+P = TypeVar("P", bound="_Process")
 LOCAL = "popen"
 START_LIMIT = 120.0
 GRACE = 5.0
@@ -92,10 +95,10 @@ def _stderr_into(file: IO[bytes]) -> Iterator[None]:
         os.close(saved)
 
 
-class Worker:
-    """One worker process; a context manager that leaves no process behind."""
+class _Process:
+    """A process on the far side of an execnet spec; a context manager that leaves no process behind."""
 
-    def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+    def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self._group = execnet.Group()
@@ -103,12 +106,13 @@ class Worker:
         self._channel: Any = None
         try:
             self._start()
-            opened = self._ask("open", spec.backend, spec.argument, spec.threads, process)
+            self._open()
         except BaseException:
             self.close()
             raise
-        self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
-        self.clock: str = opened["clock"]
+
+    def _open(self) -> None:
+        """The first request."""
 
     def _start(self) -> None:
         try:
@@ -116,7 +120,10 @@ class Worker:
                 gateway = self._group.makegateway(self.spec.execnet)
             self._channel = gateway.remote_exec(bootstrap)
         except (OSError, ValueError, execnet.HostNotFound, EOFError) as error:
-            raise BackendUnavailable(f"no worker at {self.spec.execnet!r}: {error or self._last_words()}") from error
+            with warnings.catch_warnings():  # execnet leaves the pipes of a command that ended at once.
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            raise BackendUnavailable(f"no worker at {self.spec.execnet!r}: {error or self._last_words()}") from None
         parent = os.getpid() if self.spec.execnet == LOCAL else 0
         self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
         try:
@@ -128,22 +135,6 @@ class Worker:
             raise BackendUnavailable(text) from None
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
-
-    def examine(self, key: str) -> Examined:
-        """Prepare one problem and check its output."""
-        name, steps, error, tolerance, seconds = self._ask("examine", key)
-        return Examined(Plan(name, tuple(steps)), error, tolerance, seconds)
-
-    def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
-        """Interleaved rounds of two problems, by key."""
-        packed, iterations = self._ask("measure", reference, candidate, blocks)
-        seconds = np.frombuffer(packed, dtype=np.float64).reshape(blocks, 2, 2)
-        return PairedPass(seconds, tuple(iterations), self.clock)
-
-    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
-        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
-        error, tolerance = self._ask("agree", unpruned, pruned)
-        return error, tolerance
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         limit = self.spec.time_limit
@@ -195,13 +186,59 @@ class Worker:
         self._group.terminate(timeout=2.0)
         self._stderr.close()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Worker(_Process):
+    """One backend in a process of its own."""
+
+    def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+        self._number = process
+        super().__init__(spec)
+
+    def _open(self) -> None:
+        spec = self.spec
+        opened = self._ask("open", spec.backend, spec.argument, spec.threads, self._number)
+        self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
+        self.clock: str = opened["clock"]
+        self.exclusive: bool = opened["exclusive"]
+
+    def examine(self, key: str) -> Examined:
+        """Prepare one problem and check its output."""
+        name, steps, error, tolerance, seconds = self._ask("examine", key)
+        return Examined(Plan(name, tuple(steps)), error, tolerance, seconds)
+
+    def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
+        """Interleaved rounds of two problems, by key."""
+        packed, iterations = self._ask("measure", reference, candidate, blocks)
+        seconds = np.frombuffer(packed, dtype=np.float64).reshape(blocks, 2, 2)
+        return PairedPass(seconds, tuple(iterations), self.clock)
+
+    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        error, tolerance = self._ask("agree", unpruned, pruned)
+        return error, tolerance
+
+
+class DeviceLock(_Process):
+    """Keeps a device for one run, beside the device and from its first worker to its last.
+
+    A worker can't: it ends between two passes, and another run would slip in. Raises BackendUnavailable while
+    another run keeps the device.
+    """
+
+    def __init__(self, spec: WorkerSpec, device: str) -> None:
+        self._device = device
+        super().__init__(spec)
+
+    def _open(self) -> None:
+        self._ask("lock", self._device)
 
 
 def last_words(stderr: str) -> str:

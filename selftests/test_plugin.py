@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from neverslower.pytest_plugin import CANNOT_JUDGE
-from selftests.conftest import ROOT, SuiteRunner
+from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
 FLAT = {"fixed": 1e-4, "per_mac": 0.0}
@@ -45,7 +45,7 @@ def test_a_failure_is_a_reproduction(runner: SuiteRunner) -> None:
             "*unpruned*16 channels: 100 µs*plan plain",
             "*pruned*15 channels: 200 µs*",
             "*problem*mb1_g1ic4oc16_ih6oh6kh3sh1ph1 float32 NCHW",
-            "*again*pytest*--backend scripted --problem mb1_ic4oc16_ih6kh3ph1*",
+            "*again*pytest*--backend scripted:*script.json --problem mb1_ic4oc16_ih6kh3ph1*",
             "*alone*",
         ]
     )
@@ -195,8 +195,9 @@ def test_a_required_backend_that_is_unavailable_cannot_be_judged(runner: SuiteRu
     result.stdout.fnmatch_lines(["cannot judge: scripted is required, and unavailable: no driver"])
 
 
-def test_nothing_measured_is_no_success(runner: SuiteRunner) -> None:
-    result = runner.run({"rules": [{"fault": "unsupported"}]}, NEVER_SLOWER)
+@pytest.mark.parametrize("tests", [NEVER_SLOWER, "tests"])
+def test_nothing_measured_is_no_success(runner: SuiteRunner, tests: str) -> None:
+    result = runner.run({"rules": [{"fault": "unsupported"}]}, tests)
     assert result.ret == CANNOT_JUDGE
     result.stdout.fnmatch_lines(["cannot judge: nothing was measured"])
 
@@ -212,6 +213,28 @@ def test_exit_codes_for_bisecting(runner: SuiteRunner, script: dict, code: int) 
 def test_a_usage_error_is_broken_for_bisecting(runner: SuiteRunner) -> None:
     result = runner.run(FLAT, NEVER_SLOWER, "--accept-baseline", "x", "-k", "out15", "--exit-codes", "bisect")
     assert result.ret > 127
+
+
+@pytest.mark.parametrize("arguments", [["--layer", "nope"], ["--journal=/proc/nope/journal"]])
+def test_every_user_s_mistake_is_broken_for_bisecting(runner: SuiteRunner, arguments: list[str]) -> None:
+    result = runner.pytester.runpytest_inprocess(
+        "--backend", runner.script(), "--exit-codes", "bisect", "--layer", "alexnet.L4", *arguments
+    )
+    assert result.ret > 127
+
+
+def test_one_test_by_its_id_finds_nothing_vanished(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    test = f"{LATENCY}::test_latency[scripted-{PROBLEM}-float32-NCHW-out15]"
+    assert outcomes(runner.run(FLAT, test, "--benchmark-compare")) == {"passed": 1}
+
+
+def test_a_regression_that_a_fresh_process_does_not_show_again_is_undecided(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    unlucky = {"when": "out_channels == 9", "times": 1.5, "processes": [0, 1, 2, 3]}
+    result = runner.run(FLAT | {"rules": [unlucky]}, LATENCY, "--benchmark-compare")
+    assert outcomes(result) == {"passed": 6, "skipped": 1}
+    result.stdout.fnmatch_lines(["undecided against the baseline: 1", "*a fresh process did not show it again*"])
 
 
 def test_a_time_budget_states_its_coverage_and_is_no_failure(runner: SuiteRunner) -> None:
@@ -259,6 +282,34 @@ def test_a_run_that_crashed_or_is_partial_is_not_accepted(
     assert not list(runner.path.glob("baselines/*/*.json"))
 
 
+def test_a_run_with_wrong_outputs_is_not_accepted(runner: SuiteRunner) -> None:
+    late = {"when": "out_channels == 13", "fault": "wrong", "processes": [3]}
+    result = runner.run(FLAT | {"rules": [late]}, "--accept-baseline", "x")
+    result.stdout.fnmatch_lines(["ERROR: not accepted: *out13, its output: off by *"])
+
+
+def test_a_narrower_run_does_not_hide_a_fuller_baseline(runner: SuiteRunner) -> None:
+    runner.accept(FLAT, "--problem", "mb1_ic4oc8_ih6kh3ph1")
+    result = runner.run(FLAT, "--accept-baseline", "x")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["ERROR: not accepted: *also holds mb1_ic4oc8_ih6kh3ph1*"])
+
+
+def test_a_damaged_baseline_is_told_before_anything_is_measured(runner: SuiteRunner) -> None:
+    path = runner.accept(FLAT)
+    path.write_text("{", encoding="utf-8")
+    result = runner.run(FLAT, "--journal=run.jsonl")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: baseline {path}: not whole JSON*"])
+    assert '"measured"' not in (runner.path / "run.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_can_t_be_written_is_told_before_anything_is_measured(runner: SuiteRunner) -> None:
+    result = runner.run(FLAT, "--accept-baseline", "x", "--baselines=/proc/nope")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: no baseline can be stored in /proc/nope: *--baselines=*"])
+
+
 def test_a_reason_is_needed(runner: SuiteRunner) -> None:
     result = runner.run(FLAT, "--accept-baseline", " ")
     assert result.ret == 4
@@ -285,6 +336,22 @@ def test_pytest_benchmark_reads_the_baselines(runner: SuiteRunner) -> None:
     assert one.name in listed.stdout
     compared = subprocess.run([*command, "compare", str(one), str(other)], capture_output=True, text=True, check=True)
     assert "out15" in compared.stdout
+
+
+def test_pytest_benchmark_compares_inside_the_checkout() -> None:
+    paths = sorted(str(path) for path in (ROOT / "baselines").glob("*/*.json"))
+    command = [sys.executable, "-m", "pytest_benchmark", "--storage", "baselines", "compare", paths[0]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resnet50.L16" in done.stdout
+
+
+def test_a_histogram_needs_pygal(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygal", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = runner.run(FLAT, "--benchmark-histogram")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: --benchmark-histogram needs pygal*"])
 
 
 def test_pytest_benchmark_compares_in_its_own_table(runner: SuiteRunner) -> None:
@@ -329,7 +396,10 @@ def test_options_that_would_hide_verdicts_are_refused(runner: SuiteRunner, flag:
         (["--problem", "mb1_ic3oc_ih7kh3"], "descriptor 'mb1_ic3oc_ih7kh3', character 10: oc needs a number"),
         (["--dtype", "float64"], "--dtype float64: unknown (known: float32*"),
         (["--time-budget", "soon"], "--time-budget: 'soon' is not a duration*"),
-        (["--blocks", "0"], "--blocks 0: at least 1"),
+        (["--blocks", "0"], "--blocks 0: from 1 to 1000"),
+        (["--time-limit", "0"], "--time-limit 0: more than 0 seconds"),
+        (["--time-budget", "1.5.2m"], "--time-budget: '1.5.2m' is not a duration*"),
+        (["--backend", "onednn", "--backend", "onednn:x"], "--backend onednn:x: onednn is named twice*"),
         (["--benchmark-compare=9999"], "--benchmark-compare=9999: no such file*"),
     ],
 )

@@ -20,6 +20,7 @@ from neverslower import remote
 from neverslower.problem import Side
 from neverslower.worker import (
     BackendUnavailable,
+    DeviceLock,
     ProblemRefused,
     Worker,
     WorkerDied,
@@ -240,7 +241,7 @@ def serve(channel):
     print("said on standard output", flush=True)
     software = {name: os.environ.get(name, "unset") for name in ("FOO", "OMP_NUM_THREADS")}
     fields = {"backend": "b", "device": "d", "version": "1", "build": "0", "software": software}
-    channel.send(("ok", {"fingerprint": fields, "clock": "none"}))
+    channel.send(("ok", {"fingerprint": fields, "clock": "none", "exclusive": False}))
     channel.receive()
     os._exit(3)
 """
@@ -328,7 +329,7 @@ def serve(channel):
     channel.receive()
     compiler = subprocess.Popen(["sleep", "600"])
     fields = {"backend": "b", "device": "d", "version": "1", "build": str(compiler.pid)}
-    channel.send(("ok", {"fingerprint": fields, "clock": "none"}))
+    channel.send(("ok", {"fingerprint": fields, "clock": "none", "exclusive": False}))
     channel.receive()
 """
 
@@ -513,3 +514,11 @@ def test_without_a_headline_the_last_lines_are_kept() -> None:
 
 def test_one_who_said_nothing_has_no_last_words() -> None:
     assert last_words("\n \n") == ""
+
+
+def test_a_device_is_kept_from_other_runs_until_its_run_ends(no_child_left: None) -> None:
+    spec = WorkerSpec("scripted")
+    with DeviceLock(spec, "Board of the lock's test"):
+        with pytest.raises(BackendUnavailable, match="another never-slower run is using Board of the lock's test"):
+            DeviceLock(spec, "Board of the lock's test")
+    DeviceLock(spec, "Board of the lock's test").close()

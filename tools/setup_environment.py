@@ -46,7 +46,9 @@ def create(folder: Path) -> None:
     """Make the environment, over the Python's own packages if torch is among them."""
     print(f"setting up {folder} with Python {sys.version.split()[0]}", flush=True)
     over = ["--system-site-packages"] if torch_version(sys.executable) else []
-    subprocess.run([sys.executable, "-m", "venv", *over, str(folder)], check=True)
+    done = subprocess.run([sys.executable, "-m", "venv", *over, str(folder)], check=False)
+    if done.returncode:
+        fail(f"the environment {folder} could not be made; the reason is above", "another folder with VENV=DIR")
 
 
 def install(python: Path) -> None:

@@ -156,5 +156,6 @@ def distinct_layers(layers: Iterable[Layer]) -> list[Layer]:
     places: dict[ConvProblem, list[str]] = {}
     for layer in layers:
         first.setdefault(layer.problem, layer)
-        places.setdefault(layer.problem, []).append(f"{layer.name} {layer.place}".strip())
-    return [replace(layer, places=tuple(places[problem])) for problem, layer in first.items()]
+        if layer.network:
+            places.setdefault(layer.problem, []).append(f"{layer.name} {layer.place}")
+    return [replace(layer, places=tuple(places.get(problem, ()))) for problem, layer in first.items()]

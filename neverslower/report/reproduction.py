@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -14,16 +14,17 @@ from neverslower.findings import Findings, Result
 from neverslower.observation import Plan
 from neverslower.problem import ConvProblem, Side
 from neverslower.report import words
+from neverslower.worker import LOCAL, WorkerSpec
 
 Reproduce = Callable[[ConvProblem, Plan], str]
 
 
-def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: str) -> str:
-    """The whole message of an item that is not simply green."""
-    return "\n".join(_lines(assessed, findings, reproduce, test))
+def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str) -> str:
+    """The whole message of an item that is not simply green; `again` is the pytest command that measures it again."""
+    return "\n".join(_lines(assessed, findings, reproduce, again))
 
 
-def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: str) -> Iterator[str]:
+def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str) -> Iterator[str]:
     comparison, verdict = assessed.comparison, assessed.verdict
     result = findings.results.get(comparison.identity)
     fingerprint = findings.fingerprints.get(comparison.backend)
@@ -43,7 +44,7 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, test: s
     yield f"  problem   {comparison.reference}"
     if comparison.layer.places:
         yield f"  places    {', '.join(comparison.layer.places)}"
-    yield f"  again     {pytest_command(comparison, test)}"
+    yield f"  again     {again}"
     for problem, plan in _examined(result):
         channels = problem.channels(comparison.side)
         for line in reproduce(problem, plan).splitlines():
@@ -64,13 +65,19 @@ def software(fingerprint: Fingerprint) -> str:
     return f"{fingerprint.backend} {fingerprint.version} ({fingerprint.build[:7]})"
 
 
-def pytest_command(comparison: Comparison, test: str) -> str:
-    """The pytest command that measures this one comparison again."""
-    layer = comparison.layer
+def command_again(
+    comparison: Comparison, test: str, backends: Mapping[str, WorkerSpec], compare: str | bool = False
+) -> str:
+    """The pytest command that measures this one comparison again, as this run did."""
+    layer, spec = comparison.layer, backends[comparison.backend]
+    backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
+    run = ["--threads", str(spec.threads)] if spec.threads != 1 else []
+    run += ["--worker", spec.execnet] if spec.execnet != LOCAL else []
+    run += ["--benchmark-compare" if compare is True else f"--benchmark-compare={compare}"] if compare else []
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
-    return shlex.join(["pytest", f"{test}[{comparison.id}]", "--backend", comparison.backend, *chosen, *formats, *side])
+    return shlex.join(["pytest", f"{test}[{comparison.id}]", "--backend", backend, *chosen, *formats, *side, *run])
 
 
 def _times(result: Result) -> Iterator[str]:

@@ -28,6 +28,7 @@ _LISTED_ALONE = (
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
     Finding.HAZARD_BORDERLINE,
+    Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
 _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
@@ -46,7 +47,10 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from _worst(pruned)
     yield from _listing(assessed)
     for name, fingerprint in findings.fingerprints.items():
-        yield f"{software(fingerprint)} on {fingerprint.device}; {_baseline_words(choices.get(name))}"
+        choice = choices.get(name)
+        yield f"{software(fingerprint)} on {fingerprint.device}; {_baseline_words(choice)}"
+        if choice and choice.baseline:
+            yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
     if findings.left_out:
         total = len(findings.results)
         share = (total - findings.left_out) / total

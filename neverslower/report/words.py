@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from neverslower.observation import Seconds
@@ -35,17 +37,11 @@ def duration(value: float) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds in `90`, `90s`, `5m`, `1h` or `1h30m`. Raises ValueError."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
-    total, number = 0.0, ""
-    for letter in text.strip().lower():
-        if letter in units and number:
-            total += float(number) * units[letter]
-            number = ""
-        elif letter.isdigit() or letter == ".":
-            number += letter
-        else:
-            raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
-    total += float(number) if number else 0.0
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip().lower())
+    total = (
+        sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    )
     if total <= 0:
         raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
     return total
