@@ -26,6 +26,7 @@ class Finding(str, Enum):
     HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
     HAZARD_NEW = "new hazard"
     HAZARD_WORSE = "hazard worse than known"
+    HAZARD_FADED = "known hazard, not slower now, but not proved gone"
     HAZARD_FIXED = "known hazard, now gone"
     UNPRUNED_FASTER = "ratio rose because the unpruned layer got faster"
     UNCHANGED = "not slower than the baseline"
@@ -59,6 +60,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.HAZARD_BORDERLINE: (_X, _X),
     Finding.HAZARD_NEW: (_F, _F),
     Finding.HAZARD_WORSE: (_F, _F),
+    Finding.HAZARD_FADED: (_P, _P),
     Finding.HAZARD_FIXED: (_P, _F),
     Finding.UNPRUNED_FASTER: (_P, _P),
     Finding.UNCHANGED: (_P, _P),
@@ -128,7 +130,9 @@ def hazard_finding(
         return finding
     was_hazard = known is not None and known.code in (Code.SLOWER, Code.MORE)
     if verdict.code not in (Code.SLOWER, Code.MORE):
-        return Finding.HAZARD_FIXED if was_hazard else Finding.NOT_SLOWER
+        if not was_hazard:
+            return Finding.NOT_SLOWER
+        return Finding.HAZARD_FADED if known and _overlap(verdict.ratio, known.ratio) else Finding.HAZARD_FIXED
     if known is None or not known.code.measured:
         return Finding.HAZARD_FOUND
     if not _beyond(verdict.ratio, known.ratio, thresholds):
@@ -143,6 +147,11 @@ def hazard_finding(
 def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:
     """Whether a ratio is proved to lie above the stored interval by more than the tolerance."""
     return ratio is not None and known is not None and ratio.low > known.high * (1 + thresholds.tolerance)
+
+
+def _overlap(ratio: Interval | None, known: Interval | None) -> bool:
+    """Whether a ratio is not proved to lie below the stored interval."""
+    return ratio is not None and known is not None and ratio.high >= known.low
 
 
 def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | None) -> bool:

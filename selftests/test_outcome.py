@@ -13,6 +13,7 @@ def verdict(code: Code, low: float = 1.0, high: float = 1.0, reason: ReasonCode 
 SLOWER = verdict(Code.SLOWER, 1.4, 1.6)
 SAME = verdict(Code.SAME)
 FASTER = verdict(Code.FASTER, 0.4, 0.5)
+FADED, FIXED = Finding.HAZARD_FADED, Finding.HAZARD_FIXED
 BORDERLINE = Finding.HAZARD_BORDERLINE
 KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
 
@@ -26,6 +27,7 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
         (Finding.HAZARD_NEW, F, F),
         (Finding.HAZARD_WORSE, F, F),
         (Finding.HAZARD_FIXED, P, F),
+        (Finding.HAZARD_FADED, P, P),
         (Finding.REGRESSION, F, F),
         (Finding.MORE_INSTRUCTIONS, F, F),
         (Finding.PLAN_CHANGED, P, F),
@@ -68,6 +70,8 @@ def test_every_finding_has_an_outcome() -> None:
         (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, Finding.HAZARD_NEW),
         (SAME, KNOWN, None, None, Finding.HAZARD_FIXED),
         (FASTER, KNOWN, None, None, Finding.HAZARD_FIXED),
+        (verdict(Code.SAME, 0.99, 1.02), Known(Code.SLOWER, Interval(1.03, 1.011, 1.05)), None, None, FADED),
+        (verdict(Code.SAME, 0.99, 1.01), Known(Code.SLOWER, Interval(1.03, 1.011, 1.05)), None, None, FIXED),
         (verdict(Code.UNDECIDED), KNOWN, None, None, Finding.UNDECIDED),
         (SLOWER, Known(Code.SAME, Interval(1.0, 0.98, 1.02)), SAME, FASTER, Finding.UNPRUNED_FASTER),
         (SLOWER, Known(Code.SAME, Interval(1.0, 0.98, 1.02)), SAME, SAME, Finding.HAZARD_NEW),

@@ -21,6 +21,7 @@ _LISTED_ALONE = (
     Finding.HAZARD_WORSE,
     Finding.HAZARD_NEW,
     Finding.HAZARD_FIXED,
+    Finding.HAZARD_FADED,
     Finding.VANISHED,
     Finding.CRASHED,
     Finding.INVALID,
