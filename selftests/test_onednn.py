@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 """The oneDNN adapter: what it reads from oneDNN's verbose lines, and one real run."""
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from backends.onednn import Step, parse_info, parse_steps, reproduce
 from neverslower.observation import Plan
 from neverslower.problem import DType, Layout, parse_descriptor
 from neverslower.worker import ProblemRefused, Worker, WorkerSpec
+from selftests.conftest import ROOT
 from selftests.support import problem
 
 CONVOLUTION_3_12 = (
@@ -242,3 +246,27 @@ def test_grouped_weights_are_reordered_in_five_dimensions():
 def test_a_step_is_read_as_it_is_written():
     for text in REORDERED.steps:
         assert str(Step.read(text)) == text
+
+
+FAULTS_OF_A_CALL = """
+import resource
+from backends import load
+from backends.base import BackendOptions
+from neverslower.numerics import tensors
+from neverslower.problem import parse_descriptor
+
+backend = load("onednn").open(BackendOptions())
+held = [backend.prepare(p, *tensors(p)) for oc in (256, 255, 241) for p in [parse_descriptor(f"mb1_ic8oc{oc}_ih56kh1")]]
+for one in held:
+    one.run(3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    one.run(20)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+
+
+def test_no_call_waits_for_the_system_to_give_it_memory() -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, "-c", FAULTS_OF_A_CALL]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(float(line) < 10 for line in done.stdout.split()), done.stdout
