@@ -1,10 +1,9 @@
-import subprocess
-import sys
-
 """The oneDNN adapter: what it reads from oneDNN's verbose lines, and one real run."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
