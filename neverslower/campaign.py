@@ -140,7 +140,7 @@ class _BackendRun:
         self.started = 0
         self.examined: dict[ConvProblem, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
-        self.begin = campaign.clock()
+        self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
         self.lock: DeviceLock | None = None
         self.start_seconds = 0.0
@@ -391,7 +391,7 @@ class _BackendRun:
     # Reporting
 
     def _progress(self, phase: str, done: int, total: int) -> None:
-        elapsed = self.campaign.clock() - getattr(self, "begin_phase", self.begin)
+        elapsed = self.campaign.clock() - self.begin_phase
         left = elapsed / done * (total - done) if done else None
         self.campaign.progress(f"{self.name}: {phase}", done, total, left)
 

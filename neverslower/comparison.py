@@ -60,7 +60,8 @@ def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]
     first in rank: the paper's 12 % and its shortest distances, then the longest.
     """
     channels, step = problem.channels(side), problem.prune_step(side)
-    ranked = [int(channels * SHARES[0]), 1, 7, 31, 127, 3, 15, 63, *(int(channels * share) for share in SHARES[1:])]
+    shares = [int(channels * share) for share in SHARES]
+    ranked = [shares[0], *STANDARD_DISTANCES[::2], *STANDARD_DISTANCES[1::2], *shares[1:]]
     ranks: dict[int, int] = {}
     for rank, wanted in enumerate(ranked, start=1):
         distance = -(-wanted // step) * step

@@ -25,10 +25,6 @@ class UnknownName(NeverSlowerError, LookupError):
     """A network, layer or backend that does not exist; the message lists what does."""
 
 
-class CannotJudge(NeverSlowerError):
-    """The environment makes judging impossible: no backend, nothing measured."""
-
-
 class BaselineError(NeverSlowerError):
     """A baseline that can't be read, written or accepted."""
 
