@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.environment import Fingerprint
-from neverslower.observation import Evidence, Plan
+from neverslower.observation import Evidence, Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.subject import Search, Subject
 
 Tensor = NDArray[np.float32]
 
@@ -37,7 +38,10 @@ class Capabilities:
 
     `formats` are the (dtype, layout) pairs measured unless the user names others; `modules` the libraries without
     which it is not worth starting. A backend `on_request` runs only when it is named; an `exclusive` one takes a
-    lock on its device, so that two runs never time each other.
+    lock on its device, so that two runs never time each other. One that `compiles` does it ahead, in processes of its
+    own, and searches for schedules; what it makes is kept in `default_root() / NAME` (see neverslower.store).
+    `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers` by the study of
+    tuned logs; drawn problems have `largest_drawn_macs` multiply-accumulates at most.
     """
 
     dtypes: frozenset[DType]
@@ -50,6 +54,10 @@ class Capabilities:
     modules: tuple[str, ...] = ()
     on_request: bool = False
     exclusive: bool = True
+    compiles: bool = False
+    quick_layers: tuple[str, ...] = ()
+    tuned_layers: tuple[str, ...] = ()
+    largest_drawn_macs: int = 30_000_000
 
     def refusal(self, problem: ConvProblem) -> str | None:
         """Why this problem is beyond the backend, or None."""
@@ -95,12 +103,17 @@ class Backend(Protocol):
     def fingerprint(self) -> Fingerprint:
         """Device, state and software; raises Unavailable where the device turns out not to be usable."""
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Everything that happens once: layouts, compilation, buffers of its own.
 
         `inputs` has `problem.input_shape` and `weights` `problem.weight_shape`, in values that the dtype can hold.
-        Raises Unsupported with the library's words, or OutOfMemory.
+        `policy` is by what the library is to choose, in the backend's own words (see neverslower.subject).
+        Raises Unsupported with the library's words, or for a policy that it does not have, or OutOfMemory.
         """
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user has to know of how this backend was set up, one line each."""
 
     @property
     def clock(self) -> str:
@@ -109,6 +122,19 @@ class Backend(Protocol):
     @property
     def shortest_round(self) -> float:
         """Seconds that a round must last for the clock's resolution and overhead not to matter."""
+
+
+class Compiler(Protocol):
+    """What a backend that `compiles` offers beside Backend."""
+
+    def missing(self, subjects: list[Subject]) -> list[Subject]:
+        """Those that are yet to be compiled."""
+
+    def compile(self, subject: Subject) -> object:
+        """Compile one, and keep the result where other processes of this device find it. Raises Unsupported."""
+
+    def tune(self, wanted: Search) -> Searched:
+        """Search for a schedule, and keep the log of it in the same place. Raises Unsupported."""
 
 
 class AdapterModule(Protocol):

@@ -107,6 +107,7 @@ class OneDNN:
 
     clock = "time.perf_counter"
     shortest_round = 1e-3
+    remarks = ()
 
     def __init__(self, torch: Any, threads: int, clock: Callable[[], float]) -> None:
         self._torch, self._threads, self._now = torch, threads, clock
@@ -133,8 +134,10 @@ class OneDNN:
             },
         )
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Tensors in the problem's layout, and a first call; the library's refusal is Unsupported."""
+        if policy:
+            raise Unsupported(f"onednn chooses by itself, it has no policy {policy!r}")
         if why := CAPABILITIES.refusal(problem):
             raise Unsupported(why)
         torch = self._torch

@@ -10,12 +10,15 @@ clock is virtual: no time passes, and the same script and seed give the same sam
 
 `noise` and `process_effect` are standard deviations of log time, `spikes` the chance and the factor of an outlier,
 `drift` the fraction by which time per call grows in a virtual second. `processes` limits a rule to the campaign's
-first, second, … worker. Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
+first, second, … worker, `policy` to subjects whose policy matches a shell-style pattern (`""` is the default one).
+A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
+there is yet to be compiled. Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fnmatch
 import json
 import math
 import os
@@ -32,17 +35,25 @@ import numpy as np
 from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
 from neverslower.environment import Fingerprint
 from neverslower.numerics import convolve
-from neverslower.observation import Plan
+from neverslower.observation import Plan, Searched
 from neverslower.predicate import holds
 from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.subject import Search, Subject
 
-CAPABILITIES = Capabilities(dtypes=frozenset(DType), layouts=frozenset(Layout), on_request=True, exclusive=False)
+CAPABILITIES = Capabilities(
+    dtypes=frozenset(DType),
+    layouts=frozenset(Layout),
+    on_request=True,
+    exclusive=False,
+    compiles=True,
+    tuned_layers=("resnet50.L16",),
+)
 
 KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
-    "drift", "spikes", "fixed", "per_mac", "rules",
+    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules",
 }  # fmt: skip
-RULE_KEYS = {"when", "processes", "times", "seconds", "plan", "fault"}
+RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault"}
 FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
 
 
@@ -97,16 +108,47 @@ class Scripted:
             software={"scripted": script.get("version", "1.0")} | script.get("software", {}),
         )
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor) -> Prepared:
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Find the rules that hold for the problem, and commit the fault that one asks for."""
-        rules = [rule for rule in self.script.get("rules", []) if self._applies(rule, problem)]
+        rules = self._rules(problem, policy)
         fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
         _commit(fault, problem)
         return Prepared(self, problem, inputs, weights, rules, fault)
 
-    def _applies(self, rule: Mapping[str, Any], problem: ConvProblem) -> bool:
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Whatever the script says."""
+        return tuple(self.script.get("remarks", ()))
+
+    def missing(self, subjects: list[Subject]) -> list[Subject]:
+        """Those without a file in the script's folder; none if it names no folder."""
+        return [one for one in subjects if "compiled" in self.script and not self._compiled(one).exists()]
+
+    def compile(self, subject: Subject) -> None:
+        """Leave a file in the script's folder, which says which process did it."""
+        self._fail(subject.problem, "compile")
+        self._compiled(subject).write_text(str(os.getpid()), encoding="utf-8")
+
+    def tune(self, wanted: Search) -> Searched:
+        """A search that takes no time and finds what the rules say."""
+        self._fail(wanted.problem, "tune")
+        return Searched(f"{zlib.crc32(str(wanted).encode()):08x}", "scripted", wanted.trials, 1e-3, 0.0, False)
+
+    def _compiled(self, subject: Subject) -> Path:
+        return Path(self.script["compiled"]) / f"{zlib.crc32(subject.key.encode()):08x}"
+
+    def _fail(self, problem: ConvProblem, step: str) -> None:
+        _commit(next((rule["fault"] for rule in self._rules(problem, step) if "fault" in rule), None), problem)
+
+    def _rules(self, problem: ConvProblem, policy: str) -> list[Mapping[str, Any]]:
+        return [rule for rule in self.script.get("rules", []) if self._applies(rule, problem, policy)]
+
+    def _applies(self, rule: Mapping[str, Any], problem: ConvProblem, policy: str) -> bool:
         processes = rule.get("processes")
-        return (processes is None or self.process in processes) and holds(rule.get("when", "1"), problem)
+        mine = processes is None or self.process in processes
+        # A rule that names no policy is about what is measured, under whichever.
+        named = fnmatch.fnmatchcase(policy, rule["policy"]) if "policy" in rule else policy not in ("compile", "tune")
+        return mine and named and holds(rule.get("when", "1"), problem)
 
 
 class Prepared:
@@ -139,7 +181,8 @@ class Prepared:
     def plan(self) -> Plan:
         """The last plan among the rules that hold."""
         name = next((rule["plan"] for rule in reversed(self._rules) if "plan" in rule), "plain")
-        return Plan(name, (f"convolution {name}",))
+        tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
+        return Plan(name, (f"convolution {name}",), tuned)
 
     def output(self) -> Tensor:
         """The right result, unless the script says otherwise."""

@@ -10,6 +10,7 @@ from neverslower.comparison import Comparison
 from neverslower.findings import Findings, Result
 from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
 from neverslower.regression import PassSpread, judge_change, log_median, shown_again
+from neverslower.tuned_log import Case, verdict_of
 from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 
 
@@ -78,6 +79,11 @@ class Assessment:
         agreement = self.findings.agreements.get(comparison.identity)
         verdict = agreement.verdict if agreement else self._missing(comparison)
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
+
+    def tuned_log(self, case: Case) -> Assessed:
+        """What became of a pruned shape beside the unpruned one's tuned log."""
+        verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
+        return Assessed(case.shown, hazard_finding(verdict, None), verdict)
 
     def vanished(self, entry: Entry, comparison: Comparison) -> Assessed:
         """An entry of the baseline within the selected scope that the suite no longer has."""
@@ -151,4 +157,9 @@ class Assessment:
     @staticmethod
     def _is_unpruned_of(result: Result, comparison: Comparison) -> bool:
         one = result.comparison
-        return one.against_itself and one.reference == comparison.reference and one.backend == comparison.backend
+        return (
+            one.against_itself
+            and not one.studied
+            and one.reference == comparison.reference
+            and one.backend == comparison.backend
+        )

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from neverslower.comparison import Comparison
+from neverslower.compilers import compile_all
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
-from neverslower.observation import Examined, PairedPass
-from neverslower.problem import ConvProblem
-from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict
+from neverslower.observation import Examined, PairedPass, Searched
+from neverslower.subject import Search
+from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
     BackendUnavailable,
     DeviceLock,
@@ -30,18 +31,26 @@ from neverslower.worker import (
     WorkerSpec,
 )
 
+TUNING_LIMIT = 900.0
+"""Seconds that one search may take."""
+WORTH_A_POOL = 4
+"""So many subjects are compiled in processes of their own; fewer where they are prepared."""
 CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a campaign measures: see selection.Profile for passes, blocks and the time budget in seconds."""
+    """How a campaign measures: see selection.Profile for passes, blocks and the time budget.
+
+    Budgets are in seconds, None for as long as it takes; that for tuning is beside the one for measuring.
+    """
 
     passes: int = 2
     blocks: int = 20
     seed: int = 0
     time_budget: float | None = None
+    tuning_budget: float | None = None
 
 
 class Progress(Protocol):
@@ -104,21 +113,26 @@ class Campaign:
         checked = {one.identity: one for one in agreements}
         self._family = len(timed)
         self.write("campaign", asdict(self.settings) | {"comparisons": len(timed), "agreements": len(checked)})
-        names = [name for name in self.specs if any(i[0] == name for i in [*timed, *checked])]
+        waiting = len(timed) + len(checked)
         try:
-            for position, name in enumerate(names):
-                budget = None
-                if self.settings.time_budget is not None:
-                    left = self.settings.time_budget - (self.clock() - begin)
-                    budget = left / (len(names) - position)
-                _BackendRun(self, self.specs[name], name, budget).run(
-                    [one for one in timed.values() if one.backend == name],
-                    [one for one in checked.values() if one.backend == name],
-                )
+            for name, spec in self.specs.items():
+                mine = [one for one in timed.values() if one.backend == name]
+                its_checks = [one for one in checked.values() if one.backend == name]
+                if mine or its_checks:
+                    budget = self._share(begin, len(mine) + len(its_checks), waiting)
+                    _BackendRun(self, spec, name, budget).run(mine, its_checks)
+                    waiting -= len(mine) + len(its_checks)
         finally:
             self.findings.seconds = self.clock() - begin
             self.write("end", {"seconds": round(self.findings.seconds, 3)})
         return self.findings
+
+    def _share(self, begin: float, mine: int, waiting: int) -> float | None:
+        """Seconds for the next backend: of what is left, as much as its share of what waits; tuning is paid apart."""
+        if self.settings.time_budget is None:
+            return None
+        spent = self.clock() - begin - self.findings.tuning_seconds
+        return (self.settings.time_budget - spent) * mine / waiting
 
     def judged(self, passes: Sequence[PairedPass], family: int | None = None) -> Verdict:
         """The judge's verdict at the error that a family of so many comparisons allows."""
@@ -138,7 +152,7 @@ class _BackendRun:
         self.findings, self.settings = campaign.findings, campaign.settings
         self.worker: Worker | None = None
         self.started = 0
-        self.examined: dict[ConvProblem, Examined | Verdict] = {}
+        self.examined: dict[str, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
@@ -149,7 +163,9 @@ class _BackendRun:
         """The whole share: every comparison and agreement gets its one verdict, and no worker is left behind."""
         try:
             self._fresh_worker()
-            chosen = self._prepare(sorted(comparisons, key=lambda one: one.telling))
+            waiting = self._tune(sorted(comparisons, key=lambda one: one.telling))
+            self._compile(waiting)
+            chosen = self._prepare(waiting)
             for number in range(self.settings.passes):
                 if number:
                     self._fresh_worker()
@@ -195,7 +211,9 @@ class _BackendRun:
         if worker.exclusive:
             self.lock = DeviceLock(self.spec, fingerprint.device)
         self.findings.fingerprints[self.name] = fingerprint
-        self._write("fingerprint", fingerprint.as_dict())
+        if worker.remarks:
+            self.findings.remarks[self.name] = worker.remarks
+        self._write("fingerprint", fingerprint.as_dict() | {"remarks": worker.remarks})
         self.campaign.reviewer.identified(fingerprint)
 
     def _close(self) -> None:
@@ -221,17 +239,80 @@ class _BackendRun:
 
     # Prepare
 
+    def _tune(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
+        """Make the searches that comparisons rest on, each once; what can be measured then comes back."""
+        needed: dict[Search, None] = {}
+        for comparison in comparisons:
+            needed |= dict.fromkeys(log.search for log in comparison.tuned_logs)
+        if not needed:
+            return list(comparisons)
+        begin = self.begin_phase = self.campaign.clock()
+        failed: dict[Search, Verdict] = {}
+        for done, search in enumerate(needed):
+            if isinstance(found := self._searched(search, begin), Verdict):
+                failed[search] = found
+            self._progress("tune", done + 1, len(needed))
+        self._fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
+        spent = self.campaign.clock() - begin
+        self.findings.tuning_seconds += spent
+        self.deadline = None if self.deadline is None else self.deadline + spent
+        return self._without_failed_searches(comparisons, failed)
+
+    def _searched(self, search: Search, begin: float) -> Searched | Verdict:
+        """What a search found, within what is left of the time for tuning."""
+        left = TUNING_LIMIT
+        if self.settings.tuning_budget is not None:
+            left = min(left, begin + self.settings.tuning_budget - self.campaign.clock())
+        if left <= 0:
+            return _out_of_time("tuned", "tuning budget")
+        found: Searched | Verdict = self._ask(lambda worker: worker.tune(search, left))
+        self._write("tuned", {"search": str(search)} | _as_json(found))
+        if isinstance(found, Searched):
+            self.findings.searches[search] = found
+        return found
+
+    def _without_failed_searches(
+        self, comparisons: Sequence[Comparison], failed: Mapping[Search, Verdict]
+    ) -> list[Comparison]:
+        """The comparisons whose searches were all made; the others get the verdict of the first that was not."""
+        chosen = []
+        for comparison in comparisons:
+            why = next((failed[log.search] for log in comparison.tuned_logs if log.search in failed), None)
+            if why:
+                self._finish(comparison, why)
+            else:
+                chosen.append(comparison)
+        return chosen
+
+    def _compile(self, comparisons: Sequence[Comparison]) -> None:
+        """Let a backend that compiles do it now, in several processes: never beside a measurement."""
+        if not (self.worker and self.worker.compiles):
+            return
+        keys = list(dict.fromkeys(subject.key for one in comparisons for subject in one.subjects))
+        missing = self._ask(lambda worker: worker.missing(keys))
+        if isinstance(missing, Verdict) or len(missing) < WORTH_A_POOL:
+            return
+        self.begin_phase = self.campaign.clock()
+        cores = int(self.findings.fingerprints[self.name].hardware.get("cores", 1))
+        failures = compile_all(
+            self.spec, missing, cores, lambda done: self._progress("compile", done, len(missing)), self._spent
+        )
+        self.examined |= {key: _failure(error) for key, error in failures.items()}
+        seconds = self.campaign.clock() - self.begin_phase
+        self._write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": round(seconds, 3)})
+
     def _prepare(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         """Examine problems in the order given, as far as the time budget goes; what can be measured comes back."""
         chosen = []
         planned = 0.0
-        problems = {problem for one in comparisons for problem in (one.reference, one.candidate)}
+        self.begin = self.campaign.clock()
+        keys = {subject.key for one in comparisons for subject in one.subjects}
         for comparison in comparisons:
             if self._spent(planned):
                 self._finish(comparison, _out_of_time("measured"))
                 continue
-            failed = self._examine(comparison.reference) or self._examine(comparison.candidate)
-            self._progress("prepare", len(self.examined), len(problems))
+            failed = next((why for one in comparison.subjects if (why := self._examine(one.key))), None)
+            self._progress("prepare", len(self.examined), len(keys))
             if failed:
                 self._finish(comparison, failed)
                 continue
@@ -239,21 +320,21 @@ class _BackendRun:
             planned += self._cost(comparison)
         return chosen
 
-    def _examine(self, problem: ConvProblem) -> Verdict | None:
-        """Why the problem can't be timed, or None; asked of the worker once a problem."""
-        if problem not in self.examined:
-            found = self._ask(lambda worker: worker.examine(problem.key))
+    def _examine(self, key: str) -> Verdict | None:
+        """Why a subject can't be timed, or None; asked of the worker once a subject."""
+        if key not in self.examined:
+            found = self._ask(lambda worker: worker.examine(key))
             if isinstance(found, Examined) and found.wrong:
                 text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
                 found = Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
-            self.examined[problem] = found
-            self._write("examined", {"problem": problem.key} | _as_json(found))
-        found = self.examined[problem]
+            self.examined[key] = found
+            self._write("examined", {"problem": key} | _as_json(found))
+        found = self.examined[key]
         return found if isinstance(found, Verdict) else None
 
     def _cost(self, comparison: Comparison) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
-        calls = [self.examined[problem] for problem in (comparison.reference, comparison.candidate)]
+        calls = [self.examined[subject.key] for subject in comparison.subjects]
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in calls if isinstance(one, Examined))
         rounds = 2 * self.settings.blocks + 2
         preparing = (self.campaign.clock() - self.begin) / max(1, len(self.examined))
@@ -284,7 +365,7 @@ class _BackendRun:
             self._progress(f"measure {number + 1}/{self.settings.passes}", done + 1, len(order))
 
     def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
-        reference, candidate = comparison.reference.key, comparison.candidate.key
+        reference, candidate = (subject.key for subject in comparison.subjects)
         found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
         return found
 
@@ -358,8 +439,9 @@ class _BackendRun:
         confirmation: PairedPass | None = None,
     ) -> None:
         """The comparison's one verdict: kept, and written to the journal."""
-        seen = [self.examined.get(problem) for problem in (comparison.reference, comparison.candidate)]
+        seen = [self.examined.get(subject.key) for subject in comparison.subjects]
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        verdict = explained(verdict, reference, candidate)
         self.findings.results[comparison.identity] = Result(
             comparison,
             verdict,
@@ -403,9 +485,9 @@ class _BackendRun:
         self._write(event, _pair(comparison) | samples)
 
 
-def _out_of_time(what: str) -> Verdict:
-    """What the time budget left out is undecided for that reason."""
-    return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the time budget ended before this was {what}"))
+def _out_of_time(what: str, budget: str = "time budget") -> Verdict:
+    """What a time budget left out is undecided for that reason."""
+    return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
 
 
 def _failure(error: NeverSlowerError) -> Verdict:
@@ -415,7 +497,8 @@ def _failure(error: NeverSlowerError) -> Verdict:
 
 
 def _pair(comparison: Comparison) -> dict[str, Any]:
-    return {"id": comparison.id, "reference": comparison.reference.key, "candidate": comparison.candidate.key}
+    reference, candidate = (subject.key for subject in comparison.subjects)
+    return {"id": comparison.id, "reference": reference, "candidate": candidate}
 
 
 def _agreement(error: float, tolerance: float) -> Agreement:
@@ -426,6 +509,6 @@ def _agreement(error: float, tolerance: float) -> Agreement:
     return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)
 
 
-def _as_json(found: Verdict | Examined) -> dict[str, Any]:
-    """A verdict or an examination as plain data."""
+def _as_json(found: Verdict | Examined | Searched) -> dict[str, Any]:
+    """A verdict, an examination or a search as plain data."""
     return asdict(found)

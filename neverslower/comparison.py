@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from neverslower.layers import Layer
 from neverslower.problem import ConvProblem, Side
+from neverslower.subject import Subject, TunedLog
 
 STANDARD_DISTANCES = (1, 3, 7, 15, 31, 63, 127)
 """Channels removed, as in Radu et al., IISWC 2019; used as far as they are smaller than the layer."""
@@ -17,7 +18,8 @@ SHARES = (0.12, 0.25, 0.50)
 class Comparison:
     """One layer against its pruned self on one backend; unpruned against unpruned is the noise floor (A/A).
 
-    `telling` orders comparisons when time is short: the smallest goes first.
+    `telling` orders comparisons when time is short: the smallest goes first. `policies` are by what the library
+    chooses for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id.
     """
 
     backend: str
@@ -25,6 +27,8 @@ class Comparison:
     candidate: ConvProblem
     side: Side = Side.OUT
     telling: int = 0
+    policies: tuple[str, str] = ("", "")
+    label: str = ""
 
     @property
     def reference(self) -> ConvProblem:
@@ -34,7 +38,27 @@ class Comparison:
     @property
     def against_itself(self) -> bool:
         """Whether this is the unpruned layer against itself."""
-        return self.candidate == self.reference
+        return self.candidate == self.reference and self.policies[0] == self.policies[1]
+
+    @property
+    def asks_whether_slower(self) -> bool:
+        """Whether this is a pruned layer against its unpruned self, both as the backend has them by default."""
+        return not self.against_itself and not self.studied
+
+    @property
+    def studied(self) -> bool:
+        """Whether this belongs to a study of policies, and not to the question how pruned layers do by default."""
+        return any(self.policies)
+
+    @property
+    def subjects(self) -> tuple[Subject, Subject]:
+        """Reference and candidate, each with its policy."""
+        return Subject(self.reference, self.policies[0]), Subject(self.candidate, self.policies[1])
+
+    @property
+    def tuned_logs(self) -> list[TunedLog]:
+        """The logs of searches that are needed before this can be measured."""
+        return [log for policy in self.policies if (log := TunedLog.parse(policy))]
 
     @property
     def distance(self) -> int:
@@ -44,13 +68,17 @@ class Comparison:
     @property
     def identity(self) -> tuple[str, str, str]:
         """(backend, reference, candidate): equal for comparisons that need measuring once."""
-        return self.backend, self.reference.key, self.candidate.key
+        reference, candidate = self.subjects
+        return self.backend, reference.key, candidate.key
 
     @property
     def id(self) -> str:
         """The readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`."""
         kept = self.candidate.channels(self.side)
-        return f"{self.backend}-{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}-{self.side}{kept}"
+        label = f"-{self.label}" if self.label else ""
+        return (
+            f"{self.backend}-{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}-{self.side}{kept}{label}"
+        )
 
 
 def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]:

@@ -31,3 +31,7 @@ class BaselineError(NeverSlowerError):
 
 class BackendNotStored(BaselineError):
     """A baseline that holds other backends than the one asked for."""
+
+
+class StoreError(NeverSlowerError):
+    """A store of things made before that can't be written."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
-from neverslower.observation import Examined, PairedPass
+from neverslower.observation import Examined, PairedPass, Searched
+from neverslower.subject import Search
 from neverslower.verdict import ReasonCode, Verdict
 
 Identity = tuple[str, str, str]
@@ -41,8 +42,8 @@ class Agreement:
 class Findings:
     """What a campaign found, by identity of the comparison.
 
-    `rechecks` are what a fresh process measured of apparent regressions; `unavailable` gives the reason of each
-    missing backend.
+    `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
+    gives the reason of each missing backend, `remarks` what is to be known of how one was set up.
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
@@ -51,6 +52,9 @@ class Findings:
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    searches: dict[Search, Searched] = field(default_factory=dict)
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tuning_seconds: float = 0.0
 
     @property
     def measured(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -24,10 +24,14 @@ class Evidence(str, Enum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a library chose for a problem: the main implementation, and every step it runs, in order."""
+    """What a library chose for a problem: the main implementation, and every step it runs, in order.
+
+    `tuned` says whether a search found this plan, where the library makes that distinction; the words say it too.
+    """
 
     name: str
     steps: tuple[str, ...] = ()
+    tuned: bool | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.name
@@ -49,6 +53,21 @@ class Examined:
     def wrong(self) -> bool:
         """Whether the output can't be trusted; a NaN is wrong too."""
         return not self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search for a schedule left: the database's hash, its target, the candidates timed, seconds of the best.
+
+    `seconds` is what the search took, next to nothing where it was `remembered` from an earlier run.
+    """
+
+    database: str
+    target: str
+    trials: int
+    best: float
+    seconds: float
+    remembered: bool
 
 
 @dataclass(frozen=True, eq=False)

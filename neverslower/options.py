@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
 import backends
+from neverslower import tuned_log
 from neverslower.campaign import Settings
 from neverslower.comparison import Comparison
 from neverslower.errors import NeverSlowerError
 from neverslower.problem import DType, Layout, Side
 from neverslower.report import words
-from neverslower.selection import PROFILES, Format, Selection
+from neverslower.selection import PROFILES, Format, Profile, Selection
+from neverslower.tuned_log import Case
 from neverslower.verdict import STANDARD
 from neverslower.worker import LOCAL, WorkerSpec
 
+TUNING_BUDGET = 600.0
+"""Seconds after which no search for a schedule is started, unless told otherwise."""
 MOST = 1000
 """More passes, blocks or threads than that are a slip of the finger."""
 Choice = TypeVar("Choice", bound=Enum)
@@ -63,12 +67,19 @@ OPTIONS = (
         "how much to measure: quick (default; ResNet-50 in five minutes) or full (every network, more passes)",
         {"choices": sorted(PROFILES), "default": "quick"},
     ),
+    Option(
+        "--keep",
+        "prune to this channel count, instead of at the standard distances (repeatable)",
+        {"action": "append", "default": [], "metavar": "N", "type": int},
+    ),
     _one("--passes", "N", "fresh worker processes that measure each comparison; default: the profile's", None, int),
     _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default: the profile's", None, int),
     _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
     _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
     _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
     _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
+    _one("--trials", "N", "candidates that each search of the study of tuned logs times; default 16", 16, int),
+    _one("--tuning-budget", "TIME", "start no search after that long; default 10m, 0: as long as it takes"),
     _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
     Option(
         "--strict-verdicts",
@@ -94,20 +105,36 @@ OPTIONS = (
 class Plan:
     """Everything that a run was asked for."""
 
-    selection: Selection
+    selections: Mapping[str, Selection]
+    profile: Profile
     settings: Settings
     backends: Mapping[str, WorkerSpec]
     required: tuple[str, ...]
     strict: bool
     formats: Mapping[str, tuple[Format, ...]]
+    trials: int
+    names_nothing: bool
 
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the run could make, on each backend."""
-        return [one for name in self.backends for one in self.selection.comparisons(name, self.formats[name])]
+        return [one for name in self.backends for one in self.selections[name].comparisons(name, self.formats[name])]
+
+    def tuned_log_cases(self) -> list[Case]:
+        """The study of tuned logs on each backend that searches: of the layers named, else of its own choice."""
+        found = []
+        for name in self.backends:
+            capabilities = backends.load(name).CAPABILITIES
+            if capabilities.tuned_layers:
+                chosen = self.selections[name]
+                chosen = replace(chosen, layers=capabilities.tuned_layers) if self.names_nothing else chosen
+                for layer in chosen.distinct(self.formats[name]):
+                    for side in chosen.sides:
+                        found += tuned_log.cases(name, layer, side, self.trials, chosen.keep)
+        return found
 
     def settings_fields(self) -> dict[str, Any]:
         """How the run measures, as plain data, for a baseline."""
-        return {"profile": self.selection.profile.name} | asdict(self.settings) | {"thresholds": asdict(STANDARD)}
+        return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(STANDARD)}
 
 
 def plan(values: Mapping[str, Any]) -> Plan:
@@ -122,9 +149,10 @@ def plan(values: Mapping[str, Any]) -> Plan:
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
+        keep=tuple(dict.fromkeys(values["keep"])),
     )
     selection.places()  # An unknown name is told before anything else happens.
-    for flag in ("passes", "blocks", "threads"):
+    for flag in ("passes", "blocks", "threads", "trials"):
         if values[flag] is not None and not 1 <= values[flag] <= MOST:
             raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
     if not values["time-limit"] > 0:
@@ -135,12 +163,33 @@ def plan(values: Mapping[str, Any]) -> Plan:
         passes=values["passes"] or profile.passes,
         blocks=values["blocks"] or profile.blocks,
         seed=values["seed"],
-        time_budget=_budget(values["time-budget"], profile.time_budget),
+        time_budget=_budget("--time-budget", values["time-budget"], profile.time_budget),
+        tuning_budget=_budget("--tuning-budget", values["tuning-budget"], TUNING_BUDGET),
     )
     specs = _specs(values)
+    _refuse_formats_that_none_has(specs, values)
     formats = {name: _formats(name, dtypes, layouts, profile.every_format) for name in specs}
     required = tuple(text.partition(":")[0] for text in values["require-backend"])
-    return Plan(selection, settings, specs, required, values["strict-verdicts"], formats)
+    selections = {name: _of_backend(name, selection) for name in specs}
+    plan = Plan(
+        selections=selections,
+        profile=profile,
+        settings=settings,
+        backends=specs,
+        required=required,
+        strict=values["strict-verdicts"],
+        formats=formats,
+        trials=values["trials"],
+        names_nothing=selection.names_nothing,
+    )
+    plan.comparisons()  # So is a channel count that a layer can't be pruned to.
+    return plan
+
+
+def _of_backend(name: str, selection: Selection) -> Selection:
+    """The user's selection; where nothing is named, a slow backend's few layers instead of a whole network."""
+    few = backends.load(name).CAPABILITIES.quick_layers
+    return replace(selection, layers=few) if few and selection.names_nothing and selection.profile.few else selection
 
 
 def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
@@ -150,7 +199,7 @@ def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
     raise NeverSlowerError(f"{flag} {text}: unknown (known: {', '.join(str(member) for member in kind)})")
 
 
-def _budget(text: str | None, default: float | None) -> float | None:
+def _budget(flag: str, text: str | None, default: float | None) -> float | None:
     if text is None:
         return default
     if text == "0":
@@ -158,7 +207,7 @@ def _budget(text: str | None, default: float | None) -> float | None:
     try:
         return words.parse_duration(text)
     except ValueError as error:
-        raise NeverSlowerError(f"--time-budget: {error}") from None
+        raise NeverSlowerError(f"{flag}: {error}") from None
 
 
 def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
@@ -191,3 +240,13 @@ def _formats(backend: str, dtypes: tuple[DType, ...], layouts: tuple[Layout, ...
         return own if every else own[:1]
     chosen = itertools.product(dtypes or (own[0][0],), layouts or (own[0][1],))
     return tuple(dict.fromkeys(chosen))
+
+
+def _refuse_formats_that_none_has(specs: Mapping[str, WorkerSpec], values: Mapping[str, Any]) -> None:
+    """A dtype or layout that no chosen backend can do is a mistake; one that some can't is theirs to skip."""
+    for flag, kind, axis in (("dtype", DType, "dtypes"), ("layout", Layout, "layouts")):
+        can = {name: getattr(backends.load(name).CAPABILITIES, axis) for name in specs}
+        for text in values[flag]:
+            if can and not any(_choice(kind, text, f"--{flag}") in those for those in can.values()):
+                listed = "; ".join(f"{name} has {', '.join(sorted(map(str, those)))}" for name, those in can.items())
+                raise NeverSlowerError(f"--{flag} {text}: no chosen backend can do that ({listed})")

@@ -23,6 +23,8 @@ class Finding(str, Enum):
     NOT_SLOWER = "not slower"
     HAZARD_FOUND = "hazard found, not known to a baseline yet"
     HAZARD_KNOWN = "known hazard"
+    TUNED_LOG_MISS = "missed by the tuned log, so untuned and slower"
+    SLOWER_EQUALLY_TUNED = "slower though tuned equally"
     HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
     HAZARD_NEW = "new hazard"
     HAZARD_WORSE = "hazard worse than known"
@@ -57,6 +59,8 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.NOT_SLOWER: (_P, _P),
     Finding.HAZARD_FOUND: (_X, _F),
     Finding.HAZARD_KNOWN: (_X, _X),
+    Finding.TUNED_LOG_MISS: (_X, _F),
+    Finding.SLOWER_EQUALLY_TUNED: (_X, _F),
     Finding.HAZARD_BORDERLINE: (_X, _X),
     Finding.HAZARD_NEW: (_F, _F),
     Finding.HAZARD_WORSE: (_F, _F),
@@ -134,7 +138,10 @@ def hazard_finding(
             return Finding.NOT_SLOWER
         return Finding.HAZARD_FADED if known and _overlap(verdict.ratio, known.ratio) else Finding.HAZARD_FIXED
     if known is None or not known.code.measured:
-        return Finding.HAZARD_FOUND
+        return {
+            ReasonCode.NOT_IN_TUNED_LOG: Finding.TUNED_LOG_MISS,
+            ReasonCode.EQUALLY_TUNED: Finding.SLOWER_EQUALLY_TUNED,
+        }.get(verdict.reason.code, Finding.HAZARD_FOUND)
     if not _beyond(verdict.ratio, known.ratio, thresholds):
         # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
         undecided = known.code is Code.UNDECIDED

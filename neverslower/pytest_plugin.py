@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from neverslower.problem import ConvProblem
 from neverslower.report import terminal, words
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
+from neverslower.tuned_log import Case
 from neverslower.verdict import Code
 
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
@@ -74,6 +75,10 @@ class Suite:
         """The pruned layer's output equals the kept channels of the unpruned layer's."""
         self._conclude(self.session.assessment.equal_outputs(comparison), request)
 
+    def expect_tuned_log(self, case: Case, request: pytest.FixtureRequest) -> None:
+        """A pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
+        self._conclude(self.session.assessment.tuned_log(case), request)
+
     def record(self, comparison: Comparison, benchmark: Any) -> None:
         """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
         result = self.session.findings.results.get(comparison.identity)
@@ -115,17 +120,21 @@ def _needs(items: Iterable[pytest.Item]) -> tuple[list[Comparison], list[Compari
     timed: list[Comparison] = []
     checked: list[Comparison] = []
     for item in items:
-        comparison = _comparison_of(item)
-        if comparison is None:
-            continue
-        (checked if _function(item) == NUMERICS_TEST else timed).append(comparison)
+        for needed in _parameters(item):
+            if isinstance(needed, Case):
+                timed += needed.comparisons
+            elif isinstance(needed, Comparison):
+                (checked if _function(item) == NUMERICS_TEST else timed).append(needed)
     return timed, checked
 
 
-def _comparison_of(item: pytest.Item) -> Comparison | None:
+def _parameters(item: pytest.Item) -> list[object]:
     callspec = getattr(item, "callspec", None)
-    found = [value for value in callspec.params.values() if isinstance(value, Comparison)] if callspec else []
-    return found[0] if found else None
+    return list(callspec.params.values()) if callspec else []
+
+
+def _comparison_of(item: pytest.Item) -> Comparison | None:
+    return next((one for one in _parameters(item) if isinstance(one, Comparison)), None)
 
 
 def _function(item: pytest.Item) -> str:
@@ -256,15 +265,24 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
     session = metafunc.config.stash[_STATE]
+    if "tuned_log" in metafunc.fixturenames:
+        _parametrize(
+            metafunc, "tuned_log", session.tuned_log_cases, "no chosen backend searches for schedules; tvm does"
+        )
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
         comparisons = session.comparisons
         if name == "pruned":
             comparisons = [one for one in comparisons if not one.against_itself]
-        parameters = [pytest.param(one, id=one.id) for one in comparisons]
         if not comparisons:
             session.hindrance = _why_nothing(session)
-            parameters = [pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=session.hindrance))]
-        metafunc.parametrize(name, parameters)
+        _parametrize(metafunc, name, comparisons, session.hindrance or "")
+
+
+def _parametrize(metafunc: pytest.Metafunc, name: str, values: Sequence[Comparison | Case], why_none: str) -> None:
+    parameters = [pytest.param(one, id=one.id) for one in values]
+    if not parameters:
+        parameters = [pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=why_none))]
+    metafunc.parametrize(name, parameters)
 
 
 def _why_nothing(session: Session) -> str:
@@ -353,7 +371,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 
 
 def _pruned(findings: Findings) -> list[Result]:
-    return [one for one in findings.results.values() if not one.comparison.against_itself]
+    return [one for one in findings.results.values() if one.comparison.asks_whether_slower]
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:

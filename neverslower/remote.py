@@ -13,16 +13,19 @@ import tempfile
 import time
 import traceback
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import backends
-from backends.base import Backend, BackendOptions, OutOfMemory, Prepared, Tensor, Unavailable, Unsupported
+from backends.base import Backend, BackendOptions, Compiler, OutOfMemory, Prepared, Tensor, Unavailable, Unsupported
 from neverslower import numerics
 from neverslower.environment import slug
+from neverslower.errors import NeverSlowerError
 from neverslower.problem import ConvProblem, kept_channels
 from neverslower.sampling import calibrate, interleave
+from neverslower.subject import Search, Subject
 
 CACHE_BYTES = 256_000_000
 LOCK_PATIENCE = 2.0
@@ -61,22 +64,46 @@ class Session:
         self._backend = module.open(BackendOptions(argument, threads, process))
         fingerprint = self._backend.fingerprint()
         exclusive = module.CAPABILITIES.exclusive
-        return {"fingerprint": fingerprint.as_dict(), "clock": self._backend.clock, "exclusive": exclusive}
+        return {
+            "fingerprint": fingerprint.as_dict(),
+            "clock": self._backend.clock,
+            "exclusive": exclusive,
+            "remarks": self._backend.remarks,
+            "compiles": module.CAPABILITIES.compiles,
+        }
 
     def lock(self, device: str) -> None:
         """Keep a device until this process ends; no other request is needed for it."""
         self._lock = lock_device(device)
 
-    def examine(self, key: str) -> tuple[str, tuple[str, ...], float, float, float]:
-        """(plan, its steps, error, tolerance, seconds per call) of one problem; its output is checked here."""
-        problem = ConvProblem.from_key(key)
+    @property
+    def _compiler(self) -> Compiler:
+        return cast(Compiler, self.backend)
+
+    def missing(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """The keys of those subjects that are yet to be compiled."""
+        return tuple(one.key for one in self._compiler.missing([Subject.from_key(key) for key in keys]))
+
+    def compile(self, key: str) -> None:
+        """Compile one subject, for whichever process prepares it next."""
+        self._compiler.compile(Subject.from_key(key))
+
+    def tune(self, search: str) -> dict[str, Any]:
+        """Search for a schedule; see observation.Searched."""
+        return asdict(self._compiler.tune(Search.parse(search)))
+
+    def examine(self, key: str) -> tuple[tuple[str, tuple[str, ...], bool | None], float, float, float]:
+        """(plan, error, tolerance, seconds per call) of one subject; its output is checked here."""
+        subject = Subject.from_key(key)
+        problem = subject.problem
         inputs, weights = numerics.tensors(problem)
-        prepared = self.backend.prepare(problem, inputs, weights)
+        prepared = self.backend.prepare(problem, inputs, weights, subject.policy)
         expected = self._references.expected(problem, inputs, weights)
         error = numerics.deviation(prepared.output(), expected)
         held = self._hold((key, 0), problem, prepared)
         plan = prepared.plan()
-        return plan.name, plan.steps, error, numerics.TOLERANCES[problem.dtype], held.seconds_per_call
+        told = (plan.name, plan.steps, plan.tuned)
+        return told, error, numerics.TOLERANCES[problem.dtype], held.seconds_per_call
 
     def measure(self, reference: str, candidate: str, blocks: int) -> tuple[bytes, tuple[int, int]]:
         """(packed samples of shape (blocks, 2, 2), iterations) of a pair; equal keys get buffers of their own."""
@@ -102,8 +129,10 @@ class Session:
         if (key, copy) in self._held:
             self._held.move_to_end((key, copy))
             return self._held[key, copy]
-        problem = ConvProblem.from_key(key)
-        return self._hold((key, copy), problem, self.backend.prepare(problem, *numerics.tensors(problem)))
+        subject = Subject.from_key(key)
+        problem = subject.problem
+        prepared = self.backend.prepare(problem, *numerics.tensors(problem), subject.policy)
+        return self._hold((key, copy), problem, prepared)
 
     def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
         held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round))
@@ -162,5 +191,7 @@ def _answer(session: Session, name: str, arguments: tuple[Any, ...]) -> tuple[st
         return "out_of_memory", str(error)
     except Unsupported as error:
         return "unsupported", str(error)
+    except NeverSlowerError as error:
+        return "error", str(error)
     except Exception:  # noqa: BLE001  Whatever an adapter raises is told, and the next request is served.
         return "error", traceback.format_exc()

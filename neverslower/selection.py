@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from neverslower.comparison import Comparison, pruning_distances
-from neverslower.errors import UnknownName
+from neverslower.errors import CannotPrune, UnknownName
 from neverslower.layers import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem import DType, Layout, Side, parse_descriptor
 
@@ -19,7 +19,7 @@ class Profile:
     """How much a run measures: the networks when none is named, and the samples of each comparison.
 
     A campaign makes `passes`, each in a fresh worker process; in each, a comparison gets `blocks` blocks of four
-    rounds. `time_budget` is in seconds, None for as long as it takes.
+    rounds. `few` lets a slow backend measure a few layers only. `time_budget` is in seconds, None for no end.
     """
 
     name: str
@@ -27,18 +27,22 @@ class Profile:
     passes: int
     blocks: int
     every_format: bool
+    few: bool
     time_budget: float | None
 
 
 PROFILES = {
-    "quick": Profile("quick", ("resnet50",), passes=4, blocks=15, every_format=False, time_budget=270.0),
-    "full": Profile("full", tuple(NETWORKS), passes=6, blocks=15, every_format=True, time_budget=None),
+    "quick": Profile("quick", ("resnet50",), passes=4, blocks=15, every_format=False, few=True, time_budget=270.0),
+    "full": Profile("full", tuple(NETWORKS), passes=6, blocks=15, every_format=True, few=False, time_budget=None),
 }
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The user's choice; empty tuples mean the profile's or the backend's default."""
+    """The user's choice; empty tuples mean the profile's or the backend's default.
+
+    `keep` are the channel counts to prune to, instead of those at the standard distances.
+    """
 
     profile: Profile = PROFILES["quick"]
     networks: tuple[str, ...] = ()
@@ -46,13 +50,19 @@ class Selection:
     problems: tuple[str, ...] = ()
     formats: tuple[Format, ...] = ()
     sides: tuple[Side, ...] = (Side.OUT,)
+    keep: tuple[int, ...] = ()
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether the user left it to the profile and the backend what to measure."""
+        return not (self.networks or self.layers or self.problems)
 
     def places(self) -> list[Layer]:
         """Every chosen place, before equal shapes are joined. Raises UnknownName or DescriptorError."""
         chosen = [layer for name in self.networks for layer in network(name)]
         chosen += [layer for pattern in self.layers for layer in _matching(pattern)]
         chosen += [Layer("", 0, text, parse_descriptor(text)) for text in self.problems]
-        if not (self.networks or self.layers or self.problems):
+        if self.names_nothing:
             chosen = [layer for name in self.profile.networks for layer in network(name)]
         return chosen
 
@@ -66,19 +76,36 @@ class Selection:
         return [layer.with_format(*one) for one in formats for layer in layers]
 
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
-        """Each chosen layer against its pruned selves, and against itself, without repetition."""
+        """Each chosen layer against its pruned selves, and against itself, without repetition.
+
+        Raises CannotPrune where a layer can't be pruned to a count in `keep`.
+        """
         found: dict[tuple[str, str, str], Comparison] = {}
         for layer in self.distinct(formats):
-            for comparison in _of_layer(backend, layer, self.sides):
+            for comparison in _of_layer(backend, layer, self.sides, self.keep):
                 found.setdefault(comparison.identity, comparison)
         return list(found.values())
 
 
-def _of_layer(backend: str, layer: Layer, sides: Iterable[Side]) -> Iterator[Comparison]:
+def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
     yield Comparison(backend, layer, layer.problem, telling=5)
     for side in sides:
-        for distance, rank in pruning_distances(layer.problem, side):
+        distances = _to_keep(layer, side, keep) if keep else pruning_distances(layer.problem, side)
+        for distance, rank in distances:
             yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
+
+
+def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, int]]:
+    """(distance, telling rank) of the channel counts that the user named. Raises CannotPrune, naming the layer."""
+    whole, step = layer.problem.channels(side), layer.problem.prune_step(side)
+    for count in keep:
+        if not 0 < count < whole or count % step:
+            possible = f"1 to {whole - 1}" if step == 1 else f"multiples of {step} below {whole}"
+            raise CannotPrune(
+                f"--keep {count}: {layer.name} has {whole} {side}put channels, {possible} can be kept; "
+                f"name the layers that are meant with --layer or --problem"
+            )
+    return [(whole - count, rank) for rank, count in enumerate(keep, start=1)]
 
 
 def _matching(pattern: str) -> list[Layer]:

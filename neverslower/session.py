@@ -19,6 +19,7 @@ from neverslower.findings import Findings, Identity
 from neverslower.journal import Journal
 from neverslower.options import Plan
 from neverslower.problem import ConvProblem, Side
+from neverslower.tuned_log import Case
 from neverslower.verdict import Code, ReasonCode
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
 
@@ -44,11 +45,17 @@ class Session:
     acceptance: list[str] = field(default_factory=list)
     scheduled: int = 0
     hindrance: str | None = None
+    _layers: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the options select."""
         return self.plan.comparisons()
+
+    @cached_property
+    def tuned_log_cases(self) -> list[Case]:
+        """Every case of the study of tuned logs that the options select."""
+        return self.plan.tuned_log_cases()
 
     @cached_property
     def assessment(self) -> Assessment:
@@ -192,14 +199,20 @@ class Session:
         """Whether the options select what an entry is about: its layer, format and side."""
         problem = ConvProblem.from_key(entry.reference)
         return (
-            entry.layer in self._selected_layers
+            entry.layer in self._selected_layers(backend)
             and (problem.dtype, problem.layout) in self.plan.formats[backend]
-            and Side(entry.side) in self.plan.selection.sides
+            and Side(entry.side) in self.plan.selections[backend].sides
+            and self._asks_for(ConvProblem.from_key(entry.candidate), Side(entry.side), backend)
         )
 
-    @cached_property
-    def _selected_layers(self) -> set[str]:
-        return {layer.name for layer in self.plan.selection.places()}
+    def _asks_for(self, candidate: ConvProblem, side: Side, backend: str) -> bool:
+        keep = self.plan.selections[backend].keep
+        return not keep or candidate.channels(side) in keep
+
+    def _selected_layers(self, backend: str) -> set[str]:
+        if backend not in self._layers:
+            self._layers[backend] = {layer.name for layer in self.plan.selections[backend].places()}
+        return self._layers[backend]
 
     def cannot_judge(self) -> str | None:
         """Why this run can't judge, or None."""

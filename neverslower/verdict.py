@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
 from neverslower import stats
-from neverslower.observation import PairedPass
+from neverslower.observation import Examined, PairedPass
 
 
 class Code(str, Enum):
@@ -48,6 +48,9 @@ class ReasonCode(str, Enum):
     """Why a verdict is what it is, in a word that programs can read."""
 
     PROVED = "proved"
+    NOT_IN_TUNED_LOG = "not_in_tuned_log"
+    EQUALLY_TUNED = "equally_tuned"
+    LUCK_OF_THE_SEARCH = "luck_of_the_search"
     WITHIN_TARGET = "within_target"
     TOO_NOISY = "too_noisy"
     NOT_CONFIRMED = "not_confirmed"
@@ -186,6 +189,19 @@ def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
         return Code.SLOWER, Reason(ReasonCode.PROVED, f"proved above {1 + tolerance:.2f}×")
     text = f"neither above {1 + tolerance:.2f}× nor below {1 + target:.2f}× could be proved"
     return Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text)
+
+
+def explained(verdict: Verdict, reference: Examined | None, candidate: Examined | None) -> Verdict:
+    """The verdict, where a SLOWER candidate that fell out of the tuned log is told from any other.
+
+    It says nothing of the layer: the candidate runs untuned loops, the reference a schedule that a search found.
+    """
+    if verdict.code is not Code.SLOWER or not (reference and candidate and reference.plan.tuned):
+        return verdict
+    if candidate.plan.tuned is not False:
+        return verdict
+    text = f"a miss: the tuned log has no record of this shape, so it runs untuned ({verdict.reason.text})"
+    return replace(verdict, reason=Reason(ReasonCode.NOT_IN_TUNED_LOG, text))
 
 
 def block_log_ratios(seconds: np.ndarray) -> np.ndarray:

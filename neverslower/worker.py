@@ -8,9 +8,10 @@ import os
 import re
 import signal
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,9 +24,11 @@ import numpy as np
 from neverslower import bootstrap
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.observation import Examined, PairedPass, Plan
+from neverslower.observation import Examined, PairedPass, Plan, Searched
+from neverslower.subject import Search
 
 P = TypeVar("P", bound="_Process")
+_STARTING = threading.Lock()
 LOCAL = "popen"
 START_LIMIT = 120.0
 GRACE = 5.0
@@ -86,13 +89,14 @@ def _sources() -> dict[str, str]:
 @contextlib.contextmanager
 def _stderr_into(file: IO[bytes]) -> Iterator[None]:
     """Let a child that is started now inherit `file` as its stderr: the only way that works for ssh and docker too."""
-    saved = os.dup(2)
-    os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    with _STARTING:  # Two threads that start workers at once would swap their files.
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 class _Process:
@@ -136,13 +140,13 @@ class _Process:
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
-        limit = self.spec.time_limit
+    def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
+        limit = limit or self.spec.time_limit
         try:
             self._channel.send((name, arguments, limit))
         except OSError:
-            raise self._died() from None
-        status, value = self._receive(limit + GRACE)
+            raise self._died(limit) from None
+        status, value = self._receive(limit)
         if status == "ok":
             return value
         if status == "unavailable":
@@ -153,22 +157,22 @@ class _Process:
 
     def _receive(self, limit: float) -> tuple[str, Any]:
         try:
-            status, value = self._channel.receive(limit)
+            status, value = self._channel.receive(limit + GRACE)
         except (EOFError, OSError):
-            raise self._died() from None
+            raise self._died(limit) from None
         except self._channel.TimeoutError:
             raise WorkerDied(f"no answer within {limit:g} s", self._last_words(), hung=True) from None
         except execnet.RemoteError as error:
             raise WorkerDied("the worker failed", str(error).strip().splitlines()[-1]) from None
         return status, value
 
-    def _died(self) -> WorkerDied:
+    def _died(self, limit: float) -> WorkerDied:
         words = self._last_words()
         hung = "Timeout (" in words
         silent = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
         why = "the worker process died" if words else silent
         if hung:
-            why = f"ended at its time limit of {self.spec.time_limit:g} s"
+            why = f"ended at its time limit of {limit:g} s"
         return WorkerDied(why, words, hung)
 
     def _last_words(self) -> str:
@@ -208,11 +212,25 @@ class Worker(_Process):
         self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
         self.clock: str = opened["clock"]
         self.exclusive: bool = opened["exclusive"]
+        self.compiles: bool = opened["compiles"]
+        self.remarks: tuple[str, ...] = tuple(opened["remarks"])
 
     def examine(self, key: str) -> Examined:
-        """Prepare one problem and check its output."""
-        name, steps, error, tolerance, seconds = self._ask("examine", key)
-        return Examined(Plan(name, tuple(steps)), error, tolerance, seconds)
+        """Prepare one subject and check its output."""
+        (name, steps, tuned), error, tolerance, seconds = self._ask("examine", key)
+        return Examined(Plan(name, tuple(steps), tuned), error, tolerance, seconds)
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Those subjects, by key, that are yet to be compiled."""
+        return list(self._ask("missing", tuple(keys)))
+
+    def compile(self, key: str) -> None:
+        """Compile one subject, for whichever process of that device prepares it next."""
+        self._ask("compile", key)
+
+    def tune(self, search: Search, limit: float) -> Searched:
+        """Search for a schedule, for `limit` seconds at most."""
+        return Searched(**self._ask("tune", str(search), limit=limit))
 
     def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
         """Interleaved rounds of two problems, by key."""

@@ -241,7 +241,8 @@ def serve(channel):
     print("said on standard output", flush=True)
     software = {name: os.environ.get(name, "unset") for name in ("FOO", "OMP_NUM_THREADS")}
     fields = {"backend": "b", "device": "d", "version": "1", "build": "0", "software": software}
-    channel.send(("ok", {"fingerprint": fields, "clock": "none", "exclusive": False}))
+    plain = {"clock": "none", "exclusive": False, "compiles": False, "remarks": ()}
+    channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
     os._exit(3)
 """
@@ -329,7 +330,8 @@ def serve(channel):
     channel.receive()
     compiler = subprocess.Popen(["sleep", "600"])
     fields = {"backend": "b", "device": "d", "version": "1", "build": str(compiler.pid)}
-    channel.send(("ok", {"fingerprint": fields, "clock": "none", "exclusive": False}))
+    plain = {"clock": "none", "exclusive": False, "compiles": False, "remarks": ()}
+    channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
 """
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from neverslower.assessment import Assessed
-from neverslower.comparison import Comparison
+from neverslower.comparison import Comparison, pruning_distances
 from neverslower.environment import Fingerprint
 from neverslower.findings import Findings, Result
 from neverslower.observation import Plan
@@ -62,7 +63,9 @@ def headline(comparison: Comparison) -> str:
 
 def software(fingerprint: Fingerprint) -> str:
     """`onednn 3.12.0 (80afa71)`."""
-    return f"{fingerprint.backend} {fingerprint.version} ({fingerprint.build[:7]})"
+    commit = re.fullmatch(r"[0-9a-f]{8,}", fingerprint.build)
+    build = fingerprint.build[:7] if commit else fingerprint.build
+    return f"{fingerprint.backend} {fingerprint.version} ({build})"
 
 
 def command_again(
@@ -76,6 +79,11 @@ def command_again(
     run += ["--benchmark-compare" if compare is True else f"--benchmark-compare={compare}"] if compare else []
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
+    standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
+    if comparison.distance and comparison.distance not in standard:
+        chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
+    if comparison.tuned_logs:
+        chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
     return shlex.join(["pytest", f"{test}[{comparison.id}]", "--backend", backend, *chosen, *formats, *side, *run])
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from neverslower.assessment import Assessed
 from neverslower.baseline import Choice
+from neverslower.comparison import Comparison
 from neverslower.findings import Findings, Result
 from neverslower.outcome import UNREMARKABLE, Finding
 from neverslower.report import words
@@ -28,6 +30,8 @@ _LISTED_ALONE = (
     Finding.PLAN_CHANGED,
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
+    Finding.TUNED_LOG_MISS,
+    Finding.SLOWER_EQUALLY_TUNED,
     Finding.HAZARD_BORDERLINE,
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
@@ -37,7 +41,7 @@ _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDE
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
     """The lines of the summary."""
-    pruned = [one for one in findings.results.values() if not one.comparison.against_itself]
+    pruned = [one for one in findings.results.values() if one.comparison.asks_whether_slower]
     if pruned:
         yield _counts("pruned against unpruned", pruned)
     against_itself = [one for one in findings.results.values() if one.comparison.against_itself]
@@ -45,13 +49,18 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
     for name, reason in findings.unavailable.items():
         yield f"{name} is unavailable: {reason}"
+    for name, remarks in findings.remarks.items():
+        yield from (f"{name}: {remark}" for remark in remarks)
     yield from _worst(pruned)
+    yield from _tuned_logs(findings, [one for one in assessed if one.comparison.studied])
     yield from _listing(assessed)
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
         yield f"{software(fingerprint)} on {fingerprint.device}; {_baseline_words(choice)}"
         if choice and choice.baseline:
             yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
+    if findings.searches:
+        yield f"{len(findings.searches)} searches for schedules in {words.duration(findings.tuning_seconds)}"
     if findings.left_out:
         total = len(findings.results)
         share = (total - findings.left_out) / total
@@ -78,6 +87,33 @@ def _worst(results: Sequence[Result]) -> Iterator[str]:
         whole, kept = (p.channels(one.comparison.side) for p in (one.comparison.reference, one.comparison.candidate))
         plan = one.candidate.plan if one.candidate else "unknown"
         yield f"  {one.verdict.ratio}  {one.comparison.id}  {whole} → {kept} channels, plan {plan}"
+
+
+def _tuned_logs(findings: Findings, studied: Sequence[Assessed]) -> Iterator[str]:
+    """The study of tuned logs: the searches of each layer, then a line a channel count with what was done about it."""
+    by_layer: dict[Comparison, list[Assessed]] = {}
+    for one in studied:
+        key = replace(one.comparison, candidate=one.comparison.reference, policies=("", ""), label="", telling=0)
+        by_layer.setdefault(key, []).append(one)
+    for comparison, members in by_layer.items():
+        yield f"tuned log of {comparison.layer.name}, {comparison.reference}: {_searches(findings, comparison)}"
+        by_count: dict[int, list[str]] = {}
+        for one in members:
+            count = one.comparison.candidate.channels(one.comparison.side)
+            by_count.setdefault(count, []).append(f"{one.comparison.label} {one.verdict.ratio or one.verdict.code}")
+        yield from (f"  {count} channels: {'; '.join(texts)}" for count, texts in by_count.items())
+
+
+def _searches(findings: Findings, comparison: Comparison) -> str:
+    """How the unpruned layer's searches came out."""
+    mine = {search: found for search, found in findings.searches.items() if search.problem == comparison.reference}
+    if not mine:
+        return "no search was made"
+    trials = next(iter(mine)).trials
+    best = ", ".join(f"{words.seconds(found.best)} (seed {search.seed})" for search, found in mine.items())
+    remembered = sum(found.remembered for found in mine.values())
+    took = f"{remembered} remembered, " if remembered else ""
+    return f"{trials} trials each, best {best}; {took}{words.duration(sum(found.seconds for found in mine.values()))}"
 
 
 def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:

@@ -1,0 +1,243 @@
+"""TVM on the CPU: relax's conv2d through LLVM for this very CPU, untuned or scheduled from a tuning database.
+
+`--backend tvm` measures what TVM makes of a layer nobody tuned; `--backend tvm:FOLDER` applies the database of that
+MetaSchedule work folder, where a shape that it does not hold falls back to untuned loops without a word from TVM.
+The plan says which of the two it was. What is compiled is kept between runs (`python -m neverslower cache`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from backends.tvm import databases, health
+from backends.tvm.api import MAIN, Api, arranged
+from backends.tvm.search import METHOD, search
+from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
+from neverslower.errors import StoreError
+from neverslower.observation import Plan, Searched
+from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.store import Store, default_root
+from neverslower.subject import Search, Subject, TunedLog
+
+CAPABILITIES = Capabilities(
+    dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
+    layouts=frozenset(Layout),
+    modules=("tvm",),
+    compiles=True,
+    # Untuned loops take a hundred times as long as a library's kernel: the default is a few small layers.
+    quick_layers=("mobilenet_v2.L1", "mobilenet_v2.L2", "mobilenet_v2.L7", "mobilenet_v2.L17"),
+    tuned_layers=("resnet50.L16",),
+    largest_drawn_macs=2_000_000,
+)
+KERNEL, PLAN = "kernel.so", "plan.json"
+
+
+def open(options: BackendOptions) -> TVM:
+    """Load tvm; raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
+    tvm, ffi = health.versions()
+    health.require_compiler()
+    store = Store(default_root() / "tvm")
+    try:
+        health.check(tvm, ffi, store)
+        api = Api(options.threads)
+        database = databases.read(Path(options.argument), api) if options.argument else None
+        return TVM(api, ffi, store, database, options.threads)
+    except StoreError as error:
+        raise Unavailable(str(error)) from error
+
+
+def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+    """A Python program of one line that times the untuned convolution without never-slower."""
+    top, bottom, left, right = problem.padding
+    layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
+    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
+    convolution = (
+        f"x.op.nn.conv2d(*v,strides={problem.stride},padding={(top, left, bottom, right)},"
+        f"dilation={problem.dilation},groups={problem.groups},data_layout='{layouts[0]}',"
+        f"kernel_layout='{layouts[1]}',out_dtype='float32')"
+    ).replace(" ", "")
+    code = "; ".join(
+        [
+            "import numpy as n,tvm as t",
+            "from tvm import relax as x",
+            "T=getattr(x,'TensorType',None) or x.TensorStructInfo",
+            f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
+            "b=x.BlockBuilder()",
+            f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
+            "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
+            "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
+            f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
+            "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
+        ]
+    )
+    line = f'TVM_NUM_THREADS={threads} python -c "{code}"'
+    return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
+
+
+class TVM:
+    """The backend: one tvm, the database that it was given if any, and the store of what was made before."""
+
+    clock = "time.perf_counter"
+    shortest_round = 1e-3
+
+    def __init__(self, api: Api, ffi: str, store: Store, database: databases.Database | None, threads: int) -> None:
+        self.api, self._ffi, self._store, self._threads = api, ffi, store, threads
+        self._database = database
+        self._of_search: dict[Search, databases.Database] = {}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user has to know of the database."""
+        return self._database.remarks if self._database else ()
+
+    def fingerprint(self) -> Fingerprint:
+        """The processor, its governor, threads and database; tvm, its ffi and LLVM."""
+        hardware = cpu_hardware()
+        return Fingerprint(
+            backend="tvm",
+            device=f"{hardware['cpu']} {hardware['cores']}c",
+            version=self.api.version,
+            build=f"ffi-{self._ffi}",
+            hardware=hardware | {"llvm cpu": self.api.cpu},
+            state=cpu_state()
+            | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
+            software={
+                "apache-tvm": self.api.version,
+                "apache-tvm-ffi": self._ffi,
+                "llvm": self.api.llvm,
+                "python": ".".join(map(str, sys.version_info[:3])),
+            },
+        )
+
+    def tune(self, wanted: Search) -> Searched:
+        """Search for a schedule, unless the same search was made before. Raises Unsupported."""
+        begin = time.perf_counter()
+        before = self._store.find(self._search_fields(wanted))
+        self._refuse(wanted.problem)
+        folder = before or self._store.add(self._search_fields(wanted), lambda new: search(self.api, wanted, new))
+        database = databases.read(folder, self.api)
+        times = [float(min(one.run_secs, default=float("inf"))) for one in database.records.get_all_tuning_records()]
+        seconds = time.perf_counter() - begin
+        return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
+
+    def missing(self, subjects: list[Subject]) -> list[Subject]:
+        """Those that are yet to be compiled."""
+        return [one for one in subjects if not self._store.find(self._kernel_fields(one))]
+
+    def compile(self, subject: Subject) -> Path:
+        """The folder of the compiled subject, from the store or made now. Raises Unsupported with TVM's words."""
+        fields = self._kernel_fields(subject)
+        if found := self._store.find(fields):
+            return found
+        self._refuse(subject.problem)
+        return self._store.add(fields, lambda folder: self._build(subject, folder))
+
+    def _refuse(self, problem: ConvProblem) -> None:
+        if why := CAPABILITIES.refusal(problem):
+            raise Unsupported(why)
+
+    def _build(self, subject: Subject, folder: Path) -> None:
+        log = TunedLog.parse(subject.policy)
+        problem = log.search.problem if log and log.padded else subject.problem
+        database = self._database_of(log)
+        try:
+            lowered = self.api.lowered(problem, database.records if database else None)
+            functions = dict(self.api.functions(lowered))
+            self.api.compile(lowered, folder / KERNEL)
+        except Exception as error:
+            words = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise Unsupported(f"tvm does not compile it: {words}") from error
+        (folder / PLAN).write_text(json.dumps(functions), encoding="utf-8")
+
+    def _database_of(self, log: TunedLog | None) -> databases.Database | None:
+        if log is None:
+            return self._database
+        if log.search not in self._of_search:
+            folder = self._store.find(self._search_fields(log.search))
+            if folder is None:
+                raise Unsupported(f"the search {log.search} has not been made")
+            self._of_search[log.search] = databases.read(folder, self.api)
+        return self._of_search[log.search]
+
+    def _search_fields(self, wanted: Search) -> dict[str, str]:
+        return self._versions("search") | {"search": str(wanted), "method": METHOD}
+
+    def _kernel_fields(self, subject: Subject) -> dict[str, str]:
+        try:
+            database = self._database_of(TunedLog.parse(subject.policy))
+        except Unsupported:
+            return {"kind": "kernel", "schedule": "its search has not been made"}
+        schedule = f"database {database.hash}" if database and database.records is not None else "untuned"
+        return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
+
+    def _versions(self, kind: str) -> dict[str, str]:
+        return {"kind": kind, "tvm": self.api.version, "ffi": self._ffi, "target": str(self.api.target)}
+
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+        """Compile or take from the store, load, and give it tensors; a padded subject gets its zero filters here."""
+        subject = Subject(problem, policy)
+        log = TunedLog.parse(policy)
+        shape = log.search.problem if log and log.padded else problem
+        folder = self.compile(subject)
+        plan = self._plan(json.loads((folder / PLAN).read_text(encoding="utf-8")), log)
+        try:
+            machine = self.api.load(folder / KERNEL)
+            padded = [_grown(inputs, shape.input_shape), _grown(weights, shape.weight_shape)]
+            machine.set_input(MAIN, *(self.api.tensor(one, shape) for one in padded))
+            return Prepared(machine, problem, plan, time.perf_counter)
+        except MemoryError as error:
+            raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
+
+    def _plan(self, functions: dict[str, bool], log: TunedLog | None) -> Plan:
+        """`untuned`, or `tuned` with the database's hash; each function by name, and the record's target."""
+        database = self._database_of(log)
+        tuned = all(functions.values())
+        name = f"tuned {database.hash}" if tuned and database else "untuned"
+        if log and log.padded:
+            name = f"{name}, padded to {log.search.problem.out_channels}"
+        origin = f" from {database.hash}, {self.api.target}" if database else ""
+        steps = (f"{one} {f'tuned{origin}' if scheduled else 'untuned'}" for one, scheduled in functions.items())
+        return Plan(name, tuple(steps), tuned=tuned)
+
+
+def _grown(values: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """Values in the leading corner of a larger array of zeros."""
+    grown = np.zeros(shape, dtype=np.float32)
+    grown[tuple(slice(0, size) for size in values.shape)] = values
+    return grown
+
+
+class Prepared:
+    """One compiled convolution with its tensors; the excess of a padded one is cut from its output, outside timing."""
+
+    def __init__(self, machine: Any, problem: ConvProblem, plan: Plan, clock: Callable[[], float]) -> None:
+        self._machine, self._problem, self._plan, self._now = machine, problem, plan, clock
+        self._call = machine.module["invoke_stateful"]
+        self._call(MAIN)
+
+    def plan(self) -> Plan:
+        """How each function was scheduled."""
+        return self._plan
+
+    def output(self) -> Tensor:
+        """One call's result as float32, in NCHW order whatever the layout."""
+        self._call(MAIN)
+        values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
+        ordered = values.transpose(0, 3, 1, 2) if self._problem.layout is Layout.NHWC else values
+        return np.ascontiguousarray(ordered[:, : self._problem.out_channels])
+
+    def run(self, iterations: int) -> float:
+        """Seconds of that many calls; a CPU's calls are done when they return."""
+        call, now = self._call, self._now
+        begin = now()
+        for _ in range(iterations):
+            call(MAIN)
+        return now() - begin

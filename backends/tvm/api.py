@@ -1,0 +1,142 @@
+"""TVM's own interface in the few words that this adapter needs, the same for 0.25 to 0.27.
+
+What differs between releases is here: relax's tensor type was renamed between 0.25 and 0.27.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neverslower.problem import ConvProblem, DType, Layout
+
+MAIN = "main"
+
+
+@contextlib.contextmanager
+def without_torch() -> Iterator[None]:
+    """Keep tvm's ffi from importing torch, which takes five seconds and is of no use here."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # Python's own mark for what must not be imported.
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+class Api:
+    """An imported tvm and the target that it compiles for: this very CPU, with `threads` cores."""
+
+    def __init__(self, threads: int) -> None:
+        os.environ["TVM_NUM_THREADS"] = str(threads)
+        with without_torch():
+            self.tvm: Any = importlib.import_module("tvm")
+            self.relax: Any = importlib.import_module("tvm.relax")
+        # `{"mcpu": "native"}` silently means a generic CPU; so ask LLVM which one this is.
+        self.cpu = str(self.tvm.get_global_func("target.llvm_get_system_cpu")())
+        self.target: Any = self.tvm.target.Target({"kind": "llvm", "mcpu": self.cpu, "num-cores": threads})
+        self.device: Any = self.tvm.cpu()
+
+    @cached_property
+    def meta_schedule(self) -> Any:
+        """The tuner, which not every use needs."""
+        with without_torch():
+            return importlib.import_module("tvm.s_tir.meta_schedule")
+
+    @property
+    def derived_object(self) -> Any:
+        """The decorator of Python classes that TVM calls; it moved between releases, its use here did not."""
+        return importlib.import_module("tvm.s_tir.meta_schedule.runner.local_runner").derived_object
+
+    @property
+    def version(self) -> str:
+        """TVM's own version."""
+        return str(self.tvm.__version__)
+
+    @property
+    def llvm(self) -> str:
+        """The version of LLVM that TVM generates code with."""
+        major = self.tvm.get_global_func("target.llvm_version_major")()
+        return str(major)
+
+    def module(self, problem: ConvProblem) -> Any:
+        """The relax module of one convolution, after the passes that come before scheduling.
+
+        Half precisions accumulate in float32 and round once, as TVM's own mixed-precision pass has it.
+        """
+        relax = self.relax
+        tensor = getattr(relax, "TensorType", None) or relax.TensorStructInfo
+        dtype = str(problem.dtype)
+        inputs = relax.Var("inputs", tensor(arranged(problem.input_shape, problem.layout), dtype))
+        weights = relax.Var("weights", tensor(arranged(problem.weight_shape, problem.layout), dtype))
+        builder = relax.BlockBuilder()
+        with builder.function(MAIN, [inputs, weights]):
+            with builder.dataflow():
+                output = builder.emit(self._convolution(problem, inputs, weights))
+                if problem.dtype is not DType.FLOAT32:
+                    output = builder.emit(relax.op.astype(output, dtype))
+                output = builder.emit_output(output)
+            builder.emit_func_output(output)
+        return builder.get()
+
+    def _convolution(self, problem: ConvProblem, inputs: Any, weights: Any) -> Any:
+        top, bottom, left, right = problem.padding
+        nhwc = problem.layout is Layout.NHWC
+        return self.relax.op.nn.conv2d(
+            inputs,
+            weights,
+            strides=problem.stride,
+            padding=(top, left, bottom, right),
+            dilation=problem.dilation,
+            groups=problem.groups,
+            data_layout="NHWC" if nhwc else "NCHW",
+            kernel_layout="OHWI" if nhwc else "OIHW",
+            out_dtype="float32",
+        )
+
+    def lowered(self, problem: ConvProblem, database: Any = None) -> Any:
+        """The module with its loops; those that `database` has a record of are scheduled by it."""
+        with contextlib.ExitStack() as stack:
+            for context in (self.target, database):
+                if context is not None:
+                    stack.enter_context(context)
+            return self.relax.get_pipeline("zero")(self.module(problem))
+
+    def functions(self, lowered: Any) -> Mapping[str, bool]:
+        """Each loop function by name, and whether a record scheduled it."""
+        primitive = self.tvm.tirx.PrimFunc
+        return {
+            str(name.name_hint): bool(function.attrs.get("tirx.is_scheduled", False))
+            for name, function in lowered.functions.items()
+            if isinstance(function, primitive)
+        }
+
+    def compile(self, lowered: Any, path: Path) -> None:
+        """Compile to a shared library."""
+        self.tvm.compile(lowered, target=self.target).export_library(str(path))
+
+    def load(self, path: Path) -> Any:
+        """A virtual machine on a compiled library."""
+        return self.relax.VirtualMachine(self.tvm.runtime.load_module(str(path)), self.device)
+
+    def tensor(self, values: NDArray[np.float32], problem: ConvProblem) -> Any:
+        """Values in NCHW or OIHW order as a tensor of the problem's dtype and layout, with memory of its own."""
+        ordered = values.transpose(0, 2, 3, 1) if problem.layout is Layout.NHWC else values
+        return self.tvm.runtime.tensor(np.ascontiguousarray(ordered, dtype=str(problem.dtype)), self.device)
+
+
+def arranged(shape: tuple[int, int, int, int], layout: Layout) -> tuple[int, int, int, int]:
+    """A shape given as (outermost, channels, height, width) in the order of a layout."""
+    first, channels, height, width = shape
+    return (first, height, width, channels) if layout is Layout.NHWC else shape

@@ -1,0 +1,83 @@
+"""Databases of tuning records: opened, identified by a hash, and freed of what belongs to another target.
+
+TVM applies a record without looking at the CPU that it was found on (apache/tvm#15549), and can't open a database
+that another release wrote; both are told here instead of passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.base import Unavailable
+from backends.tvm.api import Api
+
+WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
+"""The files that a MetaSchedule work folder holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """A user's or a search's database; `records` is None where this TVM can't open it.
+
+    `hash` tells it apart from others, `shapes` is how many it was tuned for, `remarks` what a user has to know.
+    """
+
+    hash: str
+    shapes: int
+    records: Any = None
+    remarks: tuple[str, ...] = ()
+
+
+def read(folder: Path, api: Api) -> Database:
+    """Open a work folder. Raises Unavailable where it is none, or holds nothing for this target."""
+    name, shapes = identify(folder)
+    try:
+        stored = api.meta_schedule.database.JSONDatabase(work_dir=str(folder), allow_missing=False)
+        found = list(stored.get_all_tuning_records())
+    except Exception as error:  # noqa: BLE001  Whatever the reader raises means that this release can't read it.
+        why = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        remark = f"{folder}: tvm {api.version} can't open it ({why}); its {_shapes(shapes)} fall back to untuned"
+        return Database(name, shapes, None, (remark,))
+    return _of_this_target(folder, name, shapes, found, api)
+
+
+def identify(folder: Path) -> tuple[str, int]:
+    """(hash of the files, number of shapes), without TVM. Raises Unavailable where a file is missing."""
+    digest = hashlib.sha256()
+    for file in (WORKLOADS, RECORDS):
+        try:
+            digest.update((folder / file).read_bytes())
+        except OSError as error:
+            text = f"{folder / file}: {error.strerror}; give the work folder of a MetaSchedule search, tvm:FOLDER"
+            raise Unavailable(text) from error
+    lines = (folder / WORKLOADS).read_text(encoding="utf-8", errors="replace").splitlines()
+    return digest.hexdigest()[:12], sum(bool(line.strip()) for line in lines)
+
+
+def _of_this_target(folder: Path, name: str, shapes: int, found: list[Any], api: Api) -> Database:
+    """A database of those records that were found on this target."""
+    kept = [record for record in found if str(record.target) == str(api.target)]
+    foreign = sorted({str(record.target) for record in found} - {str(api.target)})
+    if not kept and foreign:
+        text = f"{folder}: its {len(found)} records are of another target, {'; '.join(foreign)}"
+        raise Unavailable(f"{text}; this is {api.target}: tune here, or with the same --threads")
+    if not foreign:
+        return Database(name, shapes, _memory(kept, api))
+    remark = f"{folder}: {len(found) - len(kept)} of {len(found)} records are of another target ({'; '.join(foreign)})"
+    return Database(name, shapes, _memory(kept, api), (f"{remark} and refused; this is {api.target}",))
+
+
+def _memory(records: list[Any], api: Api) -> Any:
+    """A database in memory that holds these records."""
+    memory = api.meta_schedule.database.MemoryDatabase()
+    for record in records:
+        memory.commit_workload(record.workload.mod)
+        memory.commit_tuning_record(record)
+    return memory
+
+
+def _shapes(count: int) -> str:
+    return "one shape" if count == 1 else f"{count} shapes"

@@ -1,0 +1,80 @@
+"""Is this tvm fit for use: do it and its ffi go together, and is there a compiler to link with?
+
+A tvm with another ffi than the one it was built with imports, compiles and runs, and then crashes the process when it
+writes JSON, which every tuning database is. So a child process tries, once for each pair of versions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from backends.base import Unavailable
+from neverslower.store import Store
+
+PAIRS = {"0.25": "0.1.12", "0.26": "0.1.14.post1", "0.27": "0.1.14.post1"}
+"""The ffi that each release of tvm is known to work with."""
+COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+PROBE = """
+import sys
+sys.modules["torch"] = None
+import tvm
+assert isinstance(tvm.ir.load_json(tvm.ir.save_json(tvm.IRModule())), tvm.IRModule)
+"""
+PATIENCE = 120.0
+
+
+def versions() -> tuple[str, str]:
+    """The installed versions of tvm and of its ffi, without importing either. Raises Unavailable."""
+    found = []
+    for package in ("apache-tvm", "apache-tvm-ffi"):
+        try:
+            found.append(version(package))
+        except PackageNotFoundError:
+            raise Unavailable(
+                f"{package} is not installed in this Python; `pip install apache-tvm` brings it"
+            ) from None
+    return found[0], found[1]
+
+
+def check(tvm: str, ffi: str, store: Store) -> None:
+    """Try the pair in a child process, unless it is known to work; raises Unavailable with what to install."""
+    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "python": sys.executable, "probe": PROBE}
+    if store.find(fields):
+        return
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode:
+        raise Unavailable(f"apache-tvm {tvm} does not work with apache-tvm-ffi {ffi} ({_how(done)}); {remedy(tvm)}")
+    store.add(fields, _nothing)
+
+
+def _nothing(folder: Path) -> None:
+    """An entry without files: that it is there says it all."""
+
+
+def _how(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"writing JSON ended it with signal {-done.returncode}"
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+def remedy(tvm: str) -> str:
+    """What to install beside a version of tvm."""
+    for release, ffi in PAIRS.items():
+        if tvm.startswith(f"{release}."):
+            return f"install the pair: pip install 'apache-tvm=={tvm}' 'apache-tvm-ffi=={ffi}'"
+    newest = list(PAIRS)[-1]
+    return f"a pair that works: pip install 'apache-tvm=={newest}.*' 'apache-tvm-ffi=={PAIRS[newest]}'"
+
+
+def require_compiler() -> None:
+    """TVM links what it compiles with the system's compiler; raises Unavailable where there is none."""
+    wanted = os.environ.get("CXX") or os.environ.get("CC")
+    names = (wanted,) if wanted else COMPILERS
+    if not any(shutil.which(name) for name in names):
+        missing = f"the compiler {wanted!r} that CXX or CC names" if wanted else "a C++ compiler to link with"
+        raise Unavailable(f"tvm needs {missing}; `apt-get install g++` brings one")

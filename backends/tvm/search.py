@@ -1,0 +1,145 @@
+"""Searching for a schedule with MetaSchedule, building and timing the candidates in this process.
+
+TVM's own builder and runner start processes that import tvm anew, for many times what 16 candidates of one layer
+take; a candidate that crashes ends the worker here, which is then told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends.tvm.api import Api, without_torch
+from neverslower.subject import Search
+
+METHOD = "evolutionary, random cost model"
+"""How candidates are chosen; part of what a search is remembered by."""
+POPULATION = 64
+EXPLORED = 0.2
+"""Share of each generation that is drawn afresh."""
+REPEATS, SHORTEST = 3, 20
+"""A candidate is timed so often, for so many milliseconds each."""
+
+
+def search(api: Api, wanted: Search, folder: Path) -> None:
+    """Search, and leave the database's two files in `folder`."""
+    with tempfile.TemporaryDirectory() as logs:
+        _search(api, wanted, folder, logs)
+
+
+def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
+    _import_intrinsics()
+    schedule = api.meta_schedule
+    logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
+    tasks = schedule.relax_integration.extract_tasks(api.lowered(wanted.problem), api.target, params={})
+    contexts, weights = schedule.relax_integration.extracted_tasks_to_tune_contexts(
+        tasks,
+        work_dir=logs,
+        strategy=schedule.search_strategy.EvolutionarySearch(
+            population_size=POPULATION,
+            init_measured_ratio=EXPLORED,
+            init_min_unmeasured=min(16, wanted.trials),
+            max_fail_count=5,
+            genetic_num_iters=2,
+        ),
+        seed=wanted.seed,
+        num_threads=1,  # More threads share the random numbers in an order that differs from run to run.
+    )
+    built: dict[str, Any] = {}
+    schedule.tune_tasks(
+        tasks=contexts,
+        task_weights=weights,
+        work_dir=logs,
+        max_trials_global=wanted.trials,
+        max_trials_per_task=wanted.trials,
+        num_trials_per_iter=wanted.trials,
+        builder=_builder(api, built),
+        runner=_runner(api, built),
+        database=schedule.database.JSONDatabase(work_dir=str(folder)),
+        cost_model="random",
+        measure_callbacks=[schedule.measure_callback.AddToDatabase()],
+    )
+
+
+def _import_intrinsics() -> None:
+    """Import TVM's tensor intrinsics, which the rules for newer CPUs look up by name.
+
+    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none: 26 seconds.
+    """
+    original = inspect.stack
+    inspect.stack = _stack
+    try:
+        with without_torch():
+            __import__("tvm.s_tir.tensor_intrin")
+    finally:
+        inspect.stack = original
+
+
+def _stack(context: int = 1) -> list[inspect.FrameInfo]:
+    """What `inspect.stack` returns, without source lines."""
+    frame = sys._getframe(1)
+    found = []
+    while frame is not None:
+        code = frame.f_code
+        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+def _builder(api: Api, built: dict[str, Any]) -> Any:
+    """A MetaSchedule builder that compiles in this process and leaves the modules in `built` by a number."""
+    schedule = api.meta_schedule
+    rewrite = __import__("tvm.s_tir.transform", fromlist=["transform"]).RemoveWeightLayoutRewriteBlock
+
+    @api.derived_object
+    class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
+        def build(self, build_inputs: Any) -> list[Any]:
+            return [self._one(one) for one in build_inputs]
+
+        def _one(self, one: Any) -> Any:
+            name = str(len(built))
+            try:
+                built[name] = api.tvm.driver.build(rewrite(skip_tensor_rewrite=True)(one.mod), target=one.target)
+            except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
+                return schedule.builder.BuilderResult(None, str(error))
+            return schedule.builder.BuilderResult(name, None)
+
+    return Builder()
+
+
+def _runner(api: Api, built: dict[str, Any]) -> Any:
+    """A MetaSchedule runner that times the modules in `built` in this process, one after another."""
+    schedule = api.meta_schedule
+
+    @api.derived_object
+    class Runner(schedule.runner.PyRunner):  # type: ignore[misc, name-defined]
+        def run(self, runner_inputs: Any) -> list[Any]:
+            return [_done(schedule, *self._one(one)) for one in runner_inputs]
+
+        def _one(self, one: Any) -> tuple[list[float] | None, str | None]:
+            try:
+                module = built.pop(str(one.artifact_path))
+                arguments = [_filled(api, info) for info in one.args_info]
+                timer = module.time_evaluator("main", api.device, number=1, repeat=REPEATS, min_repeat_ms=SHORTEST)
+                return [float(seconds) for seconds in timer(*arguments).results], None
+            except Exception as error:  # noqa: BLE001  A candidate that can't run is a failed trial.
+                return None, str(error)
+
+    return Runner()
+
+
+def _done(schedule: Any, seconds: list[float] | None, error: str | None) -> Any:
+    """What a runner returns of a candidate, which is done already."""
+    result = schedule.runner.RunnerResult(seconds, error)
+    return schedule.runner.RunnerFuture(lambda: True, lambda: result)
+
+
+def _filled(api: Api, info: Any) -> Any:
+    """A tensor of ones for an argument; zeros and denormals could take another time."""
+    return api.tvm.runtime.tensor(np.ones([int(size) for size in info.shape], dtype=str(info.dtype)), api.device)

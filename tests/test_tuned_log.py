@@ -1,0 +1,12 @@
+"""A compiler's tuned log does not know the pruned layer; opt-in with `-m tuned_log`, for it searches for minutes."""
+
+import pytest
+
+from neverslower.pytest_plugin import Suite
+from neverslower.tuned_log import Case
+
+
+@pytest.mark.tuned_log
+def test_tuned_log(tuned_log: Case, suite: Suite, request: pytest.FixtureRequest) -> None:
+    """With the unpruned layer's log, with a log of its own, or padded: the pruned layer is no slower than unpruned."""
+    suite.expect_tuned_log(tuned_log, request)
