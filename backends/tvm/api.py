@@ -1,6 +1,7 @@
 """TVM's own interface in the few words that this adapter needs, the same for 0.25 to 0.27.
 
-What differs between releases is here: relax's tensor type was renamed between 0.25 and 0.27.
+What differs between releases is here: 0.27 calls TensorType what 0.25 calls TensorStructInfo, beside another
+TensorType.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Api:
         Half precisions accumulate in float32 and round once, as TVM's own mixed-precision pass has it.
         """
         relax = self.relax
-        tensor = getattr(relax, "TensorType", None) or relax.TensorStructInfo
+        tensor = getattr(relax, "TensorStructInfo", None) or relax.TensorType
         dtype = str(problem.dtype)
         inputs = relax.Var("inputs", tensor(arranged(problem.input_shape, problem.layout), dtype))
         weights = relax.Var("weights", tensor(arranged(problem.weight_shape, problem.layout), dtype))

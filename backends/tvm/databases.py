@@ -39,7 +39,8 @@ def read(folder: Path, api: Api) -> Database:
         found = list(stored.get_all_tuning_records())
     except Exception as error:  # noqa: BLE001  Whatever the reader raises means that this release can't read it.
         why = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        remark = f"{folder}: tvm {api.version} can't open it ({why}); its {_shapes(shapes)} fall back to untuned"
+        lost = "its one shape falls back" if shapes == 1 else f"its {shapes} shapes fall back"
+        remark = f"{folder}: tvm {api.version} can't open it ({why}); {lost} to untuned"
         return Database(name, shapes, None, (remark,))
     return _of_this_target(folder, name, shapes, found, api)
 
@@ -77,7 +78,3 @@ def _memory(records: list[Any], api: Api) -> Any:
         memory.commit_workload(record.workload.mod)
         memory.commit_tuning_record(record)
     return memory
-
-
-def _shapes(count: int) -> str:
-    return "one shape" if count == 1 else f"{count} shapes"

@@ -23,8 +23,13 @@ PROBE = """
 import sys
 sys.modules["torch"] = None
 import tvm
-assert isinstance(tvm.ir.load_json(tvm.ir.save_json(tvm.IRModule())), tvm.IRModule)
+from tvm import te
+x = te.placeholder((4,), "float32", "x")
+function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] + 1.0, "y")])
+module = tvm.IRModule({"main": function})
+tvm.ir.assert_structural_equal(tvm.ir.load_json(tvm.ir.save_json(module)), module)
 """
+"""Writes and reads a loop: an empty module survives even a wrong pair."""
 PATIENCE = 120.0
 
 
