@@ -2,23 +2,26 @@
 
 `baselines/<backend>@<device>/NNNN_<version>+<build>.json` holds a benchmark a line: its samples where pytest-benchmark
 looks for them, and under `extra_info` what never-slower needs beside them. A small table of verdicts lies next to it
-for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused.
+for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused, and so is one in which anything
+that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
+import reprlib
+import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from packaging.version import InvalidVersion, Version
@@ -29,11 +32,17 @@ from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Result
 from neverslower.observation import Plan, Seconds
 from neverslower.outcome import Known
+from neverslower.problem import ConvProblem, Side
 from neverslower.regression import PassSpread, log_median
 from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
 
 SCHEMA = 1
+SHORTEST, LONGEST = 1e-12, 1e6
+"""Seconds that a call may be stored to take: from the last digit that is kept to more than any call takes."""
 _FILE = re.compile(r"(\d{4,})_(.+)\.json")
+_TABLE = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations")
+_HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -223,12 +232,20 @@ def to_json(content: Mapping[str, Any]) -> str:
 
 def merge(path: Path, chosen: Sequence[Baseline]) -> None:
     """Write one file that holds the benchmarks of several baselines, for pytest-benchmark's own comparison."""
-    contents = [json.loads(one.path.read_text(encoding="utf-8")) for one in chosen]
-    merged = contents[0] | {
-        "machine_info": machine_info(one.fingerprint for one in chosen),
-        "benchmarks": [benchmark for content in contents for benchmark in content["benchmarks"]],
-    }
-    path.write_text(to_json(merged), encoding="utf-8")
+    try:
+        contents = [json.loads(one.path.read_text(encoding="utf-8")) for one in chosen]
+        merged = contents[0] | {
+            "machine_info": machine_info(one.fingerprint for one in chosen),
+            "benchmarks": [benchmark for content in contents for benchmark in content["benchmarks"]],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(merged))
+    except OSError as error:
+        text = f"{path} can't be written: {error.strerror}; pytest-benchmark compares with it, put --journal elsewhere"
+        raise BaselineError(text) from error
+    except (ValueError, RecursionError) as error:
+        names = ", ".join(str(one.path) for one in chosen)
+        raise BaselineError(f"baseline {names}: not plain JSON ({error}); restore it from version control") from None
 
 
 def verdict_table(content: Mapping[str, Any]) -> str:
@@ -242,73 +259,161 @@ def verdict_table(content: Mapping[str, Any]) -> str:
 
 
 def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Path:
-    """Write a baseline and its table under the next free number, each file whole or not at all."""
+    """Write a baseline and its table under the next free number, both whole or none."""
     folder = root / fingerprint.folder
-    text, table = to_json(content), verdict_table(content)
     build = re.sub(r"[^a-z0-9]+", "", fingerprint.build.lower())[:7]
     version = slug(fingerprint.version) + (f"+{build}" if build else "")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((_number(path) for path in folder.glob("*.json")), default=0)
-        while True:
-            path = folder / f"{number:04d}_{version}.json"
+        with _written(folder, to_json(content)) as stored, _written(folder, verdict_table(content)) as table:
+            path = _take_number(folder, version, stored)
             try:
-                _write_new(path, text)
-                break
-            except FileExistsError:  # Another run took the number; both are kept.
-                number += 1
-        _write_new(path.with_suffix(".tsv"), table)
-    except OSError as error:
-        raise BaselineError(f"the baseline could not be written to {folder}: {error.strerror}") from error
+                table.replace(path.with_suffix(".tsv"))
+            except OSError:
+                path.unlink()
+                raise
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        text = f"the baseline could not be written to {folder}: {why}; mend that, or name another with --baselines="
+        raise BaselineError(text) from error
     return path
 
 
-def _write_new(path: Path, text: str) -> None:
-    """Create a file that must not exist yet, so that nobody ever sees a part of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+def _take_number(folder: Path, version: str, stored: Path) -> Path:
+    """Give a written file its name, with the next number that no other run took meanwhile."""
+    number = 1 + max((_number(path) for path in folder.glob("*.json")), default=0)
+    while True:
+        path = folder / f"{number:04d}_{version}.json"
+        try:
+            os.link(stored, path)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, or replace it, so that nobody ever sees a part of it; OSError leaves an old one as it was."""
+    with _written(path.parent, text) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _written(folder: Path, text: str) -> Iterator[Path]:
+    """A temporary file in a folder, on disk with all of a text; gone afterwards unless it was given a name."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.link(temporary, path)
+        temporary.chmod(0o644)
+        yield temporary
     finally:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 # Reading
 
 
 def load(path: Path, backend: str | None = None) -> Baseline:
-    """Read and check a baseline: the part of `backend` in a file of several, else the only one.
+    """Read and check a baseline: the part of `backend` in a file of several, else the first.
 
     Raises BaselineError, naming the file, what is wrong in it and the remedy.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except OSError as error:
         raise BaselineError(f"baseline {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"baseline {path}: not whole JSON ({error}); restore it from version control") from None
     try:
-        own = content["never_slower"]
-        if own["schema"] > SCHEMA:
-            raise BaselineError(f"baseline {path}: schema {own['schema']} is newer than {SCHEMA}; update never-slower")
-        name = backend or next(iter(own["fingerprints"]))
-        if name not in own["fingerprints"]:
-            raise BackendNotStored(f"baseline {path}: holds {', '.join(own['fingerprints'])}, not {name}")
-        mine = [one for one in content["benchmarks"] if one["extra_info"].get("backend") == name]
-        return Baseline(path, Fingerprint.from_dict(own["fingerprints"][name]), _entries(path, mine))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        text = f"baseline {path}: not a never-slower baseline ({type(error).__name__}: {error}); restore or remove it"
-        raise BaselineError(text) from None
+        own = _field(content, "never_slower", dict)
+        schema = _field(own, "schema", int)
+        if schema > SCHEMA:
+            raise BaselineError(f"baseline {path}: schema {schema} is newer than {SCHEMA}; update never-slower")
+        prints = _field(own, "fingerprints", dict)
+        name = backend or next(iter(prints), "")
+        if name not in prints:
+            raise BackendNotStored(f"baseline {path}: holds {', '.join(prints) or 'no backend'}, not {name or 'any'}")
+        _field(content, "machine_info", dict)
+        entries = _entries(path, _field(content, "benchmarks", list), name)
+        return Baseline(path, _fingerprint(prints, name), entries)
+    except ValueError as error:
+        raise BaselineError(f"baseline {path}: not a never-slower baseline ({error}); restore or remove it") from None
 
 
-def _entries(path: Path, benchmarks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Entry]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which no name may stand twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands twice in one object")
+        if not name.isprintable():
+            raise ValueError(f"{name!r} is no name")
+        found[name] = value
+    return found
+
+
+def _field(record: object, name: str, kind: type[T]) -> T:
+    """A field of a JSON object; ValueError tells what is missing or of another kind."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{reprlib.repr(record)} where an object with {name} belongs")
+    if name not in record:
+        raise ValueError(f"{name} is missing")
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    if isinstance(value, str):
+        value.encode()  # Half a surrogate pair could not be written anywhere.
+    return value
+
+
+def _word(record: object, name: str) -> str:
+    """A field that names something on one line."""
+    value = _field(record, name, str)
+    if not value.isprintable():
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    return value
+
+
+def _list(record: object, name: str, kind: type[T]) -> list[T]:
+    values = _field(record, name, list)
+    return [_field({name: value}, name, kind) for value in values]
+
+
+def _fingerprint(prints: Mapping[str, Any], name: str) -> Fingerprint:
+    stored = _field(prints, name, dict)
+    if _word(stored, "backend") != name:
+        raise ValueError(f"the fingerprint of {name} says backend {stored['backend']}")
+    for field in ("device", "version", "build"):
+        _word(stored, field)
+    for field in ("hardware", "state", "software"):
+        values = _field(stored, field, dict)
+        for one in values:
+            _field(values, one, str)
+    if unknown := set(stored) - set(Fingerprint.__dataclass_fields__):
+        raise ValueError(f"the fingerprint of {name} has {', '.join(sorted(unknown))}")
+    return Fingerprint.from_dict(stored)
+
+
+def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tuple[str, str], Entry]:
+    """The entries of one backend; what other backends and other tests stored is read by pytest-benchmark only."""
     entries: dict[tuple[str, str], Entry] = {}
+    names: set[str] = set()
     for one in benchmarks:
-        entry = _entry(path, one)
+        fullname = _word(one, "fullname")
+        if fullname in names:
+            raise BaselineError(f"baseline {path}: {fullname} is there twice; restore it from version control")
+        names.add(fullname)
+        try:
+            _check_summary(one)
+            info = _field(one, "extra_info", dict)
+            if info.get("backend") != backend:
+                continue
+            entry = _entry(path, one, info)
+        except ValueError as error:
+            raise ValueError(f"{fullname}: {error}") from None
         key = (entry.reference, entry.candidate)
         if key in entries:
             raise BaselineError(f"baseline {path}: {entry.name} is there twice; restore it from version control")
@@ -316,31 +421,67 @@ def _entries(path: Path, benchmarks: Iterable[Mapping[str, Any]]) -> dict[tuple[
     return entries
 
 
-def _entry(path: Path, one: Mapping[str, Any]) -> Entry:
-    info = one["extra_info"]
+def _check_summary(one: object) -> None:
+    """What pytest-benchmark's own comparison reads must be there."""
+    stats = _field(one, "stats", dict)
+    for name in (*_TABLE, *_HISTOGRAM):
+        _finite(name, stats.get(name))
+    _word(stats, "outliers")
+    if shadowing := {"name", "fullname", "group", "param", "params", "extra_info"} & set(stats):
+        raise ValueError(f"stats has {', '.join(sorted(shadowing))}")
+
+
+def _finite(name: str, value: object) -> float:
+    """A JSON number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    return float(value)
+
+
+def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
+    name = _word(one, "fullname")
     if "data" not in one["stats"]:
-        raise BaselineError(f"baseline {path}: {one['name']} has no samples; save with --benchmark-save-data")
-    data = one["stats"]["data"]
-    for second in (*data, *info["reference_seconds"]):
-        if not (isinstance(second, float) and math.isfinite(second) and second > 0):
-            raise BaselineError(f"baseline {path}: {one['name']} holds {second!r} as a time; restore it")
-    verdict = info["verdict"]
-    ratio = Interval(*(float(value) for value in verdict["ratio"])) if verdict["ratio"] else None
+        raise BaselineError(f"baseline {path}: {name} has no samples; save with --benchmark-save-data")
+    data, reference = _field(one["stats"], "data", list), _field(info, "reference_seconds", list)
+    for second in (*data, *reference):
+        if not (isinstance(second, float) and SHORTEST <= second <= LONGEST):
+            raise BaselineError(f"baseline {path}: {name} holds {reprlib.repr(second)} as a time; restore or remove it")
+    if len(reference) != len(data):
+        raise ValueError(f"{len(data)} samples, and {len(reference)} of the unpruned layer")
+    verdict = _field(info, "verdict", dict)
     return Entry(
-        name=one["fullname"],
-        layer=info["layer"],
-        reference=info["unpruned"],
-        candidate=info["problem"],
-        side=info["side"],
-        plan=Plan(info["plan"], tuple(info["plan_steps"])),
-        levels=_levels(data, info["blocks"]),
-        known=Known(Code(verdict["code"]), ratio),
+        name=name,
+        layer=_word(info, "layer"),
+        reference=_key(info, "unpruned"),
+        candidate=_key(info, "problem"),
+        side=Side(_word(info, "side")),
+        plan=Plan(_field(info, "plan", str), tuple(_list(info, "plan_steps", str))),
+        levels=_levels(data, _list(info, "blocks", int)),
+        known=Known(Code(_word(verdict, "code")), _ratio(verdict)),
     )
+
+
+def _key(info: Mapping[str, Any], name: str) -> str:
+    """A problem's name that can be read."""
+    key = _word(info, name)
+    ConvProblem.from_key(key)
+    return key
+
+
+def _ratio(verdict: Mapping[str, Any]) -> Interval | None:
+    """The ratio of two possible times, with its interval."""
+    if verdict.get("ratio", ()) is None:
+        return None
+    stored = _field(verdict, "ratio", list)
+    ratio = [_finite("ratio", value) for value in stored]
+    if len(ratio) != 3 or not SHORTEST / LONGEST <= ratio[1] <= ratio[0] <= ratio[2] <= LONGEST / SHORTEST:
+        raise ValueError(f"ratio is {reprlib.repr(stored)}")
+    return Interval(*ratio)
 
 
 def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
     """The log median of each pass; a pass of n blocks has 2n rounds."""
-    if sum(blocks) * 2 != len(data):
+    if sum(blocks) * 2 != len(data) or min(blocks, default=0) < 1:
         raise ValueError(f"{len(data)} samples do not make {sum(blocks)} blocks")
     ends = np.cumsum([2 * count for count in blocks])[:-1]
     return tuple(log_median(part) for part in np.split(np.asarray(data), ends) if len(part))
@@ -364,7 +505,7 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
     the nearest lower one's. Of several of one version the newest counts, the same build before another.
     """
     folder = root / fingerprint.folder
-    found = [load(path) for path in sorted(folder.glob("*.json")) if _FILE.fullmatch(path.name)]
+    found = [_load_of(path, fingerprint.backend) for path in _stored(folder)]
     equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]
     if not equal:
         return Choice(None, _absence(folder, found, fingerprint))
@@ -383,8 +524,27 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
     return Choice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
 
 
+def _stored(folder: Path) -> list[Path]:
+    """The baselines in a folder, which need not be there."""
+    try:
+        return sorted(path for path in folder.glob("*.json") if _FILE.fullmatch(path.name))
+    except OSError as error:
+        raise BaselineError(f"{folder} can't be read: {error.strerror}; name another with --baselines=") from error
+
+
+def _load_of(path: Path, backend: str) -> Baseline:
+    """A baseline from the folder of a backend, which must be this backend's."""
+    try:
+        return load(path, backend)
+    except BackendNotStored as error:
+        raise BaselineError(f"{error}; remove it from there") from None
+
+
 def compare_with(path: Path, fingerprint: Fingerprint) -> Choice:
     """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
+    if path.suffix != ".json":
+        text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
+        raise BaselineError(f"{text}, or with = and a file")
     try:
         baseline = load(path, fingerprint.backend)
     except BackendNotStored as error:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from neverslower.comparison import Comparison
 from neverslower.compilers import compile_all
 from neverslower.environment import Fingerprint
-from neverslower.errors import NeverSlowerError
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass, Searched
 from neverslower.subject import Search
+from neverslower.unjudged import confirmed, of_failure, of_output
 from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
     BackendUnavailable,
@@ -179,7 +179,7 @@ class _BackendRun:
                 self.findings.unavailable[self.name] = str(error)
                 self._write("unavailable", {"reason": str(error)})
             else:
-                self._give_up(comparisons, agreements, _failure(error))
+                self._give_up(comparisons, agreements, of_failure(error))
         finally:
             self._close()
             if self.lock:
@@ -228,14 +228,11 @@ class _BackendRun:
         assert self.worker is not None
         try:
             return question(self.worker)
-        except ProblemRefused as error:
-            code = ReasonCode.OUT_OF_MEMORY if error.out_of_memory else ReasonCode.LIBRARY_REFUSES
-            return Verdict(Code.UNSUPPORTED, Reason(code, str(error)))
-        except WorkerError as error:
-            return _failure(error)
+        except (ProblemRefused, WorkerError) as error:
+            return of_failure(error)
         except WorkerDied as error:
             self._close()
-            return _failure(error)
+            return of_failure(error)
 
     # Prepare
 
@@ -297,7 +294,7 @@ class _BackendRun:
         failures = compile_all(
             self.spec, missing, cores, lambda done: self._progress("compile", done, len(missing)), self._spent
         )
-        self.examined |= {key: _failure(error) for key, error in failures.items()}
+        self.examined |= {key: of_failure(error) for key, error in failures.items()}
         seconds = self.campaign.clock() - self.begin_phase
         self._write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": round(seconds, 3)})
 
@@ -324,9 +321,8 @@ class _BackendRun:
         """Why a subject can't be timed, or None; asked of the worker once a subject."""
         if key not in self.examined:
             found = self._ask(lambda worker: worker.examine(key))
-            if isinstance(found, Examined) and found.wrong:
-                text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
-                found = Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+            if isinstance(found, Examined):
+                found = of_output(found) or found
             self.examined[key] = found
             self._write("examined", {"problem": key} | _as_json(found))
         found = self.examined[key]
@@ -402,7 +398,8 @@ class _BackendRun:
             found = self._measure(comparison, self.settings.passes * self.settings.blocks)
             if isinstance(found, PairedPass):
                 self._write_samples("confirmed", comparison, self.started - 1, found)
-                self._finish(comparison, self._confirmed(verdict, found, len(suspects)), verdict, found)
+                again = self.campaign.judged([found], len(suspects))
+                self._finish(comparison, confirmed(verdict, again), verdict, found)
             else:
                 self._finish(comparison, found, verdict)
             self._progress("confirm", done + 1, len(suspects))
@@ -421,15 +418,6 @@ class _BackendRun:
                 self.findings.rechecks[comparison.identity] = found
                 self._write_samples("rechecked", comparison, self.started - 1, found)
             self._progress("recheck", done + 1, len(comparisons))
-
-    def _confirmed(self, first: Verdict, found: PairedPass, family: int) -> Verdict:
-        """The verdict after confirmation: what a fresh process does not show again is undecided."""
-        again = self.campaign.judged([found], family)
-        shown = f" ({again.ratio})" if again.ratio else ""
-        if again.code is Code.SLOWER:
-            return replace(first, reason=Reason(again.reason.code, f"confirmed in a fresh process{shown}"))
-        reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm{shown}")
-        return replace(first, code=Code.UNDECIDED, reason=reason)
 
     def _finish(
         self,
@@ -488,12 +476,6 @@ class _BackendRun:
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:
     """What a time budget left out is undecided for that reason."""
     return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
-
-
-def _failure(error: NeverSlowerError) -> Verdict:
-    """What a worker's death, or an adapter's failure, means for what was asked of it."""
-    hung = isinstance(error, WorkerDied) and error.hung
-    return Verdict(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
 
 
 def _pair(comparison: Comparison) -> dict[str, Any]:

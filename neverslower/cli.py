@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.problem import Side, parse_descriptor
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
+from neverslower.store import Store, default_root
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
 
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     drawn.add_argument("baseline", type=Path, metavar="BASELINE.json")
     drawn.add_argument("output", type=Path, metavar="OUTPUT.svg")
     drawn.set_defaults(run=_picture)
+    cache = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
+    cache.add_argument("--clear", action="store_true", help="remove all of it")
+    cache.set_defaults(run=_cache)
     return parser
 
 
@@ -82,10 +87,32 @@ def _availability(name: str) -> str:
         return f"unavailable: {error}"
 
 
+def _cache(options: argparse.Namespace) -> None:
+    for name in _that_compile():
+        store = Store(default_root() / name)
+        if options.clear:
+            count, size = store.clear()
+            print(f"{name}: removed {count} entries, {size / 1e6:.1f} MB, from {store.root}")
+            continue
+        entries = store.entries()
+        kinds = Counter(one.fields.get("kind", "unknown") for one in entries)
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
+        size = sum(one.size for one in entries)
+        print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
+
+
+def _that_compile() -> list[str]:
+    """Backends that keep things between runs; one that is on request only, the scripted one, keeps none."""
+    offered = {name: backends.load(name).CAPABILITIES for name in backends.TABLE}
+    return [name for name, capabilities in offered.items() if capabilities.compiles and not capabilities.on_request]
+
+
 def _picture(options: argparse.Namespace) -> None:
     loaded = baseline.load(options.baseline)
+    if options.output.suffix != ".svg":  # A slip could replace a baseline.
+        raise NeverSlowerError(f"{options.output} can't be a picture: name a file that ends in .svg")
     try:
-        options.output.write_text(picture(loaded), encoding="utf-8")
+        baseline.write_whole(options.output, picture(loaded))
     except OSError as error:
         raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}") from error
     print(f"{options.output}: {len(loaded.entries)} comparisons")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 
 from neverslower.errors import NeverSlowerError
@@ -44,8 +44,8 @@ class _Pool:
         """Start the threads, and leave no worker behind, whatever happens."""
         with ThreadPoolExecutor(processes) as threads:
             try:
-                for thread in [threads.submit(self._work) for _ in range(processes)]:
-                    thread.result()
+                for ended in as_completed([threads.submit(self._work) for _ in range(processes)]):
+                    ended.result()  # As they end: an error does not wait for what another compiles.
             finally:
                 self._ended = True
                 for worker in tuple(self._workers):
@@ -60,7 +60,9 @@ class _Pool:
                     key = self._waiting.get_nowait()
                 except queue.Empty:
                     return
-                worker = self._compile(worker or self._start(), key)
+                worker = worker or self._start()
+                if not self._ended:  # It may have been interrupted while the worker started.
+                    worker = self._compile(worker, key)
         finally:
             self._stop(worker)
 

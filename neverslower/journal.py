@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -31,8 +32,11 @@ class Journal:
             self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
-            raise NeverSlowerError(f"the journal {self.path} can't be written: {error.strerror}") from error
+            raise NeverSlowerError(
+                f"the journal {self.path} can't be written: {error.strerror}; mend that, or name another with --journal"
+            ) from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what could not be written to it has been told by `write`."""
+        with contextlib.suppress(OSError):
+            self._file.close()

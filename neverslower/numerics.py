@@ -70,13 +70,22 @@ def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
     return np.ascontiguousarray(padded[:, :, top:bottom:stride_h, left:right:stride_w])
 
 
-def deviation(output: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
-    """Largest absolute difference as a fraction of the largest expected value; infinite for NaN or a wrong shape."""
+def deviation(output: NDArray[np.floating], expected: NDArray[np.floating], typical: float = 0.0) -> float:
+    """Largest absolute difference as a fraction of the largest expected value; infinite for NaN or a wrong shape.
+
+    Where there are so few values that all of them may be sums that cancel, `typical` is what they are measured by.
+    """
     if output.shape != expected.shape:
         return float("inf")
-    scale = float(np.max(np.abs(expected))) or 1.0
+    scale = max(float(np.max(np.abs(expected))), typical) or 1.0
     error = float(np.max(np.abs(output - expected))) / scale
     return error if np.isfinite(error) else float("inf")
+
+
+def typical_output(problem: ConvProblem) -> float:
+    """The standard deviation of an output of `tensors`: each tap adds the product of two uniform values in [-1, 1]."""
+    _, depth, kernel_h, kernel_w = problem.weight_shape
+    return float(np.sqrt(depth * kernel_h * kernel_w)) / 3
 
 
 class References:
@@ -115,3 +124,13 @@ def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Ar
     if pruned.groups == unpruned.groups:
         filters = filters[:, : pruned.weight_shape[1]]
     return (visible, weights), (np.ascontiguousarray(inputs[:, kept_in]), np.ascontiguousarray(filters))
+
+
+def padded_tensors(unpruned: ConvProblem, pruned: ConvProblem, tensors: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The pruned layer's (inputs, weights) for the unpruned layer: zeros in the place of the channels removed."""
+    kept_in, kept_out = kept_channels(unpruned, pruned)
+    inputs = np.zeros(unpruned.input_shape, np.float32)
+    weights = np.zeros(unpruned.weight_shape, np.float32)
+    inputs[:, kept_in] = tensors[0]
+    weights[kept_out, : pruned.weight_shape[1]] = tensors[1]
+    return inputs, weights

@@ -16,12 +16,15 @@ from neverslower.errors import NeverSlowerError
 from neverslower.problem import DType, Layout, Side
 from neverslower.report import words
 from neverslower.selection import PROFILES, Format, Profile, Selection
+from neverslower.strategies import Space
 from neverslower.tuned_log import Case
 from neverslower.verdict import STANDARD
 from neverslower.worker import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
 """Seconds after which no search for a schedule is started, unless told otherwise."""
+HUNT_BUDGET = 60.0
+"""Seconds after which a hunt draws no new layer, unless told otherwise."""
 MOST = 1000
 """More passes, blocks or threads than that are a slip of the finger."""
 Choice = TypeVar("Choice", bound=Enum)
@@ -80,6 +83,7 @@ OPTIONS = (
     _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
     _one("--trials", "N", "candidates that each search of the study of tuned logs times; default 16", 16, int),
     _one("--tuning-budget", "TIME", "start no search after that long; default 10m, 0: as long as it takes"),
+    _one("--hunt-budget", "TIME", "draw no new layer after that long in each hunt (-m hunt); default 60s, 0: no end"),
     _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
     Option(
         "--strict-verdicts",
@@ -114,10 +118,24 @@ class Plan:
     formats: Mapping[str, tuple[Format, ...]]
     trials: int
     names_nothing: bool
+    hunt_budget: float | None
 
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the run could make, on each backend."""
         return [one for name in self.backends for one in self.selections[name].comparisons(name, self.formats[name])]
+
+    def space(self, name: str) -> Space:
+        """What may be drawn for a backend: its capabilities, in the formats and on the sides that the user chose."""
+        capabilities, formats = backends.load(name).CAPABILITIES, self.formats[name]
+        return Space(
+            dtypes=tuple(dict.fromkeys(dtype for dtype, _ in formats)),
+            layouts=tuple(dict.fromkeys(layout for _, layout in formats)),
+            sides=self.selections[name].sides,
+            groups=capabilities.groups,
+            dilation=capabilities.dilation,
+            asymmetric_padding=capabilities.asymmetric_padding,
+            largest_macs=capabilities.largest_drawn_macs,
+        )
 
     def tuned_log_cases(self) -> list[Case]:
         """The study of tuned logs on each backend that searches: of the layers named, else of its own choice."""
@@ -181,6 +199,7 @@ def plan(values: Mapping[str, Any]) -> Plan:
         formats=formats,
         trials=values["trials"],
         names_nothing=selection.names_nothing,
+        hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
     )
     plan.comparisons()  # So is a channel count that a layer can't be pruned to.
     return plan

@@ -11,6 +11,8 @@ from typing import Any
 from neverslower.errors import NeverSlowerError
 from neverslower.problem import ConvProblem
 
+LONGEST = 1000
+"""Characters of a predicate; beyond it Python's own parser may run out of stack."""
 FIELDS: dict[str, Callable[[ConvProblem], Any]] = {
     "batch": lambda p: p.batch,
     "groups": lambda p: p.groups,
@@ -53,10 +55,14 @@ class PredicateError(NeverSlowerError, ValueError):
 @cache
 def _parse(text: str) -> ast.expr:
     """The expression; a misspelt field is an error even where evaluation would stop before it."""
+    if len(text) > LONGEST:
+        raise PredicateError(f"predicate {text[:20]!r}…: {len(text)} characters; {LONGEST} is the most")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise PredicateError(f"predicate {text!r}, character {error.offset}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # A null byte; too deep for the parser's stack.
+        raise PredicateError(f"predicate {text!r}: {str(error) or 'too deep'}") from None
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id not in FIELDS:
             raise PredicateError(f"predicate {text!r}: no field {node.id!r} (known: {', '.join(FIELDS)})")
@@ -67,8 +73,8 @@ def holds(text: str, problem: ConvProblem) -> bool:
     """Whether the predicate is true of the problem. Raises PredicateError for what it can't read."""
     try:
         return bool(_value(_parse(text), problem, text))
-    except (ZeroDivisionError, TypeError) as error:
-        raise PredicateError(f"predicate {text!r}: {error}") from None
+    except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:
+        raise PredicateError(f"predicate {text!r}: {str(error) or 'too large'}") from None
 
 
 def _value(node: ast.expr, problem: ConvProblem, text: str) -> Any:

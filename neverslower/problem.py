@@ -8,6 +8,7 @@ no dilation, width as height; the output follows from the padding, or the paddin
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -84,7 +85,9 @@ class ConvProblem:
         _require_words(self)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
-                raise InvalidProblem(f"groups={self.groups} does not divide {name}={getattr(self, name)}")
+                raise InvalidProblem(
+                    f"groups={self.groups} does not divide {name}={getattr(self, name)}; use a multiple of it"
+                )
         for axis, name in enumerate(("height", "width")):
             if self._output(axis) < 1:
                 raise InvalidProblem(
@@ -159,6 +162,13 @@ class ConvProblem:
         """Bytes of input, weights and output together."""
         sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
         return sum(sizes) * self.dtype.itemsize
+
+    @property
+    def elements(self) -> int:
+        """Numbers in the padded input, the weights and the output together."""
+        top, bottom, left, right = self.padding
+        padded = (self.batch, self.in_channels, self.height + top + bottom, self.width + left + right)
+        return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape))
 
     @cached_property
     def descriptor(self) -> str:
@@ -276,6 +286,8 @@ def _require_words(problem: ConvProblem) -> None:
             raise InvalidProblem(f"{name}={value!r} must be a {kind.__name__}: {', '.join(map(str, kind))}")
 
 
+MOST_ELEMENTS = 10**12
+"""Numbers that a described problem may consist of; beyond it is a slip of the finger."""
 _FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])([0-9]*)")
 
 
@@ -292,6 +304,17 @@ def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = L
             raise DescriptorError(text, end, f"{name} is missing (input and output channels, ih and kh are needed)")
     down = _Axis.read(text, fields, "h")
     across = _Axis.read(text, fields, "w") if any(f"{kind}w" in fields for kind in "ioksdp") else down
+    try:
+        problem = _problem(fields, down, across, dtype, layout)
+    except InvalidProblem as error:
+        raise InvalidProblem(f"descriptor {text!r}: {error}") from None
+    if problem.elements > MOST_ELEMENTS:
+        size = f"{problem.elements:.1e} numbers in input, weights and output"
+        raise InvalidProblem(f"descriptor {text!r}: {size} fit in no memory; {MOST_ELEMENTS:.0e} is the most")
+    return problem
+
+
+def _problem(fields: Mapping[str, int], down: _Axis, across: _Axis, dtype: DType, layout: Layout) -> ConvProblem:
     return ConvProblem(
         batch=fields.get("mb", 2),
         groups=fields.get("g", 1),
@@ -317,6 +340,7 @@ def _read_fields(text: str) -> dict[str, int]:
             position += 1
             continue
         if text[position] == "n" and fields:
+            _require_printable(text, position)
             break
         match = _FIELD.match(text, position)
         if not match:
@@ -335,6 +359,13 @@ def _read_fields(text: str) -> dict[str, int]:
         fields[name] = int(digits)
         position = match.end()
     return fields
+
+
+def _require_printable(text: str, position: int) -> None:
+    """A free name ends up in test ids and in baselines."""
+    for index, symbol in enumerate(text[position:], position):
+        if not symbol.isprintable():
+            raise DescriptorError(text, index, "a name is made of printable characters")
 
 
 @dataclass(frozen=True)

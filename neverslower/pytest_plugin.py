@@ -20,13 +20,14 @@ from neverslower.comparison import Comparison
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Findings, Result
 from neverslower.observation import Plan
-from neverslower.outcome import Outcome, outcome_of
+from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
-from neverslower.report import terminal, words
+from neverslower.report import drawn, terminal, words
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
 from neverslower.tuned_log import Case
 from neverslower.verdict import Code
+from neverslower.worker import BackendUnavailable
 
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 CANNOT_JUDGE = 6
@@ -78,6 +79,35 @@ class Suite:
     def expect_tuned_log(self, case: Case, request: pytest.FixtureRequest) -> None:
         """A pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
         self._conclude(self.session.assessment.tuned_log(case), request)
+
+    def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:
+        """No layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
+        self._conclude_hunt(backend, False, request)
+
+    def expect_right_drawn_outputs(self, backend: str, request: pytest.FixtureRequest) -> None:
+        """The output of every layer that Hypothesis draws is right."""
+        self._conclude_hunt(backend, True, request)
+
+    def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
+        progress = ProgressLine(request.config)
+        try:
+            hunted = self.session.hunt(backend, numerics, progress)
+        except BackendUnavailable as error:
+            pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
+        finally:
+            progress.end()
+        lines = [line for one in (*hunted.failures, *hunted.found) for line in drawn.counterexample(one, self.again)]
+        text = "\n".join(lines)
+        if hunted.failures or (hunted.found and self.session.plan.strict):
+            pytest.fail(text, pytrace=False)
+        if hunted.found:
+            pytest.xfail(f"{Finding.HAZARD_FOUND}: {lines[0]}")
+        if not hunted.measured:
+            pytest.skip("nothing that was drawn could be measured")
+
+    def again(self, comparison: Comparison) -> str:
+        """The command that measures a drawn layer again, all three questions."""
+        return command_again(comparison, "tests", self.session.plan.backends)
 
     def record(self, comparison: Comparison, benchmark: Any) -> None:
         """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
@@ -265,6 +295,8 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
     session = metafunc.config.stash[_STATE]
+    if "drawn_on" in metafunc.fixturenames:
+        metafunc.parametrize("drawn_on", list(session.plan.backends))
     if "tuned_log" in metafunc.fixturenames:
         _parametrize(
             metafunc, "tuned_log", session.tuned_log_cases, "no chosen backend searches for schedules; tvm does"
@@ -353,13 +385,19 @@ def bisect_code(code: int) -> int:
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
     session = config.stash.get(_STATE, None)
-    if session is None or not (session.scheduled or session.hindrance):
+    if session is None or not (session.scheduled or session.hindrance or session.hunts):
         return
     slower = sum(one.verdict.code is Code.SLOWER for one in _pruned(session.findings))
     measured = len(_pruned(session.findings))
     title = f"never-slower: {slower} of {measured} pruned layers are slower than unpruned"
     terminalreporter.section(title if measured else "never-slower", sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
+        terminalreporter.write_line(line)
+    again = Suite(session).again
+    for what, hunted in session.hunts.items():
+        for line in drawn.summary(what, hunted, again):
+            terminalreporter.write_line(line)
+    for line in session.kept:
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
     for line in session.acceptance:

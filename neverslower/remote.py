@@ -99,7 +99,7 @@ class Session:
         inputs, weights = numerics.tensors(problem)
         prepared = self.backend.prepare(problem, inputs, weights, subject.policy)
         expected = self._references.expected(problem, inputs, weights)
-        error = numerics.deviation(prepared.output(), expected)
+        error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
         held = self._hold((key, 0), problem, prepared)
         plan = prepared.plan()
         told = (plan.name, plan.steps, plan.tuned)
@@ -117,8 +117,27 @@ class Session:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
         whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
         whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
-        expected = self._output(whole, whole_tensors)[:, kept_channels(whole, part)[1]]
-        error = numerics.deviation(self._output(part, part_tensors), expected)
+        return self._from_kept(self._output(part, part_tensors), whole, part, whole_tensors)
+
+    def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
+        """(deviation, tolerance) of the pruned layer's output from each thing that it must equal; nothing is timed."""
+        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
+        output = self._output(part, part_tensors)
+        error = numerics.deviation(output, numerics.convolve(part, *part_tensors), numerics.typical_output(part))
+        padded = numerics.padded_tensors(whole, part, part_tensors)
+        return {
+            "float64": (error, numerics.TOLERANCES[part.dtype]),
+            "slice": self._from_kept(output, whole, part, whole_tensors),
+            "zero-padded": self._from_kept(output, whole, part, padded),
+        }
+
+    def _from_kept(
+        self, output: Tensor, whole: ConvProblem, part: ConvProblem, tensors: tuple[Tensor, Tensor]
+    ) -> tuple[float, float]:
+        """(deviation, tolerance) of an output from the channels of `whole`'s that `part` keeps."""
+        expected = self._output(whole, tensors)[:, kept_channels(whole, part)[1]]
+        error = numerics.deviation(output, expected, numerics.typical_output(part))
         # Both sides may be off by the tolerance, in opposite directions.
         return error, 2 * numerics.TOLERANCES[part.dtype]
 

@@ -15,9 +15,12 @@ from neverslower.campaign import Campaign, Progress
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.errors import BaselineError
+from neverslower.examples import Kept
 from neverslower.findings import Findings, Identity
+from neverslower.hunt import Hunted, hunt, numerics_hunt
 from neverslower.journal import Journal
 from neverslower.options import Plan
+from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
 from neverslower.tuned_log import Case
 from neverslower.verdict import Code, ReasonCode
@@ -28,6 +31,7 @@ from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerErr
 class Session:
     """What a run knows: the plan, and after the campaign its findings and the chosen baselines.
 
+    `hunts` are those through drawn layers, by what they looked for, and `kept` says which examples were kept.
     `root` is the folder of baselines. `compare` is what the user wants to compare with: a file or its number, True
     for the best fitting baseline, False for none. `recorded` names the test that records each comparison;
     `hindrance` says why there is nothing to compare.
@@ -45,6 +49,8 @@ class Session:
     acceptance: list[str] = field(default_factory=list)
     scheduled: int = 0
     hindrance: str | None = None
+    hunts: dict[str, Hunted] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
     _layers: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -74,6 +80,31 @@ class Session:
             campaign.run(timed, checked)
         finally:
             journal.close()
+
+    def hunt(self, name: str, numerics: bool, progress: Progress) -> Hunted:
+        """Hunt through drawn layers on one backend, for wrong outputs or for hazards; hazards are kept as examples.
+
+        Raises BackendUnavailable, WorkerDied or WorkerError where the backend can't be started.
+        """
+        journal = Journal(self.journal_path)
+        try:
+            with Oracle(self.plan.backends[name], journal) as oracle:
+                self.fingerprints.setdefault(name, oracle.fingerprint)
+                space = self.plan.space(name)
+                if numerics:
+                    found = numerics_hunt(oracle, space, (), self.plan.hunt_budget, progress)
+                else:
+                    examples = Kept(self.journal_path.parent / "examples", oracle.fingerprint)
+                    explicit, warnings = examples.load()
+                    found = hunt(oracle, space, explicit, self.plan.hunt_budget, progress)
+                    self.kept += [*warnings, *(f"{one} ({examples.path})" for one in examples.save(found))]
+        except BackendUnavailable as error:
+            self.findings.unavailable[name] = str(error)
+            raise
+        finally:
+            journal.close()
+        self.hunts[f"{name}, {'outputs' if numerics else 'never slower'}"] = found
+        return found
 
     def identified(self, fingerprint: Fingerprint) -> None:
         """Choose the baseline of a backend whose device is now known; one that can't be read ends the run."""
@@ -221,6 +252,7 @@ class Session:
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
-        if self.scheduled and not (self.findings.measured or self.findings.checked):
+        measured = self.findings.measured or self.findings.checked or any(one.measured for one in self.hunts.values())
+        if (self.scheduled or self.hunts) and not measured:
             return "nothing was measured"
         return None

@@ -115,14 +115,24 @@ class _Study:
 
 def verdict_of(case: Case, results: Mapping[Identity, Result], thresholds: Thresholds = STANDARD) -> Verdict | None:
     """The case's verdict, or None where not all of its comparisons have one."""
-    found = [results.get(one.identity) for one in case.comparisons]
-    if any(one is None for one in found):
+    made = [result for one in case.comparisons if (result := results.get(one.identity))]
+    if len(made) < len(case.comparisons):
         return None
-    verdicts = [one.verdict for one in found if one]
+    verdicts = [one.verdict for one in made]
+    if unmeasured := next((one for one in verdicts if one.ratio is None), None):
+        return unmeasured
+    if any(_left_untuned(case.kind, one) for one in made):
+        text = "a search left its own shape untuned, so there is no tuned layer to compare"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.LUCK_OF_THE_SEARCH, text))
     if case.kind is not Kind.TUNED:
         return verdicts[0]
-    unmeasured = next((one for one in verdicts if one.ratio is None), None)
-    return unmeasured or equally_tuned(verdicts[:SEARCHES], verdicts[SEARCHES:], thresholds)
+    return equally_tuned(verdicts[:SEARCHES], verdicts[SEARCHES:], thresholds)
+
+
+def _left_untuned(kind: Kind, result: Result) -> bool:
+    """Whether something ran untuned that has a search of its own; a miss's candidate has none."""
+    searched = [result.reference] if kind is Kind.MISS else [result.reference, result.candidate]
+    return any(one is not None and one.plan.tuned is False for one in searched)
 
 
 def equally_tuned(pruned: Sequence[Verdict], unpruned: Sequence[Verdict], thresholds: Thresholds = STANDARD) -> Verdict:

@@ -243,6 +243,14 @@ class Worker(_Process):
         error, tolerance = self._ask("agree", unpruned, pruned)
         return error, tolerance
 
+    def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
+        """(deviation, tolerance) of the pruned layer's output from `float64`, the `slice` and what is `zero-padded`.
+
+        These are the reference in numpy, the kept channels of the unpruned layer's output, and the same of the
+        unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
+        """
+        return {name: (error, tolerance) for name, (error, tolerance) in self._ask("check", unpruned, pruned).items()}
+
 
 class DeviceLock(_Process):
     """Keeps a device for one run, beside the device and from its first worker to its last.

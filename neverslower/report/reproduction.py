@@ -71,7 +71,10 @@ def software(fingerprint: Fingerprint) -> str:
 def command_again(
     comparison: Comparison, test: str, backends: Mapping[str, WorkerSpec], compare: str | bool = False
 ) -> str:
-    """The pytest command that measures this one comparison again, as this run did."""
+    """The pytest command that measures this one comparison again, as this run did.
+
+    `test` is a test function, or a folder of tests that all look at the comparison.
+    """
     layer, spec = comparison.layer, backends[comparison.backend]
     backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
     run = ["--threads", str(spec.threads)] if spec.threads != 1 else []
@@ -80,12 +83,13 @@ def command_again(
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
-    if comparison.distance and comparison.distance not in standard:
+    if comparison.distance and (comparison.distance not in standard or "::" not in test):
         chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
     if comparison.tuned_logs:
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
-    return shlex.join(["pytest", f"{test}[{comparison.id}]", "--backend", backend, *chosen, *formats, *side, *run])
+    named = f"{test}[{comparison.id}]" if "::" in test else test
+    return shlex.join(["pytest", named, "--backend", backend, *chosen, *formats, *side, *run])
 
 
 def _times(result: Result) -> Iterator[str]:

@@ -66,7 +66,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         share = (total - findings.left_out) / total
         measured = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
         yield f"coverage: {measured}; the time budget left out the rest"
-    yield f"measured in {words.duration(findings.seconds)}"
+    if findings.results or findings.agreements:
+        yield f"measured in {words.duration(findings.seconds)}"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:

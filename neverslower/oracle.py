@@ -1,0 +1,266 @@
+"""Verdicts on demand: the same sampler and judge as a campaign's, asked for one comparison after another.
+
+A campaign knows all its comparisons and divides the error among them. Here nobody knows how many will be asked for, so
+the k-th one that is judged SLOWER or not is judged at the family's error / (k (k + 1)), which sums to the family's
+error however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
+from neverslower.findings import Identity
+from neverslower.journal import Journal
+from neverslower.observation import Examined, PairedPass, Plan
+from neverslower.unjudged import confirmed, of_failure, of_output
+from neverslower.verdict import STANDARD, Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
+from neverslower.worker import (
+    BackendUnavailable,
+    DeviceLock,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+)
+
+T = TypeVar("T")
+TWO_LOOKS = replace(STANDARD, miss_error=STANDARD.miss_error / 2)
+"""A wrong SAME or FASTER may come of the first look or of the second."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Interleaved blocks of four rounds: for a first look, which settles SAME and FASTER, and for a second one.
+
+    The second is judged by itself: what made it necessary would bias what was seen first. A confirmation has as many
+    blocks as both.
+    """
+
+    first: int = 12
+    second: int = 48
+
+    @property
+    def both(self) -> int:
+        """The blocks of a confirmation."""
+        return self.first + self.second
+
+
+class Oracle:
+    """Verdicts of one backend in one environment, each asked of a worker once and then remembered.
+
+    To be entered first, which starts a worker and keeps the device: raises BackendUnavailable, WorkerDied or
+    WorkerError where that fails. Afterwards a worker that dies is replaced, and failures are verdicts.
+    """
+
+    fingerprint: Fingerprint
+
+    def __init__(
+        self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None, looks: Looks = Looks()
+    ) -> None:
+        self.spec, self._journal, self._looks = spec, journal, looks
+        self._judge = judge or FixedSizeJudge(TWO_LOOKS)
+        self._worker: Worker | None = None
+        self._lock: DeviceLock | None = None
+        self._lost: Verdict | None = None
+        self._started = 0
+        self._judged = 0
+        self._confirmations = 0
+        self._measured_here: set[Identity] = set()
+        self._examined: dict[str, Examined | Verdict] = {}
+        self._verdicts: dict[Identity, Verdict] = {}
+        self._numerics: dict[Identity, Verdict] = {}
+
+    def __enter__(self) -> Oracle:
+        try:
+            worker = self._open()
+            self.fingerprint = worker.fingerprint
+            if worker.exclusive:
+                self._lock = DeviceLock(self.spec, worker.fingerprint.device)
+        except BaseException:
+            self.close()
+            raise
+        self._write("fingerprint", worker.fingerprint.as_dict())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, and let go of the device."""
+        self._close_worker()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    # Verdicts
+
+    def verdict(self, comparison: Comparison) -> Verdict:
+        """Whether the pruned layer takes longer, from the worker that is open."""
+        return _remembered(self._verdicts, comparison, self._measured)
+
+    def knows(self, comparison: Comparison) -> bool:
+        """Whether the verdict is remembered, and costs nothing."""
+        return comparison.identity in self._verdicts
+
+    def numerics(self, comparison: Comparison) -> Verdict:
+        """Whether the pruned layer's output is right: SAME, or INVALID with the largest deviation."""
+        return _remembered(self._numerics, comparison, self._checked)
+
+    def knows_numerics(self, comparison: Comparison) -> bool:
+        """Whether the verdict on the output is remembered, and costs nothing."""
+        return comparison.identity in self._numerics
+
+    def confirmed(self, comparison: Comparison) -> Verdict:
+        """The verdict, which stays SLOWER only if a process that has not timed this comparison shows it too."""
+        verdict = self.verdict(comparison)
+        if verdict.code is not Code.SLOWER:
+            return verdict
+        if comparison.identity in self._measured_here:
+            self._close_worker()
+        self._confirmations += 1
+        found = self._look("confirmed", comparison, self._looks.both)
+        if isinstance(found, PairedPass):
+            found = confirmed(verdict, self._judge([found], _share(self._confirmations)))
+        self._verdicts[comparison.identity] = found
+        self._write("verdict", _pair(comparison) | asdict(found))
+        return found
+
+    def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
+        """What the library chose for the unpruned and for the pruned layer, as far as they were examined."""
+        reference, candidate = (self._examined.get(subject.key) for subject in comparison.subjects)
+        return _plan(reference), _plan(candidate)
+
+    # Measuring
+
+    def _measured(self, comparison: Comparison) -> Verdict:
+        verdict = self._examined_pair(comparison) or self._timed(comparison)
+        self._write("verdict", _pair(comparison) | asdict(verdict))
+        return verdict
+
+    def _examined_pair(self, comparison: Comparison) -> Verdict | None:
+        """Why one of both can't be timed, or None; each subject is examined once."""
+        for subject in comparison.subjects:
+            if subject.key not in self._examined:
+                found = self._ask(lambda worker, key=subject.key: worker.examine(key))  # type: ignore[misc]
+                wrong = of_output(found) if isinstance(found, Examined) else None
+                self._examined[subject.key] = wrong or found
+                self._write("examined", {"problem": subject.key} | asdict(found))
+            known = self._examined[subject.key]
+            if isinstance(known, Verdict):
+                return known
+        return None
+
+    def _timed(self, comparison: Comparison) -> Verdict:
+        """The judge's verdict after one look, or two."""
+        found = self._look("screened", comparison, self._looks.first)
+        if isinstance(found, Verdict):
+            return found
+        verdict = self._judge([found], 1)
+        if verdict.code in (Code.SAME, Code.FASTER, Code.INVALID):
+            return verdict
+        found = self._look("drawn", comparison, self._looks.second)
+        if isinstance(found, Verdict):
+            return found
+        self._judged += 1
+        reference, candidate = (self._examined[subject.key] for subject in comparison.subjects)
+        assert isinstance(reference, Examined)
+        assert isinstance(candidate, Examined)
+        return explained(self._judge([found], _share(self._judged)), reference, candidate)
+
+    def _look(self, event: str, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
+        """A worker's samples of a comparison, which go to the journal."""
+        reference, candidate = (subject.key for subject in comparison.subjects)
+        found = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
+        if isinstance(found, PairedPass):
+            self._measured_here.add(comparison.identity)
+            samples = {"pass": self._started - 1, "iterations": found.iterations, "seconds": found.seconds.tolist()}
+            self._write(event, _pair(comparison) | samples)
+        return found
+
+    def _checked(self, comparison: Comparison) -> Verdict:
+        reference, candidate = (subject.key for subject in comparison.subjects)
+        found = self._ask(lambda worker: worker.check(reference, candidate))
+        verdict = found if isinstance(found, Verdict) else _of_deviations(found)
+        self._write("checked", _pair(comparison) | asdict(verdict))
+        return verdict
+
+    # The worker
+
+    def _ask(self, question: Callable[[Worker], T]) -> T | Verdict:
+        """A worker's answer, or what its failure means; where no worker starts any more, that is the answer to all."""
+        if self._lost:
+            return self._lost
+        try:
+            worker = self._worker or self._open()
+        except (BackendUnavailable, WorkerDied, WorkerError) as error:
+            self._lost = of_failure(error)
+            return self._lost
+        try:
+            return question(worker)
+        except (BackendUnavailable, ProblemRefused, WorkerError) as error:
+            return of_failure(error)
+        except WorkerDied as error:
+            self._close_worker()
+            return of_failure(error)
+
+    def _open(self) -> Worker:
+        self._worker = Worker(self.spec, process=self._started)
+        self._started += 1
+        return self._worker
+
+    def _close_worker(self) -> None:
+        self._measured_here.clear()
+        if self._worker:
+            self._worker.close()
+            self._worker = None
+
+    def _write(self, event: str, fields: Mapping[str, Any]) -> None:
+        if self._journal:
+            self._journal.write(event, {"backend": self.spec.backend, **fields})
+
+
+def _remembered(
+    memory: dict[Identity, Verdict], comparison: Comparison, ask: Callable[[Comparison], Verdict]
+) -> Verdict:
+    if comparison.identity not in memory:
+        memory[comparison.identity] = ask(comparison)
+    return memory[comparison.identity]
+
+
+def _share(k: int) -> int:
+    """As how many comparisons the k-th counts, when the error is divided among any number of them."""
+    return k * (k + 1)
+
+
+def _plan(found: Examined | Verdict | None) -> Plan | None:
+    return found.plan if isinstance(found, Examined) else None
+
+
+def _pair(comparison: Comparison) -> dict[str, Any]:
+    reference, candidate = comparison.subjects
+    return {"id": comparison.id, "reference": reference.key, "candidate": candidate.key}
+
+
+_MEANT = {
+    "float64": "the float64 reference",
+    "slice": "the slice of the unpruned layer",
+    "zero-padded": "the layer padded with zeros",
+}
+
+
+def _of_deviations(found: Mapping[str, tuple[float, float]]) -> Verdict:
+    """SAME if each deviation is within its tolerance; a NaN is not."""
+    for name, (error, tolerance) in found.items():
+        if not error <= tolerance:
+            text = f"off from {_MEANT[name]} by {error:.2g} of the largest value (tolerance {tolerance:g})"
+            return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+    largest = max(error for error, _ in found.values())
+    return Verdict(Code.SAME, Reason(ReasonCode.PROVED, f"equal to {largest:.2g} of the largest value"))

@@ -1,0 +1,41 @@
+"""What a hunt through drawn layers came to: counts, and each counterexample with the command that measures it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from neverslower.comparison import Comparison
+from neverslower.hunt import Counterexample, Hunted
+from neverslower.verdict import Code
+
+Again = Callable[[Comparison], str]
+
+
+def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
+    """The lines of one hunt: what was drawn, what it came to, then each counterexample."""
+    counts = ", ".join(f"{hunted.counts[code]} {code}" for code in Code if hunted.counts.get(code))
+    pace = f", {60 * hunted.measured / hunted.seconds:.0f} a minute" if hunted.measured and hunted.seconds else ""
+    yield f"{what}: {hunted.drawn} drawn, {hunted.measured} measured{pace}: {counts or 'none'}"
+    if hunted.unconfirmed:
+        yield f"  not shown again by a fresh process: {hunted.unconfirmed}"
+    if hunted.left_out:
+        yield f"  left out by the time budget: {hunted.left_out}; --hunt-budget gives more"
+    for one in (*hunted.failures, *hunted.found):
+        yield from (f"  {line}" for line in counterexample(one, again))
+    yield from (f"  slower in an earlier run, not any more: {one.id}" for one in hunted.gone)
+
+
+def counterexample(one: Counterexample, again: Again) -> Iterator[str]:
+    """A layer that contradicts the property, its plans, and the command."""
+    comparison, verdict = one.comparison, one.verdict
+    kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
+    channels = f"{kept} of {whole} {comparison.side}put channels"
+    yield f"{verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {comparison.reference}, {channels}"
+    yield f"  {verdict.reason.text}"
+    reference, candidate = one.plans
+    if reference and candidate:
+        yield f"  plan {reference} → {candidate}"
+        if reference.steps != candidate.steps:
+            yield f"  unpruned: {'; '.join(reference.steps)}"
+            yield f"  pruned:   {'; '.join(candidate.steps)}"
+    yield f"  again: {again(comparison)}"

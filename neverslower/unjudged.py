@@ -1,0 +1,36 @@
+"""Verdicts that no judge gives: what a refusal, a death or a wrong output means, and what another process shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neverslower.errors import NeverSlowerError
+from neverslower.observation import Examined
+from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.worker import ProblemRefused, WorkerDied
+
+
+def of_failure(error: NeverSlowerError) -> Verdict:
+    """What a library's refusal, a worker's death or an adapter's failure means for what was asked of it."""
+    if isinstance(error, ProblemRefused):
+        code = ReasonCode.OUT_OF_MEMORY if error.out_of_memory else ReasonCode.LIBRARY_REFUSES
+        return Verdict(Code.UNSUPPORTED, Reason(code, str(error)))
+    hung = isinstance(error, WorkerDied) and error.hung
+    return Verdict(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
+
+
+def of_output(found: Examined) -> Verdict | None:
+    """INVALID where the output is wrong, so that its time does not count; None where it may be timed."""
+    if not found.wrong:
+        return None
+    text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
+    return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+
+
+def confirmed(first: Verdict, again: Verdict) -> Verdict:
+    """The verdict after a fresh process has measured as well: a SLOWER that it does not show is undecided."""
+    shown = f" ({again.ratio})" if again.ratio else ""
+    if again.code is Code.SLOWER:
+        return replace(first, reason=Reason(again.reason.code, f"confirmed in a fresh process{shown}"))
+    reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm{shown}")
+    return replace(first, code=Code.UNDECIDED, reason=reason)
