@@ -36,7 +36,7 @@ from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Una
 from neverslower.environment import Fingerprint
 from neverslower.numerics import convolve
 from neverslower.observation import Plan, Searched
-from neverslower.predicate import holds
+from neverslower.predicate import PredicateError, holds
 from neverslower.problem import ConvProblem, DType, Layout
 from neverslower.subject import Search, Subject
 
@@ -54,6 +54,14 @@ KEYS = {
     "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules",
 }  # fmt: skip
 RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault"}
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled"), str),
+    **dict.fromkeys(("hardware", "state", "software"), dict),
+    **dict.fromkeys(("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds"), (int, float)),
+    **dict.fromkeys(("spikes", "processes", "remarks"), list),
+    "seed": int,
+}
+_ANY = ConvProblem(1, 1, 1, 1, (1, 1))
 FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
 
 
@@ -63,21 +71,38 @@ def open(options: BackendOptions) -> Scripted:
     if options.argument:
         try:
             script = json.loads(Path(options.argument).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise Unavailable(f"script {options.argument}: {error}") from error
         if not isinstance(script, dict):
             raise Unavailable(f"script {options.argument}: not a JSON object")
         rules = script.get("rules", [])
+        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+            raise Unavailable(f"script {options.argument}: rules must be a list of objects")
         for what, found, known in (
             ("key", set(script), KEYS),
             ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
             ("fault", {rule["fault"] for rule in rules if "fault" in rule}, FAULTS),
         ):
             if unknown := found - known:
-                raise Unavailable(f"script {options.argument}: unknown {what} {', '.join(sorted(unknown))}")
+                raise Unavailable(f"script {options.argument}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
+        _check_kinds(options.argument, script, rules)
     if "unavailable" in script:
         raise Unavailable(script["unavailable"])
     return Scripted(script, options.process)
+
+
+def _check_kinds(path: str, script: Mapping[str, Any], rules: list[Mapping[str, Any]]) -> None:
+    """Words must be words, numbers numbers, and predicates such as can be read."""
+    for holder in (script, *rules):
+        for name, value in holder.items():
+            kind = KINDS.get(name)
+            if kind and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise Unavailable(f"script {path}: {name} is {value!r}")
+    for rule in rules:
+        try:
+            holds(rule.get("when", "1"), _ANY)
+        except PredicateError as error:
+            raise Unavailable(f"script {path}: {error}") from None
 
 
 def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:

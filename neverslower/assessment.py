@@ -131,6 +131,8 @@ class Assessment:
         if change.code is not Code.SLOWER:
             return change
         again = self.findings.rechecks.get(result.comparison.identity)
+        if isinstance(again, Verdict):  # The fresh process crashed on it, and that is worse news than the time.
+            return again
         if again is not None and shown_again(entry.levels, log_median(again.candidate), self.thresholds):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"

@@ -414,9 +414,11 @@ class _BackendRun:
             if self._spent():
                 return
             found = self._measure(comparison, self.settings.passes * self.settings.blocks)
+            self.findings.rechecks[comparison.identity] = found
             if isinstance(found, PairedPass):
-                self.findings.rechecks[comparison.identity] = found
                 self._write_samples("rechecked", comparison, self.started - 1, found)
+            else:
+                self._write("rechecked", _pair(comparison) | _as_json(found))
             self._progress("recheck", done + 1, len(comparisons))
 
     def _finish(

@@ -48,7 +48,7 @@ class Findings:
 
     results: dict[Identity, Result] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
-    rechecks: dict[Identity, PairedPass] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,8 @@ TOLERANCES = {
     DType.BFLOAT16: 2e-2,
 }
 _SEED = 20190103
+BYTES_EACH = 24
+"""What a number of a problem takes while its output is checked: float64 tensors, padded, beside float32 ones."""
 
 
 def tensors(problem: ConvProblem) -> tuple[Array, Array]:
@@ -28,9 +31,17 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
 
     A pruned layer's weights are the first of the unpruned one's.
     """
+    _require_memory(problem)
     inputs = np.random.default_rng(_SEED).uniform(-1, 1, problem.input_shape)
     weights = np.random.default_rng(_SEED + 1).uniform(-1, 1, problem.weight_shape)
     return quantise(inputs, problem.dtype), quantise(weights, problem.dtype)
+
+
+def _require_memory(problem: ConvProblem) -> None:
+    """Raise MemoryError for what this machine can't hold, before the kernel ends other processes for it."""
+    needed, there = problem.elements * BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise MemoryError(f"tensors and reference take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:.0f} GB")
 
 
 def quantise(values: NDArray[np.floating], dtype: DType) -> Array:

@@ -25,6 +25,7 @@ TUNING_BUDGET = 600.0
 """Seconds after which no search for a schedule is started, unless told otherwise."""
 HUNT_BUDGET = 60.0
 """Seconds after which a hunt draws no new layer, unless told otherwise."""
+DAY = 86400.0
 MOST = 1000
 """More passes, blocks or threads than that are a slip of the finger."""
 Choice = TypeVar("Choice", bound=Enum)
@@ -173,8 +174,8 @@ def plan(values: Mapping[str, Any]) -> Plan:
     for flag in ("passes", "blocks", "threads", "trials"):
         if values[flag] is not None and not 1 <= values[flag] <= MOST:
             raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
-    if not values["time-limit"] > 0:
-        raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds")
+    if not 0 < values["time-limit"] <= DAY:
+        raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds, a day ({DAY:g}) at most")
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     settings = Settings(
@@ -215,7 +216,7 @@ def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
     for member in kind:
         if str(member).lower() == text.lower():
             return member
-    raise NeverSlowerError(f"{flag} {text}: unknown (known: {', '.join(str(member) for member in kind)})")
+    raise NeverSlowerError(f"{flag} {text!r}: unknown (known: {', '.join(str(member) for member in kind)})")
 
 
 def _budget(flag: str, text: str | None, default: float | None) -> float | None:

@@ -236,7 +236,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         plan = options.plan(values)
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}"
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two runs that start at once write two journals.
     journal = values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
     session = Session(plan, folder, Path(journal), compare=config.getoption("benchmark_compare") or False)
     config.stash[_STATE] = session
@@ -247,6 +247,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _refuse_what_spoils_timing(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("pytest-benchmark records the samples: run without -p no:benchmark")
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise pytest.UsageError("timing needs the machine to itself: run without -n (pytest-xdist)")
     for name in ("benchmark_only", "benchmark_skip", "benchmark_disable"):
@@ -259,6 +261,10 @@ def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
     option = config.option
     if option.benchmark_storage == PYTEST_BENCHMARKS_STORAGE:
         option.benchmark_storage = f"file://{session.root}"
+    if option.benchmark_compare == "":
+        raise NeverSlowerError("--benchmark-compare= names nothing: give a file or a number, or leave the = away")
+    if option.benchmark_json:
+        _probe(Path(option.benchmark_json))
     if option.benchmark_histogram and not importlib.util.find_spec("pygal"):
         raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
     if session.compare and not option.collectonly:
@@ -270,13 +276,24 @@ def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
         option.benchmark_quiet = True  # Its table of every channel count would bury the summary.
 
 
+def _probe(path: Path) -> None:
+    """Make sure, before anything is measured, that pytest-benchmark can write its file."""
+    new = not os.path.exists(path)
+    try:
+        with path.open("ab"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
+
+
 def _merged(session: Session) -> str | None:
     """One file for pytest-benchmark that holds the chosen baselines of all backends, or None."""
     chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
     if not chosen:
         return None
     path = session.journal_path.parent / "compared" / "0001_chosen.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     baseline.merge(path, chosen)
     return str(path)
 

@@ -16,6 +16,7 @@ Genetics and Molecular Biology 3(1), 2004, section 6.2 for the estimates of d0 a
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,7 @@ import numpy as np
 from neverslower.stats import Floats, student_quantile
 from neverslower.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict, decide
 
+_LARGEST = math.log(sys.float_info.max)
 Levels = Mapping[object, Sequence[float]]
 """Log median seconds of each benchmark in each pass."""
 
@@ -151,14 +153,19 @@ def judge_change(
 
     strict, loose = thresholds.family_error / 2, thresholds.miss_error / 2
     below, above = half_width(strict, strict / max(1, comparisons)), half_width(loose, loose)
-    ratio = Interval(*(math.exp(value) for value in (shift, shift - below, shift + above)))
+    ratio = Interval(*(_times(value) for value in (shift, shift - below, shift + above)))
     code, reason = decide(ratio, thresholds)
     if code is Code.UNDECIDED:
         together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, own))
         scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
         reason = Reason(reason.code, f"{reason.text}; {scatter}")
-    mde = (1 + thresholds.tolerance) * math.exp(below) - 1
-    return Verdict(code, reason, ratio, noise_floor=math.expm1(above), mde=mde)
+    mde = (1 + thresholds.tolerance) * _times(below) - 1
+    return Verdict(code, reason, ratio, noise_floor=_times(above) - 1, mde=mde)
+
+
+def _times(log_ratio: float) -> float:
+    """The ratio with this logarithm; infinite where a float can't hold it."""
+    return math.exp(log_ratio) if log_ratio < _LARGEST else math.inf
 
 
 def shown_again(stored: Sequence[float], again: float, thresholds: Thresholds = STANDARD) -> bool:

@@ -23,7 +23,7 @@ from neverslower.options import Plan
 from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
 from neverslower.tuned_log import Case
-from neverslower.verdict import Code, ReasonCode
+from neverslower.verdict import Code, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
 
 
@@ -126,16 +126,16 @@ class Session:
 
     def _named_baseline(self, fingerprint: Fingerprint) -> Path:
         """The file that --benchmark-compare names: a path, or the number of one of this device's."""
-        path = Path(str(self.compare))
-        if path.is_file():
+        asked, folder = str(self.compare), self.root / fingerprint.folder
+        path = Path(asked)
+        if os.path.isfile(path):
             return path
-        prefix = str(self.compare).zfill(4) if str(self.compare).isdigit() else str(self.compare)
-        numbered = sorted((self.root / fingerprint.folder).glob(f"{prefix}*.json"))
+        prefix = asked.zfill(4) if asked.isdigit() else asked
+        numbered = sorted(one for one in folder.glob("*.json") if one.name.startswith(prefix))
         if len(numbered) == 1:
             return numbered[0]
         raise BaselineError(
-            f"--benchmark-compare={self.compare}: no such file, and {len(numbered)} baselines in "
-            f"{self.root / fingerprint.folder} begin so"
+            f"--benchmark-compare={asked}: no such file, and {len(numbered)} baselines in {folder} begin so"
         )
 
     def identify(self) -> None:
@@ -211,6 +211,9 @@ class Session:
                 return f"{comparison.id} was cut by the time budget; give it more with --time-budget"
             if comparison.against_itself and result.verdict.code is Code.SLOWER:
                 return f"{comparison.id} is slower than itself: this device is not fit for timing now"
+            again = self.findings.rechecks.get(comparison.identity)
+            if isinstance(again, Verdict) and again.code in (Code.CRASHED, Code.INVALID):
+                return f"{comparison.id} is {again.code}: {again.reason.text}"
             agreement = self.findings.agreements.get(comparison.identity)
             if agreement and agreement.verdict.code in (Code.CRASHED, Code.INVALID):
                 return f"{comparison.id}, its output: {agreement.verdict.reason.text}"

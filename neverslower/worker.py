@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,30 @@ def _stderr_into(file: IO[bytes]) -> Iterator[None]:
             os.close(saved)
 
 
+# What execnet raises for a spec that it can't read, and for a place that it can't reach.
+_NO_WORKER = (
+    OSError, ValueError, EOFError, LookupError, AttributeError, AssertionError, execnet.HostNotFound,
+    execnet.RemoteError,
+)  # fmt: skip
+
+
+def _why_no_worker(error: BaseException) -> str:
+    """The error in one line, and in words where execnet only stumbled."""
+    if isinstance(error, (LookupError, AttributeError, AssertionError)):
+        return "this can't be read"
+    return (str(error).strip().splitlines() or ["it ended at once"])[-1]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Collect the pipes that execnet leaves of a command that ended at once, which its frames still hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
+        gc.collect()
+
+
 class _Process:
     """A process on the far side of an execnet spec; a context manager that leaves no process behind."""
 
@@ -120,16 +145,16 @@ class _Process:
 
     def _start(self) -> None:
         try:
+            parent = os.getpid() if self.spec.execnet == LOCAL else 0
             with _stderr_into(self._stderr):
                 gateway = self._group.makegateway(self.spec.execnet)
             self._channel = gateway.remote_exec(bootstrap)
-        except (OSError, ValueError, execnet.HostNotFound, EOFError) as error:
-            with warnings.catch_warnings():  # execnet leaves the pipes of a command that ended at once.
-                warnings.simplefilter("ignore", ResourceWarning)
-                gc.collect()
-            raise BackendUnavailable(f"no worker at {self.spec.execnet!r}: {error or self._last_words()}") from None
-        parent = os.getpid() if self.spec.execnet == LOCAL else 0
-        self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
+            self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
+        except _NO_WORKER as error:
+            why = (self._last_words().splitlines() or [_why_no_worker(error)])[-1]
+            _let_go(error)
+            text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
+            raise BackendUnavailable(text) from None
         try:
             _, (pid, its_parent) = self._receive(START_LIMIT)
         except WorkerDied as died:

@@ -107,3 +107,13 @@ def test_variances_that_are_alike_have_a_prior_without_doubt() -> None:
 @pytest.mark.parametrize(("again", "shown"), [(0.0, False), (0.029, False), (0.031, True)])
 def test_a_regression_is_shown_again_beyond_the_target(again: float, shown: bool) -> None:
     assert shown_again([-0.01, 0.01], again) is shown
+
+
+def test_passes_that_have_nothing_in_common_are_undecided() -> None:
+    then = {key: [-27.0, 13.0] for key in range(7)} | {0: [13.0, -27.0]}
+    now = {key: [-9.0, -9.0] for key in range(7)}
+    spread = PassSpread.of(then).pooled(PassSpread.of(now))
+    verdict = judge_change(then[0], now[0], spread, 0, 7)
+    assert verdict.code is Code.UNDECIDED
+    assert verdict.ratio is not None
+    assert verdict.ratio.high == math.inf

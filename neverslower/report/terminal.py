@@ -138,8 +138,13 @@ def _line(one: Assessed) -> str:
     if one.finding is Finding.VANISHED:
         return one.verdict.reason.text
     ratio = f"{one.verdict.ratio} " if one.verdict.ratio else ""
-    first = one.verdict.reason.text.splitlines()[0] if one.verdict.reason.text else ""
-    return f"{one.comparison.id}: {ratio}{first}"
+    return f"{one.comparison.id}: {ratio}{_telling_line(one.verdict.reason.text)}"
+
+
+def _telling_line(text: str) -> str:
+    """The first line of a reason, and the last one of a traceback."""
+    lines = text.splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def _baseline_words(choice: Choice | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -42,6 +43,6 @@ def parse_duration(text: str) -> float:
     total = (
         sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     )
-    if total <= 0:
+    if not 0 < total < math.inf:
         raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
     return total
