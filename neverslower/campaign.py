@@ -263,6 +263,8 @@ class _BackendRun:
         if left <= 0:
             return _out_of_time("tuned", "tuning budget")
         found: Searched | Verdict = self._ask(lambda worker: worker.tune(search, left))
+        if isinstance(found, Verdict) and found.reason.code is ReasonCode.TIME_LIMIT and left < TUNING_LIMIT:
+            found = _out_of_time("tuned", "tuning budget")
         self._write("tuned", {"search": str(search)} | _as_json(found))
         if isinstance(found, Searched):
             self.findings.searches[search] = found

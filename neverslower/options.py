@@ -22,7 +22,7 @@ from neverslower.verdict import STANDARD
 from neverslower.worker import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
-"""Seconds after which no search for a schedule is started, unless told otherwise."""
+"""Seconds that all searches for schedules may take together, unless told otherwise."""
 HUNT_BUDGET = 60.0
 """Seconds after which a hunt draws no new layer, unless told otherwise."""
 DAY = 86400.0
@@ -83,7 +83,7 @@ OPTIONS = (
     _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
     _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
     _one("--trials", "N", "candidates that each search of the study of tuned logs times; default 16", 16, int),
-    _one("--tuning-budget", "TIME", "start no search after that long; default 10m, 0: as long as it takes"),
+    _one("--tuning-budget", "TIME", "search for schedules that long at most; default 10m, 0: as long as it takes"),
     _one("--hunt-budget", "TIME", "draw no new layer after that long in each hunt (-m hunt); default 60s, 0: no end"),
     _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
     Option(

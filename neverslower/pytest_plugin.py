@@ -384,7 +384,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         if run.cannot_judge() and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = CANNOT_JUDGE
         reason = config.getoption("neverslower_accept_baseline")
-        if run.scheduled and reason is not None and not run.accept(reason):
+        if not config.option.collectonly and reason is not None and not run.accept(reason):
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
     if config.getoption("neverslower_exit_codes") == "bisect":
         session.exitstatus = bisect_code(int(session.exitstatus))

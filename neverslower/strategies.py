@@ -7,7 +7,8 @@ a free one with the same counts, and these come down one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import astuple, dataclass
 from functools import cache
 from math import isqrt
 from typing import TypeVar
@@ -26,7 +27,9 @@ AMPLE = 10**9
 """What is drawn up to this and then cut to a network's own count mostly is that count."""
 
 _DENSE, _DEPTHWISE, _GROUPED = range(3)
-_SELDOM = (False, False, False, True)
+_UNLIKE = ((False, False), (False, False), (False, False), (True, False), (False, True))
+"""Whether the axes are unlike, and whether the padding at both ends of an axis is."""
+_DILATIONS = (1, 1, 1, 2, 3)
 _BATCHES = (1, 1, 1, 1, 1, 1, 2, 3, 4)
 _NEAR_STANDARD = sorted({max(1, one + offset) for one in STANDARD_DISTANCES for offset in (-1, 0, 1)}, reverse=True)
 
@@ -51,12 +54,7 @@ class Space:
 @cache
 def _one_of(choices: tuple[T, ...]) -> SearchStrategy[T]:
     """One of several, made once: building strategies takes longer than drawing from them."""
-    return st.sampled_from(choices)
-
-
-def comparisons(backend: str, space: Space) -> SearchStrategy[Comparison]:
-    """Layers within `space`, each against itself with some channels pruned; about half are layers of networks."""
-    return _comparisons(backend, space)
+    return st.sampled_from(choices) if len(choices) > 1 else st.just(choices[0])
 
 
 @dataclass(frozen=True)
@@ -73,19 +71,18 @@ class _Limits:
     size: int
     typical: bool
 
-    def up_to(self, most: int, least: int = 1) -> SearchStrategy[int]:
+    def up_to(self, draw: DrawFn, most: int, least: int = 1) -> int:
         """A count that shrinks towards the least."""
-        return _cut(AMPLE, most, least) if self.typical else st.integers(least, most)
+        return _cut(draw, AMPLE, most, least) if self.typical else draw(st.integers(least, most))
 
-    def mostly(self, most: int, drawn: int, least: int = 1) -> SearchStrategy[int]:
+    def mostly(self, draw: DrawFn, most: int, drawn: int, least: int = 1) -> int:
         """A count that often is `most` in free layers too: there it is cut from what is `drawn` at most."""
-        return _cut(AMPLE if self.typical else drawn, most, least)
+        return _cut(draw, AMPLE if self.typical else drawn, most, least)
 
 
-@cache
-def _cut(drawn: int, most: int, least: int = 1) -> SearchStrategy[int]:
+def _cut(draw: DrawFn, drawn: int, most: int, least: int = 1) -> int:
     """A count that is drawn from a wide range and cut: `most` is likely, and each count shrinks towards the least."""
-    return st.integers(least, drawn).map(lambda count: min(count, most))
+    return min(draw(st.integers(least, drawn)), most)
 
 
 @dataclass(frozen=True)
@@ -113,17 +110,16 @@ class _Axis:
 
 
 @st.composite
-def _comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
+def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
+    """Layers within `space`, each against itself with some channels pruned; two thirds like those of networks."""
     dtype, layout = draw(_one_of(space.dtypes)), draw(_one_of(space.layouts))
     side = draw(_one_of(space.sides))
-    typical, free = draw(_one_of(_typical_limits(space))), draw(_free_limits(space))
-    limits = typical or free
-    down, across = draw(_axes(space, limits))
+    limits = draw(_limits(space))
+    down, across = _axes(draw, space, limits)
     room = space.largest_macs // (down.kernel * across.kernel)
-    removed, channels = draw(_channels(limits, side, room))
-    groups, in_channels, out_channels = channels
+    removed, (groups, in_channels, out_channels) = _channels(draw, limits, side, room)
     pixels = room // (in_channels * out_channels // groups)
-    batch, height, width = draw(_extents(limits, (down, across), max(in_channels, out_channels), pixels))
+    batch, height, width = _extents(draw, limits, (down, across), max(in_channels, out_channels), pixels)
     problem = ConvProblem(
         batch=batch,
         groups=groups,
@@ -144,16 +140,24 @@ def _comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
 
 
 @cache
-def _typical_limits(space: Space) -> tuple[_Limits | None, ...]:
-    """None for a free layer, then as many layers of networks that leave room for two channels, the plainest first."""
+def _limits(space: Space) -> SearchStrategy[_Limits]:
+    """Free limits, the widest first since a count shrinks by itself, then twice as many of networks' layers."""
+    groupings = (_GROUPED, _GROUPED, _DEPTHWISE, _DENSE) if space.groups else (_DENSE,)
+    every = itertools.product(groupings, (512, 128, 32, 8), (7, 5, 3, 3, 1, 1), (3, 2, 1, 1))
+    free = [_free(*counts) for counts in every]
     layers = distinct_layers([layer for name in NETWORKS for layer in network(name)])
     problems = [layer.problem for layer in layers if space.groups or layer.problem.groups == 1]
-    fitting = {_limits(one) for one in problems if 2 * one.kernel[0] * one.kernel[1] <= space.largest_macs}
-    plain = sorted(fitting, key=lambda one: (one.grouping, one.kernel, one.stride, one.out_channels, one.in_channels))
-    return (None,) * max(1, len(plain)) + tuple(plain)
+    fitting = {_typical(one) for one in problems if 2 * one.kernel[0] * one.kernel[1] <= space.largest_macs}
+    plain = sorted(fitting, key=lambda one: (one.grouping, one.kernel, one.stride, one.out_channels, astuple(one)))
+    return st.sampled_from([*free, *(one for one in plain for _ in range(2 * len(free) // len(plain)))])
 
 
-def _limits(problem: ConvProblem) -> _Limits:
+def _free(grouping: int, channels: int, kernel: int, stride: int) -> _Limits:
+    """Beyond networks: up to 32 groups and 56×56 pixels."""
+    return _Limits(kernel, stride, 3, grouping, 32, channels, channels, 56, typical=False)
+
+
+def _typical(problem: ConvProblem) -> _Limits:
     """A network's layer, all of which are square, and dense or depthwise."""
     return _Limits(
         kernel=problem.kernel[0],
@@ -168,32 +172,15 @@ def _limits(problem: ConvProblem) -> _Limits:
     )
 
 
-@st.composite
-def _free_limits(draw: DrawFn, space: Space) -> _Limits:
-    """What to draw from: the widest limits are the simplest choice, since a count shrinks by itself."""
-    channels = draw(_one_of((512, 128, 32, 8)))
-    return _Limits(
-        kernel=draw(_one_of((7, 5, 3, 3, 1, 1))),
-        stride=draw(_one_of((3, 2, 1, 1))),
-        padding=3,
-        grouping=draw(_one_of((_GROUPED, _GROUPED, _DEPTHWISE, _DENSE))) if space.groups else _DENSE,
-        groups=draw(_one_of((32, 8, 4))),
-        in_channels=channels,
-        out_channels=channels,
-        size=56,
-        typical=False,
-    )
-
-
-@st.composite
 def _axes(draw: DrawFn, space: Space, limits: _Limits) -> tuple[_Axis, _Axis]:
     """Both axes, mostly the same one twice; of others the kernels differ, and with them what padding they can have."""
-    oblong = draw(_one_of(_SELDOM)) and not limits.typical
-    asymmetric = draw(_one_of(_SELDOM)) and space.asymmetric_padding
-    down, across = (draw(limits.mostly(limits.kernel, 7)) for _ in range(2))
-    stride, dilation = draw(limits.mostly(limits.stride, 3)), draw(_one_of((1, 1, 1, 2, 3)))
-    dilation = dilation if space.dilation and not limits.typical else 1
-    before, after = draw(limits.up_to(limits.padding, least=0)), draw(_cut(3, 3, least=0))
+    oblong, asymmetric = draw(_one_of(_UNLIKE if space.asymmetric_padding else _UNLIKE[:4]))
+    oblong = oblong and not limits.typical
+    down, across = (limits.mostly(draw, limits.kernel, 7) for _ in range(2))
+    stride, dilation = limits.mostly(draw, limits.stride, 3), draw(_one_of(_DILATIONS if space.dilation else (1,)))
+    dilation = 1 if limits.typical else dilation
+    before = limits.up_to(draw, limits.padding, least=0)
+    after = draw(st.integers(0, 3)) if space.asymmetric_padding else before
     widest = isqrt(space.largest_macs // 2)
 
     def axis(kernel: int) -> _Axis:
@@ -206,7 +193,6 @@ def _axes(draw: DrawFn, space: Space, limits: _Limits) -> tuple[_Axis, _Axis]:
     return first, axis(min(across, widest)) if oblong else first
 
 
-@st.composite
 def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int, tuple[int, int, int]]:
     """(channels to remove, (groups, input channels, output channels)) of at most `room` multiplications a pixel.
 
@@ -215,14 +201,12 @@ def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int
     most, most_others = limits.out_channels, limits.in_channels
     if side is Side.IN:
         most, most_others = most_others, most
-    standard = (one for one in _NEAR_STANDARD if one < most - 1)
-    farthest = draw(_one_of((max(1, most - 1), *standard)))
-    removed = draw(_cut(max(1, most - 1), farthest))
-    kept = draw(limits.up_to(most))
+    removed = _cut(draw, max(1, most - 1), draw(_farthest(most)))
+    kept = limits.up_to(draw, most)
     pruned = min(removed + kept, max(2, most)) if limits.typical else removed + kept
-    others = draw(limits.up_to(most_others))
-    grouping = draw(limits.mostly(limits.grouping, 2 * _GROUPED, least=_DENSE))
-    groups = draw(st.integers(2, max(2, limits.groups)))
+    others = limits.up_to(draw, most_others)
+    grouping = limits.mostly(draw, limits.grouping, 2 * _GROUPED, least=_DENSE)
+    groups = limits.up_to(draw, limits.groups, least=2)
     if grouping == _DEPTHWISE:
         groups = min(pruned, room)
         return removed, (groups, groups, groups)
@@ -233,7 +217,13 @@ def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int
     return removed, (groups, groups * ins, groups * outs)
 
 
-@st.composite
+@cache
+def _farthest(channels: int) -> SearchStrategy[int]:
+    """The most channels to remove of so many: all but one, or what is near a standard distance."""
+    standard = [one for one in _NEAR_STANDARD if one < channels - 1]
+    return st.sampled_from([max(1, channels - 1), *standard])
+
+
 def _extents(
     draw: DrawFn, limits: _Limits, axes: tuple[_Axis, _Axis], channels: int, pixels: int
 ) -> tuple[int, int, int]:
@@ -242,7 +232,7 @@ def _extents(
     elements = max(1, LARGEST_TENSOR // channels)
     batch = min(draw(_one_of(_BATCHES)), pixels, elements)
     pixels, elements = min(pixels, elements) // batch, elements // batch
-    height, width = (draw(limits.up_to(limits.size)) for _ in range(2))
+    height, width = (limits.up_to(draw, limits.size) for _ in range(2))
     height = down.size(min(height, isqrt(elements)), isqrt(pixels))
     if across is down:
         return batch, height, height

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from neverslower import numerics
 from neverslower.errors import CannotPrune
-from neverslower.numerics import References, convolve, deviation, pruned_tensors, quantise, tensors
+from neverslower.numerics import (
+    References,
+    convolve,
+    deviation,
+    padded_tensors,
+    pruned_tensors,
+    quantise,
+    tensors,
+    typical_output,
+)
 from neverslower.problem import ConvProblem, DType, Layout, Side, kept_channels
 from selftests.strategies import small_problems
 
@@ -141,6 +150,22 @@ def test_input_channels_that_pruning_removes_are_zero_for_the_unpruned_layer():
     assert np.array_equal(weights, tensors(unpruned)[1])
 
 
+@settings(max_examples=100, deadline=None)
+@given(small_problems(), st.data())
+def test_the_unpruned_layer_padded_with_zeros_gives_the_pruned_ones_output(unpruned, data):
+    side = data.draw(st.sampled_from(list(Side)))
+    step = unpruned.prune_step(side)
+    if unpruned.channels(side) == step:
+        return
+    pruned = unpruned.prune(step * data.draw(st.integers(1, unpruned.channels(side) // step - 1)), side)
+    inputs, weights = tensors(pruned)
+    padded = padded_tensors(unpruned, pruned, (inputs, weights))
+    output = convolve(unpruned, *padded)
+    kept = kept_channels(unpruned, pruned)[1]
+    np.testing.assert_allclose(output[:, kept], convolve(pruned, inputs, weights), atol=1e-12)
+    assert not np.any(np.delete(output, kept, axis=1))
+
+
 @pytest.fixture
 def convolutions(monkeypatch):
     computed = []
@@ -204,6 +229,24 @@ def test_deviation_is_a_share_of_the_largest_expected_value():
 
 def test_deviation_from_nothing_but_zeros_is_absolute():
     assert deviation(np.array([0.0, 0.5]), np.zeros(2)) == 0.5
+
+
+def test_a_typical_output_is_the_standard_deviation_of_many():
+    problem = ConvProblem(in_channels=20, height=40, width=40, out_channels=20, kernel=(3, 3))
+    assert typical_output(problem) == pytest.approx(float(np.std(convolve(problem, *tensors(problem)))), rel=0.05)
+
+
+def test_a_single_output_whose_terms_cancel_is_not_wrong_for_it():
+    problem = ConvProblem(in_channels=689, height=1, width=1, out_channels=1, kernel=(1, 1))
+    inputs, weights = tensors(problem)
+    one_by_one = np.cumsum(inputs.reshape(-1) * weights.reshape(-1), dtype=np.float32)[-1].reshape(1, 1, 1, 1)
+    expected = convolve(problem, inputs, weights)
+    assert deviation(one_by_one, expected) > numerics.TOLERANCES[DType.FLOAT32]
+    assert deviation(one_by_one, expected, typical_output(problem)) < numerics.TOLERANCES[DType.FLOAT32] / 10
+
+
+def test_where_an_output_is_large_the_typical_one_does_not_matter():
+    assert deviation(np.array([1.0, -3.5]), np.array([1.0, -4.0]), 3.9) == 0.125
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,12 +1,16 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from backends import scripted, tvm
 from neverslower.comparison import pruning_distances
-from neverslower.errors import DescriptorError, UnknownName
+from neverslower.errors import CannotPrune, DescriptorError, NeverSlowerError, UnknownName
 from neverslower.layers import NETWORKS, network
+from neverslower.options import OPTIONS, Plan, plan
 from neverslower.problem import DType, Layout, Side, parse_descriptor
 from neverslower.selection import PROFILES, Selection
+from neverslower.tuned_log import Kind
 
 PLAIN = (DType.FLOAT32, Layout.NCHW)
 NHWC = (DType.FLOAT32, Layout.NHWC)
@@ -190,3 +194,105 @@ def test_a_layers_format_is_its_pruned_selfs():
 def test_a_layer_chosen_alone_carries_all_its_places():
     (layer,) = Selection(layers=("resnet50.L16",)).distinct([PLAIN])
     assert [place.split()[0] for place in layer.places] == ["resnet50.L16", "resnet50.L19", "resnet50.L22"]
+
+
+# The options that say so
+
+
+def chosen(**values: Any) -> Plan:
+    """The plan of some options, by flag with underscores; the others as they are by default."""
+    defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in OPTIONS}
+    return plan(defaults | {"backend": ["scripted"]} | {name.replace("_", "-"): one for name, one in values.items()})
+
+
+def test_named_counts_replace_the_standard_distances():
+    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=[10, 3, 10]).comparisons()
+    assert [one.candidate.out_channels for one in found] == [16, 10, 3]
+    assert [one.telling for one in found if one.distance] == [1, 2]
+
+
+def test_named_counts_are_those_of_each_side():
+    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=[5], side="both").comparisons()
+    assert [(one.candidate.in_channels, one.candidate.out_channels) for one in found] == [(8, 16), (8, 5), (5, 16)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "keep", "possible"),
+    [
+        ("mb1_ic4oc16_ih6kh3ph1", 16, "1 to 15"),
+        ("mb1_ic4oc16_ih6kh3ph1", 0, "1 to 15"),
+        ("mb1_ic4oc16_ih6kh3ph1", -3, "1 to 15"),
+        ("mb1_g4ic8oc16_ih6kh3ph1", 10, "multiples of 4 below 16"),
+        ("mb1_g8ic8oc16_ih6kh3ph1", 3, "multiples of 2 below 16"),
+    ],
+)
+def test_a_count_that_a_layer_can_t_be_pruned_to_is_refused_at_once(layer, keep, possible):
+    with pytest.raises(CannotPrune) as caught:
+        chosen(problem=[layer, "mb1_ic4oc64_ih6kh3ph1"], keep=[keep])
+    assert str(caught.value) == (
+        f"--keep {keep}: {layer} has 16 output channels, {possible} can be kept; "
+        "name the layers that are meant with --layer or --problem"
+    )
+
+
+@pytest.mark.parametrize("trials", [0, -1, 1001])
+def test_trials_out_of_reason_are_refused(trials):
+    with pytest.raises(NeverSlowerError, match=rf"^--trials {trials}: from 1 to 1000$"):
+        chosen(trials=trials)
+
+
+def test_trials_are_those_of_every_search():
+    cases = chosen(trials=7, layer=["resnet50.L1"]).tuned_log_cases()
+    assert {log.search.trials for case in cases for one in case.comparisons for log in one.tuned_logs} == {7}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 600.0), ("90s", 90.0), ("0", None)])
+def test_the_tuning_budget_is_ten_minutes_unless_told_otherwise(text, seconds):
+    assert chosen(tuning_budget=text).settings.tuning_budget == seconds
+
+
+@pytest.mark.parametrize("flag", ["dtype", "layout"])
+def test_a_format_that_no_chosen_backend_has_is_refused_with_those_they_have(flag, monkeypatch):
+    narrow = replace(tvm.CAPABILITIES, layouts=frozenset({Layout.NCHW}))
+    monkeypatch.setattr(tvm, "CAPABILITIES", narrow)
+    wanted, has = ("tf32", "bfloat16, float16, float32") if flag == "dtype" else ("NHWC", "NCHW")
+    with pytest.raises(NeverSlowerError) as caught:
+        chosen(backend=["tvm"], **{flag: [wanted]})
+    assert str(caught.value) == f"--{flag} {wanted}: no chosen backend can do that (tvm has {has})"
+    shared = chosen(backend=["tvm", "scripted"], layer=["resnet50.L16"], **{flag: [wanted.upper()]})
+    assert set(shared.formats) == {"tvm", "scripted"}
+
+
+def test_a_slow_backend_measures_a_few_layers_unless_told_otherwise():
+    found = chosen(backend=["tvm", "onednn"])
+    assert {one.layer.name for one in found.comparisons() if one.backend == "tvm"} == set(tvm.CAPABILITIES.quick_layers)
+    assert found.selections["onednn"].places() == list(network("resnet50"))
+
+
+@pytest.mark.parametrize(
+    "values", [{"layer": ["resnet50.L0"]}, {"network": ["alexnet"]}, {"problem": ["mb1ic8oc8ih8kh3"]}]
+)
+def test_layers_that_are_named_are_every_backends(values):
+    found = chosen(backend=["tvm", "onednn"], **values)
+    assert found.selections["tvm"] == found.selections["onednn"]
+
+
+def test_the_full_profile_leaves_no_layer_out_for_slowness():
+    found = chosen(backend=["tvm", "onednn"], profile="full")
+    assert found.selections["tvm"].places() == found.selections["onednn"].places()
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_study_of_nothing_named_is_of_the_backends_own_choice(profile):
+    cases = chosen(backend=["tvm", "onednn", "scripted"], profile=profile).tuned_log_cases()
+    for name, capabilities in (("tvm", tvm.CAPABILITIES), ("scripted", scripted.CAPABILITIES)):
+        assert {case.shown.layer.name for case in cases if case.shown.backend == name} == set(capabilities.tuned_layers)
+    assert "onednn" not in {case.shown.backend for case in cases}
+
+
+def test_a_study_is_of_the_layers_sides_counts_and_formats_that_are_named():
+    values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": [33], "layout": ["NCHW", "NHWC"]}
+    cases = chosen(backend=["tvm"], **values).tuned_log_cases()
+    assert len({case.id for case in cases}) == len(cases) == 2 * 2 * 2 * len(Kind)
+    assert {case.shown.layer.name for case in cases} == {"resnet50.L1", "resnet50.L5"}
+    assert {case.shown.candidate.channels(case.shown.side) for case in cases} == {33}

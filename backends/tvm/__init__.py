@@ -20,10 +20,11 @@ from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Una
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
+from neverslower import numerics
 from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
 from neverslower.errors import StoreError
 from neverslower.observation import Plan, Searched
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem import ConvProblem, DType, Layout, kept_channels
 from neverslower.store import Store, default_root
 from neverslower.subject import Search, Subject, TunedLog
 
@@ -38,6 +39,10 @@ CAPABILITIES = Capabilities(
     largest_drawn_macs=2_000_000,
 )
 KERNEL, PLAN = "kernel.so", "plan.json"
+RECIPE = "1"
+"""Counts the ways in which this adapter has put a problem to TVM; part of what kernels and logs are kept by."""
+FAILED = 1e10
+"""Seconds that MetaSchedule notes of a candidate that could not be built or run."""
 
 
 def open(options: BackendOptions) -> TVM:
@@ -124,7 +129,9 @@ class TVM:
         self._refuse(wanted.problem)
         folder = before or self._store.add(self._search_fields(wanted), lambda new: search(self.api, wanted, new))
         database = databases.read(folder, self.api)
-        times = [float(min(one.run_secs, default=float("inf"))) for one in database.records.get_all_tuning_records()]
+        times = [float(min(one.run_secs, default=FAILED)) for one in database.records.get_all_tuning_records()]
+        if min(times, default=FAILED) >= FAILED:
+            raise Unsupported(f"the search {wanted} found no schedule that runs ({len(times)} candidates)")
         seconds = time.perf_counter() - begin
         return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
 
@@ -179,7 +186,8 @@ class TVM:
         return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
 
     def _versions(self, kind: str) -> dict[str, str]:
-        return {"kind": kind, "tvm": self.api.version, "ffi": self._ffi, "target": str(self.api.target)}
+        versions = {"tvm": self.api.version, "ffi": self._ffi, "recipe": RECIPE}
+        return {"kind": kind, "target": str(self.api.target)} | versions
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Compile or take from the store, load, and give it tensors; a padded subject gets its zero filters here."""
@@ -190,9 +198,9 @@ class TVM:
         plan = self._plan(json.loads((folder / PLAN).read_text(encoding="utf-8")), log)
         try:
             machine = self.api.load(folder / KERNEL)
-            padded = [_grown(inputs, shape.input_shape), _grown(weights, shape.weight_shape)]
+            padded = numerics.padded_tensors(shape, problem, (inputs, weights))
             machine.set_input(MAIN, *(self.api.tensor(one, shape) for one in padded))
-            return Prepared(machine, problem, plan, time.perf_counter)
+            return Prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan, time.perf_counter)
         except MemoryError as error:
             raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
 
@@ -202,24 +210,17 @@ class TVM:
         tuned = all(functions.values())
         name = f"tuned {database.hash}" if tuned and database else "untuned"
         if log and log.padded:
-            name = f"{name}, padded to {log.search.problem.out_channels}"
+            name = f"{name}, padded"
         origin = f" from {database.hash}, {self.api.target}" if database else ""
         steps = (f"{one} {f'tuned{origin}' if scheduled else 'untuned'}" for one, scheduled in functions.items())
         return Plan(name, tuple(steps), tuned=tuned)
 
 
-def _grown(values: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
-    """Values in the leading corner of a larger array of zeros."""
-    grown = np.zeros(shape, dtype=np.float32)
-    grown[tuple(slice(0, size) for size in values.shape)] = values
-    return grown
-
-
 class Prepared:
     """One compiled convolution with its tensors; the excess of a padded one is cut from its output, outside timing."""
 
-    def __init__(self, machine: Any, problem: ConvProblem, plan: Plan, clock: Callable[[], float]) -> None:
-        self._machine, self._problem, self._plan, self._now = machine, problem, plan, clock
+    def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
+        self._machine, self._layout, self._kept, self._plan, self._now = machine, layout, kept, plan, clock
         self._call = machine.module["invoke_stateful"]
         self._call(MAIN)
 
@@ -231,8 +232,8 @@ class Prepared:
         """One call's result as float32, in NCHW order whatever the layout."""
         self._call(MAIN)
         values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
-        ordered = values.transpose(0, 3, 1, 2) if self._problem.layout is Layout.NHWC else values
-        return np.ascontiguousarray(ordered[:, : self._problem.out_channels])
+        ordered = values.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else values
+        return np.ascontiguousarray(ordered[:, self._kept])
 
     def run(self, iterations: int) -> float:
         """Seconds of that many calls; a CPU's calls are done when they return."""

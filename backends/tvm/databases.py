@@ -35,6 +35,7 @@ def read(folder: Path, api: Api) -> Database:
     """Open a work folder. Raises Unavailable where it is none, or holds nothing for this target."""
     name, shapes = identify(folder)
     try:
+        _require_lists(folder)
         stored = api.meta_schedule.database.JSONDatabase(work_dir=str(folder), allow_missing=False)
         found = list(stored.get_all_tuning_records())
     except Exception as error:  # noqa: BLE001  Whatever the reader raises means that this release can't read it.
@@ -56,6 +57,15 @@ def identify(folder: Path) -> tuple[str, int]:
             raise Unavailable(text) from error
     lines = (folder / WORKLOADS).read_text(encoding="utf-8", errors="replace").splitlines()
     return digest.hexdigest()[:12], sum(bool(line.strip()) for line in lines)
+
+
+def _require_lists(folder: Path) -> None:
+    """Raise ValueError for a line that is no JSON list: TVM 0.27 crashes on one, even on an empty one."""
+    for file in (WORKLOADS, RECORDS):
+        lines = (folder / file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not line.startswith("[") and lines != [""]:
+                raise ValueError(f"{file}, line {number}: not a list")
 
 
 def _of_this_target(folder: Path, name: str, shapes: int, found: list[Any], api: Api) -> Database:

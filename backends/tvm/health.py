@@ -30,7 +30,7 @@ module = tvm.IRModule({"main": function})
 tvm.ir.assert_structural_equal(tvm.ir.load_json(tvm.ir.save_json(module)), module)
 """
 """Writes and reads a loop: an empty module survives even a wrong pair."""
-PATIENCE = 120.0
+PATIENCE = 60.0
 
 
 def versions() -> tuple[str, str]:
@@ -51,7 +51,11 @@ def check(tvm: str, ffi: str, store: Store) -> None:
     fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "python": sys.executable, "probe": PROBE}
     if store.find(fields):
         return
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    command = [sys.executable, "-c", PROBE]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"apache-tvm {tvm} did not write JSON within {PATIENCE:g} s; {remedy(tvm)}") from None
     if done.returncode:
         raise Unavailable(f"apache-tvm {tvm} does not work with apache-tvm-ffi {ffi} ({_how(done)}); {remedy(tvm)}")
     store.add(fields, _nothing)

@@ -83,7 +83,7 @@ def command_again(
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
-    if comparison.distance and (comparison.distance not in standard or "::" not in test):
+    if comparison.distance and (comparison.studied or comparison.distance not in standard or "::" not in test):
         chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
     if comparison.tuned_logs:
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]

@@ -60,7 +60,7 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         if choice and choice.baseline:
             yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
     if findings.searches:
-        yield f"{len(findings.searches)} searches for schedules in {words.duration(findings.tuning_seconds)}"
+        yield f"searches for schedules: {len(findings.searches)}, in {words.duration(findings.tuning_seconds)}"
     if findings.left_out:
         total = len(findings.results)
         share = (total - findings.left_out) / total
