@@ -26,6 +26,12 @@ def load(name: str) -> AdapterModule:
     return cast(AdapterModule, importlib.import_module(TABLE[name]))
 
 
+def remedy(name: str) -> str:
+    """The command that brings a backend's libraries."""
+    capabilities = load(name).CAPABILITIES
+    return f"pip install {' '.join(capabilities.packages or capabilities.modules)}"
+
+
 def missing_modules(name: str) -> list[str]:
     """The libraries of a backend that this Python can't find, without importing any."""
     return [module for module in load(name).CAPABILITIES.modules if importlib.util.find_spec(module) is None]

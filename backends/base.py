@@ -37,11 +37,12 @@ class Capabilities:
     """What a backend can be asked for, as data.
 
     `formats` are the (dtype, layout) pairs measured unless the user names others; `modules` the libraries without
-    which it is not worth starting. A backend `on_request` runs only when it is named; an `exclusive` one takes a
-    lock on its device, so that two runs never time each other. One that `compiles` does it ahead, in processes of its
-    own, and searches for schedules; what it makes is kept in `default_root() / NAME` (see neverslower.store).
-    `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers` by the study of
-    tuned logs; drawn problems have `largest_drawn_macs` multiply-accumulates at most.
+    which it is not worth starting, and `packages` what brings them, where pip knows them by other names. A backend
+    `on_request` runs only when it is named; an `exclusive` one takes a lock on its device, so that two runs never
+    time each other. One that `compiles` does it ahead, in processes of its own, and searches for schedules; what it
+    makes is kept in `default_root() / NAME` (see neverslower.store). `quick_layers` are measured instead of a whole
+    network when the user names nothing, `tuned_layers` by the study of tuned logs; drawn problems have
+    `largest_drawn_macs` multiply-accumulates at most.
     """
 
     dtypes: frozenset[DType]
@@ -52,6 +53,7 @@ class Capabilities:
     asymmetric_padding: bool = True
     formats: tuple[tuple[DType, Layout], ...] = ((DType.FLOAT32, Layout.NCHW),)
     modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     on_request: bool = False
     exclusive: bool = True
     compiles: bool = False

@@ -121,7 +121,9 @@ class Assessment:
         found = []
         for identity, result in self.findings.results.items():
             entry = self._entry(result.comparison)
-            if identity[0] == backend and entry and result.passes and self._change(result, entry).code is Code.SLOWER:
+            if identity[0] != backend or result.comparison.studied or not (entry and result.passes):
+                continue
+            if self._change(result, entry).code is Code.SLOWER:
                 found.append(result.comparison)
         return found
 
@@ -149,7 +151,7 @@ class Assessment:
             levels: dict[object, list[float]] = {
                 identity[1:]: [log_median(one.candidate) for one in result.passes]
                 for identity, result in self.findings.results.items()
-                if identity[0] == backend and result.passes
+                if identity[0] == backend and result.passes and not result.comparison.studied
             }
             baseline = self.choices[backend].baseline
             spread = PassSpread.of(levels)

@@ -31,8 +31,10 @@ from neverslower.worker import (
     WorkerSpec,
 )
 
-TUNING_LIMIT = 900.0
-"""Seconds that one search may take."""
+TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
+"""Seconds that a search may take for each of its trials, and for how many at the least."""
+SUBJECTS_A_COMPILER = 8
+"""A compiling process is worth starting for so many subjects."""
 WORTH_A_POOL = 4
 """So many subjects are compiled in processes of their own; fewer where they are prepared."""
 CONFIRMATION_RESERVE = 1.3
@@ -170,6 +172,7 @@ class _BackendRun:
                 if number:
                     self._fresh_worker()
                 self._measure_pass(chosen, number)
+                self._drop_what_time_does_not_last_for(chosen, self.settings.passes - number - 1)
             suspects = self._judge(chosen)
             self._confirm(suspects)
             self._recheck(self.campaign.reviewer.regressed(self.name))
@@ -257,15 +260,15 @@ class _BackendRun:
 
     def _searched(self, search: Search, begin: float) -> Searched | Verdict:
         """What a search found, within what is left of the time for tuning."""
-        left = TUNING_LIMIT
+        limit = left = TRIAL_LIMIT * max(TRIALS_AT_LEAST, search.trials)
         if self.settings.tuning_budget is not None:
-            left = min(left, begin + self.settings.tuning_budget - self.campaign.clock())
+            left = min(limit, begin + self.settings.tuning_budget - self.campaign.clock())
         if left <= 0:
             return _out_of_time("tuned", "tuning budget")
         found: Searched | Verdict = self._ask(lambda worker: worker.tune(search, left))
-        if isinstance(found, Verdict) and found.reason.code is ReasonCode.TIME_LIMIT and left < TUNING_LIMIT:
+        if isinstance(found, Verdict) and found.reason.code is ReasonCode.TIME_LIMIT and left < limit:
             found = _out_of_time("tuned", "tuning budget")
-        self._write("tuned", {"search": str(search)} | _as_json(found))
+        self._write("tuned", {"search": str(search)} | asdict(found))
         if isinstance(found, Searched):
             self.findings.searches[search] = found
         return found
@@ -293,8 +296,15 @@ class _BackendRun:
             return
         self.begin_phase = self.campaign.clock()
         cores = int(self.findings.fingerprints[self.name].hardware.get("cores", 1))
+        processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
+        # Half of the time is for measuring what was compiled; the rest is compiled as far as it is prepared.
+        left = 0.0 if self.deadline is None else (self.deadline - self.begin_phase) / 2
         failures = compile_all(
-            self.spec, missing, cores, lambda done: self._progress("compile", done, len(missing)), self._spent
+            self.spec,
+            missing,
+            processes,
+            lambda done: self._progress("compile", done, len(missing)),
+            lambda: self._spent(left),
         )
         self.examined |= {key: of_failure(error) for key, error in failures.items()}
         seconds = self.campaign.clock() - self.begin_phase
@@ -326,7 +336,7 @@ class _BackendRun:
             if isinstance(found, Examined):
                 found = of_output(found) or found
             self.examined[key] = found
-            self._write("examined", {"problem": key} | _as_json(found))
+            self._write("examined", {"problem": key} | asdict(found))
         found = self.examined[key]
         return found if isinstance(found, Verdict) else None
 
@@ -362,6 +372,18 @@ class _BackendRun:
                 self._write_samples("measured", comparison, number, found)
             self._progress(f"measure {number + 1}/{self.settings.passes}", done + 1, len(order))
 
+    def _drop_what_time_does_not_last_for(self, chosen: Sequence[Comparison], passes_left: int) -> None:
+        """Leave out the least telling, now that a pass has shown what it costs: half-measured ones prove nothing."""
+        waiting = [one for one in chosen if one.identity not in self.findings.results]
+        if self.deadline is None or not (passes_left and waiting):
+            return
+        now = self.campaign.clock()
+        each = (now - self.begin_phase) / len(waiting)
+        passes = passes_left + (CONFIRMATION_RESERVE - 1) * self.settings.passes
+        lasts_for = int((self.deadline - now - passes_left * self.start_seconds) / max(1e-9, each * passes))
+        for comparison in waiting[max(0, lasts_for) :]:
+            self._finish(comparison, _out_of_time("measured in every pass"))
+
     def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
         reference, candidate = (subject.key for subject in comparison.subjects)
         found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
@@ -381,7 +403,7 @@ class _BackendRun:
                 verdict = replace(verdict, reason=_out_of_time("measured in every pass").reason)
             if verdict.code is Code.SLOWER:
                 suspects.append((comparison, verdict))
-                self._write("suspect", _pair(comparison) | _as_json(verdict))
+                self._write("suspect", comparison.named | asdict(verdict))
             else:
                 self._finish(comparison, verdict)
         return suspects
@@ -420,7 +442,7 @@ class _BackendRun:
             if isinstance(found, PairedPass):
                 self._write_samples("rechecked", comparison, self.started - 1, found)
             else:
-                self._write("rechecked", _pair(comparison) | _as_json(found))
+                self._write("rechecked", comparison.named | asdict(found))
             self._progress("recheck", done + 1, len(comparisons))
 
     def _finish(
@@ -443,7 +465,7 @@ class _BackendRun:
             first=first,
             confirmation=confirmation,
         )
-        self._write("verdict", _pair(comparison) | _as_json(verdict))
+        self._write("verdict", comparison.named | asdict(verdict))
 
     # Agreements
 
@@ -460,7 +482,7 @@ class _BackendRun:
 
     def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
         self.findings.agreements[comparison.identity] = agreement
-        self._write("agreement", _pair(comparison) | _as_json(agreement.verdict))
+        self._write("agreement", comparison.named | asdict(agreement.verdict))
 
     # Reporting
 
@@ -474,17 +496,12 @@ class _BackendRun:
 
     def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
         samples = {"pass": number, "iterations": found.iterations, "seconds": found.seconds.tolist()}
-        self._write(event, _pair(comparison) | samples)
+        self._write(event, comparison.named | samples)
 
 
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:
     """What a time budget left out is undecided for that reason."""
     return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
-
-
-def _pair(comparison: Comparison) -> dict[str, Any]:
-    reference, candidate = (subject.key for subject in comparison.subjects)
-    return {"id": comparison.id, "reference": reference, "candidate": candidate}
 
 
 def _agreement(error: float, tolerance: float) -> Agreement:
@@ -493,8 +510,3 @@ def _agreement(error: float, tolerance: float) -> Agreement:
         return Agreement(Verdict(Code.SAME, Reason(ReasonCode.PROVED, text)), error, tolerance)
     text = f"off by {error:.2g} of the largest value (tolerance {tolerance:g})"
     return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)
-
-
-def _as_json(found: Verdict | Examined | Searched) -> dict[str, Any]:
-    """A verdict, an examination or a search as plain data."""
-    return asdict(found)

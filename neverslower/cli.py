@@ -79,7 +79,7 @@ def _backends(options: argparse.Namespace) -> None:
 
 def _availability(name: str) -> str:
     if missing := backends.missing_modules(name):
-        return f"unavailable: {', '.join(missing)} is not installed; `pip install {' '.join(missing)}`"
+        return f"unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
     try:
         with Worker(WorkerSpec(name)) as worker:
             return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"

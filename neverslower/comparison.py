@@ -56,6 +56,12 @@ class Comparison:
         return Subject(self.reference, self.policies[0]), Subject(self.candidate, self.policies[1])
 
     @property
+    def named(self) -> dict[str, str]:
+        """What names this in a journal: the id, and the keys of both subjects."""
+        reference, candidate = self.subjects
+        return {"id": self.id, "reference": reference.key, "candidate": candidate.key}
+
+    @property
     def tuned_logs(self) -> list[TunedLog]:
         """The logs of searches that are needed before this can be measured."""
         return [log for policy in self.policies if (log := TunedLog.parse(policy))]

@@ -23,31 +23,33 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Kept:
-    """The examples of one backend on one device, a JSON line each in `FOLDER/<backend>@<device>.jsonl`.
+    """The examples of one backend on one device, a JSON line each in `FOLDER/<backend>@<device>.<question>.jsonl`.
 
-    A line holds the keys of both problems and the pruned side, and for people the ratio, the plans and the library's
-    version when it was found.
+    A line holds the keys of both problems and the pruned side, and for people the verdict, the ratio, the plans and
+    the library's version when it was found. A line that can't be read stays as it is.
     """
 
     folder: Path
     fingerprint: Fingerprint
+    question: str
 
     @property
     def path(self) -> Path:
         """The file, which need not exist."""
-        return self.folder / f"{self.fingerprint.folder}.jsonl"
+        return self.folder / f"{self.fingerprint.folder}.{self.question}.jsonl"
 
     def load(self) -> tuple[list[Comparison], list[str]]:
         """The examples, and a line of warning for each that can't be read."""
-        found, warnings = self._read()
+        found, strange = self._read()
+        warnings = [f"{self.path}: {line[:60]!r} is no example ({why})" for line, why in strange.items()]
         return [one for one, _ in found.values()], warnings
 
     def save(self, hunted: Hunted) -> list[str]:
         """Keep what was found and drop what is gone; returns what changed, a line each. Raises NeverSlowerError."""
-        stored, _ = self._read()
+        stored, strange = self._read()
         kept = dict(stored)
         changes = []
-        for one in hunted.found:
+        for one in (*hunted.failures, *hunted.found):
             identity, record = one.comparison.identity, self._record(one)
             if identity not in stored:
                 changes.append(f"kept: {one.comparison.id}")
@@ -57,27 +59,28 @@ class Kept:
             if kept.pop(comparison.identity, None):
                 changes.append(f"gone: {comparison.id}")
         if kept != stored:
-            self._write(record for _, record in kept.values())
+            self._write([*strange, *(json.dumps(record, ensure_ascii=False) for _, record in kept.values())])
         return changes
 
-    def _read(self) -> tuple[dict[Identity, tuple[Comparison, Record]], list[str]]:
+    def _read(self) -> tuple[dict[Identity, tuple[Comparison, Record]], dict[str, str]]:
+        """(examples with their records, lines that are none with the reason). Raises NeverSlowerError."""
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except FileNotFoundError:
-            return {}, []
+            return {}, {}
         except OSError as error:
-            return {}, [f"{self.path} can't be read: {error.strerror}"]
+            raise NeverSlowerError(f"{self.path} can't be read: {error.strerror}; mend or remove it") from error
         found: dict[Identity, tuple[Comparison, Record]] = {}
-        warnings = []
-        for number, line in enumerate(lines, start=1):
+        strange = {}
+        for line in lines:
             try:
                 record = json.loads(line)
                 comparison = _comparison(self.fingerprint.backend, record)
             except (ValueError, TypeError, LookupError, RecursionError) as error:
-                warnings.append(f"{self.path}, line {number} is no example, and left out: {error}")
+                strange[line] = str(error)
             else:
                 found[comparison.identity] = comparison, record
-        return found, warnings
+        return found, strange
 
     def _record(self, found: Counterexample) -> Record:
         comparison, ratio = found.comparison, found.verdict.ratio
@@ -85,20 +88,21 @@ class Kept:
             "reference": comparison.reference.key,
             "candidate": comparison.candidate.key,
             "side": str(comparison.side),
+            "verdict": str(found.verdict.code),
             "ratio": round(ratio.estimate, 4) if ratio else None,
             "plan": " → ".join(plan.name if plan else "unknown" for plan in found.plans),
             "version": self.fingerprint.version,
         }
 
-    def _write(self, records: Iterable[Record]) -> None:
+    def _write(self, lines: Iterable[str]) -> None:
         """The whole file or none of it."""
-        text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+        text = "".join(f"{line}\n" for line in lines)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
             temporary = Path(name)
             try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
                     file.write(text)
                 temporary.chmod(0o644)
                 temporary.replace(self.path)
@@ -115,7 +119,7 @@ def _settled(record: Record) -> Record:
 
 def _comparison(backend: str, record: Record) -> Comparison:
     """The comparison of a line. Raises ValueError, TypeError or LookupError for what is none."""
-    reference, candidate = ConvProblem.from_key(record["reference"]), ConvProblem.from_key(record["candidate"])
+    reference, candidate = (ConvProblem.from_key(str(record[name])) for name in ("reference", "candidate"))
     side = Side(record["side"])
     if reference.prune(reference.channels(side) - candidate.channels(side), side) != candidate:
         raise ValueError(f"{candidate} is not {reference} with fewer {side}put channels")

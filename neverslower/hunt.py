@@ -1,8 +1,8 @@
 """Hunting: Hypothesis draws comparisons, an oracle answers, and what contradicts the property is made small.
 
 Hypothesis asks for one comparison many times and wants the same answer each time; that the oracle remembers gives it,
-however noisy the device is. It also makes drawing twice cheap: first all examples are drawn and nothing stops there,
-then for each kind of contradiction that was met the same examples are drawn again, and the first of that kind shrinks.
+however noisy the device is. It also makes drawing twice cheap: first all examples are drawn, in batches, and nothing
+stops there; then for each kind of contradiction its batch is drawn again, and the first of that kind shrinks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings
@@ -27,8 +26,10 @@ from neverslower.verdict import Code, ReasonCode, Verdict
 
 CONFIRMATIONS = 3
 """So many of the smallest hazards of a kind are measured again until one is confirmed."""
-OVERDRAWN = 6
-"""Examples drawn for each that is wanted: of most of them Hypothesis draws five variations, which come to the same."""
+BATCH = 10
+"""Examples of one run of Hypothesis: so many are drawn afresh, later ones are variations, most of them the same."""
+OVERDRAWN = 4
+"""So many times what is wanted is drawn at the most: a small space has no more distinct comparisons."""
 EXPLORING = 0.5
 """The share of the time budget after which nothing new is drawn once there is something to be made small."""
 _CONTRADICT = (Code.CRASHED, Code.INVALID, Code.SLOWER)
@@ -85,8 +86,9 @@ def hunt(
         run.confirm(one)
     for kind, hazard in least.items():
         # The smallest may be the whim of one process; those of its kind that were met last were nearly as small.
-        alike = [one for one in reversed(run.slower()) if run.kind(one) == kind]
-        for one in _distinct([hazard, *alike])[:CONFIRMATIONS]:
+        # The one that was met first is not chosen by its verdict, as those met while shrinking are.
+        *alike, first = [one for one in reversed(run.slower()) if run.kind(one) == kind] or [hazard]
+        for one in _distinct([*_distinct([hazard, *alike])[: CONFIRMATIONS - 1], first]):
             if run.confirm(one):
                 break
     return run.hunted(explicit, least.values())
@@ -112,10 +114,6 @@ class _Contradiction(Exception):
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(comparison.id)
         self.comparison = comparison
-
-
-class _Enough(Exception):
-    """Raised to end drawing."""
 
 
 class _Hunt:
@@ -144,25 +142,38 @@ class _Hunt:
         """Ask for explicit comparisons and drawn ones; the smallest contradiction of each kind that was drawn."""
         for comparison in explicit:
             self._ask(comparison, self._moment(1.0))
-        met: dict[str, Comparison] = {}
+        met: dict[str, tuple[Comparison, int]] = {}
         drawn: set[Identity] = set()
+        first = _seed()
+        for number in range(first, first + OVERDRAWN * (1 + self._wanted // BATCH)):
+            self._explore(strategy, number, met, drawn)
+        # Failures first: their words come first in a kind, and in the alphabet before SLOWER.
+        kinds = sorted(met)
+        least = {}
+        for done, kind in enumerate(kinds):
+            comparison, number = met[kind]
+            least[kind] = self._least(strategy, number, kind, self._share(len(kinds) - done)) or comparison
+        return least
 
-        def explore(comparison: Comparison) -> None:
+    def _explore(
+        self,
+        strategy: SearchStrategy[Comparison],
+        number: int,
+        met: dict[str, tuple[Comparison, int]],
+        drawn: set[Identity],
+    ) -> None:
+        """Draw a batch, and keep the first contradiction of each kind with the number of the batch."""
+
+        def ask(comparison: Comparison) -> None:
             if len(drawn) == self._wanted:
-                raise _Enough
+                return
             drawn.add(comparison.identity)
             verdict = self._ask(comparison, self._moment(EXPLORING if met else 1.0))
             if verdict and verdict.code in _CONTRADICT:
-                met.setdefault(self.kind(comparison), comparison)
+                met.setdefault(self.kind(comparison), (comparison, number))
 
-        number = _seed()
-        with suppress(_Enough):
-            _draw(strategy, number, [Phase.generate], explore)
-        # Failures first: their words come first in a kind, and in the alphabet before SLOWER.
-        kinds = sorted(met)
-        for done, kind in enumerate(kinds):
-            met[kind] = self._least(strategy, number, kind, self._share(len(kinds) - done)) or met[kind]
-        return {kind: met[kind] for kind in kinds}
+        if len(drawn) < self._wanted:
+            _draw(strategy, number, [Phase.generate], ask)
 
     def _least(
         self, strategy: SearchStrategy[Comparison], number: int, kind: str, until: float | None
@@ -244,9 +255,17 @@ class _Hunt:
             unconfirmed=sum(one.reason.code is ReasonCode.NOT_CONFIRMED for one in self._verdicts.values()),
             seconds=self._clock() - self._begin,
             found=self._shown(confirmed),
-            failures=self._shown(one for one in told if self._code(one) in _FAILURES),
+            failures=self._shown(self._failures(told)),
             gone=tuple(one for one in explicit if self._code(one) in (Code.SAME, Code.FASTER)),
         )
+
+    def _failures(self, told: Sequence[Comparison]) -> list[Comparison]:
+        """Those that were made least; and of a kind that was only met on the way to others, the first."""
+        failures = [one for one in told if self._code(one) in _FAILURES]
+        for code in _FAILURES:
+            if code not in map(self._code, failures):
+                failures += [one for one in self._met.values() if self._code(one) is code][:1]
+        return failures
 
     def _shown(self, chosen: Iterable[Comparison]) -> tuple[Counterexample, ...]:
         verdicts, plans = self._verdicts, self._oracle.plans
@@ -256,11 +275,11 @@ class _Hunt:
 def _draw(
     strategy: SearchStrategy[Comparison], number: int, phases: Sequence[Phase], check: Callable[[Comparison], None]
 ) -> None:
-    """Draw by the loaded profile, but for what would make Hypothesis speak, store, or stop for being slow."""
+    """Draw a batch, without anything that would make Hypothesis speak, store, or stop for being slow."""
 
     @seed(number)
     @settings(
-        max_examples=OVERDRAWN * settings().max_examples,
+        max_examples=BATCH,
         database=None,
         deadline=None,
         print_blob=False,
@@ -277,7 +296,7 @@ def _draw(
 
 
 def _seed() -> int:
-    """The seed of both drawings: always the same for a derandomised profile, or the one of --hypothesis-seed."""
+    """The seed of the first batch: always the same for a derandomised profile, or the one of --hypothesis-seed."""
     if settings().derandomize:
         return 0
     return secrets.randbits(64) if core.global_force_seed is None else core.global_force_seed

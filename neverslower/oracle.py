@@ -59,6 +59,7 @@ class Oracle:
     """
 
     fingerprint: Fingerprint
+    remarks: tuple[str, ...]
 
     def __init__(
         self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None, looks: Looks = Looks()
@@ -79,7 +80,7 @@ class Oracle:
     def __enter__(self) -> Oracle:
         try:
             worker = self._open()
-            self.fingerprint = worker.fingerprint
+            self.fingerprint, self.remarks = worker.fingerprint, worker.remarks
             if worker.exclusive:
                 self._lock = DeviceLock(self.spec, worker.fingerprint.device)
         except BaseException:
@@ -128,9 +129,9 @@ class Oracle:
         self._confirmations += 1
         found = self._look("confirmed", comparison, self._looks.both)
         if isinstance(found, PairedPass):
-            found = confirmed(verdict, self._judge([found], _share(self._confirmations)))
+            found = self._explained(confirmed(verdict, self._judge([found], _share(self._confirmations))), comparison)
         self._verdicts[comparison.identity] = found
-        self._write("verdict", _pair(comparison) | asdict(found))
+        self._write("verdict", comparison.named | asdict(found))
         return found
 
     def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
@@ -142,7 +143,7 @@ class Oracle:
 
     def _measured(self, comparison: Comparison) -> Verdict:
         verdict = self._examined_pair(comparison) or self._timed(comparison)
-        self._write("verdict", _pair(comparison) | asdict(verdict))
+        self._write("verdict", comparison.named | asdict(verdict))
         return verdict
 
     def _examined_pair(self, comparison: Comparison) -> Verdict | None:
@@ -170,10 +171,13 @@ class Oracle:
         if isinstance(found, Verdict):
             return found
         self._judged += 1
-        reference, candidate = (self._examined[subject.key] for subject in comparison.subjects)
-        assert isinstance(reference, Examined)
-        assert isinstance(candidate, Examined)
-        return explained(self._judge([found], _share(self._judged)), reference, candidate)
+        return self._explained(self._judge([found], _share(self._judged)), comparison)
+
+    def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
+        """The verdict, where a miss of the tuned log is told from any other SLOWER."""
+        seen = [self._examined.get(subject.key) for subject in comparison.subjects]
+        reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        return explained(verdict, reference, candidate)
 
     def _look(self, event: str, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
         """A worker's samples of a comparison, which go to the journal."""
@@ -182,14 +186,14 @@ class Oracle:
         if isinstance(found, PairedPass):
             self._measured_here.add(comparison.identity)
             samples = {"pass": self._started - 1, "iterations": found.iterations, "seconds": found.seconds.tolist()}
-            self._write(event, _pair(comparison) | samples)
+            self._write(event, comparison.named | samples)
         return found
 
     def _checked(self, comparison: Comparison) -> Verdict:
         reference, candidate = (subject.key for subject in comparison.subjects)
         found = self._ask(lambda worker: worker.check(reference, candidate))
         verdict = found if isinstance(found, Verdict) else _of_deviations(found)
-        self._write("checked", _pair(comparison) | asdict(verdict))
+        self._write("checked", comparison.named | asdict(verdict))
         return verdict
 
     # The worker
@@ -242,11 +246,6 @@ def _share(k: int) -> int:
 
 def _plan(found: Examined | Verdict | None) -> Plan | None:
     return found.plan if isinstance(found, Examined) else None
-
-
-def _pair(comparison: Comparison) -> dict[str, Any]:
-    reference, candidate = comparison.subjects
-    return {"id": comparison.id, "reference": reference.key, "candidate": candidate.key}
 
 
 _MEANT = {

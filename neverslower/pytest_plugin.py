@@ -94,6 +94,8 @@ class Suite:
             hunted = self.session.hunt(backend, numerics, progress)
         except BackendUnavailable as error:
             pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
+        except NeverSlowerError as error:
+            pytest.fail(str(error), pytrace=False)
         finally:
             progress.end()
         lines = [line for one in (*hunted.failures, *hunted.found) for line in drawn.counterexample(one, self.again)]
@@ -313,11 +315,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
     session = metafunc.config.stash[_STATE]
     if "drawn_on" in metafunc.fixturenames:
-        metafunc.parametrize("drawn_on", list(session.plan.backends))
+        parameters = [pytest.param(name, id=name) for name in session.plan.backends]
+        metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(session))])
     if "tuned_log" in metafunc.fixturenames:
-        _parametrize(
-            metafunc, "tuned_log", session.tuned_log_cases, "no chosen backend searches for schedules; tvm does"
-        )
+        why_none = "no chosen backend searches for schedules; tvm does"
+        session.hindrance = session.hindrance or (None if session.tuned_log_cases else why_none)
+        _parametrize(metafunc, "tuned_log", session.tuned_log_cases, why_none)
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
         comparisons = session.comparisons
         if name == "pruned":
@@ -329,9 +332,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _parametrize(metafunc: pytest.Metafunc, name: str, values: Sequence[Comparison | Case], why_none: str) -> None:
     parameters = [pytest.param(one, id=one.id) for one in values]
-    if not parameters:
-        parameters = [pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=why_none))]
-    metafunc.parametrize(name, parameters)
+    metafunc.parametrize(name, parameters or [_nothing(why_none)])
+
+
+def _nothing(why: str) -> Any:
+    """The one parameter of a test that has nothing to do; it is skipped."""
+    return pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=why))
 
 
 def _why_nothing(session: Session) -> str:
@@ -402,7 +408,7 @@ def bisect_code(code: int) -> int:
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
     session = config.stash.get(_STATE, None)
-    if session is None or not (session.scheduled or session.hindrance or session.hunts):
+    if session is None or not (session.scheduled or session.hindrance):
         return
     slower = sum(one.verdict.code is Code.SLOWER for one in _pruned(session.findings))
     measured = len(_pruned(session.findings))

@@ -27,7 +27,8 @@ from neverslower.problem import ConvProblem, kept_channels
 from neverslower.sampling import calibrate, interleave
 from neverslower.subject import Search, Subject
 
-CACHE_BYTES = 256_000_000
+CACHE_BYTES, CACHED = 256_000_000, 64
+"""Prepared problems are kept up to so many bytes of tensors, and so many: each may hold a loaded library too."""
 LOCK_PATIENCE = 2.0
 STDERR = 2
 
@@ -153,11 +154,14 @@ class Session:
         prepared = self.backend.prepare(problem, *numerics.tensors(problem), subject.policy)
         return self._hold((key, copy), problem, prepared)
 
+    def _held_bytes(self) -> int:
+        return sum(one.problem.bytes for one in self._held.values())
+
     def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
         held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round))
         self._held[name] = held
         # The pair that is being measured stays, however large it is.
-        while len(self._held) > 2 and sum(one.problem.bytes for one in self._held.values()) > CACHE_BYTES:
+        while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)
         return held
 

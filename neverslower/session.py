@@ -84,26 +84,27 @@ class Session:
     def hunt(self, name: str, numerics: bool, progress: Progress) -> Hunted:
         """Hunt through drawn layers on one backend, for wrong outputs or for hazards; hazards are kept as examples.
 
-        Raises BackendUnavailable, WorkerDied or WorkerError where the backend can't be started.
+        Raises NeverSlowerError where the backend can't be started, or an example can't be kept.
         """
+        self.scheduled += 1
         journal = Journal(self.journal_path)
         try:
             with Oracle(self.plan.backends[name], journal) as oracle:
                 self.fingerprints.setdefault(name, oracle.fingerprint)
+                if oracle.remarks:
+                    self.findings.remarks[name] = oracle.remarks
                 space = self.plan.space(name)
-                if numerics:
-                    found = numerics_hunt(oracle, space, (), self.plan.hunt_budget, progress)
-                else:
-                    examples = Kept(self.journal_path.parent / "examples", oracle.fingerprint)
-                    explicit, warnings = examples.load()
-                    found = hunt(oracle, space, explicit, self.plan.hunt_budget, progress)
-                    self.kept += [*warnings, *(f"{one} ({examples.path})" for one in examples.save(found))]
+                question, search = ("outputs", numerics_hunt) if numerics else ("never-slower", hunt)
+                examples = Kept(self.journal_path.parent / "examples", oracle.fingerprint, question)
+                explicit, warnings = examples.load()
+                found = search(oracle, space, explicit, self.plan.hunt_budget, progress)
         except BackendUnavailable as error:
             self.findings.unavailable[name] = str(error)
             raise
         finally:
             journal.close()
-        self.hunts[f"{name}, {'outputs' if numerics else 'never slower'}"] = found
+        self.hunts[f"{name}, {question}"] = found
+        self.kept += [*warnings, *(f"{one} ({os.path.relpath(examples.path)})" for one in examples.save(found))]
         return found
 
     def identified(self, fingerprint: Fingerprint) -> None:
@@ -256,6 +257,6 @@ class Session:
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
         measured = self.findings.measured or self.findings.checked or any(one.measured for one in self.hunts.values())
-        if (self.scheduled or self.hunts) and not measured:
+        if self.scheduled and not measured:
             return "nothing was measured"
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -23,6 +24,7 @@ LIMIT = 512_000_000
 """Bytes that a store may hold unless told otherwise."""
 MANIFEST = "manifest.json"
 _UNFINISHED = ".new-"
+_PLACE = re.compile("[0-9a-f]{32}")
 _STALE = 3600.0
 """Seconds after which an unfinished entry is what a killed process left."""
 
@@ -110,10 +112,10 @@ class Store:
         if not self.root.is_dir():
             return
         for path in self.root.iterdir():
-            with suppress(OSError, ValueError):  # Another process may remove it meanwhile.
-                if path.is_dir() and not path.name.startswith(_UNFINISHED):
+            with suppress(OSError):  # Another process may remove it meanwhile.
+                if path.is_dir() and _PLACE.fullmatch(path.name):
                     size = sum(file.stat().st_size for file in path.iterdir())
-                    yield Entry(path, _manifest(path)["fields"], size, path.stat().st_mtime)
+                    yield Entry(path, _fields(path), size, path.stat().st_mtime)
 
     def _trim(self, newest: Path) -> None:
         """Drop the least recently used entries beyond the limit, and what killed processes left."""
@@ -136,6 +138,14 @@ class Store:
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
         return len(entries), sum(one.size for one in entries)
+
+
+def _fields(folder: Path) -> Fields:
+    """What an entry was made from; nothing where its manifest can't be read, for it takes room all the same."""
+    try:
+        return _manifest(folder)["fields"]
+    except (OSError, ValueError):
+        return {}
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:

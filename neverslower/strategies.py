@@ -210,9 +210,11 @@ def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int
     if grouping == _DEPTHWISE:
         groups = min(pruned, room)
         return removed, (groups, groups, groups)
-    groups = groups if grouping == _GROUPED and 2 * groups <= room else 1
-    pruned = min(max(2, -(-pruned // groups)), room // groups)
-    others = min(-(-others // groups), room // (groups * pruned))
+    pruned = min(pruned, room)
+    # Rounded down, so that without groups there are as many channels at the least.
+    groups = max(1, min(groups, pruned // 2)) if grouping == _GROUPED else 1
+    pruned //= groups
+    others = max(1, min(others // groups, room // (groups * pruned)))
     ins, outs = (others, pruned) if side is Side.OUT else (pruned, others)
     return removed, (groups, groups * ins, groups * outs)
 

@@ -23,6 +23,7 @@ SEARCHES = 3
 """Searches of each shape, with seeds 0, 1, …: fewer can't tell a slow shape from an unlucky search."""
 MISSES, RETUNED = 4, 2
 """So many of the most telling channel counts are measured as misses, and with the remedies."""
+_CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.NOT_CONFIRMED)
 THE_TUNED_ONE = Interval(1.0, 1.0, 1.0)
 
 
@@ -152,12 +153,15 @@ def equally_tuned(pruned: Sequence[Verdict], unpruned: Sequence[Verdict], thresh
     best = min(one.high for one in ours) / min(one.low for one in theirs)
     searches = f"{len(ours)} searches of each shape"
     if ratio.low > 1 + thresholds.tolerance and all(one.code is Code.SLOWER for one in pruned):
-        text = f"slower though tuned equally: the worst of {searches} against the best"
+        text = f"slower though tuned equally: each of {searches} (by luck alone 1 in 20)"
         return Verdict(Code.SLOWER, Reason(ReasonCode.EQUALLY_TUNED, text), ratio)
     if ratio.high < 1 - thresholds.tolerance:
         return Verdict(Code.FASTER, Reason(ReasonCode.EQUALLY_TUNED, f"faster in all of {searches}"), ratio)
     if best < 1 + thresholds.target:
         text = f"the best of {searches}: {best:.2f}× or less"
         return Verdict(Code.SAME, Reason(ReasonCode.EQUALLY_TUNED, text), ratio)
+    cut_short = next((one for one in pruned if one.reason.code in _CUT_SHORT), None)
+    if cut_short:
+        return Verdict(Code.UNDECIDED, cut_short.reason, ratio)
     text = f"{searches} overlap, and the best pruned one is not proved as fast: luck of the search"
     return Verdict(Code.UNDECIDED, Reason(ReasonCode.LUCK_OF_THE_SEARCH, text), ratio)

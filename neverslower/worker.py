@@ -233,7 +233,8 @@ class Worker(_Process):
 
     def _open(self) -> None:
         spec = self.spec
-        opened = self._ask("open", spec.backend, spec.argument, spec.threads, self._number)
+        limit = max(START_LIMIT, spec.time_limit)
+        opened = self._ask("open", spec.backend, spec.argument, spec.threads, self._number, limit=limit)
         self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
         self.clock: str = opened["clock"]
         self.exclusive: bool = opened["exclusive"]

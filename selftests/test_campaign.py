@@ -370,6 +370,17 @@ def test_a_budget_that_ends_while_measuring_keeps_what_was_measured(tmp_path: Pa
     assert (findings.measured, findings.left_out) == (3, 5)
 
 
+def test_when_a_pass_has_shown_its_cost_the_least_telling_are_left_out_not_the_last_passes(tmp_path: Path) -> None:
+    clock, comparisons = Clock("measure", 5.0), ranked()
+    settings = Settings(passes=3, blocks=10, time_budget=90.0)
+    findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
+    done = [one for one in comparisons if len(result(findings, one).passes) == 3]
+    left = [one for one in comparisons if result(findings, one).verdict.reason.code is ReasonCode.TIME_BUDGET]
+    # The first pass took 40 s of 90: the rest lasts for three in two more passes, with what is set aside to confirm.
+    assert (len(done), len(left)) == (3, 5)
+    assert max(one.telling for one in done) < min(one.telling for one in left)
+
+
 def test_a_budget_that_suffices_leaves_nothing_out(tmp_path: Path) -> None:
     clock, comparisons = Clock("measure", 1.0), ranked()
     settings = Settings(passes=1, blocks=10, time_budget=1e6)

@@ -136,6 +136,16 @@ def test_scipy_stats_is_never_imported_early(name: str) -> None:
     assert [one for one in IMPORTS[name] if one.top and reaches(one, "scipy.stats")] == []
 
 
+def test_only_what_draws_knows_hypothesis() -> None:
+    knowing = {name for name in MODULES if any(reaches(one, "hypothesis") for one in IMPORTS[name])}
+    assert knowing == {"neverslower.strategies", "neverslower.hunt"}
+
+
+@pytest.mark.parametrize("start", ["neverslower.campaign", "neverslower.remote", "neverslower.oracle"])
+def test_what_measures_does_not_know_who_draws(start: str) -> None:
+    assert closure(start) & {"neverslower.strategies", "neverslower.hunt", "neverslower.examples"} == set()
+
+
 @pytest.mark.parametrize("start", ["neverslower.remote", *sorted(ADAPTERS)])
 def test_the_far_side_needs_numpy_at_most(start: str) -> None:
     needed = {

@@ -228,7 +228,8 @@ def test_what_one_search_did_not_confirm_is_not_slower(which: int, reason: Reaso
     assert equally_tuned(pruned, [verdict(1.0), verdict(1.0)]).code is Code.SLOWER
     pruned[which] = verdict(1.5, Code.UNDECIDED, reason=reason)
     found = equally_tuned(pruned, [verdict(1.0), verdict(1.0)])
-    assert (found.code, found.reason.code) == LUCK
+    # What ended too early is told as that: no two searches overlap here.
+    assert (found.code, found.reason.code) == (LUCK if reason is ReasonCode.TOO_NOISY else (Code.UNDECIDED, reason))
 
 
 def test_the_ratio_is_that_of_the_medians_between_the_extremes() -> None:

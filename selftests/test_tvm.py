@@ -360,11 +360,11 @@ def test_outputs_are_right(worker: Worker, one: ConvProblem) -> None:
 @needs_tvm
 def test_the_fingerprint_names_what_a_result_depends_on(worker: Worker) -> None:
     found = worker.fingerprint
-    assert set(found.software) == {"apache-tvm", "apache-tvm-ffi", "llvm", "python"}
+    assert set(found.software) == {"apache-tvm", "apache-tvm-ffi", "llvm", "llvm cpu", "python"}
     assert found.version == found.software["apache-tvm"]
     assert found.build == f"ffi-{found.software['apache-tvm-ffi']}"
     assert (found.state["schedules"], found.state["threads"]) == ("untuned", "1")
-    assert found.hardware["llvm cpu"]
+    assert found.software["llvm cpu"]
     assert worker.remarks == ()
 
 

@@ -32,6 +32,7 @@ CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
     layouts=frozenset(Layout),
     modules=("tvm",),
+    packages=("apache-tvm", f"apache-tvm-ffi=={health.NEWEST_FFI}"),
     compiles=True,
     # Untuned loops take a hundred times as long as a library's kernel: the default is a few small layers.
     quick_layers=("resnet50.L1", "mobilenet_v2.L7", "mobilenet_v2.L14", "mobilenet_v2.L41"),
@@ -69,6 +70,8 @@ def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
         f"dilation={problem.dilation},groups={problem.groups},data_layout='{layouts[0]}',"
         f"kernel_layout='{layouts[1]}',out_dtype='float32')"
     ).replace(" ", "")
+    if problem.dtype is not DType.FLOAT32:
+        convolution = f"x.op.astype({convolution},'{problem.dtype}')"
     code = "; ".join(
         [
             "import numpy as n,tvm as t",
@@ -111,13 +114,15 @@ class TVM:
             device=f"{hardware['cpu']} {hardware['cores']}c",
             version=self.api.version,
             build=f"ffi-{self._ffi}",
-            hardware=hardware | {"llvm cpu": self.api.cpu},
+            hardware=hardware,
             state=cpu_state()
             | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
             software={
                 "apache-tvm": self.api.version,
                 "apache-tvm-ffi": self._ffi,
                 "llvm": self.api.llvm,
+                # LLVM's name of the CPU: another release may call the same one otherwise.
+                "llvm cpu": self.api.cpu,
                 "python": ".".join(map(str, sys.version_info[:3])),
             },
         )
@@ -127,13 +132,24 @@ class TVM:
         begin = time.perf_counter()
         before = self._store.find(self._search_fields(wanted))
         self._refuse(wanted.problem)
-        folder = before or self._store.add(self._search_fields(wanted), lambda new: search(self.api, wanted, new))
-        database = databases.read(folder, self.api)
-        times = [float(min(one.run_secs, default=FAILED)) for one in database.records.get_all_tuning_records()]
-        if min(times, default=FAILED) >= FAILED:
-            raise Unsupported(f"the search {wanted} found no schedule that runs ({len(times)} candidates)")
+        folder = before or self._store.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
+        database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
         return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
+
+    def _search(self, wanted: Search, folder: Path) -> None:
+        """Search into a folder, which is not kept where nothing was found: the reason may have been a passing one."""
+        search(self.api, wanted, folder)
+        self._outcome(wanted, folder)
+
+    def _outcome(self, wanted: Search, folder: Path) -> tuple[databases.Database, list[float]]:
+        """The database of a search and each candidate's best time in seconds. Raises Unsupported where none ran."""
+        database = databases.read(folder, self.api)
+        records = database.records.get_all_tuning_records() if database.records is not None else []
+        times = [float(min(one.run_secs, default=FAILED)) for one in records]
+        if min(times, default=FAILED) >= FAILED:
+            raise Unsupported(f"the search {wanted} found no schedule that runs ({len(times)} candidates)")
+        return database, times
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Those that are yet to be compiled."""
@@ -158,10 +174,12 @@ class TVM:
         try:
             lowered = self.api.lowered(problem, database.records if database else None)
             functions = dict(self.api.functions(lowered))
-            self.api.compile(lowered, folder / KERNEL)
+            compiled = self.api.compile(lowered)
         except Exception as error:
             words = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise Unsupported(f"tvm does not compile it: {words}") from error
+        # Writing and linking may fail for want of room, which says nothing about the problem.
+        compiled.export_library(str(folder / KERNEL))
         (folder / PLAN).write_text(json.dumps(functions), encoding="utf-8")
 
     def _database_of(self, log: TunedLog | None) -> databases.Database | None:

@@ -123,9 +123,9 @@ class Api:
             if isinstance(function, primitive)
         }
 
-    def compile(self, lowered: Any, path: Path) -> None:
-        """Compile to a shared library."""
-        self.tvm.compile(lowered, target=self.target).export_library(str(path))
+    def compile(self, lowered: Any) -> Any:
+        """Compile; the result can be exported as a shared library."""
+        return self.tvm.compile(lowered, target=self.target)
 
     def load(self, path: Path) -> Any:
         """A virtual machine on a compiled library."""

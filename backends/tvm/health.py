@@ -18,6 +18,7 @@ from neverslower.store import Store
 
 PAIRS = {"0.25": "0.1.12", "0.26": "0.1.14.post1", "0.27": "0.1.14.post1"}
 """The ffi that each release of tvm is known to work with."""
+NEWEST_FFI = list(PAIRS.values())[-1]
 COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 PROBE = """
 import sys

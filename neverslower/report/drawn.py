@@ -14,6 +14,8 @@ Again = Callable[[Comparison], str]
 def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
     """The lines of one hunt: what was drawn, what it came to, then each counterexample."""
     counts = ", ".join(f"{hunted.counts[code]} {code}" for code in Code if hunted.counts.get(code))
+    if hunted.counts.get(Code.SLOWER):
+        counts += f" (confirmed: {len(hunted.found)})"
     pace = f", {60 * hunted.measured / hunted.seconds:.0f} a minute" if hunted.measured and hunted.seconds else ""
     yield f"{what}: {hunted.drawn} drawn, {hunted.measured} measured{pace}: {counts or 'none'}"
     if hunted.unconfirmed:

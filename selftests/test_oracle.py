@@ -1,0 +1,280 @@
+"""Verdicts on demand: what is asked of a worker and how often, what a failure means, and how the error is shared."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neverslower import oracle as module
+from neverslower.comparison import Comparison
+from neverslower.journal import Journal
+from neverslower.layers import Layer
+from neverslower.observation import PairedPass
+from neverslower.oracle import TWO_LOOKS, Oracle
+from neverslower.problem import ConvProblem, Side
+from neverslower.verdict import FixedSizeJudge, Thresholds, Verdict
+from neverslower.worker import BackendUnavailable, DeviceLock, Worker, WorkerDied, WorkerSpec
+from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
+
+STEADY = {"seconds": 1e-5}
+SLOW = {"when": "out_channels == 15", "times": 2.0}
+
+
+class Recorder(Journal):
+    """Keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def write(self, event: str, fields: Any) -> None:
+        self.events.append(json.loads(json.dumps({"event": event, **fields})))
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [one for one in self.events if one["event"] == name]
+
+
+@pytest.fixture
+def journal() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the worker processes that were started."""
+    numbers: list[int] = []
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        numbers.append(process)
+        return Worker(spec, process)
+
+    monkeypatch.setattr(module, "Worker", start)
+    return numbers
+
+
+class Recording:
+    """A judge that records what it is asked."""
+
+    thresholds: Thresholds = TWO_LOOKS
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        self.asked.append((sum(len(one.seconds) for one in passes), comparisons))
+        return FixedSizeJudge(self.thresholds)(passes, comparisons)
+
+
+def seen(verdict: Verdict) -> str:
+    return f"{verdict.code} {verdict.reason.code}"
+
+
+def test_a_verdict_is_measured_once_and_then_remembered(tmp_path: Path, journal: Recorder) -> None:
+    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW]), journal) as oracle:
+        assert not oracle.knows(comparison(1))
+        first = oracle.verdict(comparison(1))
+        assert oracle.knows(comparison(1))
+        assert oracle.verdict(comparison(1)) is first
+        assert seen(oracle.verdict(comparison(3))) == "SAME within_target"
+        assert seen(first) == "SLOWER proved"
+        assert [str(plan) for plan in oracle.plans(comparison(1))] == ["plain", "plain"]
+    assert [one["problem"] for one in journal.named("examined")] == [problem(n).key for n in (16, 15, 13)]
+    assert len(journal.named("verdict")) == 2
+
+
+def test_a_first_look_settles_what_is_not_slower_and_a_second_the_rest(tmp_path: Path, journal: Recorder) -> None:
+    judge = Recording()
+    with Oracle(scripted(tmp_path, noise=0.005, rules=[STEADY, SLOW]), journal, judge) as oracle:
+        for distance in (3, 1, 7):
+            oracle.verdict(comparison(distance))
+    assert judge.asked == [(12, 1), (12, 1), (48, 2), (12, 1)]
+    (samples,) = journal.named("drawn")
+    assert (samples["reference"], samples["candidate"]) == (problem(16).key, problem(15).key)
+    assert (samples["pass"], len(samples["seconds"])) == (0, 48)
+    assert [len(one["seconds"]) for one in journal.named("screened")] == [12, 12, 12]
+
+
+def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path) -> None:
+    judge = Recording()
+    with Oracle(scripted(tmp_path, rules=[STEADY, {"when": "out_channels < 16", "times": 2.0}]), None, judge) as oracle:
+        for distance in (1, 2, 3):
+            oracle.verdict(comparison(distance))
+    assert [comparisons for blocks, comparisons in judge.asked if blocks == 48] == [2, 6, 12]
+    assert sum(1 / module._share(k) for k in range(1, 10_000)) < 1
+
+
+def test_a_late_hazard_can_still_be_proved(tmp_path: Path) -> None:
+    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW])) as oracle:
+        oracle._judged = 10_000
+        assert seen(oracle.verdict(comparison(1))) == "SLOWER proved"
+
+
+# Failures
+
+
+def test_a_refusal_or_a_wrong_output_is_a_verdict(tmp_path: Path, starts: list[int]) -> None:
+    expected = {
+        "wrong": "INVALID wrong_output",
+        "nan": "INVALID wrong_output",
+        "unsupported": "UNSUPPORTED library_refuses",
+        "out_of_memory": "UNSUPPORTED out_of_memory",
+        "error": "CRASHED worker_died",
+    }
+    rules = [{"when": f"out_channels == {n}", "fault": fault} for n, fault in enumerate(expected, start=1)]
+    with Oracle(scripted(tmp_path, rules=[STEADY, *rules])) as oracle:
+        asked = [comparison(16 - n) for n in range(1, len(expected) + 1)]
+        assert [seen(oracle.verdict(one)) for one in asked] == list(expected.values())
+        assert [oracle.plans(one)[1] for one in asked] == [None] * len(expected)
+        assert seen(oracle.verdict(comparison(3))) == "SAME within_target"
+    assert starts == [0]
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("crash", "worker_died"), ("hang", "time_limit")])
+def test_after_a_death_the_next_question_is_answered_by_another_worker(
+    tmp_path: Path, starts: list[int], fault: str, reason: str
+) -> None:
+    rules = [STEADY, {"when": "out_channels == 15", "fault": fault}]
+    with Oracle(scripted(tmp_path, 0.5 if fault == "hang" else 30.0, rules=rules)) as oracle:
+        assert seen(oracle.verdict(comparison(1))) == f"CRASHED {reason}"
+        assert seen(oracle.verdict(comparison(3))) == "SAME within_target"
+        assert seen(oracle.verdict(comparison(1))) == f"CRASHED {reason}"
+    assert starts == [0, 1]
+
+
+def test_where_no_worker_starts_any_more_none_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        tried.append(process)
+        if process:
+            raise WorkerDied("no process", "")
+        return Worker(spec, process)
+
+    monkeypatch.setattr(module, "Worker", start)
+    rules = [STEADY, {"when": "out_channels == 15", "fault": "crash"}]
+    with Oracle(scripted(tmp_path, rules=rules)) as oracle:
+        assert [seen(oracle.verdict(comparison(n))) for n in (1, 2, 3)] == ["CRASHED worker_died"] * 3
+    assert tried == [0, 1]
+
+
+def test_an_unavailable_backend_is_told_on_entering(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="no board"), Oracle(scripted(tmp_path, unavailable="no board")):
+        pass
+
+
+@needs_proc
+def test_no_process_outlives_an_oracle(tmp_path: Path) -> None:
+    before = children(os.getpid())
+
+    def interrupted() -> None:
+        with Oracle(scripted(tmp_path, rules=[STEADY])) as oracle:
+            oracle.verdict(comparison(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert eventually(lambda: children(os.getpid()) <= before)
+
+
+def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+
+    class Lock(DeviceLock):
+        def __init__(self, spec: WorkerSpec, device: str) -> None:
+            kept.append(device)
+
+        def close(self) -> None:
+            kept.append("let go")
+
+    class Exclusive(Worker):
+        def _open(self) -> None:
+            super()._open()
+            self.exclusive = True
+
+    monkeypatch.setattr(module, "DeviceLock", Lock)
+    monkeypatch.setattr(module, "Worker", Exclusive)
+    with Oracle(scripted(tmp_path, device="board", rules=[STEADY, SLOW])) as oracle:
+        oracle.confirmed(comparison(1))
+        assert kept == ["board"]
+    assert kept == ["board", "let go"]
+
+
+# Confirmation
+
+
+def test_a_hazard_that_a_fresh_process_shows_is_confirmed(tmp_path: Path, journal: Recorder, starts: list[int]) -> None:
+    slow = {"when": "out_channels < 16", "times": 2.0}
+    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, slow]), journal) as oracle:
+        for one in (comparison(1), comparison(3)):
+            oracle.verdict(one)
+        for one in (comparison(1), comparison(3)):
+            verdict = oracle.confirmed(one)
+            assert verdict.code == "SLOWER"
+            assert "confirmed in a fresh process" in verdict.reason.text
+    assert starts == [0, 1]
+    assert [(one["pass"], len(one["seconds"])) for one in journal.named("confirmed")] == [(1, 60), (1, 60)]
+
+
+def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided_from_then_on(tmp_path: Path) -> None:
+    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW | {"processes": [0]}])) as oracle:
+        assert seen(oracle.verdict(comparison(1))) == "SLOWER proved"
+        assert seen(oracle.confirmed(comparison(1))) == "UNDECIDED not_confirmed"
+        assert seen(oracle.verdict(comparison(1))) == "UNDECIDED not_confirmed"
+
+
+def test_what_is_not_slower_needs_no_confirmation(tmp_path: Path, starts: list[int]) -> None:
+    with Oracle(scripted(tmp_path, rules=[STEADY])) as oracle:
+        assert seen(oracle.confirmed(comparison(1))) == "SAME within_target"
+    assert starts == [0]
+
+
+# Outputs
+
+GROUPED = ConvProblem(in_channels=4, height=3, width=3, out_channels=6, kernel=(3, 3), groups=2)
+DEPTHWISE = ConvProblem(in_channels=4, height=3, width=3, out_channels=8, kernel=(1, 1), groups=4)
+
+
+def test_a_right_output_is_right_on_all_three_accounts(tmp_path: Path) -> None:
+    with Worker(scripted(tmp_path)) as worker:
+        for unpruned, side in itertools.product((problem(16), GROUPED, DEPTHWISE), Side):
+            found = worker.check(unpruned.key, unpruned.prune(unpruned.prune_step(side), side).key)
+            assert list(found) == ["float64", "slice", "zero-padded"]
+            assert all(0 <= error < tolerance for error, tolerance in found.values())
+
+
+@pytest.mark.parametrize(("channels", "said"), [(15, "float64 reference"), (16, "slice of the unpruned layer")])
+def test_a_wrong_output_is_found_whichever_layer_it_is_of(tmp_path: Path, channels: int, said: str) -> None:
+    rules = [{"when": f"out_channels == {channels}", "fault": "wrong"}]
+    with Oracle(scripted(tmp_path, rules=rules)) as oracle:
+        verdict = oracle.numerics(comparison(1))
+        assert seen(verdict) == "INVALID wrong_output"
+        assert said in verdict.reason.text
+        assert (
+            seen(oracle.numerics(Comparison("scripted", Layer("", 0, "other", problem(12)), problem(11))))
+            == "SAME proved"
+        )
+
+
+def test_a_layer_that_is_wrong_only_when_padded_with_zeros_is_wrong() -> None:
+    found = {"float64": (1e-6, 1e-4), "slice": (1e-6, 2e-4), "zero-padded": (3e-4, 2e-4)}
+    verdict = module._of_deviations(found)
+    assert seen(verdict) == "INVALID wrong_output"
+    assert "padded with zeros by 0.0003" in verdict.reason.text
+    assert seen(module._of_deviations(found | {"zero-padded": (float("nan"), 2e-4)})) == "INVALID wrong_output"
+
+
+def test_outputs_are_checked_once_and_apart_from_the_timing(tmp_path: Path, journal: Recorder) -> None:
+    with Oracle(scripted(tmp_path, rules=[STEADY, SLOW]), journal) as oracle:
+        assert not oracle.knows_numerics(comparison(1))
+        assert seen(oracle.numerics(comparison(1))) == "SAME proved"
+        assert oracle.knows_numerics(comparison(1))
+        assert not oracle.knows(comparison(1))
+        oracle.numerics(comparison(1))
+    assert [one["event"] for one in journal.events] == ["fingerprint", "checked"]
