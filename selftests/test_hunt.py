@@ -101,8 +101,7 @@ def test_a_range_is_found_and_shrunk_to_its_edge(tmp_path: Path) -> None:
 
 def test_one_shape_is_found_and_shrunk_to_the_layer_that_is_one_channel_larger(tmp_path: Path) -> None:
     shape = "out_channels == 3 and in_channels == 1 and height * width * batch * kernel_h * kernel_w == 1"
-    with examples(PLENTY):
-        found = measured(tmp_path, [slow(shape)], FEW)
+    found = measured(tmp_path, [slow(shape)], FEW)
     assert told(found) == [("mb1_g1ic1oc4_ih1oh1kh1sh1ph0", 3)]
 
 
