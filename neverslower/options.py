@@ -54,7 +54,12 @@ def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = st
 
 
 OPTIONS = (
-    _many("--backend", "NAME", f"measure this backend: {', '.join(backends.TABLE)}; default: each that is installed"),
+    _many(
+        "--backend",
+        "NAME",
+        f"measure this backend: {', '.join(backends.TABLE)}, or with what it takes, as tvm:FOLDER for the tuning "
+        "database of a MetaSchedule work folder; default: each that is installed",
+    ),
     _many("--require-backend", "NAME", "like --backend, and a run without it cannot judge (exit code 6)"),
     _many("--network", "NAME", "measure this network's layers: alexnet, vgg16, resnet50, mobilenet_v1, mobilenet_v2"),
     _many("--layer", "PATTERN", "measure these layers: resnet50.L16, resnet50.layer2.1.conv2, 'vgg16.L*'"),
@@ -68,7 +73,8 @@ OPTIONS = (
     ),
     Option(
         "--profile",
-        "how much to measure: quick (default; ResNet-50 in five minutes) or full (every network, more passes)",
+        "how much to measure: quick (default; ResNet-50, on a slow backend a few small layers, in five minutes) or "
+        "full (every network, more passes)",
         {"choices": sorted(PROFILES), "default": "quick"},
     ),
     Option(

@@ -80,7 +80,25 @@ PROOFS = {
         "test_bad_input.py::test_two_runs_that_accept_at_once_are_both_stored",
         "test_baseline.py::test_two_runs_that_write_at_once_are_both_kept",
     ],
-    "no compiler": ["test_bad_input.py::test_set_up_without_a_compiler_names_the_remedy"],
+    "channels above the layer's": [
+        "test_selection.py::test_a_count_that_a_layer_can_t_be_pruned_to_is_refused_at_once"
+    ],
+    "a dtype that no chosen backend has": [
+        "test_selection.py::test_a_format_that_no_chosen_backend_has_is_refused_with_those_they_have",
+    ],
+    "no compiler": [
+        "test_bad_input.py::test_set_up_without_a_compiler_names_the_remedy",
+        "test_tvm.py::test_a_missing_compiler_is_named_with_its_remedy",
+    ],
+    "the wrong pair of tvm and its ffi": ["test_tvm.py::test_a_pair_that_crashes_is_named_with_the_one_to_install"],
+    "a tuning database of another target": [
+        "test_tvm.py::test_a_database_of_another_target_is_refused_naming_both",
+        "test_tvm.py::test_records_of_another_target_are_refused_and_the_others_used",
+    ],
+    "a tuning database that is none, or of another release": [
+        "test_tvm.py::test_a_folder_without_a_database_is_unavailable",
+        "test_tvm.py::test_a_database_that_does_not_open_is_told_and_its_shapes_fall_back",
+    ],
     "xdist": ["test_bad_input.py::test_running_in_parallel_is_refused"],
     "--benchmark-only, --benchmark-disable": ["test_plugin.py::test_options_that_would_hide_verdicts_are_refused"],
     "a worker killed in any phase": [
@@ -88,6 +106,9 @@ PROOFS = {
         "test_campaign.py::test_a_crash_in_a_later_process_outweighs_the_samples_before_it",
         "test_campaign.py::test_a_crash_while_agreeing_is_that_comparisons_own",
         "test_worker.py::test_a_worker_killed_in_silence_is_dead_without_last_words",
+        "test_compilers.py::test_a_failure_costs_its_own_subject_only",
+        "test_study.py::test_a_search_that_fails_costs_what_rests_on_it_only",
+        "test_hunt.py::test_a_crash_is_found_and_shrunk",
     ],
     "a worker that can't start": [
         "test_bad_input.py::test_a_worker_that_can_t_start_is_one_clear_line",
