@@ -14,8 +14,8 @@ NEVER_SLOWER, OUTPUTS = (
     "tests/test_drawn.py::test_drawn_layers_are_never_slower",
     "tests/test_drawn.py::test_drawn_outputs_are_right",
 )
-# The smallest drawn layer is 1×1 with two channels, of which one is kept.
-HAZARD = {"when": "out_channels == 1", "times": 40, "plan": "odd"}
+# So common that a slow machine meets it in a short hunt; how small hazards get is test_hunt's to prove.
+HAZARD = {"when": "out_channels % 2 == 1", "times": 40, "plan": "odd"}
 
 
 def hunt(runner: SuiteRunner, script: Mapping[str, Any], *arguments: str, test: str = NEVER_SLOWER) -> pytest.RunResult:
@@ -39,7 +39,7 @@ def test_a_hazard_is_xfailed_kept_and_told_with_the_command(runner: SuiteRunner)
     result.assert_outcomes(xfailed=1)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["*SLOWER *: *, 1 of * output channels", "*again: pytest tests --backend scripted:* --keep 1*"]
+        ["*SLOWER *: * of * output channels", "*again: pytest tests --backend scripted:* --keep *"]
     )
     (kept,) = (runner.path / ".neverslower" / "examples").iterdir()
     assert json.loads(kept.read_text(encoding="utf-8").splitlines()[0])["verdict"] == "SLOWER"
