@@ -290,7 +290,7 @@ class _BackendRun:
         """Let a backend that compiles do it now, in several processes: never beside a measurement."""
         if not (self.worker and self.worker.compiles):
             return
-        keys = list(dict.fromkeys(subject.key for one in comparisons for subject in one.subjects))
+        keys = list(dict.fromkeys(key for one in comparisons for key in one.keys))
         missing = self._ask(lambda worker: worker.missing(keys))
         if isinstance(missing, Verdict) or len(missing) < WORTH_A_POOL:
             return
@@ -315,12 +315,12 @@ class _BackendRun:
         chosen = []
         planned = 0.0
         self.begin = self.campaign.clock()
-        keys = {subject.key for one in comparisons for subject in one.subjects}
+        keys = {key for one in comparisons for key in one.keys}
         for comparison in comparisons:
             if self._spent(planned):
                 self._finish(comparison, _out_of_time("measured"))
                 continue
-            failed = next((why for one in comparison.subjects if (why := self._examine(one.key))), None)
+            failed = next((why for key in comparison.keys if (why := self._examine(key))), None)
             self._progress("prepare", len(self.examined), len(keys))
             if failed:
                 self._finish(comparison, failed)
@@ -342,7 +342,7 @@ class _BackendRun:
 
     def _cost(self, comparison: Comparison) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
-        calls = [self.examined[subject.key] for subject in comparison.subjects]
+        calls = [self.examined[key] for key in comparison.keys]
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in calls if isinstance(one, Examined))
         rounds = 2 * self.settings.blocks + 2
         preparing = (self.campaign.clock() - self.begin) / max(1, len(self.examined))
@@ -385,7 +385,7 @@ class _BackendRun:
             self._finish(comparison, _out_of_time("measured in every pass"))
 
     def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
-        reference, candidate = (subject.key for subject in comparison.subjects)
+        reference, candidate = comparison.keys
         found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
         return found
 
@@ -453,7 +453,7 @@ class _BackendRun:
         confirmation: PairedPass | None = None,
     ) -> None:
         """The comparison's one verdict: kept, and written to the journal."""
-        seen = [self.examined.get(subject.key) for subject in comparison.subjects]
+        seen = [self.examined.get(key) for key in comparison.keys]
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
         verdict = explained(verdict, reference, candidate)
         self.findings.results[comparison.identity] = Result(
@@ -495,8 +495,7 @@ class _BackendRun:
         self.campaign.write(event, {"backend": self.name, **fields})
 
     def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
-        samples = {"pass": number, "iterations": found.iterations, "seconds": found.seconds.tolist()}
-        self._write(event, comparison.named | samples)
+        self._write(event, comparison.named | found.record(number))
 
 
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:

@@ -56,10 +56,16 @@ class Comparison:
         return Subject(self.reference, self.policies[0]), Subject(self.candidate, self.policies[1])
 
     @property
+    def keys(self) -> tuple[str, str]:
+        """The keys of reference and candidate: what a worker is asked for."""
+        reference, candidate = self.subjects
+        return reference.key, candidate.key
+
+    @property
     def named(self) -> dict[str, str]:
         """What names this in a journal: the id, and the keys of both subjects."""
-        reference, candidate = self.subjects
-        return {"id": self.id, "reference": reference.key, "candidate": candidate.key}
+        reference, candidate = self.keys
+        return {"id": self.id, "reference": reference, "candidate": candidate}
 
     @property
     def tuned_logs(self) -> list[TunedLog]:
@@ -74,8 +80,7 @@ class Comparison:
     @property
     def identity(self) -> tuple[str, str, str]:
         """(backend, reference, candidate): equal for comparisons that need measuring once."""
-        reference, candidate = self.subjects
-        return self.backend, reference.key, candidate.key
+        return self.backend, *self.keys
 
     @property
     def id(self) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neverslower.baseline import write_whole
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
@@ -99,15 +98,7 @@ class Kept:
         text = "".join(f"{line}\n" for line in lines)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
-            temporary = Path(name)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                    file.write(text)
-                temporary.chmod(0o644)
-                temporary.replace(self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_whole(self.path, text, errors="surrogateescape")
         except OSError as error:
             raise NeverSlowerError(f"{self.path} can't be written: {error.strerror}") from error
 

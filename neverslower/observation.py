@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,10 @@ class PairedPass:
     clock: str
     cache: str = "hot"
     discarded: int = 0
+
+    def record(self, number: int) -> dict[str, Any]:
+        """Everything raw as plain data, for a journal; `number` is the process's among those of its run."""
+        return {"pass": number, "iterations": self.iterations, "seconds": self.seconds.tolist()}
 
     @property
     def reference(self) -> Seconds:

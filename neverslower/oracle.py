@@ -136,7 +136,7 @@ class Oracle:
 
     def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
         """What the library chose for the unpruned and for the pruned layer, as far as they were examined."""
-        reference, candidate = (self._examined.get(subject.key) for subject in comparison.subjects)
+        reference, candidate = (self._examined.get(key) for key in comparison.keys)
         return _plan(reference), _plan(candidate)
 
     # Measuring
@@ -148,13 +148,13 @@ class Oracle:
 
     def _examined_pair(self, comparison: Comparison) -> Verdict | None:
         """Why one of both can't be timed, or None; each subject is examined once."""
-        for subject in comparison.subjects:
-            if subject.key not in self._examined:
-                found = self._ask(lambda worker, key=subject.key: worker.examine(key))  # type: ignore[misc]
+        for key in comparison.keys:
+            if key not in self._examined:
+                found = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
                 wrong = of_output(found) if isinstance(found, Examined) else None
-                self._examined[subject.key] = wrong or found
-                self._write("examined", {"problem": subject.key} | asdict(found))
-            known = self._examined[subject.key]
+                self._examined[key] = wrong or found
+                self._write("examined", {"problem": key} | asdict(found))
+            known = self._examined[key]
             if isinstance(known, Verdict):
                 return known
         return None
@@ -175,22 +175,21 @@ class Oracle:
 
     def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
         """The verdict, where a miss of the tuned log is told from any other SLOWER."""
-        seen = [self._examined.get(subject.key) for subject in comparison.subjects]
+        seen = [self._examined.get(key) for key in comparison.keys]
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
         return explained(verdict, reference, candidate)
 
     def _look(self, event: str, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
         """A worker's samples of a comparison, which go to the journal."""
-        reference, candidate = (subject.key for subject in comparison.subjects)
+        reference, candidate = comparison.keys
         found = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
         if isinstance(found, PairedPass):
             self._measured_here.add(comparison.identity)
-            samples = {"pass": self._started - 1, "iterations": found.iterations, "seconds": found.seconds.tolist()}
-            self._write(event, comparison.named | samples)
+            self._write(event, comparison.named | found.record(self._started - 1))
         return found
 
     def _checked(self, comparison: Comparison) -> Verdict:
-        reference, candidate = (subject.key for subject in comparison.subjects)
+        reference, candidate = comparison.keys
         found = self._ask(lambda worker: worker.check(reference, candidate))
         verdict = found if isinstance(found, Verdict) else _of_deviations(found)
         self._write("checked", comparison.named | asdict(verdict))
