@@ -44,6 +44,13 @@ class SuiteRunner:
         return added
 
 
+@pytest.fixture(autouse=True)
+def as_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under CI pytest repeats each failure in full at the end; what a run prints is compared as people see it."""
+    for variable in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 @pytest.fixture
 def runner(pytester: pytest.Pytester) -> SuiteRunner:
     return SuiteRunner(pytester)
