@@ -12,6 +12,7 @@ from neverslower.errors import UnknownName
 
 TABLE = {
     "onednn": "backends.onednn",
+    "cudnn": "backends.cudnn",
     "tvm": "backends.tvm",
     "scripted": "backends.scripted",
 }

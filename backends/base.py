@@ -6,6 +6,7 @@ vendor library inside functions only, so that collecting tests needs none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.environment import Fingerprint
-from neverslower.observation import Evidence, Plan, Searched
+from neverslower.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout
 from neverslower.subject import Search, Subject
 
@@ -32,6 +33,10 @@ class OutOfMemory(Unsupported):
     """The problem does not fit in the device's memory; the text says its size."""
 
 
+class DeviceLost(Exception):
+    """The device answers no more in this process, which ends with this text as its last words."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What a backend can be asked for, as data.
@@ -40,7 +45,10 @@ class Capabilities:
     which it is not worth starting, and `packages` what brings them, where pip knows them by other names. A backend
     `on_request` runs only when it is named; an `exclusive` one takes a lock on its device, so that two runs never
     time each other. One that `compiles` does it ahead, in processes of its own, and searches for schedules; what it
-    makes is kept in `default_root() / NAME` (see neverslower.store). `quick_layers` are measured instead of a whole
+    makes is kept in `default_root() / NAME` (see neverslower.store). One that `profiles` attaches a profiler to the
+    process in which it examines problems, which is then not timed in; one that `watches` says when its device was
+    throttled; one that `maps` times whole curves of channel counts at once; one that `explains` has the policy
+    `best`, so that a hazard can be told from a bad choice. `quick_layers` are measured instead of a whole
     network when the user names nothing, `tuned_layers` by the study of tuned logs; drawn problems have
     `largest_drawn_macs` multiply-accumulates at most.
     """
@@ -57,9 +65,19 @@ class Capabilities:
     on_request: bool = False
     exclusive: bool = True
     compiles: bool = False
+    profiles: bool = False
+    watches: bool = False
+    maps: bool = False
+    explains: bool = False
     quick_layers: tuple[str, ...] = ()
     tuned_layers: tuple[str, ...] = ()
     largest_drawn_macs: int = 30_000_000
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """The protocols beside Backend that the adapter follows, and `profiles`, by the names of their fields."""
+        names = ("compiles", "profiles", "watches", "maps", "explains")
+        return tuple(name for name in names if getattr(self, name))
 
     def refusal(self, problem: ConvProblem) -> str | None:
         """Why this problem is beyond the backend, or None."""
@@ -87,7 +105,10 @@ class BackendOptions:
 
 
 class Prepared(Protocol):
-    """One problem, compiled and with its buffers on the device."""
+    """One problem, compiled and with its buffers on the device; a round has `least_iterations` calls or more."""
+
+    cache: Cache
+    least_iterations: int
 
     def plan(self) -> Plan:
         """What the library chose for this problem, in the library's own words."""
@@ -124,6 +145,40 @@ class Backend(Protocol):
     @property
     def shortest_round(self) -> float:
         """Seconds that a round must last for the clock's resolution and overhead not to matter."""
+
+
+class Watcher(Protocol):
+    """What a backend that `watches` offers beside Backend."""
+
+    def disturbed(self) -> str:
+        """Why the device is slower than it should be, just after it worked; empty when it is not. Quick to ask."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One channel count of a curve: its plan, calls in a round, and each round's seconds per call, or a refusal."""
+
+    plan: Plan | None
+    iterations: int = 0
+    seconds: tuple[float, ...] = ()
+    refusal: str = ""
+
+
+class Mapper(Protocol):
+    """What a backend that `maps` offers beside Backend."""
+
+    def curve(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
+    ) -> tuple[list[CurvePoint], float]:
+        """Time problems that differ in their number of filters alone, in the order given; with seconds of the call.
+
+        `weights` are those of the largest; each problem takes the first of them. Plans have no steps here.
+        """
+
+    def dispatches(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
+    ) -> list[Plan | None]:
+        """The plans of such problems with their steps, None for what is refused; nothing is timed."""
 
 
 class Compiler(Protocol):

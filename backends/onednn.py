@@ -23,7 +23,7 @@ import numpy as np
 
 from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
 from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
-from neverslower.observation import Plan
+from neverslower.observation import Cache, Plan
 from neverslower.problem import ConvProblem, DType, Layout
 
 CAPABILITIES = Capabilities(
@@ -184,6 +184,9 @@ class OneDNN:
 
 class Prepared:
     """One convolution with its tensors."""
+
+    cache = Cache()
+    least_iterations = 1
 
     def __init__(self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any) -> None:
         self._backend = backend

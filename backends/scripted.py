@@ -12,7 +12,9 @@ clock is virtual: no time passes, and the same script and seed give the same sam
 `drift` the fraction by which time per call grows in a virtual second. `processes` limits a rule to the campaign's
 first, second, … worker, `policy` to subjects whose policy matches a shell-style pattern (`""` is the default one).
 A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
-there is yet to be compiled. Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
+there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
+the device is found disturbed after some blocks.
+Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
 from __future__ import annotations
@@ -26,16 +28,16 @@ import signal
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from backends.base import BackendOptions, Capabilities, CurvePoint, OutOfMemory, Tensor, Unavailable, Unsupported
 from neverslower.environment import Fingerprint
 from neverslower.numerics import convolve
-from neverslower.observation import Plan, Searched
+from neverslower.observation import Cache, Plan, Searched
 from neverslower.predicate import PredicateError, holds
 from neverslower.problem import ConvProblem, DType, Layout
 from neverslower.subject import Search, Subject
@@ -46,19 +48,24 @@ CAPABILITIES = Capabilities(
     on_request=True,
     exclusive=False,
     compiles=True,
+    watches=True,
+    maps=True,
+    explains=True,
     tuned_layers=("resnet50.L16",),
 )
 
 KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
-    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules",
+    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled",
 }  # fmt: skip
-RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault"}
+RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps"}
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled"), str),
     **dict.fromkeys(("hardware", "state", "software"), dict),
-    **dict.fromkeys(("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds"), (int, float)),
-    **dict.fromkeys(("spikes", "processes", "remarks"), list),
+    **dict.fromkeys(
+        ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled"), (int, float)
+    ),
+    **dict.fromkeys(("spikes", "processes", "remarks", "steps"), list),
     "seed": int,
 }
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
@@ -119,6 +126,12 @@ class Scripted:
     def __init__(self, script: Mapping[str, Any], process: int) -> None:
         self.script, self.process, self.now = script, process, 0.0
         self.copies: Counter[str] = Counter()
+        self._looks = np.random.default_rng([script.get("seed", 0), process])
+
+    def disturbed(self) -> str:
+        """As often as the script says."""
+        chance = self.script.get("throttled", 0.0)
+        return "scripted throttling" if chance and self._looks.random() < chance else ""
 
     def fingerprint(self) -> Fingerprint:
         """Whatever the script says."""
@@ -144,6 +157,32 @@ class Scripted:
     def remarks(self) -> tuple[str, ...]:
         """Whatever the script says."""
         return tuple(self.script.get("remarks", ()))
+
+    def curve(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
+    ) -> tuple[list[CurvePoint], float]:
+        """Every problem as if it were prepared alone."""
+        begin, points = self.now, []
+        for problem in problems:
+            try:
+                prepared = self.prepare(problem, inputs, weights, policy)
+                seconds = tuple(prepared.run(10) / 10 for _ in range(rounds))
+                points.append(CurvePoint(prepared.plan(), 10, seconds))
+            except Unsupported as error:
+                points.append(CurvePoint(None, refusal=str(error)))
+        return points, self.now - begin
+
+    def dispatches(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
+    ) -> list[Plan | None]:
+        """The plans of the rules."""
+        found: list[Plan | None] = []
+        for problem in problems:
+            try:
+                found.append(self.prepare(problem, inputs, weights, policy).plan())
+            except Unsupported:
+                found.append(None)
+        return found
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Those without a file in the script's folder; none if it names no folder."""
@@ -182,6 +221,9 @@ class Prepared:
     Copies of one problem in one process, as in an A/A comparison, share the process effect and not the noise.
     """
 
+    cache = Cache()
+    least_iterations = 1
+
     def __init__(
         self,
         backend: Scripted,
@@ -207,7 +249,8 @@ class Prepared:
         """The last plan among the rules that hold."""
         name = next((rule["plan"] for rule in reversed(self._rules) if "plan" in rule), "plain")
         tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
-        return Plan(name, (f"convolution {name}",), tuned)
+        steps = next((rule["steps"] for rule in reversed(self._rules) if "steps" in rule), [f"convolution {name}"])
+        return Plan(name, tuple(steps), tuned)
 
     def output(self) -> Tensor:
         """The right result, unless the script says otherwise."""

@@ -3,8 +3,8 @@
     python -m bench.record_noise --comparisons 1000 bench/data/onednn-two-cores.npz
 
 The file holds `nanoseconds` (comparisons, blocks, 2, 2), one round each as observation.PairedPass orders them, the
-`iterations` in a round (comparisons, 2), the `layers`, the `processes`, and the `fingerprint` as JSON. Run it on an
-otherwise idle machine.
+`iterations` in a round (comparisons, 2), the `layers`, their `problems`, the `processes`, and the `fingerprint` as
+JSON. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from neverslower.layers import distinct_layers, network
+from neverslower.problem import DType, Layout
 from neverslower.worker import Worker, WorkerSpec
 
 
@@ -24,13 +25,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--backend", default="onednn")
-    parser.add_argument("--network", default="resnet50")
+    parser.add_argument("--network", action="append", default=[], help="default: resnet50")
+    parser.add_argument("--format", action="append", default=[], metavar="DTYPE-LAYOUT", help="default: float32-NCHW")
     parser.add_argument("--comparisons", type=int, default=1000)
     parser.add_argument("--blocks", type=int, default=40)
     parser.add_argument("--processes", type=int, default=10)
     options = parser.parse_args()
 
-    layers = distinct_layers(network(options.network))
+    places = [place for name in options.network or ["resnet50"] for place in network(name)]
+    formats = [text.split("-") for text in options.format or ["float32-NCHW"]]
+    layers = [
+        layer.with_format(DType(dtype), Layout(layout))
+        for dtype, layout in formats
+        for layer in distinct_layers(places)
+    ]
     order = np.random.default_rng(0).permutation(options.comparisons) % len(layers)
     nanoseconds = np.empty((options.comparisons, options.blocks, 2, 2), dtype=np.int32)
     iterations = np.empty((options.comparisons, 2), dtype=np.int32)
@@ -53,6 +61,7 @@ def main() -> None:
         nanoseconds=nanoseconds,
         iterations=iterations,
         layers=np.array([layers[index].name for index in order]),
+        problems=np.array([layers[index].problem.key for index in order]),
         processes=processes,
         fingerprint=json.dumps(fingerprint.as_dict()),
     )

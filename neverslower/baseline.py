@@ -26,10 +26,11 @@ from typing import Any, TypeVar
 import numpy as np
 from packaging.version import InvalidVersion, Version
 
+from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint, slug
 from neverslower.errors import BackendNotStored, BaselineError
-from neverslower.findings import Result
+from neverslower.findings import Identity, Result
 from neverslower.observation import Plan, Seconds
 from neverslower.outcome import Known
 from neverslower.problem import ConvProblem, Side
@@ -80,7 +81,7 @@ class Baseline:
 # Writing
 
 
-def extra_info(result: Result) -> dict[str, Any]:
+def extra_info(result: Result, explanation: Explanation | None = None) -> dict[str, Any]:
     """What a stored benchmark says beside its samples: problem, plan, the unpruned layer's samples, and the verdict.
 
     The samples of a pass are `blocks` × 2 rounds, first and second round of each block by turns, in the benchmark's
@@ -99,9 +100,13 @@ def extra_info(result: Result) -> dict[str, Any]:
         "distance": comparison.distance,
         "plan": plan.name,
         "plan_steps": list(plan.steps),
+        "plan_rank": plan.rank,
+        "plans_offered": plan.offered,
+        "workspace_bytes": plan.workspace,
         "output_error": result.candidate.error if result.candidate else None,
         "clock": result.passes[0].clock if result.passes else None,
         "cache": result.passes[0].cache if result.passes else None,
+        "cache_share": result.candidate.cache.share if result.candidate else None,
         "blocks": [len(one.seconds) for one in result.passes],
         "iterations": [list(one.iterations) for one in result.passes],
         "discarded": sum(one.discarded for one in result.passes),
@@ -109,6 +114,21 @@ def extra_info(result: Result) -> dict[str, Any]:
         "confirmation": _confirmation(result),
         "process_deviation": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
         "verdict": verdict_fields(verdict),
+        "explanation": _explanation(explanation),
+    }
+
+
+def _explanation(explanation: Explanation | None) -> dict[str, Any] | None:
+    """Why it is slower, as plain data: the cause, its evidence, the best plan's ratio, and the remedy."""
+    if explanation is None:
+        return None
+    best, remedy = explanation.best, explanation.remedy
+    return {
+        "cause": str(explanation.cause),
+        "evidence": list(explanation.evidence),
+        "best": [best.estimate, best.low, best.high] if best else None,
+        "pad_to": remedy.channels if remedy else None,
+        "padded": [remedy.ratio.estimate, remedy.ratio.low, remedy.ratio.high] if remedy else None,
     }
 
 
@@ -164,22 +184,29 @@ def machine_info(fingerprints: Iterable[Fingerprint]) -> dict[str, Any]:
 
 
 def document(
-    fingerprint: Fingerprint, results: Mapping[str, Result], reason: str, settings: Mapping[str, Any]
+    fingerprint: Fingerprint,
+    results: Mapping[str, Result],
+    reason: str,
+    settings: Mapping[str, Any],
+    explanations: Mapping[Identity, Explanation] | None = None,
 ) -> dict[str, Any]:
     """A whole baseline file; `results` are by test id, which is the benchmark's `fullname`."""
+    why = explanations or {}
     return {
         "machine_info": machine_info([fingerprint]),
         "commit_info": {},
         "datetime": datetime.now(timezone.utc).isoformat(),
         "version": "never-slower",
         "never_slower": header({fingerprint.backend: fingerprint}, settings, reason),
-        "benchmarks": [_benchmark(fullname, result) for fullname, result in results.items()],
+        "benchmarks": [
+            _benchmark(fullname, result, why.get(result.comparison.identity)) for fullname, result in results.items()
+        ],
     }
 
 
-def _benchmark(fullname: str, result: Result) -> dict[str, Any]:
+def _benchmark(fullname: str, result: Result, explanation: Explanation | None) -> dict[str, Any]:
     name = fullname.rsplit("::", 1)[-1]
-    info = extra_info(result)
+    info = extra_info(result, explanation)
     return {
         "group": None,
         "name": name,

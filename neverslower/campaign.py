@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from neverslower.comparison import Comparison
+from neverslower.cause import Explanation, Remedy, explain
+from neverslower.comparison import Comparison, padded_selves
 from neverslower.compilers import compile_all
 from neverslower.environment import Fingerprint
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass, Searched
-from neverslower.subject import Search
+from neverslower.resume import Recorded
+from neverslower.subject import BEST, Search, Subject
 from neverslower.unjudged import confirmed, of_failure, of_output
 from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
@@ -45,7 +47,8 @@ CONFIRMATION_RESERVE = 1.3
 class Settings:
     """How a campaign measures: see selection.Profile for passes, blocks and the time budget.
 
-    Budgets are in seconds, None for as long as it takes; that for tuning is beside the one for measuring.
+    Budgets are in seconds, None for as long as it takes; those for tuning and for explaining are beside the one for
+    measuring. With `explain_all` every comparison is explained, where its backend can, and not what is slower alone.
     """
 
     passes: int = 2
@@ -53,6 +56,8 @@ class Settings:
     seed: int = 0
     time_budget: float | None = None
     tuning_budget: float | None = None
+    explain_budget: float | None = None
+    explain_all: bool = False
 
 
 class Progress(Protocol):
@@ -99,11 +104,14 @@ class Campaign:
         judge: Judge | None = None,
         progress: Progress = silent,
         reviewer: Reviewer | None = None,
+        recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge = judge or FixedSizeJudge()
         self.reviewer: Reviewer = reviewer or NoBaselines()
+        self.recorded = recorded or Recorded()
+        self.recorded.require_settings(asdict(settings))
         self.findings = Findings()
         self._journal = journal
         self._family = 1
@@ -154,6 +162,7 @@ class _BackendRun:
         self.findings, self.settings = campaign.findings, campaign.settings
         self.worker: Worker | None = None
         self.started = 0
+        self.offers: frozenset[str] = frozenset()
         self.examined: dict[str, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
         self.begin = self.begin_phase = campaign.clock()
@@ -169,14 +178,15 @@ class _BackendRun:
             self._compile(waiting)
             chosen = self._prepare(waiting)
             for number in range(self.settings.passes):
-                if number:
-                    self._fresh_worker()
+                if number or "profiles" in self.offers:
+                    self._renew(all((one.identity, number) in self.campaign.recorded.passes for one in chosen))
                 self._measure_pass(chosen, number)
                 self._drop_what_time_does_not_last_for(chosen, self.settings.passes - number - 1)
             suspects = self._judge(chosen)
             self._confirm(suspects)
             self._recheck(self.campaign.reviewer.regressed(self.name))
             self._check_agreements(agreements)
+            self._explain(comparisons)
         except (BackendUnavailable, WorkerDied, WorkerError) as error:
             if isinstance(error, BackendUnavailable) and not self.started:
                 self.findings.unavailable[self.name] = str(error)
@@ -208,11 +218,18 @@ class _BackendRun:
             self._identified(self.worker)
         self.started += 1
 
+    def _renew(self, nothing_to_ask: bool) -> None:
+        """A fresh worker for a phase, unless an earlier run has answered all of it."""
+        self._close()
+        if not nothing_to_ask:
+            self._fresh_worker()
+
     def _identified(self, worker: Worker) -> None:
         """The first worker tells what the device is: take it for this run, and choose what to compare with."""
-        fingerprint = worker.fingerprint
+        fingerprint, self.offers = worker.fingerprint, worker.offers
         if worker.exclusive:
-            self.lock = DeviceLock(self.spec, fingerprint.device)
+            self.lock = DeviceLock(self.spec, worker.lock_name)
+        self.campaign.recorded.require_device(fingerprint)
         self.findings.fingerprints[self.name] = fingerprint
         if worker.remarks:
             self.findings.remarks[self.name] = worker.remarks
@@ -288,7 +305,7 @@ class _BackendRun:
 
     def _compile(self, comparisons: Sequence[Comparison]) -> None:
         """Let a backend that compiles do it now, in several processes: never beside a measurement."""
-        if not (self.worker and self.worker.compiles):
+        if "compiles" not in self.offers:
             return
         keys = list(dict.fromkeys(key for one in comparisons for key in one.keys))
         missing = self._ask(lambda worker: worker.missing(keys))
@@ -331,6 +348,8 @@ class _BackendRun:
 
     def _examine(self, key: str) -> Verdict | None:
         """Why a subject can't be timed, or None; asked of the worker once a subject."""
+        if key not in self.examined and (known := self.campaign.recorded.examined.get((self.name, key))):
+            self.examined[key] = of_output(known) or known if isinstance(known, Examined) else known
         if key not in self.examined:
             found = self._ask(lambda worker: worker.examine(key))
             if isinstance(found, Examined):
@@ -358,15 +377,18 @@ class _BackendRun:
     # Measure
 
     def _measure_pass(self, comparisons: Sequence[Comparison], number: int) -> None:
-        order = [one for one in comparisons if one.identity not in self.findings.results]
-        random.Random(f"{self.settings.seed}/{self.name}/{number}").shuffle(order)
+        waiting = [one for one in comparisons if one.identity not in self.findings.results]
+        order = shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}")
         self.begin_phase = self.campaign.clock()
         for done, comparison in enumerate(order):
             if self._spent():
                 return
-            found = self._measure(comparison, self.settings.blocks)
+            known = self.campaign.recorded.passes.get((comparison.identity, number))
+            found = known or self._measure(comparison, self.settings.blocks)
             if isinstance(found, Verdict):
                 self._finish(comparison, found)
+            elif known:
+                self.samples.setdefault(comparison.identity, []).append(found)
             else:
                 self.samples.setdefault(comparison.identity, []).append(found)
                 self._write_samples("measured", comparison, number, found)
@@ -412,16 +434,19 @@ class _BackendRun:
         """Measure each suspect again, in a fresh process and as often as before; unless it shows again it is no red."""
         if not suspects:
             return
-        self._fresh_worker()
+        self._renew(all(one.identity in self.campaign.recorded.confirmations for one, _ in suspects))
         self.begin_phase = self.campaign.clock()
-        random.Random(f"{self.settings.seed}/{self.name}/confirm").shuffle(suspects)
-        for done, (comparison, verdict) in enumerate(suspects):
+        first = dict(suspects)
+        for done, comparison in enumerate(shuffled(list(first), f"{self.settings.seed}/{self.name}/confirm")):
+            verdict = first[comparison]
             if self._spent():
                 self._finish(comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason))
                 continue
-            found = self._measure(comparison, self.settings.passes * self.settings.blocks)
+            known = self.campaign.recorded.confirmations.get(comparison.identity)
+            found = known or self._measure(comparison, self.settings.passes * self.settings.blocks)
             if isinstance(found, PairedPass):
-                self._write_samples("confirmed", comparison, self.started - 1, found)
+                if not known:
+                    self._write_samples("confirmed", comparison, self.started - 1, found)
                 again = self.campaign.judged([found], len(suspects))
                 self._finish(comparison, confirmed(verdict, again), verdict, found)
             else:
@@ -484,6 +509,54 @@ class _BackendRun:
         self.findings.agreements[comparison.identity] = agreement
         self._write("agreement", comparison.named | asdict(agreement.verdict))
 
+    # Explain
+
+    def _explain(self, comparisons: Sequence[Comparison]) -> None:
+        """Say why what is slower is slower, the worst first, as far as the time for it goes."""
+        if "explains" not in self.offers:
+            return
+        results = [self.findings.results[one.identity] for one in comparisons]
+        wanted = [one for one in results if self._wants_explaining(one)]
+        if not wanted:
+            return
+        wanted.sort(key=lambda one: -one.verdict.ratio.estimate if one.verdict.ratio else 0.0)
+        self._fresh_worker()
+        self.begin_phase = self.campaign.clock()
+        budget = self.settings.explain_budget
+        for done, result in enumerate(wanted):
+            if budget is not None and self.campaign.clock() - self.begin_phase > budget:
+                return
+            if found := self._explanation(result, len(wanted)):
+                self.findings.explanations[result.comparison.identity] = found
+                self._write("explained", result.comparison.named | asdict(found))
+            self._progress("explain", done + 1, len(wanted))
+
+    def _wants_explaining(self, result: Result) -> bool:
+        asked = result.comparison.asks_whether_slower and result.verdict.ratio is not None
+        return asked and (self.settings.explain_all or result.verdict.code is Code.SLOWER)
+
+    def _explanation(self, result: Result, family: int) -> Explanation | None:
+        """The cause, from the plans, the best plan's time, and what padding would mend."""
+        if result.reference is None or result.candidate is None:
+            return None
+        comparison = result.comparison
+        reference, candidate = comparison.keys
+        best = self._quickly(reference, Subject(comparison.candidate, BEST).key, family)
+        remedies = []
+        for padded in padded_selves(comparison):
+            verdict = self._quickly(candidate, padded.key, family)
+            if verdict and verdict.code is Code.FASTER and verdict.ratio:
+                remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
+        remedy = min(remedies, key=lambda one: one.ratio.estimate, default=None)
+        processors = int(self.findings.fingerprints[self.name].hardware.get("sms", 0))
+        return explain(result.reference.plan, result.candidate.plan, best, processors, remedy)
+
+    def _quickly(self, reference: str, candidate: str, family: int) -> Verdict | None:
+        """One pass's verdict on a pair, None where it can't be measured."""
+        blocks = max(self.settings.blocks, self.campaign.judge.smallest(family))
+        found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
+        return None if isinstance(found, Verdict) else self.campaign.judged([found], family)
+
     # Reporting
 
     def _progress(self, phase: str, done: int, total: int) -> None:
@@ -496,6 +569,19 @@ class _BackendRun:
 
     def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
         self._write(event, comparison.named | found.record(number))
+
+
+def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[Comparison]:
+    """Layers in a random order, and each layer's comparisons in one: what they share need not be prepared again."""
+    layers: dict[str, list[Comparison]] = {}
+    for one in comparisons:
+        layers.setdefault(one.keys[0], []).append(one)
+    chance = random.Random(seed)
+    groups = list(layers.values())
+    chance.shuffle(groups)
+    for group in groups:
+        chance.shuffle(group)
+    return [one for group in groups for one in group]
 
 
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:

@@ -7,17 +7,22 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import backends
 from neverslower import baseline
 from neverslower.comparison import pruning_distances
 from neverslower.errors import NeverSlowerError
 from neverslower.layers import NETWORKS, distinct_layers, network
-from neverslower.problem import Side, parse_descriptor
+from neverslower.mapping import Mapper, load, save
+from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
+from neverslower.report.staircase import staircase_picture
+from neverslower.selection import Selection
 from neverslower.store import Store, default_root
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +59,36 @@ def _parser() -> argparse.ArgumentParser:
     cache = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
     cache.add_argument("--clear", action="store_true", help="remove all of it")
     cache.set_defaults(run=_cache)
+    _add_map_commands(commands)
+    script = commands.add_parser("script", help="print a script that times one problem without never-slower (cudnn)")
+    script.add_argument("key", metavar="KEY", help="a problem, DESCRIPTOR-DTYPE-LAYOUT, as baselines name it")
+    script.add_argument("--plan", default="", metavar="NAME", help="the plan to time; default: the library's first")
+    script.set_defaults(run=_script)
     return parser
+
+
+def _add_map_commands(commands: Any) -> None:
+    mapped = commands.add_parser(
+        "map", help="time layers at every channel count on a backend that can (cudnn), and store the map"
+    )
+    mapped.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
+    mapped.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
+    mapped.add_argument("--network", action="append", default=[], metavar="NAME", help="map all its layers")
+    mapped.add_argument("--layer", action="append", default=[], metavar="NAME", help="map these layers (repeatable)")
+    mapped.add_argument("--problem", action="append", default=[], metavar="DESCRIPTOR", help="map it (repeatable)")
+    mapped.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
+    mapped.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
+    mapped.add_argument("--rounds", type=int, default=25, metavar="N", help="rounds of each count; default 25")
+    mapped.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
+    mapped.set_defaults(run=_map)
+    staircase = commands.add_parser("staircase", help="draw a layer of a map as an SVG file, hazards by their cause")
+    staircase.add_argument("map", type=Path, metavar="MAP.json.xz")
+    staircase.add_argument("layer", metavar="LAYER", help="such as resnet50.L16")
+    staircase.add_argument("output", type=Path, metavar="OUTPUT.svg")
+    staircase.set_defaults(run=_staircase)
+    headline = commands.add_parser("headline", help="the worst and the best that maps hold, network by network")
+    headline.add_argument("maps", type=Path, nargs="+", metavar="MAP.json.xz")
+    headline.set_defaults(run=_headline)
 
 
 def _layers(options: argparse.Namespace) -> None:
@@ -107,12 +141,63 @@ def _that_compile() -> list[str]:
     return [name for name, capabilities in offered.items() if capabilities.compiles and not capabilities.on_request]
 
 
+def _script(options: argparse.Namespace) -> None:
+    from backends.cudnn.script import script
+
+    print(script(ConvProblem.from_key(options.key), options.plan), end="")
+
+
+def _map(options: argparse.Namespace) -> None:
+    name, _, argument = options.backend.partition(":")
+    own = backends.load(name).CAPABILITIES.formats[0]
+    networks = tuple(options.network) if options.network or options.layer or options.problem else ("resnet50",)
+    selection = Selection(networks=networks, layers=tuple(options.layer), problems=tuple(options.problem))
+    layers = selection.distinct([(options.dtype or own[0], options.layout or own[1])])
+    if not 3 <= options.rounds <= 1000:
+        raise NeverSlowerError(f"--rounds {options.rounds}: from 3 to 1000")
+    _require_suffix(options.output, ".json.xz", "a map")
+    if missing := backends.missing_modules(name):
+        raise NeverSlowerError(
+            f"{name} is unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
+        )
+    spec = WorkerSpec(name, argument, options.worker)
+    document = Mapper(spec, options.rounds, progress=_on_stderr).run(layers)
+    save(options.output, document)
+    points, seconds, busy = document["points"], document["seconds"], document["busy_seconds"]
+    measuring = f"{busy / max(seconds, 1e-9):.0%} of it measuring"
+    print(f"{options.output}: {points:,} channel counts in {seconds:.0f} s, {measuring}")
+
+
+def _on_stderr(phase: str, done: int, total: int, seconds_left: float | None) -> None:
+    print(f"{phase} {done:,}/{total:,}", file=sys.stderr, flush=True)
+
+
+def _staircase(options: argparse.Namespace) -> None:
+    loaded = load(options.map)
+    text = staircase_picture(loaded.staircase(options.layer), loaded.fingerprint)
+    _write_picture(options.output, text)
+    print(options.output)
+
+
+def _headline(options: argparse.Namespace) -> None:
+    print("\n".join(headline_table(load(path) for path in options.maps)))
+
+
 def _picture(options: argparse.Namespace) -> None:
     loaded = baseline.load(options.baseline)
-    if options.output.suffix != ".svg":  # A slip could replace a baseline.
-        raise NeverSlowerError(f"{options.output} can't be a picture: name a file that ends in .svg")
-    try:
-        baseline.write_whole(options.output, picture(loaded))
-    except OSError as error:
-        raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}") from error
+    _write_picture(options.output, picture(loaded))
     print(f"{options.output}: {len(loaded.entries)} comparisons")
+
+
+def _require_suffix(path: Path, suffix: str, what: str) -> None:
+    """A slip could replace a baseline."""
+    if not path.name.endswith(suffix):
+        raise NeverSlowerError(f"{path} can't be {what}: name a file that ends in {suffix}")
+
+
+def _write_picture(path: Path, text: str) -> None:
+    _require_suffix(path, ".svg", "a picture")
+    try:
+        baseline.write_whole(path, text)
+    except OSError as error:
+        raise NeverSlowerError(f"{path} can't be written: {error.strerror}") from error

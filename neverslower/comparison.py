@@ -107,3 +107,17 @@ def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]
         if 0 < distance < channels:
             ranks.setdefault(distance, rank)
     return sorted(ranks.items())
+
+
+PADDED_TO = (8, 32, 64)
+"""Multiples to which padding is tried: what vector units and tiles of libraries are made for."""
+
+
+def padded_selves(comparison: Comparison) -> list[ConvProblem]:
+    """The pruned layer with channels added again, up to the next multiple of some sizes and to the unpruned layer."""
+    side, whole = comparison.side, comparison.reference
+    kept, all_channels = comparison.candidate.channels(side), whole.channels(side)
+    counts = {min(all_channels, -(-(kept + 1) // size) * size) for size in PADDED_TO} | {all_channels}
+    step = whole.prune_step(side)
+    possible = sorted(count for count in counts if kept < count and (all_channels - count) % step == 0)
+    return [whole if count == all_channels else whole.prune(all_channels - count, side) for count in possible]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.observation import Examined, PairedPass, Searched
@@ -43,7 +44,8 @@ class Findings:
     """What a campaign found, by identity of the comparison.
 
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
-    gives the reason of each missing backend, `remarks` what is to be known of how one was set up.
+    gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
+    why something is slower, where the backend can tell.
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Findings:
     searches: dict[Search, Searched] = field(default_factory=dict)
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tuning_seconds: float = 0.0
+    explanations: dict[Identity, Explanation] = field(default_factory=dict)
 
     @property
     def measured(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -32,9 +33,31 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
     A pruned layer's weights are the first of the unpruned one's.
     """
     _require_memory(problem)
-    inputs = np.random.default_rng(_SEED).uniform(-1, 1, problem.input_shape)
-    weights = np.random.default_rng(_SEED + 1).uniform(-1, 1, problem.weight_shape)
-    return quantise(inputs, problem.dtype), quantise(weights, problem.dtype)
+    inputs = _DRAWN.take(_SEED, problem.input_shape, problem.dtype)
+    return inputs, _DRAWN.take(_SEED + 1, problem.weight_shape, problem.dtype)
+
+
+class _Drawn:
+    """Values drawn lately: of one shape but for its first size, a smaller tensor is the beginning of a larger one."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._held: OrderedDict[tuple[int, tuple[int, ...], DType], Array] = OrderedDict()
+
+    def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
+        """The first values of a seed's sequence, in that shape; not to be written to."""
+        key = seed, shape[1:], dtype
+        held = self._held.get(key)
+        if held is None or len(held) < shape[0]:
+            held = quantise(np.random.default_rng(seed).uniform(-1, 1, shape), dtype)
+            self._held[key] = held
+        self._held.move_to_end(key)
+        while len(self._held) > 1 and sum(one.nbytes for one in self._held.values()) > self._most_bytes:
+            self._held.popitem(last=False)
+        return held[: shape[0]]
+
+
+_DRAWN = _Drawn(256_000_000)
 
 
 def _require_memory(problem: ConvProblem) -> None:
@@ -100,19 +123,21 @@ def typical_output(problem: ConvProblem) -> float:
 
 
 class References:
-    """Float64 references of the layer seen last: its pruned layers' references are the first of its channels."""
+    """Float64 references of the layers seen last: its pruned layers' references are the first of a layer's channels."""
 
-    def __init__(self) -> None:
-        self._problem: ConvProblem | None = None
-        self._output: Double | None = None
+    def __init__(self, most_bytes: int = 256_000_000) -> None:
+        self._most_bytes = most_bytes
+        self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
         """The float64 output of `tensors(problem)`."""
-        held, output = self._problem, self._output
-        if held is None or output is None or not _begins(held, problem):
-            output = convolve(problem, inputs, weights)
-            self._problem, self._output = problem, output
-        return output[:, : problem.out_channels]
+        held = next((one for one in self._held if _begins(one, problem)), problem)
+        if held not in self._held:
+            self._held[held] = convolve(problem, inputs, weights)
+        self._held.move_to_end(held)
+        while len(self._held) > 1 and sum(one.nbytes for one in self._held.values()) > self._most_bytes:
+            self._held.popitem(last=False)
+        return self._held[held][:, : problem.out_channels]
 
 
 def _begins(held: ConvProblem, problem: ConvProblem) -> bool:

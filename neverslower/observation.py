@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -28,14 +29,36 @@ class Plan:
     """What a library chose for a problem: the main implementation, and every step it runs, in order.
 
     `tuned` says whether a search found this plan, where the library makes that distinction; the words say it too.
+    Of a GPU's library the steps are its dispatch (see kernels.Kernel), and `shares` the share of the time that each
+    took when they were listed. `rank` is the plan's place among the `offered` ones, from 0, and `workspace` its bytes.
     """
 
     name: str
     steps: tuple[str, ...] = ()
     tuned: bool | None = field(default=None, compare=False)
+    shares: tuple[float, ...] = field(default=(), compare=False)
+    rank: int | None = field(default=None, compare=False)
+    offered: int | None = field(default=None, compare=False)
+    workspace: int | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `dataclasses.asdict`, also where lists have taken the place of tuples."""
+        return cls(**{**data, "steps": tuple(data["steps"]), "shares": tuple(data["shares"])})
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Whether calls find their tensors in the device's last cache (`hot`) or not (`cold`).
+
+    `share` is the bytes of the tensors that a round touches over those of the cache, where they are known.
+    """
+
+    kind: str = "hot"
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +72,34 @@ class Examined:
     error: float
     tolerance: float
     seconds_per_call: float
+    cache: Cache = Cache()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Examined:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**data, "plan": Plan.from_dict(data["plan"]), "cache": Cache(**data["cache"])})
 
     @property
     def wrong(self) -> bool:
         """Whether the output can't be trusted; a NaN is wrong too."""
         return not self.error <= self.tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Times of one layer at several numbers of filters, in the order in which they were measured.
+
+    `samples` are seconds per call, of shape (counts, rounds), NaN where the library refused, with its words in
+    `refusals`. `seconds` is how long all of it took beside the device, which was `disturbed` for that reason.
+    """
+
+    counts: tuple[int, ...]
+    samples: Seconds
+    iterations: tuple[int, ...]
+    plans: tuple[Plan | None, ...]
+    refusals: tuple[str, ...]
+    seconds: float
+    disturbed: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +123,8 @@ class PairedPass:
 
     `seconds` has the shape (blocks, 2, 2): reference and candidate, each with the first and the second round of its
     block, in seconds per call. Even blocks ran reference, candidate, candidate, reference; odd ones the mirror
-    image. `iterations` are the calls in one round of each.
+    image. `iterations` are the calls in one round of each, `discarded` the blocks that were dropped because the device
+    was disturbed, with the reason.
     """
 
     seconds: Seconds
@@ -85,10 +132,13 @@ class PairedPass:
     clock: str
     cache: str = "hot"
     discarded: int = 0
+    why_discarded: str = ""
 
     def record(self, number: int) -> dict[str, Any]:
         """Everything raw as plain data, for a journal; `number` is the process's among those of its run."""
-        return {"pass": number, "iterations": self.iterations, "seconds": self.seconds.tolist()}
+        dropped = {"discarded": self.discarded, "why_discarded": self.why_discarded} if self.discarded else {}
+        how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
+        return how | dropped | {"seconds": self.seconds.tolist()}
 
     @property
     def reference(self) -> Seconds:

@@ -23,6 +23,8 @@ from neverslower.worker import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
 """Seconds that all searches for schedules may take together, unless told otherwise."""
+EXPLAIN_BUDGET = 60.0
+"""Seconds that finding causes may take, unless told otherwise."""
 HUNT_BUDGET = 60.0
 """Seconds after which a hunt draws no new layer, unless told otherwise."""
 DAY = 86400.0
@@ -57,8 +59,9 @@ OPTIONS = (
     _many(
         "--backend",
         "NAME",
-        f"measure this backend: {', '.join(backends.TABLE)}, or with what it takes, as tvm:FOLDER for the tuning "
-        "database of a MetaSchedule work folder; default: each that is installed",
+        f"measure this backend: {', '.join(backends.TABLE)}, or with what it takes: tvm:FOLDER for the tuning "
+        "database of a MetaSchedule work folder, cudnn:best or cudnn:torch for another way of choosing, cudnn:cold, "
+        "cudnn:gpu=1, joined by commas; default: each that is installed",
     ),
     _many("--require-backend", "NAME", "like --backend, and a run without it cannot judge (exit code 6)"),
     _many("--network", "NAME", "measure this network's layers: alexnet, vgg16, resnet50, mobilenet_v1, mobilenet_v2"),
@@ -92,6 +95,12 @@ OPTIONS = (
     _one("--tuning-budget", "TIME", "search for schedules that long at most; default 10m, 0: as long as it takes"),
     _one("--hunt-budget", "TIME", "draw no new layer after that long in each hunt (-m hunt); default 60s, 0: no end"),
     _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
+    _one("--explain-budget", "TIME", "look for causes that long at most, the worst first; default 60s, 0: no end"),
+    Option(
+        "--explain",
+        "say of every channel count why it takes what it takes, and not of what is slower alone (cudnn)",
+        {"action": "store_true"},
+    ),
     Option(
         "--strict-verdicts",
         "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
@@ -104,6 +113,7 @@ OPTIONS = (
     _one(
         "--journal", "FILE", "append the run's raw results there; default: a new file in .neverslower (write it with =)"
     ),
+    _one("--resume", "FILE", "go on with the interrupted run of this journal: what it measured is not measured again"),
     Option(
         "--exit-codes",
         "pytest (default), or bisect: 1 regression, 125 cannot judge, above 127 broken",
@@ -190,6 +200,8 @@ def plan(values: Mapping[str, Any]) -> Plan:
         seed=values["seed"],
         time_budget=_budget("--time-budget", values["time-budget"], profile.time_budget),
         tuning_budget=_budget("--tuning-budget", values["tuning-budget"], TUNING_BUDGET),
+        explain_budget=_budget("--explain-budget", values["explain-budget"], EXPLAIN_BUDGET),
+        explain_all=values["explain"],
     )
     specs = _specs(values)
     _refuse_formats_that_none_has(specs, values)

@@ -82,7 +82,7 @@ class Oracle:
             worker = self._open()
             self.fingerprint, self.remarks = worker.fingerprint, worker.remarks
             if worker.exclusive:
-                self._lock = DeviceLock(self.spec, worker.fingerprint.device)
+                self._lock = DeviceLock(self.spec, worker.lock_name)
         except BaseException:
             self.close()
             raise

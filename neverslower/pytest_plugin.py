@@ -117,7 +117,8 @@ class Suite:
         if result is None or not result.passes or result.verdict.code in (Code.INVALID, Code.CRASHED):
             return
         rounds = iter(baseline.samples(result))
-        benchmark.extra_info.update(baseline.extra_info(result))
+        explanation = self.session.findings.explanations.get(comparison.identity)
+        benchmark.extra_info.update(baseline.extra_info(result, explanation))
         count = sum(one.candidate.size for one in result.passes)
         benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
 
@@ -127,6 +128,8 @@ class Suite:
         node.user_properties += [("finding", str(assessed.finding)), ("verdict", str(assessed.verdict.code))]
         if assessed.verdict.ratio:
             node.user_properties.append(("ratio", str(assessed.verdict.ratio)))
+        if why := self.session.findings.explanations.get(assessed.comparison.identity):
+            node.user_properties.append(("cause", str(why.cause)))
         self._raise(assessed, node.nodeid.partition("[")[0])
 
     def _raise(self, assessed: Assessed, test: str) -> None:
@@ -239,8 +242,9 @@ def pytest_configure(config: pytest.Config) -> None:
         plan = options.plan(values)
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two runs that start at once write two journals.
-    journal = values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
-    session = Session(plan, folder, Path(journal), compare=config.getoption("benchmark_compare") or False)
+    journal = values["resume"] or values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
+    compare = config.getoption("benchmark_compare") or False
+    session = Session(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
     config.stash[_STATE] = session
     with _users_mistakes(config):
         if values["accept-baseline"] is not None:

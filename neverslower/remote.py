@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
+import gc
 import os
 import tempfile
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 import backends
-from backends.base import Backend, BackendOptions, Compiler, OutOfMemory, Prepared, Tensor, Unavailable, Unsupported
+from backends.base import (
+    Backend,
+    BackendOptions,
+    Compiler,
+    DeviceLost,
+    Mapper,
+    OutOfMemory,
+    Prepared,
+    Tensor,
+    Unavailable,
+    Unsupported,
+    Watcher,
+)
 from neverslower import numerics
 from neverslower.environment import slug
 from neverslower.errors import NeverSlowerError
+from neverslower.observation import Examined
 from neverslower.problem import ConvProblem, kept_channels
-from neverslower.sampling import calibrate, interleave
+from neverslower.sampling import calibrate, interleave, interleave_undisturbed
 from neverslower.subject import Search, Subject
 
 CACHE_BYTES, CACHED = 256_000_000, 64
@@ -51,6 +67,8 @@ class Session:
         self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
         self._references = numerics.References()
         self._lock: int | None = None
+        self._watcher: Watcher | None = None
+        self._drawn: tuple[ConvProblem, tuple[Tensor, Tensor]] | None = None
 
     @property
     def backend(self) -> Backend:
@@ -65,12 +83,18 @@ class Session:
         self._backend = module.open(BackendOptions(argument, threads, process))
         fingerprint = self._backend.fingerprint()
         exclusive = module.CAPABILITIES.exclusive
+        # What a library leaves when it is loaded lives as long as the process: collecting before each pair of rounds
+        # would look through all of it each time, for 40 ms with torch.
+        gc.collect()
+        gc.freeze()
+        self._watcher = cast(Watcher, self._backend) if module.CAPABILITIES.watches else None
         return {
             "fingerprint": fingerprint.as_dict(),
             "clock": self._backend.clock,
             "exclusive": exclusive,
             "remarks": self._backend.remarks,
-            "compiles": module.CAPABILITIES.compiles,
+            "offers": module.CAPABILITIES.offers,
+            "lock": getattr(self._backend, "lock_name", fingerprint.device),
         }
 
     def lock(self, device: str) -> None:
@@ -93,8 +117,8 @@ class Session:
         """Search for a schedule; see observation.Searched."""
         return asdict(self._compiler.tune(Search.parse(search)))
 
-    def examine(self, key: str) -> tuple[tuple[str, tuple[str, ...], bool | None], float, float, float]:
-        """(plan, error, tolerance, seconds per call) of one subject; its output is checked here."""
+    def examine(self, key: str) -> dict[str, Any]:
+        """What is found of one subject (see observation.Examined); its output is checked here."""
         subject = Subject.from_key(key)
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
@@ -102,17 +126,53 @@ class Session:
         expected = self._references.expected(problem, inputs, weights)
         error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
         held = self._hold((key, 0), problem, prepared)
-        plan = prepared.plan()
-        told = (plan.name, plan.steps, plan.tuned)
-        return told, error, numerics.TOLERANCES[problem.dtype], held.seconds_per_call
+        tolerance = numerics.TOLERANCES[problem.dtype]
+        return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
 
-    def measure(self, reference: str, candidate: str, blocks: int) -> tuple[bytes, tuple[int, int]]:
-        """(packed samples of shape (blocks, 2, 2), iterations) of a pair; equal keys get buffers of their own."""
+    def measure(self, reference: str, candidate: str, blocks: int) -> dict[str, Any]:
+        """Packed samples of shape (blocks, 2, 2), and the other fields of observation.PairedPass.
+
+        Equal keys get buffers of their own.
+        """
         one = self._prepared(reference, 0)
         other = self._prepared(candidate, 1 if candidate == reference else 0)
         iterations = (one.iterations, other.iterations)
-        seconds = interleave(one.prepared, other.prepared, iterations, blocks)
-        return seconds.tobytes(), iterations
+        if self._watcher is None:
+            seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks), 0, ""
+        else:
+            seconds, discarded, why = interleave_undisturbed(
+                one.prepared, other.prepared, iterations, blocks, self._watcher.disturbed
+            )
+        cache = other.prepared.cache.kind
+        rest = {"iterations": iterations, "cache": cache, "discarded": discarded, "why_discarded": why}
+        return {"seconds": seconds.tobytes(), **rest}
+
+    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
+        """The points of a curve of channel counts (see backends.base.Mapper), and how long the device took for them."""
+        whole = ConvProblem.from_key(largest)
+        problems = [replace(whole, out_channels=count) for count in counts]
+        points, seconds = cast(Mapper, self.backend).curve(problems, *self._tensors_of(whole), rounds, policy)
+        samples = np.full((len(points), rounds), np.nan)
+        for row, point in zip(samples, points, strict=True):
+            row[: len(point.seconds)] = point.seconds
+        told = [{"plan": point.plan and asdict(point.plan), "refusal": point.refusal} for point in points]
+        iterations = tuple(point.iterations for point in points)
+        disturbed = self._watcher.disturbed() if self._watcher else ""
+        rest = {"iterations": iterations, "seconds": seconds, "disturbed": disturbed}
+        return {"points": told, "samples": samples.tobytes(), **rest}
+
+    def dispatches(self, largest: str, counts: Sequence[int], policy: str) -> list[dict[str, Any] | None]:
+        """The plans of a curve's points with their steps."""
+        whole = ConvProblem.from_key(largest)
+        problems = [replace(whole, out_channels=count) for count in counts]
+        plans = cast(Mapper, self.backend).dispatches(problems, *self._tensors_of(whole), policy)
+        return [None if plan is None else asdict(plan) for plan in plans]
+
+    def _tensors_of(self, problem: ConvProblem) -> tuple[Tensor, Tensor]:
+        """The tensors of the layer that is mapped, drawn once."""
+        if self._drawn is None or self._drawn[0] != problem:
+            self._drawn = (problem, numerics.tensors(problem))
+        return self._drawn[1]
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
@@ -158,7 +218,7 @@ class Session:
         return sum(one.problem.bytes for one in self._held.values())
 
     def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
-        held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round))
+        held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round, prepared.least_iterations))
         self._held[name] = held
         # The pair that is being measured stays, however large it is.
         while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
@@ -210,6 +270,10 @@ def _answer(session: Session, name: str, arguments: tuple[Any, ...]) -> tuple[st
         return "ok", getattr(session, name)(*arguments)
     except Unavailable as error:
         return "unavailable", str(error)
+    except DeviceLost as error:
+        # Whatever this process asks of the device from now on fails: the next one may find it well.
+        os.write(STDERR, f"device lost: {error}\n".encode())
+        os._exit(1)
     except (OutOfMemory, MemoryError) as error:
         return "out_of_memory", str(error)
     except Unsupported as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from neverslower import baseline
+from neverslower import baseline, resume
 from neverslower.assessment import Assessed, Assessment
 from neverslower.campaign import Campaign, Progress
 from neverslower.comparison import Comparison
@@ -33,7 +33,8 @@ class Session:
 
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which examples were kept.
     `root` is the folder of baselines. `compare` is what the user wants to compare with: a file or its number, True
-    for the best fitting baseline, False for none. `recorded` names the test that records each comparison;
+    for the best fitting baseline, False for none; `resumes` says that the journal is an earlier run's, with which this
+    one goes on. `recorded` names the test that records each comparison;
     `hindrance` says why there is nothing to compare.
     """
 
@@ -41,6 +42,7 @@ class Session:
     root: Path
     journal_path: Path
     compare: str | bool = False
+    resumes: bool = False
     findings: Findings = field(default_factory=Findings)
     choices: dict[str, baseline.Choice] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
@@ -73,10 +75,13 @@ class Session:
         self.scheduled = len(timed) + len(checked)
         if not self.scheduled:
             return
+        recorded = resume.load(self.journal_path) if self.resumes else None
         journal = Journal(self.journal_path)
-        campaign = Campaign(self.plan.backends, self.plan.settings, journal, progress=progress, reviewer=self)
-        self.findings = campaign.findings
         try:
+            campaign = Campaign(
+                self.plan.backends, self.plan.settings, journal, progress=progress, reviewer=self, recorded=recorded
+            )
+            self.findings = campaign.findings
             campaign.run(timed, checked)
         finally:
             journal.close()
@@ -177,7 +182,9 @@ class Session:
         before = baseline.choose(self.root, fingerprint, upgrade=False).baseline
         self._refuse_to_narrow(before, fingerprint)
         lines = baseline.changes(before, results)
-        content = baseline.document(fingerprint, stored, reason, self.plan.settings_fields())
+        content = baseline.document(
+            fingerprint, stored, reason, self.plan.settings_fields(), self.findings.explanations
+        )
         path = baseline.save(self.root, fingerprint, content)
         yield f"accepted {len(stored)} comparisons as {os.path.relpath(path)}: {reason}"
         yield from (f"  {line}" for line in lines)

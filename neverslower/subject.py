@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from neverslower.errors import InvalidProblem
 from neverslower.problem import ConvProblem
 
+BEST = "best"
+"""The policy of taking the fastest plan of all that the library offers; backends that `explain` have it."""
+
 
 @dataclass(frozen=True)
 class Subject:

@@ -111,12 +111,14 @@ class Thresholds:
 
     Slowdowns up to `tolerance` are nobody's business; from `target` on they must be found. `family_error` is the
     chance of any false SLOWER in a whole campaign, `miss_error` that of a wrong SAME or FASTER in one comparison.
+    Of the blocks that were taken, `most_discarded` may be dropped for a disturbed device; more, and nothing is judged.
     """
 
     tolerance: float = 0.01
     target: float = 0.03
     family_error: float = 0.01
     miss_error: float = 0.01
+    most_discarded: float = 0.25
 
 
 STANDARD = Thresholds()
@@ -129,6 +131,10 @@ class Judge(Protocol):
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """The verdict; raises nothing: samples that can't be judged are INVALID."""
+        ...
+
+    def smallest(self, comparisons: int) -> int:
+        """The fewest blocks that can decide a comparison."""
         ...
 
 
@@ -147,7 +153,7 @@ class FixedSizeJudge:
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """The verdict of all passes together."""
-        if problem := _bad_samples(passes):
+        if problem := _bad_samples(passes, self.thresholds.most_discarded):
             return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
         ratios = np.concatenate([block_log_ratios(one.seconds) for one in passes])
         error = self.thresholds.family_error / max(1, comparisons)
@@ -162,6 +168,10 @@ class FixedSizeJudge:
         ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
         code, reason = decide(ratio, self.thresholds)
         return Verdict(code, reason, ratio, floor, mde)
+
+    def smallest(self, comparisons: int) -> int:
+        """The fewest blocks with which the test reaches its errors, and some more: one outlier must not hide all."""
+        return stats.smallest_sample(min(self.thresholds.family_error / comparisons, self.thresholds.miss_error)) + 4
 
     def _sensitivity(
         self, passes: Sequence[PairedPass], estimate: float, low: float, error: float
@@ -210,8 +220,12 @@ def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
     return np.asarray(logs[:, 1] - logs[:, 0])
 
 
-def _bad_samples(passes: Sequence[PairedPass]) -> str | None:
+def _bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
     """Why these samples can't be judged, or None."""
+    kept, discarded = sum(len(one.seconds) for one in passes), sum(one.discarded for one in passes)
+    if discarded > most_discarded * (kept + discarded):
+        why = ", ".join(dict.fromkeys(one.why_discarded for one in passes if one.discarded))
+        return f"{discarded} of {kept + discarded} blocks were dropped: {why}"
     if not passes or not any(len(one.seconds) for one in passes):
         return "no samples"
     for one in passes:

@@ -25,7 +25,7 @@ import numpy as np
 from neverslower import bootstrap
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.observation import Examined, PairedPass, Plan, Searched
+from neverslower.observation import Curve, Examined, PairedPass, Plan, Searched
 from neverslower.subject import Search
 
 P = TypeVar("P", bound="_Process")
@@ -238,13 +238,13 @@ class Worker(_Process):
         self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
         self.clock: str = opened["clock"]
         self.exclusive: bool = opened["exclusive"]
-        self.compiles: bool = opened["compiles"]
+        self.offers = frozenset[str](opened["offers"])
+        self.lock_name: str = opened["lock"]
         self.remarks: tuple[str, ...] = tuple(opened["remarks"])
 
     def examine(self, key: str) -> Examined:
         """Prepare one subject and check its output."""
-        (name, steps, tuned), error, tolerance, seconds = self._ask("examine", key)
-        return Examined(Plan(name, tuple(steps), tuned), error, tolerance, seconds)
+        return Examined.from_dict(self._ask("examine", key))
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those subjects, by key, that are yet to be compiled."""
@@ -260,9 +260,26 @@ class Worker(_Process):
 
     def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
         """Interleaved rounds of two problems, by key."""
-        packed, iterations = self._ask("measure", reference, candidate, blocks)
-        seconds = np.frombuffer(packed, dtype=np.float64).reshape(blocks, 2, 2)
-        return PairedPass(seconds, tuple(iterations), self.clock)
+        found = self._ask("measure", reference, candidate, blocks)
+        seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
+        return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
+
+    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str = "") -> Curve:
+        """Time a layer, by key, at each of these numbers of filters, in this order."""
+        found = self._ask("curve", largest, tuple(counts), rounds, policy)
+        return Curve(
+            counts=tuple(counts),
+            samples=np.frombuffer(found["samples"], dtype=np.float64).reshape(len(counts), rounds),
+            iterations=tuple(found["iterations"]),
+            plans=tuple(one["plan"] and Plan.from_dict(one["plan"]) for one in found["points"]),
+            refusals=tuple(one["refusal"] for one in found["points"]),
+            seconds=found["seconds"],
+            disturbed=found["disturbed"],
+        )
+
+    def dispatches(self, largest: str, counts: Sequence[int], policy: str = "") -> list[Plan | None]:
+        """The plan of a layer, by key, at each of these numbers of filters, with its steps; None for a refusal."""
+        return [one and Plan.from_dict(one) for one in self._ask("dispatches", largest, tuple(counts), policy)]
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""

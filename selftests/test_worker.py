@@ -241,7 +241,7 @@ def serve(channel):
     print("said on standard output", flush=True)
     software = {name: os.environ.get(name, "unset") for name in ("FOO", "OMP_NUM_THREADS")}
     fields = {"backend": "b", "device": "d", "version": "1", "build": "0", "software": software}
-    plain = {"clock": "none", "exclusive": False, "compiles": False, "remarks": ()}
+    plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
     channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
     os._exit(3)
@@ -330,7 +330,7 @@ def serve(channel):
     channel.receive()
     compiler = subprocess.Popen(["sleep", "600"])
     fields = {"backend": "b", "device": "d", "version": "1", "build": str(compiler.pid)}
-    plain = {"clock": "none", "exclusive": False, "compiles": False, "remarks": ()}
+    plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
     channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
 """

@@ -23,7 +23,7 @@ from backends.tvm.search import METHOD, search
 from neverslower import numerics
 from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
 from neverslower.errors import StoreError
-from neverslower.observation import Plan, Searched
+from neverslower.observation import Cache, Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout, kept_channels
 from neverslower.store import Store, default_root
 from neverslower.subject import Search, Subject, TunedLog
@@ -236,6 +236,9 @@ class TVM:
 
 class Prepared:
     """One compiled convolution with its tensors; the excess of a padded one is cut from its output, outside timing."""
+
+    cache = Cache()
+    least_iterations = 1
 
     def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
         self._machine, self._layout, self._kept, self._plan, self._now = machine, layout, kept, plan, clock

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from neverslower.assessment import Assessed
+from neverslower.cause import Explanation
 from neverslower.comparison import Comparison, pruning_distances
 from neverslower.environment import Fingerprint
 from neverslower.findings import Findings, Result
@@ -42,6 +43,7 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if result and result.passes:
         yield from _times(result)
+    yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"
     if comparison.layer.places:
         yield f"  places    {', '.join(comparison.layer.places)}"
@@ -50,6 +52,16 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         channels = problem.channels(comparison.side)
         for line in reproduce(problem, plan).splitlines():
             yield f"  alone     {line}  # {channels} channels"
+
+
+def cause_lines(explanation: Explanation | None) -> Iterator[str]:
+    """Why it is slower, and what mends it."""
+    if explanation is None:
+        return
+    yield f"  cause     {explanation.cause}"
+    yield from (f"            {line}" for line in explanation.evidence)
+    if explanation.remedy:
+        yield f"  remedy    {explanation.remedy}"
 
 
 def headline(comparison: Comparison) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from neverslower.assessment import Assessed
 from neverslower.baseline import Choice
+from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
-from neverslower.findings import Findings, Result
+from neverslower.findings import Findings, Identity, Result
 from neverslower.outcome import UNREMARKABLE, Finding
 from neverslower.report import words
 from neverslower.report.reproduction import software
@@ -51,7 +52,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
-    yield from _worst(pruned)
+    yield from _worst(pruned, findings.explanations)
+    yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [one for one in assessed if one.comparison.studied])
     yield from _listing(assessed)
     for name, fingerprint in findings.fingerprints.items():
@@ -76,7 +78,17 @@ def _counts(title: str, results: Sequence[Result]) -> str:
     return f"{title}: {listed} (of {len(results)})"
 
 
-def _worst(results: Sequence[Result]) -> Iterator[str]:
+def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
+    """How often each cause was found, and how often padding mends it."""
+    if not explanations:
+        return
+    counts = Counter(one.cause for one in explanations)
+    padded = sum(one.remedy is not None for one in explanations)
+    listed = ", ".join(f"{count} {cause}" for cause, count in counts.most_common())
+    yield f"why: {listed}; padding would be faster for {padded} of {len(explanations)}"
+
+
+def _worst(results: Sequence[Result], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
     slower = [
         (one.verdict.ratio.estimate, one) for one in results if one.verdict.code is Code.SLOWER and one.verdict.ratio
     ]
@@ -87,7 +99,9 @@ def _worst(results: Sequence[Result]) -> Iterator[str]:
     for _, one in slower[:WORST]:
         whole, kept = (p.channels(one.comparison.side) for p in (one.comparison.reference, one.comparison.candidate))
         plan = one.candidate.plan if one.candidate else "unknown"
-        yield f"  {one.verdict.ratio}  {one.comparison.id}  {whole} → {kept} channels, plan {plan}"
+        why = explanations.get(one.comparison.identity)
+        cause = f", {why.cause}" if why else ""
+        yield f"  {one.verdict.ratio}  {one.comparison.id}  {whole} → {kept} channels, plan {plan}{cause}"
 
 
 def _tuned_logs(findings: Findings, studied: Sequence[Assessed]) -> Iterator[str]:

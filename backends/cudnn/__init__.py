@@ -1,0 +1,466 @@
+"""cuDNN on an NVIDIA GPU, through its own graph API or through torch's convolution.
+
+`--backend cudnn` measures cuDNN's heuristic choice, `cudnn:best` the fastest plan that it offers, `cudnn:torch` what
+torch's convolution does, layout kernels included; `cold` and `gpu=N` join them by commas (see choice.py). torch gives
+memory, streams and CUDA graphs. Times are the GPU's own, between two events around a graph of many calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backends.base import (
+    BackendOptions,
+    Capabilities,
+    CurvePoint,
+    DeviceLost,
+    OutOfMemory,
+    Tensor,
+    Unavailable,
+    Unsupported,
+)
+from backends.cudnn import script
+from backends.cudnn.choice import Choice
+from backends.cudnn.dispatch import profile, steps_and_shares
+from backends.cudnn.frontend import Convolution, Frontend, first_line, strides
+from backends.cudnn.replay import Call, Replay
+from backends.state import jetson
+from backends.state.nvml import Nvml
+from neverslower.environment import Fingerprint
+from neverslower.kernels import Kernel, main_kernels
+from neverslower.observation import Cache, Plan
+from neverslower.problem import ConvProblem, DType, Layout
+
+CAPABILITIES = Capabilities(
+    dtypes=frozenset(DType),
+    layouts=frozenset(Layout),
+    formats=((DType.FLOAT16, Layout.NHWC), (DType.TF32, Layout.NCHW), (DType.FLOAT32, Layout.NCHW)),
+    modules=("torch", "cudnn"),
+    packages=("torch", "nvidia-cudnn-frontend", "nvidia-ml-py"),
+    profiles=True,
+    watches=True,
+    maps=True,
+    explains=True,
+    largest_drawn_macs=300_000_000,
+)
+COLD_FACTOR = 2
+"""Cold buffers are rotated over so many times the L2 cache."""
+MOST_COPIES = 2048
+"""Copies of a problem's tensors that may be rotated; a smaller problem can't be measured cold."""
+GRAPH_SECONDS = 300e-6
+"""What one graph of a curve takes, about; each is a round."""
+PROFILED_AT_ONCE = 64
+TRIAL_CALLS, TRIALS = 10, 3
+"""How each plan is timed before the best is chosen: as often as autotuning would, and more."""
+
+
+def open(options: BackendOptions) -> CuDNN:
+    """Load torch and cuDNN; raises Unavailable without a usable GPU, with the driver's words."""
+    try:
+        choice = Choice().with_words(options.argument)
+    except ValueError as error:
+        raise Unavailable(f"--backend cudnn:{options.argument}: {error}") from None
+    torch, cudnn = _modules()
+    _require_gpu(torch, choice.gpu)
+    try:
+        cudnn.backend_version()
+    except RuntimeError as error:
+        text = f"libcudnn can't be loaded ({first_line(error)}); `pip install nvidia-cudnn-cu13`, or JetPack's cuDNN"
+        raise Unavailable(text) from error
+    return CuDNN(torch, cudnn, choice)
+
+
+def _modules() -> tuple[Any, Any]:
+    """torch, before cuDNN: it brings the library that the frontend then finds in the process."""
+    try:
+        import cudnn
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "cudnn"):
+            raise
+        package = "nvidia-cudnn-frontend" if error.name == "cudnn" else "torch"
+        raise Unavailable(f"{package} is not installed in this Python; `pip install {package}` brings it") from error
+    return torch, cudnn
+
+
+def _require_gpu(torch: Any, index: int) -> None:
+    if torch.version.cuda is None:
+        raise Unavailable(f"torch {torch.__version__} is a CPU build; a CUDA build of torch is needed")
+    try:
+        torch.cuda.init()
+        count = torch.cuda.device_count()
+    except (RuntimeError, AssertionError) as error:
+        raise Unavailable(f"no usable NVIDIA GPU: {first_line(error)}") from error
+    if index >= count:
+        raise Unavailable(f"gpu={index}: there are {count}, counted from 0 (CUDA_VISIBLE_DEVICES hides others)")
+
+
+def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+    """The command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
+    return script.command(problem, plan)
+
+
+class CuDNN:
+    """One GPU; the modules are passed in so that this one imports without them."""
+
+    clock = "cudaEventElapsedTime"
+    shortest_round = 400e-6
+
+    def __init__(self, torch: Any, cudnn: Any, choice: Choice) -> None:
+        self._torch, self._cudnn, self._choice = torch, cudnn, choice
+        torch.cuda.set_device(choice.gpu)
+        self._properties = torch.cuda.get_device_properties(choice.gpu)
+        self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
+        self._neighbours = [one for one in self._nvml.neighbours() if one.process != os.getpid()] if self._nvml else []
+        self._stream = torch.cuda.Stream()
+        torch.cuda.set_stream(self._stream)
+        torch.backends.cudnn.benchmark = False
+        self._frontend = Frontend(cudnn, torch, self._stream)
+
+    @property
+    def lock_name(self) -> str:
+        """One lock for each GPU, also among several of one model."""
+        return f"{self._properties.name} {getattr(self._properties, 'uuid', self._choice.gpu)}"
+
+    def fingerprint(self) -> Fingerprint:
+        """The GPU, its state and how it is measured; cuDNN's version, and everything around it."""
+        torch, gpu = self._torch, self._properties
+        on_jetson = jetson.is_jetson()
+        hardware = {
+            "gpu": gpu.name,
+            "sms": str(gpu.multi_processor_count),
+            "compute capability": f"{gpu.major}.{gpu.minor}",
+            "l2": f"{gpu.L2_cache_size // 2**20} MiB",
+        }
+        state = {"policy": str(self._choice.policy), "cache": self._choice.cache}
+        software = {
+            "cudnn": self._cudnn.backend_version_string(),
+            "cudnn frontend": str(self._cudnn.__version__),
+            "cuda": str(torch.version.cuda),
+            "torch": str(torch.__version__),
+            "python": ".".join(map(str, sys.version_info[:3])),
+        }
+        if self._nvml:
+            hardware |= self._nvml.hardware()
+            state |= self._nvml.state()
+            software["driver"] = self._nvml.driver()
+        if on_jetson:
+            hardware["module"] = jetson.module()
+            state |= jetson.state()
+            software["jetson linux"] = jetson.jetpack()
+        return Fingerprint(
+            backend="cudnn",
+            device=jetson.module() if on_jetson else str(gpu.name),
+            version=self._cudnn.backend_version_string(),
+            build=f"cuda{torch.version.cuda}",
+            hardware=hardware,
+            state=state,
+            software=software,
+        )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Who else uses the GPU, and what can't be noticed here."""
+        found = [f"{one} is on this GPU too; times may be its doing" for one in self._neighbours]
+        if self._why_blind:
+            found.append(f"throttling can't be noticed: {self._why_blind}")
+        both = int(self._cudnn.backend_version()), self._torch.backends.cudnn.version()
+        if both[1] and both[0] != both[1]:
+            found.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
+        return tuple(found)
+
+    def disturbed(self) -> str:
+        """Why the GPU is being slowed down at this moment."""
+        return ", ".join(self._nvml.slowdowns()) if self._nvml else ""
+
+    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+        """Tensors on the GPU, a plan by the policy, and a first call."""
+        choice = self._chosen(problem, policy)
+        with self._told(problem):
+            copies = self._copies(problem, choice)
+            tensors = [(self._tensor(inputs, problem), self._tensor(weights, problem)) for _ in range(copies)]
+            launched = self._launch(problem, tensors, choice)
+            share = copies * problem.bytes / self._properties.L2_cache_size
+            return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
+
+    def _chosen(self, problem: ConvProblem, policy: str) -> Choice:
+        try:
+            choice = self._choice.with_words(policy)
+        except ValueError as error:
+            raise Unsupported(str(error)) from None
+        why = CAPABILITIES.refusal(problem)
+        if choice.policy.through_torch and not problem.symmetric_padding:
+            why = "torch's conv2d has no asymmetric padding"
+        if why:
+            raise Unsupported(why)
+        return choice
+
+    @contextlib.contextmanager
+    def _told(self, problem: ConvProblem) -> Iterator[None]:
+        """Turn CUDA's and torch's errors into what they mean; after an error that stays, the device is lost."""
+        torch = self._torch
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            text = f"{problem.bytes / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
+            raise OutOfMemory(text) from error
+        except RuntimeError as error:
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError as lost:
+                raise DeviceLost(first_line(lost)) from error
+            raise Unsupported(first_line(error)) from error
+
+    def _copies(self, problem: ConvProblem, choice: Choice) -> int:
+        """How many sets of tensors are rotated."""
+        if choice.cache == "hot":
+            return 1
+        copies = -(-COLD_FACTOR * int(self._properties.L2_cache_size) // problem.bytes) + 1
+        if copies > MOST_COPIES:
+            raise Unsupported(f"too small to be measured cold: {copies} copies would be rotated, {MOST_COPIES} at most")
+        return copies
+
+    def _tensor(self, values: Tensor, problem: ConvProblem) -> Any:
+        tensor = self._empty(values.shape, problem)
+        return tensor.copy_(self._torch.from_numpy(np.ascontiguousarray(values)))
+
+    def _empty(self, shape: tuple[int, ...], problem: ConvProblem) -> Any:
+        torch = self._torch
+        dtype = {DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}.get(problem.dtype, torch.float32)
+        return torch.empty_strided(shape, strides(shape, problem.layout), dtype=dtype, device="cuda")
+
+    def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+        """A convolution over these sets of (input, weights), called once: what is loaded late is loaded then."""
+        if choice.policy.through_torch:
+            launched = self._through_torch(problem, tensors, choice)
+        else:
+            launched = self._through_frontend(problem, tensors, choice)
+        launched.call(0)
+        return launched
+
+    def _through_torch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+        torch = self._torch
+        top, _, left, _ = problem.padding
+        function, settings = torch.nn.functional.conv2d, torch.backends.cudnn
+        arguments = (None, problem.stride, (top, left), problem.dilation, problem.groups)
+        outputs: list[Any] = [None] * len(tensors)
+        benchmark, tf32 = choice.policy is choice.policy.tuned, problem.dtype is DType.TF32
+
+        def call(number: int) -> None:
+            settings.benchmark, settings.allow_tf32 = benchmark, tf32
+            image, weight = tensors[number]
+            outputs[number] = function(image, weight, *arguments)
+
+        return Launched(call, outputs, Plan(str(choice.policy)))
+
+    def _through_frontend(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+        convolution = self._frontend.convolution(problem)
+        outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
+        best = choice.policy is choice.policy.tuned
+        plan = self._fastest(convolution, tensors, outputs) if best else convolution.first()
+        workspace = self._workspace(plan.workspace)
+
+        def call(number: int) -> None:
+            convolution.execute(*tensors[number], outputs[number], workspace, plan)
+
+        told = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
+        return Launched(call, outputs, told)
+
+    def _workspace(self, size: int) -> Any:
+        return self._torch.empty(max(1, size), dtype=self._torch.uint8, device="cuda")
+
+    def _fastest(self, convolution: Convolution, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]) -> Any:
+        """The plan whose calls take least, hot; one that fails when it runs is left out."""
+        best, least = None, float("inf")
+        for plan in convolution.plans():
+            workspace = self._workspace(plan.workspace)
+
+            def call(_: int, plan: Any = plan, workspace: Any = workspace) -> None:
+                convolution.execute(*tensors[0], outputs[0], workspace, plan)
+
+            try:
+                call(0)
+                replay = Replay(self._torch, self._stream, call)
+                if replay.run(1) > 4 * least:
+                    continue
+                seconds = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
+            except RuntimeError:
+                self._torch.cuda.synchronize()
+                continue
+            if seconds < least:
+                best, least = plan, seconds
+        if best is None:
+            raise Unsupported(f"cuDNN offers {convolution.offered} plans, and none of them runs")
+        convolution.select(best)
+        return best
+
+    # Curves
+
+    def curve(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
+    ) -> tuple[list[CurvePoint], float]:
+        """Points in the order given; while the GPU runs one, the next is planned, so that it is never idle for long."""
+        largest = max(problems, key=lambda one: one.out_channels)
+        choice = self._chosen(largest, policy)
+        if choice.cache != "hot":
+            raise Unsupported("curves are measured hot; measure single channel counts cold")
+        points: list[CurvePoint] = [CurvePoint(None)] * len(problems)
+        with self._told(largest):
+            image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
+            by_turns = self._event_pairs(rounds), self._event_pairs(rounds)
+            self._torch.cuda.synchronize()
+            begin = time.perf_counter()
+            waiting: _Enqueued | None = None
+            level: float | None = None
+            turn = 0
+            for number, problem in enumerate(problems):
+                try:
+                    with self._told(problem):
+                        launched = self._launch(problem, [(image, weight[: problem.out_channels])], choice)
+                except Unsupported as error:
+                    points[number] = CurvePoint(None, refusal=str(error))
+                    continue
+                enqueued = self._enqueue(number, launched, by_turns[turn], level)
+                turn = 1 - turn
+                if waiting:
+                    points[waiting.number] = waiting.read()
+                    level = points[waiting.number].seconds[-1]
+                waiting = enqueued
+            if waiting:
+                points[waiting.number] = waiting.read()
+            return points, time.perf_counter() - begin
+
+    def _event_pairs(self, rounds: int) -> list[tuple[Any, Any]]:
+        events = self._torch.cuda.Event
+        return [(events(enable_timing=True), events(enable_timing=True)) for _ in range(rounds)]
+
+    def _enqueue(self, number: int, launched: Launched, pairs: Sequence[Any], level: float | None) -> _Enqueued:
+        """Rounds of one point, handed to the GPU; `level` is what a call takes, about."""
+        replay = Replay(self._torch, self._stream, launched.call)
+        if level is None:
+            level = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
+        iterations = int(min(64, max(4, round(GRAPH_SECONDS / level))))
+        graph = replay.captured(iterations)
+        for _ in range(2):
+            graph.replay()
+        for begin, end in pairs:
+            begin.record(self._stream)
+            graph.replay()
+            end.record(self._stream)
+        return _Enqueued(number, launched, replay, pairs, iterations)
+
+    def dispatches(
+        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
+    ) -> list[Plan | None]:
+        """Every point's plan with its steps, profiled many at once."""
+        largest = max(problems, key=lambda one: one.out_channels)
+        choice = self._chosen(largest, policy)
+        found: list[Plan | None] = []
+        with self._told(largest):
+            image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
+            for first in range(0, len(problems), PROFILED_AT_ONCE):
+                launched: list[Launched | None] = []
+                for problem in problems[first : first + PROFILED_AT_ONCE]:
+                    try:
+                        with self._told(problem):
+                            launched.append(self._launch(problem, [(image, weight[: problem.out_channels])], choice))
+                    except Unsupported:
+                        launched.append(None)
+                self._torch.cuda.synchronize()
+                found += self._profiled(launched)
+        return found
+
+    def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
+        calls = [one.once for one in launched if one]
+        seen = iter(profile(self._torch, calls))
+        return [one.dispatched(*steps_and_shares(next(seen))) if one else None for one in launched]
+
+
+def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
+    """(the reader of this GPU's state, why there is none)."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return None, "nvidia-ml-py is not installed; `pip install nvidia-ml-py` brings it"
+    try:
+        return Nvml(pynvml, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "", index), ""
+    except pynvml.NVMLError as error:
+        return None, f"NVML does not answer here ({error})"
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A convolution that can be called, what its calls write, and its plan as far as it is known without a look."""
+
+    call: Call
+    outputs: list[Any]
+    plan: Plan
+
+    def once(self) -> None:
+        """The first call of a round."""
+        self.call(0)
+
+    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...]) -> Plan:
+        """The plan with its steps; what torch chose is named by the kernel that computes."""
+        name = self.plan.name
+        if self.plan.rank is None:
+            launched = [kernel for step in steps if (kernel := Kernel.parse(step))]
+            name = f"{name}: {main_kernels(launched)[0].short}" if launched else name
+        return Plan(
+            name, steps, None, shares, rank=self.plan.rank, offered=self.plan.offered, workspace=self.plan.workspace
+        )
+
+
+@dataclass(frozen=True)
+class _Enqueued:
+    """Rounds that the GPU was given, and everything that must live until it has run them."""
+
+    number: int
+    launched: Launched
+    replay: Replay
+    pairs: Sequence[Any]
+    iterations: int
+
+    def read(self) -> CurvePoint:
+        """Wait for the last round, and say what each took."""
+        self.pairs[-1][1].synchronize()
+        seconds = tuple(begin.elapsed_time(end) / 1e3 / self.iterations for begin, end in self.pairs)
+        return CurvePoint(self.launched.plan, self.iterations, seconds)
+
+
+class Prepared:
+    """One convolution on the GPU."""
+
+    def __init__(self, backend: CuDNN, problem: ConvProblem, launched: Launched, cache: Cache) -> None:
+        self._backend, self._problem, self._launched, self.cache = backend, problem, launched, cache
+        copies = len(launched.outputs)
+        self._replay = Replay(backend._torch, backend._stream, launched.call, copies)
+        self.least_iterations = copies
+
+    def plan(self) -> Plan:
+        """Engine and knobs as cuDNN names them, and the kernels of one call; attaches a profiler to this process."""
+        with self._backend._told(self._problem):
+            (plan,) = self._backend._profiled([self._launched])
+        assert plan is not None
+        return plan
+
+    def output(self) -> Tensor:
+        """One call's result as float32, in NCHW order whatever the layout."""
+        with self._backend._told(self._problem):
+            self._launched.call(0)
+            found = self._launched.outputs[0].float().cpu().numpy()
+        return np.ascontiguousarray(found)
+
+    def run(self, iterations: int) -> float:
+        """Seconds of that many calls, by the GPU's clock."""
+        with self._backend._told(self._problem):
+            return self._replay.run(iterations)

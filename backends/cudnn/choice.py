@@ -1,0 +1,66 @@
+"""The words that say how cuDNN is to choose and what is measured: `torch,cold,gpu=1`. Needs no GPU."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class Policy(str, Enum):
+    """Ways of choosing a plan.
+
+    `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `best`: the fastest of all that it
+    offers, which is what autotuning gets. `torch`: what torch's convolution does, layout kernels included; and
+    `torch_best`: the same with `torch.backends.cudnn.benchmark` on.
+    """
+
+    HEURISTIC = "heuristic"
+    BEST = "best"
+    TORCH = "torch"
+    TORCH_BEST = "torch_best"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def through_torch(self) -> bool:
+        """Whether torch's convolution is called, and not cuDNN itself."""
+        return self in (Policy.TORCH, Policy.TORCH_BEST)
+
+    @property
+    def tuned(self) -> Policy:
+        """The policy that picks the fastest plan on the same way."""
+        return Policy.TORCH_BEST if self.through_torch else Policy.BEST
+
+
+CACHES = ("hot", "cold")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How plans are chosen, whether calls find their tensors in the L2 cache, and on which GPU."""
+
+    policy: Policy = Policy.HEURISTIC
+    cache: str = "hot"
+    gpu: int = 0
+
+    def with_words(self, text: str) -> Choice:
+        """This choice, changed by comma-separated words. Raises ValueError that names the word and what there is.
+
+        `best` alone means the fastest plan on the way that is set: through torch if that is how it is measured.
+        """
+        choice = self
+        for word in filter(None, text.split(",")):
+            if word == Policy.BEST:
+                choice = replace(choice, policy=choice.policy.tuned)
+            elif word in set(map(str, Policy)):
+                choice = replace(choice, policy=Policy(word))
+            elif word in CACHES:
+                choice = replace(choice, cache=word)
+            elif match := re.fullmatch(r"gpu=(\d{1,3})", word):
+                choice = replace(choice, gpu=int(match[1]))
+            else:
+                known = ", ".join([*map(str, Policy), *CACHES, "gpu=N"])
+                raise ValueError(f"{word!r} is none of {known}; several are joined by commas, as in cudnn:torch,cold")
+        return choice

@@ -1,0 +1,77 @@
+"""The kernels that calls launch, from torch's profiler (CUPTI): in order, with grid, block and share of the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from neverslower.kernels import Extent, Kernel
+
+MARK = "spin_kernel"
+"""The kernel of `torch.cuda._sleep`, launched after each call to tell where the next one begins."""
+Launched = list[tuple[Kernel, float]]
+"""Kernels in order, each with the microseconds that it took under the profiler."""
+
+
+def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
+    """What each call launches; the first use of the profiler in a process takes seconds."""
+    activities = [torch.profiler.ProfilerActivity.CUDA]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises on cycles of events, of which there is only one here.
+        with torch.profiler.profile(activities=activities) as profiler:
+            for call in calls:
+                call()
+                torch.cuda._sleep(100)
+            torch.cuda.synchronize()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "trace.json")
+            profiler.export_chrome_trace(path)
+            with open(path, encoding="utf-8", errors="replace") as file:
+                trace = json.load(file)
+    return launches(trace, len(calls))
+
+
+def launches(trace: Mapping[str, Any], calls: int) -> list[Launched]:
+    """The launches of each call in a Chrome trace, divided at the marks. Raises ValueError where marks are missing."""
+    wanted = ("kernel", "gpu_memset", "gpu_memcpy")
+    events = sorted((one for one in trace["traceEvents"] if one.get("cat") in wanted), key=lambda one: one["ts"])
+    found: list[Launched] = [[]]
+    for event in events:
+        if MARK in event["name"]:
+            found.append([])
+        else:
+            found[-1].append((_kernel(event), float(event["dur"])))
+    if len(found) != calls + 1:
+        raise ValueError(f"the profiler saw {len(found) - 1} of {calls} calls end")
+    return found[:-1]
+
+
+def _kernel(event: Mapping[str, Any]) -> Kernel:
+    arguments = event.get("args", {})
+    return Kernel(without_arguments(event["name"]), _extent(arguments.get("grid")), _extent(arguments.get("block")))
+
+
+def without_arguments(name: str) -> str:
+    """A kernel's name without the list of its arguments' types, which says nothing that the template does not."""
+    depth = 0
+    for position in range(len(name) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(name[position], 0)
+        if depth == 0:
+            ends_in_a_list = name.endswith(")") and position and name[position - 1] != " "
+            return name[:position] if ends_in_a_list else name
+    return name
+
+
+def _extent(values: Sequence[int] | None) -> Extent:
+    x, y, z = values or (1, 1, 1)
+    return int(x), int(y), int(z)
+
+
+def steps_and_shares(launched: Launched) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """A plan's steps, and each one's share of the time, to a hundredth."""
+    total = sum(taken for _, taken in launched) or 1.0
+    return tuple(str(kernel) for kernel, _ in launched), tuple(round(taken / total, 2) for _, taken in launched)

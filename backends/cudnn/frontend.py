@@ -1,0 +1,138 @@
+"""One convolution in cuDNN's graph API, and the plans that cuDNN offers for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from backends.base import Unsupported
+from neverslower.problem import ConvProblem, DType, Layout
+
+
+def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """Element strides of a (N, C, H, W) tensor of that layout; written out, since sizes of 1 leave them ambiguous."""
+    _, channels, height, width = shape
+    if layout is Layout.NHWC:
+        return (channels * height * width, 1, width * channels, channels)
+    return (channels * height * width, height * width, width, 1)
+
+
+@dataclass(frozen=True)
+class BuiltPlan:
+    """A plan that built: its place in cuDNN's order, its name (engine and knobs), and its workspace in bytes."""
+
+    rank: int
+    name: str
+    workspace: int
+
+
+class Frontend:
+    """cuDNN through nvidia-cudnn-frontend; both modules are passed in so that this one imports without them."""
+
+    def __init__(self, cudnn: Any, torch: Any, stream: Any) -> None:
+        self.cudnn, self.torch = cudnn, torch
+        self.handle = cudnn.create_handle()
+        cudnn.set_stream(handle=self.handle, stream=stream.cuda_stream)
+        self.refusals = (cudnn.cudnnGraphNotSupportedError, NotImplementedError)
+
+    def convolution(self, problem: ConvProblem) -> Convolution:
+        """The problem as an operation graph, with the plans offered for it. Raises Unsupported in cuDNN's words."""
+        try:
+            return self._planned(problem, self.cudnn.heur_mode.A)
+        except Unsupported as refused:
+            try:
+                return self._planned(problem, self.cudnn.heur_mode.FALLBACK)
+            except Unsupported:
+                raise refused from None
+
+    def _planned(self, problem: ConvProblem, mode: Any) -> Convolution:
+        try:
+            graph, ports = self._graph(problem)
+            graph.validate()
+            graph.build_operation_graph()
+            graph.create_execution_plans([mode])
+            if problem.dtype is DType.FLOAT32:
+                # Plain float32: no tensor cores, which would round to TF32, and no half-precision detours.
+                notes = self.cudnn.numerical_note
+                graph.deselect_numeric_notes([notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS])
+            graph.check_support()
+        except (*self.refusals, RuntimeError, ValueError) as error:
+            raise Unsupported(first_line(error)) from error
+        return Convolution(self, graph, ports)
+
+    def _graph(self, problem: ConvProblem) -> tuple[Any, tuple[Any, Any, Any]]:
+        """(the operation graph, its image, weight and output)."""
+        types = self.cudnn.data_type
+        kind = {DType.FLOAT16: types.HALF, DType.BFLOAT16: types.BFLOAT16}.get(problem.dtype, types.FLOAT)
+        graph = self.cudnn.pygraph(
+            io_data_type=kind,
+            intermediate_data_type=types.FLOAT,
+            compute_data_type=types.FLOAT,
+            handle=self.handle,
+        )
+        image, weight = (
+            graph.tensor(dim=list(shape), stride=list(strides(shape, problem.layout)), data_type=kind)
+            for shape in (problem.input_shape, problem.weight_shape)
+        )
+        top, bottom, left, right = problem.padding
+        output = graph.conv_fprop(
+            image=image,
+            weight=weight,
+            pre_padding=[top, left],
+            post_padding=[bottom, right],
+            stride=list(problem.stride),
+            dilation=list(problem.dilation),
+        )
+        # Left alone, cuDNN would choose the output's layout.
+        output.set_output(True).set_dim(list(problem.output_shape))
+        output.set_stride(list(strides(problem.output_shape, problem.layout))).set_data_type(kind)
+        return graph, (image, weight, output)
+
+
+class Convolution:
+    """The graph of one convolution."""
+
+    def __init__(self, frontend: Frontend, graph: Any, ports: tuple[Any, Any, Any]) -> None:
+        self._frontend, self._graph, self._ports = frontend, graph, ports
+
+    @property
+    def offered(self) -> int:
+        """Plans that cuDNN lists, those among them that do not build or that the dtype rules out."""
+        return int(self._graph.get_execution_plan_count())
+
+    def plans(self) -> Iterator[BuiltPlan]:
+        """Those that build, in cuDNN's order; the one that was yielded last is the one that is executed."""
+        for rank in range(self.offered):
+            try:
+                self._graph.build_plan_at_index(rank)
+            except (*self._frontend.refusals, RuntimeError, ValueError):
+                continue
+            yield self._built(rank)
+
+    def first(self) -> BuiltPlan:
+        """The first plan that builds. Raises Unsupported where none does."""
+        chosen = next(self.plans(), None)
+        if chosen is None:
+            raise Unsupported(f"cuDNN offers {self.offered} plans, and none of them builds")
+        return chosen
+
+    def select(self, plan: BuiltPlan) -> None:
+        """Execute this one from now on."""
+        self._graph.build_plan_at_index(plan.rank)
+
+    def _built(self, rank: int) -> BuiltPlan:
+        return BuiltPlan(
+            rank, self._graph.get_plan_name_at_index(rank), int(self._graph.get_workspace_size_plan_at_index(rank))
+        )
+
+    def execute(self, image: Any, weight: Any, output: Any, workspace: Any, plan: BuiltPlan) -> None:
+        """Launch one call of a plan on the stream."""
+        tensors = dict(zip(self._ports, (image, weight, output), strict=True))
+        self._graph.execute_plan_at_index(tensors, workspace, plan.rank, handle=self._frontend.handle)
+
+
+def first_line(error: BaseException) -> str:
+    """The library's own words, the first line of them."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,54 @@
+"""What the judge makes of a recorded pool of A/A comparisons: false SLOWER, and the noise floor by duration.
+
+python -m bench.judge_noise bench/data/cudnn-h100.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from neverslower.observation import PairedPass
+from neverslower.report import words
+from neverslower.verdict import Code, FixedSizeJudge, Verdict
+
+EDGES = (0.0, 5e-6, 10e-6, 20e-6, 50e-6, 150e-6, 1e-3, 1.0)
+"""Bounds of the buckets of duration, in seconds a call."""
+
+
+def judged(path: Path) -> list[tuple[float, Verdict]]:
+    """(median seconds of a call, verdict) of each comparison of a pool, all judged as one family."""
+    pool = np.load(path)
+    count = len(pool["nanoseconds"])
+    found = []
+    for rounds, iterations in zip(pool["nanoseconds"], pool["iterations"], strict=True):
+        seconds = rounds / 1e9 / iterations[None, :, None]
+        verdict = FixedSizeJudge()([PairedPass(seconds, tuple(iterations), "recorded")], count)
+        found.append((float(np.median(seconds)), verdict))
+    return found
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pool", type=Path)
+    found = judged(parser.parse_args().pool)
+    slower = [verdict for _, verdict in found if verdict.code is Code.SLOWER]
+    print(f"{len(found)} A/A comparisons: {len(slower)} SLOWER {', '.join(str(one.ratio) for one in slower)}")
+    print("| a call takes | comparisons | median noise floor | smallest slowdown that could be proved | SLOWER |")
+    print("|---|---|---|---|---|")
+    for low, high in itertools.pairwise(EDGES):
+        rows = [verdict for seconds, verdict in found if low <= seconds < high]
+        if rows:
+            floor = float(np.median([one.noise_floor for one in rows if one.noise_floor is not None]))
+            mde = float(np.median([one.mde for one in rows if one.mde is not None]))
+            wrong = sum(one.code is Code.SLOWER for one in rows)
+            span = f"{words.seconds(low) if low else '0'} to {words.seconds(high)}"
+            print(f"| {span} | {len(rows)} | {words.percent(floor)} | {words.percent(mde)} | {wrong} |")
+
+
+if __name__ == "__main__":
+    main()

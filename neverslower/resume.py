@@ -1,0 +1,108 @@
+"""What an interrupted run left in its journal, so that another one goes on from there instead of measuring anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neverslower.environment import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.findings import Identity
+from neverslower.observation import Examined, PairedPass
+from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+
+MUST_EQUAL = ("passes", "blocks", "seed")
+"""Settings that decide what a pass is; with others, what was measured would be something else."""
+
+
+@dataclass
+class Recorded:
+    """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again."""
+
+    path: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
+    passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
+    confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
+
+    def require_settings(self, now: Mapping[str, Any]) -> None:
+        """Raise NeverSlowerError where this run measures in another way."""
+        for name in MUST_EQUAL:
+            if self.settings and self.settings.get(name) != now[name]:
+                raise NeverSlowerError(
+                    f"--resume {self.path}: it was measured with --{name} {self.settings.get(name)}, "
+                    f"this run has {now[name]}; give it the same options"
+                )
+
+    def require_device(self, now: Fingerprint) -> None:
+        """Raise NeverSlowerError where the device, its state or its software differ from those of the journal."""
+        then = self.fingerprints.get(now.backend)
+        differing = [*now.obstacles(then), *now.confounders(then)] if then else []
+        if differing:
+            raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
+
+
+def load(path: Path) -> Recorded:
+    """Read a journal; a last line that was cut short is left out. Raises NeverSlowerError that names what is wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NeverSlowerError(f"--resume {path}: {getattr(error, 'strerror', None) or error}") from error
+    found = Recorded(path)
+    for number, line in enumerate(lines, start=1):
+        try:
+            _add(found, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise NeverSlowerError(f"--resume {path}: line {number} is no event of a journal ({error})") from None
+    if not found.fingerprints:
+        raise NeverSlowerError(f"--resume {path}: it holds no run of never-slower; leave --resume away to start one")
+    return found
+
+
+def _add(found: Recorded, line: Mapping[str, Any]) -> None:
+    kind = line["event"]
+    if kind == "campaign":
+        found.settings = line
+    elif kind == "fingerprint":
+        names = Fingerprint.__dataclass_fields__
+        found.fingerprints[line["backend"]] = Fingerprint.from_dict({name: line[name] for name in names})
+    elif kind == "examined":
+        one = _examined(line)
+        if one:
+            found.examined[line["backend"], line["problem"]] = one
+    elif kind == "measured":
+        found.passes[_identity(line), line["pass"]] = _pass(line)
+    elif kind == "confirmed":
+        found.confirmations[_identity(line)] = _pass(line)
+
+
+def _identity(line: Mapping[str, Any]) -> Identity:
+    return line["backend"], line["reference"], line["candidate"]
+
+
+def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
+    """What was found of a subject; a crash is not taken for granted, and tried again."""
+    if "plan" in line:
+        return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__})
+    code, reason = Code(line["code"]), line["reason"]
+    return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))
+
+
+def _pass(line: Mapping[str, Any]) -> PairedPass:
+    first, second = line["iterations"]
+    return PairedPass(
+        np.asarray(line["seconds"], dtype=np.float64).reshape(-1, 2, 2),
+        (first, second),
+        line["clock"],
+        line["cache"],
+        line.get("discarded", 0),
+        line.get("why_discarded", ""),
+    )

@@ -1,0 +1,198 @@
+"""The cuDNN adapter without a GPU: its words, the profiler's trace, scripts, and why it is unavailable."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from backends.base import BackendOptions, Unavailable
+from backends.cudnn import CAPABILITIES, Launched, open, reproduce
+from backends.cudnn.choice import Choice, Policy
+from backends.cudnn.dispatch import launches, steps_and_shares, without_arguments
+from backends.cudnn.frontend import strides
+from backends.cudnn.script import script
+from neverslower.kernels import Kernel
+from neverslower.observation import Plan
+from neverslower.problem import DType, Layout, parse_descriptor
+
+PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.NHWC)
+
+
+@pytest.mark.parametrize(
+    ("words", "choice"),
+    [
+        ("", Choice()),
+        ("best", Choice(Policy.BEST)),
+        ("torch,cold,gpu=1", Choice(Policy.TORCH, "cold", 1)),
+        ("cold,hot", Choice()),
+        ("torch,best", Choice(Policy.TORCH_BEST)),
+        ("torch_best", Choice(Policy.TORCH_BEST)),
+    ],
+)
+def test_words_are_read(words, choice):
+    assert Choice().with_words(words) == choice
+
+
+def test_best_stays_on_the_way_that_is_set():
+    assert Choice(Policy.TORCH).with_words("best").policy is Policy.TORCH_BEST
+    assert Choice(Policy.HEURISTIC).with_words("best").policy is Policy.BEST
+
+
+@pytest.mark.parametrize("words", ["fastest", "gpu=", "gpu=-1", "gpu=x", "torch cold", "Best"])
+def test_another_word_is_named_with_those_that_there_are(words):
+    with pytest.raises(ValueError, match="is none of heuristic, best, torch, torch_best, hot, cold, gpu=N"):
+        Choice().with_words(words)
+    with pytest.raises(Unavailable, match="is none of"):
+        open(BackendOptions(words))
+
+
+def test_every_format_of_the_issue_is_measured_by_default():
+    assert CAPABILITIES.formats == (
+        (DType.FLOAT16, Layout.NHWC),
+        (DType.TF32, Layout.NCHW),
+        (DType.FLOAT32, Layout.NCHW),
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_without_a_gpu_it_is_unavailable_with_the_reason():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(Unavailable, match=r"CPU build|not installed|no usable NVIDIA GPU"):
+        open(BackendOptions())
+
+
+class FakeCuda:
+    """A torch whose driver is broken."""
+
+    __version__ = "2.11.0+cu130"
+
+    class version:  # noqa: N801
+        cuda = "13.0"
+
+    class cuda:  # noqa: N801
+        @staticmethod
+        def init():
+            raise RuntimeError("Found no NVIDIA driver on your system.\nPlease check that you have one.")
+
+
+def test_a_broken_driver_is_told_in_its_own_words():
+    from backends.cudnn import _require_gpu
+
+    with pytest.raises(Unavailable, match=r"no usable NVIDIA GPU: Found no NVIDIA driver on your system\."):
+        _require_gpu(FakeCuda, 0)
+
+
+def test_a_cpu_build_of_torch_is_named():
+    from backends.cudnn import _require_gpu
+
+    class Cpu(FakeCuda):
+        class version:  # noqa: N801
+            cuda = None
+
+    with pytest.raises(Unavailable, match=r"torch 2\.11\.0\+cu130 is a CPU build; a CUDA build of torch is needed"):
+        _require_gpu(Cpu, 0)
+
+
+def event(name: str, start: float, duration: float, category: str = "kernel", **arguments) -> dict:
+    return {"cat": category, "name": name, "ts": start, "dur": duration, "args": arguments}
+
+
+SPIN = "at::cuda::(anonymous namespace)::spin_kernel(long)"
+
+
+def trace() -> dict:
+    """Two calls, with the fields of a trace that torch 2.11 wrote on an H100, out of order as they may be."""
+    return {
+        "traceEvents": [
+            event(SPIN, 40.0, 0.9, grid=[1, 1, 1], block=[1, 1, 1]),
+            event("Memset (Device)", 10.0, 1.0, "gpu_memset", bytes=4),
+            event("void gemm<float>(gemm::Params)", 12.0, 3.0, grid=[14, 8, 1], block=[384, 1, 1]),
+            event("cudaLaunchKernel", 11.0, 5.0, "cuda_runtime"),
+            event("void gemm<float>(gemm::Params)", 52.0, 4.0, grid=[13, 8, 1], block=[384, 1, 1]),
+            event(SPIN, 60.0, 0.9, grid=[1, 1, 1], block=[1, 1, 1]),
+            {"ph": "M", "name": "process_name"},
+        ]
+    }
+
+
+def test_launches_are_divided_at_the_marks_and_ordered_by_time():
+    first, second = launches(trace(), 2)
+    assert first == [
+        (Kernel("Memset (Device)"), 1.0),
+        (Kernel("void gemm<float>", (14, 8, 1), (384, 1, 1)), 3.0),
+    ]
+    assert second == [(Kernel("void gemm<float>", (13, 8, 1), (384, 1, 1)), 4.0)]
+
+
+def test_a_mark_that_is_missing_is_an_error():
+    with pytest.raises(ValueError, match="saw 2 of 3 calls end"):
+        launches(trace(), 3)
+
+
+def test_steps_have_shares_of_the_time():
+    first, _ = launches(trace(), 2)
+    assert steps_and_shares(first) == (
+        ("Memset (Device) grid=1x1x1 block=1x1x1", "void gemm<float> grid=14x8x1 block=384x1x1"),
+        (0.25, 0.75),
+    )
+    assert steps_and_shares([]) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("void a::b<int, (k)0>(int, f(*)(c))", "void a::b<int, (k)0>"),
+        ("sm90_xmma", "sm90_xmma"),
+        ("at::(anonymous namespace)::spin(long)", "at::(anonymous namespace)::spin"),
+        ("(odd)", "(odd)"),
+        ("unbalanced)", "unbalanced)"),
+        ("", ""),
+    ],
+)
+def test_arguments_are_left_out_of_names(name, without):
+    assert without_arguments(name) == without
+
+
+def test_torchs_choice_is_named_by_the_kernel_that_computes():
+    steps = ("Memset (Device) grid=1x1x1 block=1x1x1", "void gemm<float> grid=14x8x1 block=384x1x1")
+    plan = Launched(print, [], Plan("torch")).dispatched(steps, (0.2, 0.8))
+    assert (plan.name, plan.steps) == ("torch: gemm", steps)
+    chosen = Launched(print, [], Plan("eng1_k2=3", rank=2, offered=9, workspace=4)).dispatched(steps, (0.2, 0.8))
+    assert (chosen.name, chosen.rank, chosen.offered, chosen.workspace) == ("eng1_k2=3", 2, 9, 4)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 1, 4, 4), (1, 8, 1, 1), (1, 1, 1, 1)])
+def test_strides_are_dense_in_the_layouts_order(shape, layout):
+    order = (0, 1, 2, 3) if layout is Layout.NCHW else (0, 2, 3, 1)
+    expected, step = [0] * 4, 1
+    for axis in reversed(order):
+        expected[axis] = step
+        step *= shape[axis]
+    assert strides(shape, layout) == tuple(expected)
+
+
+@pytest.mark.parametrize("plan", ["", "eng45_k2=5", "torch: sm90_xmma", "torch_best: x"])
+@pytest.mark.parametrize("dtype", DType)
+def test_scripts_are_python_that_names_no_never_slower_module(plan, dtype):
+    text = script(parse_descriptor(PROBLEM.descriptor, dtype, Layout.NCHW), plan)
+    compile(text, "script", "exec")
+    assert "neverslower" not in text
+    assert ("conv2d" in text) == plan.startswith("torch")
+    assert ("deselect" in text) == (dtype is DType.FLOAT32 and not plan.startswith("torch"))
+    assert f"allow_tf32 = {dtype is DType.TF32}" in text or not plan.startswith("torch")
+
+
+def test_a_failure_names_the_command_that_writes_the_script():
+    line = reproduce(PROBLEM, Plan("eng45_k2=5"), 1)
+    assert line.startswith(f"python -m neverslower script {PROBLEM.key} --plan eng45_k2=5 > ")
+    assert "\n" not in line
+
+
+def test_a_trace_survives_json():
+    assert launches(json.loads(json.dumps(trace())), 2) == launches(trace(), 2)

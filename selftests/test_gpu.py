@@ -1,0 +1,194 @@
+"""The cuDNN adapter on a real GPU; skipped where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from backends.base import BackendOptions, DeviceLost, OutOfMemory, Unavailable, Unsupported
+from neverslower import numerics
+from neverslower.kernels import kernels, main_kernels
+from neverslower.layers import distinct_layers, network
+from neverslower.problem import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.sampling import calibrate, interleave
+from neverslower.verdict import block_log_ratios
+from neverslower.worker import Worker, WorkerSpec
+from selftests.support import ROOT
+
+pytestmark = pytest.mark.gpu
+L16 = next(one.problem for one in distinct_layers(network("resnet50")) if one.name == "resnet50.L16")
+HALF = replace(L16, dtype=DType.FLOAT16, layout=Layout.NHWC)
+SHAPES = (
+    "mb1_ic128oc127_ih28kh3ph1",
+    "mb3_ic3oc64_ih17kh7sh2ph3",
+    "mb1_g4ic16oc32_ih9kh3ph1",
+    "mb1_g32ic32oc32_ih14kh3ph1",
+    "mb2_ic20oc24_ih15kh3dh1ph2",
+    "mb1_ic8oc8_ih14oh7kh3sh2ph0",
+)
+
+
+@cache
+def backend(argument: str = ""):
+    from backends import cudnn
+
+    try:
+        return cudnn.open(BackendOptions(argument))
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def prepared(problem: ConvProblem, policy: str = ""):
+    return backend().prepare(problem, *numerics.tensors(problem), policy)
+
+
+def deviation(problem: ConvProblem, policy: str) -> float:
+    expected = numerics.convolve(problem, *numerics.tensors(problem))
+    return numerics.deviation(prepared(problem, policy).output(), expected, numerics.typical_output(problem))
+
+
+@pytest.mark.parametrize("policy", ["", "best", "torch", "torch_best"])
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("dtype", DType)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_are_right(shape, dtype, layout, policy):
+    problem = parse_descriptor(shape, dtype, layout)
+    try:
+        found = deviation(problem, policy)
+    except Unsupported as error:
+        pytest.skip(str(error))
+    assert found <= numerics.TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("policy", ["", "best", "torch"])
+def test_plain_float32_is_not_tf32(policy):
+    assert deviation(L16, policy) < 1e-5 < deviation(replace(L16, dtype=DType.TF32), policy)
+
+
+def seconds_per_call(one) -> float:
+    return calibrate(one, 1e-3, one.least_iterations)[1]
+
+
+def test_cold_is_cold():
+    hot, cold = prepared(HALF), prepared(HALF, "cold")
+    assert hot.cache.kind == "hot"
+    assert hot.cache.share < 0.1
+    assert cold.cache.kind == "cold"
+    assert cold.cache.share >= 2
+    rounds = max(hot.least_iterations, cold.least_iterations)
+    ratios = block_log_ratios(interleave(hot, cold, (rounds, rounds), 20))
+    assert np.median(ratios) > 0.02
+
+
+def test_what_is_too_small_for_cold_is_refused():
+    with pytest.raises(Unsupported, match="too small to be measured cold"):
+        prepared(parse_descriptor("mb1_ic1oc1_ih4kh1", DType.FLOAT16), "cold")
+
+
+def test_the_best_plan_is_not_slower_than_the_first():
+    problem = replace(HALF, out_channels=127)
+    first, best = prepared(problem), prepared(problem, "best")
+    ratios = block_log_ratios(interleave(first, best, (40, 40), 20))
+    assert np.median(ratios) < 0.03
+
+
+def test_a_plan_names_engine_rank_workspace_and_launches():
+    plan = prepared(HALF).plan()
+    assert plan.name.startswith("eng")
+    assert plan.rank == 0 < plan.offered
+    assert plan.workspace >= 0
+    (main,) = main_kernels(kernels(plan))
+    assert main.tiles > 1
+    assert sum(plan.shares) == pytest.approx(1.0, abs=0.05)
+
+
+def test_torchs_plan_is_named_by_its_kernel():
+    plan = prepared(replace(HALF, out_channels=127), "torch").plan()
+    assert plan.name.startswith("torch: ")
+    assert plan.steps
+
+
+def test_the_profiler_leaves_times_as_they_were():
+    one, other = prepared(HALF), prepared(replace(HALF, out_channels=120))
+    before = block_log_ratios(interleave(one, other, (60, 60), 40))
+    one.plan()
+    after = block_log_ratios(interleave(one, other, (60, 60), 40))
+    assert abs(np.median(before) - np.median(after)) < 0.01
+
+
+def test_a_curve_agrees_with_single_measurements():
+    counts = (128, 127, 96, 64)
+    problems = [replace(HALF, out_channels=count) for count in counts]
+    points, seconds = backend().curve(problems, *numerics.tensors(HALF), 25)
+    assert seconds > 0
+    whole = prepared(HALF)
+    for problem, point in zip(problems, points, strict=True):
+        interleaved = np.median(block_log_ratios(interleave(whole, prepared(problem), (40, 40), 20)))
+        mapped = np.median(point.seconds) / np.median(points[0].seconds)
+        assert np.log(mapped) == pytest.approx(interleaved, abs=0.03)
+    plans = backend().dispatches(problems, *numerics.tensors(HALF))
+    assert [plan.name for plan in plans] == [point.plan.name for point in points]
+    assert all(kernels(plan) for plan in plans)
+
+
+def test_what_does_not_fit_is_refused_and_the_next_one_runs():
+    gpu, huge = backend(), parse_descriptor("mb512_ic256oc256_ih600kh3ph1", DType.FLOAT16, Layout.NHWC)
+    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu._told(huge):
+        gpu._torch.empty(2**42, dtype=gpu._torch.uint8, device="cuda")
+    assert deviation(HALF, "") <= numerics.TOLERANCES[DType.FLOAT16]
+
+
+def test_another_process_on_the_gpu_is_told():
+    backend()
+    code = "import torch, sys; x = torch.zeros(1 << 20, device='cuda'); print('there', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "there\n"
+        with Worker(WorkerSpec("cudnn")) as worker:
+            assert any(f"process {other.pid}" in remark for remark in worker.remarks), worker.remarks
+    finally:
+        other.communicate("")
+
+
+def test_a_lost_device_ends_the_process_with_the_reason():
+    backend()
+    code = (
+        "import torch\nfrom backends import cudnn\nfrom backends.base import BackendOptions, DeviceLost\n"
+        "from neverslower.problem import parse_descriptor\n"
+        "backend = cudnn.open(BackendOptions())\n"
+        "try:\n"
+        "    with backend._told(parse_descriptor('mb1_ic4oc4_ih4kh1')):\n"
+        "        torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
+        "except DeviceLost as error:\n"
+        "    print('lost:', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "lost: CUDA error" in done.stdout, done.stderr
+
+
+def test_a_gpu_that_is_not_there_is_unavailable():
+    backend()
+    from backends import cudnn
+
+    with pytest.raises(Unavailable, match="gpu=99: there are"):
+        cudnn.open(BackendOptions("gpu=99"))
+
+
+def test_the_scripts_run_alone(tmp_path):
+    plan = prepared(HALF).plan()
+    from backends.cudnn.script import script
+
+    for number, name in enumerate(("", plan.name, "torch")):
+        path = tmp_path / f"{number}.py"
+        path.write_text(script(HALF, name), encoding="utf-8")
+        done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert "us a call" in done.stdout, done.stderr
+
+
+def test_lost_is_no_refusal():
+    assert not issubclass(DeviceLost, Unsupported)

@@ -1,0 +1,149 @@
+"""Going on with an interrupted run: what its journal holds is not measured again, and the verdicts are the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neverslower import campaign as module
+from neverslower.campaign import Campaign, Settings
+from neverslower.errors import NeverSlowerError
+from neverslower.findings import Findings
+from neverslower.journal import Journal
+from neverslower.resume import load
+from neverslower.worker import Worker, WorkerSpec
+from selftests.support import comparison, scripted
+
+SETTINGS = Settings(passes=2, blocks=10)
+PAIR = [comparison(1), comparison(3)]
+RULES: list[dict[str, Any]] = [{"seconds": 1e-5}, {"when": "out_channels == 15", "times": 2.0}]
+
+
+def run(spec: WorkerSpec, journal: Path, resume: bool = False, settings: Settings = SETTINGS) -> Findings:
+    recorded = load(journal) if resume else None
+    opened = Journal(journal)
+    try:
+        return Campaign({"scripted": spec}, settings, opened, recorded=recorded).run(PAIR)
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What workers are asked to measure."""
+    found: list[str] = []
+
+    class Noted(Worker):
+        def measure(self, reference: str, candidate: str, blocks: int):
+            found.append(f"{candidate} {blocks}")
+            return super().measure(reference, candidate, blocks)
+
+    monkeypatch.setattr(module, "Worker", Noted)
+    return found
+
+
+def cut(journal: Path, event: str, keep: int) -> None:
+    """Leave a journal as if the run had been killed after so many events of a kind, in the middle of a line."""
+    kept, seen = [], 0
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        seen += json.loads(line)["event"] == event
+        kept.append(line)
+        if seen == keep:
+            break
+    journal.write_text("\n".join(kept) + '\n{"event":"measured","ti', encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("event", "keep", "left"),
+    [("examined", 1, 5), ("measured", 1, 4), ("measured", 3, 2), ("measured", 4, 1), ("confirmed", 1, 0)],
+)
+def test_only_what_is_missing_is_measured(tmp_path, asked, event, keep, left):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    whole = run(spec, journal)
+    cut(journal, event, keep)
+    asked.clear()
+    resumed = run(spec, journal, resume=True)
+    passes_and_confirmation = [one for one in asked if one.endswith((" 10", " 20"))]
+    assert len(passes_and_confirmation) == left
+    for one in PAIR:
+        assert resumed.results[one.identity].verdict.code is whole.results[one.identity].verdict.code
+        assert len(resumed.results[one.identity].passes) == 2
+
+
+def test_samples_come_back_as_they_were(tmp_path):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    whole = run(spec, journal)
+    recorded = load(journal)
+    for one in PAIR:
+        for number, found in enumerate(whole.results[one.identity].passes):
+            again = recorded.passes[one.identity, number]
+            assert (again.seconds == found.seconds).all()
+            assert (again.iterations, again.clock, again.cache) == (found.iterations, found.clock, found.cache)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (Settings(passes=3, blocks=10), "--passes 2, this run has 3"),
+        (Settings(passes=2, blocks=11), "--blocks 10, this run has 11"),
+        (Settings(passes=2, blocks=10, seed=5), "--seed 0, this run has 5"),
+    ],
+)
+def test_another_way_of_measuring_is_refused(tmp_path, settings, why):
+    spec, journal = scripted(tmp_path, rules=RULES), tmp_path / "journal"
+    run(spec, journal)
+    with pytest.raises(NeverSlowerError, match=why):
+        run(spec, journal, resume=True, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"state": {"governor": "powersave"}}, "state governor: absent → powersave"),
+        ({"device": "another"}, "device name: scripted → another"),
+        ({"version": "2.0"}, "software scripted: 1.0 → 2.0"),
+    ],
+)
+def test_another_device_or_library_is_refused_with_the_field(tmp_path, change, why):
+    spec, journal = scripted(tmp_path, rules=RULES), tmp_path / "journal"
+    run(spec, journal)
+    before = journal.read_text(encoding="utf-8")
+    with pytest.raises(NeverSlowerError, match=why):
+        run(scripted(tmp_path, rules=RULES, **change), journal, resume=True)
+    assert journal.read_text(encoding="utf-8").startswith(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "holds no run of never-slower"),
+        ("nonsense\n{}\n", "line 1 is no event of a journal"),
+        ('{"event": "measured"}\n{"event": "end"}\n', "line 1 is no event of a journal"),
+        ('{"event": "end"}\n[1]\n{"event": "end"}\n', "line 2 is no event of a journal"),
+    ],
+)
+def test_what_is_no_journal_is_refused(tmp_path, text, why):
+    path = tmp_path / "journal"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(NeverSlowerError, match=why):
+        load(path)
+
+
+def test_a_journal_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(NeverSlowerError, match=r"--resume .*nowhere: No such file"):
+        load(tmp_path / "nowhere")
+
+
+def test_the_option_goes_on_with_a_run(runner):
+    script = {"rules": [{"when": "out_channels % 8 != 0", "times": 2.0}]}
+    journal = runner.path / "run.jsonl"
+    first = runner.run(script, "--journal", str(journal), "--passes", "2", "--blocks", "12")
+    counts = journal.read_text(encoding="utf-8").count('"measured"')
+    again = runner.run(script, "--resume", str(journal), "--passes", "2", "--blocks", "12")
+    assert again.parseoutcomes() == first.parseoutcomes()
+    assert journal.read_text(encoding="utf-8").count('"measured"') == counts
+    other = runner.run(script, "--resume", str(journal), "--passes", "3", "--blocks", "12")
+    other.stderr.fnmatch_lines(["ERROR: --resume *it was measured with --passes 2, this run has 3*"])
