@@ -79,8 +79,14 @@ def _from_kernels(
         return Cause.KERNEL_CHANGE, (*_kernel_change(before, after), *added)
     if added:
         return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
-    if step := _tile_or_wave(before, after, processors):
-        return Cause.TILE_OR_WAVE, step
+    for one, other in zip(before, after, strict=True):
+        if other.tiles > one.tiles:
+            return Cause.TILE_OR_WAVE, (_tiles(one, other, processors),)
+    changed = next(((one, other) for one, other in zip(before, after, strict=True) if one != other), None)
+    if changed:
+        one, other = changed
+        text = f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles"
+        return Cause.UNKNOWN, (text,)
     return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
 
 
@@ -102,16 +108,11 @@ def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> 
     return (f"only the pruned layer launches {listed}",)
 
 
-def _tile_or_wave(before: Sequence[Kernel], after: Sequence[Kernel], processors: int) -> tuple[str, ...]:
-    """How the grid of a kernel that stayed grew, if it did; with waves: blocks that the GPU runs at once."""
-    for one, other in zip(before, after, strict=True):
-        if other.tiles > one.tiles:
-            waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (one, other)]
-            more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
-            return (f"{other.short}: {one.tiles} tiles became {other.tiles}{more}",)
-        if (other.grid, other.block) != (one.grid, one.block):
-            return (f"{other.short}: grid {one.grid} became {other.grid}, block {one.block} became {other.block}",)
-    return ()
+def _tiles(one: Kernel, other: Kernel, processors: int) -> str:
+    """How the grid of a kernel that stayed grew; a wave is as many tiles as there are processors."""
+    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (one, other)]
+    more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
+    return f"{other.short}: {one.tiles} tiles became {other.tiles}{more}"
 
 
 def _names(launched: Sequence[Kernel]) -> str:

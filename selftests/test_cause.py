@@ -1,44 +1,27 @@
-"""Causes, on what was observed on an NVIDIA H100 with cuDNN 9.19 (selftests/data/cudnn), and on made-up corners."""
+"""Causes, on what cuDNN 9.19 launched on an NVIDIA H100 (the maps in baselines/), and on made-up corners."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import lzma
+from functools import cache
 
 import pytest
 
 from neverslower.cause import Cause, explain
 from neverslower.kernels import Kernel
+from neverslower.mapping import Map, load
 from neverslower.observation import Plan
 from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from selftests.support import ROOT
 
-RECORDED = ROOT / "selftests" / "data" / "cudnn" / "causes.json"
+MAPS = ROOT / "baselines" / "cudnn@nvidia-h100-80gb-hbm3" / "maps"
+JOURNAL = ROOT / "bench" / "data" / "journals" / "cudnn-h100-resnet50-L16.jsonl.xz"
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A comparison as it was measured: both plans, the verdict on the best plan, and the cause that is expected."""
-
-    name: str
-    reference: Plan
-    candidate: Plan
-    best: Verdict | None
-    cause: Cause
-
-
-def recorded() -> list[Recorded]:
-    rows = json.loads(RECORDED.read_text(encoding="utf-8"))["comparisons"]
-    return [
-        Recorded(
-            row["name"],
-            Plan.from_dict(row["reference"]),
-            Plan.from_dict(row["candidate"]),
-            best_verdict(*row["best"]) if row["best"] else None,
-            Cause(row["cause"]),
-        )
-        for row in rows
-    ]
+@cache
+def recorded(name: str) -> Map:
+    return load(MAPS / f"{name}.json.xz")
 
 
 def best_verdict(estimate: float, low: float, high: float) -> Verdict:
@@ -46,15 +29,34 @@ def best_verdict(estimate: float, low: float, high: float) -> Verdict:
     return Verdict(code, Reason(ReasonCode.PROVED, ""), Interval(estimate, low, high))
 
 
-@pytest.mark.parametrize("one", recorded(), ids=lambda one: one.name)
-def test_a_recorded_hazard_has_its_cause(one):
-    found = explain(one.reference, one.candidate, one.best, 132)
-    assert found.cause is one.cause
-    assert found.evidence
+@pytest.mark.parametrize(
+    ("name", "layer", "count", "ratio", "cause", "evidence"),
+    [
+        ("resnet50-float16-NHWC", "resnet50.L16", 127, 1.81, Cause.ALIGNMENT, "2 × nhwcAddPaddingKernel"),
+        ("vgg16-alexnet-tf32-NCHW", "vgg16.L5", 254, 3.04, Cause.KERNEL_CHANGE, "written for sm90, then for sm80"),
+        ("vgg16-alexnet-float16-NHWC", "vgg16.L3", 120, 1.12, Cause.TILE_OR_WAVE, "98 tiles became 104"),
+        ("resnet50-float16-NHWC", "resnet50.L3", 248, 1.05, Cause.UNKNOWN, "launched alike either way"),
+        ("resnet50-float16-NHWC", "resnet50.L29", 32, 1.03, Cause.UNKNOWN, "which is no more tiles"),
+    ],
+)
+def test_a_recorded_hazard_has_its_cause(name, layer, count, ratio, cause, evidence):
+    staircase = recorded(name).staircase(layer)
+    index = staircase.counts.index(count)
+    assert staircase.ratios[index] == pytest.approx(ratio, abs=0.01)
+    found = staircase.explained(index, 132)
+    assert found.cause is cause
+    assert any(evidence in line for line in found.evidence)
 
 
-def test_every_cause_was_recorded_but_the_unknown():
-    assert {one.cause for one in recorded()} >= {Cause.HEURISTIC_MISS, Cause.ALIGNMENT, Cause.KERNEL_CHANGE}
+def test_what_a_recorded_campaign_explained_is_explained_again():
+    lines = [json.loads(line) for line in lzma.decompress(JOURNAL.read_bytes()).splitlines()]
+    plans = {one["problem"]: Plan.from_dict(one["plan"]) for one in lines if one["event"] == "examined"}
+    explained = [one for one in lines if one["event"] == "explained"]
+    assert len(explained) == 7
+    for one in explained:
+        ratio = one["best"]["estimate"], one["best"]["low"], one["best"]["high"]
+        found = explain(plans[one["reference"]], plans[one["candidate"]], best_verdict(*ratio), 132)
+        assert str(found.cause) == one["cause"]
 
 
 def plan(*launched: Kernel) -> Plan:

@@ -130,7 +130,8 @@ def test_a_curve_agrees_with_single_measurements():
     for problem, point in zip(problems, points, strict=True):
         interleaved = np.median(block_log_ratios(interleave(whole, prepared(problem), (40, 40), 20)))
         mapped = np.median(point.seconds) / np.median(points[0].seconds)
-        assert np.log(mapped) == pytest.approx(interleaved, abs=0.03)
+        # Buffers lie elsewhere in each, which moves a call of a few µs by some per cent.
+        assert np.log(mapped) == pytest.approx(interleaved, abs=0.10)
     plans = backend().dispatches(problems, *numerics.tensors(HALF))
     assert [plan.name for plan in plans] == [point.plan.name for point in points]
     assert all(kernels(plan) for plan in plans)
