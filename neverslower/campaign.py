@@ -549,7 +549,8 @@ class _BackendRun:
                 remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
         remedy = min(remedies, key=lambda one: one.ratio.estimate, default=None)
         processors = int(self.findings.fingerprints[self.name].hardware.get("sms", 0))
-        return explain(result.reference.plan, result.candidate.plan, best, processors, remedy)
+        slower = result.verdict.code is Code.SLOWER
+        return explain(result.reference.plan, result.candidate.plan, best, processors, remedy, slower)
 
     def _quickly(self, reference: str, candidate: str, family: int) -> Verdict | None:
         """One pass's verdict on a pair, None where it can't be measured."""

@@ -51,15 +51,20 @@ class Explanation:
 
 
 def explain(
-    reference: Plan, candidate: Plan, best: Verdict | None, processors: int = 0, remedy: Remedy | None = None
+    reference: Plan,
+    candidate: Plan,
+    best: Verdict | None,
+    processors: int = 0,
+    remedy: Remedy | None = None,
+    slower: bool = True,
 ) -> Explanation:
-    """The cause of a candidate that is slower than its reference, each by its plan.
+    """The cause of a candidate that is slower than its reference, each by its plan, or what differs if it is not.
 
     `best` is the verdict on the candidate's best plan against the reference as it was chosen, None where it was not
     measured. `processors` are those of the GPU, 0 where they are not known.
     """
     ratio = best.ratio if best else None
-    if best and best.code in (Code.SAME, Code.FASTER):
+    if slower and best and best.code in (Code.SAME, Code.FASTER):
         text = f"the best plan takes {ratio} the time of the unpruned layer, the chosen one is slower"
         return Explanation(Cause.HEURISTIC_MISS, (text,), ratio, remedy)
     cause, evidence = _from_kernels(kernels(reference), kernels(candidate), processors)

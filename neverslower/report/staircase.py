@@ -62,7 +62,7 @@ class _Axis:
 def _title(staircase: Staircase, fingerprint: Fingerprint, causes: Mapping[int, Cause]) -> Iterator[str]:
     problem = staircase.unpruned
     slower = len(staircase.hazards)
-    yield f'<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{escape(staircase.name)}: {slower} of '
+    yield f'<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{escape(staircase.name)}: {slower} of'
     yield f"{len(staircase.counts) - 1} pruned channel counts take longer than the unpruned layer</text>"
     shape = f"{problem.height}×{problem.width}, {problem.in_channels}→{problem.out_channels}, "
     kernel = f"{problem.kernel[0]}×{problem.kernel[1]}, {problem.dtype} {problem.layout}, batch {problem.batch}"

@@ -1,0 +1,129 @@
+"""Hazards explained by a campaign on the scripted backend, and samples that a throttled device spoils."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from neverslower.campaign import Campaign, Settings
+from neverslower.cause import Cause
+from neverslower.comparison import padded_selves
+from neverslower.sampling import interleave_undisturbed
+from neverslower.verdict import Code, ReasonCode
+from selftests.support import comparison, problem, scripted
+
+SETTINGS = Settings(passes=2, blocks=12)
+GEMM, PADDING = "gemm grid=4x1x1 block=128x1x1", "addPadding grid=9x1x1 block=64x1x1"
+RULES = [
+    {"seconds": 1e-5, "steps": [GEMM]},
+    {"when": "out_channels == 15", "times": 2.0, "steps": [PADDING, GEMM]},
+]
+ONE = comparison(1)
+
+
+def explained(tmp_path, rules, settings=SETTINGS, comparisons=(ONE,)):
+    spec = scripted(tmp_path, noise=0.002, rules=rules)
+    return Campaign({"scripted": spec}, settings).run(comparisons)
+
+
+def test_a_hazard_has_cause_evidence_and_a_remedy_that_was_measured(tmp_path):
+    found = explained(tmp_path, RULES).explanations[ONE.identity]
+    assert found.cause is Cause.ALIGNMENT
+    assert found.best.estimate == pytest.approx(2.0, rel=0.05)
+    assert found.remedy.channels == 16
+    assert found.remedy.ratio.estimate == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_best_plan_that_is_not_slower_makes_it_a_heuristic_miss(tmp_path):
+    cure = {"when": "out_channels == 15", "policy": "best", "seconds": 1e-5}
+    found = explained(tmp_path, [*RULES, cure]).explanations[ONE.identity]
+    assert found.cause is Cause.HEURISTIC_MISS
+    assert found.best.high < 1.03
+
+
+def test_a_best_plan_that_can_t_be_measured_leaves_the_kernels_to_tell(tmp_path):
+    found = explained(tmp_path, [*RULES, {"policy": "best", "fault": "unsupported"}]).explanations[ONE.identity]
+    assert (found.cause, found.best) == (Cause.ALIGNMENT, None)
+
+
+def test_what_is_not_slower_is_explained_on_demand_alone(tmp_path):
+    other = comparison(3)
+    assert other.identity not in explained(tmp_path, RULES, comparisons=[ONE, other]).explanations
+    every = explained(tmp_path, RULES, Settings(passes=2, blocks=12, explain_all=True), [ONE, other])
+    assert every.explanations[other.identity].cause is Cause.UNKNOWN
+
+
+def test_causes_are_looked_for_as_long_as_the_budget_lasts(tmp_path):
+    assert explained(tmp_path, RULES, Settings(passes=2, blocks=12, explain_budget=-1.0)).explanations == {}
+
+
+@pytest.mark.parametrize(
+    ("kept", "whole", "counts"),
+    [(127, 128, [128]), (226, 256, [232, 256]), (97, 128, [104, 128]), (60, 200, [64, 200]), (15, 16, [16])],
+)
+def test_padding_is_tried_to_sizes_that_libraries_like_and_to_the_whole(kept, whole, counts):
+    one = comparison(whole - kept, problem(out_channels=whole))
+    assert [padded.out_channels for padded in padded_selves(one)] == counts
+
+
+def test_padding_of_a_grouped_layer_keeps_its_groups():
+    one = comparison(12, problem(out_channels=48, in_channels=12, groups=3))
+    assert all(padded.out_channels % 3 == 0 for padded in padded_selves(one))
+
+
+def test_the_report_says_why_and_a_baseline_keeps_it(runner):
+    script = {"rules": [{"when": "out_channels == 15", "times": 2.0, "steps": [PADDING, GEMM]},
+                        {"when": "out_channels != 15", "steps": [GEMM]}]}  # fmt: skip
+    result = runner.run(script, "--strict-verdicts", "--accept-baseline", "first")
+    result.stdout.fnmatch_lines(
+        ["*cause     alignment", "*only the pruned layer launches addPadding", "*remedy    pad to 16: 0.*×*"]
+    )
+    result.stdout.fnmatch_lines(["why: 1 alignment; padding would be faster for 1 of 1"])
+    (stored,) = runner.path.glob("baselines/*/*.json")
+    info = [one["extra_info"] for one in json.loads(stored.read_text(encoding="utf-8"))["benchmarks"]]
+    (why,) = [one["explanation"] for one in info if one["explanation"]]
+    assert (why["cause"], why["pad_to"]) == ("alignment", 16)
+
+
+# Throttling
+
+
+class Steady:
+    def run(self, iterations):
+        return float(iterations)
+
+
+def looks(*answers):
+    waiting = list(answers)
+    return lambda: waiting.pop(0) if waiting else ""
+
+
+def test_blocks_of_a_disturbed_device_are_taken_again():
+    seconds, discarded, why = interleave_undisturbed(Steady(), Steady(), (2, 3), 10, looks("", "hot", ""))
+    assert seconds.shape == (10, 2, 2)
+    assert (discarded, why) == (4, "hot")
+
+
+def test_a_device_that_stays_disturbed_ends_it():
+    seconds, discarded, why = interleave_undisturbed(Steady(), Steady(), (1, 1), 10, lambda: "power cap")
+    assert seconds.shape == (0, 2, 2)
+    assert discarded >= 10
+    assert why == "power cap"
+
+
+def test_too_many_discarded_blocks_make_it_invalid(tmp_path):
+    spec = scripted(tmp_path, rules=RULES, throttled=0.6)
+    found = Campaign({"scripted": spec}, SETTINGS).run([comparison(3)])
+    (result,) = found.results.values()
+    assert result.verdict.code is Code.INVALID
+    assert result.verdict.reason.code is ReasonCode.BAD_SAMPLES
+    assert result.verdict.reason.text.endswith("blocks were dropped: scripted throttling")
+
+
+def test_a_few_discarded_blocks_are_counted_and_the_rest_is_judged(tmp_path):
+    spec = scripted(tmp_path, rules=RULES, throttled=0.1, seed=3)
+    found = Campaign({"scripted": spec}, Settings(passes=4, blocks=12)).run([comparison(3)])
+    (result,) = found.results.values()
+    assert result.verdict.code is Code.SAME
+    assert 0 < sum(one.discarded for one in result.passes) <= 12
