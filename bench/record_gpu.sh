@@ -18,9 +18,12 @@ few)
     ;;
 baseline)
     # The outputs of every unpruned and pruned layer are checked as they are examined; the slices have their own run.
+    # A call that is interrupted is gone on with by the next one with the same folder.
+    journal="--journal=$out/journal.jsonl"
+    [[ -e $out/journal.jsonl ]] && journal="--resume=$out/journal.jsonl"
     "$python" -m pytest tests/test_never_slower.py tests/test_latency.py --backend cudnn --profile full \
         --network resnet50 --network vgg16 --network alexnet --passes 3 --blocks 10 --explain-budget 100s \
-        --baselines="$out" --journal="$out/journal.jsonl" --accept-baseline "as measured by the suite on this GPU"
+        --baselines="$out" "$journal" --accept-baseline "as measured by the suite on this GPU"
     ;;
 noise)
     "$python" -m bench.record_noise --backend cudnn --network resnet50 --network vgg16 --format float16-NHWC \

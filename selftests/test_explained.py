@@ -127,3 +127,12 @@ def test_a_few_discarded_blocks_are_counted_and_the_rest_is_judged(tmp_path):
     (result,) = found.results.values()
     assert result.verdict.code is Code.SAME
     assert 0 < sum(one.discarded for one in result.passes) <= 12
+
+
+def test_a_regression_says_what_is_launched_now(runner):
+    flat = {"fixed": 1e-4, "per_mac": 0.0}
+    before = flat | {"rules": [{"when": "1", "steps": [GEMM]}]}
+    after = flat | {"rules": [{"when": "1", "steps": [GEMM]}, {"when": "1", "times": 1.5, "steps": [PADDING, GEMM]}]}
+    runner.accept(before)
+    result = runner.run(after, "--benchmark-compare")
+    result.stdout.fnmatch_lines(["*slower than the baseline*", "*changed   alignment", "*launches addPadding"])

@@ -1,14 +1,17 @@
-"""The judge on noise that was recorded on a real device (bench/record_noise.py): a two-core virtual machine."""
+"""The judge on noise that was recorded on real devices: a two-core virtual machine (bench/record_noise.py), an H100."""
 
-from pathlib import Path
+import json
+import lzma
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from neverslower.observation import PairedPass
 from neverslower.verdict import Code, FixedSizeJudge
+from selftests.support import ROOT
 
-POOL = Path(__file__).resolve().parent.parent / "bench" / "data" / "onednn-two-cores.npz"
+POOL = ROOT / "bench" / "data" / "onednn-two-cores.npz"
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +38,18 @@ def test_at_most_five_of_a_thousand_comparisons_of_a_layer_with_itself_are_slowe
 
 def test_at_least_950_of_a_thousand_slowdowns_by_a_fifth_are_found(pool: np.ndarray) -> None:
     assert slower(pool, 1.2) >= 950
+
+
+def test_what_the_readme_says_of_layers_compared_with_themselves_on_an_h100() -> None:
+    """Two whole passes of a baseline that its time limit ended; the third is left out."""
+    path = ROOT / "bench" / "data" / "journals" / "cudnn-h100-interrupted.jsonl.xz"
+    passes: dict[str, list[PairedPass]] = {}
+    comparisons = set()
+    for line in map(json.loads, lzma.decompress(path.read_bytes()).splitlines()):
+        if line["event"] == "measured" and line["pass"] < 2:
+            comparisons.add(line["id"])
+            if line["reference"] == line["candidate"]:
+                found = PairedPass(np.array(line["seconds"]), tuple(line["iterations"]), "recorded")
+                passes.setdefault(line["reference"], []).append(found)
+    verdicts = [FixedSizeJudge()(one, len(comparisons)).code for one in passes.values()]
+    assert Counter(verdicts) == {Code.SAME: 109, Code.SLOWER: 1, Code.UNDECIDED: 1}

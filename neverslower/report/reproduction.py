@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from neverslower.assessment import Assessed
-from neverslower.cause import Explanation
+from neverslower.cause import Explanation, explain
 from neverslower.comparison import Comparison, pruning_distances
 from neverslower.environment import Fingerprint
 from neverslower.findings import Findings, Result
+from neverslower.kernels import kernels
 from neverslower.observation import Plan
+from neverslower.outcome import Finding
 from neverslower.problem import ConvProblem, Side
 from neverslower.report import words
 from neverslower.worker import LOCAL, WorkerSpec
@@ -43,6 +45,7 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if result and result.passes:
         yield from _times(result)
+    yield from _what_changed(assessed, result)
     yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"
     if comparison.layer.places:
@@ -52,6 +55,17 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         channels = problem.channels(comparison.side)
         for line in reproduce(problem, plan).splitlines():
             yield f"  alone     {line}  # {channels} channels"
+
+
+def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
+    """What a library that tells its kernels launches now, and did not when the baseline was stored."""
+    if assessed.finding is not Finding.REGRESSION or not (assessed.entry and result and result.candidate):
+        return
+    before, now = assessed.entry.plan, result.candidate.plan
+    if kernels(before) and kernels(now):
+        found = explain(before, now, None)
+        yield f"  changed   {found.cause}"
+        yield from (f"            {line}" for line in found.evidence)
 
 
 def cause_lines(explanation: Explanation | None) -> Iterator[str]:
