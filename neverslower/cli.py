@@ -161,11 +161,14 @@ def _map(options: argparse.Namespace) -> None:
             f"{name} is unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
         )
     spec = WorkerSpec(name, argument, options.worker)
-    document = Mapper(spec, options.rounds, progress=_on_stderr).run(layers)
+    mapper = Mapper(spec, options.rounds, progress=_on_stderr)
+    document = mapper.run(layers)
     save(options.output, document)
     points, seconds, busy = document["points"], document["seconds"], document["busy_seconds"]
     measuring = f"{busy / max(seconds, 1e-9):.0%} of it measuring"
     print(f"{options.output}: {points:,} channel counts in {seconds:.0f} s, {measuring}")
+    if mapper.interrupted:
+        raise NeverSlowerError(f"interrupted: {options.output} holds what was measured until then, without kernels")
 
 
 def _on_stderr(phase: str, done: int, total: int, seconds_left: float | None) -> None:

@@ -72,11 +72,15 @@ class Mapper:
         self._spec, self._rounds, self._seed, self._lookers = spec, rounds, seed, lookers
         self._progress = progress
         self._worker: Worker | None = None
+        self.interrupted = False
         self._seconds = 0.0
         self._done = self._total = 0
 
     def run(self, layers: Sequence[Layer]) -> dict[str, Any]:
-        """The map of these layers as plain data. Raises BackendUnavailable, or NeverSlowerError where it can't map."""
+        """The map of these layers as plain data; of an interrupted run, what was measured until then.
+
+        Raises BackendUnavailable, or NeverSlowerError where the backend can't map.
+        """
         mapped = [_Mapped(layer) for layer in layers]
         self._total = sum(len(countable(layer.problem)) for layer in layers)
         with self._start() as first, DeviceLock(self._spec, first.lock_name):
@@ -88,9 +92,11 @@ class Mapper:
             try:
                 for one in mapped:
                     self._map(one)
+            except KeyboardInterrupt:
+                self.interrupted = True
             finally:
                 self._worker.close()
-        dispatched = self._look(mapped)
+        dispatched = {} if self.interrupted else self._look(mapped)
         return self._document(fingerprint, began, mapped, dispatched)
 
     def _start(self) -> Worker:
@@ -255,7 +261,7 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Map:
-    """A stored map."""
+    """A stored map; a layer whose unpruned self was not measured is not among its staircases."""
 
     path: Path
     fingerprint: Fingerprint
@@ -287,10 +293,16 @@ def load(path: Path) -> Map:
                 f"map {path}: schema {content['schema']} is newer than {SCHEMA}; update never-slower"
             )
         fingerprint = Fingerprint.from_dict(content["fingerprint"])
-        staircases = tuple(_staircase(layer, content) for layer in content["layers"])
+        whole = [layer for layer in content["layers"] if _has_unpruned(layer)]
+        staircases = tuple(_staircase(layer, content) for layer in whole)
         return Map(path, fingerprint, staircases, float(content["seconds"]), float(content["busy_seconds"]))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise NeverSlowerError(f"map {path}: {type(error).__name__} {error}; measure it again") from None
+
+
+def _has_unpruned(layer: Mapping[str, Any]) -> bool:
+    """Whether there is something to set a layer's counts against; an interrupted map, or a refusal, leaves none."""
+    return ConvProblem.from_key(layer["unpruned"]).out_channels in layer["counts"]
 
 
 def _staircase(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase:

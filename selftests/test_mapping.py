@@ -75,11 +75,34 @@ def test_a_count_that_kills_the_worker_is_found_and_the_rest_is_measured(tmp_pat
 
 
 def test_a_disturbed_device_is_measured_again_and_then_refused(tmp_path):
-    _, document = measured(tmp_path, throttled=1.0)
+    path, document = measured(tmp_path, throttled=1.0)
     (layer,) = document["layers"]
     assert layer["counts"] == []
     assert set(layer["refusals"].values()) == {"the device was disturbed: scripted throttling"}
     assert len(layer["disturbed"]) == 3
+    assert load(path).staircases == ()
+    assert len(list(headline_table([load(path)]))) == 2
+
+
+def test_a_layer_whose_unpruned_self_is_refused_has_no_staircase(tmp_path):
+    path, document = measured(tmp_path, rules=[*RULES, {"when": "out_channels == 24", "fault": "unsupported"}])
+    assert document["points"] == 23
+    assert load(path).staircases == ()
+
+
+def test_an_interrupted_map_holds_what_was_measured(tmp_path):
+    def interrupt(phase, done, total, seconds_left):
+        if done > 128:
+            raise KeyboardInterrupt
+
+    layer = Layer("net", 0, "first", problem(out_channels=300))
+    mapper = Mapper(scripted(tmp_path, rules=RULES), rounds=3, progress=interrupt)
+    document = mapper.run([layer, LAYER])
+    assert mapper.interrupted
+    assert 256 <= document["points"] < 324
+    path = tmp_path / "map.json.xz"
+    save(path, document)
+    assert [one.name for one in load(path).staircases] == [layer.name]
 
 
 def test_grouped_layers_are_not_mapped():
@@ -99,7 +122,7 @@ def test_a_backend_that_can_t_map_says_so():
     [
         ({"format": "another"}, "not a map of never-slower's"),
         ({"schema": 99}, "schema 99 is newer than 1"),
-        ({"layers": [{}]}, "KeyError 'counts'"),
+        ({"layers": [{}]}, "KeyError 'unpruned'"),
         ({"plans": []}, "IndexError"),
         ({"fingerprint": {}}, "TypeError"),
     ],

@@ -13,6 +13,8 @@ def headline_table(maps: Iterable[Map]) -> Iterator[str]:
     yield "| device | format | network | slower counts | worst, at most 12 % pruned | best gain within ±10 % |"
     yield "|---|---|---|---|---|---|"
     for one in maps:
+        if not one.staircases:
+            continue
         problem = one.staircases[0].unpruned
         for row in headlines(one.staircases):
             worst, where, count, whole = row.worst
