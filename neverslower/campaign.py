@@ -520,34 +520,48 @@ class _BackendRun:
         if not wanted:
             return
         wanted.sort(key=lambda one: -one.verdict.ratio.estimate if one.verdict.ratio else 0.0)
+        # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
         self._fresh_worker()
         self.begin_phase = self.campaign.clock()
-        budget = self.settings.explain_budget
+        remedies = {}
         for done, result in enumerate(wanted):
-            if budget is not None and self.campaign.clock() - self.begin_phase > budget:
+            if self._explained_enough(0.5):
+                break
+            remedies[result.comparison] = self._remedy(result.comparison, len(wanted))
+            self._progress("remedies", done + 1, len(wanted))
+        self._fresh_worker()
+        for done, result in enumerate(wanted):
+            if self._explained_enough(1.0):
                 return
-            if found := self._explanation(result, len(wanted)):
+            if found := self._explanation(result, len(wanted), remedies.get(result.comparison)):
                 self.findings.explanations[result.comparison.identity] = found
                 self._write("explained", result.comparison.named | asdict(found))
             self._progress("explain", done + 1, len(wanted))
+
+    def _explained_enough(self, share: float) -> bool:
+        """Whether that share of the time for explaining is spent."""
+        budget = self.settings.explain_budget
+        return budget is not None and self.campaign.clock() - self.begin_phase > share * budget
 
     def _wants_explaining(self, result: Result) -> bool:
         asked = result.comparison.asks_whether_slower and result.verdict.ratio is not None
         return asked and (self.settings.explain_all or result.verdict.code is Code.SLOWER)
 
-    def _explanation(self, result: Result, family: int) -> Explanation | None:
-        """The cause, from the plans, the best plan's time, and what padding would mend."""
+    def _remedy(self, comparison: Comparison, family: int) -> Remedy | None:
+        """The padding that is proved faster than the pruned layer, by most."""
+        remedies = []
+        for padded in padded_selves(comparison):
+            verdict = self._quickly(comparison.keys[1], padded.key, family)
+            if verdict and verdict.code is Code.FASTER and verdict.ratio:
+                remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
+        return min(remedies, key=lambda one: one.ratio.estimate, default=None)
+
+    def _explanation(self, result: Result, family: int, remedy: Remedy | None) -> Explanation | None:
+        """The cause, from the plans and the best plan's time."""
         if result.reference is None or result.candidate is None:
             return None
         comparison = result.comparison
-        reference, candidate = comparison.keys
-        best = self._quickly(reference, Subject(comparison.candidate, BEST).key, family)
-        remedies = []
-        for padded in padded_selves(comparison):
-            verdict = self._quickly(candidate, padded.key, family)
-            if verdict and verdict.code is Code.FASTER and verdict.ratio:
-                remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
-        remedy = min(remedies, key=lambda one: one.ratio.estimate, default=None)
+        best = self._quickly(comparison.keys[0], Subject(comparison.candidate, BEST).key, family)
         processors = int(self.findings.fingerprints[self.name].hardware.get("sms", 0))
         slower = result.verdict.code is Code.SLOWER
         return explain(result.reference.plan, result.candidate.plan, best, processors, remedy, slower)

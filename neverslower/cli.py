@@ -14,7 +14,7 @@ from neverslower import baseline
 from neverslower.comparison import pruning_distances
 from neverslower.errors import NeverSlowerError
 from neverslower.layers import NETWORKS, distinct_layers, network
-from neverslower.mapping import Mapper, load, save
+from neverslower.mapping import Mapper, load, probe, save
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
@@ -161,14 +161,19 @@ def _map(options: argparse.Namespace) -> None:
             f"{name} is unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
         )
     spec = WorkerSpec(name, argument, options.worker)
+    probe(options.output)
     mapper = Mapper(spec, options.rounds, progress=_on_stderr)
     document = mapper.run(layers)
     save(options.output, document)
-    points, seconds, busy = document["points"], document["seconds"], document["busy_seconds"]
-    measuring = f"{busy / max(seconds, 1e-9):.0%} of it measuring"
-    print(f"{options.output}: {points:,} channel counts in {seconds:.0f} s, {measuring}")
-    if mapper.interrupted:
-        raise NeverSlowerError(f"interrupted: {options.output} holds what was measured until then, without kernels")
+    share = document["busy_seconds"] / max(document["wall_seconds"], 1e-9)
+    took = f"{document['wall_seconds']:.0f} s, {share:.0%} of it in rounds that count"
+    print(f"{options.output}: {document['points']:,} channel counts in {took}")
+    for remark in document["remarks"]:
+        print(f"{name}: {remark}")
+    if mapper.ended_early:
+        raise NeverSlowerError(
+            f"ended early: {mapper.ended_early}; {options.output} holds what was measured until then"
+        )
 
 
 def _on_stderr(phase: str, done: int, total: int, seconds_left: float | None) -> None:

@@ -19,7 +19,10 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
             self._file: IO[str] = path.open("a", encoding="utf-8")
+            if cut:  # A run that was killed left a part of a line; the next event begins one of its own.
+                self._file.write("\n")
         except OSError as error:
             raise NeverSlowerError(
                 f"the journal {path} can't be written: {error.strerror}; name another with --journal"

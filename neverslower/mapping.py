@@ -11,6 +11,8 @@ import contextlib
 import json
 import lzma
 import random
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +30,15 @@ from neverslower.layers import Layer
 from neverslower.observation import Curve, Plan
 from neverslower.problem import ConvProblem, Side
 from neverslower.staircase import Staircase
-from neverslower.worker import DeviceLock, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import (
+    BackendUnavailable,
+    DeviceLock,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+)
 
 FORMAT, SCHEMA = "never-slower map", 1
 CHUNK = 128
@@ -57,6 +67,7 @@ class _Mapped:
             if refusal:
                 self.refusals[count] = refusal
                 continue
+            self.refusals.pop(count, None)  # An earlier try may have ended in a crash.
             self.counts.append(count)
             self.iterations.append(iterations)
             self.rounds.append(np.rint(samples * iterations * 1e9).astype(int).tolist())
@@ -72,32 +83,38 @@ class Mapper:
         self._spec, self._rounds, self._seed, self._lookers = spec, rounds, seed, lookers
         self._progress = progress
         self._worker: Worker | None = None
-        self.interrupted = False
+        self.ended_early = ""
         self._seconds = 0.0
         self._done = self._total = 0
 
     def run(self, layers: Sequence[Layer]) -> dict[str, Any]:
-        """The map of these layers as plain data; of an interrupted run, what was measured until then.
+        """The map of these layers as plain data; what was measured until then, where it `ended_early`.
 
         Raises BackendUnavailable, or NeverSlowerError where the backend can't map.
         """
         mapped = [_Mapped(layer) for layer in layers]
+        begin = time.monotonic()
         self._total = sum(len(countable(layer.problem)) for layer in layers)
         with self._start() as first, DeviceLock(self._spec, first.lock_name):
-            fingerprint = first.fingerprint
+            fingerprint, remarks = first.fingerprint, first.remarks
             if "maps" not in first.offers:
                 raise NeverSlowerError(f"{self._spec.backend} can't map whole layers; cudnn can")
             self._worker = first
+            dispatched: dict[tuple[str, int], Plan] = {}
             began = datetime.now(timezone.utc).isoformat(timespec="seconds")
             try:
                 for one in mapped:
                     self._map(one)
+                self._worker.close()
+                dispatched = self._look(mapped)
             except KeyboardInterrupt:
-                self.interrupted = True
+                self.ended_early = "interrupted"
+            except (BackendUnavailable, WorkerDied) as error:  # No worker starts any more.
+                self.ended_early = str(error)
             finally:
                 self._worker.close()
-        dispatched = {} if self.interrupted else self._look(mapped)
-        return self._document(fingerprint, began, mapped, dispatched)
+        document = self._document(fingerprint, began, mapped, dispatched)
+        return document | {"remarks": list(remarks), "wall_seconds": round(time.monotonic() - begin, 3)}
 
     def _start(self) -> Worker:
         return Worker(self._spec)
@@ -116,7 +133,7 @@ class Mapper:
                 mapped.disturbed += disturbed
             else:
                 mapped.refusals |= dict.fromkeys(chunk, f"the device was disturbed: {mapped.disturbed[-1]}")
-                continue
+                found = []
             for one in found:
                 mapped.add(one)
             self._done += len(chunk)
@@ -129,6 +146,8 @@ class Mapper:
             found = self._worker.curve(mapped.layer.problem.key, counts, self._rounds)
             self._seconds += found.seconds
             yield found
+        except ProblemRefused as error:  # The layer's own tensors do not fit, or its format is beyond the policy.
+            mapped.refusals |= dict.fromkeys(counts, str(error))
         except (WorkerDied, WorkerError) as error:
             self._worker.close()
             self._worker = self._start()
@@ -156,7 +175,7 @@ class Mapper:
     def _look_up(self, tasks: Sequence[tuple[str, Sequence[int]]]) -> dict[tuple[str, int], Plan]:
         """As far as the worker lives: a map without some of it is worth more than none."""
         found: dict[tuple[str, int], Plan] = {}
-        with contextlib.suppress(WorkerDied, WorkerError), self._start() as worker:
+        with contextlib.suppress(WorkerDied, WorkerError, ProblemRefused, BackendUnavailable), self._start() as worker:
             for key, counts in tasks:
                 plans = worker.dispatches(key, counts)
                 found |= {(key, count): plan for count, plan in zip(counts, plans, strict=True) if plan}
@@ -244,6 +263,16 @@ def countable(problem: ConvProblem) -> list[int]:
     """The numbers of filters that a layer can be pruned to, ascending; a depthwise layer loses whole groups."""
     step = problem.prune_step(Side.OUT)
     return [] if problem.groups > 1 else list(range(step, problem.out_channels, step))
+
+
+def probe(path: Path) -> None:
+    """Make sure, before anything is measured, that a map can be written there. Raises NeverSlowerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error
 
 
 def save(path: Path, document: Mapping[str, Any]) -> None:

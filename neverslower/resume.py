@@ -31,6 +31,12 @@ class Recorded:
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
+        self.examined.clear()
+        self.passes.clear()
+        self.confirmations.clear()
+
     def require_settings(self, now: Mapping[str, Any]) -> None:
         """Raise NeverSlowerError where this run measures in another way."""
         for name in MUST_EQUAL:
@@ -49,7 +55,7 @@ class Recorded:
 
 
 def load(path: Path) -> Recorded:
-    """Read a journal; a last line that was cut short is left out. Raises NeverSlowerError that names what is wrong."""
+    """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -57,7 +63,8 @@ def load(path: Path) -> Recorded:
     found = Recorded(path)
     for number, line in enumerate(lines, start=1):
         try:
-            _add(found, json.loads(line))
+            if line.endswith("}"):  # Every whole event does; a run that was killed leaves a part of one.
+                _add(found, json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
@@ -70,10 +77,15 @@ def load(path: Path) -> Recorded:
 def _add(found: Recorded, line: Mapping[str, Any]) -> None:
     kind = line["event"]
     if kind == "campaign":
+        if found.settings and any(found.settings.get(name) != line.get(name) for name in MUST_EQUAL):
+            found.forget()
         found.settings = line
     elif kind == "fingerprint":
-        names = Fingerprint.__dataclass_fields__
-        found.fingerprints[line["backend"]] = Fingerprint.from_dict({name: line[name] for name in names})
+        now = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
+        then = found.fingerprints.get(now.backend)
+        if then and (now.obstacles(then) or now.confounders(then)):
+            found.forget()
+        found.fingerprints[now.backend] = now
     elif kind == "examined":
         one = _examined(line)
         if one:

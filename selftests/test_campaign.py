@@ -104,7 +104,7 @@ def test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process(tmp_path: Pa
     assert found.confirmation.seconds.shape == (20, 2, 2)
     assert found.verdict.ratio is not None
     assert found.verdict.ratio.estimate == pytest.approx(2.0, rel=0.02)
-    assert processes.numbers == [0, 1, 2, 3]  # Two passes, the confirmation, and one to say why.
+    assert processes.numbers == [0, 1, 2, 3, 4]  # Two passes, the confirmation, and two to say why.
 
 
 def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided(tmp_path: Path) -> None:

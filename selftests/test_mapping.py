@@ -98,7 +98,7 @@ def test_an_interrupted_map_holds_what_was_measured(tmp_path):
     layer = Layer("net", 0, "first", problem(out_channels=300))
     mapper = Mapper(scripted(tmp_path, rules=RULES), rounds=3, progress=interrupt)
     document = mapper.run([layer, LAYER])
-    assert mapper.interrupted
+    assert mapper.ended_early == "interrupted"
     assert 256 <= document["points"] < 324
     path = tmp_path / "map.json.xz"
     save(path, document)

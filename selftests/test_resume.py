@@ -120,9 +120,10 @@ def test_another_device_or_library_is_refused_with_the_field(tmp_path, change, w
     ("text", "why"),
     [
         ("", "holds no run of never-slower"),
-        ("nonsense\n{}\n", "line 1 is no event of a journal"),
+        ("nonsense\n", "holds no run of never-slower"),
+        ("{}\n{}\n", "line 1 is no event of a journal"),
         ('{"event": "measured"}\n{"event": "end"}\n', "line 1 is no event of a journal"),
-        ('{"event": "end"}\n[1]\n{"event": "end"}\n', "line 2 is no event of a journal"),
+        ('{"event": "end"}\n{"a": 1}\n{"event": "end"}\n', "line 2 is no event of a journal"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path, text, why):
@@ -130,6 +131,23 @@ def test_what_is_no_journal_is_refused(tmp_path, text, why):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(NeverSlowerError, match=why):
         load(path)
+
+
+def test_a_run_that_was_killed_twice_goes_on_twice(tmp_path):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    run(spec, journal)
+    cut(journal, "measured", 1)
+    run(spec, journal, resume=True)
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('{"event":"measured","seconds":[[[1.0,')
+    assert len(run(spec, journal, resume=True).results) == 2
+
+
+def test_of_two_runs_in_one_journal_that_measured_in_another_way_the_last_counts(tmp_path):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    run(spec, journal)
+    run(spec, journal, settings=Settings(passes=1, blocks=20))
+    assert {number for _, number in load(journal).passes} == {0}
 
 
 def test_a_journal_that_is_not_there_is_named(tmp_path):

@@ -96,6 +96,7 @@ def test_a_part_of_a_gpu_is_found_by_its_index():
         (0x0, 1980, []),
         (0x1, 1980, []),
         (0x2, 1980, []),
+        (0x2, 900, []),
         (0x4, 1980, ["power cap"]),
         (0x28, 1980, ["hardware slowdown", "thermal slowdown (software)"]),
         (0x40, 1980, ["thermal slowdown (hardware)"]),

@@ -8,6 +8,7 @@ memory, streams and CUDA graphs. Times are the GPU's own, between two events aro
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import time
@@ -75,19 +76,24 @@ def open(options: BackendOptions) -> CuDNN:
     except RuntimeError as error:
         text = f"libcudnn can't be loaded ({first_line(error)}); `pip install nvidia-cudnn-cu13`, or JetPack's cuDNN"
         raise Unavailable(text) from error
-    return CuDNN(torch, cudnn, choice)
+    try:
+        return CuDNN(torch, cudnn, choice)
+    except (RuntimeError, AssertionError) as error:
+        raise Unavailable(f"the GPU can't be used: {first_line(error)}") from error
 
 
 def _modules() -> tuple[Any, Any]:
     """torch, before cuDNN: it brings the library that the frontend then finds in the process."""
     try:
-        import cudnn
-        import torch
+        torch = importlib.import_module("torch")
+        cudnn = importlib.import_module("cudnn")
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "cudnn"):
             raise
         package = "nvidia-cudnn-frontend" if error.name == "cudnn" else "torch"
         raise Unavailable(f"{package} is not installed in this Python; `pip install {package}` brings it") from error
+    except (ImportError, OSError) as error:
+        raise Unavailable(f"torch or cuDNN's frontend can't be loaded: {first_line(error)}") from error
     return torch, cudnn
 
 
@@ -213,7 +219,7 @@ class CuDNN:
             torch.cuda.empty_cache()
             text = f"{problem.bytes / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
             raise OutOfMemory(text) from error
-        except RuntimeError as error:
+        except (RuntimeError, *self._frontend.refusals) as error:
             try:
                 torch.cuda.synchronize()
             except RuntimeError as lost:
@@ -275,6 +281,11 @@ class CuDNN:
         told = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
         return Launched(call, outputs, told)
 
+    def _call_of(self, convolution: Convolution, plan: Any, tensors: tuple[Any, Any], output: Any) -> Call:
+        """Calls of one plan, with a workspace of its own."""
+        workspace = self._workspace(plan.workspace)
+        return lambda _: convolution.execute(*tensors, output, workspace, plan)
+
     def _workspace(self, size: int) -> Any:
         return self._torch.empty(max(1, size), dtype=self._torch.uint8, device="cuda")
 
@@ -282,18 +293,14 @@ class CuDNN:
         """The plan whose calls take least, hot; one that fails when it runs is left out."""
         best, least = None, float("inf")
         for plan in convolution.plans():
-            workspace = self._workspace(plan.workspace)
-
-            def call(_: int, plan: Any = plan, workspace: Any = workspace) -> None:
-                convolution.execute(*tensors[0], outputs[0], workspace, plan)
-
             try:
+                call = self._call_of(convolution, plan, tensors[0], outputs[0])
                 call(0)
                 replay = Replay(self._torch, self._stream, call)
                 if replay.run(1) > 4 * least:
                     continue
                 seconds = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
-            except RuntimeError:
+            except (RuntimeError, *self._frontend.refusals):
                 self._torch.cuda.synchronize()
                 continue
             if seconds < least:
@@ -381,7 +388,10 @@ class CuDNN:
 
     def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
         calls = [one.once for one in launched if one]
-        seen = iter(profile(self._torch, calls))
+        try:
+            seen = iter(profile(self._torch, calls))
+        except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
+            return [one.plan if one else None for one in launched]
         return [one.dispatched(*steps_and_shares(next(seen))) if one else None for one in launched]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from backends.cudnn.frontend import strides
+from neverslower.errors import InvalidProblem
 from neverslower.observation import Plan
 from neverslower.problem import ConvProblem, DType
 
@@ -115,6 +116,8 @@ def command(problem: ConvProblem, plan: Plan) -> str:
 def script(problem: ConvProblem, plan: str = "") -> str:
     """A script that times `problem` by a plan of cuDNN's that is named, or by its first; `torch…` is torch's way."""
     through_torch = plan.startswith("torch")
+    if through_torch and not problem.symmetric_padding:
+        raise InvalidProblem(f"{problem}: torch's conv2d has no asymmetric padding")
     top, bottom, left, right = problem.padding
     values = {
         "problem": problem,

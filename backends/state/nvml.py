@@ -18,6 +18,8 @@ SLOWDOWNS: Mapping[int, str] = {
     0x0000000000000080: "power brake",
 }
 """Reasons for which a GPU runs slower than asked; idling and clocks that somebody set are none."""
+SET_BY_SOMEBODY = 0x2
+"""The reason of clocks that were asked for: low, but steady."""
 LOWEST_CLOCK = 0.75
 """Below this share of the default clock a sample tells of the clock, not of the library (the rule of nvbench)."""
 
@@ -96,7 +98,7 @@ class Nvml:
         found = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
         clock = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
         default = self._ask("nvmlDeviceGetDefaultApplicationsClock", self._library.NVML_CLOCK_SM)
-        if clock is not None and default and clock < LOWEST_CLOCK * default:
+        if clock is not None and default and clock < LOWEST_CLOCK * default and not reasons & SET_BY_SOMEBODY:
             found.append(f"clock at {clock} of {default} MHz")
         return found
 
