@@ -122,7 +122,7 @@ class Session:
         subject = Subject.from_key(key)
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
-        prepared = self.backend.prepare(problem, inputs, weights, subject.policy)
+        prepared = self._make(subject, (inputs, weights))
         expected = self._references.expected(problem, inputs, weights)
         error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
         held = self._hold((key, 0), problem, prepared)
@@ -211,8 +211,17 @@ class Session:
             return self._held[key, copy]
         subject = Subject.from_key(key)
         problem = subject.problem
-        prepared = self.backend.prepare(problem, *numerics.tensors(problem), subject.policy)
-        return self._hold((key, copy), problem, prepared)
+        return self._hold((key, copy), problem, self._make(subject, numerics.tensors(problem)))
+
+    def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
+        """Prepare a subject; where it does not fit beside what is held, once more without that."""
+        try:
+            return self.backend.prepare(subject.problem, *tensors, subject.policy)
+        except OutOfMemory:
+            if not self._held:
+                raise
+            self._held.clear()
+            return self.backend.prepare(subject.problem, *tensors, subject.policy)
 
     def _held_bytes(self) -> int:
         return sum(one.problem.bytes for one in self._held.values())

@@ -136,3 +136,26 @@ def test_a_regression_says_what_is_launched_now(runner):
     runner.accept(before)
     result = runner.run(after, "--benchmark-compare")
     result.stdout.fnmatch_lines(["*slower than the baseline*", "*changed   alignment", "*launches addPadding"])
+
+
+def test_what_does_not_fit_is_tried_again_without_what_is_held(monkeypatch):
+    from backends.base import OutOfMemory
+    from neverslower.remote import Session
+
+    session = Session()
+    session.open("scripted", "", 1, 0)
+    held, wanted = problem().key, problem(out_channels=15).key
+    session.examine(held)
+    prepare = session.backend.prepare
+
+    def tight(*arguments):
+        if session._held:
+            raise OutOfMemory("no room")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(session.backend, "prepare", tight)
+    assert session.examine(wanted)["plan"]["name"] == "plain"
+    session._held.clear()
+    monkeypatch.setattr(session.backend, "prepare", lambda *_: (_ for _ in ()).throw(OutOfMemory("no room")))
+    with pytest.raises(OutOfMemory):
+        session.examine(wanted)
