@@ -348,14 +348,14 @@ class _BackendRun:
 
     def _examine(self, key: str) -> Verdict | None:
         """Why a subject can't be timed, or None; asked of the worker once a subject."""
-        if key not in self.examined and (known := self.campaign.recorded.examined.get((self.name, key))):
-            self.examined[key] = of_output(known) or known if isinstance(known, Examined) else known
         if key not in self.examined:
-            found = self._ask(lambda worker: worker.examine(key))
+            known = self.campaign.recorded.examined.get((self.name, key))
+            found = known or self._ask(lambda worker: worker.examine(key))
             if isinstance(found, Examined):
                 found = of_output(found) or found
             self.examined[key] = found
-            self._write("examined", {"problem": key} | asdict(found))
+            if not known:
+                self._write("examined", {"problem": key} | asdict(found))
         found = self.examined[key]
         return found if isinstance(found, Verdict) else None
 
@@ -387,11 +387,10 @@ class _BackendRun:
             found = known or self._measure(comparison, self.settings.blocks)
             if isinstance(found, Verdict):
                 self._finish(comparison, found)
-            elif known:
-                self.samples.setdefault(comparison.identity, []).append(found)
             else:
                 self.samples.setdefault(comparison.identity, []).append(found)
-                self._write_samples("measured", comparison, number, found)
+                if not known:
+                    self._write_samples("measured", comparison, number, found)
             self._progress(f"measure {number + 1}/{self.settings.passes}", done + 1, len(order))
 
     def _drop_what_time_does_not_last_for(self, chosen: Sequence[Comparison], passes_left: int) -> None:

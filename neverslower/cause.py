@@ -84,14 +84,13 @@ def _from_kernels(
         return Cause.KERNEL_CHANGE, (*_kernel_change(before, after), *added)
     if added:
         return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
-    for one, other in zip(before, after, strict=True):
+    changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+    for one, other in changed:
         if other.tiles > one.tiles:
             return Cause.TILE_OR_WAVE, (_tiles(one, other, processors),)
-    changed = next(((one, other) for one, other in zip(before, after, strict=True) if one != other), None)
     if changed:
-        one, other = changed
-        text = f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles"
-        return Cause.UNKNOWN, (text,)
+        one, other = changed[0]
+        return Cause.UNKNOWN, (f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles",)
     return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
 
 

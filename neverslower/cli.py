@@ -112,13 +112,19 @@ def _backends(options: argparse.Namespace) -> None:
 
 
 def _availability(name: str) -> str:
-    if missing := backends.missing_modules(name):
-        return f"unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
+    if why := _what_is_missing(name):
+        return why
     try:
         with Worker(WorkerSpec(name)) as worker:
             return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"
     except (BackendUnavailable, WorkerDied, WorkerError) as error:
         return f"unavailable: {error}"
+
+
+def _what_is_missing(name: str) -> str:
+    """Why a backend can't even be started, or nothing."""
+    missing = backends.missing_modules(name)
+    return f"unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`" if missing else ""
 
 
 def _cache(options: argparse.Namespace) -> None:
@@ -156,10 +162,8 @@ def _map(options: argparse.Namespace) -> None:
     if not 3 <= options.rounds <= 1000:
         raise NeverSlowerError(f"--rounds {options.rounds}: from 3 to 1000")
     _require_suffix(options.output, ".json.xz", "a map")
-    if missing := backends.missing_modules(name):
-        raise NeverSlowerError(
-            f"{name} is unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`"
-        )
+    if why := _what_is_missing(name):
+        raise NeverSlowerError(f"{name} is {why}")
     spec = WorkerSpec(name, argument, options.worker)
     probe(options.output)
     mapper = Mapper(spec, options.rounds, progress=_on_stderr)

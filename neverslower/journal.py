@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ class Journal:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+            cut = _ends_in_a_part_of_a_line(path)
             self._file: IO[str] = path.open("a", encoding="utf-8")
             if cut:  # A run that was killed left a part of a line; the next event begins one of its own.
                 self._file.write("\n")
@@ -43,3 +44,12 @@ class Journal:
         """Close the file; what could not be written to it has been told by `write`."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _ends_in_a_part_of_a_line(path: Path) -> bool:
+    """Whether the last byte of a file that is there and not empty ends no line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -11,7 +11,7 @@ from neverslower.observation import Plan
 Extent = tuple[int, int, int]
 _STEP = re.compile(r"(.+) grid=(\d+)x(\d+)x(\d+) block=(\d+)x(\d+)x(\d+)")
 _HELPER = re.compile(
-    r"nchwToNhwc|nhwcToNchw|nchwAddPadding|nhwcAddPadding|addPadding|AddPadding|removePadding|tensorTransform"
+    r"nchwToNhwc|nhwcToNchw|addPadding|removePadding|tensorTransform"
     r"|convertTensor|transpose|elementwise|\bcopy|Memset|Memcpy|vectorized_fold",
     re.IGNORECASE,
 )

@@ -25,7 +25,7 @@ import numpy as np
 from neverslower.campaign import Progress, silent
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.kernels import Kernel
+from neverslower.kernels import Kernel, kernels
 from neverslower.layers import Layer
 from neverslower.observation import Curve, Plan
 from neverslower.problem import ConvProblem, Side
@@ -255,8 +255,7 @@ def _plan_row(plan: Plan) -> list[Any]:
 
 def _launch_rows(plan: Plan, names: _Interned) -> list[list[int]]:
     """Each launch as [kernel, grid x, y, z, block x, y, z]."""
-    launched = [kernel for step in plan.steps if (kernel := Kernel.parse(step))]
-    return [[names.number(one.name), *one.grid, *one.block] for one in launched]
+    return [[names.number(one.name), *one.grid, *one.block] for one in kernels(plan)]
 
 
 def countable(problem: ConvProblem) -> list[int]:

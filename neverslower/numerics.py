@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ TOLERANCES = {
     DType.BFLOAT16: 2e-2,
 }
 _SEED = 20190103
+HELD_BYTES = 256_000_000
+"""Tensors drawn lately are kept up to so many bytes, and float64 references too."""
+K = TypeVar("K")
 BYTES_EACH = 24
 """What a number of a problem takes while its output is checked: float64 tensors, padded, beside float32 ones."""
 
@@ -40,8 +44,7 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
 class _Drawn:
     """Values drawn lately: of one shape but for its first size, a smaller tensor is the beginning of a larger one."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._held: OrderedDict[tuple[int, tuple[int, ...], DType], Array] = OrderedDict()
 
     def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
@@ -52,12 +55,17 @@ class _Drawn:
             held = quantise(np.random.default_rng(seed).uniform(-1, 1, shape), dtype)
             self._held[key] = held
         self._held.move_to_end(key)
-        while len(self._held) > 1 and sum(one.nbytes for one in self._held.values()) > self._most_bytes:
-            self._held.popitem(last=False)
+        _trim(self._held)
         return held[: shape[0]]
 
 
-_DRAWN = _Drawn(256_000_000)
+_DRAWN = _Drawn()
+
+
+def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
+    """Drop what was used longest ago, until the rest fits; the latest stays however large it is."""
+    while len(held) > 1 and sum(one.nbytes for one in held.values()) > HELD_BYTES:
+        held.popitem(last=False)
 
 
 def _require_memory(problem: ConvProblem) -> None:
@@ -125,8 +133,7 @@ def typical_output(problem: ConvProblem) -> float:
 class References:
     """Float64 references of the layers seen last: its pruned layers' references are the first of a layer's channels."""
 
-    def __init__(self, most_bytes: int = 256_000_000) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
@@ -135,8 +142,7 @@ class References:
         if held not in self._held:
             self._held[held] = convolve(problem, inputs, weights)
         self._held.move_to_end(held)
-        while len(self._held) > 1 and sum(one.nbytes for one in self._held.values()) > self._most_bytes:
-            self._held.popitem(last=False)
+        _trim(self._held)
         return self._held[held][:, : problem.out_channels]
 
 

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,12 @@ from backends.base import (
 from backends.cudnn import script
 from backends.cudnn.choice import Choice
 from backends.cudnn.dispatch import profile, steps_and_shares
-from backends.cudnn.frontend import Convolution, Frontend, first_line, strides
+from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
 from backends.cudnn.replay import Call, Replay
 from backends.state import jetson
 from backends.state.nvml import Nvml
 from neverslower.environment import Fingerprint
-from neverslower.kernels import Kernel, main_kernels
+from neverslower.kernels import kernels, main_kernels
 from neverslower.observation import Cache, Plan
 from neverslower.problem import ConvProblem, DType, Layout
 
@@ -273,28 +273,25 @@ class CuDNN:
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
         plan = self._fastest(convolution, tensors, outputs) if best else convolution.first()
-        workspace = self._workspace(plan.workspace)
-
-        def call(number: int) -> None:
-            convolution.execute(*tensors[number], outputs[number], workspace, plan)
-
         told = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
-        return Launched(call, outputs, told)
+        return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, told)
 
-    def _call_of(self, convolution: Convolution, plan: Any, tensors: tuple[Any, Any], output: Any) -> Call:
+    def _call_of(
+        self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+    ) -> Call:
         """Calls of one plan, with a workspace of its own."""
-        workspace = self._workspace(plan.workspace)
-        return lambda _: convolution.execute(*tensors, output, workspace, plan)
+        workspace = self._torch.empty(max(1, plan.workspace), dtype=self._torch.uint8, device="cuda")
+        return lambda number: convolution.execute(*tensors[number], outputs[number], workspace, plan)
 
-    def _workspace(self, size: int) -> Any:
-        return self._torch.empty(max(1, size), dtype=self._torch.uint8, device="cuda")
-
-    def _fastest(self, convolution: Convolution, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]) -> Any:
+    def _fastest(
+        self, convolution: Convolution, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+    ) -> BuiltPlan:
         """The plan whose calls take least, hot; one that fails when it runs is left out."""
-        best, least = None, float("inf")
+        best: BuiltPlan | None = None
+        least = float("inf")
         for plan in convolution.plans():
             try:
-                call = self._call_of(convolution, plan, tensors[0], outputs[0])
+                call = self._call_of(convolution, plan, tensors, outputs)
                 call(0)
                 replay = Replay(self._torch, self._stream, call)
                 if replay.run(1) > 4 * least:
@@ -331,8 +328,7 @@ class CuDNN:
             turn = 0
             for number, problem in enumerate(problems):
                 try:
-                    with self._told(problem):
-                        launched = self._launch(problem, [(image, weight[: problem.out_channels])], choice)
+                    launched = self._launch_part(problem, image, weight, choice)
                 except Unsupported as error:
                     points[number] = CurvePoint(None, refusal=str(error))
                     continue
@@ -345,6 +341,11 @@ class CuDNN:
             if waiting:
                 points[waiting.number] = waiting.read()
             return points, time.perf_counter() - begin
+
+    def _launch_part(self, problem: ConvProblem, image: Any, weight: Any, choice: Choice) -> Launched:
+        """A layer with the first of these filters. Raises Unsupported."""
+        with self._told(problem):
+            return self._launch(problem, [(image, weight[: problem.out_channels])], choice)
 
     def _event_pairs(self, rounds: int) -> list[tuple[Any, Any]]:
         events = self._torch.cuda.Event
@@ -378,8 +379,7 @@ class CuDNN:
                 launched: list[Launched | None] = []
                 for problem in problems[first : first + PROFILED_AT_ONCE]:
                     try:
-                        with self._told(problem):
-                            launched.append(self._launch(problem, [(image, weight[: problem.out_channels])], choice))
+                        launched.append(self._launch_part(problem, image, weight, choice))
                     except Unsupported:
                         launched.append(None)
                 self._torch.cuda.synchronize()
@@ -421,13 +421,10 @@ class Launched:
 
     def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...]) -> Plan:
         """The plan with its steps; what torch chose is named by the kernel that computes."""
-        name = self.plan.name
-        if self.plan.rank is None:
-            launched = [kernel for step in steps if (kernel := Kernel.parse(step))]
-            name = f"{name}: {main_kernels(launched)[0].short}" if launched else name
-        return Plan(
-            name, steps, None, shares, rank=self.plan.rank, offered=self.plan.offered, workspace=self.plan.workspace
-        )
+        plan = replace(self.plan, steps=steps, shares=shares)
+        if plan.rank is None and (launched := kernels(plan)):
+            return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
+        return plan
 
 
 @dataclass(frozen=True)
