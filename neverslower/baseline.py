@@ -318,20 +318,21 @@ def _take_number(folder: Path, version: str, stored: Path) -> Path:
             number += 1
 
 
-def write_whole(path: Path, text: str, errors: str = "strict") -> None:
+def write_whole(path: Path, content: str | bytes, errors: str = "strict") -> None:
     """Write a file, or replace it, so that nobody ever sees a part of it; OSError leaves an old one as it was."""
-    with _written(path.parent, text, errors) as temporary:
+    with _written(path.parent, content, errors) as temporary:
         temporary.replace(path)
 
 
 @contextmanager
-def _written(folder: Path, text: str, errors: str = "strict") -> Iterator[Path]:
-    """A temporary file in a folder, on disk with all of a text; gone afterwards unless it was given a name."""
+def _written(folder: Path, content: str | bytes, errors: str = "strict") -> Iterator[Path]:
+    """A temporary file in a folder, on disk with all of its content; gone afterwards unless it was given a name."""
+    data = content.encode("utf-8", errors) if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=folder, prefix=".writing-")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors=errors) as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from neverslower.baseline import write_whole
 from neverslower.campaign import Progress, silent
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
@@ -277,13 +278,10 @@ def probe(path: Path) -> None:
 def save(path: Path, document: Mapping[str, Any]) -> None:
     """Write a map, whole or not at all. Raises NeverSlowerError."""
     data = lzma.compress(json.dumps(document, separators=(",", ":")).encode(), preset=9)
-    temporary = path.with_name(f".writing-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error
 
 
