@@ -14,7 +14,7 @@ maps)
     map --network vgg16 --network alexnet --rounds 10 --dtype tf32 --layout NCHW "$out/vgg16-alexnet-tf32-NCHW.json.xz"
     ;;
 few)
-    map --network resnet50 --rounds 15 --dtype float16 --layout NHWC "$out/resnet50-float16-NHWC.json.xz"
+    map --network resnet50 --dtype float16 --layout NHWC "$out/resnet50-float16-NHWC.json.xz"
     ;;
 baseline)
     # The outputs of every unpruned and pruned layer are checked as they are examined; the slices have their own run.

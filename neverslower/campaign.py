@@ -511,7 +511,7 @@ class _BackendRun:
     # Explain
 
     def _explain(self, comparisons: Sequence[Comparison]) -> None:
-        """Say why what is slower is slower, the worst first, as far as the time for it goes."""
+        """Say why what is slower is slower, the worst first; from the plans alone once the time for it is over."""
         if "explains" not in self.offers:
             return
         results = [self.findings.results[one.identity] for one in comparisons]
@@ -530,9 +530,8 @@ class _BackendRun:
             self._progress("remedies", done + 1, len(wanted))
         self._fresh_worker()
         for done, result in enumerate(wanted):
-            if self._explained_enough(1.0):
-                return
-            if found := self._explanation(result, len(wanted), remedies.get(result.comparison)):
+            best = None if self._explained_enough(1.0) else self._best(result.comparison, len(wanted))
+            if found := self._explanation(result, best, remedies.get(result.comparison)):
                 self.findings.explanations[result.comparison.identity] = found
                 self._write("explained", result.comparison.named | asdict(found))
             self._progress("explain", done + 1, len(wanted))
@@ -555,12 +554,14 @@ class _BackendRun:
                 remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
         return min(remedies, key=lambda one: one.ratio.estimate, default=None)
 
-    def _explanation(self, result: Result, family: int, remedy: Remedy | None) -> Explanation | None:
+    def _best(self, comparison: Comparison, family: int) -> Verdict | None:
+        """The pruned layer's best plan against the unpruned layer as it was chosen."""
+        return self._quickly(comparison.keys[0], Subject(comparison.candidate, BEST).key, family)
+
+    def _explanation(self, result: Result, best: Verdict | None, remedy: Remedy | None) -> Explanation | None:
         """The cause, from the plans and the best plan's time."""
         if result.reference is None or result.candidate is None:
             return None
-        comparison = result.comparison
-        best = self._quickly(comparison.keys[0], Subject(comparison.candidate, BEST).key, family)
         processors = int(self.findings.fingerprints[self.name].hardware.get("sms", 0))
         slower = result.verdict.code is Code.SLOWER
         return explain(result.reference.plan, result.candidate.plan, best, processors, remedy, slower)

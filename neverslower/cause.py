@@ -68,9 +68,8 @@ def explain(
         text = f"the best plan takes {ratio} the time of the unpruned layer, the chosen one is slower"
         return Explanation(Cause.HEURISTIC_MISS, (text,), ratio, remedy)
     cause, evidence = _from_kernels(kernels(reference), kernels(candidate), processors)
-    if ratio:
-        evidence = (*evidence, f"the best plan takes {ratio} the time of the unpruned layer")
-    return Explanation(cause, evidence, ratio, remedy)
+    told = f"the best plan takes {ratio} the time of the unpruned layer" if ratio else "the best plan was not measured"
+    return Explanation(cause, (*evidence, told), ratio, remedy)
 
 
 def _from_kernels(

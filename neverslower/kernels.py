@@ -12,7 +12,7 @@ Extent = tuple[int, int, int]
 _STEP = re.compile(r"(.+) grid=(\d+)x(\d+)x(\d+) block=(\d+)x(\d+)x(\d+)")
 _HELPER = re.compile(
     r"nchwToNhwc|nhwcToNchw|addPadding|removePadding|tensorTransform"
-    r"|convertTensor|transpose|elementwise|\bcopy|Memset|Memcpy|vectorized_fold",
+    r"|convertTensor|transpose|elementwise|\bcopy|Memset|Memcpy|vectorized_fold|computeOffsets|init_device_workspace",
     re.IGNORECASE,
 )
 """Kernels that move or rearrange data around the one that multiplies: cuDNN's and torch's own names for them."""

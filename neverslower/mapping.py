@@ -79,7 +79,7 @@ class Mapper:
     """Measures maps on one backend that `maps`."""
 
     def __init__(
-        self, spec: WorkerSpec, rounds: int = 25, seed: int = 0, lookers: int = 4, progress: Progress = silent
+        self, spec: WorkerSpec, rounds: int = 25, seed: int = 0, lookers: int = 3, progress: Progress = silent
     ) -> None:
         self._spec, self._rounds, self._seed, self._lookers = spec, rounds, seed, lookers
         self._progress = progress

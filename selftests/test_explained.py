@@ -54,8 +54,10 @@ def test_what_is_not_slower_is_explained_on_demand_alone(tmp_path):
     assert every.explanations[other.identity].cause is Cause.UNKNOWN
 
 
-def test_causes_are_looked_for_as_long_as_the_budget_lasts(tmp_path):
-    assert explained(tmp_path, RULES, Settings(passes=2, blocks=12, explain_budget=-1.0)).explanations == {}
+def test_once_the_time_for_causes_is_over_the_plans_alone_tell(tmp_path):
+    found = explained(tmp_path, RULES, Settings(passes=2, blocks=12, explain_budget=-1.0)).explanations[ONE.identity]
+    assert (found.cause, found.best, found.remedy) == (Cause.ALIGNMENT, None, None)
+    assert found.evidence[-1] == "the best plan was not measured"
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ def test_an_h100s_state_is_what_stands_still():
 def test_what_a_board_does_not_answer_is_left_out():
     silent = Nvml(Library({}), "GPU-6feaab23", 0)
     assert (silent.hardware(), silent.state(), silent.neighbours(), silent.slowdowns()) == ({}, {}, [], [])
+    assert silent.blind
+    assert not gpu().blind
 
 
 def test_a_part_of_a_gpu_is_found_by_its_index():

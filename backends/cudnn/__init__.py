@@ -402,7 +402,8 @@ def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
     except ModuleNotFoundError:
         return None, "nvidia-ml-py is not installed; `pip install nvidia-ml-py` brings it"
     try:
-        return Nvml(pynvml, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "", index), ""
+        nvml = Nvml(pynvml, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "", index)
+        return nvml, "NVML tells neither clocks nor reasons of this GPU" if nvml.blind else ""
     except pynvml.NVMLError as error:
         return None, f"NVML does not answer here ({error})"
 

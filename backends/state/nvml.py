@@ -90,11 +90,21 @@ class Nvml:
             Neighbour(one.pid, one.usedGpuMemory) for one in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
         ]
 
+    @property
+    def blind(self) -> bool:
+        """Whether neither reasons for a lower clock nor the clock itself are told, as on some boards and in MIG."""
+        return self._reasons() is None and self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM) is None
+
+    def _reasons(self) -> int | None:
+        """Bits that say why the clock is what it is; older drivers have the function by another name."""
+        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+            if (found := self._ask(name)) is not None:
+                return int(found)
+        return None
+
     def slowdowns(self) -> list[str]:
         """Why the GPU is slower than it should be at this moment; empty when it is not."""
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:
-            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        reasons = self._reasons() or 0
         found = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
         clock = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
         default = self._ask("nvmlDeviceGetDefaultApplicationsClock", self._library.NVML_CLOCK_SM)
