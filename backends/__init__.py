@@ -14,6 +14,7 @@ TABLE = {
     "onednn": "backends.onednn",
     "cudnn": "backends.cudnn",
     "tvm": "backends.tvm",
+    "acl": "backends.acl",
     "scripted": "backends.scripted",
 }
 

@@ -120,8 +120,20 @@ class Prepared(Protocol):
         """Run that many calls back to back and return the seconds they took together, by the backend's clock."""
 
 
+class Counted(Prepared, Protocol):
+    """A prepared problem of which instructions are counted."""
+
+    def instructions(self) -> int:
+        """What one call executes, the same in every process. Raises Unsupported where it can't be counted."""
+
+
 class Backend(Protocol):
-    """One vendor library on one device."""
+    """One vendor library on one device.
+
+    A backend that has other evidence than time says which in an attribute `evidence`, in `exclusive` whether it needs
+    its device for itself at that, and in `at_once` in how many processes problems may be examined beside each other.
+    Where the evidence is exact, `Prepared.run` is not called.
+    """
 
     def fingerprint(self) -> Fingerprint:
         """Device, state and software; raises Unavailable where the device turns out not to be usable."""

@@ -13,7 +13,8 @@ clock is virtual: no time passes, and the same script and seed give the same sam
 first, second, … worker, `policy` to subjects whose policy matches a shell-style pattern (`""` is the default one).
 A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
 there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
-the device is found disturbed after some blocks.
+the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
+`instructions` a call executes, and `steps` how it is dispatched.
 Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
@@ -37,7 +38,7 @@ import numpy as np
 from backends.base import BackendOptions, Capabilities, CurvePoint, OutOfMemory, Tensor, Unavailable, Unsupported
 from neverslower.environment import Fingerprint
 from neverslower.numerics import convolve
-from neverslower.observation import Cache, Plan, Searched
+from neverslower.observation import Cache, Evidence, Plan, Searched
 from neverslower.predicate import PredicateError, holds
 from neverslower.problem import ConvProblem, DType, Layout
 from neverslower.subject import Search, Subject
@@ -56,17 +57,19 @@ CAPABILITIES = Capabilities(
 
 KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
-    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled",
+    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled", "evidence",
 }  # fmt: skip
-RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps"}
+RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps", "instructions"}
 KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled"), str),
+    **dict.fromkeys(
+        ("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled", "evidence"), str
+    ),
     **dict.fromkeys(("hardware", "state", "software"), dict),
     **dict.fromkeys(
         ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled"), (int, float)
     ),
     **dict.fromkeys(("spikes", "processes", "remarks", "steps"), list),
-    "seed": int,
+    **dict.fromkeys(("seed", "instructions"), int),
 }
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
 FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
@@ -89,6 +92,7 @@ def open(options: BackendOptions) -> Scripted:
             ("key", set(script), KEYS),
             ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
             ("fault", {rule["fault"] for rule in rules if "fault" in rule}, FAULTS),
+            ("evidence", {script.get("evidence", "device_time")}, {str(one) for one in Evidence}),
         ):
             if unknown := found - known:
                 raise Unavailable(f"script {options.argument}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
@@ -126,6 +130,8 @@ class Scripted:
     def __init__(self, script: Mapping[str, Any], process: int) -> None:
         self.script, self.process, self.now = script, process, 0.0
         self.copies: Counter[str] = Counter()
+        self.evidence = Evidence(script.get("evidence", "device_time"))
+        self.at_once = 2
         self._looks = np.random.default_rng([script.get("seed", 0), process])
 
     def disturbed(self) -> str:
@@ -142,7 +148,7 @@ class Scripted:
             version=script.get("version", "1.0"),
             build=script.get("build", "0"),
             hardware=script.get("hardware", {}),
-            state=script.get("state", {}),
+            state=script.get("state", {}) | ({"evidence": str(self.evidence)} if self.evidence.exact else {}),
             software={"scripted": script.get("version", "1.0")} | script.get("software", {}),
         )
 
@@ -251,6 +257,12 @@ class Prepared:
         tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
         steps = next((rule["steps"] for rule in reversed(self._rules) if "steps" in rule), [f"convolution {name}"])
         return Plan(name, tuple(steps), tuned)
+
+    def instructions(self) -> int:
+        """What the last rule with a count says, else one for each multiply-accumulate."""
+        return int(
+            next((rule["instructions"] for rule in reversed(self._rules) if "instructions" in rule), self._problem.macs)
+        )
 
     def output(self) -> Tensor:
         """The right result, unless the script says otherwise."""

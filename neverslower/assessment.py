@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from neverslower.baseline import Baseline, Choice, Entry
+from neverslower.baseline import Choice
 from neverslower.comparison import Comparison
+from neverslower.exact import judge_since
 from neverslower.findings import Findings, Result
 from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
 from neverslower.regression import PassSpread, judge_change, log_median, shown_again
+from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case, verdict_of
 from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 
@@ -61,7 +63,7 @@ class Assessment:
         entry = self._entry(comparison)
         own = self._verdict(comparison)
         trouble = unmeasured(own)
-        if result is None or (trouble and trouble is not Finding.UNDECIDED) or not result.passes:
+        if result is None or (trouble and trouble is not Finding.UNDECIDED) or not result.observed:
             return Assessed(comparison, trouble or Finding.UNDECIDED, own, entry)
         if not self.comparing:
             return Assessed(comparison, Finding.RECORDED, own, entry)
@@ -130,7 +132,7 @@ class Assessment:
     def _confirmed_change(self, result: Result, entry: Entry) -> Verdict:
         """The change, where a SLOWER that a fresh process did not show again is undecided."""
         change = self._change(result, entry)
-        if change.code is not Code.SLOWER:
+        if change.code is not Code.SLOWER:  # Exact evidence is never SLOWER, and needs no second look.
             return change
         again = self.findings.rechecks.get(result.comparison.identity)
         if isinstance(again, Verdict):  # The fresh process crashed on it, and that is worse news than the time.
@@ -141,6 +143,9 @@ class Assessment:
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
 
     def _change(self, result: Result, entry: Entry) -> Verdict:
+        if result.evidence.exact:
+            assert result.candidate is not None
+            return judge_since(result.evidence, entry.plan, entry.instructions, result.candidate, self.thresholds)
         backend, *key = result.comparison.identity
         levels, spread = self._levels(backend)
         return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)

@@ -3,7 +3,8 @@
 `baselines/<backend>@<device>/NNNN_<version>+<build>.json` holds a benchmark a line: its samples where pytest-benchmark
 looks for them, and under `extra_info` what never-slower needs beside them. A small table of verdicts lies next to it
 for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused, and so is one in which anything
-that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value.
+that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value. Exact evidence lies
+beside them in a format of its own (exact_record), for pytest-benchmark knows nothing but times.
 """
 
 from __future__ import annotations
@@ -12,72 +13,47 @@ import json
 import os
 import re
 import reprlib
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from packaging.version import InvalidVersion, Version
 
+from neverslower import exact_record
 from neverslower.cause import Explanation
-from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint, slug
 from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Identity, Result
 from neverslower.observation import Plan, Seconds
 from neverslower.outcome import Known
-from neverslower.problem import ConvProblem, Side
-from neverslower.regression import PassSpread, log_median
-from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.problem import Side
+from neverslower.regression import log_median
+from neverslower.stored import (
+    LONGEST,
+    SHORTEST,
+    Baseline,
+    Entry,
+    field,
+    fingerprint_of,
+    finite,
+    json_object,
+    key_of,
+    ratio_of,
+    values,
+    word,
+)
+from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 
 SCHEMA = 1
-SHORTEST, LONGEST = 1e-12, 1e6
-"""Seconds that a call may be stored to take: from the last digit that is kept to more than any call takes."""
-_FILE = re.compile(r"(\d{4,})_(.+)\.json")
+_FILE = re.compile(r"(\d{4,})_(.+)\.jsonl?")
 _TABLE = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations")
 _HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stored comparison: the identity, the label of its layer, its plan, its levels in each pass, its verdict."""
-
-    name: str
-    layer: str
-    reference: str
-    candidate: str
-    side: str
-    plan: Plan
-    levels: tuple[float, ...]
-    known: Known
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A stored run of one backend on one device."""
-
-    path: Path
-    fingerprint: Fingerprint
-    entries: Mapping[tuple[str, str], Entry]
-
-    def entry(self, comparison: Comparison) -> Entry | None:
-        """What is stored of a comparison."""
-        return self.entries.get((comparison.reference.key, comparison.candidate.key))
-
-    @cached_property
-    def spread(self) -> PassSpread:
-        """How far the stored run's passes scatter."""
-        return PassSpread.of({key: entry.levels for key, entry in self.entries.items()})
-
-
 # Writing
 
 
@@ -288,29 +264,50 @@ def verdict_table(content: Mapping[str, Any]) -> str:
 def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Path:
     """Write a baseline and its table under the next free number, both whole or none."""
     folder = root / fingerprint.folder
+    with (
+        _saving(folder),
+        _written(folder, to_json(content)) as stored,
+        _written(folder, verdict_table(content)) as table,
+    ):
+        path = _take_number(folder, f"{_version_words(fingerprint)}.json", stored)
+        try:
+            table.replace(path.with_suffix(".tsv"))
+        except OSError:
+            path.unlink()
+            raise
+        return path
+
+
+def save_exact(root: Path, fingerprint: Fingerprint, text: str) -> Path:
+    """Write a record of exact evidence under the next free number; its name also says the state's own words."""
+    folder = root / fingerprint.folder
+    words = "-".join(slug(fingerprint.state[name]) for name in ("method", "evidence") if name in fingerprint.state)
+    with _saving(folder), _written(folder, text) as stored:
+        return _take_number(folder, f"{_version_words(fingerprint)}-{words}.jsonl", stored)
+
+
+def _version_words(fingerprint: Fingerprint) -> str:
     build = re.sub(r"[^a-z0-9]+", "", fingerprint.build.lower())[:7]
-    version = slug(fingerprint.version) + (f"+{build}" if build else "")
+    return slug(fingerprint.version) + (f"+{build}" if build else "")
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Make the folder, and tell what could not be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _written(folder, to_json(content)) as stored, _written(folder, verdict_table(content)) as table:
-            path = _take_number(folder, version, stored)
-            try:
-                table.replace(path.with_suffix(".tsv"))
-            except OSError:
-                path.unlink()
-                raise
+        yield
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         text = f"the baseline could not be written to {folder}: {why}; mend that, or name another with --baselines="
         raise BaselineError(text) from error
-    return path
 
 
-def _take_number(folder: Path, version: str, stored: Path) -> Path:
+def _take_number(folder: Path, name: str, stored: Path) -> Path:
     """Give a written file its name, with the next number that no other run took meanwhile."""
-    number = 1 + max((_number(path) for path in folder.glob("*.json")), default=0)
+    number = 1 + max((_number(path) for path in folder.glob("*.json*")), default=0)
     while True:
-        path = folder / f"{number:04d}_{version}.json"
+        path = folder / f"{number:04d}_{name}"
         try:
             os.link(stored, path)
             return path
@@ -349,80 +346,28 @@ def load(path: Path, backend: str | None = None) -> Baseline:
 
     Raises BaselineError, naming the file, what is wrong in it and the remedy.
     """
+    if path.suffix == ".jsonl":
+        return exact_record.load(path, backend)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
     except OSError as error:
         raise BaselineError(f"baseline {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise BaselineError(f"baseline {path}: not whole JSON ({error}); restore it from version control") from None
     try:
-        own = _field(content, "never_slower", dict)
-        schema = _field(own, "schema", int)
+        own = field(content, "never_slower", dict)
+        schema = field(own, "schema", int)
         if schema > SCHEMA:
             raise BaselineError(f"baseline {path}: schema {schema} is newer than {SCHEMA}; update never-slower")
-        prints = _field(own, "fingerprints", dict)
+        prints = field(own, "fingerprints", dict)
         name = backend or next(iter(prints), "")
         if name not in prints:
             raise BackendNotStored(f"baseline {path}: holds {', '.join(prints) or 'no backend'}, not {name or 'any'}")
-        _field(content, "machine_info", dict)
-        entries = _entries(path, _field(content, "benchmarks", list), name)
-        return Baseline(path, _fingerprint(prints, name), entries)
+        field(content, "machine_info", dict)
+        entries = _entries(path, field(content, "benchmarks", list), name)
+        return Baseline(path, fingerprint_of(prints, name), entries)
     except ValueError as error:
         raise BaselineError(f"baseline {path}: not a never-slower baseline ({error}); restore or remove it") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which no name may stand twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands twice in one object")
-        if not name.isprintable():
-            raise ValueError(f"{name!r} is no name")
-        found[name] = value
-    return found
-
-
-def _field(record: object, name: str, kind: type[T]) -> T:
-    """A field of a JSON object; ValueError tells what is missing or of another kind."""
-    if not isinstance(record, dict):
-        raise ValueError(f"{reprlib.repr(record)} where an object with {name} belongs")
-    if name not in record:
-        raise ValueError(f"{name} is missing")
-    value = record[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name} is {reprlib.repr(value)}")
-    if isinstance(value, str):
-        value.encode()  # Half a surrogate pair could not be written anywhere.
-    return value
-
-
-def _word(record: object, name: str) -> str:
-    """A field that names something on one line."""
-    value = _field(record, name, str)
-    if not value.isprintable():
-        raise ValueError(f"{name} is {reprlib.repr(value)}")
-    return value
-
-
-def _list(record: object, name: str, kind: type[T]) -> list[T]:
-    values = _field(record, name, list)
-    return [_field({name: value}, name, kind) for value in values]
-
-
-def _fingerprint(prints: Mapping[str, Any], name: str) -> Fingerprint:
-    stored = _field(prints, name, dict)
-    if _word(stored, "backend") != name:
-        raise ValueError(f"the fingerprint of {name} says backend {stored['backend']}")
-    for field in ("device", "version", "build"):
-        _word(stored, field)
-    for field in ("hardware", "state", "software"):
-        values = _field(stored, field, dict)
-        for one in values:
-            _field(values, one, str)
-    if unknown := set(stored) - set(Fingerprint.__dataclass_fields__):
-        raise ValueError(f"the fingerprint of {name} has {', '.join(sorted(unknown))}")
-    return Fingerprint.from_dict(stored)
 
 
 def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tuple[str, str], Entry]:
@@ -430,13 +375,13 @@ def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tup
     entries: dict[tuple[str, str], Entry] = {}
     names: set[str] = set()
     for one in benchmarks:
-        fullname = _word(one, "fullname")
+        fullname = word(one, "fullname")
         if fullname in names:
             raise BaselineError(f"baseline {path}: {fullname} is there twice; restore it from version control")
         names.add(fullname)
         try:
             _check_summary(one)
-            info = _field(one, "extra_info", dict)
+            info = field(one, "extra_info", dict)
             if info.get("backend") != backend:
                 continue
             entry = _entry(path, one, info)
@@ -451,60 +396,35 @@ def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tup
 
 def _check_summary(one: object) -> None:
     """What pytest-benchmark's own comparison reads must be there."""
-    stats = _field(one, "stats", dict)
+    stats = field(one, "stats", dict)
     for name in (*_TABLE, *_HISTOGRAM):
-        _finite(name, stats.get(name))
-    _word(stats, "outliers")
+        finite(name, stats.get(name))
+    word(stats, "outliers")
     if shadowing := {"name", "fullname", "group", "param", "params", "extra_info"} & set(stats):
         raise ValueError(f"stats has {', '.join(sorted(shadowing))}")
 
 
-def _finite(name: str, value: object) -> float:
-    """A JSON number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{name} is {reprlib.repr(value)}")
-    return float(value)
-
-
 def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
-    name = _word(one, "fullname")
+    name = word(one, "fullname")
     if "data" not in one["stats"]:
         raise BaselineError(f"baseline {path}: {name} has no samples; save with --benchmark-save-data")
-    data, reference = _field(one["stats"], "data", list), _field(info, "reference_seconds", list)
+    data, reference = field(one["stats"], "data", list), field(info, "reference_seconds", list)
     for second in (*data, *reference):
         if not (isinstance(second, float) and SHORTEST <= second <= LONGEST):
             raise BaselineError(f"baseline {path}: {name} holds {reprlib.repr(second)} as a time; restore or remove it")
     if len(reference) != len(data):
         raise ValueError(f"{len(data)} samples, and {len(reference)} of the unpruned layer")
-    verdict = _field(info, "verdict", dict)
+    verdict = field(info, "verdict", dict)
     return Entry(
         name=name,
-        layer=_word(info, "layer"),
-        reference=_key(info, "unpruned"),
-        candidate=_key(info, "problem"),
-        side=Side(_word(info, "side")),
-        plan=Plan(_field(info, "plan", str), tuple(_list(info, "plan_steps", str))),
-        levels=_levels(data, _list(info, "blocks", int)),
-        known=Known(Code(_word(verdict, "code")), _ratio(verdict)),
+        layer=word(info, "layer"),
+        reference=key_of(info, "unpruned"),
+        candidate=key_of(info, "problem"),
+        side=Side(word(info, "side")),
+        plan=Plan(field(info, "plan", str), tuple(values(info, "plan_steps", str))),
+        levels=_levels(data, values(info, "blocks", int)),
+        known=Known(Code(word(verdict, "code")), ratio_of(verdict)),
     )
-
-
-def _key(info: Mapping[str, Any], name: str) -> str:
-    """A problem's name that can be read."""
-    key = _word(info, name)
-    ConvProblem.from_key(key)
-    return key
-
-
-def _ratio(verdict: Mapping[str, Any]) -> Interval | None:
-    """The ratio of two possible times, with its interval."""
-    if verdict.get("ratio", ()) is None:
-        return None
-    stored = _field(verdict, "ratio", list)
-    ratio = [_finite("ratio", value) for value in stored]
-    if len(ratio) != 3 or not SHORTEST / LONGEST <= ratio[1] <= ratio[0] <= ratio[2] <= LONGEST / SHORTEST:
-        raise ValueError(f"ratio is {reprlib.repr(stored)}")
-    return Interval(*ratio)
 
 
 def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
@@ -555,7 +475,7 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
 def _stored(folder: Path) -> list[Path]:
     """The baselines in a folder, which need not be there."""
     try:
-        return sorted(path for path in folder.glob("*.json") if _FILE.fullmatch(path.name))
+        return sorted(path for path in folder.glob("*.json*") if _FILE.fullmatch(path.name))
     except OSError as error:
         raise BaselineError(f"{folder} can't be read: {error.strerror}; name another with --baselines=") from error
 
@@ -570,7 +490,7 @@ def _load_of(path: Path, backend: str) -> Baseline:
 
 def compare_with(path: Path, fingerprint: Fingerprint) -> Choice:
     """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
-    if path.suffix != ".json":
+    if path.suffix not in (".json", ".jsonl"):
         text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
         raise BaselineError(f"{text}, or with = and a file")
     try:
@@ -612,7 +532,7 @@ def changes(before: Baseline | None, after: Iterable[Result]) -> list[str]:
         entry = stored.pop((result.comparison.reference.key, result.comparison.candidate.key), None)
         now = result.verdict.code
         if entry is None:
-            if before and now is Code.SLOWER:
+            if before and now in (Code.SLOWER, Code.MORE):
                 lines.append(f"new: {result.comparison.id} {now} {result.verdict.ratio}")
         elif entry.known.code is not now:
             lines.append(

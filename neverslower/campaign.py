@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from neverslower.cause import Explanation, Remedy, explain
 from neverslower.comparison import Comparison, padded_selves
-from neverslower.compilers import compile_all
 from neverslower.environment import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.exact import judge_pruned
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.journal import Journal
-from neverslower.observation import Examined, PairedPass, Searched
+from neverslower.observation import Evidence, Examined, PairedPass, Searched
+from neverslower.pool import ask_all, compile_all
 from neverslower.resume import Recorded
 from neverslower.subject import BEST, Search, Subject
 from neverslower.unjudged import confirmed, of_failure, of_output
@@ -163,6 +165,7 @@ class _BackendRun:
         self.worker: Worker | None = None
         self.started = 0
         self.offers: frozenset[str] = frozenset()
+        self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
         self.examined: dict[str, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
         self.begin = self.begin_phase = campaign.clock()
@@ -174,6 +177,10 @@ class _BackendRun:
         """The whole share: every comparison and agreement gets its one verdict, and no worker is left behind."""
         try:
             self._fresh_worker()
+            if self.evidence.exact:
+                self._look(comparisons)
+                self._check_agreements(agreements)
+                return
             waiting = self._tune(sorted(comparisons, key=lambda one: one.telling))
             self._compile(waiting)
             chosen = self._prepare(waiting)
@@ -227,6 +234,7 @@ class _BackendRun:
     def _identified(self, worker: Worker) -> None:
         """The first worker tells what the device is: take it for this run, and choose what to compare with."""
         fingerprint, self.offers = worker.fingerprint, worker.offers
+        self.evidence, self.at_once = worker.evidence, worker.at_once
         if worker.exclusive:
             self.lock = DeviceLock(self.spec, worker.lock_name)
         self.campaign.recorded.require_device(fingerprint)
@@ -253,6 +261,47 @@ class _BackendRun:
         except WorkerDied as error:
             self._close()
             return of_failure(error)
+
+    # Exact evidence
+
+    def _look(self, comparisons: Sequence[Comparison]) -> None:
+        """Examine every problem once, as many beside each other as the backend allows, and judge at once."""
+        ordered = sorted(comparisons, key=lambda one: one.telling)
+        keys = list(dict.fromkeys(key for one in ordered for key in one.keys))
+        recorded = self.campaign.recorded.examined
+        waiting = [key for key in keys if (self.name, key) not in recorded]
+        self.begin_phase = self.campaign.clock()
+        found = {key: recorded[self.name, key] for key in keys if key not in waiting}
+        if waiting:
+            found |= ask_all(
+                self.spec,
+                waiting,
+                self.at_once,
+                self._looked_at,
+                lambda done: self._progress("look", done, len(waiting)),
+                self._spent,
+            )
+        for key, one in found.items():
+            seen = of_failure(one) if isinstance(one, NeverSlowerError) else one
+            self.examined[key] = (of_output(seen) or seen) if isinstance(seen, Examined) else seen
+        for comparison in ordered:
+            self._finish(comparison, self._exact_verdict(comparison))
+
+    def _looked_at(self, worker: Worker, key: str) -> Examined:
+        """What a worker finds of a subject, in the journal at once."""
+        found = worker.examine(key)
+        self._write("examined", {"problem": key} | asdict(found))
+        return found
+
+    def _exact_verdict(self, comparison: Comparison) -> Verdict:
+        seen = [self.examined.get(key) for key in comparison.keys]
+        for one in seen:
+            if isinstance(one, Verdict):
+                return one
+        reference, candidate = seen
+        if isinstance(reference, Examined) and isinstance(candidate, Examined):
+            return judge_pruned(self.evidence, reference, candidate)
+        return _out_of_time("looked at")
 
     # Prepare
 
@@ -488,6 +537,7 @@ class _BackendRun:
             candidate,
             first=first,
             confirmation=confirmation,
+            evidence=self.evidence,
         )
         self._write("verdict", comparison.named | asdict(verdict))
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import backends
 from neverslower import baseline
+from neverslower.compare import compare, worse
 from neverslower.comparison import pruning_distances
 from neverslower.errors import NeverSlowerError
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.report import compared
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
@@ -26,10 +28,10 @@ from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, Wo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if it did what was asked, 2 with one line on stderr for a user's mistake."""
+    """Run a command; 0 if it did what was asked, 1 if it found what it looked for, 2 and one line for a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except NeverSlowerError as error:
         print(f"neverslower: {error}", file=sys.stderr)
         return 2
@@ -56,9 +58,24 @@ def _parser() -> argparse.ArgumentParser:
     drawn.add_argument("baseline", type=Path, metavar="BASELINE.json")
     drawn.add_argument("output", type=Path, metavar="OUTPUT.svg")
     drawn.set_defaults(run=_picture)
+    records = commands.add_parser(
+        "compare",
+        help="compare two records of instructions or dispatches, problem by problem",
+        description="Compares two records of instructions or dispatches (NNNN_….jsonl in baselines/). Exit code 1 "
+        "where a problem takes more instructions, is dispatched otherwise, or is in one record alone.",
+    )
+    records.add_argument("before", type=Path, metavar="BEFORE.jsonl")
+    records.add_argument("after", type=Path, metavar="AFTER.jsonl")
+    records.set_defaults(run=_compare)
     cache = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
     cache.add_argument("--clear", action="store_true", help="remove all of it")
     cache.set_defaults(run=_cache)
+    built = commands.add_parser(
+        "build-acl",
+        help="build the runner of the acl backend, against the system's Arm Compute Library or another one",
+    )
+    built.add_argument("--root", default="", metavar="FOLDER", help="of an ACL with headers; default: the system's")
+    built.set_defaults(run=_build_acl)
     _add_map_commands(commands)
     script = commands.add_parser("script", help="print a script that times one problem without never-slower (cudnn)")
     script.add_argument("key", metavar="KEY", help="a problem, DESCRIPTOR-DTYPE-LAYOUT, as baselines name it")
@@ -153,6 +170,13 @@ def _script(options: argparse.Namespace) -> None:
     print(script(ConvProblem.from_key(options.key), options.plan), end="")
 
 
+def _build_acl(options: argparse.Namespace) -> None:
+    from backends.acl.build import build
+
+    built = build(options.root, lambda step: print(step, file=sys.stderr, flush=True))
+    print(built.runner)
+
+
 def _map(options: argparse.Namespace) -> None:
     name, _, argument = options.backend.partition(":")
     own = backends.load(name).CAPABILITIES.formats[0]
@@ -193,6 +217,13 @@ def _staircase(options: argparse.Namespace) -> None:
 
 def _headline(options: argparse.Namespace) -> None:
     print("\n".join(headline_table(load(path) for path in options.maps)))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    before, after = baseline.load(options.before), baseline.load(options.after)
+    changes = compare(before, after)
+    print("\n".join(compared.lines(before, after, changes)))
+    return worse(changes)
 
 
 def _picture(options: argparse.Namespace) -> None:

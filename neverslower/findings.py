@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
-from neverslower.observation import Examined, PairedPass, Searched
+from neverslower.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.subject import Search
 from neverslower.verdict import ReasonCode, Verdict
 
@@ -28,6 +28,12 @@ class Result:
     candidate: Examined | None = None
     first: Verdict | None = None
     confirmation: PairedPass | None = None
+    evidence: Evidence = Evidence.DEVICE_TIME
+
+    @property
+    def observed(self) -> bool:
+        """Whether there is something to record: samples, or both problems as exact evidence has them."""
+        return bool(self.passes) or (self.evidence.exact and self.verdict.code.measured)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 from neverslower.errors import NeverSlowerError
@@ -18,6 +19,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = Lock()  # Problems that are examined side by side are written by a thread each.
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             cut = _ends_in_a_part_of_a_line(path)
@@ -33,8 +35,9 @@ class Journal:
         """Append one line: the event, the time in seconds since the epoch, and its fields."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, separators=(",", ":"))
         try:
-            self._file.write(line + "\n")
-            self._file.flush()
+            with self._lock:
+                self._file.write(line + "\n")
+                self._file.flush()
         except OSError as error:
             raise NeverSlowerError(
                 f"the journal {self.path} can't be written: {error.strerror}; mend that, or name another with --journal"

@@ -23,6 +23,11 @@ class Evidence(str, Enum):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def exact(self) -> bool:
+        """Whether looking once is enough: the same in every process, and no matter what else runs."""
+        return self is not Evidence.DEVICE_TIME
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,6 +36,7 @@ class Plan:
     `tuned` says whether a search found this plan, where the library makes that distinction; the words say it too.
     Of a GPU's library the steps are its dispatch (see kernels.Kernel), and `shares` the share of the time that each
     took when they were listed. `rank` is the plan's place among the `offered` ones, from 0, and `workspace` its bytes.
+    `options` are those that the kernel of each step was built with, where the library builds them.
     """
 
     name: str
@@ -40,11 +46,13 @@ class Plan:
     rank: int | None = field(default=None, compare=False)
     offered: int | None = field(default=None, compare=False)
     workspace: int | None = field(default=None, compare=False)
+    options: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `dataclasses.asdict`, also where lists have taken the place of tuples."""
-        return cls(**{**data, "steps": tuple(data["steps"]), "shares": tuple(data["shares"])})
+        tuples = {name: tuple(data.get(name, ())) for name in ("steps", "shares", "options")}
+        return cls(**{**data, **tuples})
 
     def __str__(self) -> str:
         return self.name
@@ -65,14 +73,16 @@ class Cache:
 class Examined:
     """What a worker found out about one problem before any timing.
 
-    `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value.
+    `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value, None
+    where nothing is computed. `instructions` is what one call executes, where that is the evidence.
     """
 
     plan: Plan
-    error: float
+    error: float | None
     tolerance: float
     seconds_per_call: float
     cache: Cache = Cache()
+    instructions: int | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:
@@ -82,7 +92,7 @@ class Examined:
     @property
     def wrong(self) -> bool:
         """Whether the output can't be trusted; a NaN is wrong too."""
-        return not self.error <= self.tolerance
+        return self.error is not None and not self.error <= self.tolerance
 
 
 @dataclass(frozen=True, eq=False)

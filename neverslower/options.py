@@ -55,6 +55,15 @@ def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = st
     return Option(flag, help, {"default": default, "metavar": metavar, "type": kind})
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """The channel counts that `96` or `92-97` names. Raises ValueError, which tells a command line's parser."""
+    first, _, last = text.partition("-")
+    found = tuple(range(int(first), int(last or first) + 1))
+    if not found or len(found) > MOST:
+        raise ValueError(text)
+    return found
+
+
 OPTIONS = (
     _many(
         "--backend",
@@ -82,8 +91,8 @@ OPTIONS = (
     ),
     Option(
         "--keep",
-        "prune to this channel count, instead of at the standard distances (repeatable)",
-        {"action": "append", "default": [], "metavar": "N", "type": int},
+        "prune to this channel count, or to each of 92-97, instead of at the standard distances (repeatable)",
+        {"action": "append", "default": [], "metavar": "N", "type": counts},
     ),
     _one("--passes", "N", "fresh worker processes that measure each comparison; default: the profile's", None, int),
     _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default: the profile's", None, int),
@@ -184,7 +193,7 @@ def plan(values: Mapping[str, Any]) -> Plan:
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
-        keep=tuple(dict.fromkeys(values["keep"])),
+        keep=tuple(dict.fromkeys(count for some in values["keep"] for count in some)),
     )
     selection.places()  # An unknown name is told before anything else happens.
     for flag in ("passes", "blocks", "threads", "trials"):

@@ -20,7 +20,7 @@ class Outcome(str, Enum):
 class Finding(str, Enum):
     """What was found about one item; the text is how the summary lists it."""
 
-    NOT_SLOWER = "not slower"
+    NOT_SLOWER = "no worse than unpruned"
     HAZARD_FOUND = "hazard found, not known to a baseline yet"
     HAZARD_KNOWN = "known hazard"
     TUNED_LOG_MISS = "missed by the tuned log, so untuned and slower"
@@ -30,11 +30,13 @@ class Finding(str, Enum):
     HAZARD_WORSE = "hazard worse than known"
     HAZARD_FADED = "known hazard, not slower now, but not proved gone"
     HAZARD_FIXED = "known hazard, now gone"
+    DISPATCH_DIFFERS = "dispatched otherwise than unpruned"
     UNPRUNED_FASTER = "ratio rose because the unpruned layer got faster"
-    UNCHANGED = "not slower than the baseline"
+    UNCHANGED = "no worse than the baseline"
     REGRESSION = "slower than the baseline"
     MORE_INSTRUCTIONS = "more instructions than the baseline"
     IMPROVED = "faster than the baseline"
+    FEWER_INSTRUCTIONS = "fewer instructions than the baseline"
     PLAN_CHANGED = "plan changed since the baseline"
     NO_BASELINE = "no baseline to compare with"
     RECORDED = "recorded"
@@ -66,11 +68,13 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.HAZARD_WORSE: (_F, _F),
     Finding.HAZARD_FADED: (_P, _P),
     Finding.HAZARD_FIXED: (_P, _F),
+    Finding.DISPATCH_DIFFERS: (_P, _P),
     Finding.UNPRUNED_FASTER: (_P, _P),
     Finding.UNCHANGED: (_P, _P),
     Finding.REGRESSION: (_F, _F),
     Finding.MORE_INSTRUCTIONS: (_F, _F),
     Finding.IMPROVED: (_P, _P),
+    Finding.FEWER_INSTRUCTIONS: (_P, _P),
     Finding.PLAN_CHANGED: (_P, _F),
     Finding.NO_BASELINE: (_S, _F),
     Finding.RECORDED: (_P, _P),
@@ -132,6 +136,8 @@ def hazard_finding(
     """
     if finding := unmeasured(verdict):
         return finding
+    if verdict.code is Code.CHANGED:  # Of a dispatch, which tells nothing of time.
+        return Finding.DISPATCH_DIFFERS
     was_hazard = known is not None and known.code in (Code.SLOWER, Code.MORE)
     if verdict.code not in (Code.SLOWER, Code.MORE):
         if not was_hazard:
@@ -176,4 +182,6 @@ def change_finding(change: Verdict, plan_changed: bool) -> Finding:
         return Finding.CHANGE_UNDECIDED if finding is Finding.UNDECIDED else finding
     if change.code is Code.CHANGED or plan_changed:
         return Finding.PLAN_CHANGED
-    return Finding.IMPROVED if change.code in (Code.FASTER, Code.FEWER) else Finding.UNCHANGED
+    if change.code is Code.FEWER:
+        return Finding.FEWER_INSTRUCTIONS
+    return Finding.IMPROVED if change.code is Code.FASTER else Finding.UNCHANGED

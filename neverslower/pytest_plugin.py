@@ -18,13 +18,13 @@ from neverslower import baseline, options
 from neverslower.assessment import Assessed
 from neverslower.comparison import Comparison
 from neverslower.errors import NeverSlowerError
-from neverslower.findings import Findings, Result
 from neverslower.observation import Plan
 from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
 from neverslower.report import drawn, terminal, words
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
+from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case
 from neverslower.verdict import Code
 from neverslower.worker import BackendUnavailable
@@ -209,7 +209,7 @@ class ProgressLine:
 class VanishedItem(pytest.Item):
     """An item for something that the baseline holds and the suite does not measure any more; it fails."""
 
-    entry: baseline.Entry
+    entry: Entry
 
     def runtest(self) -> None:
         """Fail with the entry's name."""
@@ -275,7 +275,7 @@ def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
         raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
     if session.compare and not option.collectonly:
         session.identify()
-    if session.compare is True:
+    if session.compare is True or _chosen(session, exact=True):
         option.benchmark_compare = _merged(session)
     wanted = ("compare", "save", "autosave", "json", "histogram", "verbose")
     if not any(getattr(option, f"benchmark_{name}", None) for name in wanted):
@@ -295,13 +295,22 @@ def _probe(path: Path) -> None:
 
 
 def _merged(session: Session) -> str | None:
-    """One file for pytest-benchmark that holds the chosen baselines of all backends, or None."""
-    chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
+    """One file for pytest-benchmark that holds the chosen baselines of all backends, or None.
+
+    It compares times alone: what is exact is left out.
+    """
+    chosen = _chosen(session, exact=False)
     if not chosen:
         return None
     path = session.journal_path.parent / "compared" / "0001_chosen.json"
     baseline.merge(path, chosen)
     return str(path)
+
+
+def _chosen(session: Session, exact: bool) -> list[Baseline]:
+    """The baselines of one sort of evidence that were chosen to compare with."""
+    chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
+    return [one for one in chosen if one.evidence.exact == exact]
 
 
 @contextlib.contextmanager
@@ -414,10 +423,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     session = config.stash.get(_STATE, None)
     if session is None or not (session.scheduled or session.hindrance):
         return
-    slower = sum(one.verdict.code is Code.SLOWER for one in _pruned(session.findings))
-    measured = len(_pruned(session.findings))
-    title = f"never-slower: {slower} of {measured} pruned layers are slower than unpruned"
-    terminalreporter.section(title if measured else "never-slower", sep="=", bold=True)
+    terminalreporter.section(terminal.title(session.findings), sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
         terminalreporter.write_line(line)
     again = Suite(session).again
@@ -433,10 +439,6 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         terminalreporter.write_line("ended early: what was measured so far is in the journal", red=True)
     elif why := session.cannot_judge():
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
-
-
-def _pruned(findings: Findings) -> list[Result]:
-    return [one for one in findings.results.values() if one.comparison.asks_whether_slower]
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from backends.base import (
     Backend,
     BackendOptions,
     Compiler,
+    Counted,
     DeviceLost,
     Mapper,
     OutOfMemory,
@@ -38,7 +39,7 @@ from backends.base import (
 from neverslower import numerics
 from neverslower.environment import slug
 from neverslower.errors import NeverSlowerError
-from neverslower.observation import Examined
+from neverslower.observation import Evidence, Examined
 from neverslower.problem import ConvProblem, kept_channels
 from neverslower.sampling import calibrate, interleave, interleave_undisturbed
 from neverslower.subject import Search, Subject
@@ -68,6 +69,7 @@ class Session:
         self._references = numerics.References()
         self._lock: int | None = None
         self._watcher: Watcher | None = None
+        self._evidence = Evidence.DEVICE_TIME
         self._drawn: tuple[ConvProblem, tuple[Tensor, Tensor]] | None = None
 
     @property
@@ -82,7 +84,8 @@ class Session:
         module = backends.load(name)
         self._backend = module.open(BackendOptions(argument, threads, process))
         fingerprint = self._backend.fingerprint()
-        exclusive = module.CAPABILITIES.exclusive
+        exclusive = getattr(self._backend, "exclusive", module.CAPABILITIES.exclusive)
+        self._evidence = getattr(self._backend, "evidence", Evidence.DEVICE_TIME)
         # What a library leaves when it is loaded lives as long as the process: collecting before each pair of rounds
         # would look through all of it each time, for 40 ms with torch.
         gc.collect()
@@ -92,6 +95,8 @@ class Session:
             "fingerprint": fingerprint.as_dict(),
             "clock": self._backend.clock,
             "exclusive": exclusive,
+            "evidence": str(self._evidence),
+            "at_once": getattr(self._backend, "at_once", 1),
             "remarks": self._backend.remarks,
             "offers": module.CAPABILITIES.offers,
             "lock": getattr(self._backend, "lock_name", fingerprint.device),
@@ -123,10 +128,15 @@ class Session:
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
         prepared = self._make(subject, (inputs, weights))
+        tolerance = numerics.TOLERANCES[problem.dtype]
+        if self._evidence is Evidence.DISPATCH:
+            return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
         expected = self._references.expected(problem, inputs, weights)
         error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
+        if self._evidence is Evidence.INSTRUCTIONS:
+            count = cast(Counted, prepared).instructions()
+            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count))
         held = self._hold((key, 0), problem, prepared)
-        tolerance = numerics.TOLERANCES[problem.dtype]
         return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
 
     def measure(self, reference: str, candidate: str, blocks: int) -> dict[str, Any]:

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from neverslower import baseline, resume
+from neverslower import baseline, exact_record, resume
 from neverslower.assessment import Assessed, Assessment
 from neverslower.campaign import Campaign, Progress
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.examples import Kept
-from neverslower.findings import Findings, Identity
+from neverslower.findings import Findings, Identity, Result
 from neverslower.hunt import Hunted, hunt, numerics_hunt
 from neverslower.journal import Journal
 from neverslower.options import Plan
 from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
+from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case
 from neverslower.verdict import Code, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
@@ -137,7 +138,7 @@ class Session:
         if os.path.isfile(path):
             return path
         prefix = asked.zfill(4) if asked.isdigit() else asked
-        numbered = sorted(one for one in folder.glob("*.json") if one.name.startswith(prefix))
+        numbered = sorted(one for one in folder.glob("*.json*") if one.name.startswith(prefix))
         if len(numbered) == 1:
             return numbered[0]
         raise BaselineError(
@@ -178,18 +179,24 @@ class Session:
     def _accept_backend(self, fingerprint: Fingerprint, reason: str) -> Iterator[str]:
         mine = [one for one in self.comparisons if one.backend == fingerprint.backend]
         results = [self.findings.results[one.identity] for one in mine]
-        stored = {self.recorded[one.comparison.identity]: one for one in results if one.passes}
+        stored = {self.recorded[one.comparison.identity]: one for one in results if one.observed}
         before = baseline.choose(self.root, fingerprint, upgrade=False).baseline
         self._refuse_to_narrow(before, fingerprint)
         lines = baseline.changes(before, results)
-        content = baseline.document(
-            fingerprint, stored, reason, self.plan.settings_fields(), self.findings.explanations
-        )
-        path = baseline.save(self.root, fingerprint, content)
+        path = self._stored(fingerprint, stored, reason)
         yield f"accepted {len(stored)} comparisons as {os.path.relpath(path)}: {reason}"
         yield from (f"  {line}" for line in lines)
 
-    def _refuse_to_narrow(self, before: baseline.Baseline | None, now: Fingerprint) -> None:
+    def _stored(self, fingerprint: Fingerprint, results: dict[str, Result], reason: str) -> Path:
+        """The file that these results were written to, in the format of their evidence."""
+        if any(one.evidence.exact for one in results.values()):
+            return baseline.save_exact(self.root, fingerprint, exact_record.text(fingerprint, results, reason))
+        content = baseline.document(
+            fingerprint, results, reason, self.plan.settings_fields(), self.findings.explanations
+        )
+        return baseline.save(self.root, fingerprint, content)
+
+    def _refuse_to_narrow(self, before: Baseline | None, now: Fingerprint) -> None:
         """A run of fewer layers must not hide what is known of the others, for it would be chosen instead."""
         if before is None or before.fingerprint.version != now.version:
             return
@@ -227,7 +234,7 @@ class Session:
                 return f"{comparison.id}, its output: {agreement.verdict.reason.text}"
         return None
 
-    def vanished(self) -> list[baseline.Entry]:
+    def vanished(self) -> list[Entry]:
         """Entries of the chosen baselines that lie within the selected scope, and that no comparison measures now."""
         measured = {one.identity for one in self.comparisons}
         return [
@@ -237,7 +244,7 @@ class Session:
             if (name, entry.reference, entry.candidate) not in measured and self._in_scope(name, entry)
         ]
 
-    def _in_scope(self, backend: str, entry: baseline.Entry) -> bool:
+    def _in_scope(self, backend: str, entry: Entry) -> bool:
         """Whether the options select what an entry is about: its layer, format and side."""
         problem = ConvProblem.from_key(entry.reference)
         return (

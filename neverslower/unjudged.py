@@ -23,6 +23,7 @@ def of_output(found: Examined) -> Verdict | None:
     """INVALID where the output is wrong, so that its time does not count; None where it may be timed."""
     if not found.wrong:
         return None
+    assert found.error is not None
     text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
     return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
 

@@ -65,6 +65,10 @@ class ReasonCode(str, Enum):
     BACKEND_UNAVAILABLE = "backend_unavailable"
     NOT_IN_BASELINE = "not_in_baseline"
     ENVIRONMENT_DIFFERS = "environment_differs"
+    COUNTED = "counted"
+    PLAN_CHANGED = "plan_changed"
+    UNEVEN_DISPATCH = "uneven_dispatch"
+    MORE_WORK_ITEMS = "more_work_items"
 
     def __str__(self) -> str:
         return self.value
@@ -87,7 +91,8 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.estimate:.3f}× [{self.low:.3f}, {self.high:.3f}]"
+        exact = self.low == self.high  # Of counts, which have no interval.
+        return f"{self.estimate:.3f}×" if exact else f"{self.estimate:.3f}× [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class Thresholds:
     Slowdowns up to `tolerance` are nobody's business; from `target` on they must be found. `family_error` is the
     chance of any false SLOWER in a whole campaign, `miss_error` that of a wrong SAME or FASTER in one comparison.
     Of the blocks that were taken, `most_discarded` may be dropped for a disturbed device; more, and nothing is judged.
+    Counts of `instructions` are exact, so that what differs by this share is told.
     """
 
     tolerance: float = 0.01
@@ -119,6 +125,7 @@ class Thresholds:
     family_error: float = 0.01
     miss_error: float = 0.01
     most_discarded: float = 0.25
+    instructions: float = 0.005
 
 
 STANDARD = Thresholds()

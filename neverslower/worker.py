@@ -25,7 +25,7 @@ import numpy as np
 from neverslower import bootstrap
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.observation import Curve, Examined, PairedPass, Plan, Searched
+from neverslower.observation import Curve, Evidence, Examined, PairedPass, Plan, Searched
 from neverslower.subject import Search
 
 P = TypeVar("P", bound="_Process")
@@ -238,6 +238,8 @@ class Worker(_Process):
         self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
         self.clock: str = opened["clock"]
         self.exclusive: bool = opened["exclusive"]
+        self.evidence = Evidence(opened["evidence"])
+        self.at_once: int = opened["at_once"]
         self.offers = frozenset[str](opened["offers"])
         self.lock_name: str = opened["lock"]
         self.remarks: tuple[str, ...] = tuple(opened["remarks"])

@@ -37,10 +37,10 @@ class SuiteRunner:
 
     def accept(self, script: Mapping[str, Any], *arguments: str) -> Path:
         """Store a run as baseline and return the file."""
-        before = set(self.path.glob("baselines/*/*.json"))
+        before = set(self.path.glob("baselines/*/*.json*"))
         result = self.run(script, "--accept-baseline", "first measurement", *arguments)
         assert result.ret in (0, 1), result.stdout.str()
-        (added,) = set(self.path.glob("baselines/*/*.json")) - before
+        (added,) = set(self.path.glob("baselines/*/*.json*")) - before
         return added
 
 

@@ -106,7 +106,7 @@ PROOFS = {
         "test_campaign.py::test_a_crash_in_a_later_process_outweighs_the_samples_before_it",
         "test_campaign.py::test_a_crash_while_agreeing_is_that_comparisons_own",
         "test_worker.py::test_a_worker_killed_in_silence_is_dead_without_last_words",
-        "test_compilers.py::test_a_failure_costs_its_own_subject_only",
+        "test_pool.py::test_a_failure_costs_its_own_subject_only",
         "test_study.py::test_a_search_that_fails_costs_what_rests_on_it_only",
         "test_hunt.py::test_a_crash_is_found_and_shrunk",
     ],

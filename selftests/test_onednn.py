@@ -45,6 +45,51 @@ CONVOLUTION_ACL = (
     "attr-scratchpad:user ,alg:convolution_direct,mb1_ic64oc64_ih56oh56kh3sh1dh0ph1_iw56ow56kw3sw1dw0pw1,0.9"
 )
 
+# oneDNN 3.0 with Arm Compute Library, as oneDNN's proposal for ACL's verbose lines shows it (rfcs, "acl verbose").
+GEMM_ACL = (
+    "onednn_verbose,exec,cpu,convolution,gemm:acl,forward_training,src_f32::blocked:acdb:f0 wei_f32::blocked:acdb:f0 "
+    "bia_f32::blocked:a:f0 dst_f32::blocked:acdb:f0,attr-fpmath:bf16 ,alg:convolution_direct,"
+    "mb1_ic3oc64_ih224oh112kh7sh2dh0ph3_iw224ow112kw7sw2dw0pw3,1.76587"
+)
+# oneDNN 2 with a fused ReLU, as the guide to torch in aws-graviton-getting-started shows it; the time is cut off.
+RELU_ACL = (
+    "dnnl_verbose,exec,cpu,convolution,gemm:acl,forward_training,src_f32::blocked:acdb:f0 wei_f32::blocked:acdb:f0 "
+    "bia_f32::blocked:a:f0 dst_f32::blocked:acdb:f0,post_ops:'eltwise_relu;';,alg:convolution_direct,"
+    "mb1_ic256oc64_ih56oh56kh1sh1dh0ph0_iw56ow56kw1sw1dw0pw0"
+)
+# Put together: the head is that of oneDNN 3.12 above, the names are those in src/cpu/aarch64/acl_*_convolution.hpp.
+ACL_3_12 = (
+    "onednn_verbose,v1,primitive,exec,cpu,convolution,{name},forward_training,src:f32:a:blocked:acdb::f0 "
+    "wei:f32:a:blocked:{weights}::f0 bia:undef::undef::: dst:f32:a:blocked:acdb::f0,attr-scratchpad:user,"
+    "alg:{algorithm},{shape},0.9"
+)
+PLAIN, DEPTHWISE = "mb1_ic64oc64_ih56oh56kh3sh1dh0ph1_iw56ow56kw3sw1dw0pw1", "mb1_g32ic32oc32_ih112oh112kh3sh1dh0ph1"
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        (GEMM_ACL, "gemm:acl src:acdb wei:acdb dst:acdb alg:convolution_direct prop:forward_training"),
+        (RELU_ACL, "gemm:acl src:acdb wei:acdb dst:acdb alg:convolution_direct prop:forward_training"),
+        (
+            ACL_3_12.format(name="indirect_gemm:acl", weights="Acdb4a", algorithm="convolution_direct", shape=PLAIN),
+            "indirect_gemm:acl src:acdb wei:Acdb4a dst:acdb alg:convolution_direct prop:forward_training",
+        ),
+        (
+            ACL_3_12.format(name="wino:acl", weights="Acdb16a", algorithm="convolution_winograd", shape=PLAIN),
+            "wino:acl src:acdb wei:Acdb16a dst:acdb alg:convolution_winograd prop:forward_training",
+        ),
+        (
+            ACL_3_12.format(
+                name="depthwise_convolution:acl", weights="decab", algorithm="convolution_direct", shape=DEPTHWISE
+            ),
+            "depthwise_convolution:acl src:acdb wei:decab dst:acdb alg:convolution_direct prop:forward_training",
+        ),
+    ],
+)
+def test_the_names_of_arm_compute_library_are_read(line: str, step: str) -> None:
+    assert [str(found) for found in parse_steps(line)] == [f"convolution {step}"]
+
 
 @pytest.mark.parametrize(
     ("line", "step"),
@@ -100,6 +145,9 @@ def test_the_steps_keep_their_order() -> None:
         "onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80afa71)",
         "onednn_verbose,v1,primitive,create:cache_miss,cpu,convolution,jit:avx2,forward_training,src,,,,0.1",
         "onednn_verbose,v1,primitive,exec,cpu,convolution",
+        # Kernels of Arm Compute Library, as oneDNN's proposal and its verbose level profile_externals show them.
+        "onednn_acl_verbose,acl_kernel,CpuGemmAssemblyWrapperKernel/a64_interleaved_bf16fp32_mmla_8x12,exec_time,0.3",
+        "onednn_verbose,v1,primitive,exec:external,CpuGemmAssemblyWrapperKernel/sve_ffhybrid_fp16_mla_6x4VL,0.006",
         "onednn_verbose,v1,primitive,exec",
     ],
 )

@@ -206,13 +206,13 @@ def chosen(**values: Any) -> Plan:
 
 
 def test_named_counts_replace_the_standard_distances():
-    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=[10, 3, 10]).comparisons()
+    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=[(10,), (3,), (10,)]).comparisons()
     assert [one.candidate.out_channels for one in found] == [16, 10, 3]
     assert [one.telling for one in found if one.distance] == [1, 2]
 
 
 def test_named_counts_are_those_of_each_side():
-    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=[5], side="both").comparisons()
+    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=[(5,)], side="both").comparisons()
     assert [(one.candidate.in_channels, one.candidate.out_channels) for one in found] == [(8, 16), (8, 5), (5, 16)]
 
 
@@ -228,7 +228,7 @@ def test_named_counts_are_those_of_each_side():
 )
 def test_a_count_that_a_layer_can_t_be_pruned_to_is_refused_at_once(layer, keep, possible):
     with pytest.raises(CannotPrune) as caught:
-        chosen(problem=[layer, "mb1_ic4oc64_ih6kh3ph1"], keep=[keep])
+        chosen(problem=[layer, "mb1_ic4oc64_ih6kh3ph1"], keep=[(keep,)])
     assert str(caught.value) == (
         f"--keep {keep}: {layer} has 16 output channels, {possible} can be kept; "
         "name the layers that are meant with --layer or --problem"
@@ -291,7 +291,7 @@ def test_a_study_of_nothing_named_is_of_the_backends_own_choice(profile):
 
 
 def test_a_study_is_of_the_layers_sides_counts_and_formats_that_are_named():
-    values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": [33], "layout": ["NCHW", "NHWC"]}
+    values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": [(33,)], "layout": ["NCHW", "NHWC"]}
     cases = chosen(backend=["tvm"], **values).tuned_log_cases()
     assert len({case.id for case in cases}) == len(cases) == 2 * 2 * 2 * len(Kind)
     assert {case.shown.layer.name for case in cases} == {"resnet50.L1", "resnet50.L5"}

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from neverslower.baseline import Baseline, Entry
 from neverslower.outcome import Known
 from neverslower.problem import ConvProblem, Side
 from neverslower.report.reproduction import software
+from neverslower.stored import Baseline, Entry
 from neverslower.verdict import Code, Interval
 
 COLOURS = {Code.SLOWER: "#c62828", Code.UNDECIDED: "#9e9e9e", Code.SAME: "#1565c0", Code.FASTER: "#2e7d32"}

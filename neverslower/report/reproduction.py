@@ -45,6 +45,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if result and result.passes:
         yield from _times(result)
+    elif result and result.evidence.exact:
+        yield from _seen(result)
     yield from _what_changed(assessed, result)
     yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"
@@ -130,6 +132,20 @@ def _times(result: Result) -> Iterator[str]:
         channels = problem.channels(result.comparison.side)
         plan = known.plan if known else "unknown"
         yield f"  {name:9} {channels} channels: {words.time_with_interval(samples)}, plan {plan}"
+
+
+def _seen(result: Result) -> Iterator[str]:
+    """Both problems as exact evidence has them."""
+    for name, problem, seen in (
+        ("unpruned", result.comparison.reference, result.reference),
+        ("pruned", result.comparison.candidate, result.candidate),
+    ):
+        if seen is None:
+            continue
+        channels = problem.channels(result.comparison.side)
+        count = f"{seen.instructions:,} instructions, " if seen.instructions else ""
+        yield f"  {name:9} {channels} channels: {count}plan {seen.plan}"
+        yield from (f"            {step}" for step in seen.plan.steps)
 
 
 def _examined(result: Result | None) -> list[tuple[ConvProblem, Plan]]:

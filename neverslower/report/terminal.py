@@ -11,6 +11,7 @@ from neverslower.baseline import Choice
 from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
 from neverslower.findings import Findings, Identity, Result
+from neverslower.observation import Evidence
 from neverslower.outcome import UNREMARKABLE, Finding
 from neverslower.report import words
 from neverslower.report.reproduction import software
@@ -31,13 +32,31 @@ _LISTED_ALONE = (
     Finding.PLAN_CHANGED,
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
+    Finding.FEWER_INSTRUCTIONS,
+    Finding.DISPATCH_DIFFERS,
     Finding.TUNED_LOG_MISS,
     Finding.SLOWER_EQUALLY_TUNED,
     Finding.HAZARD_BORDERLINE,
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
+_TITLES = (
+    (Evidence.DEVICE_TIME, Code.SLOWER, "are slower than"),
+    (Evidence.INSTRUCTIONS, Code.MORE, "take more instructions than"),
+    (Evidence.DISPATCH, Code.CHANGED, "are dispatched otherwise than"),
+)
 _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
+
+
+def title(findings: Findings) -> str:
+    """What the run found of pruned layers, in the words of its evidence."""
+    pruned = [one for one in findings.results.values() if one.comparison.asks_whether_slower]
+    told = []
+    for evidence, code, what in _TITLES:
+        mine = [one for one in pruned if one.evidence is evidence]
+        if mine:
+            told.append(f"{sum(one.verdict.code is code for one in mine)} of {len(mine)} pruned layers {what} unpruned")
+    return f"never-slower: {'; '.join(told)}" if told else "never-slower"
 
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
@@ -45,7 +64,9 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     pruned = [one for one in findings.results.values() if one.comparison.asks_whether_slower]
     if pruned:
         yield _counts("pruned against unpruned", pruned)
-    against_itself = [one for one in findings.results.values() if one.comparison.against_itself]
+    against_itself = [
+        one for one in findings.results.values() if one.comparison.against_itself and not one.evidence.exact
+    ]
     if against_itself:
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
     for name, reason in findings.unavailable.items():
@@ -89,13 +110,18 @@ def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
 
 
 def _worst(results: Sequence[Result], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
-    slower = [
-        (one.verdict.ratio.estimate, one) for one in results if one.verdict.code is Code.SLOWER and one.verdict.ratio
-    ]
+    for code, told in ((Code.SLOWER, "slower ones"), (Code.MORE, "with more instructions")):
+        found = [(one.verdict.ratio.estimate, one) for one in results if one.verdict.code is code and one.verdict.ratio]
+        yield from _worst_of(found, told, explanations)
+
+
+def _worst_of(
+    slower: list[tuple[float, Result]], what: str, explanations: Mapping[Identity, Explanation]
+) -> Iterator[str]:
     if not slower:
         return
     slower.sort(key=lambda pair: -pair[0])
-    yield f"the worst {min(WORST, len(slower))} of {len(slower)} slower ones:"
+    yield f"the worst {min(WORST, len(slower))} of {len(slower)} {what}:"
     for _, one in slower[:WORST]:
         whole, kept = (p.channels(one.comparison.side) for p in (one.comparison.reference, one.comparison.candidate))
         plan = one.candidate.plan if one.candidate else "unknown"

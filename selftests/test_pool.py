@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from neverslower.compilers import Failures, compile_all
+from neverslower.pool import Failures, compile_all
 from neverslower.subject import Subject
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, scripted
@@ -199,7 +199,7 @@ def test_a_worker_that_was_starting_when_it_was_interrupted_is_closed_unused(
         assert eventually(lambda: len(started) == 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neverslower.compilers.Worker", Recorded)
+    monkeypatch.setattr("neverslower.pool.Worker", Recorded)
     with pytest.raises(KeyboardInterrupt):
         compilers.run(compilers.spec(), processes=2, progress=progress)
     assert len(set(closed)) == 2
@@ -207,7 +207,7 @@ def test_a_worker_that_was_starting_when_it_was_interrupted_is_closed_unused(
 
 
 INTERRUPTED = """
-from neverslower.compilers import compile_all
+from neverslower.pool import compile_all
 from neverslower.worker import WorkerSpec
 compile_all(WorkerSpec("scripted", {script!r}, time_limit=600), {keys!r}, 2, print, lambda: False)
 """

@@ -1,6 +1,7 @@
-"""Compiling many subjects ahead of any timing, in worker processes of their own, side by side.
+"""Asking many subjects of worker processes side by side: compiling ahead of any timing, and counting, which company
+does not disturb.
 
-A compiler that crashes takes one subject with it: the worker is replaced, and the rest goes on.
+A subject that crashes its worker takes none with it: the worker is replaced, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
+from typing import Any
 
 from neverslower.errors import NeverSlowerError
 from neverslower.worker import ProblemRefused, Worker, WorkerDied, WorkerSpec
 
 Failures = Mapping[str, NeverSlowerError]
+Question = Callable[[Worker, str], Any]
 
 
 def compile_all(
@@ -23,34 +26,59 @@ def compile_all(
 
     A refusal is met again when the subject is prepared. Raises BackendUnavailable where no worker starts.
     """
-    return _Pool(spec, keys, progress, expired).run(min(processes, len(keys)))
+    answers = ask_all(spec, keys, processes, lambda worker, key: worker.compile(key), progress, expired)
+    return {
+        key: answer
+        for key, answer in answers.items()
+        if isinstance(answer, NeverSlowerError) and not isinstance(answer, ProblemRefused)
+    }
+
+
+def ask_all(
+    spec: WorkerSpec,
+    keys: Sequence[str],
+    processes: int,
+    question: Question,
+    progress: Callable[[int], None],
+    expired: Callable[[], bool],
+) -> dict[str, Any]:
+    """The answer of each subject, or the error that it ended in, as far as time goes.
+
+    Raises BackendUnavailable where no worker starts.
+    """
+    return _Pool(spec, keys, question, progress, expired).run(min(processes, len(keys)))
 
 
 class _Pool:
     """Threads that each keep one worker busy."""
 
     def __init__(
-        self, spec: WorkerSpec, keys: Sequence[str], progress: Callable[[int], None], expired: Callable[[], bool]
+        self,
+        spec: WorkerSpec,
+        keys: Sequence[str],
+        question: Question,
+        progress: Callable[[int], None],
+        expired: Callable[[], bool],
     ) -> None:
-        self._spec, self._progress, self._expired = spec, progress, expired
+        self._spec, self._question, self._progress, self._expired = spec, question, progress, expired
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         for key in keys:
             self._waiting.put(key)
-        self._failures: dict[str, NeverSlowerError] = {}
+        self._answers: dict[str, Any] = {}
         self._workers: set[Worker] = set()
         self._done, self._lock, self._ended = 0, Lock(), False
 
-    def run(self, processes: int) -> Failures:
+    def run(self, processes: int) -> dict[str, Any]:
         """Start the threads, and leave no worker behind, whatever happens."""
         with ThreadPoolExecutor(processes) as threads:
             try:
                 for ended in as_completed([threads.submit(self._work) for _ in range(processes)]):
-                    ended.result()  # As they end: an error does not wait for what another compiles.
+                    ended.result()  # As they end: an error does not wait for what others do.
             finally:
                 self._ended = True
                 for worker in tuple(self._workers):
-                    worker.close()  # An interrupted run ends the compilations that its threads wait for.
-        return self._failures
+                    worker.close()  # An interrupted run ends what its threads wait for.
+        return self._answers
 
     def _work(self) -> None:
         worker: Worker | None = None
@@ -62,7 +90,7 @@ class _Pool:
                     return
                 worker = worker or self._start()
                 if not self._ended:  # It may have been interrupted while the worker started.
-                    worker = self._compile(worker, key)
+                    worker = self._ask(worker, key)
         finally:
             self._stop(worker)
 
@@ -76,19 +104,16 @@ class _Pool:
             self._workers.discard(worker)
             worker.close()
 
-    def _compile(self, worker: Worker, key: str) -> Worker | None:
+    def _ask(self, worker: Worker, key: str) -> Worker | None:
         """The worker, as long as it lives."""
         living: Worker | None = worker
         try:
-            worker.compile(key)
-        except ProblemRefused:
-            pass
-        except WorkerDied as error:
-            self._failures[key] = error
-            self._stop(worker)
-            living = None
+            self._answers[key] = self._question(worker, key)
         except NeverSlowerError as error:
-            self._failures[key] = error
+            self._answers[key] = error
+            if isinstance(error, WorkerDied):
+                self._stop(worker)
+                living = None
         with self._lock:
             self._done += 1
             self._progress(self._done)

@@ -1,0 +1,70 @@
+"""What `--backend acl:WORD,…` chooses: where ACL runs, by which method, and what is looked at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from neverslower.observation import Evidence
+
+METHODS = ("auto", "gemm", "direct", "winograd")
+EVIDENCE = {"time": Evidence.DEVICE_TIME, "instructions": Evidence.INSTRUCTIONS}
+CPU = "cortex-a76"
+"""The processor that is emulated: one whose extensions all versions of ACL know how to use right."""
+MALIS = (
+    "t604", "t628", "t720", "t760", "t830", "t860", "t880", "g31", "g51", "g52", "g57", "g68", "g71", "g72", "g76",
+    "g77", "g78", "g310", "g510", "g610", "g615", "g710", "g715", "g720",
+)  # fmt: skip
+"""Arm GPUs by the names that their drivers give, which ACL chooses its kernels by."""
+USAGE = (
+    f"neon or opencl, a method ({', '.join(METHODS)}), time or instructions, the name of a Mali such as g72 for what "
+    "would be dispatched there, root=FOLDER of another ACL, cpu=NAME to emulate, tuner, fast_math"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The words, understood. Without `evidence` it is what this machine can give; a `gpu` is one that is not there."""
+
+    target: str = "neon"
+    method: str = "auto"
+    evidence: Evidence | None = None
+    gpu: str = ""
+    root: str = ""
+    cpu: str = CPU
+    tuner: bool = False
+    fast_math: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Choice:
+        """The choice of a backend's argument. Raises ValueError that names the word and what there is."""
+        chosen = cls()
+        for word in filter(None, text.split(",")):
+            chosen = chosen._with(word)
+        if chosen.gpu and chosen.evidence:
+            raise ValueError(f"{chosen.gpu} is not there to be asked for {chosen.evidence}; its dispatch can be shown")
+        if chosen.target == "opencl" and chosen.evidence is Evidence.INSTRUCTIONS:
+            raise ValueError("instructions are counted on the CPU: take neon")
+        if chosen.tuner and chosen.target != "opencl":
+            raise ValueError("the tuner is OpenCL's: take opencl")
+        return replace(chosen, evidence=Evidence.DISPATCH) if chosen.gpu else chosen
+
+    def _with(self, word: str) -> Choice:
+        name, _, value = word.partition("=")
+        if value and name == "root":
+            return replace(self, root=value)
+        if value and name == "cpu":
+            return replace(self, cpu=value)
+        if word in METHODS:
+            return replace(self, method=word)
+        if word in ("neon", "opencl"):
+            return replace(self, target=word)
+        if word in EVIDENCE:
+            return replace(self, evidence=EVIDENCE[word])
+        if word in ("tuner", "fast_math"):
+            return replace(self, tuner=self.tuner or word == "tuner", fast_math=self.fast_math or word == "fast_math")
+        mali = re.fullmatch(r"(?:mali-?)?([gt]\d+)", word.lower())
+        if mali and mali[1] in MALIS:
+            return replace(self, target="opencl", gpu=f"Mali-{mali[1].upper()}")
+        what = "is no Mali that ACL knows" if mali else "is unknown"
+        raise ValueError(f"{word!r} {what}; it takes {USAGE}")

@@ -1,0 +1,57 @@
+// What the protocol knows of Neon and OpenCL.
+#ifndef NEVER_SLOWER_TARGET_HPP
+#define NEVER_SLOWER_TARGET_HPP
+
+#include "options.hpp"
+#include "problem.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <string>
+
+// A convolution that is configured, with its tensors and its reshaped weights.
+class Layer
+{
+public:
+    virtual ~Layer() = default;
+
+    virtual std::string chosen() const = 0;
+    virtual void run() = 0;
+    virtual void write_output(const std::string &file) = 0;
+
+    // A first run may allocate, compile or tune; what is observed is a later one.
+    void run_first()
+    {
+        if (!_ran)
+        {
+            run();
+            _ran = true;
+        }
+    }
+
+private:
+    bool _ran = false;
+};
+
+class Target
+{
+public:
+    virtual ~Target() = default;
+
+    // The device as the hello tells it, or null.
+    virtual nlohmann::json gpu() const = 0;
+    // Throws Refused where the library or the method can't.
+    virtual std::unique_ptr<Layer> prepare(const Order &order) = 0;
+    // Waits until everything that was run has ended.
+    virtual void finish() = 0;
+    // The kernels of one run, in order.
+    virtual nlohmann::json dispatch(Layer &layer) = 0;
+    virtual nlohmann::json profile(Layer &layer) = 0;
+};
+
+// Both throw CannotStart.
+std::unique_ptr<Target> make_neon(const Options &options);
+std::unique_ptr<Target> make_opencl(const Options &options);
+
+#endif

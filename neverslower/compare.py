@@ -1,0 +1,66 @@
+"""Two records of exact evidence side by side: what an upgrade gave other instructions, or another dispatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neverslower.errors import BaselineError
+from neverslower.exact import judge_since
+from neverslower.observation import Examined
+from neverslower.stored import Baseline, Entry
+from neverslower.verdict import Code, Verdict
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one problem; `before` or `after` is None where one record alone holds it."""
+
+    name: str
+    verdict: Verdict | None
+    before: Entry | None
+    after: Entry | None
+
+    def __str__(self) -> str:
+        if self.verdict is None:
+            return f"{self.name}: {'only in the first' if self.after is None else 'only in the second'}"
+        ratio = f" {self.verdict.ratio.estimate:.3f}×" if self.verdict.ratio else ""
+        return f"{self.name}: {self.verdict.code}{ratio}: {self.verdict.reason.text}"
+
+
+def compare(before: Baseline, after: Baseline) -> list[Change]:
+    """Every problem of two records, in the second one's order. Raises BaselineError where they can't be compared."""
+    _require_comparable(before, after)
+    changes = []
+    seen: set[str] = set()
+    once = {entry.candidate: entry for entry in before.entries.values()}
+    for entry in after.entries.values():
+        if entry.candidate in seen:
+            continue
+        seen.add(entry.candidate)
+        known = once.get(entry.candidate)
+        changes.append(Change(_name(entry), _since(before, known, entry) if known else None, known, entry))
+    gone = [one for key, one in once.items() if key not in seen]
+    return changes + [Change(_name(one), None, one, None) for one in gone]
+
+
+def _require_comparable(before: Baseline, after: Baseline) -> None:
+    for one in (before, after):
+        if not one.evidence.exact:
+            text = "holds times: `pytest-benchmark compare` shows them, and `pytest --benchmark-compare` judges them"
+            raise BaselineError(f"{one.path} {text}")
+    if obstacles := after.fingerprint.obstacles(before.fingerprint):
+        raise BaselineError(f"{before.path} and {after.path} can't be compared: {'; '.join(obstacles)}")
+
+
+def _since(before: Baseline, known: Entry, now: Entry) -> Verdict:
+    seen = Examined(now.plan, None, 0.0, 0.0, instructions=now.instructions)
+    return judge_since(before.evidence, known.plan, known.instructions, seen)
+
+
+def _name(entry: Entry) -> str:
+    return entry.name.partition("[")[2].removesuffix("]") or entry.candidate
+
+
+def worse(changes: list[Change]) -> bool:
+    """Whether anything changed that a strict run would not let pass."""
+    return any(one.verdict is None or one.verdict.code in (Code.MORE, Code.CHANGED, Code.INVALID) for one in changes)

@@ -1,0 +1,236 @@
+"""Exact evidence: instructions and dispatches judged, stored, compared, and never called slower; on scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from neverslower import baseline, cli, exact_record
+from neverslower.campaign import Campaign, Settings
+from neverslower.enqueue import Enqueue, enqueues
+from neverslower.errors import BaselineError
+from neverslower.exact import judge_pruned, judge_since
+from neverslower.observation import Evidence, Examined, Plan
+from neverslower.verdict import Code, ReasonCode
+from selftests.support import comparison, scripted
+from selftests.test_plugin import LATENCY, NEVER_SLOWER, outcomes
+
+EVEN, UNEVEN = "mm global=24x196x1 local=8x8x1", "mm global=23x196x1 local=8x8x1"
+COUNTED = {"evidence": "instructions"}
+MORE = {"when": "out_channels == 15", "instructions": 10**6}
+
+
+def seen(*steps: str, instructions: int | None = None, name: str = "GEMM") -> Examined:
+    return Examined(Plan(name, steps), None, 1e-4, 0.0, instructions=instructions)
+
+
+def pruned(*steps: str, reference: tuple[str, ...] = ("mm global=32x196x1 local=8x8x1",)):
+    return judge_pruned(Evidence.DISPATCH, seen(*reference), seen(*steps))
+
+
+# Dispatches
+
+
+def test_an_enqueue_is_read_as_it_was_written():
+    for step in (EVEN, "im2col global=64x784x1 local=driver"):
+        assert str(Enqueue.parse(step)) == step
+    assert Enqueue.parse("gemm grid=4x1x1 block=128x1x1") is None
+    assert enqueues(Plan("any", ("convolution jit:avx2", EVEN))) == [Enqueue("mm", (24, 196, 1), (8, 8, 1))]
+
+
+def test_evenness_is_told_per_dimension_and_waste_as_a_share():
+    assert Enqueue.parse(EVEN).uneven == "y"
+    assert Enqueue.parse(UNEVEN).uneven == "xy"
+    assert Enqueue.parse("mm global=23x8x1 local=8x8x1").waste == pytest.approx(1 / 24)
+    assert Enqueue.parse("mm global=23x196x1 local=driver").uneven == ""
+
+
+def test_uneven_where_the_unpruned_layer_is_even_is_told_and_not_called_slower():
+    assert pruned(EVEN).code is Code.SAME
+    found = pruned(UNEVEN)
+    assert (found.code, found.reason.code) == (Code.CHANGED, ReasonCode.UNEVEN_DISPATCH)
+    assert found.reason.text == "mm: 23×196 by 8×8 is uneven in x, 32×196 by 8×8 of the unpruned layer is not"
+    assert found.ratio is None
+
+
+def test_more_work_items_and_other_kernels_are_told():
+    assert pruned("mm global=40x196x1 local=8x8x1").reason.code is ReasonCode.MORE_WORK_ITEMS
+    assert pruned("mm_t global=24x196x1 local=8x8x1").reason.code is ReasonCode.PLAN_CHANGED
+
+
+def test_where_the_driver_groups_nothing_is_claimed():
+    driver = "mm global=32x196x1 local=driver"
+    assert pruned("mm global=33x197x1 local=driver", reference=(driver,)).code is Code.SAME
+    assert pruned(UNEVEN, reference=(driver,)).code is Code.SAME
+
+
+def test_since_an_upgrade_any_other_dispatch_is_a_change():
+    same = judge_since(Evidence.DISPATCH, Plan("GEMM", (EVEN,)), None, seen(EVEN))
+    assert same.code is Code.SAME
+    other = judge_since(Evidence.DISPATCH, Plan("GEMM", (EVEN,)), None, seen("mm_t global=32x256x1 local=32x4x1"))
+    assert other.code is Code.CHANGED
+    assert other.reason.text == "mm (24×196 by 8×8) became mm_t (32×256 by 32×4)"
+    fewer = judge_since(Evidence.DISPATCH, Plan("GEMM", (EVEN,)), None, seen(UNEVEN))
+    assert fewer.reason.text == "mm: 24×196 by 8×8 became 23×196 by 8×8"
+
+
+# Instructions
+
+
+@pytest.mark.parametrize(
+    ("now", "code"), [(100_501, Code.MORE), (100_500, Code.SAME), (99_500, Code.SAME), (99_499, Code.FEWER)]
+)
+def test_half_a_percent_of_instructions_is_tolerated(now, code):
+    found = judge_pruned(Evidence.INSTRUCTIONS, seen(instructions=100_000), seen(instructions=now))
+    assert (found.code, found.ratio.estimate) == (code, now / 100_000)
+
+
+def test_no_count_is_no_verdict():
+    assert judge_pruned(Evidence.INSTRUCTIONS, seen(), seen(instructions=1)).code is Code.INVALID
+
+
+# Campaigns
+
+
+def run(tmp_path, comparisons, **script):
+    spec = scripted(tmp_path, **script)
+    return Campaign({"scripted": spec}, Settings(passes=2, blocks=12)).run(comparisons)
+
+
+def test_each_problem_is_looked_at_once_and_nothing_is_timed(tmp_path):
+    found = run(tmp_path, [comparison(0), comparison(1), comparison(3)], rules=[MORE], **COUNTED)
+    codes = [found.results[comparison(distance).identity].verdict.code for distance in (0, 1, 3)]
+    assert codes == [Code.SAME, Code.MORE, Code.FEWER]
+    assert all(one.passes == () and one.observed for one in found.results.values())
+
+
+def test_a_crash_a_refusal_and_a_wrong_output_cost_their_own_problem_only(tmp_path):
+    rules = [
+        {"when": "out_channels == 15", "fault": "crash"},
+        {"when": "out_channels == 13", "fault": "unsupported"},
+        {"when": "out_channels == 9", "fault": "wrong"},
+    ]
+    every = [comparison(distance) for distance in (0, 1, 3, 7, 8)]
+    found = run(tmp_path, every, rules=rules, **COUNTED)
+    codes = [found.results[one.identity].verdict.code for one in every]
+    assert codes == [Code.SAME, Code.CRASHED, Code.UNSUPPORTED, Code.INVALID, Code.FEWER]
+
+
+def test_where_nothing_is_computed_no_output_is_checked(tmp_path):
+    rules = [{"when": "1", "steps": [EVEN]}, {"when": "out_channels == 15", "steps": [UNEVEN], "fault": "wrong"}]
+    found = run(tmp_path, [comparison(1)], evidence="dispatch", rules=rules)
+    (result,) = found.results.values()
+    assert (result.verdict.code, result.candidate.error) == (Code.CHANGED, None)
+
+
+# The suite
+
+
+def test_more_instructions_are_a_hazard_in_words_of_their_own(runner):
+    result = runner.run(COUNTED | {"rules": [MORE]}, NEVER_SLOWER, "--strict-verdicts")
+    assert outcomes(result) == {"passed": 5, "failed": 1}
+    result.stdout.fnmatch_lines(
+        [
+            "*MORE *instructions against*(tolerance 0.5%)",
+            "*pruned    15 channels: 1,000,000 instructions, plan plain",
+            "*1 of 6 pruned layers take more instructions than unpruned*",
+            "the worst 1 of 1 with more instructions:",
+        ]
+    )
+    assert " slower" not in result.stdout.str()
+
+
+def test_a_record_is_kept_compared_and_the_same_again(runner):
+    first = runner.accept(COUNTED | {"rules": [MORE]})
+    assert first.suffix == ".jsonl"
+    again = runner.accept(COUNTED | {"rules": [MORE]})
+    lines = [path.read_text(encoding="utf-8").splitlines() for path in (first, again)]
+    assert lines[0][1:] == lines[1][1:]
+    headers = [json.loads(one[0]) | {"date": ""} for one in lines]
+    assert headers[0] == headers[1]
+    known = runner.run(COUNTED | {"rules": [MORE]}, "--benchmark-compare")
+    assert outcomes(known) == {"passed": 5 + 7 + 6, "xfailed": 1}
+    known.stdout.fnmatch_lines(["known hazard: 1"])
+
+
+def test_more_instructions_than_the_baseline_are_red_and_fewer_are_listed(runner):
+    runner.accept(COUNTED)
+    after = [MORE, {"when": "out_channels == 13", "instructions": 10}]
+    result = runner.run(COUNTED | {"version": "1.1", "rules": after}, LATENCY, "--benchmark-compare")
+    assert outcomes(result) == {"passed": 6, "failed": 1}
+    result.stdout.fnmatch_lines(
+        ["more instructions than the baseline: 1", "fewer instructions than the baseline: 1"], consecutive=False
+    )
+
+
+def test_another_dispatch_than_the_baseline_is_listed_and_strictly_red(runner):
+    script = {"evidence": "dispatch", "rules": [{"when": "1", "steps": [EVEN]}]}
+    runner.accept(script)
+    after = {"evidence": "dispatch", "version": "2.0", "rules": [{"when": "1", "steps": [UNEVEN]}]}
+    assert outcomes(runner.run(after, LATENCY, "--benchmark-compare")) == {"passed": 7}
+    strict = runner.run(after, LATENCY, "--benchmark-compare", "--strict-verdicts")
+    assert outcomes(strict) == {"failed": 7}
+    strict.stdout.fnmatch_lines(["plan changed since the baseline: 7", "*mm: 24×196 by 8×8 became 23×196 by 8×8"])
+
+
+def test_kinds_of_evidence_are_never_mixed(runner):
+    runner.accept({})
+    result = runner.run(COUNTED, LATENCY, "--benchmark-compare", "--strict-verdicts")
+    assert outcomes(result) == {"failed": 7}
+    result.stdout.fnmatch_lines(["*state evidence: absent → instructions*"])
+
+
+def test_records_are_compared_problem_by_problem(runner, capsys):
+    first = runner.accept(COUNTED)
+    second = runner.accept(COUNTED | {"version": "1.1", "rules": [MORE]})
+    capsys.readouterr()
+    assert cli.main(["compare", str(first), str(second)]) == 1
+    told = capsys.readouterr().out
+    assert "out15: MORE" in told
+    assert "7 problems: 6 SAME, 1 MORE" in told
+    assert cli.main(["compare", str(first), str(first)]) == 0
+
+
+def test_times_are_not_compared_so(runner, capsys):
+    times = runner.accept({})
+    capsys.readouterr()
+    assert cli.main(["compare", str(times), str(times)]) == 2
+    assert "holds times: `pytest-benchmark compare` shows them" in capsys.readouterr().err
+
+
+# What somebody may have done to a record
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda lines: [], "the first line is no header"),
+        (lambda lines: ["{"], "not a record"),
+        (lambda lines: [lines[0].replace('"schema": 1', '"schema": 2')], "schema 2 is newer than 1"),
+        (lambda lines: [lines[0].replace("instructions", "guesses", 1)], "'guesses' is not a valid Evidence"),
+        (lambda lines: [*lines, lines[1]], "is there twice"),
+        (
+            lambda lines: [lines[0], lines[1].replace('"instructions": ', '"instructions": -')],
+            "line 2: instructions is -",
+        ),
+        (lambda lines: [lines[0], lines[1].replace('"options": []', '"options": [3]')], r"line 2: options is \[3\]"),
+        (
+            lambda lines: [lines[0], lines[1].replace('"side": "out"', '"side": "up"')],
+            "2: 'up' is not a valid Side",
+        ),
+    ],
+)
+def test_a_damaged_record_is_told_with_its_line(runner, change, why):
+    path = runner.accept(COUNTED)
+    path.write_text("\n".join(change(path.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
+    with pytest.raises(BaselineError, match=why):
+        baseline.load(path)
+
+
+def test_a_record_of_another_backend_is_told(runner):
+    path = runner.accept(COUNTED)
+    with pytest.raises(BaselineError, match="holds scripted, not acl"):
+        exact_record.load(path, "acl")
+    with pytest.raises(BaselineError, match="No such file"):
+        exact_record.load(path.with_name("0009_none.jsonl"))
