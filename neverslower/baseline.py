@@ -48,7 +48,7 @@ from neverslower.stored import (
     values,
     word,
 )
-from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
 
 SCHEMA = 1
 _FILE = re.compile(r"(\d{4,})_(.+)\.jsonl?")
@@ -533,10 +533,13 @@ def changes(before: Baseline | None, after: Iterable[Result]) -> list[str]:
         now = result.verdict.code
         if entry is None:
             if before and now in (Code.SLOWER, Code.MORE):
-                lines.append(f"new: {result.comparison.id} {now} {result.verdict.ratio}")
+                lines.append(f"new: {result.comparison.id} {_with_ratio(now, result.verdict.ratio)}")
         elif entry.known.code is not now:
-            lines.append(
-                f"{result.comparison.id}: {entry.known.code} {entry.known.ratio} → {now} {result.verdict.ratio}"
-            )
+            was = _with_ratio(entry.known.code, entry.known.ratio)
+            lines.append(f"{result.comparison.id}: {was} → {_with_ratio(now, result.verdict.ratio)}")
     lines += [f"vanished: {entry.name}" for entry in stored.values()]
     return lines
+
+
+def _with_ratio(code: Code, ratio: Interval | None) -> str:
+    return f"{code} {ratio}" if ratio else str(code)

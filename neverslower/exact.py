@@ -66,7 +66,8 @@ def _differences(before: Plan, now: Plan) -> Iterator[str]:
         yield f"{before.name} became {now.name}"
     then, after = enqueues(before), enqueues(now)
     if [one.name for one in then] != [one.name for one in after]:
-        yield f"{_listed(then)} became {_listed(after)}"
+        gone, come = [one for one in then if one not in after], [one for one in after if one not in then]
+        yield f"{_listed(gone)} became {_listed(come)}"
         return
     for one, other in zip(then, after, strict=True):
         if one != other:
