@@ -16,7 +16,7 @@ from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.findings import Identity
 from neverslower.journal import Journal
-from neverslower.observation import Examined, PairedPass, Plan
+from neverslower.observation import Evidence, Examined, PairedPass, Plan
 from neverslower.unjudged import confirmed, of_failure, of_output
 from neverslower.verdict import STANDARD, Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
@@ -60,6 +60,7 @@ class Oracle:
 
     fingerprint: Fingerprint
     remarks: tuple[str, ...]
+    evidence: Evidence
 
     def __init__(
         self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None, looks: Looks = Looks()
@@ -81,6 +82,7 @@ class Oracle:
         try:
             worker = self._open()
             self.fingerprint, self.remarks = worker.fingerprint, worker.remarks
+            self.evidence = worker.evidence
             if worker.exclusive:
                 self._lock = DeviceLock(self.spec, worker.lock_name)
         except BaseException:

@@ -96,6 +96,8 @@ class Session:
         journal = Journal(self.journal_path)
         try:
             with Oracle(self.plan.backends[name], journal) as oracle:
+                if oracle.evidence.exact and not numerics:
+                    raise BackendUnavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
                 self.fingerprints.setdefault(name, oracle.fingerprint)
                 if oracle.remarks:
                     self.findings.remarks[name] = oracle.remarks

@@ -181,6 +181,12 @@ def test_kinds_of_evidence_are_never_mixed(runner):
     result.stdout.fnmatch_lines(["*state evidence: absent → instructions*"])
 
 
+def test_hunts_take_times_and_are_skipped_for_other_evidence(runner):
+    result = runner.run(COUNTED, "-m", "hunt", "--hunt-budget", "1s", "--hypothesis-profile=ci", problem="")
+    assert outcomes(result)["skipped"] == 1
+    result.stdout.fnmatch_lines(["*a hunt takes times, and what scripted gives here is instructions*"])
+
+
 def test_records_are_compared_problem_by_problem(runner, capsys):
     first = runner.accept(COUNTED)
     second = runner.accept(COUNTED | {"version": "1.1", "rules": [MORE]})

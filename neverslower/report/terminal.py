@@ -168,10 +168,18 @@ def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:
         if not members or finding in UNREMARKABLE:
             continue
         yield f"{finding}: {len(members)}"
-        shown = LISTED if finding in _LISTED_ALONE else 1 if finding in _ONE_TELLS_ALL else 0
+        shown = _shown(finding, members)
         yield from (f"  {_line(one)}" for one in members[:shown])
         if shown and len(members) > shown:
             yield f"  … and {len(members) - shown} more"
+
+
+def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
+    """How many of a finding are listed: one where the reason is the same for all of many."""
+    reasons = {one.verdict.reason.text for one in members}
+    if finding in _ONE_TELLS_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
+        return 1
+    return LISTED if finding in _LISTED_ALONE else 0
 
 
 def _line(one: Assessed) -> str:
