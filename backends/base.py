@@ -214,5 +214,8 @@ class AdapterModule(Protocol):
     def open(self, options: BackendOptions) -> Backend:
         """Load the vendor library; raises Unavailable with the reason and the remedy."""
 
-    def reproduce(self, problem: ConvProblem, plan: Plan, threads: int) -> str:
-        """Commands, one a line, that time this problem and plan without never-slower; printed without the library."""
+    def reproduce(self, problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
+        """Commands, one a line, that show this problem and plan without never-slower; printed without the library.
+
+        `options` are those of the backend that found it.
+        """

@@ -69,9 +69,9 @@ def open(options: BackendOptions) -> OneDNN:
     return OneDNN(torch, options.threads, time.perf_counter)
 
 
-def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """benchdnn commands that time each primitive of `plan` without never-slower, one a line, in order."""
-    prefix = f"OMP_NUM_THREADS={threads} benchdnn --mode=P"
+    prefix = f"OMP_NUM_THREADS={options.threads} benchdnn --mode=P"
     steps = [Step.read(text) for text in plan.steps]
     main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
     steps = steps if main in steps else [main]

@@ -116,7 +116,7 @@ def _check_kinds(path: str, script: Mapping[str, Any], rules: list[Mapping[str, 
             raise Unavailable(f"script {path}: {error}") from None
 
 
-def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """There is nothing behind a script that could be run without never-slower."""
     return f"a scripted latency of {problem.descriptor} (plan {plan})"
 

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from neverslower.cause import Explanation, Remedy, explain
@@ -271,29 +272,29 @@ class _BackendRun:
         recorded = self.campaign.recorded.examined
         waiting = [key for key in keys if (self.name, key) not in recorded]
         self.begin_phase = self.campaign.clock()
-        found = {key: recorded[self.name, key] for key in keys if key not in waiting}
-        if waiting:
-            found |= ask_all(
-                self.spec,
-                waiting,
-                self.at_once,
-                self._looked_at,
-                lambda done: self._progress("look", done, len(waiting)),
-                self._spent,
+        self.examined |= {key: _or_wrong(recorded[self.name, key]) for key in keys if key not in waiting}
+        progress = partial(self._progress, "look", total=len(waiting))
+        try:
+            answers = (
+                ask_all(self.spec, waiting, self.at_once, self._looked_at, progress, self._spent) if waiting else {}
             )
-        for key, one in found.items():
-            seen = of_failure(one) if isinstance(one, NeverSlowerError) else one
-            self.examined[key] = (of_output(seen) or seen) if isinstance(seen, Examined) else seen
+            self.examined |= {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
+        finally:
+            for comparison in ordered:
+                if verdict := self._exact_verdict(comparison):
+                    self._finish(comparison, verdict)
         for comparison in ordered:
-            self._finish(comparison, self._exact_verdict(comparison))
+            if comparison.identity not in self.findings.results:
+                self._finish(comparison, _out_of_time("looked at"))
 
-    def _looked_at(self, worker: Worker, key: str) -> Examined:
-        """What a worker finds of a subject, in the journal at once."""
+    def _looked_at(self, worker: Worker, key: str) -> None:
+        """Keep what a worker finds of a subject, in the journal too, at once."""
         found = worker.examine(key)
+        self.examined[key] = _or_wrong(found)
         self._write("examined", {"problem": key} | asdict(found))
-        return found
 
-    def _exact_verdict(self, comparison: Comparison) -> Verdict:
+    def _exact_verdict(self, comparison: Comparison) -> Verdict | None:
+        """The verdict, None where one of both was not looked at yet."""
         seen = [self.examined.get(key) for key in comparison.keys]
         for one in seen:
             if isinstance(one, Verdict):
@@ -301,7 +302,7 @@ class _BackendRun:
         reference, candidate = seen
         if isinstance(reference, Examined) and isinstance(candidate, Examined):
             return judge_pruned(self.evidence, reference, candidate)
-        return _out_of_time("looked at")
+        return None
 
     # Prepare
 
@@ -400,9 +401,7 @@ class _BackendRun:
         if key not in self.examined:
             known = self.campaign.recorded.examined.get((self.name, key))
             found = known or self._ask(lambda worker: worker.examine(key))
-            if isinstance(found, Examined):
-                found = of_output(found) or found
-            self.examined[key] = found
+            self.examined[key] = found = _or_wrong(found)
             if not known:
                 self._write("examined", {"problem": key} | asdict(found))
         found = self.examined[key]
@@ -660,3 +659,8 @@ def _agreement(error: float, tolerance: float) -> Agreement:
         return Agreement(Verdict(Code.SAME, Reason(ReasonCode.PROVED, text)), error, tolerance)
     text = f"off by {error:.2g} of the largest value (tolerance {tolerance:g})"
     return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)
+
+
+def _or_wrong(found: Examined | Verdict) -> Examined | Verdict:
+    """What was found of a subject, or that its output is wrong."""
+    return (of_output(found) or found) if isinstance(found, Examined) else found

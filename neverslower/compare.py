@@ -39,6 +39,8 @@ def compare(before: Baseline, after: Baseline) -> list[Change]:
         seen.add(entry.candidate)
         known = once.get(entry.candidate)
         changes.append(Change(_name(entry), _since(before, known, entry) if known else None, known, entry))
+    if not seen & set(once):
+        raise BaselineError(f"{before.path} and {after.path} have no problem in common")
     gone = [one for key, one in once.items() if key not in seen]
     return changes + [Change(_name(one), None, one, None) for one in gone]
 

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from neverslower.enqueue import Enqueue
 from neverslower.environment import Fingerprint
 from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Result
@@ -74,7 +75,7 @@ def _row(name: str, result: Result, options: dict[str, int]) -> dict[str, Any]:
 def load(path: Path, backend: str | None = None) -> Baseline:
     """Read and check a record. Raises BaselineError, naming the file, what is wrong in it and the remedy."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise BaselineError(f"baseline {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -93,6 +94,8 @@ def _baseline(path: Path, lines: list[Any], backend: str | None) -> Baseline:
     if field(header, "schema", int) > SCHEMA:
         raise BaselineError(f"baseline {path}: schema {header['schema']} is newer than {SCHEMA}; update never-slower")
     evidence = Evidence(word(header, "evidence"))
+    if not evidence.exact:
+        raise ValueError(f"evidence is {evidence}")
     stored = field(header, "fingerprint", dict)
     name = word(stored, "backend")
     if backend and name != backend:
@@ -101,7 +104,7 @@ def _baseline(path: Path, lines: list[Any], backend: str | None) -> Baseline:
     entries: dict[tuple[str, str], Entry] = {}
     for number, line in enumerate(lines[1:], start=2):
         try:
-            entry = _entry(line, options)
+            entry = _entry(line, options, evidence)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
         if (entry.reference, entry.candidate) in entries:
@@ -110,7 +113,7 @@ def _baseline(path: Path, lines: list[Any], backend: str | None) -> Baseline:
     return Baseline(path, fingerprint_of({name: stored}, name), entries, evidence)
 
 
-def _entry(line: Any, options: list[str]) -> Entry:
+def _entry(line: Any, options: list[str], evidence: Evidence) -> Entry:
     verdict = field(line, "verdict", dict)
     built = values(line, "options", int)
     if any(not 0 <= number < len(options) for number in built):
@@ -119,6 +122,10 @@ def _entry(line: Any, options: list[str]) -> Entry:
     if count is not None and count < 1:
         raise ValueError(f"instructions is {count}")
     steps = tuple(values(line, "steps", str))
+    if evidence is Evidence.INSTRUCTIONS and count is None:
+        raise ValueError("instructions is missing")
+    if evidence is Evidence.DISPATCH and not (steps and all(map(Enqueue.parse, steps))):
+        raise ValueError(f"steps is {reprlib.repr(list(steps))}")
     return Entry(
         name=word(line, "name"),
         layer=word(line, "layer"),

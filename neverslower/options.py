@@ -57,11 +57,11 @@ def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = st
 
 def counts(text: str) -> tuple[int, ...]:
     """The channel counts that `96` or `92-97` names. Raises ValueError, which tells a command line's parser."""
-    first, _, last = text.partition("-")
-    found = tuple(range(int(first), int(last or first) + 1))
+    first, dash, last = text.partition("-")
+    found = range(int(first), int(last if dash else first) + 1)
     if not found or len(found) > MOST:
         raise ValueError(text)
-    return found
+    return tuple(found)
 
 
 OPTIONS = (

@@ -31,7 +31,7 @@ class Finding(str, Enum):
     HAZARD_FADED = "known hazard, not slower now, but not proved gone"
     HAZARD_FIXED = "known hazard, now gone"
     DISPATCH_DIFFERS = "dispatched otherwise than unpruned"
-    UNPRUNED_FASTER = "ratio rose because the unpruned layer got faster"
+    UNPRUNED_FASTER = "ratio rose because the unpruned layer got better"
     UNCHANGED = "no worse than the baseline"
     REGRESSION = "slower than the baseline"
     MORE_INSTRUCTIONS = "more instructions than the baseline"
@@ -168,8 +168,8 @@ def _overlap(ratio: Interval | None, known: Interval | None) -> bool:
 
 
 def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | None) -> bool:
-    not_slower = change is not None and change.code in (Code.SAME, Code.FASTER)
-    return not_slower and unpruned_change is not None and unpruned_change.code is Code.FASTER
+    no_worse = change is not None and change.code in (Code.SAME, Code.FASTER, Code.FEWER)
+    return no_worse and unpruned_change is not None and unpruned_change.code in (Code.FASTER, Code.FEWER)
 
 
 def change_finding(change: Verdict, plan_changed: bool) -> Finding:

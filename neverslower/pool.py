@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
-from neverslower.worker import ProblemRefused, Worker, WorkerDied, WorkerSpec
+from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
 
 Failures = Mapping[str, NeverSlowerError]
 Question = Callable[[Worker, str], Any]
@@ -67,6 +67,7 @@ class _Pool:
         self._answers: dict[str, Any] = {}
         self._workers: set[Worker] = set()
         self._done, self._lock, self._ended = 0, Lock(), False
+        self._alive = 0  # Workers, those that are being started among them.
 
     def run(self, processes: int) -> dict[str, Any]:
         """Start the threads, and leave no worker behind, whatever happens."""
@@ -81,6 +82,7 @@ class _Pool:
         return self._answers
 
     def _work(self) -> None:
+        """Keep one worker busy; where it does not start, others that did do its share."""
         worker: Worker | None = None
         try:
             while not self._ended and not self._expired():
@@ -88,14 +90,27 @@ class _Pool:
                     key = self._waiting.get_nowait()
                 except queue.Empty:
                     return
-                worker = worker or self._start()
+                worker = worker or self._started(key)
+                if worker is None:
+                    return
                 if not self._ended:  # It may have been interrupted while the worker started.
                     worker = self._ask(worker, key)
         finally:
             self._stop(worker)
 
-    def _start(self) -> Worker:
-        worker = Worker(self._spec)
+    def _started(self, key: str) -> Worker | None:
+        """A worker for this subject, or none where others may go on with it. Raises BackendUnavailable for the last."""
+        with self._lock:
+            self._alive += 1
+        try:
+            worker = Worker(self._spec)
+        except BackendUnavailable:
+            self._waiting.put(key)
+            with self._lock:
+                self._alive -= 1
+                if self._alive:
+                    return None
+            raise
         self._workers.add(worker)
         return worker
 
@@ -103,13 +118,15 @@ class _Pool:
         if worker:
             self._workers.discard(worker)
             worker.close()
+            with self._lock:
+                self._alive -= 1
 
     def _ask(self, worker: Worker, key: str) -> Worker | None:
         """The worker, as long as it lives."""
         living: Worker | None = worker
         try:
             self._answers[key] = self._question(worker, key)
-        except NeverSlowerError as error:
+        except (WorkerDied, WorkerError, ProblemRefused, BackendUnavailable) as error:
             self._answers[key] = error
             if isinstance(error, WorkerDied):
                 self._stop(worker)

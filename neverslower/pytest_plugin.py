@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 import backends
+from backends.base import BackendOptions
 from neverslower import baseline, options
 from neverslower.assessment import Assessed
 from neverslower.comparison import Comparison
@@ -146,8 +147,9 @@ class Suite:
 
     def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
         name = assessed.comparison.backend
-        threads = self.session.plan.backends[name].threads
-        return lambda problem, plan: backends.load(name).reproduce(problem, plan, threads)
+        spec = self.session.plan.backends[name]
+        options = BackendOptions(spec.argument, spec.threads)
+        return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
 
 
 def _needs(items: Iterable[pytest.Item]) -> tuple[list[Comparison], list[Comparison]]:

@@ -69,6 +69,7 @@ class ReasonCode(str, Enum):
     PLAN_CHANGED = "plan_changed"
     UNEVEN_DISPATCH = "uneven_dispatch"
     MORE_WORK_ITEMS = "more_work_items"
+    MORE_WASTE = "more_waste"
 
     def __str__(self) -> str:
         return self.value

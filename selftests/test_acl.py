@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import backends
-from backends.acl import ACL, build, described
+from backends.acl import ACL, build, described, reproduce
 from backends.acl import open as open_acl
 from backends.acl.choice import MALIS, Choice
 from backends.acl.launch import launch, runs_itself
@@ -24,7 +24,7 @@ from neverslower import numerics
 from neverslower.campaign import Campaign, Settings
 from neverslower.comparison import Comparison
 from neverslower.layers import Layer
-from neverslower.observation import Evidence
+from neverslower.observation import Evidence, Plan
 from neverslower.problem import Layout
 from neverslower.verdict import Code
 from neverslower.worker import WorkerSpec
@@ -57,12 +57,13 @@ def test_words_choose(words, choice):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("g73", "'g73' is no Mali that ACL knows; it takes neon or opencl"),
+        ("g73", "'g73' is no Mali of those known (t604, t628"),
         ("gem", "'gem' is unknown; it takes neon or opencl, a method (auto, gemm, direct, winograd)"),
         ("root=", "'root=' is unknown"),
         ("g72,time", "Mali-G72 is not there to be asked for device_time; its dispatch can be shown"),
         ("opencl,instructions", "instructions are counted on the CPU: take neon"),
-        ("neon,tuner", "the tuner is OpenCL's: take opencl"),
+        ("neon,tuner", "the tuner times kernels on a GPU that is there: take opencl"),
+        ("g72,tuner", "the tuner times kernels on a GPU that is there: take opencl"),
     ],
 )
 def test_a_wrong_word_is_told_with_what_there_is(words, why):
@@ -123,9 +124,9 @@ BUILT = build.Built(Path("/cache/acl/system"), "")
 def test_an_emulated_runner_counts_by_a_plugin(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     found = launch(BUILT, Choice.parse("neon,gemm"), Evidence.INSTRUCTIONS, 1, "/proc/1/fd/3")
-    assert found.command[:4] == ("qemu-aarch64", "-cpu", "cortex-a76", "-plugin")
-    assert found.command[4] == "/cache/acl/system/counter/libcounter.so,out=/proc/1/fd/3"
-    assert found.command[5:] == (
+    assert found.command[:6] == ("qemu-aarch64", "-cpu", "cortex-a76", "-U", "GLIBC_TUNABLES", "-plugin")
+    assert found.command[6] == "/cache/acl/system/counter/libcounter.so,out=/proc/1/fd/3"
+    assert found.command[7:] == (
         "/cache/acl/system/runner/acl_runner", "--evidence", "instructions", "--target", "neon", "--threads", "1",
     )  # fmt: skip
 
@@ -228,6 +229,46 @@ def test_a_runner_that_can_t_be_used_says_so_in_one_line(world, hello, why):
     assert "\n" not in str(told.value)
 
 
+def test_opencl_needs_a_gpu_that_is_there(world):
+    with pytest.raises(Unavailable, match="a Mali's name, such as acl:g72, shows what would be dispatched there"):
+        open_acl(BackendOptions("opencl"))
+
+
+@pytest.mark.parametrize("gpu", [{"driver": "r38p1"}, {"name": "Mali-G76"}])
+def test_a_driver_that_is_there_does_not_stand_in_for_a_gpu_that_is_not(world, gpu):
+    there = {"name": "Mali-G72", "driver": "never-slower null OpenCL 1", "target": "g72", "type": "gpu"}
+    world.say(hello={"gpu": there | gpu})
+    with pytest.raises(Unavailable, match="another OpenCL library than never-slower's own answers for Mali-G72"):
+        open_acl(BackendOptions("g72"))
+
+
+def test_what_an_older_acl_takes_a_gpu_for_is_said_and_is_no_obstacle(world):
+    gpu = {"name": "Mali-G610", "driver": "never-slower null OpenCL 1", "target": "valhall", "type": "gpu"}
+    world.say(hello={"gpu": gpu})
+    old = world.open("g610")
+    assert "ACL 20.08 takes a Mali-G610 for valhall" in old.remarks
+    world.say(hello={"gpu": gpu | {"target": "g610"}, "acl": "24.11", "headers": "23.11 or newer"})
+    new = world.open("g610")
+    assert new.fingerprint().obstacles(old.fingerprint()) == []
+    assert len(new.remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("library", "headers"), [("23.02.1", "23.02 to 23.02.1"), ("0.0", "23.11 or newer"), ("", "20.08")]
+)
+def test_headers_that_fit_or_can_t_be_told_are_taken(world, library, headers):
+    world.say(hello={"acl": library, "headers": headers})
+    assert world.open().evidence is Evidence.INSTRUCTIONS
+
+
+def test_a_virtual_machine_s_board_takes_no_times(world, monkeypatch):
+    monkeypatch.setattr("backends.acl.runs_itself", lambda *_: True)
+    monkeypatch.setattr("backends.acl.arm.board", lambda: "linux,dummy-virt")
+    backend = world.open()
+    with pytest.raises(Unavailable, match="which QEMU makes up: no time is taken"):
+        backend._require_real()
+
+
 def test_an_emulator_without_plugins_counts_nothing_and_shows_dispatches(world):
     world.say(help="-cpu model")
     with pytest.raises(Unavailable, match=r"takes no plugins, so nothing counts instructions; Debian 12's qemu-user"):
@@ -328,14 +369,56 @@ def test_a_policy_is_not_acl_s(world):
         world.open().prepare(NHWC, *numerics.tensors(NHWC), policy="best")
 
 
-def test_a_dropped_problem_is_freed_and_a_dead_runner_is_started_anew(world):
+def test_what_is_dropped_in_the_middle_of_a_request_is_freed_before_the_next_one(world):
     backend = world.open()
+    first = backend.prepare(NHWC, *numerics.tensors(NHWC))
+    number = first._number
+    del first
+    assert backend.runner._unwanted == [number]
+    second = backend.prepare(NHWC, *numerics.tensors(NHWC))
+    assert backend.runner._unwanted == []
+    assert second.output().shape == NHWC.output_shape
+
+
+def test_the_answer_to_another_request_ends_the_runner(world, monkeypatch):
+    one = runner()
+    monkeypatch.setattr(one, "_read", lambda operation: {"id": 9, "ok": {}})
+    with pytest.raises(RunnerDied, match="asked to prepare, answered another request"):
+        prepare(one)
+    with pytest.raises(RunnerDied, match="has ended"):
+        prepare(one)
+
+
+@pytest.mark.parametrize("words", ["gemm", "g72,gemm"])
+def test_a_reproduction_asks_the_runner_alone(world, words):
+    world.say(when={"16": 4321})
+    line = reproduce(NHWC, Plan("GEMM"), BackendOptions(words))
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    answers = [json.loads(one) for one in done.stdout.splitlines()]
+    assert "chosen" in answers[1]["ok"]
+    assert "kernels" in answers[2]["ok"] if words.startswith("g72") else '"instructions": 4321' in done.stderr
+
+
+def test_shares_of_kernels_come_of_their_events_where_times_are_taken(world):
+    backend = world.open("g72")
+    backend.evidence = Evidence.DEVICE_TIME
     one = backend.prepare(NHWC, *numerics.tensors(NHWC))
+    assert one.plan().shares == pytest.approx((0.25, 0.75))
+
+
+def test_a_folder_is_itself_by_whichever_name_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "acl-24.11").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "acl-24.11")
+    monkeypatch.chdir(tmp_path)
+    assert build.place("link") == build.place("acl-24.11") == build.place(str(tmp_path / "acl-24.11"))
+    assert build.place("acl 24.11").folder != build.place("acl-24.11").folder
+
+
+def test_a_dead_runner_is_started_anew(world):
+    backend = world.open()
     first = backend.runner
-    number = one._number
-    del one
-    with pytest.raises(RunnerDied, match="asked to output"):  # The stand-in dies of what it does not know.
-        first.ask("output", id=number, file="/dev/null")
+    first.close()
     assert backend.runner is not first
     assert backend.runner.alive
 

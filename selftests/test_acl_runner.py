@@ -69,6 +69,8 @@ def test_outputs_are_right(opened, method, problem, layout):
     try:
         output = opened(f"neon,{method}").prepare(problem, inputs, weights).output()
     except Unsupported as refusal:
+        if method == "auto" or (method == "gemm" and layout is Layout.NHWC):
+            raise
         pytest.skip(str(refusal))
     expected = numerics.convolve(problem, inputs, weights)
     error = numerics.deviation(output, expected, numerics.typical_output(problem))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from neverslower import baseline, cli, exact_record
 from neverslower.campaign import Campaign, Settings
+from neverslower.compare import compare
 from neverslower.enqueue import Enqueue, enqueues
-from neverslower.errors import BaselineError
+from neverslower.errors import BaselineError, NeverSlowerError
 from neverslower.exact import judge_pruned, judge_since
+from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, Plan
 from neverslower.verdict import Code, ReasonCode
+from neverslower.worker import BackendUnavailable, Worker
 from selftests.support import comparison, scripted
 from selftests.test_plugin import LATENCY, NEVER_SLOWER, outcomes
 
@@ -59,6 +63,27 @@ def test_more_work_items_and_other_kernels_are_told():
     assert pruned("mm_t global=24x196x1 local=8x8x1").reason.code is ReasonCode.PLAN_CHANGED
 
 
+def test_waste_and_every_other_worsening_are_told():
+    found = pruned("mm global=25x199x1 local=8x8x1", reference=("mm global=31x196x1 local=8x8x1",))
+    assert (found.code, found.reason.code) == (Code.CHANGED, ReasonCode.MORE_WASTE)
+    assert "22% of the work-items only fill groups, 5% in the unpruned layer" in found.reason.text
+    both = pruned("mm global=33x200x1 local=8x8x1")
+    assert "uneven in x" in both.reason.text
+    assert "work-items with filling" in both.reason.text
+
+
+def test_no_kernel_is_no_dispatch():
+    assert pruned().code is Code.INVALID
+    assert judge_since(Evidence.DISPATCH, Plan("GEMM", (EVEN,)), None, seen()).code is Code.INVALID
+
+
+def test_other_options_of_the_same_kernels_are_a_change():
+    before = Plan("GEMM", (EVEN,), options=("-DM0=4 -DN=1",))
+    now = Examined(Plan("GEMM", (EVEN,), options=("-DM0=2 -DN=1",)), None, 0.0, 0.0)
+    found = judge_since(Evidence.DISPATCH, before, None, now)
+    assert found.reason.text == "built with other options: without -DM0=4 with -DM0=2"
+
+
 def test_where_the_driver_groups_nothing_is_claimed():
     driver = "mm global=32x196x1 local=driver"
     assert pruned("mm global=33x197x1 local=driver", reference=(driver,)).code is Code.SAME
@@ -84,6 +109,13 @@ def test_since_an_upgrade_any_other_dispatch_is_a_change():
 def test_half_a_percent_of_instructions_is_tolerated(now, code):
     found = judge_pruned(Evidence.INSTRUCTIONS, seen(instructions=100_000), seen(instructions=now))
     assert (found.code, found.ratio.estimate) == (code, now / 100_000)
+
+
+def test_another_method_with_no_more_instructions_is_a_change():
+    found = judge_since(Evidence.INSTRUCTIONS, Plan("GEMM"), 100, seen(instructions=100, name="WINOGRAD"))
+    assert (found.code, found.ratio.estimate) == (Code.CHANGED, 1.0)
+    more = judge_since(Evidence.INSTRUCTIONS, Plan("GEMM"), 100, seen(instructions=200, name="WINOGRAD"))
+    assert more.code is Code.MORE
 
 
 def test_no_count_is_no_verdict():
@@ -115,6 +147,38 @@ def test_a_crash_a_refusal_and_a_wrong_output_cost_their_own_problem_only(tmp_pa
     found = run(tmp_path, every, rules=rules, **COUNTED)
     codes = [found.results[one.identity].verdict.code for one in every]
     assert codes == [Code.SAME, Code.CRASHED, Code.UNSUPPORTED, Code.INVALID, Code.FEWER]
+
+
+def test_a_worker_that_does_not_start_costs_nothing_that_others_looked_at(tmp_path, monkeypatch):
+    started = []
+
+    class Few(Worker):
+        def __init__(self, spec, process=0):
+            started.append(spec)
+            if len(started) == 3:  # The campaign's own is the first, and the pool's first works already.
+                raise BackendUnavailable("no memory")
+            super().__init__(spec, process)
+
+    monkeypatch.setattr("neverslower.pool.Worker", Few)
+    monkeypatch.setattr("neverslower.campaign.Worker", Few)
+    every = [comparison(distance) for distance in (0, 1, 3, 7, 8)]
+    found = run(tmp_path, every, **COUNTED)
+    assert all(one.verdict.code.measured for one in found.results.values())
+
+
+def test_a_journal_that_can_t_be_written_ends_the_run_and_blames_no_library(tmp_path):
+    class Full(Journal):
+        def write(self, event, fields):
+            if event == "examined":
+                raise NeverSlowerError("the journal can't be written: No space left on device")
+
+    spec = scripted(tmp_path, **COUNTED)
+    journal = Full(tmp_path / "journal")
+    campaign = Campaign({"scripted": spec}, Settings(passes=2, blocks=12), journal)
+    with pytest.raises(NeverSlowerError, match="No space left"):
+        campaign.run([comparison(0), comparison(1)])
+    journal.close()
+    assert not any(one.verdict.code is Code.CRASHED for one in campaign.findings.results.values())
 
 
 def test_where_nothing_is_computed_no_output_is_checked(tmp_path):
@@ -211,10 +275,12 @@ def test_times_are_not_compared_so(runner, capsys):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda lines: [], "the first line is no header"),
+        (lambda lines: ["{}"], "format is missing"),
         (lambda lines: ["{"], "not a record"),
         (lambda lines: [lines[0].replace('"schema": 1', '"schema": 2')], "schema 2 is newer than 1"),
         (lambda lines: [lines[0].replace("instructions", "guesses", 1)], "'guesses' is not a valid Evidence"),
+        (lambda lines: [lines[0].replace("instructions", "device_time", 1), *lines[1:]], "evidence is device_time"),
+        (lambda lines: [lines[0], re.sub(r'"instructions": \d+', '"instructions": null', lines[1])], "2: .*is missing"),
         (lambda lines: [*lines, lines[1]], "is there twice"),
         (
             lambda lines: [lines[0], lines[1].replace('"instructions": ', '"instructions": -')],
@@ -232,6 +298,27 @@ def test_a_damaged_record_is_told_with_its_line(runner, change, why):
     path.write_text("\n".join(change(path.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
     with pytest.raises(BaselineError, match=why):
         baseline.load(path)
+
+
+def test_steps_that_are_no_dispatch_are_told(runner):
+    path = runner.accept({"evidence": "dispatch", "rules": [{"when": "1", "steps": [EVEN]}]})
+    path.write_text(path.read_text(encoding="utf-8").replace(EVEN, "nonsense"), encoding="utf-8")
+    with pytest.raises(BaselineError, match=r"line 2: steps is \['nonsense'\]"):
+        baseline.load(path)
+
+
+def test_a_reason_with_odd_line_ends_is_read_back(runner):
+    runner.run(COUNTED, "--accept-baseline", "a\u2028b\x85c")
+    (path,) = runner.path.glob("baselines/*/*.jsonl")
+    assert len(baseline.load(path).entries) == 7
+
+
+def test_records_with_nothing_in_common_are_not_compared(runner):
+    first = runner.accept(COUNTED)
+    other = first.with_name("0009_1.0-instructions.jsonl")
+    other.write_text(first.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    with pytest.raises(BaselineError, match="have no problem in common"):
+        compare(baseline.load(first), baseline.load(other))
 
 
 def test_a_record_of_another_backend_is_told(runner):

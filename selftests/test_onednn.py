@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from backends import onednn
+from backends.base import BackendOptions
 from backends.onednn import Step, parse_info, parse_steps, reproduce
 from neverslower.observation import Plan
 from neverslower.problem import DType, Layout, parse_descriptor
@@ -211,7 +212,7 @@ def plan_of(*lines: str) -> Plan:
     ],
 )
 def test_a_plan_is_reproduced_by_a_benchdnn_line(plan: Plan, dtype: DType, threads: int, command: str) -> None:
-    assert reproduce(problem(dtype=dtype), plan, threads) == command
+    assert reproduce(problem(dtype=dtype), plan, BackendOptions(threads=threads)) == command
 
 
 @pytest.mark.parametrize(
@@ -278,7 +279,7 @@ REORDERED = Plan(
 
 def test_reorders_are_reproduced_with_what_they_move():
     layer = parse_descriptor("mb1_ic64oc255_ih56kh1")
-    lines = reproduce(layer, REORDERED, 1).splitlines()
+    lines = reproduce(layer, REORDERED, BackendOptions()).splitlines()
     assert [line.split()[-1] for line in lines] == ["1x64x56x56", "255x64x1x1", layer.descriptor, "1x255x56x56"]
     assert lines[3] == (
         "OMP_NUM_THREADS=1 benchdnn --mode=P --reorder --sdt=f32 --ddt=f32 --stag=aBcd16b --dtag=abcd 1x255x56x56"
@@ -287,7 +288,7 @@ def test_reorders_are_reproduced_with_what_they_move():
 
 def test_grouped_weights_are_reordered_in_five_dimensions():
     grouped = parse_descriptor("mb1_g4ic64oc32_ih56kh3ph1")
-    assert reproduce(grouped, REORDERED, 1).splitlines()[1].split()[-1] == "4x8x16x3x3"
+    assert reproduce(grouped, REORDERED, BackendOptions()).splitlines()[1].split()[-1] == "4x8x16x3x3"
 
 
 def test_a_step_is_read_as_it_is_written():

@@ -61,6 +61,13 @@ def test_every_finding_has_an_outcome() -> None:
         (SAME, None, None, None, Finding.NOT_SLOWER),
         (verdict(Code.CHANGED), None, None, None, Finding.DISPATCH_DIFFERS),
         (verdict(Code.MORE), None, None, None, Finding.HAZARD_FOUND),
+        (
+            verdict(Code.MORE, 1.02, 1.02),
+            Known(Code.SAME, Interval(0.995, 0.995, 0.995)),
+            SAME,
+            verdict(Code.FEWER),
+            Finding.UNPRUNED_FASTER,
+        ),
         (FASTER, Known(Code.SAME, None), None, None, Finding.NOT_SLOWER),
         (SLOWER, None, None, None, Finding.HAZARD_FOUND),
         (SLOWER, Known(Code.UNSUPPORTED, None), None, None, Finding.HAZARD_FOUND),

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from backends import tvm
-from backends.base import Unavailable, Unsupported
+from backends.base import BackendOptions, Unavailable, Unsupported
 from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
 from neverslower.observation import Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
@@ -244,7 +244,7 @@ def test_a_folder_without_a_database_names_the_file(tmp_path: Path, missing: str
 
 def program(problem: ConvProblem, plan: Plan = Plan("untuned", (), False)) -> str:  # noqa: B008  (it is frozen)
     """The Python code in the one line that reproduces a problem."""
-    (line,) = reproduce(problem, plan, threads=3).splitlines()
+    (line,) = reproduce(problem, plan, BackendOptions(threads=3)).splitlines()
     threads, python, flag, code = shlex.split(line, comments=True)
     assert (threads, python, flag) == ("TVM_NUM_THREADS=3", "python", "-c")
     compile(code, "<reproduction>", "exec")
@@ -276,13 +276,15 @@ def test_a_reproduction_is_a_python_program_of_one_line(one: ConvProblem, words:
 def test_a_tuned_reproduction_names_its_database() -> None:
     plan = Plan("tuned 0123456789ab", (), True)
     assert program(TINY, plan) == program(TINY)
-    assert reproduce(TINY, plan, 1).endswith("# tuned 0123456789ab: compile within its database")
+    assert reproduce(TINY, plan, BackendOptions()).endswith("# tuned 0123456789ab: compile within its database")
 
 
 @needs_tvm
 def test_a_reproduction_runs(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError", encoding="utf-8")  # Which tvm's ffi would import for 5 s.
-    line = reproduce(replace(GROUPED, dtype=DType.BFLOAT16, layout=Layout.NHWC), Plan("untuned", (), False), 1)
+    line = reproduce(
+        replace(GROUPED, dtype=DType.BFLOAT16, layout=Layout.NHWC), Plan("untuned", (), False), BackendOptions()
+    )
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(line, shell=True, env=environment, capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -27,7 +28,6 @@ from backends.base import BackendOptions, Capabilities, DeviceLost, Tensor, Unav
 from backends.state import arm, mali
 from neverslower.enqueue import Enqueue
 from neverslower.environment import Fingerprint
-from neverslower.errors import NeverSlowerError
 from neverslower.observation import Cache, Evidence, Plan
 from neverslower.problem import ConvProblem, DType, Layout
 
@@ -38,6 +38,8 @@ CAPABILITIES = Capabilities(
     formats=((DType.FLOAT32, Layout.NHWC), (DType.FLOAT32, Layout.NCHW)),
     on_request=True,
 )
+VIRTUAL_BOARDS = ("linux,dummy-virt",)
+"""How QEMU's virtual machines name themselves in the device tree; whether they emulate or not can't be told there."""
 COUNTED_RUN = 1
 """Of which run the instructions are counted, from 0: the first one also fills caches of the library's."""
 
@@ -52,14 +54,14 @@ def open(options: BackendOptions) -> ACL:
     try:
         built = build.find(choice.root)
         if emulated():
-            _require_emulator(evidence)
+            _require_emulator(evidence, choice.target == "opencl" and not choice.gpu)
         return ACL(choice, evidence, built, options.threads)
     except (build.NotBuilt, RunnerDied) as error:
         raise Unavailable(str(error)) from error
 
 
-def _require_emulator(evidence: Evidence) -> None:
-    if evidence is Evidence.DEVICE_TIME:
+def _require_emulator(evidence: Evidence, opencl: bool) -> None:
+    if evidence is Evidence.DEVICE_TIME or opencl:
         raise Unavailable(
             "acl takes times on a 64-bit Arm machine alone; here acl:instructions counts, and a Mali's name, such as "
             "acl:g72, shows what would be dispatched there"
@@ -73,11 +75,22 @@ def _require_emulator(evidence: Evidence) -> None:
         )
 
 
-def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
-    """Lines that the runner itself understands, without never-slower; they need no tensors."""
-    method = plan.name.lower() if plan.name.lower() in ("gemm", "direct", "winograd") else "auto"
-    request = {"op": "prepare", "id": 1, "method": method, "problem": described(problem)}
-    return f"echo '{json.dumps(request)}' | acl_runner --evidence instructions --target neon --threads {threads}"
+def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
+    """A line that asks the runner alone; it needs no tensors."""
+    choice = Choice.parse(options.argument)
+    evidence = choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
+    prepare = {"op": "prepare", "id": 1, "method": choice.method, "problem": described(problem)}
+    prepare |= {"fast_math": True} if choice.fast_math else {}
+    then = {
+        Evidence.INSTRUCTIONS: {"op": "count", "id": 1, "after": COUNTED_RUN},
+        Evidence.DISPATCH: {"op": "dispatch", "id": 1},
+        Evidence.DEVICE_TIME: {"op": "run", "id": 1, "iterations": 10},
+    }[evidence]
+    counts = "/dev/stderr" if evidence is Evidence.INSTRUCTIONS else ""
+    started = launch(build.place(choice.root), choice, evidence, options.threads, counts)
+    variables = [f"{name}={value}" for name, value in started.variables.items()]
+    lines = " ".join(shlex.quote(json.dumps(line, separators=(",", ":"))) for line in (prepare, then))
+    return f"printf '%s\\n' {lines} | {shlex.join([*variables, *started.command])}"
 
 
 def described(problem: ConvProblem) -> dict[str, Any]:
@@ -112,7 +125,9 @@ class ACL:
         self._hello = self.runner.hello
         try:
             _require_one_version(self._hello)
-            if evidence is Evidence.DEVICE_TIME:
+            if choice.gpu:
+                self._require_null()
+            elif evidence is Evidence.DEVICE_TIME:
                 self._require_real()
         except Unavailable:
             self.close()
@@ -131,10 +146,21 @@ class ACL:
         if self._runner:
             self._runner.close()
 
+    def _require_null(self) -> None:
+        """A GPU that is not there is shown by the library that stands in for it, and by no driver that is there."""
+        gpu = self._hello["gpu"]
+        if not gpu or not gpu["driver"].startswith(NULL_DRIVER) or gpu["name"] != self._choice.gpu:
+            raise Unavailable(
+                f"another OpenCL library than never-slower's own answers for {self._choice.gpu}; build it again: "
+                "`python -m neverslower build-acl`"
+            )
+
     def _require_real(self) -> None:
         """Times come from a program that the machine runs itself, and of OpenCL from a real device."""
         if not runs_itself(self.runner.pid, self._built.runner):
             raise Unavailable("the runner is emulated here, whatever the machine calls itself: no time is taken")
+        if arm.board() in VIRTUAL_BOARDS:
+            raise Unavailable(f"this machine calls its board {arm.board()}, which QEMU makes up: no time is taken")
         gpu = self._hello["gpu"]
         if gpu and (gpu["driver"].startswith(NULL_DRIVER) or gpu["type"] != "gpu"):
             raise Unavailable(f"{gpu['name']} is no GPU ({gpu['driver']}): no time is taken")
@@ -168,10 +194,12 @@ class ACL:
         """(name, hardware); what surrounds it joins the software."""
         gpu = self._hello["gpu"]
         if self._choice.gpu:
-            return f"{self._choice.gpu} recorded", {"gpu": gpu["name"], "target": gpu["target"]}
+            software["target"] = gpu["target"]
+            return f"{self._choice.gpu} recorded", {"gpu": gpu["name"]}
         if gpu:
-            software["opencl driver"] = gpu["driver"]
-            return gpu["name"], {"gpu": gpu["name"], "target": gpu["target"], "board": arm.board()}
+            software |= {"target": gpu["target"], "opencl driver": gpu["driver"]}
+            software |= {"kernel driver": driver} if (driver := mali.driver()) else {}
+            return gpu["name"], {"gpu": gpu["name"], "board": arm.board()}
         if emulated():
             software["emulator"] = f"qemu {emulator_version()}"
             return f"{self._choice.cpu} emulated", {"cpu": self._choice.cpu}
@@ -184,7 +212,11 @@ class ACL:
             Evidence.INSTRUCTIONS: "instructions are counted, which know nothing of caches and stalls",
             Evidence.DISPATCH: "what would be dispatched is shown, nothing is computed",
         }
-        return (told[self.evidence],) if self.evidence in told else ()
+        found = [told[self.evidence]] if self.evidence in told else []
+        gpu = self._hello["gpu"]
+        if gpu and gpu["target"].lower() not in gpu["name"].lower():
+            found.append(f"ACL {self._hello['acl']} takes a {gpu['name']} for {gpu['target']}")
+        return tuple(found)
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """A function of ACL's, configured and prepared. Raises Unsupported with its own words."""
@@ -250,9 +282,9 @@ def _told(lost: bool) -> Iterator[None]:
 
 def _require_one_version(hello: Any) -> None:
     """Headers of one version and a library of another give functions that are not what they seem."""
-    versions = [_numbers(text) for text in re.findall(r"\d+\.\d+", hello["headers"])]
+    versions = [_numbers(text) for text in re.findall(r"\d+(?:\.\d+)+", hello["headers"])]
     library = _numbers(hello["acl"])
-    if not (versions and library):
+    if not versions or not any(library):
         return  # A library that does not say its version can't be told from another.
     first, last = versions[0], versions[1] if len(versions) > 1 else None
     if library < first or (last and library > last):
@@ -289,7 +321,7 @@ class Prepared:
     def __init__(self, backend: ACL, runner: Runner, number: int, problem: ConvProblem, chosen: str) -> None:
         self._backend, self._runner, self._number = backend, runner, number
         self._problem, self._chosen = problem, chosen
-        weakref.finalize(self, _drop, runner, number)
+        weakref.finalize(self, runner.forget, number)
 
     def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
         with _told(self._backend.exclusive):
@@ -301,7 +333,15 @@ class Prepared:
             return Plan(self._chosen)
         launched = self._ask("dispatch")["kernels"]
         steps = [str(Enqueue(one["name"], _extent(one["global"]), _group(one["local"]))) for one in launched]
-        return Plan(self._chosen, tuple(steps), options=tuple(" ".join(one["options"].split()) for one in launched))
+        options = tuple(" ".join(one["options"].split()) for one in launched)
+        return Plan(self._chosen, tuple(steps), shares=self._shares(), options=options)
+
+    def _shares(self) -> tuple[float, ...]:
+        """Each kernel's share of a call, by the events of a GPU that is there; apart from the calls that are timed."""
+        if self._backend.evidence is not Evidence.DEVICE_TIME:
+            return ()
+        seconds = [one["seconds"] for one in self._ask("profile")["kernels"]]
+        return tuple(one / sum(seconds) for one in seconds) if sum(seconds) > 0 else ()
 
     def instructions(self) -> int:
         """The instructions of one call."""
@@ -320,15 +360,6 @@ class Prepared:
     def run(self, iterations: int) -> float:
         """Seconds of that many calls, by the steady clock of the runner."""
         return float(self._ask("run", iterations=iterations)["seconds"])
-
-
-def _drop(runner: Runner, number: int) -> None:
-    """Free what nobody holds any more."""
-    if runner.alive:
-        try:
-            runner.ask("drop", id=number)
-        except (Refused, NeverSlowerError):
-            runner.close()
 
 
 def _extent(sizes: list[int]) -> tuple[int, int, int]:

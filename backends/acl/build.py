@@ -6,6 +6,7 @@ a machine that emulates Arm a plugin of QEMU's that counts instructions.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -66,14 +67,18 @@ def packages() -> str:
 
 
 def place(root: str) -> Built:
-    """Where the build of an ACL lies, or would."""
-    return Built(default_root() / "acl" / slug(root or "system"), root)
+    """Where the build of an ACL lies, or would; folders whose names differ in little have builds of their own."""
+    if not root:
+        return Built(default_root() / "acl" / "system", "")
+    whole = str(Path(root).resolve())
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return Built(default_root() / "acl" / f"{slug(Path(whole).name)}-{digest}", whole)
 
 
 def find(root: str) -> Built:
     """What was built for an ACL. Raises NotBuilt with the commands that build it."""
     built = place(root)
-    if built.runner.is_file():
+    if built.runner.is_file() and (on_arm() or built.counter.is_file()):
         return built
     option = f" --root {root}" if root else ""
     lacking = [name for name in _tools() if not shutil.which(name)]
@@ -93,8 +98,8 @@ def build(root: str, tell: Callable[[str], None]) -> Built:
     if lacking := [name for name in _tools() if not shutil.which(name)]:
         raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` brings it")
     sources = Path(__file__).resolve().parent.parent / "acl_runner"
-    built = place(str(Path(root).resolve()) if root else "")
-    options = [f"-DACL_ROOT={Path(root).resolve()}"] if root else []
+    built = place(root)
+    options = [f"-DACL_ROOT={built.root}"] if root else []
     _cmake(sources, built.folder / "runner", [*options, *([] if on_arm() else _cross())], tell)
     if not on_arm():
         _cmake(sources / "counter", built.folder / "counter", [], tell)
@@ -111,6 +116,8 @@ def _cross() -> list[str]:
 
 
 def _cmake(sources: Path, folder: Path, options: list[str], tell: Callable[[str], None]) -> None:
+    # What was found before may have been mended since, or lie in another checkout.
+    (folder / "CMakeCache.txt").unlink(missing_ok=True)
     for what, command in (
         ("configure", ["cmake", "-S", str(sources), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options]),
         ("build", ["cmake", "--build", str(folder), "--parallel"]),

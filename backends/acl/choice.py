@@ -15,7 +15,7 @@ MALIS = (
     "t604", "t628", "t720", "t760", "t830", "t860", "t880", "g31", "g51", "g52", "g57", "g68", "g71", "g72", "g76",
     "g77", "g78", "g310", "g510", "g610", "g615", "g710", "g715", "g720",
 )  # fmt: skip
-"""Arm GPUs by the names that their drivers give, which ACL chooses its kernels by."""
+"""Arm GPUs by the names that their drivers give; ACL chooses its kernels by them, an older one not by all of them."""
 USAGE = (
     f"neon or opencl, a method ({', '.join(METHODS)}), time or instructions, the name of a Mali such as g72 for what "
     "would be dispatched there, root=FOLDER of another ACL, cpu=NAME to emulate, tuner, fast_math"
@@ -45,8 +45,8 @@ class Choice:
             raise ValueError(f"{chosen.gpu} is not there to be asked for {chosen.evidence}; its dispatch can be shown")
         if chosen.target == "opencl" and chosen.evidence is Evidence.INSTRUCTIONS:
             raise ValueError("instructions are counted on the CPU: take neon")
-        if chosen.tuner and chosen.target != "opencl":
-            raise ValueError("the tuner is OpenCL's: take opencl")
+        if chosen.tuner and (chosen.gpu or chosen.target != "opencl"):
+            raise ValueError("the tuner times kernels on a GPU that is there: take opencl")
         return replace(chosen, evidence=Evidence.DISPATCH) if chosen.gpu else chosen
 
     def _with(self, word: str) -> Choice:
@@ -66,5 +66,5 @@ class Choice:
         mali = re.fullmatch(r"(?:mali-?)?([gt]\d+)", word.lower())
         if mali and mali[1] in MALIS:
             return replace(self, target="opencl", gpu=f"Mali-{mali[1].upper()}")
-        what = "is no Mali that ACL knows" if mali else "is unknown"
+        what = f"is no Mali of those known ({', '.join(MALIS)})" if mali else "is unknown"
         raise ValueError(f"{word!r} {what}; it takes {USAGE}")

@@ -48,7 +48,8 @@ def launch(built: Built, choice: Choice, evidence: Evidence, threads: int, count
     own_loader = Path(built.root, "usr/lib/ld-linux-aarch64.so.1") if built.root else Path("/nowhere")
     loader = ["-L", built.root] if own_loader.exists() else []
     passed = [text for name, value in guest.items() for text in ("-E", f"{name}={value}")]
-    return Launch((EMULATOR, "-cpu", choice.cpu, *loader, *plugin, *passed, *runner))
+    # What tunes the guest's C library would change what its calls execute.
+    return Launch((EMULATOR, "-cpu", choice.cpu, "-U", "GLIBC_TUNABLES", *loader, *plugin, *passed, *runner))
 
 
 def runs_itself(pid: int, runner: Path) -> bool:

@@ -109,7 +109,7 @@ def _require_gpu(torch: Any, index: int) -> None:
         raise Unavailable(f"gpu={index}: there are {count}, counted from 0 (CUDA_VISIBLE_DEVICES hides others)")
 
 
-def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """The command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
     return script.command(problem, plan)
 

@@ -60,7 +60,7 @@ def open(options: BackendOptions) -> TVM:
         raise Unavailable(str(error)) from error
 
 
-def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
+def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """A Python program of one line that times the untuned convolution without never-slower."""
     top, bottom, left, right = problem.padding
     layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
@@ -86,7 +86,7 @@ def reproduce(problem: ConvProblem, plan: Plan, threads: int) -> str:
             "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
         ]
     )
-    line = f'TVM_NUM_THREADS={threads} python -c "{code}"'
+    line = f'TVM_NUM_THREADS={options.threads} python -c "{code}"'
     return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
 
 

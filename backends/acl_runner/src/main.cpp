@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -17,6 +18,7 @@
 #include <string>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 using nlohmann::json;
@@ -169,6 +171,8 @@ int start(std::FILE *protocol, int count, char **arguments)
 
 int main(int count, char **arguments)
 {
+    // Whoever asks may be killed while a call of ACL's hangs: then nobody else would end this.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     fix_allocation();
     std::FILE *const protocol = take_stdout();
     const int status = start(protocol, count, arguments);

@@ -69,7 +69,13 @@ struct OpenCl
 
 std::string type_name(cl_device_type type)
 {
-    return (type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : (type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other";
+    // A simulator may call itself all of them.
+    constexpr cl_device_type no_gpu = CL_DEVICE_TYPE_CPU | CL_DEVICE_TYPE_ACCELERATOR;
+    if ((type & no_gpu) != 0)
+    {
+        return (type & CL_DEVICE_TYPE_CPU) != 0 ? "cpu" : "other";
+    }
+    return (type & CL_DEVICE_TYPE_GPU) != 0 ? "gpu" : "other";
 }
 
 std::string lower(std::string text)
