@@ -126,7 +126,7 @@ def test_slower_in_every_search_is_another_finding_than_a_miss(study: Callable[.
     result.stdout.fnmatch_lines(
         [
             "slower though tuned equally: * 15 of 16 output channels (distance 1)",
-            "  SLOWER 1.500× *: slower though tuned equally: each of 3 searches of each shape (by luck alone 1 in 20)",
+            "  SLOWER 1.500×*: slower though tuned equally: each of 3 searches of each shape (by luck alone 1 in 20)",
             "*pruned*15 channels: 150 µs*",
             "missed by the tuned log, so untuned and slower: 4",
             "slower though tuned equally: 1",
