@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from neverslower.environment import Fingerprint
 from neverslower.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.state import State
 from neverslower.subject import Search, Subject
 
 Tensor = NDArray[np.float32]
@@ -164,6 +165,9 @@ class Watcher(Protocol):
 
     def disturbed(self) -> str:
         """Why the device is slower than it should be, just after it worked; empty when it is not. Quick to ask."""
+
+    def state(self, machine: State) -> State:
+        """The device's state, given that of the machine which it is in (see backends.state.host)."""
 
 
 @dataclass(frozen=True)

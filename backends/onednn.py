@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from backends.state import host
 from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
 from neverslower.observation import Cache, Plan
 from neverslower.problem import ConvProblem, DType, Layout
@@ -125,7 +126,7 @@ class OneDNN:
             version=self._info.get("version", "0"),
             build=self._info.get("commit", "unknown"),
             hardware=hardware | {"isa": self._info.get("isa", torch.backends.cpu.get_cpu_capability())},
-            state=cpu_state() | {"threads": str(self._threads)},
+            state=cpu_state() | host.settings() | {"threads": str(self._threads)},
             software={
                 "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
                 "torch": str(torch.__version__),

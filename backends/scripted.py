@@ -14,7 +14,9 @@ first, second, … worker, `policy` to subjects whose policy matches a shell-sty
 A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
 there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
 the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
-`instructions` a call executes, and `steps` how it is dispatched.
+`instructions` a call executes, and `steps` how it is dispatched. `states` are looks at the device, each with the
+`settings`, `readings` and what is `unsound` (see neverslower.state); the last one that names this process, or none,
+counts.
 Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
@@ -41,6 +43,7 @@ from neverslower.numerics import convolve
 from neverslower.observation import Cache, Evidence, Plan, Searched
 from neverslower.predicate import PredicateError, holds
 from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.state import State
 from neverslower.subject import Search, Subject
 
 CAPABILITIES = Capabilities(
@@ -57,7 +60,7 @@ CAPABILITIES = Capabilities(
 
 KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
-    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled", "evidence",
+    "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled", "evidence", "states",
 }  # fmt: skip
 RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps", "instructions"}
 KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -68,7 +71,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(
         ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled"), (int, float)
     ),
-    **dict.fromkeys(("spikes", "processes", "remarks", "steps"), list),
+    **dict.fromkeys(("spikes", "processes", "remarks", "steps", "states"), list),
     **dict.fromkeys(("seed", "instructions"), int),
 }
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
@@ -138,6 +141,11 @@ class Scripted:
         """As often as the script says."""
         chance = self.script.get("throttled", 0.0)
         return "scripted throttling" if chance and self._looks.random() < chance else ""
+
+    def state(self, machine: State) -> State:
+        """Whatever the script says; this machine has no part in it."""
+        mine = [one for one in self.script.get("states", ()) if self.process in one.get("processes", [self.process])]
+        return State.from_dict(mine[-1] if mine else {})
 
     def fingerprint(self) -> Fingerprint:
         """Whatever the script says."""

@@ -36,6 +36,7 @@ from backends.base import (
     Unsupported,
     Watcher,
 )
+from backends.state.host import Host
 from neverslower import numerics
 from neverslower.environment import slug
 from neverslower.errors import NeverSlowerError
@@ -71,6 +72,7 @@ class Session:
         self._watcher: Watcher | None = None
         self._evidence = Evidence.DEVICE_TIME
         self._drawn: tuple[ConvProblem, tuple[Tensor, Tensor]] | None = None
+        self._host: Host | None = None
 
     @property
     def backend(self) -> Backend:
@@ -82,6 +84,7 @@ class Session:
     def open(self, name: str, argument: str, threads: int, process: int) -> dict[str, Any]:
         """Load the vendor library, and say what is there."""
         module = backends.load(name)
+        self._host = Host(threads)  # Who else computes is counted from now on.
         self._backend = module.open(BackendOptions(argument, threads, process))
         fingerprint = self._backend.fingerprint()
         exclusive = getattr(self._backend, "exclusive", module.CAPABILITIES.exclusive)
@@ -101,6 +104,12 @@ class Session:
             "offers": module.CAPABILITIES.offers,
             "lock": getattr(self._backend, "lock_name", fingerprint.device),
         }
+
+    def state(self) -> dict[str, Any]:
+        """The state of the device now; see state.State."""
+        assert self._host is not None, "the first request must be `open`"
+        machine = self._host.look()
+        return (self._watcher.state(machine) if self._watcher else machine).as_dict()
 
     def lock(self, device: str) -> None:
         """Keep a device until this process ends; no other request is needed for it."""

@@ -26,6 +26,7 @@ from neverslower import bootstrap
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.observation import Curve, Evidence, Examined, PairedPass, Plan, Searched
+from neverslower.state import State
 from neverslower.subject import Search
 
 P = TypeVar("P", bound="_Process")
@@ -247,6 +248,10 @@ class Worker(_Process):
     def examine(self, key: str) -> Examined:
         """Prepare one subject and check its output."""
         return Examined.from_dict(self._ask("examine", key))
+
+    def state(self) -> State:
+        """The state of the device now, for which a few files are read."""
+        return State.from_dict(self._ask("state"))
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those subjects, by key, that are yet to be compiled."""

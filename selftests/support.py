@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,15 @@ def comparison(distance: int, unpruned: ConvProblem | None = None, name: str = "
 def layers(count: int) -> list[ConvProblem]:
     """Distinct small problems."""
     return [replace(problem(), height=6 + index) for index in range(count)]
+
+
+def tree(folder: Path, files: Mapping[str, str]) -> Path:
+    """A folder with these files, as a reader of /proc and /sys takes for the root."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
 
 
 def script(folder: Path, **fields: Any) -> Path:

@@ -9,6 +9,8 @@ import pytest
 
 from backends.state import jetson
 from backends.state.nvml import Neighbour, Nvml
+from neverslower.state import Trouble
+from selftests.support import tree
 
 
 class NVMLError(Exception):
@@ -54,7 +56,7 @@ class Library:
         return index
 
     def __getattr__(self, name: str):
-        if name not in H100:
+        if name not in H100 and name not in self._answers:
             raise AttributeError(name)
 
         def answer(*_: object):
@@ -120,6 +122,41 @@ def test_an_older_driver_is_asked_by_the_older_name():
     assert Nvml(library, "", 0).slowdowns() == ["power cap"]
 
 
+def test_a_gpus_look_tells_what_decides_from_what_jitters():
+    found = gpu(nvmlDeviceGetTemperature=31, nvmlDeviceGetPowerUsage=68_500).look(own=512)
+    assert found.settings == gpu().state()
+    assert found.readings == {"sm MHz": 1980.0, "memory MHz": 1980.0, "gpu °C": 31.0, "gpu W": 68.5}
+    assert found.unsound == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble", "grave"),
+    [
+        ({"nvmlDeviceGetCurrentClocksEventReasons": 0x40}, Trouble.THROTTLED, True),
+        ({"nvmlDeviceGetCurrentClocksEventReasons": 0x4}, Trouble.THROTTLED, False),
+        ({"nvmlDeviceGetTemperature": 85, "nvmlDeviceGetTemperatureThreshold": 92}, Trouble.HOT, True),
+        ({"nvmlDeviceGetProcessUtilization": [SimpleNamespace(pid=512, smUtil=40)]}, Trouble.BUSY, True),
+    ],
+)
+def test_what_is_unsound_of_a_gpu_is_told(changes, trouble, grave):
+    (one,) = gpu(**changes).look(own=1).unsound
+    assert (one.trouble, one.grave) == (trouble, grave)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # An idle GPU's clock (reason 0x1), a cool one, and neighbours that do nothing, or are this process.
+        {"nvmlDeviceGetCurrentClocksEventReasons": 0x1, "nvmlDeviceGetClockInfo": 345},
+        {"nvmlDeviceGetTemperature": 60, "nvmlDeviceGetTemperatureThreshold": 92},
+        {"nvmlDeviceGetProcessUtilization": [SimpleNamespace(pid=512, smUtil=3)]},
+        {"nvmlDeviceGetProcessUtilization": [SimpleNamespace(pid=1, smUtil=90)]},
+    ],
+)
+def test_what_is_sound_of_a_gpu_is_not_told(changes):
+    assert gpu(**changes).look(own=1).unsound == ()
+
+
 def test_neighbours_are_named_with_what_they_keep():
     assert gpu().neighbours() == [Neighbour(512, None)]
     assert str(Neighbour(512, None)) == "process 512"
@@ -136,14 +173,6 @@ ORIN = {
     "sys/class/devfreq/17000000.gpu/min_freq": "306000000\n",
     "sys/class/devfreq/17000000.gpu/max_freq": "1300500000\n",
 }
-
-
-def tree(folder, files):
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return folder
 
 
 def test_an_orin_is_read(tmp_path):

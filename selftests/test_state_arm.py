@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.state import arm, mali
-
-
-def tree(folder, files):
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return folder
+from selftests.support import tree
 
 
 def core(number: int, part: str, implementer: str = "0x41") -> str:
@@ -97,11 +90,11 @@ def test_a_hikey_960_with_fixed_clocks_is_read(tmp_path):
 def test_what_jitters_is_apart_from_what_decides(tmp_path):
     root = tree(tmp_path, RK3588)
     before = arm.state(root), mali.state(root)
-    assert arm.current_clocks_hz(root) == {"policy0": 1_416_000_000, "policy4": 2_400_000_000}
+    assert dict(arm.current_clocks_hz(root)) == {"policy0": 1_416_000_000, "policy4": 2_400_000_000}
     assert mali.current_clock_hz(root) == 850_000_000
     tree(root, {f"{POLICIES}/policy0/scaling_cur_freq": "1008000\n"})
     tree(root, {"sys/class/devfreq/fb000000.gpu/cur_freq": "200000000\n"})
-    assert arm.current_clocks_hz(root)["policy0"] == 1_008_000_000
+    assert dict(arm.current_clocks_hz(root))["policy0"] == 1_008_000_000
     assert mali.current_clock_hz(root) == 200_000_000
     assert (arm.state(root), mali.state(root)) == before
 
@@ -130,7 +123,7 @@ def test_policies_are_in_the_order_of_their_cores(tmp_path):
 
 
 def test_a_machine_without_any_of_it_has_no_state(tmp_path):
-    assert (arm.state(tmp_path), arm.current_clocks_hz(tmp_path), arm.parts(tmp_path), arm.board(tmp_path)) == (
+    assert (arm.state(tmp_path), dict(arm.current_clocks_hz(tmp_path)), arm.parts(tmp_path), arm.board(tmp_path)) == (
         {},
         {},
         "",

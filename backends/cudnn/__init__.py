@@ -33,12 +33,13 @@ from backends.cudnn.choice import Choice
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
 from backends.cudnn.replay import Call, Replay
-from backends.state import jetson
+from backends.state import host, jetson
 from backends.state.nvml import Nvml
 from neverslower.environment import Fingerprint
 from neverslower.kernels import kernels, main_kernels
 from neverslower.observation import Cache, Plan
 from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.state import State
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -160,7 +161,7 @@ class CuDNN:
             software["driver"] = self._nvml.driver()
         if on_jetson:
             hardware["module"] = jetson.module()
-            state |= jetson.state()
+            state |= host.settings()
             software["jetson linux"] = jetson.jetpack()
         return Fingerprint(
             backend="cudnn",
@@ -186,6 +187,10 @@ class CuDNN:
     def disturbed(self) -> str:
         """Why the GPU is being slowed down at this moment."""
         return ", ".join(self._nvml.slowdowns()) if self._nvml else ""
+
+    def state(self, machine: State) -> State:
+        """The GPU's state beside the machine's; on a Jetson they are one."""
+        return machine.joined(self._nvml.look(os.getpid())) if self._nvml else machine
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Tensors on the GPU, a plan by the policy, and a first call."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 _ARM = "0x41"
@@ -75,10 +76,11 @@ def state(root: Path = Path("/")) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def current_clocks_hz(root: Path = Path("/")) -> dict[str, int]:
-    """Each policy's clock now, which jitters from moment to moment and decides nothing."""
-    now = {policy.name: _frequency_hz(policy / "scaling_cur_freq") for policy in _policies(root)}
-    return {name: frequency for name, frequency in now.items() if frequency}
+def current_clocks_hz(root: Path = Path("/")) -> Iterator[tuple[str, int]]:
+    """Each policy's clock now, read as it is asked for; it jitters from moment to moment and decides nothing."""
+    for policy in _policies(root):
+        if frequency := _frequency_hz(policy / "scaling_cur_freq"):
+            yield policy.name, frequency
 
 
 def clock(low_hz: int, high_hz: int) -> str:

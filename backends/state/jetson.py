@@ -3,13 +3,24 @@
 Sources: the `nvpmodel` service keeps the mode that was set last in /var/lib/nvpmodel/status (`pmode:0002`) and names
 modes in /etc/nvpmodel.conf (`< POWER_MODEL ID=2 NAME=MAXN >`); GPU and memory controller are devfreq devices, whose
 lowest and highest frequency are equal once jetson_clocks has fixed them (NVIDIA, Jetson Linux Developer Guide,
-"Platform Power and Performance"; Linux, Documentation/ABI/testing/sysfs-class-devfreq).
+"Platform Power and Performance"; Linux, Documentation/ABI/testing/sysfs-class-devfreq). The GPU's device is called
+`57000000.gpu` on a Nano, `17000000.gp10b` on a TX2, `17000000.gv11b` on a Xavier, `17000000.ga10b` or `17000000.gpu` on
+an Orin, `gpu-gpc-0` on a Thor (rbonghi/jetson_stats, jtop/core/gpu.py and issue 885); the memory controller of a Thor
+`bwmgr` (jtop/core/memory.py). That of an Orin is told to root only, or by jetson-stats (backends/state/jtop.py).
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+from backends.state.arm import clock, number
+from backends.state.arm import state as cpu
+from backends.state.arm import text as _text
+from neverslower.state import State, Trouble, Unsound
+
+_DEVICES = {"gpu": r"\.(gpu|g[abpv]\d+b)$|^gpu-gpc-0$|^gpu$", "emc": r"emc|^bwmgr$"}
+FIX_CLOCKS = "sudo jetson_clocks"
 
 
 def is_jetson(root: Path = Path("/")) -> bool:
@@ -31,18 +42,35 @@ def jetpack(root: Path = Path("/")) -> str:
 def state(root: Path = Path("/")) -> dict[str, str]:
     """Power mode, whether clocks are fixed, and the memory clock's bounds; what can't be read is left out."""
     found = {"nvpmodel": _power_mode(root)}
-    for name, pattern in (("gpu", "*gpu*"), ("emc", "*emc*")):
-        folders = sorted((root / "sys/class/devfreq").glob(pattern))
-        low, high = (_text(folders[0] / f"{end}_freq") if folders else "" for end in ("min", "max"))
-        if low and high:
-            found[f"{name} clock"] = _clock(low, high)
+    for name in _DEVICES:
+        if folder := _device(root, name):
+            found[f"{name} clock"] = clock(number(folder / "min_freq"), number(folder / "max_freq"))
     return {key: text for key, text in found.items() if text}
 
 
-def _clock(low: str, high: str) -> str:
-    """A fixed clock, or the range in which the governor moves it."""
-    fixed, top = int(low) // 1_000_000, int(high) // 1_000_000
-    return f"{top} MHz, fixed" if low == high else f"{fixed} to {top} MHz"
+def look(root: Path = Path("/")) -> State:
+    """Power mode and clocks; one that is not fixed is unsound, for it moves with the load."""
+    if not is_jetson(root):
+        return State()
+    settings, readings = state(root), {}
+    for name in _DEVICES:
+        folder = _device(root, name)
+        if folder and (hertz := number(folder / "cur_freq")):
+            readings[f"{name} MHz"] = hertz / 1e6
+    return State(settings, readings, unlocked({**cpu(root), **settings}))
+
+
+def unlocked(settings: dict[str, str]) -> tuple[Unsound, ...]:
+    """What says that jetson_clocks has not fixed the clocks; nothing where no clock can be read."""
+    moving = [f"{name} {text}" for name, text in settings.items() if name.endswith(" clock") and " to " in text]
+    if not moving:
+        return ()
+    return (Unsound(Trouble.CLOCKS, f"clocks are not fixed: {', '.join(moving)}", FIX_CLOCKS),)
+
+
+def _device(root: Path, name: str) -> Path | None:
+    folders = sorted((root / "sys/class/devfreq").glob("*"))
+    return next((one for one in folders if re.search(_DEVICES[name], one.name)), None)
 
 
 def _power_mode(root: Path) -> str:
@@ -52,11 +80,3 @@ def _power_mode(root: Path) -> str:
     number = int(match[1])
     names = dict(re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(root / "etc/nvpmodel.conf")))
     return f"{number} {names[str(number)]}" if str(number) in names else str(number)
-
-
-def _text(path: Path) -> str:
-    """What a file says, without the NUL that ends strings of a device tree; nothing where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").replace("\0", " ").strip()
-    except OSError:
-        return ""

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from backends.state.arm import clock, number, text
+from neverslower.state import State, Trouble, Unsound
 
 
 def model(root: Path = Path("/")) -> str:
@@ -38,6 +39,17 @@ def state(root: Path = Path("/")) -> dict[str, str]:
         "gpu power policy": policy[1] if policy else "",
     }
     return {key: value for key, value in found.items() if value}
+
+
+def look(root: Path = Path("/")) -> State:
+    """Governor, clock and policy; a clock that moves is a warning."""
+    folder, settings, hertz = _folder(root), state(root), current_clock_hz(root)
+    readings = {"gpu MHz": hertz / 1e6} if hertz else {}
+    if not folder or " to " not in settings.get("gpu clock", "") or settings.get("gpu governor") == "performance":
+        return State(settings, readings)
+    text_ = f"the GPU's clock moves with its load (governor {settings.get('gpu governor', 'unknown')})"
+    remedy = f"echo performance | sudo tee /sys/class/devfreq/{folder.name}/governor"
+    return State(settings, readings, (Unsound(Trouble.CLOCKS, text_, remedy, grave=False),))
 
 
 def current_clock_hz(root: Path = Path("/")) -> int | None:

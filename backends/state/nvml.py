@@ -6,9 +6,12 @@ board does not answer is left out. Jetson boards have no such answers; see backe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from neverslower.state import State, Trouble, Unsound
 
 SLOWDOWNS: Mapping[int, str] = {
     0x0000000000000004: "power cap",
@@ -22,6 +25,14 @@ SET_BY_SOMEBODY = 0x2
 """The reason of clocks that were asked for: low, but steady."""
 LOWEST_CLOCK = 0.75
 """Below this share of the default clock a sample tells of the clock, not of the library (the rule of nvbench)."""
+POWER_CAP = 0x4
+"""A reason that comes and goes with the work; blocks that it disturbed are dropped one by one."""
+HEAVY = 10
+"""Per cent of the GPU's time from which on another process is heavy."""
+MARGIN = 10
+"""A start so few °C below the GPU's slowdown will not stay below it."""
+SLOWDOWN_THRESHOLD, TEMPERATURE_GPU = 1, 0
+"""NVML_TEMPERATURE_THRESHOLD_SLOWDOWN and NVML_TEMPERATURE_GPU."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,49 @@ class Nvml:
         if clock is not None and default and clock < LOWEST_CLOCK * default and not reasons & SET_BY_SOMEBODY:
             found.append(f"clock at {clock} of {default} MHz")
         return found
+
+    def look(self, own: int) -> State:
+        """Settings, readings, and what is unsound; `own` is the process that does not count as another.
+
+        An idle GPU lowers its clock, so that the clock itself tells nothing here.
+        """
+        clock, memory = (
+            self._ask("nvmlDeviceGetClockInfo", kind)
+            for kind in (self._library.NVML_CLOCK_SM, self._library.NVML_CLOCK_MEM)
+        )
+        power = self._ask("nvmlDeviceGetPowerUsage")
+        degrees = self._ask("nvmlDeviceGetTemperature", TEMPERATURE_GPU)
+        readings = {
+            "sm MHz": clock,
+            "memory MHz": memory,
+            "gpu °C": degrees,
+            "gpu W": None if power is None else power / 1000,
+        }
+        known = {name: float(value) for name, value in readings.items() if value is not None}
+        return State(self.state(), known, (*self._slowed(), *self._hot(degrees), *self._shared(own)))
+
+    def _slowed(self) -> Iterator[Unsound]:
+        reasons = self._reasons() or 0
+        for bit, text in SLOWDOWNS.items():
+            if reasons & bit:
+                remedy = "nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER says more; let it cool"
+                yield Unsound(Trouble.THROTTLED, f"GPU throttled: {text}", remedy, grave=bit != POWER_CAP)
+
+    def _hot(self, degrees: int | None) -> Iterator[Unsound]:
+        limit = self._ask("nvmlDeviceGetTemperatureThreshold", SLOWDOWN_THRESHOLD)
+        if degrees is not None and limit and degrees >= limit - MARGIN:
+            found = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
+            yield Unsound(Trouble.HOT, found, "let it cool, and mind the air around it")
+
+    def _shared(self, own: int) -> Iterator[Unsound]:
+        """Others on the GPU: grave where NVML tells that one has computed there just now."""
+        used: Counter[int] = Counter()
+        for sample in self._ask("nvmlDeviceGetProcessUtilization", 0) or ():
+            used[sample.pid] = max(used[sample.pid], sample.smUtil)
+        for one in self.neighbours():
+            if one.process != own and used[one.process] >= HEAVY:
+                text = f"the GPU is busy with {one}, {used[one.process]} % of its time"
+                yield Unsound(Trouble.BUSY, text, f"kill {one.process}, or wait for it to end")
 
 
 def _switch(value: int) -> str:

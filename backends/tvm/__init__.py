@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
+from backends.state import host
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
@@ -116,6 +117,7 @@ class TVM:
             build=f"ffi-{self._ffi}",
             hardware=hardware,
             state=cpu_state()
+            | host.settings()
             | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
             software={
                 "apache-tvm": self.api.version,
