@@ -70,6 +70,10 @@ class Assessment:
         if entry is None:
             absent = self._absence(comparison)
             return Assessed(comparison, unmeasured(absent) or Finding.NO_BASELINE, absent)
+        if change_of_state := self.findings.marked.get(comparison.identity):
+            text = f"the device's state changed while this was measured: {change_of_state}"
+            verdict = Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+            return Assessed(comparison, Finding.INCOMPARABLE, verdict, entry)
         change = self._confirmed_change(result, entry)
         plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
         finding = change_finding(change, plan_changed)

@@ -19,6 +19,7 @@ from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.exact import judge_pruned
 from neverslower.findings import Agreement, Findings, Identity, Result
+from neverslower.guard import Guard
 from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.pool import ask_all, compile_all
@@ -109,6 +110,7 @@ class Campaign:
         reviewer: Reviewer | None = None,
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
+        refuse_unsound: bool = False,
     ) -> None:
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge = judge or FixedSizeJudge()
@@ -116,6 +118,7 @@ class Campaign:
         self.recorded = recorded or Recorded()
         self.recorded.require_settings(asdict(settings))
         self.findings = Findings()
+        self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
         self._family = 1
 
@@ -189,12 +192,14 @@ class _BackendRun:
                 if number or "profiles" in self.offers:
                     self._renew(all((one.identity, number) in self.campaign.recorded.passes for one in chosen))
                 self._measure_pass(chosen, number)
+                self.campaign.guard.look(self.name, self.worker, "between")
                 self._drop_what_time_does_not_last_for(chosen, self.settings.passes - number - 1)
             suspects = self._judge(chosen)
             self._confirm(suspects)
             self._recheck(self.campaign.reviewer.regressed(self.name))
             self._check_agreements(agreements)
             self._explain(comparisons)
+            self.campaign.guard.look(self.name, self.worker, "after")
         except (BackendUnavailable, WorkerDied, WorkerError) as error:
             if isinstance(error, BackendUnavailable) and not self.started:
                 self.findings.unavailable[self.name] = str(error)
@@ -244,6 +249,7 @@ class _BackendRun:
             self.findings.remarks[self.name] = worker.remarks
         self._write("fingerprint", fingerprint.as_dict() | {"remarks": worker.remarks})
         self.campaign.reviewer.identified(fingerprint)
+        self.campaign.guard.begin(self.name, worker)
 
     def _close(self) -> None:
         if self.worker:
@@ -456,6 +462,7 @@ class _BackendRun:
     def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
         reference, candidate = comparison.keys
         found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
+        self.campaign.guard.measured(comparison, self.worker)
         return found
 
     # Judge and confirm

@@ -8,6 +8,7 @@ from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.observation import Evidence, Examined, PairedPass, Searched
+from neverslower.state import Unsound
 from neverslower.subject import Search
 from neverslower.verdict import ReasonCode, Verdict
 
@@ -51,7 +52,8 @@ class Findings:
 
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
-    why something is slower, where the backend can tell.
+    why something is slower, where the backend can tell. `unsound` is what was unsound about each device when the run
+    began, for which it was `refused` or not; `changed` says what became otherwise, `marked` what was measured since.
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
@@ -64,6 +66,10 @@ class Findings:
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tuning_seconds: float = 0.0
     explanations: dict[Identity, Explanation] = field(default_factory=dict)
+    unsound: dict[str, tuple[Unsound, ...]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    changed: dict[str, str] = field(default_factory=dict)
+    marked: dict[Identity, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> int:

@@ -115,6 +115,12 @@ OPTIONS = (
         "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
         {"action": "store_true"},
     ),
+    Option(
+        "--unsound",
+        "what to do on a device whose state makes measuring pointless (throttled, hot, busy, on a Jetson clocks that "
+        "are not fixed): refuse (default, exit code 6), or warn and measure anyway",
+        {"choices": ["refuse", "warn"], "default": "refuse"},
+    ),
     _one(
         "--baselines", "DIR", "folder of the accepted baselines; default: baselines beside pytest.ini (write it with =)"
     ),
@@ -145,6 +151,7 @@ class Plan:
     trials: int
     names_nothing: bool
     hunt_budget: float | None
+    refuse_unsound: bool = True
 
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the run could make, on each backend."""
@@ -228,6 +235,7 @@ def plan(values: Mapping[str, Any]) -> Plan:
         trials=values["trials"],
         names_nothing=selection.names_nothing,
         hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
+        refuse_unsound=values["unsound"] == "refuse",
     )
     plan.comparisons()  # So is a channel count that a layer can't be pruned to.
     return plan

@@ -17,6 +17,7 @@ from neverslower.environment import Fingerprint
 from neverslower.findings import Identity
 from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, PairedPass, Plan
+from neverslower.state import State
 from neverslower.unjudged import confirmed, of_failure, of_output
 from neverslower.verdict import STANDARD, Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
@@ -102,6 +103,10 @@ class Oracle:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+    def state(self) -> State:
+        """The device's state now, by the worker that is open."""
+        return (self._worker or self._open()).state()
 
     # Verdicts
 

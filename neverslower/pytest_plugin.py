@@ -402,7 +402,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     config = session.config
     run = config.stash.get(_STATE, None)
     if run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        if run.cannot_judge() and exitstatus == pytest.ExitCode.OK:
+        if run.cannot_judge() and (exitstatus == pytest.ExitCode.OK or run.findings.refused):
             session.exitstatus = CANNOT_JUDGE
         reason = config.getoption("neverslower_accept_baseline")
         if not config.option.collectonly and reason is not None and not run.accept(reason):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from neverslower.environment import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.examples import Kept
 from neverslower.findings import Findings, Identity, Result
+from neverslower.guard import Guard
 from neverslower.hunt import Hunted, hunt, numerics_hunt
 from neverslower.journal import Journal
 from neverslower.options import Plan
@@ -80,7 +82,13 @@ class Session:
         journal = Journal(self.journal_path)
         try:
             campaign = Campaign(
-                self.plan.backends, self.plan.settings, journal, progress=progress, reviewer=self, recorded=recorded
+                self.plan.backends,
+                self.plan.settings,
+                journal,
+                progress=progress,
+                reviewer=self,
+                recorded=recorded,
+                refuse_unsound=self.plan.refuse_unsound,
             )
             self.findings = campaign.findings
             campaign.run(timed, checked)
@@ -101,11 +109,14 @@ class Session:
                 self.fingerprints.setdefault(name, oracle.fingerprint)
                 if oracle.remarks:
                     self.findings.remarks[name] = oracle.remarks
+                guard = Guard(self.findings, journal.write, self.plan.refuse_unsound, time.monotonic)
+                guard.begin(name, oracle)
                 space = self.plan.space(name)
                 question, search = ("outputs", numerics_hunt) if numerics else ("never-slower", hunt)
                 examples = Kept(self.journal_path.parent / "examples", oracle.fingerprint, question)
                 explicit, warnings = examples.load()
                 found = search(oracle, space, explicit, self.plan.hunt_budget, progress)
+                guard.look(name, oracle, "after")
         except BackendUnavailable as error:
             self.findings.unavailable[name] = str(error)
             raise
@@ -215,6 +226,11 @@ class Session:
             return "nothing was measured"
         for name, why in self.findings.unavailable.items():
             return f"{name} is unavailable ({why})"
+        for name, unsound in self.findings.unsound.items():
+            if grave := [one for one in unsound if one.grave]:
+                return f"{name}'s device is unsound for timing: {'; '.join(map(str, grave))}"
+        for name, change in self.findings.changed.items():
+            return f"the state of {name}'s device changed while it was measured: {change}"
         for comparison in self.comparisons:
             result = self.findings.results.get(comparison.identity)
             if result is None or comparison.identity not in self.recorded:
@@ -269,6 +285,9 @@ class Session:
         """Why this run can't judge, or None."""
         if self.hindrance and not self.scheduled:
             return self.hindrance
+        if self.findings.refused:
+            name = min(self.findings.refused)
+            return f"{name}: {self.findings.unavailable[name]}"
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"

@@ -43,6 +43,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         yield f"  baseline: {assessed.entry.known.code} {assessed.entry.known.ratio or ''}, plan {assessed.entry.plan}"
     if fingerprint:
         yield f"  {software(fingerprint)} on {fingerprint.device}"
+    if change := findings.marked.get(comparison.identity):
+        yield f"  measured after the device's state changed: {change}"
     if result and result.passes:
         yield from _times(result)
     elif result and result.evidence.exact:

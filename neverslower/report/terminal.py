@@ -73,6 +73,7 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
+    yield from states(findings)
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [one for one in assessed if one.comparison.studied])
@@ -91,6 +92,16 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"coverage: {measured}; the time budget left out the rest"
     if findings.results or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
+
+
+def states(findings: Findings) -> Iterator[str]:
+    """What was unsound about each device when the run began, and what changed while it was measured."""
+    for name, unsound in findings.unsound.items():
+        if name not in findings.refused:
+            yield from (f"{name}: {'UNSOUND: ' if one.grave else ''}{one}" for one in unsound)
+    for name, change in findings.changed.items():
+        count = sum(identity[0] == name for identity in findings.marked)
+        yield f"{name}: the device's state changed while it was measured: {change}; {count} comparisons are marked"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:
