@@ -13,11 +13,13 @@ import backends
 from neverslower import baseline
 from neverslower.compare import compare, worse
 from neverslower.comparison import pruning_distances
+from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.report import compared
+from neverslower.report import doctor as report_doctor
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
@@ -25,6 +27,9 @@ from neverslower.report.staircase import staircase_picture
 from neverslower.selection import Selection
 from neverslower.store import Store, default_root
 from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+
+FOR_TESTING = "scripted"
+BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     problem = commands.add_parser("problem", help="explain a benchdnn descriptor: shape, work, pruned selves")
     problem.add_argument("descriptor", metavar="DESCRIPTOR", help="such as mb1_ic128oc128_ih28kh3ph1")
     problem.set_defaults(run=_problem)
+    doctor = commands.add_parser(
+        "doctor",
+        help="what can be measured here: backends, the state of their devices, the baselines that fit",
+        description="Looks at each backend, and says what has to be done. Exit code 0 where something can be measured "
+        "soundly, 1 where nothing can. Nothing is timed, nothing is changed.",
+    )
+    doctor.add_argument("backend", nargs="*", metavar="BACKEND", help="as pytest's --backend; default: each")
+    doctor.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
+    doctor.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: those of the suite")
+    doctor.set_defaults(run=_doctor)
     available = commands.add_parser("backends", help="list the backends, with their versions or why they are missing")
     available.set_defaults(run=_backends)
     drawn = commands.add_parser("picture", help="draw a baseline's ratios, layer by layer, as an SVG file")
@@ -121,6 +136,20 @@ def _problem(options: argparse.Namespace) -> None:
     for side in Side:
         counts = [str(problem.channels(side) - distance) for distance, _ in pruning_distances(problem, side)]
         print(f"  pruned {side}put channels: {', '.join(counts) or 'none'}")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    wanted = options.backend or [name for name in backends.TABLE if name != FOR_TESTING]
+    specs = []
+    for text in wanted:
+        name, _, argument = text.partition(":")
+        backends.load(name)  # An unknown name is told before anything starts.
+        specs.append(WorkerSpec(name, argument, options.worker))
+    # What another Python lacks is told by the worker there.
+    missing = _what_is_missing if options.worker == LOCAL else lambda _: ""
+    checkups = examine(specs, missing, options.baselines)
+    print("\n".join(report_doctor.lines(checkups)))
+    return 0 if any(one.sound for one in checkups) else 1
 
 
 def _backends(options: argparse.Namespace) -> None:

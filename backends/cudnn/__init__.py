@@ -100,7 +100,7 @@ def _modules() -> tuple[Any, Any]:
 
 def _require_gpu(torch: Any, index: int) -> None:
     if torch.version.cuda is None:
-        raise Unavailable(f"torch {torch.__version__} is a CPU build; a CUDA build of torch is needed")
+        raise Unavailable(f"torch {torch.__version__} is a CPU build; {_BRINGS_CUDA}")
     try:
         torch.cuda.init()
         count = torch.cuda.device_count()
@@ -108,6 +108,11 @@ def _require_gpu(torch: Any, index: int) -> None:
         raise Unavailable(f"no usable NVIDIA GPU: {first_line(error)}") from error
     if index >= count:
         raise Unavailable(f"gpu={index}: there are {count}, counted from 0 (CUDA_VISIBLE_DEVICES hides others)")
+
+
+_BRINGS_CUDA = (
+    "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, on a Jetson see docs/jetson.md"
+)
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:

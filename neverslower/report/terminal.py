@@ -80,7 +80,7 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from _listing(assessed)
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
-        yield f"{software(fingerprint)} on {fingerprint.device}; {_baseline_words(choice)}"
+        yield f"{software(fingerprint)} on {fingerprint.device}; {baseline_words(choice)}"
         if choice and choice.baseline:
             yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
     if findings.searches:
@@ -206,7 +206,8 @@ def _telling_line(text: str) -> str:
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def _baseline_words(choice: Choice | None) -> str:
+def baseline_words(choice: Choice | None) -> str:
+    """Which baseline was chosen, or why none."""
     if choice is None or (choice.baseline is None and choice.absence is None):
         return "no baseline"
     if choice.baseline is None:

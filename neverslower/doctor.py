@@ -1,0 +1,71 @@
+"""What can be measured here: each backend, why not, its device's state, and which baseline fits; nothing is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower import baseline
+from neverslower.baseline import Choice
+from neverslower.environment import Fingerprint
+from neverslower.errors import BaselineError
+from neverslower.state import State
+from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+
+CALIBRATION = "calibration.json"
+"""The file in a device's folder of baselines that would say how finely that device can tell; nothing writes it yet."""
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """One backend: why it is `missing`, or what it found.
+
+    `state` is None of evidence that is the same in every state, or where it can't be read.
+    """
+
+    backend: str
+    missing: str = ""
+    fingerprint: Fingerprint | None = None
+    remarks: tuple[str, ...] = ()
+    state: State | None = None
+    choice: Choice | None = None
+    calibrated: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether it can measure here and now, and be believed."""
+        return self.fingerprint is not None and not (self.state and self.state.grave)
+
+
+def examine(specs: Iterable[WorkerSpec], missing: Callable[[str], str], root: Path) -> list[Checkup]:
+    """Look at each backend in turn; `missing` says why one can't even be started, `root` holds the baselines."""
+    return [
+        Checkup(spec.backend, missing=why) if (why := missing(spec.backend)) else _started(spec, root) for spec in specs
+    ]
+
+
+def _started(spec: WorkerSpec, root: Path) -> Checkup:
+    try:
+        with Worker(spec) as worker:
+            state = None if worker.evidence.exact else worker.state()
+            folder = root / worker.fingerprint.folder
+            return Checkup(
+                spec.backend,
+                fingerprint=worker.fingerprint,
+                remarks=worker.remarks,
+                state=state,
+                choice=_fitting(root, worker.fingerprint),
+                calibrated=(folder / CALIBRATION).is_file(),
+            )
+    except (BackendUnavailable, WorkerDied, WorkerError) as error:
+        return Checkup(spec.backend, missing=str(error))
+
+
+def _fitting(root: Path, fingerprint: Fingerprint) -> Choice:
+    """The baseline that a run would be set against; one that can't be read is told as its absence."""
+    try:
+        return baseline.choose(root, fingerprint, upgrade=True)
+    except BaselineError as error:
+        return Choice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, str(error))))
