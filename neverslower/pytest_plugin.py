@@ -22,7 +22,8 @@ from neverslower.errors import NeverSlowerError
 from neverslower.observation import Plan
 from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
-from neverslower.report import drawn, terminal, words
+from neverslower.report import drawn, markdown, terminal, words
+from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
 from neverslower.stored import Baseline, Entry
@@ -33,6 +34,8 @@ from neverslower.worker import BackendUnavailable
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 CANNOT_JUDGE = 6
 """The exit code of a run whose environment makes judging impossible, or that measured nothing."""
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
 _STATE = pytest.StashKey[Session]()
@@ -126,11 +129,7 @@ class Suite:
     def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
         self.session.assessed.append(assessed)
         node = cast(pytest.Item, request.node)
-        node.user_properties += [("finding", str(assessed.finding)), ("verdict", str(assessed.verdict.code))]
-        if assessed.verdict.ratio:
-            node.user_properties.append(("ratio", str(assessed.verdict.ratio)))
-        if why := self.session.findings.explanations.get(assessed.comparison.identity):
-            node.user_properties.append(("cause", str(why.cause)))
+        node.user_properties += properties(assessed, self.session.findings)
         self._raise(assessed, node.nodeid.partition("[")[0])
 
     def _raise(self, assessed: Assessed, test: str) -> None:
@@ -437,10 +436,21 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
     for line in session.acceptance:
         terminalreporter.write_line(line, bold=True)
+    if path := os.environ.get(STEP_SUMMARY):
+        _append_summary(Path(path), session)
     if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR) and not session.acceptance:
         terminalreporter.write_line("ended early: what was measured so far is in the journal", red=True)
     elif why := session.cannot_judge():
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
+
+
+def _append_summary(path: Path, session: Session) -> None:
+    """Add the run to a workflow's page; a file that can't be written is no verdict."""
+    text = markdown.summary(
+        session.findings, session.assessed, session.choices, session.cannot_judge(), session.plan.strict
+    )
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ class SuiteRunner:
 @pytest.fixture(autouse=True)
 def as_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under CI pytest repeats each failure in full at the end; what a run prints is compared as people see it."""
-    for variable in ("CI", "BUILD_NUMBER"):
+    for variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(variable, raising=False)
 
 

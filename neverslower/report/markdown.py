@@ -1,0 +1,119 @@
+"""A run's summary for a workflow's page: Markdown, the verdict first, in 60 lines at most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from neverslower.assessment import Assessed
+from neverslower.baseline import Choice
+from neverslower.cause import Explanation
+from neverslower.findings import Findings, Identity
+from neverslower.outcome import UNREMARKABLE, Finding, Outcome, outcome_of
+from neverslower.report.reproduction import software
+from neverslower.report.terminal import baseline_words, states, title
+
+MOST_LINES = 60
+MOST_ROWS = 20
+"""So many red ones are shown; the rest is counted."""
+MOST_CHARACTERS = 200
+"""A reason's first line is cut there: a traceback is no table cell."""
+_NOT_COVERED = (
+    Finding.OUT_OF_TIME,
+    Finding.UNDECIDED,
+    Finding.CHANGE_UNDECIDED,
+    Finding.NO_BASELINE,
+    Finding.INCOMPARABLE,
+    Finding.UNSUPPORTED,
+)
+
+
+def summary(
+    findings: Findings,
+    assessed: Sequence[Assessed],
+    choices: Mapping[str, Choice],
+    cannot_judge: str | None,
+    strict: bool,
+) -> str:
+    """The whole summary."""
+    lines = list(_lines(findings, assessed, choices, cannot_judge, strict))
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], f"… and {len(lines) - MOST_LINES + 1} lines more in the terminal's summary"]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(
+    findings: Findings,
+    assessed: Sequence[Assessed],
+    choices: Mapping[str, Choice],
+    cannot_judge: str | None,
+    strict: bool,
+) -> Iterator[str]:
+    red = [one for one in assessed if _is_red(one, strict)]
+    yield f"## {_verdict(red, cannot_judge)}"
+    yield ""
+    if cannot_judge:
+        yield f"{_cell(cannot_judge)}"
+        yield ""
+    yield f"{title(findings).removeprefix('never-slower: ')}."
+    yield ""
+    yield from _table(red, findings.explanations)
+    yield from _other(assessed, strict)
+    yield from _not_covered(findings, assessed)
+    for name, fingerprint in findings.fingerprints.items():
+        yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(choices.get(name))}"
+    yield from (f"- {_cell(line)}" for line in states(findings))
+
+
+def _is_red(one: Assessed, strict: bool) -> bool:
+    return Outcome.FAILED in [outcome_of(finding, strict) for finding in (one.finding, *one.also)]
+
+
+def _verdict(red: Sequence[Assessed], cannot_judge: str | None) -> str:
+    if red:
+        counts = Counter(one.finding for one in red)
+        return f"never-slower: RED, {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
+    return "never-slower: CANNOT JUDGE" if cannot_judge else "never-slower: GREEN"
+
+
+def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
+    """The red ones, the largest ratio first."""
+    if not red:
+        return
+    yield "| what | channels | ratio | why |"
+    yield "|---|---|---|---|"
+    ranked = sorted(red, key=lambda one: -(one.verdict.ratio.estimate if one.verdict.ratio else 0.0))
+    for one in ranked[:MOST_ROWS]:
+        comparison = one.comparison
+        if one.finding is Finding.VANISHED:
+            yield f"| {_cell(one.verdict.reason.text)} | | | {one.finding} |"
+            continue
+        whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
+        cause = explanations.get(comparison.identity)
+        why = f"{one.finding}; cause: {cause.cause}" if cause else f"{one.finding}; {_cell(one.verdict.reason.text)}"
+        ratio = one.verdict.ratio or one.verdict.code
+        yield f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+    if len(ranked) > MOST_ROWS:
+        yield f"| … and {len(ranked) - MOST_ROWS} more | | | |"
+    yield ""
+
+
+def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:
+    """What is worth a line though it is not red."""
+    told = UNREMARKABLE | set(_NOT_COVERED)
+    counts = Counter(one.finding for one in assessed if one.finding not in told and not _is_red(one, strict))
+    if counts:
+        yield f"- {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
+
+
+def _not_covered(findings: Findings, assessed: Sequence[Assessed]) -> Iterator[str]:
+    counts = Counter(one.finding for one in assessed)
+    named = [f"{counts[finding]} × {finding}" for finding in _NOT_COVERED if counts[finding]]
+    missing = [f"{name}: {_cell(why)}" for name, why in findings.unavailable.items()]
+    yield f"- not covered: {'; '.join([*named, *missing])}" if named or missing else "- not covered: nothing"
+
+
+def _cell(text: str) -> str:
+    """A reason as one line of a table."""
+    first = (text.strip().splitlines() or [""])[0].replace("|", "\\|")
+    return first if len(first) <= MOST_CHARACTERS else f"{first[: MOST_CHARACTERS - 1]}…"

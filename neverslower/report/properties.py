@@ -1,0 +1,46 @@
+"""What a JUnit file says of each verdict: names and texts, for machines that compare runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from neverslower.assessment import Assessed
+from neverslower.environment import Fingerprint
+from neverslower.findings import Findings
+
+
+def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:
+    """Finding, verdict, ratio with its interval, plans, cause and fingerprint; what there is none of is left out."""
+    return [(name, text) for name, text in _all(assessed, findings) if text]
+
+
+def _all(assessed: Assessed, findings: Findings) -> Iterator[tuple[str, str]]:
+    verdict, identity = assessed.verdict, assessed.comparison.identity
+    yield "finding", str(assessed.finding)
+    yield "verdict", str(verdict.code)
+    yield "reason", str(verdict.reason.code)
+    if verdict.ratio:
+        yield "ratio", f"{verdict.ratio.estimate:.4f}"
+        yield "ratio low", f"{verdict.ratio.low:.4f}"
+        yield "ratio high", f"{verdict.ratio.high:.4f}"
+    yield "problem", assessed.comparison.candidate.key
+    result = findings.results.get(identity)
+    if result:
+        yield "plan of the reference", str(result.reference.plan) if result.reference else ""
+        yield "plan", str(result.candidate.plan) if result.candidate else ""
+    why = findings.explanations.get(identity)
+    yield "cause", str(why.cause) if why else ""
+    yield "state changed", findings.marked.get(identity, "")
+    fingerprint = findings.fingerprints.get(assessed.comparison.backend)
+    if fingerprint:
+        yield from _fingerprint(fingerprint)
+
+
+def _fingerprint(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
+    yield "backend", fingerprint.backend
+    yield "version", fingerprint.version
+    yield "build", fingerprint.build
+    yield "device", fingerprint.device
+    groups: Mapping[str, Mapping[str, str]] = {"hardware": fingerprint.hardware, "state": fingerprint.state}
+    for group, fields in groups.items():
+        yield from ((f"{group} {name}", text) for name, text in fields.items())
