@@ -453,7 +453,7 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
     the nearest lower one's. Of several of one version the newest counts, the same build before another.
     """
     folder = root / fingerprint.folder
-    found = [_load_of(path, fingerprint.backend) for path in _stored(folder)]
+    found = [_load_of(path, fingerprint.backend) for path in stored_files(folder)]
     equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]
     if not equal:
         return Choice(None, _absence(folder, found, fingerprint))
@@ -472,8 +472,8 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> Choice:
     return Choice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
 
 
-def _stored(folder: Path) -> list[Path]:
-    """The baselines in a folder, which need not be there."""
+def stored_files(folder: Path) -> list[Path]:
+    """The baselines in a folder, which need not be there, in the order in which they were accepted."""
     try:
         return sorted(path for path in folder.glob("*.json*") if _FILE.fullmatch(path.name))
     except OSError as error:

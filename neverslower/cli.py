@@ -15,11 +15,13 @@ from neverslower.compare import compare, worse
 from neverslower.comparison import pruning_distances
 from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
+from neverslower.history import trends
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.report import compared
 from neverslower.report import doctor as report_doctor
+from neverslower.report import history as report_history
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
@@ -82,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     records.add_argument("before", type=Path, metavar="BEFORE.jsonl")
     records.add_argument("after", type=Path, metavar="AFTER.jsonl")
     records.set_defaults(run=_compare)
+    history = commands.add_parser(
+        "history", help="the stored versions of each device side by side: time or instructions, ratio, plan"
+    )
+    history.add_argument("layer", nargs="?", default="*", metavar="LAYER", help="such as resnet50.L16 or 'vgg16.*'")
+    history.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: those of the suite")
+    history.set_defaults(run=_history)
     cache = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
     cache.add_argument("--clear", action="store_true", help="remove all of it")
     cache.set_defaults(run=_cache)
@@ -253,6 +261,13 @@ def _compare(options: argparse.Namespace) -> int:
     changes = compare(before, after)
     print("\n".join(compared.lines(before, after, changes)))
     return worse(changes)
+
+
+def _history(options: argparse.Namespace) -> None:
+    found = trends(options.baselines, options.layer)
+    if not found:
+        raise NeverSlowerError(f"no baseline in {options.baselines} holds {options.layer}")
+    print("\n".join(report_history.lines(found)))
 
 
 def _picture(options: argparse.Namespace) -> None:
