@@ -137,6 +137,11 @@ def test_a_worker_its_coordinator_and_all_that_they_started_are_one_run(tmp_path
     assert family(known, OWN) == {OWN, COORDINATOR, SHELL, 31, 21, 22}
 
 
+def test_a_worker_that_is_a_containers_first_process_is_not_somebody_else(tmp_path):
+    known = processes(tree(tmp_path, process(1, 0, 0) | process(7, 1, 0) | process(9, 0, 0)))
+    assert family(known, 1) == {1, 7}
+
+
 def test_a_heavy_process_is_named_with_the_command_that_ends_it(tmp_path):
     clock, tick = Clock(), os.sysconf("SC_CLK_TCK")
     watch = load(tree(tmp_path, RUN | process(11, SHELL, 0, "stress (1)")), clock)

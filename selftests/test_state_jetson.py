@@ -216,7 +216,12 @@ def test_another_machine_is_no_jetson(tmp_path):
 
 
 def test_a_jetsons_settings_join_every_fingerprint_of_time(tmp_path, monkeypatch):
-    root = tree(tmp_path, ORIN)
-    assert host.settings(root) == {"nvpmodel": "0 MAXN", "gpu clock": "1300 MHz, fixed"}
+    governor = {"sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil\n"}
+    root = tree(tmp_path, ORIN | governor)
+    assert host.settings(root) == {
+        "policy0 governor": "schedutil",
+        "nvpmodel": "0 MAXN",
+        "gpu clock": "1300 MHz, fixed",
+    }
     monkeypatch.setattr(jtop, "connected", lambda root: jtop.Jtop(client(start=lambda: None)))
     assert host.settings(root)["emc clock"] == "3199 MHz, fixed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.state import cpu, jetson, jtop, mali
+from backends.state import arm, cpu, jetson, jtop, mali
 from backends.state.load import Load
 from backends.state.thermal import Thermal
 from neverslower.state import State, Trouble
@@ -15,7 +15,7 @@ def settings(root: Path = Path("/")) -> dict[str, str]:
     if not jetson.is_jetson(root):
         return {}
     service = jtop.connected(root)
-    return jetson.state(root) | (dict(service.look().settings) if service else {})
+    return arm.state(root) | jetson.state(root) | (dict(service.look().settings) if service else {})
 
 
 class Host:
@@ -24,14 +24,14 @@ class Host:
     def __init__(self, threads: int = 1, root: Path = Path("/")) -> None:
         self._root = root
         self._load, self._thermal = Load(threads, root), Thermal(root)
-        self._jtop = jtop.connected(root) if jetson.is_jetson(root) else None
 
     def look(self) -> State:
         """The state now."""
         found = cpu.look(self._root).joined(self._thermal.look()).joined(self._load.look())
-        if jetson.is_jetson(self._root):
-            return _of_jetson(found, jetson.look(self._root), self._jtop.look() if self._jtop else State())
-        return found.joined(mali.look(self._root))
+        if not jetson.is_jetson(self._root):
+            return found.joined(mali.look(self._root))
+        service = jtop.connected(self._root)  # Kept by jtop; what is exact never asks for it.
+        return _of_jetson(found, jetson.look(self._root), service.look() if service else State())
 
 
 def _of_jetson(found: State, files: State, service: State) -> State:

@@ -46,12 +46,12 @@ def processes(root: Path = Path("/")) -> dict[int, Process]:
 def family(known: Mapping[int, Process], own: int) -> set[int]:
     """A worker's own run: itself, who started it, all that those two started, and the ancestors up to the first."""
     coordinator = known[own].parent if own in known else 0
-    members = {own, coordinator} - {0, 1}
+    descendants = {own} | ({coordinator} - {0, 1})  # In a container the worker may be the first process itself.
+    members = set(descendants)
     ancestor = coordinator
     while ancestor in known and ancestor not in (0, 1):
         members.add(ancestor)
         ancestor = known[ancestor].parent
-    descendants = {own, coordinator} - {0, 1}
     while descendants:
         descendants = {number for number, one in known.items() if one.parent in descendants} - members
         members |= descendants
