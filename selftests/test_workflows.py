@@ -73,6 +73,7 @@ def test_the_matrix_names_backends_extras_and_labels_that_exist():
         r"- device: (.*)\n +labels: \[self-hosted, (.*)\]\n +backend: (.*)\n +extra: (.*)\n", SELF_HOSTED.read_text()
     )
     assert [device for device, *_ in rows] == [label for _, label, *_ in rows] == ["jetson-orin", "mali"]
+    assert f"labels: [{', '.join(device for device, *_ in rows)}]" in (ROOT / ".github/actionlint.yaml").read_text()
     assert all(backend.partition(":")[0] in backends.TABLE for *_, backend, _ in rows)
     project = (ROOT / "pyproject.toml").read_text()
     assert all(re.search(rf"^{extra} = \[", project, flags=re.MULTILINE) for *_, extra in rows)

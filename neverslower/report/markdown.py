@@ -77,12 +77,13 @@ def _verdict(red: Sequence[Assessed], cannot_judge: str | None) -> str:
 
 
 def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
-    """The red ones, the largest ratio first."""
-    if not red:
+    """The red ones that are proved, the largest ratio first; the others are counted as not covered."""
+    proved = [one for one in red if one.finding not in _NOT_COVERED]
+    if not proved:
         return
     yield "| what | channels | ratio | why |"
     yield "|---|---|---|---|"
-    ranked = sorted(red, key=lambda one: -(one.verdict.ratio.estimate if one.verdict.ratio else 0.0))
+    ranked = sorted(proved, key=lambda one: -(one.verdict.ratio.estimate if one.verdict.ratio else 0.0))
     for one in ranked[:MOST_ROWS]:
         comparison = one.comparison
         if one.finding is Finding.VANISHED:
