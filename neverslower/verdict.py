@@ -161,7 +161,7 @@ class FixedSizeJudge:
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """The verdict of all passes together."""
-        if problem := _bad_samples(passes, self.thresholds.most_discarded):
+        if problem := bad_samples(passes, self.thresholds.most_discarded):
             return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
         ratios = np.concatenate([block_log_ratios(one.seconds) for one in passes])
         error = self.thresholds.family_error / max(1, comparisons)
@@ -172,7 +172,7 @@ class FixedSizeJudge:
             hardest = min(error, self.thresholds.miss_error)
             text = f"{len(ratios)} blocks can't reach an error of {hardest:.1g}; {stats.smallest_sample(hardest)} can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
-        floor, mde = self._sensitivity(passes, float(np.median(walsh)), strict.low, error)
+        floor, mde = self.sensitivity(passes, float(np.median(walsh)), strict.low, error)
         ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
         code, reason = decide(ratio, self.thresholds)
         return Verdict(code, reason, ratio, floor, mde)
@@ -181,7 +181,7 @@ class FixedSizeJudge:
         """The fewest blocks with which the test reaches its errors, and some more: one outlier must not hide all."""
         return stats.smallest_sample(min(self.thresholds.family_error / comparisons, self.thresholds.miss_error)) + 4
 
-    def _sensitivity(
+    def sensitivity(
         self, passes: Sequence[PairedPass], estimate: float, low: float, error: float
     ) -> tuple[float, float]:
         """(noise floor, minimum detectable effect).
@@ -228,7 +228,7 @@ def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
     return np.asarray(logs[:, 1] - logs[:, 0])
 
 
-def _bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
+def bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
     """Why these samples can't be judged, or None."""
     kept, discarded = sum(len(one.seconds) for one in passes), sum(one.discarded for one in passes)
     if discarded > most_discarded * (kept + discarded):
