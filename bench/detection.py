@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr
 
+from bench.pools import seconds_of
 from bench.simulate import SLOWER, decisions
 from neverslower.observation import PairedPass, Seconds
 from neverslower.sequential import PRESETS, Preset, SequentialJudge, block_length, units_of
@@ -45,7 +46,7 @@ class Pool:
     def read(cls, path: Path) -> Pool:
         """A pool as bench.record_noise writes it."""
         with np.load(path) as file:
-            seconds = file["nanoseconds"] * 1e-9 / file["iterations"][:, None, :, None]
+            seconds = seconds_of(file)
             keys = file["problems" if "problems" in file else "layers"]
         return cls(path.stem, seconds, tuple(np.flatnonzero(keys == one) for one in np.unique(keys)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.pools import seconds_of
 from neverslower.observation import PairedPass
 from neverslower.report import words
 from neverslower.verdict import Code, FixedSizeJudge, Verdict
@@ -21,14 +22,12 @@ EDGES = (0.0, 5e-6, 10e-6, 20e-6, 50e-6, 150e-6, 1e-3, 1.0)
 
 def judged(path: Path) -> list[tuple[float, Verdict]]:
     """(median seconds of a call, verdict) of each comparison of a pool, all judged as one family."""
-    pool = np.load(path)
-    count = len(pool["nanoseconds"])
-    found = []
-    for rounds, iterations in zip(pool["nanoseconds"], pool["iterations"], strict=True):
-        seconds = rounds / 1e9 / iterations[None, :, None]
-        verdict = FixedSizeJudge()([PairedPass(seconds, tuple(iterations), "recorded")], count)
-        found.append((float(np.median(seconds)), verdict))
-    return found
+    with np.load(path) as file:
+        pool = seconds_of(file)
+    judge = FixedSizeJudge()
+    return [
+        (float(np.median(seconds)), judge([PairedPass(seconds, (1, 1), "recorded")], len(pool))) for seconds in pool
+    ]
 
 
 def main() -> None:

@@ -31,21 +31,21 @@ from neverslower.environment import Fingerprint, slug
 from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Identity, Result
 from neverslower.observation import Plan, Seconds
-from neverslower.outcome import Known
-from neverslower.problem import Side
 from neverslower.regression import log_median
 from neverslower.stored import (
     LONGEST,
     SHORTEST,
     Baseline,
     Entry,
+    about,
+    entry_of,
     field,
     fingerprint_of,
     finite,
     json_object,
-    key_of,
-    ratio_of,
+    label_of,
     values,
+    verdict_of,
     word,
 )
 from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
@@ -54,6 +54,10 @@ SCHEMA = 1
 _FILE = re.compile(r"(\d{4,})_(.+)\.jsonl?")
 _TABLE = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations")
 _HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
+SUFFIXES = (".json", ".jsonl")
+"""How the files of stored runs end."""
+
+
 # Writing
 
 
@@ -68,12 +72,7 @@ def extra_info(result: Result, explanation: Explanation | None = None) -> dict[s
     levels = [log_median(one.candidate) for one in result.passes]
     return {
         "backend": comparison.backend,
-        "layer": comparison.layer.name,
-        "places": list(comparison.layer.places),
-        "problem": comparison.candidate.key,
-        "unpruned": comparison.reference.key,
-        "side": str(comparison.side),
-        "distance": comparison.distance,
+        **about(comparison),
         "plan": plan.name,
         "plan_steps": list(plan.steps),
         "plan_rank": plan.rank,
@@ -128,15 +127,7 @@ def _seconds(parts: Iterable[Seconds]) -> list[float]:
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """A verdict as plain data."""
-    ratio = verdict.ratio
-    return {
-        "code": str(verdict.code),
-        "reason": str(verdict.reason.code),
-        "text": verdict.reason.text,
-        "ratio": [ratio.estimate, ratio.low, ratio.high] if ratio else None,
-        "noise_floor": verdict.noise_floor,
-        "mde": verdict.mde,
-    }
+    return {**verdict_of(verdict), "noise_floor": verdict.noise_floor, "mde": verdict.mde}
 
 
 def samples(result: Result) -> list[float]:
@@ -188,7 +179,7 @@ def _benchmark(fullname: str, result: Result, explanation: Explanation | None) -
         "name": name,
         "fullname": fullname,
         "params": {"problem": info["problem"]},
-        "param": name.partition("[")[2].removesuffix("]"),
+        "param": label_of(name),
         "extra_info": info,
         "options": {"timer": info["clock"]},
         "stats": _statistics(samples(result)),
@@ -315,6 +306,13 @@ def _take_number(folder: Path, name: str, stored: Path) -> Path:
             number += 1
 
 
+def probe(folder: Path) -> None:
+    """Make a folder, and make sure that files can be written there; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write_whole(path: Path, content: str | bytes, errors: str = "strict") -> None:
     """Write a file, or replace it, so that nobody ever sees a part of it; OSError leaves an old one as it was."""
     with _written(path.parent, content, errors) as temporary:
@@ -414,17 +412,8 @@ def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
             raise BaselineError(f"baseline {path}: {name} holds {reprlib.repr(second)} as a time; restore or remove it")
     if len(reference) != len(data):
         raise ValueError(f"{len(data)} samples, and {len(reference)} of the unpruned layer")
-    verdict = field(info, "verdict", dict)
-    return Entry(
-        name=name,
-        layer=word(info, "layer"),
-        reference=key_of(info, "unpruned"),
-        candidate=key_of(info, "problem"),
-        side=Side(word(info, "side")),
-        plan=Plan(field(info, "plan", str), tuple(values(info, "plan_steps", str))),
-        levels=_levels(data, values(info, "blocks", int)),
-        known=Known(Code(word(verdict, "code")), ratio_of(verdict)),
-    )
+    plan = Plan(field(info, "plan", str), tuple(values(info, "plan_steps", str)))
+    return entry_of(info, name, plan, _levels(data, values(info, "blocks", int)))
 
 
 def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
@@ -490,7 +479,7 @@ def _load_of(path: Path, backend: str) -> Baseline:
 
 def compare_with(path: Path, fingerprint: Fingerprint) -> Choice:
     """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
-    if path.suffix not in (".json", ".jsonl"):
+    if path.suffix not in SUFFIXES:
         text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
         raise BaselineError(f"{text}, or with = and a file")
     try:

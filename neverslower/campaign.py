@@ -25,7 +25,7 @@ from neverslower.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.pool import ask_all, compile_all
 from neverslower.resume import Recorded
 from neverslower.subject import BEST, Search, Subject
-from neverslower.unjudged import confirmed, of_failure, of_output
+from neverslower.unjudged import confirmed, of_failure, or_wrong
 from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
     BackendUnavailable,
@@ -276,9 +276,9 @@ class _BackendRun:
         ordered = sorted(comparisons, key=lambda one: one.telling)
         keys = list(dict.fromkeys(key for one in ordered for key in one.keys))
         recorded = self.campaign.recorded.examined
-        waiting = [key for key in keys if (self.name, key) not in recorded]
+        self.examined |= {key: or_wrong(known) for key in keys if (known := recorded.get((self.name, key)))}
+        waiting = [key for key in keys if key not in self.examined]
         self.begin_phase = self.campaign.clock()
-        self.examined |= {key: _or_wrong(recorded[self.name, key]) for key in keys if key not in waiting}
         progress = partial(self._progress, "look", total=len(waiting))
         try:
             answers = (
@@ -296,7 +296,7 @@ class _BackendRun:
     def _looked_at(self, worker: Worker, key: str) -> None:
         """Keep what a worker finds of a subject, in the journal too, at once."""
         found = worker.examine(key)
-        self.examined[key] = _or_wrong(found)
+        self.examined[key] = or_wrong(found)
         self._write("examined", {"problem": key} | asdict(found))
 
     def _exact_verdict(self, comparison: Comparison) -> Verdict | None:
@@ -407,7 +407,7 @@ class _BackendRun:
         if key not in self.examined:
             known = self.campaign.recorded.examined.get((self.name, key))
             found = known or self._ask(lambda worker: worker.examine(key))
-            self.examined[key] = found = _or_wrong(found)
+            self.examined[key] = found = or_wrong(found)
             if not known:
                 self._write("examined", {"problem": key} | asdict(found))
         found = self.examined[key]
@@ -666,8 +666,3 @@ def _agreement(error: float, tolerance: float) -> Agreement:
         return Agreement(Verdict(Code.SAME, Reason(ReasonCode.PROVED, text)), error, tolerance)
     text = f"off by {error:.2g} of the largest value (tolerance {tolerance:g})"
     return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)
-
-
-def _or_wrong(found: Examined | Verdict) -> Examined | Verdict:
-    """What was found of a subject, or that its output is wrong."""
-    return (of_output(found) or found) if isinstance(found, Examined) else found

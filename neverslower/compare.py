@@ -13,17 +13,16 @@ from neverslower.verdict import Code, Verdict
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one problem; `before` or `after` is None where one record alone holds it."""
+    """What became of one problem, None where one record alone holds it: the second, or it is `gone`."""
 
     name: str
     verdict: Verdict | None
-    before: Entry | None
-    after: Entry | None
+    gone: bool = False
 
     def __str__(self) -> str:
         if self.verdict is None:
-            return f"{self.name}: {'only in the first' if self.after is None else 'only in the second'}"
-        ratio = f" {self.verdict.ratio.estimate:.3f}×" if self.verdict.ratio else ""
+            return f"{self.name}: {'only in the first' if self.gone else 'only in the second'}"
+        ratio = f" {self.verdict.ratio}" if self.verdict.ratio else ""
         return f"{self.name}: {self.verdict.code}{ratio}: {self.verdict.reason.text}"
 
 
@@ -38,11 +37,11 @@ def compare(before: Baseline, after: Baseline) -> list[Change]:
             continue
         seen.add(entry.candidate)
         known = once.get(entry.candidate)
-        changes.append(Change(_name(entry), _since(before, known, entry) if known else None, known, entry))
+        changes.append(Change(entry.label or entry.candidate, _since(before, known, entry) if known else None))
     if not seen & set(once):
         raise BaselineError(f"{before.path} and {after.path} have no problem in common")
     gone = [one for key, one in once.items() if key not in seen]
-    return changes + [Change(_name(one), None, one, None) for one in gone]
+    return changes + [Change(one.label or one.candidate, None, gone=True) for one in gone]
 
 
 def _require_comparable(before: Baseline, after: Baseline) -> None:
@@ -57,10 +56,6 @@ def _require_comparable(before: Baseline, after: Baseline) -> None:
 def _since(before: Baseline, known: Entry, now: Entry) -> Verdict:
     seen = Examined(now.plan, None, 0.0, 0.0, instructions=now.instructions)
     return judge_since(before.evidence, known.plan, known.instructions, seen)
-
-
-def _name(entry: Entry) -> str:
-    return entry.name.partition("[")[2].removesuffix("]") or entry.candidate
 
 
 def worse(changes: list[Change]) -> bool:

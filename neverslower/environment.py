@@ -83,7 +83,7 @@ def cpu_model(cpuinfo: str) -> str:
 
 def cpu_hardware() -> dict[str, str]:
     """The processor: model, family numbers, architecture and the cores that this process may use."""
-    cpuinfo = _read(Path("/proc/cpuinfo"))
+    cpuinfo = read_text(Path("/proc/cpuinfo"))
     numbers = re.findall(r"^(cpu family|model|stepping|CPU part)\s*:\s*(\S+)$", cpuinfo, flags=re.MULTILINE)
     return {
         "cpu": cpu_model(cpuinfo),
@@ -101,10 +101,11 @@ def cpu_state(root: Path = Path("/sys/devices/system/cpu")) -> dict[str, str]:
         "no_turbo": root / "intel_pstate/no_turbo",
         "smt": root / "smt/control",
     }
-    return {name: text for name, path in files.items() if (text := _read(path).strip())}
+    return {name: text for name, path in files.items() if (text := read_text(path).strip())}
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What a file says, nothing where it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -19,10 +19,19 @@ from neverslower.environment import Fingerprint
 from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Result
 from neverslower.observation import Evidence, Plan
-from neverslower.outcome import Known
-from neverslower.problem import Side
-from neverslower.stored import Baseline, Entry, field, fingerprint_of, json_object, key_of, ratio_of, values, word
-from neverslower.verdict import STANDARD, Code
+from neverslower.stored import (
+    Baseline,
+    Entry,
+    about,
+    entry_of,
+    field,
+    fingerprint_of,
+    json_object,
+    values,
+    verdict_of,
+    word,
+)
+from neverslower.verdict import STANDARD
 
 FORMAT, SCHEMA = "never-slower exact evidence", 1
 
@@ -47,28 +56,17 @@ def text(fingerprint: Fingerprint, results: Mapping[str, Result], reason: str) -
 
 def _row(name: str, result: Result, options: dict[str, int]) -> dict[str, Any]:
     """One comparison: the pruned problem as it was seen, and the verdict beside the unpruned one."""
-    comparison, verdict, seen = result.comparison, result.verdict, result.candidate
+    seen = result.candidate
     assert seen is not None
-    ratio = verdict.ratio
     return {
         "name": name,
-        "layer": comparison.layer.name,
-        "places": list(comparison.layer.places),
-        "problem": comparison.candidate.key,
-        "unpruned": comparison.reference.key,
-        "side": str(comparison.side),
-        "distance": comparison.distance,
+        **about(result.comparison),
         "plan": seen.plan.name,
         "steps": list(seen.plan.steps),
         "options": [options.setdefault(one, len(options)) for one in seen.plan.options],
         "instructions": seen.instructions,
         "output_error": None if seen.error is None else float(f"{seen.error:.2g}"),
-        "verdict": {
-            "code": str(verdict.code),
-            "reason": str(verdict.reason.code),
-            "text": verdict.reason.text,
-            "ratio": [ratio.estimate, ratio.low, ratio.high] if ratio else None,
-        },
+        "verdict": verdict_of(result.verdict),
     }
 
 
@@ -114,7 +112,6 @@ def _baseline(path: Path, lines: list[Any], backend: str | None) -> Baseline:
 
 
 def _entry(line: Any, options: list[str], evidence: Evidence) -> Entry:
-    verdict = field(line, "verdict", dict)
     built = values(line, "options", int)
     if any(not 0 <= number < len(options) for number in built):
         raise ValueError(f"options is {reprlib.repr(built)}")
@@ -126,14 +123,5 @@ def _entry(line: Any, options: list[str], evidence: Evidence) -> Entry:
         raise ValueError("instructions is missing")
     if evidence is Evidence.DISPATCH and not (steps and all(map(Enqueue.parse, steps))):
         raise ValueError(f"steps is {reprlib.repr(list(steps))}")
-    return Entry(
-        name=word(line, "name"),
-        layer=word(line, "layer"),
-        reference=key_of(line, "unpruned"),
-        candidate=key_of(line, "problem"),
-        side=Side(word(line, "side")),
-        plan=Plan(field(line, "plan", str), steps, options=tuple(options[number] for number in built)),
-        levels=(),
-        known=Known(Code(word(verdict, "code")), ratio_of(verdict)),
-        instructions=count,
-    )
+    plan = Plan(field(line, "plan", str), steps, options=tuple(options[number] for number in built))
+    return entry_of(line, word(line, "name"), plan, instructions=count)

@@ -84,9 +84,8 @@ def _trend(folder: str, runs: Sequence[Baseline], pattern: str) -> Trend:
 
 def _line(entry: Entry, points: tuple[Point | None, ...]) -> Line:
     reference, candidate = ConvProblem.from_key(entry.reference), ConvProblem.from_key(entry.candidate)
-    side = entry.side
-    whole, kept = (one.in_channels if side == "in" else one.out_channels for one in (reference, candidate))
-    return Line(entry.layer, kept, whole, f"{candidate.dtype} {candidate.layout} {side}", points)
+    whole, kept = (one.channels(entry.side) for one in (reference, candidate))
+    return Line(entry.layer, kept, whole, f"{candidate.dtype} {candidate.layout} {entry.side}", points)
 
 
 def _point(entry: Entry | None) -> Point | None:

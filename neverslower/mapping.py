@@ -11,7 +11,6 @@ import contextlib
 import json
 import lzma
 import random
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.baseline import write_whole
+from neverslower import baseline
 from neverslower.campaign import Progress, silent
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
@@ -268,9 +267,7 @@ def countable(problem: ConvProblem) -> list[int]:
 def probe(path: Path) -> None:
     """Make sure, before anything is measured, that a map can be written there. Raises NeverSlowerError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        baseline.probe(path.parent)
     except OSError as error:
         raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error
 
@@ -280,7 +277,7 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
     data = lzma.compress(json.dumps(document, separators=(",", ":")).encode(), preset=9)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        baseline.write_whole(path, data)
     except OSError as error:
         raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error
 

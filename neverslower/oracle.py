@@ -18,7 +18,7 @@ from neverslower.findings import Identity
 from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, PairedPass, Plan
 from neverslower.state import State
-from neverslower.unjudged import confirmed, of_failure, of_output
+from neverslower.unjudged import confirmed, of_failure, or_wrong
 from neverslower.verdict import STANDARD, Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
     BackendUnavailable,
@@ -158,8 +158,7 @@ class Oracle:
         for key in comparison.keys:
             if key not in self._examined:
                 found = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
-                wrong = of_output(found) if isinstance(found, Examined) else None
-                self._examined[key] = wrong or found
+                self._examined[key] = or_wrong(found)
                 self._write("examined", {"problem": key} | asdict(found))
             known = self._examined[key]
             if isinstance(known, Verdict):

@@ -375,7 +375,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _vanished(session: Session, parent: pytest.Module) -> Iterator[pytest.Item]:
     for entry in session.vanished():
-        item = VanishedItem.from_parent(parent, name=f"vanished[{entry.name.partition('[')[2].removesuffix(']')}]")
+        item = VanishedItem.from_parent(parent, name=f"vanished[{entry.label}]")
         item.entry = entry
         yield item
 

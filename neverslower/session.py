@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -152,7 +151,8 @@ class Session:
         if os.path.isfile(path):
             return path
         prefix = asked.zfill(4) if asked.isdigit() else asked
-        numbered = sorted(one for one in folder.glob("*.json*") if one.name.startswith(prefix))
+        stored = (one for one in folder.glob("*.json*") if one.suffix in baseline.SUFFIXES)
+        numbered = sorted(one for one in stored if one.name.startswith(prefix))
         if len(numbered) == 1:
             return numbered[0]
         raise BaselineError(
@@ -171,9 +171,7 @@ class Session:
     def probe_root(self) -> None:
         """Make sure, before anything is measured, that a baseline could be stored. Raises BaselineError."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
+            baseline.probe(self.root)
         except OSError as error:
             text = f"no baseline can be stored in {self.root}: {error.strerror}; name another folder with --baselines="
             raise BaselineError(text) from None
@@ -269,8 +267,8 @@ class Session:
         return (
             entry.layer in self._selected_layers(backend)
             and (problem.dtype, problem.layout) in self.plan.formats[backend]
-            and Side(entry.side) in self.plan.selections[backend].sides
-            and self._asks_for(ConvProblem.from_key(entry.candidate), Side(entry.side), backend)
+            and entry.side in self.plan.selections[backend].sides
+            and self._asks_for(ConvProblem.from_key(entry.candidate), entry.side, backend)
         )
 
     def _asks_for(self, candidate: ConvProblem, side: Side, backend: str) -> bool:

@@ -14,9 +14,9 @@ from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.observation import Evidence, Plan
 from neverslower.outcome import Known
-from neverslower.problem import ConvProblem
+from neverslower.problem import ConvProblem, Side
 from neverslower.regression import PassSpread
-from neverslower.verdict import Interval
+from neverslower.verdict import Code, Interval, Verdict
 
 SHORTEST, LONGEST = 1e-12, 1e6
 """Seconds that a call may be stored to take: from the last digit that is kept to more than any call takes."""
@@ -34,11 +34,16 @@ class Entry:
     layer: str
     reference: str
     candidate: str
-    side: str
+    side: Side
     plan: Plan
     levels: tuple[float, ...]
     known: Known
     instructions: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands in the brackets of its test's name; nothing where there are none."""
+        return label_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,58 @@ class Baseline:
     def spread(self) -> PassSpread:
         """How far the stored run's passes scatter."""
         return PassSpread.of({key: entry.levels for key, entry in self.entries.items()})
+
+
+def label_of(test: str) -> str:
+    """`onednn-resnet50.L16-float32-NCHW-out127` of a test's name that ends in it, in brackets."""
+    return test.partition("[")[2].removesuffix("]")
+
+
+# Writing
+
+
+def about(comparison: Comparison) -> dict[str, Any]:
+    """What names a comparison in every format, as plain data."""
+    return {
+        "layer": comparison.layer.name,
+        "places": list(comparison.layer.places),
+        "problem": comparison.candidate.key,
+        "unpruned": comparison.reference.key,
+        "side": str(comparison.side),
+        "distance": comparison.distance,
+    }
+
+
+def verdict_of(verdict: Verdict) -> dict[str, Any]:
+    """What every format says of a verdict, as plain data."""
+    ratio = verdict.ratio
+    return {
+        "code": str(verdict.code),
+        "reason": str(verdict.reason.code),
+        "text": verdict.reason.text,
+        "ratio": [ratio.estimate, ratio.low, ratio.high] if ratio else None,
+    }
+
+
+# Reading
+
+
+def entry_of(
+    info: Mapping[str, Any], name: str, plan: Plan, levels: tuple[float, ...] = (), instructions: int | None = None
+) -> Entry:
+    """The inverse of `about` and `verdict_of`, with what each format has of its own."""
+    verdict = field(info, "verdict", dict)
+    return Entry(
+        name=name,
+        layer=word(info, "layer"),
+        reference=_key(info, "unpruned"),
+        candidate=_key(info, "problem"),
+        side=Side(word(info, "side")),
+        plan=plan,
+        levels=levels,
+        known=Known(Code(word(verdict, "code")), _ratio(verdict)),
+        instructions=instructions,
+    )
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,14 +178,14 @@ def fingerprint_of(prints: Mapping[str, Any], name: str) -> Fingerprint:
     return Fingerprint.from_dict(stored)
 
 
-def key_of(info: Mapping[str, Any], name: str) -> str:
+def _key(info: Mapping[str, Any], name: str) -> str:
     """A problem's name that can be read."""
     key = word(info, name)
     ConvProblem.from_key(key)
     return key
 
 
-def ratio_of(verdict: Mapping[str, Any]) -> Interval | None:
+def _ratio(verdict: Mapping[str, Any]) -> Interval | None:
     """The ratio of two possible times, with its interval."""
     if verdict.get("ratio", ()) is None:
         return None

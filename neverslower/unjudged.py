@@ -28,6 +28,11 @@ def of_output(found: Examined) -> Verdict | None:
     return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
 
 
+def or_wrong(found: Examined | Verdict) -> Examined | Verdict:
+    """What was found of a subject, or that its output is wrong."""
+    return (of_output(found) or found) if isinstance(found, Examined) else found
+
+
 def confirmed(first: Verdict, again: Verdict) -> Verdict:
     """The verdict after a fresh process has measured as well: a SLOWER that it does not show is undecided."""
     shown = f" ({again.ratio})" if again.ratio else ""

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from neverslower.comparison import Comparison
 from neverslower.layers import Layer
+from neverslower.observation import PairedPass
 from neverslower.problem import ConvProblem
 from neverslower.worker import WorkerSpec
 
@@ -34,6 +36,19 @@ def comparison(distance: int, unpruned: ConvProblem | None = None, name: str = "
     layer = Layer("", 0, name, unpruned or problem())
     candidate = layer.problem.prune(distance) if distance else layer.problem
     return Comparison("scripted", layer, candidate, telling=telling)
+
+
+def fake_passes(
+    ratio: float = 1.0, noise: float = 0.01, seed: int = 0, number: int = 5, blocks: int = 8
+) -> list[PairedPass]:
+    """Passes of a candidate that takes `ratio` times as long as a reference of about a millisecond."""
+    rng = np.random.default_rng(seed)
+    passes = []
+    for _ in range(number):
+        seconds = 1e-3 * np.exp(rng.normal(0, noise, (blocks, 2, 2)))
+        seconds[:, 1] *= ratio
+        passes.append(PairedPass(seconds, (1, 1), "fake"))
+    return passes
 
 
 def layers(count: int) -> list[ConvProblem]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.judge_noise import judged
+from bench.pools import seconds_of
 from neverslower.observation import PairedPass
 from neverslower.verdict import Code, FixedSizeJudge
 from selftests.support import ROOT
@@ -17,7 +18,7 @@ POOL = ROOT / "bench" / "data" / "onednn-two-cores.npz"
 def pool() -> np.ndarray:
     """Seconds per call of shape (comparisons, blocks, 2, 2)."""
     with np.load(POOL) as file:
-        return file["nanoseconds"] * 1e-9 / file["iterations"][:, None, :, None]
+        return seconds_of(file)
 
 
 def slower(pool: np.ndarray, ratio: float) -> int:

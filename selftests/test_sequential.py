@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from bench import detection, simulate
 from neverslower import stats
-from neverslower.observation import PairedPass
 from neverslower.sequential import (
     PRESETS,
     QUICK,
@@ -22,20 +21,10 @@ from neverslower.sequential import (
 )
 from neverslower.verdict import STANDARD, Code, ReasonCode, Thresholds
 from selftests.support import ROOT
+from selftests.support import fake_passes as _passes
 
 JUDGE = SequentialJudge()
 POOLS = [ROOT / "bench" / "data" / f"{name}.npz" for name in ("onednn-two-cores", "cudnn-h100")]
-
-
-def _passes(ratio=1.0, noise=0.01, seed=0, number=5, blocks=8):
-    """Passes of a candidate that takes `ratio` times as long as a reference of about a millisecond."""
-    rng = np.random.default_rng(seed)
-    passes = []
-    for _ in range(number):
-        seconds = 1e-3 * np.exp(rng.normal(0, noise, (blocks, 2, 2)))
-        seconds[:, 1] *= ratio
-        passes.append(PairedPass(seconds, (1, 1), "fake"))
-    return passes
 
 
 def _scaled(passes, ratio):

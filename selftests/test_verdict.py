@@ -1,9 +1,9 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from neverslower.observation import PairedPass
 from neverslower.verdict import (
     STANDARD,
     Code,
@@ -14,20 +14,13 @@ from neverslower.verdict import (
     block_log_ratios,
     decide,
 )
+from selftests.support import fake_passes
 
 JUDGE = FixedSizeJudge()
 NOISE = 0.01
 
 
-def _passes(ratio=1.0, noise=NOISE, seed=0, blocks=20, number=2):
-    """Passes of a candidate that takes `ratio` times as long as a reference of about a millisecond."""
-    rng = np.random.default_rng(seed)
-    passes = []
-    for _ in range(number):
-        seconds = 1e-3 * np.exp(rng.normal(0, noise, (blocks, 2, 2)))
-        seconds[:, 1] *= ratio
-        passes.append(PairedPass(seconds, (1, 1), "fake"))
-    return passes
+_passes = partial(fake_passes, blocks=20, number=2)
 
 
 def _swapped(passes):

@@ -50,7 +50,7 @@ def open(options: BackendOptions) -> ACL:
         choice = Choice.parse(options.argument)
     except ValueError as error:
         raise Unavailable(f"--backend acl:{options.argument}: {error}") from None
-    evidence = choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
+    evidence = _evidence(choice)
     try:
         built = build.find(choice.root)
         if emulated():
@@ -58,6 +58,11 @@ def open(options: BackendOptions) -> ACL:
         return ACL(choice, evidence, built, options.threads)
     except (build.NotBuilt, RunnerDied) as error:
         raise Unavailable(str(error)) from error
+
+
+def _evidence(choice: Choice) -> Evidence:
+    """What was asked for, or what this machine can give."""
+    return choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
 
 
 def _require_emulator(evidence: Evidence, opencl: bool) -> None:
@@ -78,9 +83,8 @@ def _require_emulator(evidence: Evidence, opencl: bool) -> None:
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """A line that asks the runner alone; it needs no tensors."""
     choice = Choice.parse(options.argument)
-    evidence = choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
-    prepare = {"op": "prepare", "id": 1, "method": choice.method, "problem": described(problem)}
-    prepare |= {"fast_math": True} if choice.fast_math else {}
+    evidence = _evidence(choice)
+    prepare = {"op": "prepare", "id": 1} | request(choice, problem)
     then = {
         Evidence.INSTRUCTIONS: {"op": "count", "id": 1, "after": COUNTED_RUN},
         Evidence.DISPATCH: {"op": "dispatch", "id": 1},
@@ -91,6 +95,11 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     variables = [f"{name}={value}" for name, value in started.variables.items()]
     lines = " ".join(shlex.quote(json.dumps(line, separators=(",", ":"))) for line in (prepare, then))
     return f"printf '%s\\n' {lines} | {shlex.join([*variables, *started.command])}"
+
+
+def request(choice: Choice, problem: ConvProblem) -> dict[str, Any]:
+    """What the runner is to prepare."""
+    return {"method": choice.method, "fast_math": choice.fast_math, "problem": described(problem)}
 
 
 def described(problem: ConvProblem) -> dict[str, Any]:
@@ -137,9 +146,13 @@ class ACL:
     def runner(self) -> Runner:
         """The process, started anew where it died."""
         if self._runner is None or not self._runner.alive:
-            started = launch(self._built, self._choice, self.evidence, self._threads)
-            self._runner = Runner(started.command, started.variables)
+            self._runner = self._start()
         return self._runner
+
+    def _start(self, counts: str = "") -> Runner:
+        """A process of its own; instructions go to the file `counts` where an emulator counts them."""
+        started = launch(self._built, self._choice, self.evidence, self._threads, counts)
+        return Runner(started.command, started.variables)
 
     def close(self) -> None:
         """End the runner."""
@@ -224,7 +237,7 @@ class ACL:
             raise Unsupported(f"acl chooses by the method in its argument, not by a policy {policy!r}")
         if why := CAPABILITIES.refusal(problem):
             raise Unsupported(why)
-        runner, fields = self.runner, self.request(problem)
+        runner, fields = self.runner, request(self._choice, problem)
         number = runner.number()
         with contextlib.ExitStack() as files, _told(self.exclusive):
             if self.evidence is not Evidence.DISPATCH:
@@ -233,17 +246,12 @@ class ACL:
             chosen = runner.ask("prepare", id=number, **fields)["chosen"]
         return Prepared(self, runner, number, problem, str(chosen))
 
-    def request(self, problem: ConvProblem) -> dict[str, Any]:
-        """What the runner is to prepare."""
-        return {"method": self._choice.method, "fast_math": self._choice.fast_math, "problem": described(problem)}
-
     def count(self, problem: ConvProblem) -> int:
         """The instructions of one call, in a process that does nothing else: so they are the same in every run."""
         with tempfile.TemporaryFile() as counts:
-            started = launch(self._built, self._choice, self.evidence, self._threads, _path(counts))
-            runner = Runner(started.command, started.variables)
+            runner = self._start(_path(counts))
             try:
-                runner.ask("prepare", id=1, **self.request(problem))
+                runner.ask("prepare", id=1, **request(self._choice, problem))
                 told = runner.ask("count", id=1, after=COUNTED_RUN)["instructions"]
             finally:
                 runner.close()

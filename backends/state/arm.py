@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from neverslower.environment import read_text
+
 _ARM = "0x41"
 _PARTS = {
     "0xc07": "Cortex-A7",
@@ -99,10 +101,7 @@ def number(path: Path) -> int:
 
 def text(path: Path) -> str:
     """What a file says, without the NUL that ends strings of a device tree; nothing where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").replace("\0", " ").strip()
-    except OSError:
-        return ""
+    return read_text(path).replace("\0", " ").strip()
 
 
 def _part(implementer: str, part: str) -> str:

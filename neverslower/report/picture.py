@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from neverslower.outcome import Known
-from neverslower.problem import ConvProblem, Side
+from neverslower.problem import ConvProblem
 from neverslower.report.reproduction import software
 from neverslower.stored import Baseline, Entry
 from neverslower.verdict import Code, Interval
@@ -90,7 +90,7 @@ def _column(index: int, layer: str, entries: list[Entry], scale: _Scale) -> Iter
 
 
 def _kept(entry: Entry) -> int:
-    return ConvProblem.from_key(entry.candidate).channels(Side(entry.side))
+    return ConvProblem.from_key(entry.candidate).channels(entry.side)
 
 
 def _ratio(known: Known) -> Interval:

@@ -50,10 +50,9 @@ _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDE
 
 def title(findings: Findings) -> str:
     """What the run found of pruned layers, in the words of its evidence."""
-    pruned = [one for one in findings.results.values() if one.comparison.asks_whether_slower]
     told = []
     for evidence, code, what in _TITLES:
-        mine = [one for one in pruned if one.evidence is evidence]
+        mine = [one for one in _pruned(findings) if one.evidence is evidence]
         if mine:
             told.append(f"{sum(one.verdict.code is code for one in mine)} of {len(mine)} pruned layers {what} unpruned")
     return f"never-slower: {'; '.join(told)}" if told else "never-slower"
@@ -61,7 +60,7 @@ def title(findings: Findings) -> str:
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
     """The lines of the summary."""
-    pruned = [one for one in findings.results.values() if one.comparison.asks_whether_slower]
+    pruned = _pruned(findings)
     if pruned:
         yield _counts("pruned against unpruned", pruned)
     against_itself = [
@@ -92,6 +91,10 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"coverage: {measured}; the time budget left out the rest"
     if findings.results or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
+
+
+def _pruned(findings: Findings) -> list[Result]:
+    return [one for one in findings.results.values() if one.comparison.asks_whether_slower]
 
 
 def states(findings: Findings) -> Iterator[str]:
