@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.fixed_size import FixedSizeJudge
 from bench.pools import seconds_of
 from neverslower.observation import PairedPass
 from neverslower.report import words
-from neverslower.verdict import Code, FixedSizeJudge, Verdict
+from neverslower.verdict import Code, Verdict
 
 EDGES = (0.0, 5e-6, 10e-6, 20e-6, 50e-6, 150e-6, 1e-3, 1.0)
 """Bounds of the buckets of duration, in seconds a call."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.fixed_size import FixedSizeJudge
 from neverslower import stats
 from neverslower.observation import PairedPass
 from neverslower.sequential import (
@@ -28,7 +29,7 @@ from neverslower.sequential import (
     wald_units,
 )
 from neverslower.stats import Floats
-from neverslower.verdict import STANDARD, FixedSizeJudge, Thresholds
+from neverslower.verdict import STANDARD, Thresholds
 
 RULE_OF_THREE = -math.log(0.05)
 """Nothing seen in n trials: the 95 % upper bound of the rate is this over n."""
@@ -77,7 +78,7 @@ def _decisions(units: Floats, judge: SequentialJudge, comparisons: int) -> Decid
 
     slower = np.maximum(
         passes_until(1, 1 + lines.tolerance, error, 0.0),
-        passes_until(1, 1 + lines.tolerance, max(error, preset.unlucky_error), preset.unlucky),
+        passes_until(1, 1 + lines.tolerance, preset.first_error(error), preset.unlucky),
     )
     same = passes_until(-1, 1 + lines.target, lines.miss_error, preset.unlucky)
     faster = passes_until(-1, 1 - lines.tolerance, lines.miss_error, preset.unlucky)

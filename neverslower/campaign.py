@@ -2,6 +2,10 @@
 
 A comparison can't be judged alone: error control needs them all, and confirmation needs time between. So test items
 declare what they compare, the campaign measures it, and the items look their results up.
+
+It goes in passes, each in a fresh process, and after each the judge says of which comparisons it has seen enough.
+Beside another library (`against`), every pass is a pair of processes, old and new by turns, and what the old one shows
+is kept apart: it is the baseline that the new one is set against.
 """
 
 from __future__ import annotations
@@ -10,58 +14,56 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
-from neverslower.cause import Explanation, Remedy, explain
-from neverslower.comparison import Comparison, padded_selves
+from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
-from neverslower.errors import NeverSlowerError
 from neverslower.exact import judge_pruned
+from neverslower.explaining import Explainer
 from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.guard import Guard
 from neverslower.journal import Journal
-from neverslower.observation import Evidence, Examined, PairedPass, Searched
-from neverslower.pool import ask_all, compile_all
+from neverslower.observation import Examined, PairedPass, Searched
 from neverslower.resume import Recorded
-from neverslower.subject import BEST, Search, Subject
-from neverslower.unjudged import confirmed, of_failure, or_wrong
-from neverslower.verdict import Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
-from neverslower.worker import (
-    BackendUnavailable,
-    DeviceLock,
-    ProblemRefused,
-    Worker,
-    WorkerDied,
-    WorkerError,
-    WorkerSpec,
-)
+from neverslower.sequential import PRESETS, STANDARD_PRESET, SequentialJudge
+from neverslower.side import Side
+from neverslower.subject import Search
+from neverslower.unjudged import of_failure
+from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
+from neverslower.worker import BackendUnavailable, WorkerDied, WorkerError, WorkerSpec
 
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
-SUBJECTS_A_COMPILER = 8
-"""A compiling process is worth starting for so many subjects."""
-WORTH_A_POOL = 4
-"""So many subjects are compiled in processes of their own; fewer where they are prepared."""
+USUAL_PASSES = 4
+"""Passes after which most comparisons are decided, when time is planned: SAME takes about 3, SLOWER about 6."""
 CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
+CONFIRMING = 2
+"""A confirmation has so many times the blocks of a pass."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a campaign measures: see selection.Profile for passes, blocks and the time budget.
+    """How a campaign measures: see sequential.Preset for when a comparison has been measured enough.
 
-    Budgets are in seconds, None for as long as it takes; those for tuning and for explaining are beside the one for
-    measuring. With `explain_all` every comparison is explained, where its backend can, and not what is slower alone.
+    Every comparison gets `passes` at the least, of `blocks` blocks each. Budgets are in seconds, None for as long as it
+    takes; those for tuning and for explaining are beside the one for measuring. With `explain_all` every comparison is
+    explained, where its backend can, and not what is slower alone.
     """
 
-    passes: int = 2
-    blocks: int = 20
+    preset: str = STANDARD_PRESET.name
+    passes: int = 1
+    blocks: int = STANDARD_PRESET.blocks_at_once
     seed: int = 0
     time_budget: float | None = None
     tuning_budget: float | None = None
     explain_budget: float | None = None
     explain_all: bool = False
+
+    @property
+    def judge(self) -> SequentialJudge:
+        """The judge that the preset and the blocks of a pass amount to."""
+        return SequentialJudge(preset=replace(PRESETS[self.preset], blocks_at_once=self.blocks))
 
 
 class Progress(Protocol):
@@ -113,21 +115,21 @@ class Campaign:
         refuse_unsound: bool = False,
     ) -> None:
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
-        self.judge = judge or FixedSizeJudge()
+        self.judge: Judge = settings.judge if judge is None else judge
         self.reviewer: Reviewer = reviewer or NoBaselines()
         self.recorded = recorded or Recorded()
         self.recorded.require_settings(asdict(settings))
         self.findings = Findings()
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
-        self._family = 1
+        self.family = 1
 
     def run(self, comparisons: Iterable[Comparison], agreements: Iterable[Comparison] = ()) -> Findings:
         """Measure and judge every comparison, and check every agreement."""
         begin = self.clock()
         timed = {one.identity: one for one in comparisons}
         checked = {one.identity: one for one in agreements}
-        self._family = len(timed)
+        self.family = len(timed)
         self.write("campaign", asdict(self.settings) | {"comparisons": len(timed), "agreements": len(checked)})
         waiting = len(timed) + len(checked)
         try:
@@ -150,10 +152,6 @@ class Campaign:
         spent = self.clock() - begin - self.findings.tuning_seconds
         return (self.settings.time_budget - spent) * mine / waiting
 
-    def judged(self, passes: Sequence[PairedPass], family: int | None = None) -> Verdict:
-        """The judge's verdict at the error that a family of so many comparisons allows."""
-        return self.judge(passes, family or self._family)
-
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """One line for the journal, if there is one."""
         if self._journal:
@@ -166,148 +164,88 @@ class _BackendRun:
     def __init__(self, campaign: Campaign, spec: WorkerSpec, name: str, budget: float | None) -> None:
         self.campaign, self.spec, self.name = campaign, spec, name
         self.findings, self.settings = campaign.findings, campaign.settings
-        self.worker: Worker | None = None
-        self.started = 0
-        self.offers: frozenset[str] = frozenset()
-        self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
-        self.examined: dict[str, Examined | Verdict] = {}
-        self.samples: dict[Identity, list[PairedPass]] = {}
+        self.side = Side(name, spec, campaign.recorded, campaign.write)
+        self.left_out: set[Identity] = set()
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
-        self.lock: DeviceLock | None = None
         self.start_seconds = 0.0
+        self.begun = False
 
     def run(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
         """The whole share: every comparison and agreement gets its one verdict, and no worker is left behind."""
         try:
-            self._fresh_worker()
-            if self.evidence.exact:
+            self._start()
+            if self.side.evidence.exact:
                 self._look(comparisons)
                 self._check_agreements(agreements)
                 return
             waiting = self._tune(sorted(comparisons, key=lambda one: one.telling))
             self._compile(waiting)
             chosen = self._prepare(waiting)
-            for number in range(self.settings.passes):
-                if number or "profiles" in self.offers:
-                    self._renew(all((one.identity, number) in self.campaign.recorded.passes for one in chosen))
-                self._measure_pass(chosen, number)
-                self.campaign.guard.look(self.name, self.worker, "between")
-                self._drop_what_time_does_not_last_for(chosen, self.settings.passes - number - 1)
-            suspects = self._judge(chosen)
-            self._confirm(suspects)
+            self._measure(chosen)
+            self._confirm(self._judge(chosen))
             self._recheck(self.campaign.reviewer.regressed(self.name))
             self._check_agreements(agreements)
             self._explain(comparisons)
-            self.campaign.guard.look(self.name, self.worker, "after")
+            self.campaign.guard.look(self.name, self.side.worker, "after")
         except (BackendUnavailable, WorkerDied, WorkerError) as error:
-            if isinstance(error, BackendUnavailable) and not self.started:
+            if isinstance(error, BackendUnavailable) and not self.begun:
                 self.findings.unavailable[self.name] = str(error)
-                self._write("unavailable", {"reason": str(error)})
+                self.side.write("unavailable", {"reason": str(error)})
             else:
                 self._give_up(comparisons, agreements, of_failure(error))
         finally:
-            self._close()
-            if self.lock:
-                self.lock.close()
+            self.side.close()
+
+    def _start(self) -> None:
+        """The first worker tells what the device is: take it for this run, and choose what to compare with."""
+        begin = self.campaign.clock()
+        worker = self.side.start()
+        self.start_seconds = self.campaign.clock() - begin
+        self.findings.fingerprints[self.name] = worker.fingerprint
+        if worker.remarks:
+            self.findings.remarks[self.name] = worker.remarks
+        self.campaign.reviewer.identified(worker.fingerprint)
+        self.campaign.guard.begin(self.name, worker)
+        self.begun = True
 
     def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
         """No worker starts here any more: that is the verdict of all that have none yet."""
-        for comparison in comparisons:
-            if comparison.identity not in self.findings.results:
-                self._finish(comparison, why)
+        for comparison in self._waiting(comparisons):
+            self._finish(comparison, why)
         for comparison in agreements:
             if comparison.identity not in self.findings.agreements:
                 self._agree(comparison, Agreement(why))
 
-    # Workers
-
-    def _fresh_worker(self) -> None:
-        self._close()
-        begin = self.campaign.clock()
-        self.worker = Worker(self.spec, process=self.started)
-        if not self.started:
-            self.start_seconds = self.campaign.clock() - begin
-            self._identified(self.worker)
-        self.started += 1
-
-    def _renew(self, nothing_to_ask: bool) -> None:
-        """A fresh worker for a phase, unless an earlier run has answered all of it."""
-        self._close()
-        if not nothing_to_ask:
-            self._fresh_worker()
-
-    def _identified(self, worker: Worker) -> None:
-        """The first worker tells what the device is: take it for this run, and choose what to compare with."""
-        fingerprint, self.offers = worker.fingerprint, worker.offers
-        self.evidence, self.at_once = worker.evidence, worker.at_once
-        if worker.exclusive:
-            self.lock = DeviceLock(self.spec, worker.lock_name)
-        self.campaign.recorded.require_device(fingerprint)
-        self.findings.fingerprints[self.name] = fingerprint
-        if worker.remarks:
-            self.findings.remarks[self.name] = worker.remarks
-        self._write("fingerprint", fingerprint.as_dict() | {"remarks": worker.remarks})
-        self.campaign.reviewer.identified(fingerprint)
-        self.campaign.guard.begin(self.name, worker)
-
-    def _close(self) -> None:
-        if self.worker:
-            self.worker.close()
-            self.worker = None
-
-    def _ask(self, question: Callable[[Worker], Any]) -> Any | Verdict:
-        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced."""
-        if self.worker is None:
-            self._fresh_worker()
-        assert self.worker is not None
-        try:
-            return question(self.worker)
-        except (ProblemRefused, WorkerError) as error:
-            return of_failure(error)
-        except WorkerDied as error:
-            self._close()
-            return of_failure(error)
+    def _waiting(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
+        """Those that have no verdict yet."""
+        return [one for one in comparisons if one.identity not in self.findings.results]
 
     # Exact evidence
 
     def _look(self, comparisons: Sequence[Comparison]) -> None:
         """Examine every problem once, as many beside each other as the backend allows, and judge at once."""
         ordered = sorted(comparisons, key=lambda one: one.telling)
-        keys = list(dict.fromkeys(key for one in ordered for key in one.keys))
-        recorded = self.campaign.recorded.examined
-        self.examined |= {key: or_wrong(known) for key in keys if (known := recorded.get((self.name, key)))}
-        waiting = [key for key in keys if key not in self.examined]
+        keys = _keys(ordered)
         self.begin_phase = self.campaign.clock()
-        progress = partial(self._progress, "look", total=len(waiting))
         try:
-            answers = (
-                ask_all(self.spec, waiting, self.at_once, self._looked_at, progress, self._spent) if waiting else {}
-            )
-            self.examined |= {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
+            self.side.examine_beside(keys, lambda done: self._progress("look", done, len(keys)), self._spent)
         finally:
             for comparison in ordered:
                 if verdict := self._exact_verdict(comparison):
                     self._finish(comparison, verdict)
-        for comparison in ordered:
-            if comparison.identity not in self.findings.results:
-                self._finish(comparison, _out_of_time("looked at"))
-
-    def _looked_at(self, worker: Worker, key: str) -> None:
-        """Keep what a worker finds of a subject, in the journal too, at once."""
-        found = worker.examine(key)
-        self.examined[key] = or_wrong(found)
-        self._write("examined", {"problem": key} | asdict(found))
+        for comparison in self._waiting(ordered):
+            self._finish(comparison, _out_of_time("looked at"))
 
     def _exact_verdict(self, comparison: Comparison) -> Verdict | None:
         """The verdict, None where one of both was not looked at yet."""
-        seen = [self.examined.get(key) for key in comparison.keys]
+        seen = [self.side.examined.get(key) for key in comparison.keys]
         for one in seen:
             if isinstance(one, Verdict):
                 return one
         reference, candidate = seen
         if isinstance(reference, Examined) and isinstance(candidate, Examined):
-            return judge_pruned(self.evidence, reference, candidate)
+            return judge_pruned(self.side.evidence, reference, candidate)
         return None
 
     # Prepare
@@ -325,7 +263,7 @@ class _BackendRun:
             if isinstance(found := self._searched(search, begin), Verdict):
                 failed[search] = found
             self._progress("tune", done + 1, len(needed))
-        self._fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
+        self.side.fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
         spent = self.campaign.clock() - begin
         self.findings.tuning_seconds += spent
         self.deadline = None if self.deadline is None else self.deadline + spent
@@ -338,10 +276,10 @@ class _BackendRun:
             left = min(limit, begin + self.settings.tuning_budget - self.campaign.clock())
         if left <= 0:
             return _out_of_time("tuned", "tuning budget")
-        found: Searched | Verdict = self._ask(lambda worker: worker.tune(search, left))
+        found: Searched | Verdict = self.side.ask(lambda worker: worker.tune(search, left))
         if isinstance(found, Verdict) and found.reason.code is ReasonCode.TIME_LIMIT and left < limit:
             found = _out_of_time("tuned", "tuning budget")
-        self._write("tuned", {"search": str(search)} | asdict(found))
+        self.side.write("tuned", {"search": str(search)} | asdict(found))
         if isinstance(found, Searched):
             self.findings.searches[search] = found
         return found
@@ -360,149 +298,174 @@ class _BackendRun:
         return chosen
 
     def _compile(self, comparisons: Sequence[Comparison]) -> None:
-        """Let a backend that compiles do it now, in several processes: never beside a measurement."""
-        if "compiles" not in self.offers:
-            return
-        keys = list(dict.fromkeys(key for one in comparisons for key in one.keys))
-        missing = self._ask(lambda worker: worker.missing(keys))
-        if isinstance(missing, Verdict) or len(missing) < WORTH_A_POOL:
-            return
         self.begin_phase = self.campaign.clock()
-        cores = int(self.findings.fingerprints[self.name].hardware.get("cores", 1))
-        processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
         # Half of the time is for measuring what was compiled; the rest is compiled as far as it is prepared.
         left = 0.0 if self.deadline is None else (self.deadline - self.begin_phase) / 2
-        failures = compile_all(
-            self.spec,
-            missing,
-            processes,
-            lambda done: self._progress("compile", done, len(missing)),
-            lambda: self._spent(left),
-        )
-        self.examined |= {key: of_failure(error) for key, error in failures.items()}
-        seconds = self.campaign.clock() - self.begin_phase
-        self._write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": round(seconds, 3)})
+        keys = _keys(comparisons)
+        self.side.compile(keys, lambda done, total: self._progress("compile", done, total), lambda: self._spent(left))
 
     def _prepare(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         """Examine problems in the order given, as far as the time budget goes; what can be measured comes back."""
         chosen = []
         planned = 0.0
-        self.begin = self.campaign.clock()
-        keys = {key for one in comparisons for key in one.keys}
+        self.begin = self.begin_phase = self.campaign.clock()
+        keys = _keys(comparisons)
         for comparison in comparisons:
             if self._spent(planned):
                 self._finish(comparison, _out_of_time("measured"))
                 continue
-            failed = next((why for key in comparison.keys if (why := self._examine(key))), None)
-            self._progress("prepare", len(self.examined), len(keys))
-            if failed:
+            found = [self.side.examine(key) for key in comparison.keys]
+            self._progress("prepare", len(self.side.examined), len(keys))
+            if failed := next((one for one in found if isinstance(one, Verdict)), None):
                 self._finish(comparison, failed)
                 continue
             chosen.append(comparison)
-            planned += self._cost(comparison)
+            planned += self._cost(found)
         return chosen
 
-    def _examine(self, key: str) -> Verdict | None:
-        """Why a subject can't be timed, or None; asked of the worker once a subject."""
-        if key not in self.examined:
-            known = self.campaign.recorded.examined.get((self.name, key))
-            found = known or self._ask(lambda worker: worker.examine(key))
-            self.examined[key] = found = or_wrong(found)
-            if not known:
-                self._write("examined", {"problem": key} | asdict(found))
-        found = self.examined[key]
-        return found if isinstance(found, Verdict) else None
-
-    def _cost(self, comparison: Comparison) -> float:
+    def _cost(self, found: Sequence[Examined | Verdict]) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
-        calls = [self.examined[key] for key in comparison.keys]
-        seconds = sum(max(1.5e-3, one.seconds_per_call) for one in calls if isinstance(one, Examined))
+        seconds = sum(max(1.5e-3, one.seconds_per_call) for one in found if isinstance(one, Examined))
         rounds = 2 * self.settings.blocks + 2
-        preparing = (self.campaign.clock() - self.begin) / max(1, len(self.examined))
-        return self.settings.passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
+        preparing = (self.campaign.clock() - self.begin) / max(1, len(self.side.examined))
+        return self._planned_passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
+
+    @property
+    def _planned_passes(self) -> int:
+        """How many passes a comparison takes, about."""
+        return max(self.settings.passes, min(USUAL_PASSES, self.campaign.judge.most_passes))
 
     def _spent(self, planned: float = 0.0) -> bool:
         """Whether the time budget would end before so many more seconds of measuring, and the workers' starts."""
         if self.deadline is None:
             return False
-        starts = self.settings.passes * self.start_seconds if planned or not self.samples else 0.0
+        starts = self._planned_passes * self.start_seconds if planned or not self.side.samples else 0.0
         return self.campaign.clock() + planned + starts > self.deadline
 
     # Measure
 
-    def _measure_pass(self, comparisons: Sequence[Comparison], number: int) -> None:
-        waiting = [one for one in comparisons if one.identity not in self.findings.results]
-        order = shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}")
+    def _measure(self, chosen: Sequence[Comparison]) -> None:
+        """Pass after pass, of what the judge has not seen enough of yet."""
+        most = max(self.settings.passes, self.campaign.judge.most_passes)
+        for number in range(most):
+            waiting = self._undecided(chosen)
+            if not waiting or self._spent():
+                return
+            if number or "profiles" in self.side.offers:
+                recorded = self.campaign.recorded.passes
+                self.side.renew(all((one.identity, number) in recorded for one in waiting))
+            self._measure_pass(waiting, number)
+            self.campaign.guard.look(self.name, self.side.worker, "between")
+            self._drop_what_time_does_not_last_for(chosen, number)
+
+    def _undecided(self, chosen: Sequence[Comparison]) -> list[Comparison]:
+        """What is to be measured again."""
+        return [one for one in self._waiting(chosen) if one.identity not in self.left_out and not self._enough(one)]
+
+    def _enough(self, comparison: Comparison) -> bool:
+        """Whether a comparison was measured as often as it must be, and the judge wants no more."""
+        passes = self.side.samples.get(comparison.identity, ())
+        judge, family = self.campaign.judge, self.campaign.family
+        # The study of tuned logs sets intervals against each other, which must have both their bounds.
+        least = max(self.settings.passes, judge.fewest_passes(family) if comparison.studied else 1)
+        return len(passes) >= least and judge.enough(passes, family)
+
+    def _measure_pass(self, waiting: Sequence[Comparison], number: int) -> None:
+        """One block of rounds of each, layer by layer; in every other pass the candidates are prepared first."""
+        groups = shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}")
         self.begin_phase = self.campaign.clock()
-        for done, comparison in enumerate(order):
+        done = 0
+        for group in groups:
             if self._spent():
                 return
-            known = self.campaign.recorded.passes.get((comparison.identity, number))
-            found = known or self._measure(comparison, self.settings.blocks)
-            if isinstance(found, Verdict):
-                self._finish(comparison, found)
-            else:
-                self.samples.setdefault(comparison.identity, []).append(found)
-                if not known:
-                    self._write_samples("measured", comparison, number, found)
-            self._progress(f"measure {number + 1}/{self.settings.passes}", done + 1, len(order))
+            if number % 2:
+                self._prepare_ahead(group, number)
+            for comparison in self._waiting(group):
+                self._measure_once(comparison, number)
+                done += 1
+                self._progress(f"measure, pass {number + 1}", done, len(waiting))
 
-    def _drop_what_time_does_not_last_for(self, chosen: Sequence[Comparison], passes_left: int) -> None:
-        """Leave out the least telling, now that a pass has shown what it costs: half-measured ones prove nothing."""
-        waiting = [one for one in chosen if one.identity not in self.findings.results]
-        if self.deadline is None or not (passes_left and waiting):
+    def _prepare_ahead(self, group: Sequence[Comparison], number: int) -> None:
+        """Prepare a layer's candidates before the layer, so that it need not be prepared again for each."""
+        recorded = self.campaign.recorded.passes
+        for one in group:
+            if (one.identity, number) not in recorded and not one.against_itself and (why := self.side.prepare(one)):
+                self._finish(one, why)
+
+    def _measure_once(self, comparison: Comparison, number: int) -> None:
+        known = self.campaign.recorded.passes.get((comparison.identity, number))
+        found = known or self.side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
+        if isinstance(found, Verdict):
+            self._finish(comparison, found)
+            return
+        self.side.samples.setdefault(comparison.identity, []).append(found)
+        if not known:
+            self.side.write_samples("measured", comparison, number, found)
+            self.campaign.guard.measured(comparison, self.side.worker)
+
+    def _drop_what_time_does_not_last_for(self, chosen: Sequence[Comparison], number: int) -> None:
+        """Leave out the least telling, now that a pass has shown what it costs: half-measured ones prove nothing.
+
+        What is proved slower by now is to be confirmed, and time is kept for that.
+        """
+        waiting = self._undecided(chosen)
+        if self.deadline is None or not waiting:
             return
         now = self.campaign.clock()
-        each = (now - self.begin_phase) / len(waiting)
-        passes = passes_left + (CONFIRMATION_RESERVE - 1) * self.settings.passes
-        lasts_for = int((self.deadline - now - passes_left * self.start_seconds) / max(1e-9, each * passes))
-        for comparison in waiting[max(0, lasts_for) :]:
-            self._finish(comparison, _out_of_time("measured in every pass"))
+        measured = sum(len(self.side.samples.get(one.identity, ())) > number for one in chosen)
+        each = (now - self.begin_phase) / max(1, measured)
+        passes_left = max(1, self._planned_passes - number - 1)
+        reserve = self.start_seconds * (passes_left + 1) + each * CONFIRMING * self._suspected(chosen)
+        lasts_for = int((self.deadline - now - reserve) / max(1e-9, each * passes_left))
+        self.left_out |= {one.identity for one in waiting[max(0, lasts_for) :]}
 
-    def _measure(self, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
-        reference, candidate = comparison.keys
-        found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
-        self.campaign.guard.measured(comparison, self.worker)
-        return found
+    def _suspected(self, chosen: Sequence[Comparison]) -> int:
+        """How many look slower so far."""
+        samples = self.side.samples
+        passes = [samples[one.identity] for one in self._waiting(chosen) if one.identity in samples]
+        return sum(self._judged(one).code is Code.SLOWER for one in passes)
 
     # Judge and confirm
+
+    def _judged(self, passes: Sequence[PairedPass]) -> Verdict:
+        return self.campaign.judge(passes, self.campaign.family)
 
     def _judge(self, comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
         """Finish what is judged now, and return what looks SLOWER and is still to be confirmed."""
         suspects = []
-        for comparison in comparisons:
-            if comparison.identity in self.findings.results:
-                continue
-            passes = self.samples.get(comparison.identity)
-            verdict = self.campaign.judged(passes) if passes else _out_of_time("measured")
-            if passes and verdict.code is Code.UNDECIDED and len(passes) < self.settings.passes:
-                verdict = replace(verdict, reason=_out_of_time("measured in every pass").reason)
+        for comparison in self._waiting(comparisons):
+            passes = self.side.samples.get(comparison.identity)
+            verdict = self._judged(passes) if passes else _out_of_time("measured")
+            if verdict.code is Code.UNDECIDED and not self._enough(comparison):
+                verdict = replace(verdict, reason=_out_of_time("measured enough").reason)
             if verdict.code is Code.SLOWER:
                 suspects.append((comparison, verdict))
-                self._write("suspect", comparison.named | asdict(verdict))
+                self.side.write("suspect", comparison.named | asdict(verdict))
             else:
                 self._finish(comparison, verdict)
         return suspects
 
     def _confirm(self, suspects: list[tuple[Comparison, Verdict]]) -> None:
-        """Measure each suspect again, in a fresh process and as often as before; unless it shows again it is no red."""
+        """Measure each suspect again, in a fresh process; unless it shows again it is no red."""
         if not suspects:
             return
-        self._renew(all(one.identity in self.campaign.recorded.confirmations for one, _ in suspects))
+        recorded = self.campaign.recorded.confirmations
+        self.side.renew(all(one.identity in recorded for one, _ in suspects))
         self.begin_phase = self.campaign.clock()
         first = dict(suspects)
-        for done, comparison in enumerate(shuffled(list(first), f"{self.settings.seed}/{self.name}/confirm")):
+        for done, comparison in enumerate(_flat(shuffled(list(first), f"{self.settings.seed}/{self.name}/confirm"))):
             verdict = first[comparison]
             if self._spent():
                 self._finish(comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason))
                 continue
-            known = self.campaign.recorded.confirmations.get(comparison.identity)
-            found = known or self._measure(comparison, self.settings.passes * self.settings.blocks)
+            known = recorded.get(comparison.identity)
+            passes = self.side.samples[comparison.identity]
+            found = known or self.side.measure(comparison, CONFIRMING * self.settings.blocks, len(passes) % 2 == 1)
             if isinstance(found, PairedPass):
                 if not known:
-                    self._write_samples("confirmed", comparison, self.started - 1, found)
-                again = self.campaign.judged([found], len(suspects))
-                self._finish(comparison, confirmed(verdict, again), verdict, found)
+                    self.side.write_samples("confirmed", comparison, self.side.started - 1, found)
+                again = self.campaign.judge.confirmed(passes, found, self.campaign.family)
+                self._finish(comparison, again, verdict, found)
             else:
                 self._finish(comparison, found, verdict)
             self._progress("confirm", done + 1, len(suspects))
@@ -511,17 +474,14 @@ class _BackendRun:
         """Measure each apparent regression against the baseline again, in a fresh process."""
         if not comparisons:
             return
-        self._fresh_worker()
+        self.side.fresh_worker()
         self.begin_phase = self.campaign.clock()
         for done, comparison in enumerate(comparisons):
             if self._spent():
                 return
-            found = self._measure(comparison, self.settings.passes * self.settings.blocks)
+            found = self.side.measure(comparison, CONFIRMING * self.settings.blocks)
             self.findings.rechecks[comparison.identity] = found
-            if isinstance(found, PairedPass):
-                self._write_samples("rechecked", comparison, self.started - 1, found)
-            else:
-                self._write("rechecked", comparison.named | asdict(found))
+            self.side.write_samples("rechecked", comparison, self.side.started - 1, found)
             self._progress("recheck", done + 1, len(comparisons))
 
     def _finish(
@@ -532,20 +492,19 @@ class _BackendRun:
         confirmation: PairedPass | None = None,
     ) -> None:
         """The comparison's one verdict: kept, and written to the journal."""
-        seen = [self.examined.get(key) for key in comparison.keys]
-        reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        reference, candidate = self.side.seen(comparison)
         verdict = explained(verdict, reference, candidate)
         self.findings.results[comparison.identity] = Result(
             comparison,
             verdict,
-            tuple(self.samples.get(comparison.identity, ())),
+            tuple(self.side.samples.get(comparison.identity, ())),
             reference,
             candidate,
             first=first,
             confirmation=confirmation,
-            evidence=self.evidence,
+            evidence=self.side.evidence,
         )
-        self._write("verdict", comparison.named | asdict(verdict))
+        self.side.write("verdict", comparison.named | asdict(verdict))
 
     # Agreements
 
@@ -556,77 +515,38 @@ class _BackendRun:
                 self._agree(comparison, Agreement(_out_of_time("checked")))
                 continue
             keys = comparison.reference.key, comparison.candidate.key
-            found = self._ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
+            found = self.side.ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
             self._agree(comparison, Agreement(found) if isinstance(found, Verdict) else _agreement(*found))
             self._progress("numerics", done + 1, len(comparisons))
 
     def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
         self.findings.agreements[comparison.identity] = agreement
-        self._write("agreement", comparison.named | asdict(agreement.verdict))
+        self.side.write("agreement", comparison.named | asdict(agreement.verdict))
 
     # Explain
 
     def _explain(self, comparisons: Sequence[Comparison]) -> None:
-        """Say why what is slower is slower, the worst first; from the plans alone once the time for it is over."""
-        if "explains" not in self.offers:
-            return
+        """Say why what is slower is slower, where the backend can."""
         results = [self.findings.results[one.identity] for one in comparisons]
         wanted = [one for one in results if self._wants_explaining(one)]
-        if not wanted:
+        if "explains" not in self.side.offers or not wanted:
             return
-        wanted.sort(key=lambda one: -one.verdict.ratio.estimate if one.verdict.ratio else 0.0)
-        # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
-        self._fresh_worker()
         self.begin_phase = self.campaign.clock()
-        remedies = {}
-        for done, result in enumerate(wanted):
-            if self._explained_enough(0.5):
-                break
-            remedies[result.comparison] = self._remedy(result.comparison, len(wanted))
-            self._progress("remedies", done + 1, len(wanted))
-        self._fresh_worker()
-        for done, result in enumerate(wanted):
-            best = None if self._explained_enough(1.0) else self._best(result.comparison, len(wanted))
-            if found := self._explanation(result, best, remedies.get(result.comparison)):
-                self.findings.explanations[result.comparison.identity] = found
-                self._write("explained", result.comparison.named | asdict(found))
-            self._progress("explain", done + 1, len(wanted))
-
-    def _explained_enough(self, share: float) -> bool:
-        """Whether that share of the time for explaining is spent."""
-        budget = self.settings.explain_budget
-        return budget is not None and self.campaign.clock() - self.begin_phase > share * budget
+        explainer = Explainer(
+            self.side,
+            self.campaign.judge,
+            self.settings.blocks,
+            self.settings.explain_budget,
+            self.campaign.clock,
+            self._progress,
+        )
+        for result, explanation in explainer.explain(wanted):
+            self.findings.explanations[result.comparison.identity] = explanation
+            self.side.write("explained", result.comparison.named | asdict(explanation))
 
     def _wants_explaining(self, result: Result) -> bool:
         asked = result.comparison.asks_whether_slower and result.verdict.ratio is not None
         return asked and (self.settings.explain_all or result.verdict.code is Code.SLOWER)
-
-    def _remedy(self, comparison: Comparison, family: int) -> Remedy | None:
-        """The padding that is proved faster than the pruned layer, by most."""
-        remedies = []
-        for padded in padded_selves(comparison):
-            verdict = self._quickly(comparison.keys[1], padded.key, family)
-            if verdict and verdict.code is Code.FASTER and verdict.ratio:
-                remedies.append(Remedy(padded.channels(comparison.side), verdict.ratio))
-        return min(remedies, key=lambda one: one.ratio.estimate, default=None)
-
-    def _best(self, comparison: Comparison, family: int) -> Verdict | None:
-        """The pruned layer's best plan against the unpruned layer as it was chosen."""
-        return self._quickly(comparison.keys[0], Subject(comparison.candidate, BEST).key, family)
-
-    def _explanation(self, result: Result, best: Verdict | None, remedy: Remedy | None) -> Explanation | None:
-        """The cause, from the plans and the best plan's time."""
-        if result.reference is None or result.candidate is None:
-            return None
-        processors = int(self.findings.fingerprints[self.name].hardware.get("sms", 0))
-        slower = result.verdict.code is Code.SLOWER
-        return explain(result.reference.plan, result.candidate.plan, best, processors, remedy, slower)
-
-    def _quickly(self, reference: str, candidate: str, family: int) -> Verdict | None:
-        """One pass's verdict on a pair, None where it can't be measured."""
-        blocks = max(self.settings.blocks, self.campaign.judge.smallest(family))
-        found: PairedPass | Verdict = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
-        return None if isinstance(found, Verdict) else self.campaign.judged([found], family)
 
     # Reporting
 
@@ -635,14 +555,13 @@ class _BackendRun:
         left = elapsed / done * (total - done) if done else None
         self.campaign.progress(f"{self.name}: {phase}", done, total, left)
 
-    def _write(self, event: str, fields: Mapping[str, Any]) -> None:
-        self.campaign.write(event, {"backend": self.name, **fields})
 
-    def _write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass) -> None:
-        self._write(event, comparison.named | found.record(number))
+def _keys(comparisons: Iterable[Comparison]) -> list[str]:
+    """Every subject of some comparisons, once."""
+    return list(dict.fromkeys(key for one in comparisons for key in one.keys))
 
 
-def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[Comparison]:
+def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparison]]:
     """Layers in a random order, and each layer's comparisons in one: what they share need not be prepared again."""
     layers: dict[str, list[Comparison]] = {}
     for one in comparisons:
@@ -652,6 +571,10 @@ def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[Comparison]:
     chance.shuffle(groups)
     for group in groups:
         chance.shuffle(group)
+    return groups
+
+
+def _flat(groups: Iterable[Sequence[Comparison]]) -> list[Comparison]:
     return [one for group in groups for one in group]
 
 

@@ -16,6 +16,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.problem import DType, Layout, Side
 from neverslower.report import words
 from neverslower.selection import PROFILES, Format, Profile, Selection
+from neverslower.sequential import PRESETS
 from neverslower.strategies import Space
 from neverslower.tuned_log import Case
 from neverslower.verdict import STANDARD
@@ -94,8 +95,21 @@ OPTIONS = (
         "prune to this channel count, or to each of 92-97, instead of at the standard distances (repeatable)",
         {"action": "append", "default": [], "metavar": "N", "type": counts},
     ),
-    _one("--passes", "N", "fresh worker processes that measure each comparison; default: the profile's", None, int),
-    _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default: the profile's", None, int),
+    Option(
+        "--preset",
+        "how long to measure what is hard to tell: quick (at most 64 blocks of four rounds), standard (192) or "
+        "thorough (384, and proof against more unlucky processes); default: the profile's",
+        {"choices": list(PRESETS), "default": None},
+    ),
+    _one(
+        "--passes",
+        "N",
+        "measure each comparison in so many fresh processes at the least; default 1, and the "
+        "profile's 4 or 6 where times are compared with a baseline or accepted as one",
+        None,
+        int,
+    ),
+    _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default 8", None, int),
     _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
     _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
     _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
@@ -188,8 +202,11 @@ class Plan:
         return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(STANDARD)}
 
 
-def plan(values: Mapping[str, Any]) -> Plan:
-    """The plan that parsed options (by flag without dashes) amount to; raises NeverSlowerError for a user's mistake."""
+def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
+    """The plan that parsed options (by flag without dashes) amount to; raises NeverSlowerError for a user's mistake.
+
+    `comparing` says that times will be set against a baseline's; then, as for a baseline, processes must be several.
+    """
     profile = PROFILES[values["profile"]]
     dtypes = tuple(_choice(DType, text, "--dtype") for text in values["dtype"])
     layouts = tuple(_choice(Layout, text, "--layout") for text in values["layout"])
@@ -211,8 +228,9 @@ def plan(values: Mapping[str, Any]) -> Plan:
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     settings = Settings(
-        passes=values["passes"] or profile.passes,
-        blocks=values["blocks"] or profile.blocks,
+        preset=values["preset"] or profile.preset,
+        passes=values["passes"] or (profile.passes if comparing or values["accept-baseline"] else 1),
+        blocks=values["blocks"] or Settings.blocks,
         seed=values["seed"],
         time_budget=_budget("--time-budget", values["time-budget"], profile.time_budget),
         tuning_budget=_budget("--tuning-budget", values["tuning-budget"], TUNING_BUDGET),

@@ -1,14 +1,14 @@
 """Verdicts on demand: the same sampler and judge as a campaign's, asked for one comparison after another.
 
 A campaign knows all its comparisons and divides the error among them. Here nobody knows how many will be asked for, so
-the k-th one that is judged SLOWER or not is judged at the family's error / (k (k + 1)), which sums to the family's
+the k-th one that is timed is judged at the family's error / (k (k + 1)), which sums to the family's
 error however many there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ from neverslower.environment import Fingerprint
 from neverslower.findings import Identity
 from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, PairedPass, Plan
+from neverslower.sequential import STANDARD_PRESET, SequentialJudge
 from neverslower.state import State
-from neverslower.unjudged import confirmed, of_failure, or_wrong
-from neverslower.verdict import STANDARD, Code, FixedSizeJudge, Judge, Reason, ReasonCode, Verdict, explained
+from neverslower.unjudged import of_failure, or_wrong
+from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.worker import (
     BackendUnavailable,
     DeviceLock,
@@ -31,25 +32,9 @@ from neverslower.worker import (
 )
 
 T = TypeVar("T")
-TWO_LOOKS = replace(STANDARD, miss_error=STANDARD.miss_error / 2)
-"""A wrong SAME or FASTER may come of the first look or of the second."""
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Interleaved blocks of four rounds: for a first look, which settles SAME and FASTER, and for a second one.
-
-    The second is judged by itself: what made it necessary would bias what was seen first. A confirmation has as many
-    blocks as both.
-    """
-
-    first: int = 12
-    second: int = 48
-
-    @property
-    def both(self) -> int:
-        """The blocks of a confirmation."""
-        return self.first + self.second
+BLOCKS = STANDARD_PRESET.blocks_at_once
+CONFIRMING = 2
+"""A confirmation has so many times the blocks of a pass."""
 
 
 class Oracle:
@@ -63,18 +48,16 @@ class Oracle:
     remarks: tuple[str, ...]
     evidence: Evidence
 
-    def __init__(
-        self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None, looks: Looks = Looks()
-    ) -> None:
-        self.spec, self._journal, self._looks = spec, journal, looks
-        self._judge = judge or FixedSizeJudge(TWO_LOOKS)
+    def __init__(self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None) -> None:
+        self.spec, self._journal = spec, journal
+        self._judge: Judge = judge or SequentialJudge()
         self._worker: Worker | None = None
         self._lock: DeviceLock | None = None
         self._lost: Verdict | None = None
         self._started = 0
         self._judged = 0
-        self._confirmations = 0
         self._measured_here: set[Identity] = set()
+        self._samples: dict[Identity, tuple[list[PairedPass], int]] = {}
         self._examined: dict[str, Examined | Verdict] = {}
         self._verdicts: dict[Identity, Verdict] = {}
         self._numerics: dict[Identity, Verdict] = {}
@@ -133,10 +116,10 @@ class Oracle:
             return verdict
         if comparison.identity in self._measured_here:
             self._close_worker()
-        self._confirmations += 1
-        found = self._look("confirmed", comparison, self._looks.both)
+        passes, family = self._samples[comparison.identity]
+        found = self._look("confirmed", comparison, CONFIRMING * BLOCKS, len(passes))
         if isinstance(found, PairedPass):
-            found = self._explained(confirmed(verdict, self._judge([found], _share(self._confirmations))), comparison)
+            found = self._explained(self._judge.confirmed(passes, found, family), comparison)
         self._verdicts[comparison.identity] = found
         self._write("verdict", comparison.named | asdict(found))
         return found
@@ -166,18 +149,17 @@ class Oracle:
         return None
 
     def _timed(self, comparison: Comparison) -> Verdict:
-        """The judge's verdict after one look, or two."""
-        found = self._look("screened", comparison, self._looks.first)
-        if isinstance(found, Verdict):
-            return found
-        verdict = self._judge([found], 1)
-        if verdict.code in (Code.SAME, Code.FASTER, Code.INVALID):
-            return verdict
-        found = self._look("drawn", comparison, self._looks.second)
-        if isinstance(found, Verdict):
-            return found
+        """The judge's verdict on as many passes as it wants, each of both layers prepared anew."""
         self._judged += 1
-        return self._explained(self._judge([found], _share(self._judged)), comparison)
+        passes: list[PairedPass] = []
+        family = _share(self._judged)
+        while not self._judge.enough(passes, family) and len(passes) < self._judge.most_passes:
+            found = self._look("drawn", comparison, BLOCKS, len(passes))
+            if isinstance(found, Verdict):
+                return found
+            passes.append(found)
+        self._samples[comparison.identity] = passes, family
+        return self._explained(self._judge(passes, family), comparison)
 
     def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
         """The verdict, where a miss of the tuned log is told from any other SLOWER."""
@@ -185,10 +167,10 @@ class Oracle:
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
         return explained(verdict, reference, candidate)
 
-    def _look(self, event: str, comparison: Comparison, blocks: int) -> PairedPass | Verdict:
-        """A worker's samples of a comparison, which go to the journal."""
+    def _look(self, event: str, comparison: Comparison, blocks: int, number: int) -> PairedPass | Verdict:
+        """A worker's samples of a comparison, which go to the journal; every other time the candidate comes first."""
         reference, candidate = comparison.keys
-        found = self._ask(lambda worker: worker.measure(reference, candidate, blocks))
+        found = self._ask(lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True))
         if isinstance(found, PairedPass):
             self._measured_here.add(comparison.identity)
             self._write(event, comparison.named | found.record(self._started - 1))

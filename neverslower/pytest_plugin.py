@@ -240,7 +240,7 @@ def pytest_configure(config: pytest.Config) -> None:
     values = {option.flag.strip("-"): config.getoption(option.name) for option in options.OPTIONS}
     _refuse_what_spoils_timing(config)
     with _users_mistakes(config):
-        plan = options.plan(values)
+        plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two runs that start at once write two journals.
     journal = values["resume"] or values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"

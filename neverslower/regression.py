@@ -58,13 +58,14 @@ class PassSpread:
 
     @classmethod
     def of(cls, levels: Levels) -> PassSpread:
-        """The spread of a run's benchmarks, of those that have the full number of passes.
+        """The spread of a run's benchmarks, in as many passes as half of them have.
 
-        A pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do
-        not count as everybody's.
+        The judge wants more passes of one benchmark than of another, so what is fewer is left to what is typical. A
+        pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do not
+        count as everybody's.
         """
-        passes = max((len(one) for one in levels.values()), default=0)
-        full = {key: np.asarray(one) for key, one in levels.items() if len(one) == passes}
+        passes = int(np.median([len(one) for one in levels.values()])) if levels else 0
+        full = {key: np.asarray(one[:passes]) for key, one in levels.items() if len(one) >= passes}
         if passes < 2:
             return cls()
         table = np.array(list(full.values()))

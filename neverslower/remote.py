@@ -53,8 +53,9 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class _Held:
-    """A prepared problem and what its calibration found."""
+    """A prepared problem and what its calibration found; `number` counts what this process prepared."""
 
+    number: int
     problem: ConvProblem
     prepared: Prepared
     iterations: int
@@ -67,6 +68,7 @@ class Session:
     def __init__(self) -> None:
         self._backend: Backend | None = None
         self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
+        self._count = 0
         self._references = numerics.References()
         self._lock: int | None = None
         self._watcher: Watcher | None = None
@@ -148,13 +150,27 @@ class Session:
         held = self._hold((key, 0), problem, prepared)
         return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
 
-    def measure(self, reference: str, candidate: str, blocks: int) -> dict[str, Any]:
+    def prepare(self, key: str) -> None:
+        """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
+        self._prepared((key, 0))
+
+    def measure(
+        self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
+    ) -> dict[str, Any]:
         """Packed samples of shape (blocks, 2, 2), and the other fields of observation.PairedPass.
 
-        Equal keys get buffers of their own.
+        Equal keys get buffers of their own. The reference is prepared before the candidate, or after it: on some
+        devices what is prepared later lies worse. `afresh` drops what was prepared before.
         """
-        one = self._prepared(reference, 0)
-        other = self._prepared(candidate, 1 if candidate == reference else 0)
+        names = (reference, 0), (candidate, 1 if candidate == reference else 0)
+        if afresh:
+            self._held.clear()
+        if candidate_first:
+            other = self._prepared(names[1])
+            one = self._prepared(names[0], other.number)
+        else:
+            one = self._prepared(names[0])
+            other = self._prepared(names[1], one.number)
         iterations = (one.iterations, other.iterations)
         if self._watcher is None:
             seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks), 0, ""
@@ -224,13 +240,14 @@ class Session:
     def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
         return self.backend.prepare(problem, *tensors).output()
 
-    def _prepared(self, key: str, copy: int) -> _Held:
-        if (key, copy) in self._held:
-            self._held.move_to_end((key, copy))
-            return self._held[key, copy]
-        subject = Subject.from_key(key)
-        problem = subject.problem
-        return self._hold((key, copy), problem, self._make(subject, numerics.tensors(problem)))
+    def _prepared(self, name: tuple[str, int], after: int = 0) -> _Held:
+        """What is held under a name, if it was prepared after that; else it is prepared now."""
+        if name in self._held and self._held[name].number > after:
+            self._held.move_to_end(name)
+            return self._held[name]
+        self._held.pop(name, None)
+        subject = Subject.from_key(name[0])
+        return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)))
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
         """Prepare a subject; where it does not fit beside what is held, once more without that."""
@@ -246,8 +263,9 @@ class Session:
         return sum(one.problem.bytes for one in self._held.values())
 
     def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
-        held = _Held(problem, prepared, *calibrate(prepared, self.backend.shortest_round, prepared.least_iterations))
-        self._held[name] = held
+        self._count += 1
+        calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
+        self._held[name] = held = _Held(self._count, problem, prepared, *calibrated)
         # The pair that is being measured stays, however large it is.
         while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)

@@ -16,7 +16,7 @@ from neverslower.findings import Identity
 from neverslower.observation import Examined, PairedPass
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 
-MUST_EQUAL = ("passes", "blocks", "seed")
+MUST_EQUAL = ("preset", "blocks", "seed")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
 
 

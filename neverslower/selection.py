@@ -18,22 +18,23 @@ Format = tuple[DType, Layout]
 class Profile:
     """How much a run measures: the networks when none is named, and the samples of each comparison.
 
-    A campaign makes `passes`, each in a fresh worker process; in each, a comparison gets `blocks` blocks of four
-    rounds. `few` lets a slow backend measure a few layers only. `time_budget` is in seconds, None for no end.
+    `preset` says how long each comparison is measured at most (see sequential.Preset). Where times are set against
+    another run's, now or later, each is measured in `passes` fresh processes at the least. `few` lets a slow backend
+    measure a few layers only. `time_budget` is in seconds, None for no end.
     """
 
     name: str
     networks: tuple[str, ...]
+    preset: str
     passes: int
-    blocks: int
     every_format: bool
     few: bool
     time_budget: float | None
 
 
 PROFILES = {
-    "quick": Profile("quick", ("resnet50",), passes=4, blocks=15, every_format=False, few=True, time_budget=270.0),
-    "full": Profile("full", tuple(NETWORKS), passes=6, blocks=15, every_format=True, few=False, time_budget=None),
+    "quick": Profile("quick", ("resnet50",), "standard", passes=4, every_format=False, few=True, time_budget=270.0),
+    "full": Profile("full", tuple(NETWORKS), "standard", passes=6, every_format=True, few=False, time_budget=None),
 }
 
 

@@ -46,8 +46,8 @@ from neverslower.observation import PairedPass
 from neverslower.stats import Floats
 from neverslower.verdict import (
     STANDARD,
+    UNPROVED,
     Code,
-    FixedSizeJudge,
     Interval,
     Reason,
     ReasonCode,
@@ -56,6 +56,7 @@ from neverslower.verdict import (
     bad_samples,
     block_log_ratios,
     decide,
+    noise_floor,
 )
 
 STAKES = ((0.98, 3.0), (0.95, 0.8), (0.9, 0.3))
@@ -93,6 +94,15 @@ class Preset:
     def most_passes(self) -> int:
         """The passes that the budget lasts for."""
         return self.most_blocks // self.blocks_at_once
+
+    def first_error(self, error: float) -> float:
+        """The error at which SLOWER is proved with unlucky passes among them, before a later pass confirms it at
+        `error`.
+
+        That pass can add a factor of nearly 1 / unlucky. A third of it is counted on: what is clear must be confirmed.
+        """
+        in_reach = error / (3 * self.unlucky) if self.unlucky else self.unlucky_error
+        return max(error, min(self.unlucky_error, in_reach))
 
 
 QUICK = Preset("quick", blocks_at_once=8, most_blocks=64)
@@ -204,12 +214,17 @@ class SequentialJudge:
     """Judges what is there so far; may be asked after every pass, and stopped by the answer (see the module).
 
     Passes are fresh preparations in the order in which they were taken. SLOWER is proved twice: by all units at
-    family_error / comparisons as if no preparation were unlucky, and at `unlucky_error` with the preset's share of
+    family_error / comparisons as if no preparation were unlucky, and at the preset's `first_error` with its share of
     unlucky ones. SAME and FASTER are proved at `miss_error` with that share. What is proved stays proved.
     """
 
     thresholds: Thresholds = STANDARD
     preset: Preset = STANDARD_PRESET
+
+    @property
+    def most_passes(self) -> int:
+        """The passes that the budget lasts for."""
+        return self.preset.most_passes
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """The verdict of all passes so far."""
@@ -220,21 +235,21 @@ class SequentialJudge:
         low, high = self._lower(units, error), self._upper(units)
         if math.isinf(low) and math.isinf(high):
             taken = sum(len(one.seconds) for one in passes)
-            text = f"{taken} blocks in {len(units)} passes prove nothing yet; {self.smallest(comparisons)} can"
+            text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
         estimate = min(max(_centre(units), low), high)
-        floor, _ = FixedSizeJudge(self.thresholds).sensitivity(passes, estimate, estimate, error)
-        ratio = Interval(*(math.exp(value) for value in (estimate, low, high)))
+        ratio = Interval(math.exp(estimate), max(math.exp(low), 1 / UNPROVED), _bounded(high))
         code, reason = decide(ratio, self.thresholds)
-        return Verdict(code, reason, ratio, floor, self._mde(units, error))
+        return Verdict(code, reason, ratio, noise_floor(passes, error), self._mde(units, error))
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Whether more blocks would not change the verdict, or the budget is spent.
 
         A SLOWER whose estimate lies below the target goes on: it may be proved SAME as well, which comes first.
         """
-        if sum(len(one.seconds) + one.discarded for one in passes) >= self.preset.most_blocks:
+        taken = sum(len(one.seconds) + one.discarded for one in passes)
+        if taken + self.preset.blocks_at_once > self.preset.most_blocks:
             return True
         if not any(len(one.seconds) for one in passes):
             return False
@@ -247,12 +262,22 @@ class SequentialJudge:
             return True
         return self._slower(units, self._error(comparisons)) and _centre(units) >= math.log1p(self.thresholds.target)
 
-    def confirmed(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
-        """The verdict with the later passes that confirm a SLOWER: red is what is SLOWER here still.
+    def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
+        """The verdict on what was SLOWER by its passes, after a later one in a fresh process: red if SLOWER still.
 
-        Unlucky passes are allowed for at family_error / comparisons too, so that the campaign's one number covers them.
+        Unlucky passes are allowed for at family_error / comparisons too, so that the campaign's one number covers them,
+        and the later pass must lie beyond the tolerance by itself: what was proved before can't speak for it.
         """
-        return replace(self, preset=replace(self.preset, unlucky_error=0.0))(passes, comparisons)
+        if problem := bad_samples([later], self.thresholds.most_discarded):
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.NOT_CONFIRMED, f"not confirmed: {problem}"))
+        verdict = replace(self, preset=replace(self.preset, unlucky_error=0.0))([*passes, later], comparisons)
+        shown = math.exp(_centre(self._units([later])))
+        if verdict.code is Code.SLOWER and shown > 1 + self.thresholds.tolerance:
+            return replace(verdict, reason=Reason(ReasonCode.PROVED, f"confirmed in a fresh process ({shown:.3f}×)"))
+        if verdict.code in (Code.SAME, Code.FASTER):
+            return verdict
+        reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm ({shown:.3f}×)")
+        return replace(verdict, code=Code.UNDECIDED, reason=reason)
 
     def promise(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float]:
         """(of SLOWER, of SAME): the share of the evidence needed that is there, up to 1, to plan by."""
@@ -264,10 +289,9 @@ class SequentialJudge:
         needed = -math.log(self._error(comparisons)), -math.log(self.thresholds.miss_error)
         return min(1.0, max(0.0, float(slower) / needed[0])), min(1.0, max(0.0, float(same) / needed[1]))
 
-    def smallest(self, comparisons: int) -> int:
-        """The fewest blocks, in passes of the preset's size, with which SLOWER and SAME can both be proved."""
-        passes = _fewest_passes(self._error(comparisons), self.thresholds.miss_error, self.preset)
-        return passes * self.preset.blocks_at_once
+    def fewest_passes(self, comparisons: int) -> int:
+        """The passes from which on SLOWER and SAME can both be proved."""
+        return _fewest_passes(self._error(comparisons), self.thresholds.miss_error, self.preset)
 
     def _error(self, comparisons: int) -> float:
         return self.thresholds.family_error / max(1, comparisons)
@@ -284,7 +308,7 @@ class SequentialJudge:
     def _lower(self, units: Sequence[Floats], error: float, only: float | None = None) -> float:
         """The bound above which the log ratio is proved to lie; `only` asks of one place, and is returned if proved."""
         alone = _bound(units, 0.0, error, only)
-        return min(alone, _bound(units, self.preset.unlucky, max(error, self.preset.unlucky_error), only))
+        return min(alone, _bound(units, self.preset.unlucky, self.preset.first_error(error), only))
 
     def _upper(self, units: Sequence[Floats], only: float | None = None) -> float:
         place = None if only is None else -only
@@ -300,6 +324,11 @@ class SequentialJudge:
         if shift is None or len(together) < PAST_FOR_A_SCALE:
             return None
         return (1 + self.thresholds.tolerance) * math.exp(shift * float(_deviation(together))) - 1
+
+
+def _bounded(log_ratio: float) -> float:
+    """The ratio with this logarithm, as far as it is proved."""
+    return math.exp(min(log_ratio, math.log(UNPROVED)))
 
 
 def _negated(units: Sequence[Floats]) -> list[Floats]:
@@ -341,7 +370,7 @@ def _units_at_once(preset: Preset) -> int:
 
 def _proved(units: Sequence[Floats], error: float, preset: Preset) -> bool:
     """Whether the log ratio is proved to lie above 0, by all units and with unlucky passes among them."""
-    guarded = _bound(units, preset.unlucky, max(error, preset.unlucky_error), 0.0)
+    guarded = _bound(units, preset.unlucky, preset.first_error(error), 0.0)
     return guarded > -math.inf and _bound(units, 0.0, error, 0.0) > -math.inf
 
 

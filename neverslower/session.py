@@ -236,10 +236,8 @@ class Session:
                 return f"{comparison.id} was selected, but not run; narrow the run with --layer, not with -k"
             if result.verdict.code in (Code.CRASHED, Code.INVALID):
                 return f"{comparison.id} is {result.verdict.code}: {result.verdict.reason.text}"
-            if (
-                result.verdict.reason.code is ReasonCode.TIME_BUDGET
-                or 0 < len(result.passes) < self.plan.settings.passes
-            ):
+            few = 0 < len(result.passes) < self.plan.settings.passes
+            if result.verdict.reason.code is ReasonCode.TIME_BUDGET or few:
                 return f"{comparison.id} was cut by the time budget; give it more with --time-budget"
             if comparison.against_itself and result.verdict.code is Code.SLOWER:
                 return f"{comparison.id} is slower than itself: this device is not fit for timing now"

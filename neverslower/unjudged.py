@@ -1,8 +1,6 @@
-"""Verdicts that no judge gives: what a refusal, a death or a wrong output means, and what another process shows."""
+"""Verdicts that no judge gives: what a refusal, a death or a wrong output means."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from neverslower.errors import NeverSlowerError
 from neverslower.observation import Examined
@@ -31,12 +29,3 @@ def of_output(found: Examined) -> Verdict | None:
 def or_wrong(found: Examined | Verdict) -> Examined | Verdict:
     """What was found of a subject, or that its output is wrong."""
     return (of_output(found) or found) if isinstance(found, Examined) else found
-
-
-def confirmed(first: Verdict, again: Verdict) -> Verdict:
-    """The verdict after a fresh process has measured as well: a SLOWER that it does not show is undecided."""
-    shown = f" ({again.ratio})" if again.ratio else ""
-    if again.code is Code.SLOWER:
-        return replace(first, reason=Reason(again.reason.code, f"confirmed in a fresh process{shown}"))
-    reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm{shown}")
-    return replace(first, code=Code.UNDECIDED, reason=reason)

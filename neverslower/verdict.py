@@ -83,6 +83,10 @@ class Reason:
     text: str
 
 
+UNPROVED = 1e6
+"""Where a bound lies, or its inverse, of which nothing is proved yet: no two calls differ by so much."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A ratio with its confidence interval: `low` at the level of a SLOWER, `high` at that of a SAME (Thresholds)."""
@@ -92,8 +96,13 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        exact = self.low == self.high  # Of counts, which have no interval.
-        return f"{self.estimate:.3f}×" if exact else f"{self.estimate:.3f}× [{self.low:.3f}, {self.high:.3f}]"
+        if self.low == self.high:  # Of counts, which have no interval.
+            return f"{self.estimate:.3f}×"
+        low, high = self.low > 1 / UNPROVED, self.high < UNPROVED
+        if low and high:
+            return f"{self.estimate:.3f}× [{self.low:.3f}, {self.high:.3f}]"
+        bound = f" [≥ {self.low:.3f}]" if low else f" [≤ {self.high:.3f}]" if high else ""
+        return f"{self.estimate:.3f}×{bound}"
 
 
 @dataclass(frozen=True)
@@ -135,65 +144,37 @@ STANDARD = Thresholds()
 class Judge(Protocol):
     """Turns the passes of one comparison into a verdict; `comparisons` is how many the campaign makes in all."""
 
-    thresholds: Thresholds
+    @property
+    def most_passes(self) -> int:
+        """The passes after which a comparison has had its budget."""
+        ...
+
+    def fewest_passes(self, comparisons: int) -> int:
+        """The passes from which on the ratio can have two bounds."""
+        ...
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """The verdict; raises nothing: samples that can't be judged are INVALID."""
         ...
 
-    def smallest(self, comparisons: int) -> int:
-        """The fewest blocks that can decide a comparison."""
+    def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
+        """Whether more passes would not change the verdict, or the budget is spent."""
+        ...
+
+    def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
+        """The verdict on what was SLOWER by its passes, after a later one in a fresh process."""
         ...
 
 
-@dataclass(frozen=True)
-class FixedSizeJudge:
-    """Judges once, after all samples are in, by the signed ranks of the blocks' log ratios.
+def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
+    """The gap that the reference shows against itself, as a fraction: what is below it proves nothing.
 
-    A block is reference and candidate in mirrored order, so drift that is linear over a block cancels, and swapping
-    the two sides negates its log ratio: under equality the log ratios are symmetric about 0, and about log r when
-    the candidate takes r times as long. That is all that the signed-rank interval needs: no normality, no variance.
-    A false SLOWER in any of m comparisons has a chance of at most `family_error` since each is made at
-    `family_error / m` (Bonferroni).
+    The half-width, at the level of a SLOWER, of the reference's own first against second rounds, each on one side as
+    the candidate was on both: √2 of it is the rounds' doubled weight.
     """
-
-    thresholds: Thresholds = STANDARD
-
-    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
-        """The verdict of all passes together."""
-        if problem := bad_samples(passes, self.thresholds.most_discarded):
-            return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
-        ratios = np.concatenate([block_log_ratios(one.seconds) for one in passes])
-        error = self.thresholds.family_error / max(1, comparisons)
-        walsh = stats.walsh_averages(ratios)
-        strict = stats.signed_rank_interval(walsh, len(ratios), error)
-        loose = stats.signed_rank_interval(walsh, len(ratios), self.thresholds.miss_error)
-        if strict is None or loose is None:
-            hardest = min(error, self.thresholds.miss_error)
-            text = f"{len(ratios)} blocks can't reach an error of {hardest:.1g}; {stats.smallest_sample(hardest)} can"
-            return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
-        floor, mde = self.sensitivity(passes, float(np.median(walsh)), strict.low, error)
-        ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
-        code, reason = decide(ratio, self.thresholds)
-        return Verdict(code, reason, ratio, floor, mde)
-
-    def smallest(self, comparisons: int) -> int:
-        """The fewest blocks with which the test reaches its errors, and some more: one outlier must not hide all."""
-        return stats.smallest_sample(min(self.thresholds.family_error / comparisons, self.thresholds.miss_error)) + 4
-
-    def sensitivity(
-        self, passes: Sequence[PairedPass], estimate: float, low: float, error: float
-    ) -> tuple[float, float]:
-        """(noise floor, minimum detectable effect).
-
-        The noise floor is the half-width, at the level of a SLOWER, of the reference's own first against second
-        rounds, each on one side as the candidate was on both: √2 of it is the rounds' doubled weight. The estimate
-        of a candidate that is `mde` slower has an even chance of lying high enough to be proved.
-        """
-        own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
-        spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
-        floor = math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
-        return floor, (1 + self.thresholds.tolerance) * math.exp(estimate - low) - 1
+    own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
+    spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
+    return math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
 
 
 def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:

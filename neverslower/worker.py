@@ -265,9 +265,15 @@ class Worker(_Process):
         """Search for a schedule, for `limit` seconds at most."""
         return Searched(**self._ask("tune", str(search), limit=limit))
 
-    def measure(self, reference: str, candidate: str, blocks: int) -> PairedPass:
-        """Interleaved rounds of two problems, by key."""
-        found = self._ask("measure", reference, candidate, blocks)
+    def prepare(self, key: str) -> None:
+        """Prepare a candidate ahead of the reference that it shares with others."""
+        self._ask("prepare", key)
+
+    def measure(
+        self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
+    ) -> PairedPass:
+        """Interleaved rounds of two problems, by key, the one or the other prepared first; see remote.Session."""
+        found = self._ask("measure", reference, candidate, blocks, candidate_first, afresh)
         seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
         return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
 

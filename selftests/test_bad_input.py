@@ -618,7 +618,7 @@ HAZARDS = [{"when": "out_channels in (15, 13)", "times": 2.0}]
 @needs_proc
 @pytest.mark.parametrize(
     ("phase", "rules"),
-    [("prepare", []), ("measure 1/2", []), ("measure 2/2", []), ("confirm", HAZARDS), ("numerics", [])],
+    [("prepare", []), ("measure, pass 1", []), ("measure, pass 2", []), ("confirm", HAZARDS), ("numerics", [])],
 )
 def test_a_worker_killed_in_any_phase_costs_one_verdict(
     runner: SuiteRunner,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.fixed_size import FixedSizeJudge
 from neverslower import baseline
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
@@ -14,7 +15,7 @@ from neverslower.errors import BaselineError
 from neverslower.findings import Result
 from neverslower.layers import network
 from neverslower.observation import Examined, PairedPass, Plan
-from neverslower.verdict import Code, FixedSizeJudge
+from neverslower.verdict import Code
 
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abcdef123", {"cpu": "x"}, {"governor": "performance"}, {})
 LAYER = network("resnet50")[16]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower import campaign as module
+from neverslower import campaign, side
 from neverslower.campaign import Campaign, Settings
 from neverslower.comparison import Comparison
 from neverslower.findings import Findings, Result
@@ -21,7 +21,7 @@ from neverslower.verdict import Code, ReasonCode
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 from selftests.support import children, comparison, eventually, layers, needs_proc, problem, scripted
 
-QUICK = Settings(passes=2, blocks=10)
+QUICK = Settings(blocks=10)
 BASE = {"seconds": 1e-5}
 
 
@@ -64,7 +64,7 @@ class Processes:
             self.numbers.append(process)
             return Worker(spec, process)
 
-        monkeypatch.setattr(module, "Worker", start)
+        monkeypatch.setattr(side, "Worker", start)
 
 
 @pytest.fixture
@@ -101,22 +101,23 @@ def test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process(tmp_path: Pa
     assert found.first is not None
     assert found.first.code is Code.SLOWER
     assert found.confirmation is not None
-    assert found.confirmation.seconds.shape == (20, 2, 2)
+    assert found.confirmation.seconds.shape == (20, 2, 2)  # Twice a pass.
+    assert [one.seconds.shape for one in found.passes] == [(10, 2, 2)] * 3
     assert found.verdict.ratio is not None
     assert found.verdict.ratio.estimate == pytest.approx(2.0, rel=0.02)
-    assert processes.numbers == [0, 1, 2, 3, 4]  # Two passes, the confirmation, and two to say why.
+    assert processes.numbers == [0, 1, 2, 3, 4, 5]  # Three passes, the confirmation, and two to say why.
 
 
 def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided(tmp_path: Path) -> None:
     one = comparison(1)
-    findings = run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15, processes=[0, 1])]), [one])
+    findings = run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15, processes=[0, 1, 2])]), [one])
     assert seen(findings, [one]) == ["UNDECIDED not_confirmed"]
     assert result(findings, one).first is not None
 
 
 def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, processes: Processes) -> None:
     run(scripted(tmp_path, rules=[BASE]), [comparison(1)])
-    assert processes.numbers == [0, 1]
+    assert processes.numbers == [0, 1, 2]
 
 
 def test_a_faster_layer_is_found(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_results_carry_everything_that_they_rest_on(tmp_path: Path) -> None:
     rules = [BASE, {"when": "out_channels == 15", "plan": "padded"}]
     findings = run(scripted(tmp_path, device="board", rules=rules), [one])
     found = result(findings, one)
-    assert [single.seconds.shape for single in found.passes] == [(10, 2, 2)] * 2
+    assert [single.seconds.shape for single in found.passes] == [(10, 2, 2)] * 3
     assert found.reference is not None
     assert found.candidate is not None
     assert (found.reference.plan.name, found.candidate.plan.name) == ("plain", "padded")
@@ -154,10 +155,10 @@ def test_a_layer_against_itself_is_measured_like_any_other(tmp_path: Path) -> No
         assert not np.any(single.seconds[:, 0] == single.seconds[:, 1])
 
 
-@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("passes", [4, 6])
 def test_a_comparison_asked_for_twice_is_measured_once_a_pass(tmp_path: Path, passes: int, journal: Journal) -> None:
     comparisons = [comparison(1), comparison(1, name="the same elsewhere")]
-    findings = run(scripted(tmp_path), comparisons, settings=Settings(passes, 10), journal=journal)
+    findings = run(scripted(tmp_path), comparisons, settings=Settings(passes=passes), journal=journal)
     assert len(findings.results) == 1
     assert len(events(journal.path, "measured")) == passes
     assert len(events(journal.path, "examined")) == 2
@@ -201,7 +202,7 @@ def test_a_failing_candidate_gets_its_verdict_and_the_others_theirs(
     assert len(events(journal.path, "verdict")) == 4
 
 
-@pytest.mark.parametrize(("name", "workers"), [("crash", 3), ("hang", 3), ("unsupported", 2), ("wrong", 2)])
+@pytest.mark.parametrize(("name", "workers"), [("crash", 4), ("hang", 4), ("unsupported", 3), ("wrong", 3)])
 def test_a_dead_worker_is_replaced_and_a_living_one_kept(
     tmp_path: Path, processes: Processes, name: str, workers: int
 ) -> None:
@@ -223,10 +224,10 @@ def test_a_failing_reference_decides_all_its_comparisons_and_is_asked_once(
     other = comparison(1, problem(12))
     findings = run(scripted(tmp_path, rules=[BASE, fault(16, name)]), [*FOUR, other])
     assert seen(findings, [*FOUR, other]) == [expected] * 4 + [FINE]
-    assert len(processes.numbers) == (3 if name == "crash" else 2)
+    assert len(processes.numbers) == (4 if name == "crash" else 3)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_crash_in_a_later_process_outweighs_the_samples_before_it(tmp_path: Path, number: int) -> None:
     rules = [BASE, slow(13), fault(13, "crash", processes=[number])]
     findings = run(scripted(tmp_path, rules=rules), FOUR)
@@ -252,7 +253,7 @@ def test_an_unavailable_backend_is_told_and_the_other_backends_are_measured(tmp_
         (WorkerError("ImportError: libvendor.so.9"), "CRASHED worker_died"),
     ],
 )
-@pytest.mark.parametrize("started", [0, 1, 2])
+@pytest.mark.parametrize("started", [0, 1, 2, 3])
 def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str, started: int, journal: Journal
 ) -> None:
@@ -261,10 +262,10 @@ def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
             raise error
         return Worker(spec, process)
 
-    monkeypatch.setattr(module, "Worker", start)
+    monkeypatch.setattr(side, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless], [hazard], journal=journal)
-    assert seen(findings, [hazard, harmless]) == [expected, FINE if started == 2 else expected]
+    assert seen(findings, [hazard, harmless]) == [expected, FINE if started == 3 else expected]
     assert str(error) in result(findings, hazard).verdict.reason.text
     assert findings.agreements[hazard.identity].verdict.code is Code.CRASHED
     assert findings.unavailable == {}
@@ -275,11 +276,11 @@ def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
-        if process == 2:
+        if process == 3:
             raise BackendUnavailable("another never-slower run is using it")
         return Worker(spec, process)
 
-    monkeypatch.setattr(module, "Worker", start)
+    monkeypatch.setattr(side, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless])
     assert seen(findings, [hazard, harmless]) == ["CRASHED worker_died", FINE]
@@ -288,7 +289,7 @@ def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(
 
 def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hazard = comparison(1)
-    monkeypatch.setattr(module._BackendRun, "_spent", lambda run, planned=0.0: run.started > 2)
+    monkeypatch.setattr(campaign._BackendRun, "_spent", lambda run, planned=0.0: run.side.started > 3)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard])
     assert seen(findings, [hazard]) == ["UNDECIDED time_budget"]
     assert findings.left_out == 1
@@ -352,7 +353,7 @@ def ranked(count: int = 8) -> list[Comparison]:
 
 def test_a_budget_goes_to_the_most_telling_comparisons(tmp_path: Path) -> None:
     clock, comparisons = Clock("prepare", 1.0), ranked()
-    settings = Settings(passes=1, blocks=10, time_budget=10.0)
+    settings = Settings(time_budget=10.0)
     findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
     left = [one for one in comparisons if result(findings, one).verdict.reason.code is ReasonCode.TIME_BUDGET]
     done = [one for one in comparisons if one not in left]
@@ -365,9 +366,10 @@ def test_a_budget_goes_to_the_most_telling_comparisons(tmp_path: Path) -> None:
 
 def test_a_budget_that_ends_while_measuring_keeps_what_was_measured(tmp_path: Path) -> None:
     clock, comparisons = Clock("measure", 5.0), ranked()
-    settings = Settings(passes=1, blocks=10, time_budget=12.0)
+    settings = Settings(time_budget=12.0)
     findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
-    assert (findings.measured, findings.left_out) == (3, 5)
+    assert sorted(len(result(findings, one).passes) for one in comparisons) == [0] * 5 + [1] * 3
+    assert (findings.measured, findings.left_out) == (0, 8)  # One pass of eight blocks proves nothing.
 
 
 def test_when_a_pass_has_shown_its_cost_the_least_telling_are_left_out_not_the_last_passes(tmp_path: Path) -> None:
@@ -383,16 +385,16 @@ def test_when_a_pass_has_shown_its_cost_the_least_telling_are_left_out_not_the_l
 
 def test_a_budget_that_suffices_leaves_nothing_out(tmp_path: Path) -> None:
     clock, comparisons = Clock("measure", 1.0), ranked()
-    settings = Settings(passes=1, blocks=10, time_budget=1e6)
+    settings = Settings(time_budget=1e6)
     findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
-    assert (findings.measured, findings.left_out, findings.seconds) == (8, 0, 8.0)
+    assert (findings.measured, findings.left_out, findings.seconds) == (8, 0, 24.0)  # Three passes
 
 
 def test_backends_share_a_budget(tmp_path: Path) -> None:
     clock = Clock("measure", 1.0)
     specs = {name: scripted(tmp_path) for name in ("one", "two")}
     comparisons = [Comparison(name, one.layer, one.candidate) for name in specs for one in ranked()]
-    settings = Settings(passes=1, blocks=10, time_budget=6.0)
+    settings = Settings(time_budget=6.0)
     findings = Campaign(specs, settings, clock=clock, progress=clock.progress).run(comparisons)
     measured = Counter(key[0] for key, one in findings.results.items() if one.passes)
     assert set(measured) == set(specs)
@@ -406,9 +408,9 @@ def test_progress_tells_steps_and_the_time_left(tmp_path: Path) -> None:
         told.append((phase, done, total, seconds_left))
         clock.progress(phase, done, total, seconds_left)
 
-    run(scripted(tmp_path), ranked(4), settings=Settings(1, 10), clock=clock, progress=progress)
-    assert [(done, total) for phase, done, total, _ in told if "measure" in phase] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [left for phase, _, _, left in told if "measure" in phase] == pytest.approx([0.0, 2.0, 4 / 3, 0.0])
+    run(scripted(tmp_path), ranked(4), clock=clock, progress=progress)
+    assert [(done, total) for phase, done, total, _ in told if "pass 2" in phase] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [left for phase, _, _, left in told if "pass 2" in phase] == pytest.approx([0.0, 2.0, 4 / 3, 0.0])
 
 
 # The journal
@@ -422,7 +424,7 @@ def orders(folder: Path, seed: int) -> tuple[list[str], list[str]]:
     """The order of measuring in the first and the second pass."""
     folder.mkdir()
     journal = Journal(folder / "journal")
-    run(scripted(folder), ranked(), settings=Settings(2, 10, seed), journal=journal)
+    run(scripted(folder), ranked(), settings=Settings(seed=seed), journal=journal)
     journal.close()
     return order(journal.path, 0), order(journal.path, 1)
 

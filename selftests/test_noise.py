@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from bench.fixed_size import FixedSizeJudge
 from bench.judge_noise import judged
 from bench.pools import seconds_of
 from neverslower.observation import PairedPass
-from neverslower.verdict import Code, FixedSizeJudge
+from neverslower.verdict import Code
 from selftests.support import ROOT
 
 POOL = ROOT / "bench" / "data" / "onednn-two-cores.npz"

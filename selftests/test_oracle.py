@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from neverslower import oracle as module
@@ -16,9 +17,10 @@ from neverslower.comparison import Comparison
 from neverslower.journal import Journal
 from neverslower.layers import Layer
 from neverslower.observation import PairedPass
-from neverslower.oracle import TWO_LOOKS, Oracle
+from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
-from neverslower.verdict import FixedSizeJudge, Thresholds, Verdict
+from neverslower.sequential import SequentialJudge
+from neverslower.verdict import Verdict
 from neverslower.worker import BackendUnavailable, DeviceLock, Worker, WorkerDied, WorkerSpec
 from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
 
@@ -57,17 +59,20 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-class Recording:
+class Recording(SequentialJudge):
     """A judge that records what it is asked."""
 
-    thresholds: Thresholds = TWO_LOOKS
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, int]] = []
+    asked: ClassVar[list[tuple[int, int]]] = []
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         self.asked.append((sum(len(one.seconds) for one in passes), comparisons))
-        return FixedSizeJudge(self.thresholds)(passes, comparisons)
+        return super().__call__(passes, comparisons)
+
+
+@pytest.fixture
+def judge() -> Recording:
+    Recording.asked.clear()
+    return Recording()
 
 
 def seen(verdict: Verdict) -> str:
@@ -87,24 +92,24 @@ def test_a_verdict_is_measured_once_and_then_remembered(tmp_path: Path, journal:
     assert len(journal.named("verdict")) == 2
 
 
-def test_a_first_look_settles_what_is_not_slower_and_a_second_the_rest(tmp_path: Path, journal: Recorder) -> None:
-    judge = Recording()
+def test_what_is_clear_takes_few_passes_and_each_prepares_both_layers_anew(
+    tmp_path: Path, journal: Recorder, judge: Recording
+) -> None:
     with Oracle(scripted(tmp_path, noise=0.005, rules=[STEADY, SLOW]), journal, judge) as oracle:
-        for distance in (3, 1, 7):
+        for distance in (3, 1):
             oracle.verdict(comparison(distance))
-    assert judge.asked == [(12, 1), (12, 1), (48, 2), (12, 1)]
-    (samples,) = journal.named("drawn")
-    assert (samples["reference"], samples["candidate"]) == (problem(16).key, problem(15).key)
-    assert (samples["pass"], len(samples["seconds"])) == (0, 48)
-    assert [len(one["seconds"]) for one in journal.named("screened")] == [12, 12, 12]
+    assert judge.asked == [(24, 2), (32, 6)]
+    samples = journal.named("drawn")
+    assert [len(one["seconds"]) for one in samples] == [8] * 7
+    assert (samples[-1]["reference"], samples[-1]["candidate"]) == (problem(16).key, problem(15).key)
+    assert len({tuple(np.ravel(one["seconds"])) for one in samples}) == 7  # Another copy has noise of its own.
 
 
-def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path) -> None:
-    judge = Recording()
+def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path, judge: Recording) -> None:
     with Oracle(scripted(tmp_path, rules=[STEADY, {"when": "out_channels < 16", "times": 2.0}]), None, judge) as oracle:
         for distance in (1, 2, 3):
             oracle.verdict(comparison(distance))
-    assert [comparisons for blocks, comparisons in judge.asked if blocks == 48] == [2, 6, 12]
+    assert [comparisons for _, comparisons in judge.asked] == [2, 6, 12]
     assert sum(1 / module._share(k) for k in range(1, 10_000)) < 1
 
 
@@ -219,7 +224,7 @@ def test_a_hazard_that_a_fresh_process_shows_is_confirmed(tmp_path: Path, journa
             assert verdict.code == "SLOWER"
             assert "confirmed in a fresh process" in verdict.reason.text
     assert starts == [0, 1]
-    assert [(one["pass"], len(one["seconds"])) for one in journal.named("confirmed")] == [(1, 60), (1, 60)]
+    assert [(one["pass"], len(one["seconds"])) for one in journal.named("confirmed")] == [(1, 16), (1, 16)]
 
 
 def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided_from_then_on(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_swapping_the_sides_gives_the_reciprocal_ratio():
 
 @pytest.mark.parametrize("ratio", [1.1, 3.0])
 def test_the_interval_moves_with_the_candidates_scale(ratio):
-    plain, moved = (JUDGE(one, 1000).ratio for one in (_passes(), _scaled(_passes(), ratio)))
+    plain, moved = (JUDGE(one, 1000).ratio for one in (_passes(number=8), _scaled(_passes(number=8), ratio)))
     for name in ("estimate", "low", "high"):
         assert getattr(moved, name) == pytest.approx(ratio * getattr(plain, name), rel=1e-4)
 
@@ -227,14 +227,14 @@ def test_the_interval_holds_the_ratio_as_often_as_it_says_under_early_stopping()
 def test_few_blocks_are_undecided_and_say_how_many_would_do(ratio):
     verdict = JUDGE(_passes(ratio, number=1), 1000)
     assert (verdict.code, verdict.reason.code, verdict.ratio) == (Code.UNDECIDED, ReasonCode.TOO_NOISY, None)
-    assert f"{JUDGE.smallest(1000)} can" in verdict.reason.text
+    assert f"{JUDGE.fewest_passes(1000)} passes can" in verdict.reason.text
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 @pytest.mark.parametrize("comparisons", [1, 1000, 10_000])
 def test_the_fewest_blocks_decide_what_is_clear_and_fewer_do_not(preset, comparisons):
     judge = SequentialJudge(preset=preset)
-    number = judge.smallest(comparisons) // preset.blocks_at_once
+    number = judge.fewest_passes(comparisons)
     passes = _passes(3.0, 1e-3, number=number)
     assert judge(passes, comparisons).code is Code.SLOWER
     assert judge(passes[:-1], comparisons).code is Code.UNDECIDED
@@ -291,12 +291,29 @@ def test_a_disturbed_device_is_given_more_time_but_not_more_than_the_budget():
     assert JUDGE.enough([replace(one, discarded=40) for one in passes], 1)
 
 
-def test_a_slower_is_confirmed_by_passes_that_agree_and_by_no_others():
-    passes, number = _passes(1.1, 2e-3, number=12), JUDGE.smallest(1000) // STANDARD_PRESET.blocks_at_once
-    assert JUDGE(passes[:number], 1000).code is Code.SLOWER
-    assert JUDGE.confirmed(passes[:number], 1000).code is Code.UNDECIDED
-    assert JUDGE.confirmed(passes[: number + 2], 1000).code is Code.SLOWER
-    assert JUDGE.confirmed([*passes[:number], *_passes(noise=2e-3, number=1)], 1000).code is Code.UNDECIDED
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("comparisons", [1, 1000, 10_000])
+def test_a_clear_slower_is_confirmed_by_a_later_pass_that_shows_it_too(preset, comparisons):
+    judge = SequentialJudge(preset=preset)
+    *passes, later = _passes(1.1, 2e-3, number=judge.fewest_passes(comparisons) + 1)
+    verdict = judge.confirmed(passes, later, comparisons)
+    assert (verdict.code, verdict.reason.code) == (Code.SLOWER, ReasonCode.PROVED)
+    assert "confirmed in a fresh process (1." in verdict.reason.text
+
+
+@pytest.mark.parametrize("number", [6, 20])
+def test_a_later_pass_that_does_not_show_it_undoes_a_slower_however_much_was_proved_before(number):
+    passes = _passes(1.1, 2e-3, number=number)
+    verdict = JUDGE.confirmed(passes, _passes(noise=2e-3, number=1)[0], 1000)
+    assert (verdict.code, verdict.reason.code) == (Code.UNDECIDED, ReasonCode.NOT_CONFIRMED)
+    assert "did not confirm (1.00" in verdict.reason.text
+
+
+def test_a_disturbed_confirmation_confirms_nothing():
+    later = replace(_passes(1.1, number=1)[0], discarded=9, why_discarded="throttled")
+    verdict = JUDGE.confirmed(_passes(1.1, 2e-3, number=12), later, 1000)
+    assert (verdict.code, verdict.reason.code) == (Code.UNDECIDED, ReasonCode.NOT_CONFIRMED)
+    assert "throttled" in verdict.reason.text
 
 
 def test_an_empty_pass_and_a_block_that_fills_no_unit_do_no_harm():

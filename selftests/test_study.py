@@ -216,7 +216,7 @@ def of_the_campaign(folder: Path, settings: Settings) -> tuple[Findings, list[Ca
 
 
 def test_what_the_tuning_budget_did_not_last_for_is_left_out(tmp_path: Path) -> None:
-    findings, found = of_the_campaign(tmp_path, Settings(1, 15, tuning_budget=12.0))
+    findings, found = of_the_campaign(tmp_path, Settings(tuning_budget=12.0))
     assert list(findings.searches) == [Search(problem(), 16, 0), Search(problem(15), 16, 0), Search(problem(15), 16, 1)]
     verdicts = {case.id.partition("NCHW-")[2]: verdict_of(case, findings.results) for case in found}
     left_out = {name for name, one in verdicts.items() if one and one.reason.code is ReasonCode.TIME_BUDGET}
@@ -226,7 +226,7 @@ def test_what_the_tuning_budget_did_not_last_for_is_left_out(tmp_path: Path) -> 
 
 
 def test_the_time_for_tuning_is_beside_the_time_for_measuring(tmp_path: Path) -> None:
-    findings, found = of_the_campaign(tmp_path, Settings(1, 15, time_budget=20.0))
+    findings, found = of_the_campaign(tmp_path, Settings(time_budget=20.0))
     assert (findings.tuning_seconds, findings.left_out) == (45.0, 0)
     assert findings.measured == len({one.identity for case in found for one in case.comparisons})
 

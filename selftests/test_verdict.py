@@ -4,10 +4,10 @@ from functools import partial
 import numpy as np
 import pytest
 
+from bench.fixed_size import FixedSizeJudge
 from neverslower.verdict import (
     STANDARD,
     Code,
-    FixedSizeJudge,
     Interval,
     ReasonCode,
     Thresholds,

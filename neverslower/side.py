@@ -1,0 +1,186 @@
+"""One side of a campaign: one library on one device, its workers one after another, and what they have told so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from neverslower.comparison import Comparison
+from neverslower.environment import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.findings import Identity
+from neverslower.observation import Evidence, Examined, PairedPass
+from neverslower.pool import ask_all, compile_all
+from neverslower.resume import Recorded
+from neverslower.unjudged import of_failure, or_wrong
+from neverslower.verdict import Verdict
+from neverslower.worker import DeviceLock, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
+
+SUBJECTS_A_COMPILER = 8
+"""A compiling process is worth starting for so many subjects."""
+WORTH_A_POOL = 4
+"""So many subjects are compiled in processes of their own; fewer where they are prepared."""
+
+
+class Write(Protocol):
+    """Takes one line for the journal."""
+
+    def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Write it."""
+        ...
+
+
+class Side:
+    """Asks one library; every answer goes to the journal, and what an earlier run recorded is not asked again.
+
+    `label` tells the side of a campaign that measures two; nothing where there is one.
+    """
+
+    fingerprint: Fingerprint
+
+    def __init__(self, name: str, spec: WorkerSpec, recorded: Recorded, write: Write, label: str = "") -> None:
+        self.name, self.spec, self.recorded, self.label, self._write = name, spec, recorded, label, write
+        self.worker: Worker | None = None
+        self.started = 0
+        self.offers: frozenset[str] = frozenset()
+        self.remarks: tuple[str, ...] = ()
+        self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
+        self.examined: dict[str, Examined | Verdict] = {}
+        self.samples: dict[Identity, list[PairedPass]] = {}
+        self._lock: DeviceLock | None = None
+
+    # Workers
+
+    def start(self, lock: bool = True) -> Worker:
+        """The first worker, which tells what the device is; the device is kept for this run where that matters."""
+        worker = self.fresh_worker()
+        self.fingerprint, self.offers, self.remarks = worker.fingerprint, worker.offers, worker.remarks
+        self.evidence, self.at_once = worker.evidence, worker.at_once
+        if worker.exclusive and lock:
+            self._lock = DeviceLock(self.spec, worker.lock_name)
+        self.recorded.require_device(worker.fingerprint)
+        self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
+        return worker
+
+    def fresh_worker(self) -> Worker:
+        """Another process in place of the one before."""
+        self.close_worker()
+        self.worker = Worker(self.spec, process=self.started)
+        self.started += 1
+        return self.worker
+
+    def renew(self, nothing_to_ask: bool = False) -> None:
+        """A fresh worker for a phase, unless an earlier run has answered all of it."""
+        self.close_worker()
+        if not nothing_to_ask:
+            self.fresh_worker()
+
+    def close_worker(self) -> None:
+        """End the worker, if there is one."""
+        if self.worker:
+            self.worker.close()
+            self.worker = None
+
+    def close(self) -> None:
+        """End the worker, and let go of the device."""
+        self.close_worker()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def ask(self, question: Callable[[Worker], Any]) -> Any | Verdict:
+        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced."""
+        worker = self.worker or self.fresh_worker()
+        try:
+            return question(worker)
+        except (ProblemRefused, WorkerError) as error:
+            return of_failure(error)
+        except WorkerDied as error:
+            self.close_worker()
+            return of_failure(error)
+
+    # Questions
+
+    def examine(self, key: str) -> Examined | Verdict:
+        """What is found of a subject, or why it can't be timed; asked once."""
+        if key not in self.examined:
+            known = self.recorded.examined.get((self.name, key))
+            found = known or self.ask(lambda worker: worker.examine(key))
+            self.examined[key] = or_wrong(found)
+            if not known:
+                self.write("examined", {"problem": key} | asdict(self.examined[key]))
+        return self.examined[key]
+
+    def examine_beside(self, keys: Sequence[str], progress: Callable[[int], None], stop: Callable[[], bool]) -> None:
+        """Examine every subject, as many beside each other as the library allows; for evidence that is exact."""
+        recorded = self.recorded.examined
+        self.examined |= {key: or_wrong(known) for key in keys if (known := recorded.get((self.name, key)))}
+        waiting = [key for key in keys if key not in self.examined]
+        if not waiting:
+            return
+        answers = ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop)
+        failed = {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
+        self.examined |= failed
+
+    def _examine_now(self, worker: Worker, key: str) -> None:
+        """Keep what a worker finds of a subject, in the journal too, at once."""
+        found = worker.examine(key)
+        self.examined[key] = or_wrong(found)
+        self.write("examined", {"problem": key} | asdict(found))
+
+    def compile(self, keys: Sequence[str], progress: Callable[[int, int], None], stop: Callable[[], bool]) -> None:
+        """Let a library that compiles do it now, in several processes: never beside a measurement."""
+        if "compiles" not in self.offers:
+            return
+        missing = self.ask(lambda worker: worker.missing(keys))
+        if isinstance(missing, Verdict) or len(missing) < WORTH_A_POOL:
+            return
+        begin = time.monotonic()
+        cores = int(self.fingerprint.hardware.get("cores", 1))
+        processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
+        failures = compile_all(self.spec, missing, processes, lambda done: progress(done, len(missing)), stop)
+        self.examined |= {key: of_failure(error) for key, error in failures.items()}
+        seconds = round(time.monotonic() - begin, 3)
+        self.write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": seconds})
+
+    def seen(self, comparison: Comparison) -> tuple[Examined | None, Examined | None]:
+        """What was found of both of a comparison's subjects, as far as they can be timed."""
+        reference, candidate = (self.examined.get(key) for key in comparison.keys)
+        return (
+            reference if isinstance(reference, Examined) else None,
+            candidate if isinstance(candidate, Examined) else None,
+        )
+
+    def prepare(self, comparison: Comparison) -> Verdict | None:
+        """Prepare a candidate before the reference that it shares with others; why it can't be, or None."""
+        found: Verdict | None = self.ask(lambda worker: worker.prepare(comparison.keys[1]))
+        return found
+
+    def measure(self, comparison: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Verdict:
+        """Interleaved rounds of both subjects, or why there are none."""
+        reference, candidate = comparison.keys
+        found: PairedPass | Verdict = self.ask(
+            lambda worker: worker.measure(reference, candidate, blocks, candidate_first)
+        )
+        return found
+
+    def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Verdict:
+        """The same of both prepared anew in the worker that is there, the other one first in every other pass."""
+        found: PairedPass | Verdict = self.ask(
+            lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True)
+        )
+        return found
+
+    # The journal
+
+    def write(self, event: str, fields: Mapping[str, Any]) -> None:
+        """One line, which names the backend, and the side where there are two."""
+        side = {"side": self.label} if self.label else {}
+        self._write(event, {"backend": self.name, **side, **fields})
+
+    def write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass | Verdict) -> None:
+        """One line with the raw samples of a comparison, or with why there are none."""
+        fields = found.record(number) if isinstance(found, PairedPass) else asdict(found)
+        self.write(event, comparison.named | fields)
