@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ CAPABILITIES = Capabilities(
 )
 _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
+_SETTINGS = ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
+"""What a user may forbid or allow oneDNN (its documentation, "CPU Dispatcher Control", "Floating-point Math Mode")."""
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -117,7 +119,7 @@ class OneDNN:
         self._info = parse_info(self._verbose_text(self._smallest_convolution))
 
     def fingerprint(self) -> Fingerprint:
-        """The processor, its governor, the threads used; oneDNN's version and commit, and torch around it."""
+        """The processor, its governor, threads and settings; oneDNN's version and commit, and torch around it."""
         torch = self._torch
         hardware = cpu_hardware()
         return Fingerprint(
@@ -125,10 +127,13 @@ class OneDNN:
             device=f"{hardware['cpu']} {hardware['cores']}c",
             version=self._info.get("version", "0"),
             build=self._info.get("commit", "unknown"),
-            hardware=hardware | {"isa": self._info.get("isa", torch.backends.cpu.get_cpu_capability())},
-            state=cpu_state() | host.settings() | {"threads": str(self._threads)},
+            hardware=hardware,
+            state=cpu_state() | host.settings() | settings(os.environ) | {"threads": str(self._threads)},
             software={
                 "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
+                # What oneDNN makes of the processor: 3.12 calls the same one AVX10.1 that 3.7 calls AVX-512 with
+                # float16, and another release may see more in it.
+                "onednn isa": self._info.get("isa", torch.backends.cpu.get_cpu_capability()),
                 "torch": str(torch.__version__),
                 "torch git": str(torch.version.git_version),
                 "python": ".".join(map(str, sys.version_info[:3])),
@@ -274,6 +279,12 @@ def parse_steps(verbose: str) -> list[Step]:
             details.append(f"prop:{propagation}")
         steps.append(Step(primitive, implementation, tuple(details)))
     return steps
+
+
+def settings(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of oneDNN's settings that environment variables make, by their newer names."""
+    found = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
+    return {name: value for name, value in found.items() if value}
 
 
 def parse_info(verbose: str) -> dict[str, str]:

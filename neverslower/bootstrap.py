@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+OLDEST = (3, 10)
+"""The first Python that can read what is sent; this file itself is for older ones too, so that they can say so."""
 
 
 class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader):
@@ -65,6 +67,10 @@ def detach(parent: int) -> None:
 def main(channel: Any) -> None:
     """Receive (sources, parent process or 0, environment variables), then hand the channel to remote.serve."""
     sources, parent, variables = channel.receive()
+    if sys.version_info < OLDEST:
+        now, oldest = (".".join(map(str, version)) for version in (sys.version_info[:3], OLDEST))
+        channel.send(("unavailable", f"it is Python {now}, and {oldest} or newer is needed"))
+        return
     os.environ.update(variables)
     detach(parent)
     os.dup2(2, 1)  # execnet speaks over descriptors of its own; what libraries print joins the last words.

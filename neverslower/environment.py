@@ -39,8 +39,12 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
-        """The inverse of `as_dict`."""
-        return cls(**data)
+        """The inverse of `as_dict`, of older records too: they have oneDNN's name of the processor as hardware."""
+        fields = dict(data)
+        hardware, software = dict(fields.pop("hardware", {})), dict(fields.pop("software", {}))
+        if isa := hardware.pop("isa", None):
+            software.setdefault("onednn isa", isa)
+        return cls(**fields, hardware=hardware, software=software)
 
     def obstacles(self, stored: Fingerprint) -> list[str]:
         """Why a comparison with `stored` would mean nothing: each differing field, as `name: stored → now`."""

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import os
 import re
+import shlex
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -101,6 +103,20 @@ def _stderr_into(file: IO[bytes]) -> Iterator[None]:
             os.close(saved)
 
 
+def _from_the_start(text: str) -> execnet.XSpec:
+    """A spec whose variables the process has when it starts, by way of `env`.
+
+    execnet sets them in a Python that runs already, which is too late for what the dynamic loader reads, as it does
+    LD_LIBRARY_PATH. It sets them still, for the Python in a container has not got those of the command before it.
+    """
+    spec = execnet.XSpec(text)
+    if spec.env and (spec.popen or spec.ssh):
+        command = spec.python or (shlex.quote(sys.executable) if spec.popen else "python")
+        variables = (shlex.quote(f"{name}={value}") for name, value in spec.env.items())
+        spec.python = f"env {' '.join(variables)} {command}"
+    return spec
+
+
 # What execnet raises for a spec that it can't read, and for a place that it can't reach.
 _NO_WORKER = (
     OSError, ValueError, EOFError, LookupError, AttributeError, AssertionError, execnet.HostNotFound,
@@ -148,7 +164,7 @@ class _Process:
         try:
             parent = os.getpid() if self.spec.execnet == LOCAL else 0
             with _stderr_into(self._stderr):
-                gateway = self._group.makegateway(self.spec.execnet)
+                gateway = self._group.makegateway(_from_the_start(self.spec.execnet))
             self._channel = gateway.remote_exec(bootstrap)
             self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
         except _NO_WORKER as error:
@@ -157,12 +173,15 @@ class _Process:
             text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
             raise BackendUnavailable(text) from None
         try:
-            _, (pid, its_parent) = self._receive(START_LIMIT)
+            status, answer = self._receive(START_LIMIT)
         except WorkerDied as died:
             if not died.last_words.startswith("ModuleNotFoundError"):
                 raise
             text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
             raise BackendUnavailable(text) from None
+        if status == "unavailable":
+            raise BackendUnavailable(f"the Python of {self.spec.execnet!r} can't run a worker: {answer}")
+        pid, its_parent = answer
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
 

@@ -187,6 +187,17 @@ def test_a_fingerprint_survives_json():
     assert Fingerprint.from_dict(json.loads(json.dumps(NOW.as_dict()))) == NOW
 
 
+def test_a_processor_that_onednn_calls_otherwise_is_the_same_hardware():
+    """On one Xeon 3.7.1 says AVX-512 with float16 and 3.12.0 AVX10.1; older records have that name as hardware."""
+    stored = NOW.as_dict()
+    stored["hardware"] = {**NOW.hardware, "isa": "AVX-512"}
+    upgraded = replace(NOW, software={**NOW.software, "onednn isa": "AVX10.1"})
+    read = Fingerprint.from_dict(stored)
+    assert upgraded.obstacles(read) == []
+    assert upgraded.confounders(read) == ["software onednn isa: AVX-512 → AVX10.1"]
+    assert Fingerprint.from_dict(json.loads(json.dumps(read.as_dict()))) == read
+
+
 def test_the_folder_is_backend_at_device():
     assert NOW.folder == "onednn@intel-xeon-2c"
 

@@ -180,6 +180,19 @@ def test_what_was_not_printed_is_absent() -> None:
     assert parse_info("onednn_verbose,v1,info,gpu,runtime:none") == {}
 
 
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"HOME": "/root", "ONEDNN_VERBOSE": "1"}, {}),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "SSE41"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+        ({"DNNL_DEFAULT_FPMATH_MODE": "BF16"}, {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}),
+        ({"ONEDNN_CPU_ISA_HINTS": "PREFER_YMM"}, {"ONEDNN_CPU_ISA_HINTS": "PREFER_YMM"}),
+    ],
+)
+def test_what_onednn_may_use_is_a_setting(variables: dict[str, str], found: dict[str, str]) -> None:
+    assert onednn.settings(variables) == found
+
+
 def plan_of(*lines: str) -> Plan:
     steps: list[Step] = parse_steps("\n".join(lines))
     return Plan("whatever", tuple(str(step) for step in steps))
@@ -256,7 +269,7 @@ def test_a_real_fingerprint_says_version_build_and_threads(worker: Worker) -> No
     found = worker.fingerprint
     assert found.version.count(".") >= 1
     assert found.build != "unknown"
-    assert found.hardware["isa"]
+    assert found.software["onednn isa"]
     assert found.state["threads"] == "1"
     assert "torch" in found.software
 

@@ -17,12 +17,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from backends import tvm
 from backends.base import BackendOptions, Unavailable, Unsupported
 from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
+from backends.tvm.api import Api
 from neverslower.observation import Plan, Searched
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.selection import Selection
@@ -61,7 +63,7 @@ def test_it_compiles_and_searches() -> None:
 
 # Is this tvm fit for use?
 
-PAIR = "0.27.0.post1", "0.1.15.post2"
+PAIR = health.Installed("0.27.0.post1", "0.1.15.post2", "0123")
 REMEDY = "install the pair: pip install 'apache-tvm==0.27.0.post1' 'apache-tvm-ffi==0.1.14.post1'"
 
 
@@ -96,7 +98,7 @@ def test_a_pair_that_crashes_is_named_with_the_one_to_install(store: Store, stan
     imports = stand_in("import os; os.kill(os.getpid(), 11)")
     for asked in (1, 2):  # It is no news that is remembered: another ffi may be installed meanwhile.
         with pytest.raises(Unavailable) as caught:
-            health.check(*PAIR, store)
+            health.check(PAIR, store)
         assert str(caught.value) == (
             "apache-tvm 0.27.0.post1 does not work with apache-tvm-ffi 0.1.15.post2 "
             f"(writing JSON ended it with signal 11); {REMEDY}"
@@ -108,23 +110,23 @@ def test_a_pair_that_crashes_is_named_with_the_one_to_install(store: Store, stan
 def test_a_pair_that_does_not_import_is_told_in_its_own_words(store: Store, stand_in: Callable[[str], Path]) -> None:
     stand_in("raise ImportError('libtvm.so: undefined symbol')")
     with pytest.raises(Unavailable, match=r"\(ImportError: libtvm.so: undefined symbol\); install the pair"):
-        health.check(*PAIR, store)
+        health.check(PAIR, store)
 
 
 def test_a_pair_that_writes_something_else_is_not_fit(store: Store, stand_in: Callable[[str], Path]) -> None:
     stand_in(SOUND + "def _refuse(one, other): raise ValueError('not equal')\nir.assert_structural_equal = _refuse")
     with pytest.raises(Unavailable, match="ValueError: not equal"):
-        health.check(*PAIR, store)
+        health.check(PAIR, store)
 
 
 def test_a_sound_pair_is_tried_once(store: Store, stand_in: Callable[[str], Path]) -> None:
     imports = stand_in(SOUND)
     for _ in range(3):
-        health.check(*PAIR, store)
+        health.check(PAIR, store)
     assert imports.read_text(encoding="utf-8") == "x"
-    health.check("0.27.0.post1", "0.1.14.post1", store)
-    health.check("0.27.1", "0.1.15.post2", store)
-    assert imports.read_text(encoding="utf-8") == "xxx"
+    for other in ({"tvm": "0.27.1"}, {"ffi": "0.1.14.post1"}, {"build": "4567"}):
+        health.check(replace(PAIR, **other), store)
+    assert imports.read_text(encoding="utf-8") == "xxxx"
     assert {one.fields["kind"] for one in store.entries()} == {"health"}
 
 
@@ -144,14 +146,86 @@ def test_the_remedy_is_that_of_the_release(version: str, remedy: str) -> None:
 
 @pytest.mark.parametrize("missing", ["apache-tvm", "apache-tvm-ffi"])
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    def version(package: str) -> str:
+    def distribution(package: str) -> SimpleNamespace:
         if package == missing:
             raise PackageNotFoundError(package)
-        return "1.0"
+        return SimpleNamespace(version="1.0", read_text=lambda name: None)
 
-    monkeypatch.setattr(health, "version", version)
+    monkeypatch.setattr(health, "distribution", distribution)
     with pytest.raises(Unavailable, match=rf"^{missing} is not installed in this Python; `pip install apache-tvm`"):
-        health.versions()
+        health.installed()
+
+
+RECORD = "tvm/__init__.py,sha256=aaaa,10\ntvm/lib/libtvm_runtime.so,sha256=bbbb,20\n"
+Install = Callable[..., health.Installed]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Lays down what pip leaves of tvm and its ffi beside the packages; returns what is found of them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("TVM_LIBRARY_PATH", raising=False)
+
+    def lay(record: str = RECORD, ffi: str = "tvm_ffi/core.so,sha256=cccc,30\n", **files: str) -> health.Installed:
+        for package, version, text in (("apache_tvm", "0.27.0", record), ("apache_tvm_ffi", "0.1.14", ffi)):
+            folder = tmp_path / f"{package}-{version}.dist-info"
+            name = package.replace("_", "-")
+            (folder / "METADATA").parent.mkdir(exist_ok=True)
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            (folder / "RECORD").write_text(text)
+        for name, text in files.items():
+            (tmp_path / "apache_tvm-0.27.0.dist-info" / f"{name}.json").write_text(text)
+        return health.installed()
+
+    return lay
+
+
+def test_one_wheel_is_one_build_wherever_it_is_installed(install: Install) -> None:
+    found = install()
+    assert (found.tvm, found.ffi) == ("0.27.0", "0.1.14")
+    own = "../../../bin/tvmc,sha256=dddd,40\ntvm/__pycache__/__init__.cpython-310.pyc,,\nother/x.py,sha256=eeee,1\n"
+    assert install(RECORD + own) == found
+
+
+def test_two_wheels_of_one_version_are_two_builds(install: Install) -> None:
+    builds = {
+        install().build,
+        install(RECORD.replace("bbbb", "ffff")).build,  # Built otherwise.
+        install(RECORD.replace("aaaa", "ffff")).build,  # Its Python changed.
+        install(ffi="tvm_ffi/core.so,sha256=ffff,30\n").build,
+    }
+    assert len(builds) == 4
+
+
+def test_a_checkout_s_build_changes_with_its_files(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "checkout"
+    program, library = checkout / "python" / "tvm" / "__init__.py", checkout / "build" / "lib" / "libtvm_runtime.so"
+    for path in (program, library):
+        path.parent.mkdir(parents=True)
+        path.write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(checkout / "python"))
+
+    def build() -> str:
+        return install("", direct_url='{"url": "file:///checkout", "dir_info": {"editable": true}}').build
+
+    builds = [build()]
+    assert build() == builds[0]
+    for path in (program, library):
+        os.utime(path, (1e9, 1e9))
+        builds.append(build())
+    assert len(set(builds)) == 3
+
+
+def test_libraries_from_elsewhere_are_another_build(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = install()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "libtvm_runtime.so").write_text("", encoding="utf-8")
+    monkeypatch.setenv("TVM_LIBRARY_PATH", str(tmp_path / "elsewhere"))
+    assert install().build != found.build
 
 
 @pytest.mark.parametrize(
@@ -194,8 +268,13 @@ def search_with(monkeypatch: pytest.MonkeyPatch, store: Store, *candidates: tupl
     found = SimpleNamespace(get_all_tuning_records=lambda: [SimpleNamespace(run_secs=one) for one in candidates])
     monkeypatch.setattr(tvm, "search", lambda api, wanted, folder: None)
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("hash", 1, found))
-    api: Any = SimpleNamespace(version="0.27.0", target="this")
-    return tvm.TVM(api, "0.1.14", store, None, 1).tune(SEARCH)
+    return of_version(store).tune(SEARCH)
+
+
+def of_version(store: Store, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
+    """The backend on a stand-in for one installed tvm."""
+    api: Any = SimpleNamespace(version=tvm_version, target=target)
+    return tvm.TVM(api, replace(PAIR, **installed), store, None, 1)
 
 
 def test_the_best_candidate_is_the_one_that_was_fastest_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
@@ -210,6 +289,25 @@ def test_a_search_of_which_nothing_ran_is_none(
 ) -> None:
     with pytest.raises(Unsupported, match="no schedule that runs"):
         search_with(monkeypatch, store, *candidates)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"tvm_version": "0.25.0"}, {"ffi": "0.1.12"}, {"build": "4567"}, {"target": "another"}],
+    ids=["version", "ffi", "build", "target"],
+)
+def test_what_one_tvm_made_is_never_another_s(
+    monkeypatch: pytest.MonkeyPatch, store: Store, other: dict[str, str]
+) -> None:
+    monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
+    search_with(monkeypatch, store, (3e-3,))
+    subjects = [Subject(TINY), Subject(TINY, str(TunedLog(SEARCH)))]
+    for one in subjects:
+        of_version(store).compile(one)
+    assert of_version(store).missing(subjects) == []  # As another environment with the very same tvm finds them.
+    assert of_version(store, **other).missing(subjects) == subjects
+    with pytest.raises(Unsupported, match="has not been made"):
+        of_version(store, **other).compile(subjects[1])
 
 
 def work_folder(path: Path, shapes: int = 2) -> Path:
@@ -237,6 +335,28 @@ def test_a_folder_without_a_database_names_the_file(tmp_path: Path, missing: str
     assert str(caught.value) == (
         f"{folder / missing}: No such file or directory; give the work folder of a MetaSchedule search, tvm:FOLDER"
     )
+
+
+# Two releases of TVM's interface
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [(("TensorStructInfo", "TensorType"), "TensorStructInfo"), (("TensorType",), "TensorType")],
+    ids=["0.25", "0.27"],
+)
+def test_tensors_are_declared_as_the_release_has_it(names: tuple[str, ...], wanted: str) -> None:
+    types = {name: MagicMock(return_value=name) for name in names}
+    relax = SimpleNamespace(Var=MagicMock(), BlockBuilder=MagicMock(), op=MagicMock(), **types)
+    api = Api.__new__(Api)
+    api.relax = relax
+    api.module(TINY)
+    declared = [call.args for call in relax.Var.call_args_list]
+    assert declared == [("inputs", wanted), ("weights", wanted)]
+    assert [call.args for call in types[wanted].call_args_list] == [
+        ((1, 4, 6, 6), "float32"),
+        ((8, 4, 3, 3), "float32"),
+    ]
 
 
 # A failure told as a reproduction
@@ -362,7 +482,7 @@ def test_outputs_are_right(worker: Worker, one: ConvProblem) -> None:
 @needs_tvm
 def test_the_fingerprint_names_what_a_result_depends_on(worker: Worker) -> None:
     found = worker.fingerprint
-    assert set(found.software) == {"apache-tvm", "apache-tvm-ffi", "llvm", "llvm cpu", "python"}
+    assert set(found.software) == {"apache-tvm", "apache-tvm-ffi", "tvm build", "llvm", "llvm cpu", "python"}
     assert found.version == found.software["apache-tvm"]
     assert found.build == f"ffi-{found.software['apache-tvm-ffi']}"
     assert (found.state["schedules"], found.state["threads"]) == ("untuned", "1")

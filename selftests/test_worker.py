@@ -11,12 +11,13 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backends.base import Unavailable
-from neverslower import remote
+from neverslower import bootstrap, remote
 from neverslower.problem import Side
 from neverslower.worker import (
     BackendUnavailable,
@@ -26,6 +27,7 @@ from neverslower.worker import (
     WorkerDied,
     WorkerError,
     WorkerSpec,
+    _from_the_start,
     last_words,
 )
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, script, scripted
@@ -179,6 +181,18 @@ def test_a_place_without_a_usable_python_is_unavailable_and_named(spec: str, wor
     assert words in str(caught.value)
 
 
+def test_a_python_that_is_too_old_is_unavailable_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    channel = SimpleNamespace(receive=lambda: ({}, 0, {}), send=sent.append)
+    monkeypatch.setattr(bootstrap, "OLDEST", (99, 1))
+    bootstrap.main(channel)
+    now = ".".join(map(str, sys.version_info[:3]))
+    assert sent == [("unavailable", f"it is Python {now}, and 99.1 or newer is needed")]
+    monkeypatch.setattr("neverslower.worker.bootstrap", f"channel.receive(); channel.send({sent[0]!r})")
+    with pytest.raises(BackendUnavailable, match=rf"the Python of 'popen' can't run a worker: it is Python {now}, and"):
+        Worker(WorkerSpec("scripted"))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_command_that_ends_at_once_is_unavailable_and_named() -> None:
     with pytest.raises(BackendUnavailable) as caught:
@@ -267,6 +281,81 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_environment_variables_reach_the_worker(stand_in: None, spec: WorkerSpec) -> None:
     with Worker(spec) as worker:
         assert worker.fingerprint.software == {"FOO": "1", "OMP_NUM_THREADS": "1"}
+
+
+LOADING = """
+import ctypes, os
+def serve(channel):
+    channel.send(("ready", (os.getpid(), os.getppid())))
+    channel.receive()
+    try:
+        ctypes.CDLL("libonly-here.so")
+        found = "loaded"
+    except OSError as error:
+        found = str(error)
+    fields = {"backend": "b", "device": "d", "version": "1", "build": found, "state": {"A": os.environ.get("A", "")}}
+    plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
+    plain |= {"evidence": "device_time", "at_once": 1}
+    channel.send(("ok", {"fingerprint": fields, **plain}))
+    channel.receive()
+"""
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    "python",
+    ["", f"//python={sys.executable}", f"//python=env B=1 {sys.executable}"],
+    ids=["this Python", "a Python", "a command"],
+)
+def test_the_loader_looks_where_the_spec_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, python: str) -> None:
+    """LD_LIBRARY_PATH is read when a process starts; execnet sets variables later."""
+    monkeypatch.setattr("neverslower.worker._sources", lambda: {"neverslower.": "", "neverslower.remote": LOADING})
+    folder = tmp_path / "lib raries"
+    folder.mkdir()
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()}
+    (folder / "libonly-here.so").symlink_to(min(path for path in mapped if "/libm" in path or "/libc" in path))
+    with Worker(WorkerSpec("b", execnet=f"popen{python}")) as worker:
+        assert "libonly-here.so" in worker.fingerprint.build
+    spec = f"popen{python}//env:LD_LIBRARY_PATH={folder}//env:A=it's 1"
+    with Worker(WorkerSpec("b", execnet=spec)) as worker:
+        assert worker.fingerprint.build == "loaded"
+        assert worker.fingerprint.state == {"A": "it's 1"}
+
+
+def test_variables_go_before_the_python_of_another_machine() -> None:
+    spec = _from_the_start("ssh=board//python=python3.10//env:LD_LIBRARY_PATH=/opt/acl lib//env:A=1")
+    assert spec.python == "env 'LD_LIBRARY_PATH=/opt/acl lib' A=1 python3.10"
+    assert _from_the_start("ssh=board//env:A=1").python == "env A=1 python"
+    assert _from_the_start("ssh=board").python is None
+    assert _from_the_start("popen//python=python3").python == "python3"
+
+
+DOCKER = """\
+#!/bin/sh
+# Takes what docker's command line would: run -i --rm -e NAME IMAGE COMMAND …
+echo "$@" >> {asked}
+test "$1 $2 $3 $4" = "run -i --rm -e" && test -n "$A" || exit 125
+shift 6
+command=$1; shift
+test "$command" = python3 && exec {python} "$@"
+"""
+
+
+@needs_proc
+def test_a_container_is_a_command_with_arguments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_child_left: None
+) -> None:
+    docker, asked = tmp_path / "bin" / "docker", tmp_path / "asked"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER.format(asked=asked, python=sys.executable), encoding="utf-8")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    spec = "popen//python=docker run -i --rm -e A old:1.0 python3//env:A=1"
+    with Worker(WorkerSpec("scripted", str(script(tmp_path)), execnet=spec)) as worker:
+        assert not worker.examine(UNPRUNED.key).wrong
+        assert worker.measure(UNPRUNED.key, PRUNED.key, 2).seconds.shape == (2, 2, 2)
+    (line,) = asked.read_text(encoding="utf-8").splitlines()
+    assert line.startswith("run -i --rm -e A old:1.0 python3 -u -c import sys;")
 
 
 def test_what_a_library_prints_is_part_of_the_last_words(stand_in: None) -> None:

@@ -49,14 +49,14 @@ FAILED = 1e10
 
 def open(options: BackendOptions) -> TVM:
     """Load tvm; raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
-    tvm, ffi = health.versions()
+    installed = health.installed()
     health.require_compiler()
     store = Store(default_root() / "tvm")
     try:
-        health.check(tvm, ffi, store)
+        health.check(installed, store)
         api = Api(options.threads)
         database = databases.read(Path(options.argument), api) if options.argument else None
-        return TVM(api, ffi, store, database, options.threads)
+        return TVM(api, installed, store, database, options.threads)
     except StoreError as error:
         raise Unavailable(str(error)) from error
 
@@ -97,8 +97,15 @@ class TVM:
     clock = "time.perf_counter"
     shortest_round = 1e-3
 
-    def __init__(self, api: Api, ffi: str, store: Store, database: databases.Database | None, threads: int) -> None:
-        self.api, self._ffi, self._store, self._threads = api, ffi, store, threads
+    def __init__(
+        self,
+        api: Api,
+        installed: health.Installed,
+        store: Store,
+        database: databases.Database | None,
+        threads: int,
+    ) -> None:
+        self.api, self._installed, self._store, self._threads = api, installed, store, threads
         self._database = database
         self._of_search: dict[Search, databases.Database] = {}
 
@@ -108,20 +115,21 @@ class TVM:
         return self._database.remarks if self._database else ()
 
     def fingerprint(self) -> Fingerprint:
-        """The processor, its governor, threads and database; tvm, its ffi and LLVM."""
+        """The processor, its governor, threads and database; tvm, its ffi, which build of them, and LLVM."""
         hardware = cpu_hardware()
         return Fingerprint(
             backend="tvm",
             device=f"{hardware['cpu']} {hardware['cores']}c",
             version=self.api.version,
-            build=f"ffi-{self._ffi}",
+            build=f"ffi-{self._installed.ffi}",
             hardware=hardware,
             state=cpu_state()
             | host.settings()
             | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
             software={
                 "apache-tvm": self.api.version,
-                "apache-tvm-ffi": self._ffi,
+                "apache-tvm-ffi": self._installed.ffi,
+                "tvm build": self._installed.build,
                 "llvm": self.api.llvm,
                 # LLVM's name of the CPU: another release may call the same one otherwise.
                 "llvm cpu": self.api.cpu,
@@ -155,14 +163,20 @@ class TVM:
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Those that are yet to be compiled."""
-        return [one for one in subjects if not self._store.find(self._kernel_fields(one))]
+        return [one for one in subjects if not self._compiled(one)]
+
+    def _compiled(self, subject: Subject) -> Path | None:
+        try:
+            return self._store.find(self._kernel_fields(subject))
+        except Unsupported:  # Its search has not been made.
+            return None
 
     def compile(self, subject: Subject) -> Path:
         """The folder of the compiled subject, from the store or made now. Raises Unsupported with TVM's words."""
+        self._refuse(subject.problem)
         fields = self._kernel_fields(subject)
         if found := self._store.find(fields):
             return found
-        self._refuse(subject.problem)
         return self._store.add(fields, lambda folder: self._build(subject, folder))
 
     def _refuse(self, problem: ConvProblem) -> None:
@@ -198,16 +212,15 @@ class TVM:
         return self._versions("search") | {"search": str(wanted), "method": METHOD}
 
     def _kernel_fields(self, subject: Subject) -> dict[str, str]:
-        try:
-            database = self._database_of(TunedLog.parse(subject.policy))
-        except Unsupported:
-            return {"kind": "kernel", "schedule": "its search has not been made"}
+        """What a kernel is kept by. Raises Unsupported where the search that schedules it has not been made."""
+        database = self._database_of(TunedLog.parse(subject.policy))
         schedule = f"database {database.hash}" if database and database.records is not None else "untuned"
         return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
 
     def _versions(self, kind: str) -> dict[str, str]:
-        versions = {"tvm": self.api.version, "ffi": self._ffi, "recipe": RECIPE}
-        return {"kind": kind, "target": str(self.api.target)} | versions
+        """What all that is kept depends on; other environments of this user keep theirs in the same folder."""
+        tvm = {"tvm": self.api.version, "ffi": self._installed.ffi, "build": self._installed.build}
+        return {"kind": kind, "target": str(self.api.target), "recipe": RECIPE} | tvm
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Compile or take from the store, load, and give it tensors; a padded subject gets its zero filters here."""

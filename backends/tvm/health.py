@@ -6,11 +6,16 @@ writes JSON, which every tuning database is. So a child process tries, once for 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 from backends.base import Unavailable
@@ -34,22 +39,59 @@ tvm.ir.assert_structural_equal(tvm.ir.load_json(tvm.ir.save_json(module)), modul
 PATIENCE = 60.0
 
 
-def versions() -> tuple[str, str]:
-    """The installed versions of tvm and of its ffi, without importing either. Raises Unavailable."""
-    found = []
-    for package in ("apache-tvm", "apache-tvm-ffi"):
-        try:
-            found.append(version(package))
-        except PackageNotFoundError:
-            raise Unavailable(
-                f"{package} is not installed in this Python; `pip install apache-tvm` brings it"
-            ) from None
-    return found[0], found[1]
+@dataclass(frozen=True)
+class Installed:
+    """The versions of tvm and of its ffi, and a digest that tells two builds of them apart."""
+
+    tvm: str
+    ffi: str
+    build: str
 
 
-def check(tvm: str, ffi: str, store: Store) -> None:
+def installed() -> Installed:
+    """What this Python has, without importing any of it. Raises Unavailable."""
+    tvm, ffi = _distribution("apache-tvm"), _distribution("apache-tvm-ffi")
+    digest = hashlib.sha256()
+    for line in sorted({*_files(tvm, "tvm"), *_files(ffi, "tvm_ffi"), *_files_in(os.environ.get("TVM_LIBRARY_PATH"))}):
+        digest.update(f"{line}\n".encode())
+    return Installed(tvm.version, ffi.version, digest.hexdigest()[:12])
+
+
+def _distribution(package: str) -> Distribution:
+    try:
+        return distribution(package)
+    except PackageNotFoundError:
+        raise Unavailable(f"{package} is not installed in this Python; `pip install apache-tvm` brings it") from None
+
+
+def _files(package: Distribution, module: str) -> Iterator[str]:
+    """Each file of a package with its hash as pip noted it, which is the same wherever the same wheel is installed.
+
+    Of a checkout that was installed to be edited pip knows no files, and the version does not change with them. There
+    it is their sizes and times, and those of the libraries beside, where tvm.libinfo looks for them.
+    """
+    if json.loads(package.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
+        found = find_spec(module)
+        for folder in (found and found.submodule_search_locations) or ():
+            for place in ("", "../../build/lib", "../../lib"):
+                yield from _files_in(os.path.join(folder, place))
+    for line in (package.read_text("RECORD") or "").splitlines():
+        if ",sha256=" in line and line.startswith(f"{module}/"):  # Scripts beside it name the folder of this Python.
+            yield line
+
+
+def _files_in(folder: str | None) -> Iterator[str]:
+    """Each program and library in a folder, with its size and time."""
+    for path in Path(folder).resolve().rglob("*") if folder else ():
+        if path.suffix in (".py", ".so", ".dylib") and path.is_file():
+            found = path.stat()
+            yield f"{path} {found.st_size} {found.st_mtime_ns}"
+
+
+def check(found: Installed, store: Store) -> None:
     """Try the pair in a child process, unless it is known to work; raises Unavailable with what to install."""
-    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "python": sys.executable, "probe": PROBE}
+    tvm, ffi = found.tvm, found.ffi
+    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": found.build, "python": sys.executable, "probe": PROBE}
     if store.find(fields):
         return
     command = [sys.executable, "-c", PROBE]
