@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import backends
-from neverslower import baseline
+from neverslower import baseline, calibration, recording
+from neverslower.calibration import Options
+from neverslower.calibrator import LAYERS, Calibrator
 from neverslower.compare import compare, worse
 from neverslower.comparison import pruning_distances
 from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
 from neverslower.history import trends
+from neverslower.journal import Journal
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
+from neverslower.options import MOST, usual_selection
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
-from neverslower.report import compared
+from neverslower.recording import Scheme
+from neverslower.report import calibration as report_calibration
+from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
 from neverslower.report.headline import headline_table
@@ -27,6 +36,7 @@ from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.report.staircase import staircase_picture
 from neverslower.selection import Selection
+from neverslower.sequential import PRESETS, STANDARD_PRESET
 from neverslower.store import Store, default_root
 from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
@@ -69,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
     doctor.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: those of the suite")
     doctor.set_defaults(run=_doctor)
+    _add_calibrate_command(commands)
     available = commands.add_parser("backends", help="list the backends, with their versions or why they are missing")
     available.set_defaults(run=_backends)
     drawn = commands.add_parser("picture", help="draw a baseline's ratios, layer by layer, as an SVG file")
@@ -105,6 +116,34 @@ def _parser() -> argparse.ArgumentParser:
     script.add_argument("--plan", default="", metavar="NAME", help="the plan to time; default: the library's first")
     script.set_defaults(run=_script)
     return parser
+
+
+def _add_calibrate_command(commands: Any) -> None:
+    calibrated = commands.add_parser(
+        "calibrate",
+        help="how finely this device can tell: layers against themselves, stored beside its baselines",
+        description="Measures layers against themselves on this device, and tells how often one comes out slower than "
+        "itself, the noise floor, how much processes differ, the smallest slowdown that can be proved, drift, and what "
+        "to mend. The result replaces the device's calibration.json.",
+    )
+    calibrated.add_argument("backend", metavar="BACKEND", help="as pytest's --backend, NAME or NAME:ARGUMENT")
+    calibrated.add_argument(
+        "--layer", action="append", default=[], metavar="PATTERN", help="measure these layers (repeatable); "
+        f"default: {LAYERS} of those that a run measures, from the shortest to the longest",
+    )  # fmt: skip
+    calibrated.add_argument("--time-budget", default="5m", metavar="TIME", help="measure that long; default 5m")
+    calibrated.add_argument(
+        "--preset", choices=list(PRESETS), default=STANDARD_PRESET.name, help="whose budget and judge are meant"
+    )
+    calibrated.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
+    calibrated.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
+    calibrated.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: the suite's")
+    calibrated.add_argument("--journal", type=Path, metavar="FILE", help="raw samples; default: in .neverslower")
+    calibrated.add_argument("--resume", type=Path, metavar="FILE", help="go on with this journal, for as long again")
+    calibrated.add_argument(
+        "--unsound", choices=["refuse", "warn"], default="refuse", help="what to do on an unsound device; see pytest -h"
+    )
+    calibrated.set_defaults(run=_calibrate)
 
 
 def _add_map_commands(commands: Any) -> None:
@@ -158,6 +197,74 @@ def _doctor(options: argparse.Namespace) -> int:
     checkups = examine(specs, missing, options.baselines)
     print("\n".join(report_doctor.lines(checkups)))
     return 0 if any(one.sound for one in checkups) else 1
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    spec = _spec_to_calibrate(options)
+    preset, budget = PRESETS[options.preset], _budget(options.time_budget)
+    recorded = recording.load(options.resume) if options.resume else None
+    if recorded:
+        recorded.require_equal(Scheme(spec.backend, spec.argument, spec.threads, preset.blocks_at_once, {}))
+    usual = usual_selection(spec.backend)
+    formats = backends.load(spec.backend).CAPABILITIES.formats[:1]
+    chosen = replace(usual, layers=tuple(options.layer)) if options.layer else usual
+    layers = chosen.distinct(formats)
+    _require_writable(options.baselines)
+    journal = Journal(options.resume or options.journal or _new_journal())
+    print(f"journal: {journal.path}", file=sys.stderr, flush=True)
+    calibrator = Calibrator(
+        spec,
+        journal,
+        preset.blocks_at_once,
+        budget,
+        refuse_unsound=options.unsound == "refuse",
+        recorded=recorded,
+        progress=_on_stderr,
+    )
+    try:
+        calibrator.run(layers, None if options.layer else LAYERS)
+    except KeyboardInterrupt:
+        raise NeverSlowerError(f"interrupted; go on with the same command and --resume {journal.path}") from None
+    finally:
+        journal.close()
+    asked = Options(spec.argument, spec.threads, preset.name, len(usual.comparisons(spec.backend, formats)))
+    found = calibration.calibration_of(recording.load(journal.path), asked)
+    path = calibration.save(options.baselines, found)
+    print("\n".join(report_calibration.lines(found)))
+    print(path)
+
+
+def _spec_to_calibrate(options: argparse.Namespace) -> WorkerSpec:
+    name, _, argument = options.backend.partition(":")
+    backends.load(name)
+    if options.worker == LOCAL and (why := _what_is_missing(name)):
+        raise NeverSlowerError(f"{name} is {why}")
+    if not 1 <= options.threads <= MOST:
+        raise NeverSlowerError(f"--threads {options.threads}: from 1 to {MOST}")
+    if options.resume and (options.layer or options.journal):
+        raise NeverSlowerError("--resume goes on with the layers of its journal: leave --layer and --journal away")
+    return WorkerSpec(name, argument, options.worker, options.threads)
+
+
+def _budget(text: str) -> float:
+    try:
+        return words.parse_duration(text)
+    except ValueError as error:
+        raise NeverSlowerError(f"--time-budget: {error}") from None
+
+
+def _require_writable(folder: Path) -> None:
+    """What can't be stored is not measured."""
+    try:
+        baseline.probe(folder)
+    except OSError as error:
+        text = f"no calibration can be stored in {folder}: {error.strerror}; name another folder with --baselines"
+        raise NeverSlowerError(text) from None
+
+
+def _new_journal() -> Path:
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two that start at once write two journals.
+    return BASELINES.parent / ".neverslower" / f"calibration-{stamp}.jsonl"
 
 
 def _backends(options: argparse.Namespace) -> None:

@@ -8,21 +8,19 @@ from pathlib import Path
 
 from neverslower import baseline
 from neverslower.baseline import Choice
+from neverslower.calibration import Standing, standing
 from neverslower.environment import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.state import State
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
-CALIBRATION = "calibration.json"
-"""The file in a device's folder of baselines that would say how finely that device can tell; nothing writes it yet."""
-
 
 @dataclass(frozen=True)
 class Checkup:
     """One backend: why it is `missing`, or what it found.
 
-    `state` is None of evidence that is the same in every state, or where it can't be read.
+    `state` and `standing` are None of evidence that is the same in every state.
     """
 
     backend: str
@@ -31,7 +29,8 @@ class Checkup:
     remarks: tuple[str, ...] = ()
     state: State | None = None
     choice: Choice | None = None
-    calibrated: bool = False
+    standing: Standing | None = None
+    argument: str = ""
 
     @property
     def sound(self) -> bool:
@@ -49,15 +48,15 @@ def examine(specs: Iterable[WorkerSpec], missing: Callable[[str], str], root: Pa
 def _started(spec: WorkerSpec, root: Path) -> Checkup:
     try:
         with Worker(spec) as worker:
-            state = None if worker.evidence.exact else worker.state()
-            folder = root / worker.fingerprint.folder
+            exact = worker.evidence.exact
             return Checkup(
                 spec.backend,
                 fingerprint=worker.fingerprint,
                 remarks=worker.remarks,
-                state=state,
+                state=None if exact else worker.state(),
                 choice=_fitting(root, worker.fingerprint),
-                calibrated=(folder / CALIBRATION).is_file(),
+                standing=None if exact else standing(root, worker.fingerprint),
+                argument=spec.argument,
             )
     except (BackendUnavailable, WorkerDied, WorkerError) as error:
         return Checkup(spec.backend, missing=str(error))

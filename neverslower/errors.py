@@ -35,3 +35,7 @@ class BackendNotStored(BaselineError):
 
 class StoreError(NeverSlowerError):
     """A store of things made before that can't be written."""
+
+
+class CalibrationError(NeverSlowerError):
+    """A calibration that can't be read, made or written."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
@@ -47,6 +47,25 @@ class Journal:
         """Close the file; what could not be written to it has been told by `write`."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def replay(path: Path, add: Callable[[Mapping[str, Any]], None]) -> None:
+    """Give each event of a journal to `add`, which raises what a wrong one makes it; a line cut short is left out.
+
+    Raises NeverSlowerError that names what is wrong, with the option `--resume` that named the file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NeverSlowerError(f"--resume {path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.endswith("}"):  # Every whole event does; a run that was killed leaves a part of one.
+                add(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise NeverSlowerError(f"--resume {path}: line {number} is no event of a journal ({error})") from None
 
 
 def _ends_in_a_part_of_a_line(path: Path) -> bool:

@@ -150,6 +150,19 @@ class PairedPass:
         how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
         return how | dropped | {"seconds": self.seconds.tolist()}
 
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any]) -> PairedPass:
+        """The inverse of `record`; raises ValueError, KeyError or TypeError for anything else."""
+        first, second = data["iterations"]
+        return cls(
+            np.asarray(data["seconds"], dtype=np.float64).reshape(-1, 2, 2),
+            (first, second),
+            data["clock"],
+            data["cache"],
+            data.get("discarded", 0),
+            data.get("why_discarded", ""),
+        )
+
     @property
     def reference(self) -> Seconds:
         """The reference's rounds in the order in which they ran, seconds per call."""

@@ -265,6 +265,11 @@ def _of_backend(name: str, selection: Selection) -> Selection:
     return replace(selection, layers=few) if few and selection.names_nothing and selection.profile.few else selection
 
 
+def usual_selection(name: str) -> Selection:
+    """What a run of a backend measures when the user names nothing."""
+    return _of_backend(name, Selection())
+
+
 def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
     for member in kind:
         if str(member).lower() == text.lower():

@@ -22,7 +22,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.observation import Plan
 from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
-from neverslower.report import drawn, markdown, terminal, words
+from neverslower.report import calibration, drawn, markdown, terminal, words
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
@@ -426,6 +426,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         return
     terminalreporter.section(terminal.title(session.findings), sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
+        terminalreporter.write_line(line)
+    for line in calibration.remarks(session.findings, session.standings(), session.plan.backends):
         terminalreporter.write_line(line)
     again = Suite(session).again
     for what, hunted in session.hunts.items():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Identity
+from neverslower.journal import replay
 from neverslower.observation import Examined, PairedPass
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 
@@ -56,19 +55,8 @@ class Recorded:
 
 def load(path: Path) -> Recorded:
     """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NeverSlowerError(f"--resume {path}: {getattr(error, 'strerror', None) or error}") from error
     found = Recorded(path)
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line.endswith("}"):  # Every whole event does; a run that was killed leaves a part of one.
-                _add(found, json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number == len(lines):
-                break
-            raise NeverSlowerError(f"--resume {path}: line {number} is no event of a journal ({error})") from None
+    replay(path, partial(_add, found))
     if not found.fingerprints:
         raise NeverSlowerError(f"--resume {path}: it holds no run of never-slower; leave --resume away to start one")
     return found
@@ -91,9 +79,9 @@ def _add(found: Recorded, line: Mapping[str, Any]) -> None:
         if one:
             found.examined[line["backend"], line["problem"]] = one
     elif kind == "measured":
-        found.passes[_identity(line), line["pass"]] = _pass(line)
+        found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
     elif kind == "confirmed":
-        found.confirmations[_identity(line)] = _pass(line)
+        found.confirmations[_identity(line)] = PairedPass.from_record(line)
 
 
 def _identity(line: Mapping[str, Any]) -> Identity:
@@ -106,15 +94,3 @@ def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
         return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__})
     code, reason = Code(line["code"]), line["reason"]
     return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))
-
-
-def _pass(line: Mapping[str, Any]) -> PairedPass:
-    first, second = line["iterations"]
-    return PairedPass(
-        np.asarray(line["seconds"], dtype=np.float64).reshape(-1, 2, 2),
-        (first, second),
-        line["clock"],
-        line["cache"],
-        line.get("discarded", 0),
-        line.get("why_discarded", ""),
-    )

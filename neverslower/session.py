@@ -11,6 +11,7 @@ from pathlib import Path
 
 from neverslower import baseline, exact_record, resume
 from neverslower.assessment import Assessed, Assessment
+from neverslower.calibration import Standing, standing
 from neverslower.campaign import Campaign, Progress
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
@@ -136,6 +137,12 @@ class Session:
             self.choices[name] = baseline.compare_with(self._named_baseline(fingerprint), fingerprint)
         else:
             self.choices[name] = baseline.choose(self.root, fingerprint, upgrade=bool(self.compare))
+
+    def standings(self) -> dict[str, Standing]:
+        """How each device that was timed stands to its calibration."""
+        timed = {one.comparison.backend for one in self.findings.results.values() if one.passes}
+        prints = self.findings.fingerprints
+        return {name: standing(self.root, prints[name]) for name in prints if name in timed}
 
     def regressed(self, backend: str) -> list[Comparison]:
         """What looks slower than in the baseline that the user asked to compare with."""

@@ -100,3 +100,14 @@ def median_interval(values: Floats, confidence: float = 0.95) -> Bounds:
         tail += math.comb(n, below) * 0.5**n
     first = max(0, below - 1)
     return Bounds(float(ordered[first]), float(ordered[n - 1 - first]))
+
+
+def rate_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
+    """The exact one-sided upper bound of a rate, of which so many of so many trials were hits; 1 of none.
+
+    The rate at which so few hits or fewer have a chance of 1 − confidence (Clopper & Pearson 1934, The use of
+    confidence or fiducial limits illustrated in the case of the binomial); about 3 / trials where there was no hit.
+    """
+    from scipy.special import betaincinv
+
+    return float(betaincinv(hits + 1, trials - hits, confidence)) if hits < trials else 1.0

@@ -66,6 +66,11 @@ PROOFS = {
         "test_plugin.py::test_another_state_is_incomparable_and_names_the_field",
     ],
     "baseline of another backend": ["test_bad_input.py::test_a_baseline_in_another_backend_s_folder_is_named"],
+    "truncated calibration, or one edited in any way": [
+        "test_calibration.py::test_a_truncated_calibration_is_named",
+        "test_calibration.py::test_a_damaged_calibration_is_named_with_what_is_wrong",
+        "test_calibration.py::test_a_damaged_calibration_costs_a_run_one_line",
+    ],
     "a folder that can't be written": [
         "test_bad_input.py::test_a_folder_that_can_t_be_written_is_one_clear_line",
         "test_plugin.py::test_a_folder_that_can_t_be_written_is_told_before_anything_is_measured",

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from neverslower import cli
-from neverslower.doctor import CALIBRATION
+from neverslower.calibration import save
+from neverslower.environment import Fingerprint
 from selftests.conftest import SuiteRunner
 from selftests.support import script
+from selftests.test_calibration import calibration
 from selftests.test_plugin import FLAT
 
 
@@ -30,7 +32,7 @@ def test_a_sound_backend_is_ready(tmp_path, capsys):
         "  now: gpu °C 40",
         "  note: a remark",
         f"  no baseline in {tmp_path}/baselines/scripted@scripted; accept one with --accept-baseline REASON",
-        "  not calibrated",
+        f"  not calibrated; do it: python -m neverslower calibrate scripted:{tmp_path}/script.json",
         "ready: scripted",
     ]
 
@@ -71,6 +73,7 @@ def test_what_is_exact_needs_no_state(tmp_path, capsys):
     code, told = doctor(tmp_path, capsys, evidence="instructions", states=[{"unsound": unsound}])
     assert code == 0
     assert "UNSOUND" not in told
+    assert "calibrated" not in told
 
 
 def test_the_baseline_that_fits_is_named(runner: SuiteRunner, capsys):
@@ -89,10 +92,19 @@ def test_a_baseline_that_cant_be_read_is_told(runner: SuiteRunner, capsys):
 
 
 def test_a_calibration_is_seen(tmp_path, capsys):
-    folder = tmp_path / "baselines" / "scripted@scripted"
-    folder.mkdir(parents=True)
-    (folder / CALIBRATION).write_text("{}")
-    assert "  calibrated\n" in doctor(tmp_path, capsys)[1]
+    found = calibration(Fingerprint("scripted", "scripted", "1.0", "0"))
+    save(tmp_path / "baselines", found)
+    assert f"  calibrated {found.date}: noise floor 0.5 %, smallest slowdown" in doctor(tmp_path, capsys)[1]
+    told = doctor(tmp_path, capsys, state={"governor": "powersave"})[1]
+    assert "  not calibrated (calibrated in another state: state governor: absent → powersave); do it: python" in told
+
+
+def test_a_calibration_that_cant_be_read_is_told(tmp_path, capsys):
+    path = save(tmp_path / "baselines", calibration(Fingerprint("scripted", "scripted", "1.0", "0")))
+    path.write_text("{")
+    code, told = doctor(tmp_path, capsys)
+    assert code == 0
+    assert f"  not calibrated (calibration {path}: not whole JSON" in told
 
 
 def test_an_unknown_backend_is_a_mistake(capsys):

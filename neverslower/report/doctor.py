@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from neverslower.doctor import Checkup
+from neverslower.report import calibration
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words
 from neverslower.state import State
@@ -33,7 +34,8 @@ def _backend(one: Checkup) -> Iterator[str]:
         yield from _state(one.state)
     yield from (f"  note: {remark}" for remark in one.remarks)
     yield f"  {baseline_words(one.choice)}"
-    yield f"  {'calibrated' if one.calibrated else 'not calibrated'}"
+    if one.standing:
+        yield f"  {calibration.standing_words(one.standing, calibration.command(one.backend, one.argument))}"
 
 
 def _state(state: State) -> Iterator[str]:

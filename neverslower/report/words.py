@@ -30,6 +30,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
+def signed_percent(value: float) -> str:
+    """A fraction as per cent, with its sign."""
+    return f"{100 * value:+.1f} %"
+
+
 def duration(value: float) -> str:
     """A longer time: `2 min 05 s`."""
     minutes, rest = divmod(round(value), 60)
