@@ -1,6 +1,7 @@
 """Scripted latencies, noise, process effects, drift, faults and plans: the reference adapter, for testing the suite.
 
-`--backend scripted:FILE` names a JSON script; without one every call takes `fixed` + `per_mac` × MACs seconds. Its
+`--backend scripted:FILE` names a JSON script, and the variable NEVERSLOWER_SCRIPT another one for whoever has it in its
+environment, as one of two sides may; without one every call takes `fixed` + `per_mac` × MACs seconds. Its
 clock is virtual: no time passes, and the same script and seed give the same samples.
 
     {"device": "board", "version": "1.2", "seed": 7, "noise": 0.01, "process_effect": 0.002, "drift": 0.0,
@@ -74,6 +75,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("spikes", "processes", "remarks", "steps", "states"), list),
     **dict.fromkeys(("seed", "instructions"), int),
 }
+VARIABLE = "NEVERSLOWER_SCRIPT"
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
 FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
 
@@ -81,16 +83,17 @@ FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "
 def open(options: BackendOptions) -> Scripted:
     """Read the script; raises Unavailable where it can't be read, or says so itself."""
     script: dict[str, Any] = {}
-    if options.argument:
+    path = os.environ.get(VARIABLE, options.argument)
+    if path:
         try:
-            script = json.loads(Path(options.argument).read_text(encoding="utf-8"))
+            script = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise Unavailable(f"script {options.argument}: {error}") from error
+            raise Unavailable(f"script {path}: {error}") from error
         if not isinstance(script, dict):
-            raise Unavailable(f"script {options.argument}: not a JSON object")
+            raise Unavailable(f"script {path}: not a JSON object")
         rules = script.get("rules", [])
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-            raise Unavailable(f"script {options.argument}: rules must be a list of objects")
+            raise Unavailable(f"script {path}: rules must be a list of objects")
         for what, found, known in (
             ("key", set(script), KEYS),
             ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
@@ -98,8 +101,8 @@ def open(options: BackendOptions) -> Scripted:
             ("evidence", {script.get("evidence", "device_time")}, {str(one) for one in Evidence}),
         ):
             if unknown := found - known:
-                raise Unavailable(f"script {options.argument}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
-        _check_kinds(options.argument, script, rules)
+                raise Unavailable(f"script {path}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
+        _check_kinds(path, script, rules)
     if "unavailable" in script:
         raise Unavailable(script["unavailable"])
     return Scripted(script, options.process)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from neverslower.against import differences
 from neverslower.baseline import Choice
 from neverslower.comparison import Comparison
 from neverslower.exact import judge_since
 from neverslower.findings import Findings, Result
+from neverslower.observation import PairedPass
 from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
-from neverslower.regression import PassSpread, judge_change, log_median, shown_again
+from neverslower.regression import PassSpread, judge_change, judge_pairs, log_median, shown_again
 from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case, verdict_of
 from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
@@ -35,11 +37,13 @@ class Assessment:
     """Sets a campaign's findings against the baselines chosen for each backend.
 
     `comparing` says whether the user asked for a comparison with the baseline; known hazards are looked up anyway.
+    `before` are the findings of the other library, where one was measured beside.
     """
 
     findings: Findings
     choices: Mapping[str, Choice]
     comparing: bool = False
+    before: Findings | None = None
     thresholds: Thresholds = STANDARD
     _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
 
@@ -141,18 +145,47 @@ class Assessment:
         again = self.findings.rechecks.get(result.comparison.identity)
         if isinstance(again, Verdict):  # The fresh process crashed on it, and that is worse news than the time.
             return again
-        if again is not None and shown_again(entry.levels, log_median(again.candidate), self.thresholds):
+        if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
+
+    def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
+        """Whether a fresh process repeats a regression; beside another library, whether one more pair of them does."""
+        level = log_median(again.candidate)
+        if not self._beside(comparison.backend):
+            return shown_again(entry.levels, level, self.thresholds.target)
+        other = self.before.rechecks.get(comparison.identity) if self.before else None
+        pair = isinstance(other, PairedPass)
+        return pair and shown_again([log_median(other.candidate)], level, self.thresholds.tolerance)  # type: ignore[union-attr]
+
+    def _beside(self, backend: str) -> bool:
+        """Whether the baseline was measured in this run, in pairs of passes."""
+        baseline = self.choices[backend].baseline
+        return baseline is not None and bool(baseline.beside)
 
     def _change(self, result: Result, entry: Entry) -> Verdict:
         if result.evidence.exact:
             assert result.candidate is not None
             return judge_since(result.evidence, entry.plan, entry.instructions, result.candidate, self.thresholds)
         backend, *key = result.comparison.identity
+        if self._beside(backend):
+            differences = self._differences(backend)
+            mine = differences.get(tuple(key), [])
+            return judge_pairs(mine, self._spread(backend), tuple(key), len(differences), self.thresholds)
         levels, spread = self._levels(backend)
         return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
+
+    def _differences(self, backend: str) -> dict[object, list[float]]:
+        """New − old log median of each pair of passes, by benchmark."""
+        return differences(self.findings, self.before, backend) if self.before else {}
+
+    def _spread(self, backend: str) -> PassSpread:
+        """How far these differences scatter; computed once."""
+        if backend not in self._measured:
+            found = self._differences(backend)
+            self._measured[backend] = found, PassSpread.of(found)
+        return self._measured[backend][1]
 
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
         """A backend's log medians in each pass of this run, and both runs' spread; computed once."""

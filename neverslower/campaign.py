@@ -10,12 +10,14 @@ is kept apart: it is the baseline that the new one is set against.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
+from neverslower.against import BEFORE, in_pairs
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.exact import judge_pruned
@@ -24,12 +26,13 @@ from neverslower.findings import Agreement, Findings, Identity, Result
 from neverslower.guard import Guard
 from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass, Searched
+from neverslower.regression import PassSpread, pairs_needed
 from neverslower.resume import Recorded
 from neverslower.sequential import PRESETS, STANDARD_PRESET, SequentialJudge
 from neverslower.side import Side
 from neverslower.subject import Search
 from neverslower.unjudged import of_failure
-from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
+from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, WorkerDied, WorkerError, WorkerSpec
 
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
@@ -84,6 +87,9 @@ class Reviewer(Protocol):
     def identified(self, fingerprint: Fingerprint) -> None:
         """A backend's device and software are known; may raise NeverSlowerError, and nothing is measured."""
 
+    def beside(self, backend: str, before: Findings) -> None:
+        """Another library was measured beside a backend, and that is what it showed."""
+
     def regressed(self, backend: str) -> list[Comparison]:
         """Comparisons that look slower than in the baseline and are to be measured again in a fresh process."""
 
@@ -92,6 +98,9 @@ class NoBaselines:
     """Reviews nothing."""
 
     def identified(self, fingerprint: Fingerprint) -> None:
+        """Nothing to do."""
+
+    def beside(self, backend: str, before: Findings) -> None:
         """Nothing to do."""
 
     def regressed(self, backend: str) -> list[Comparison]:
@@ -113,13 +122,16 @@ class Campaign:
         recorded: Recorded | None = None,
         clock: Callable[[], float] = time.monotonic,
         refuse_unsound: bool = False,
+        against: Mapping[str, WorkerSpec] | None = None,
     ) -> None:
+        self.against = against or {}
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge: Judge = settings.judge if judge is None else judge
         self.reviewer: Reviewer = reviewer or NoBaselines()
         self.recorded = recorded or Recorded()
-        self.recorded.require_settings(asdict(settings))
-        self.findings = Findings()
+        self._how = asdict(settings) | {"against": ", ".join({one.execnet for one in self.against.values()})}
+        self.recorded.require_settings(self._how)
+        self.findings, self.before = Findings(), Findings()
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
         self.family = 1
@@ -130,7 +142,7 @@ class Campaign:
         timed = {one.identity: one for one in comparisons}
         checked = {one.identity: one for one in agreements}
         self.family = len(timed)
-        self.write("campaign", asdict(self.settings) | {"comparisons": len(timed), "agreements": len(checked)})
+        self.write("campaign", self._how | {"comparisons": len(timed), "agreements": len(checked)})
         waiting = len(timed) + len(checked)
         try:
             for name, spec in self.specs.items():
@@ -164,7 +176,9 @@ class _BackendRun:
     def __init__(self, campaign: Campaign, spec: WorkerSpec, name: str, budget: float | None) -> None:
         self.campaign, self.spec, self.name = campaign, spec, name
         self.findings, self.settings = campaign.findings, campaign.settings
-        self.side = Side(name, spec, campaign.recorded, campaign.write)
+        self.side = Side(name, spec, campaign.findings, campaign.recorded, campaign.write)
+        self.other = _other_side(campaign, name)
+        self.least = self.settings.passes
         self.left_out: set[Identity] = set()
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
@@ -176,7 +190,9 @@ class _BackendRun:
         try:
             self._start()
             if self.side.evidence.exact:
-                self._look(comparisons)
+                for side in self._sides():
+                    self._look(side, comparisons)
+                self._compared()
                 self._check_agreements(agreements)
                 return
             waiting = self._tune(sorted(comparisons, key=lambda one: one.telling))
@@ -184,6 +200,7 @@ class _BackendRun:
             chosen = self._prepare(waiting)
             self._measure(chosen)
             self._confirm(self._judge(chosen))
+            self._compared()
             self._recheck(self.campaign.reviewer.regressed(self.name))
             self._check_agreements(agreements)
             self._explain(comparisons)
@@ -195,57 +212,77 @@ class _BackendRun:
             else:
                 self._give_up(comparisons, agreements, of_failure(error))
         finally:
-            self.side.close()
+            for side in self._sides():
+                side.close()
 
     def _start(self) -> None:
         """The first worker tells what the device is: take it for this run, and choose what to compare with."""
         begin = self.campaign.clock()
         worker = self.side.start()
         self.start_seconds = self.campaign.clock() - begin
-        self.findings.fingerprints[self.name] = worker.fingerprint
         if worker.remarks:
             self.findings.remarks[self.name] = worker.remarks
         self.campaign.reviewer.identified(worker.fingerprint)
         self.campaign.guard.begin(self.name, worker)
+        if self.other:
+            self._start_beside(self.other)
         self.begun = True
+
+    def _start_beside(self, other: Side) -> None:
+        """The other library's first worker. Raises BackendUnavailable where it can't be set beside this one."""
+        try:
+            found = other.start(lock=False).fingerprint
+        except (BackendUnavailable, WorkerDied, WorkerError) as error:
+            raise BackendUnavailable(f"--against {other.spec.execnet}: {error}") from None
+        if obstacles := self.side.fingerprint.obstacles(found):
+            text = f"--against {other.spec.execnet}: it measures something else: {'; '.join(obstacles)}"
+            raise BackendUnavailable(text)
+
+    def _sides(self, number: int = 0) -> list[Side]:
+        """The sides in the order in which pass `number` measures them: old and new, then new and old."""
+        if self.other is None:
+            return [self.side]
+        return [self.side, self.other] if number % 2 else [self.other, self.side]
+
+    def _compared(self) -> None:
+        """Tell what the other library showed, once all of it is judged."""
+        if self.other:
+            self.campaign.reviewer.beside(self.name, self.campaign.before)
 
     def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
         """No worker starts here any more: that is the verdict of all that have none yet."""
-        for comparison in self._waiting(comparisons):
-            self._finish(comparison, why)
+        for comparison in self.side.waiting(comparisons):
+            self.side.finish(comparison, why)
         for comparison in agreements:
             if comparison.identity not in self.findings.agreements:
                 self._agree(comparison, Agreement(why))
 
-    def _waiting(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
-        """Those that have no verdict yet."""
-        return [one for one in comparisons if one.identity not in self.findings.results]
-
     # Exact evidence
 
-    def _look(self, comparisons: Sequence[Comparison]) -> None:
+    def _look(self, side: Side, comparisons: Sequence[Comparison]) -> None:
         """Examine every problem once, as many beside each other as the backend allows, and judge at once."""
         ordered = sorted(comparisons, key=lambda one: one.telling)
         keys = _keys(ordered)
         self.begin_phase = self.campaign.clock()
         try:
-            self.side.examine_beside(keys, lambda done: self._progress("look", done, len(keys)), self._spent)
+            side.examine_beside(keys, lambda done: self._progress("look", done, len(keys)), self._spent)
         finally:
             for comparison in ordered:
-                if verdict := self._exact_verdict(comparison):
-                    self._finish(comparison, verdict)
-        for comparison in self._waiting(ordered):
-            self._finish(comparison, _out_of_time("looked at"))
+                if verdict := self._exact_verdict(side, comparison):
+                    side.finish(comparison, verdict)
+        for comparison in side.waiting(ordered):
+            side.finish(comparison, _out_of_time("looked at"))
 
-    def _exact_verdict(self, comparison: Comparison) -> Verdict | None:
+    @staticmethod
+    def _exact_verdict(side: Side, comparison: Comparison) -> Verdict | None:
         """The verdict, None where one of both was not looked at yet."""
-        seen = [self.side.examined.get(key) for key in comparison.keys]
+        seen = [side.examined.get(key) for key in comparison.keys]
         for one in seen:
             if isinstance(one, Verdict):
                 return one
         reference, candidate = seen
         if isinstance(reference, Examined) and isinstance(candidate, Examined):
-            return judge_pruned(self.side.evidence, reference, candidate)
+            return judge_pruned(side.evidence, reference, candidate)
         return None
 
     # Prepare
@@ -292,7 +329,7 @@ class _BackendRun:
         for comparison in comparisons:
             why = next((failed[log.search] for log in comparison.tuned_logs if log.search in failed), None)
             if why:
-                self._finish(comparison, why)
+                self.side.finish(comparison, why)
             else:
                 chosen.append(comparison)
         return chosen
@@ -302,7 +339,8 @@ class _BackendRun:
         # Half of the time is for measuring what was compiled; the rest is compiled as far as it is prepared.
         left = 0.0 if self.deadline is None else (self.deadline - self.begin_phase) / 2
         keys = _keys(comparisons)
-        self.side.compile(keys, lambda done, total: self._progress("compile", done, total), lambda: self._spent(left))
+        for side in self._sides():
+            side.compile(keys, lambda done, total: self._progress("compile", done, total), lambda: self._spent(left))
 
     def _prepare(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         """Examine problems in the order given, as far as the time budget goes; what can be measured comes back."""
@@ -312,28 +350,37 @@ class _BackendRun:
         keys = _keys(comparisons)
         for comparison in comparisons:
             if self._spent(planned):
-                self._finish(comparison, _out_of_time("measured"))
+                self.side.finish(comparison, _out_of_time("measured"))
                 continue
             found = [self.side.examine(key) for key in comparison.keys]
             self._progress("prepare", len(self.side.examined), len(keys))
             if failed := next((one for one in found if isinstance(one, Verdict)), None):
-                self._finish(comparison, failed)
+                self.side.finish(comparison, failed)
                 continue
             chosen.append(comparison)
+            if self.other:
+                self._examine_beside(self.other, comparison)
             planned += self._cost(found)
         return chosen
+
+    @staticmethod
+    def _examine_beside(other: Side, comparison: Comparison) -> None:
+        """What the other library finds; where it can't do it, there is nothing to set this one's time against."""
+        found = [other.examine(key) for key in comparison.keys]
+        if failed := next((one for one in found if isinstance(one, Verdict)), None):
+            other.finish(comparison, failed)
 
     def _cost(self, found: Sequence[Examined | Verdict]) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in found if isinstance(one, Examined))
         rounds = 2 * self.settings.blocks + 2
         preparing = (self.campaign.clock() - self.begin) / max(1, len(self.side.examined))
-        return self._planned_passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
+        return len(self._sides()) * self._planned_passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
 
     @property
     def _planned_passes(self) -> int:
         """How many passes a comparison takes, about."""
-        return max(self.settings.passes, min(USUAL_PASSES, self.campaign.judge.most_passes))
+        return max(self.least, min(USUAL_PASSES, self.campaign.judge.most_passes))
 
     def _spent(self, planned: float = 0.0) -> bool:
         """Whether the time budget would end before so many more seconds of measuring, and the workers' starts."""
@@ -346,62 +393,87 @@ class _BackendRun:
 
     def _measure(self, chosen: Sequence[Comparison]) -> None:
         """Pass after pass, of what the judge has not seen enough of yet."""
-        most = max(self.settings.passes, self.campaign.judge.most_passes)
+        most = max(self.least, self.campaign.judge.most_passes)
         for number in range(most):
             waiting = self._undecided(chosen)
             if not waiting or self._spent():
-                return
-            if number or "profiles" in self.side.offers:
-                recorded = self.campaign.recorded.passes
-                self.side.renew(all((one.identity, number) in recorded for one in waiting))
-            self._measure_pass(waiting, number)
-            self.campaign.guard.look(self.name, self.side.worker, "between")
+                break
+            self.begin_phase = self.campaign.clock()
+            for side in self._sides(number):
+                self._measure_pass(side, waiting, number)
             self._drop_what_time_does_not_last_for(chosen, number)
+            if number + 1 == self.settings.passes:
+                self._plan_pairs()
+        if self.other:
+            self.other.close_worker()
+
+    def _plan_pairs(self) -> None:
+        """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
+        if self.other is None:
+            return
+        before, now = self.other.samples, self.side.samples
+        levels: dict[object, list[float]] = {
+            identity: in_pairs(before[identity], passes) for identity, passes in now.items() if identity in before
+        }
+        spread = PassSpread.of(levels)
+        self.least = max(self.least, pairs_needed(spread, len(levels), self.campaign.judge.most_passes))
+        together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, spread.prior))
+        text = (
+            f"{self.least} pairs of processes, whose differences scatter by {together:.1%} together, {alone:.1%} each"
+        )
+        self.findings.pairs[self.name] = text
+        self.side.write("planned", {"pairs": self.least, "together": spread.common.value, "each": spread.prior.value})
 
     def _undecided(self, chosen: Sequence[Comparison]) -> list[Comparison]:
         """What is to be measured again."""
-        return [one for one in self._waiting(chosen) if one.identity not in self.left_out and not self._enough(one)]
+        return [one for one in self.side.waiting(chosen) if one.identity not in self.left_out and not self._enough(one)]
 
     def _enough(self, comparison: Comparison) -> bool:
         """Whether a comparison was measured as often as it must be, and the judge wants no more."""
         passes = self.side.samples.get(comparison.identity, ())
         judge, family = self.campaign.judge, self.campaign.family
         # The study of tuned logs sets intervals against each other, which must have both their bounds.
-        least = max(self.settings.passes, judge.fewest_passes(family) if comparison.studied else 1)
+        least = max(self.least, judge.fewest_passes(family) if comparison.studied else 1)
         return len(passes) >= least and judge.enough(passes, family)
 
-    def _measure_pass(self, waiting: Sequence[Comparison], number: int) -> None:
-        """One block of rounds of each, layer by layer; in every other pass the candidates are prepared first."""
-        groups = shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}")
-        self.begin_phase = self.campaign.clock()
+    def _measure_pass(self, side: Side, waiting: Sequence[Comparison], number: int) -> None:
+        """A few blocks of each, layer by layer, in a fresh process; in every other one the candidates come first."""
+        recorded = side.recorded.passes
+        waiting = side.waiting(waiting)
+        if number or self.other or "profiles" in side.offers:
+            for one in self._sides():
+                one.close_worker()  # Whoever else has a process on the device is no company for what is timed.
+            side.renew(all((one.identity, number) in recorded for one in waiting))
         done = 0
-        for group in groups:
+        for group in shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}"):
             if self._spent():
                 return
             if number % 2:
-                self._prepare_ahead(group, number)
-            for comparison in self._waiting(group):
-                self._measure_once(comparison, number)
+                self._prepare_ahead(side, group, number)
+            for comparison in side.waiting(group):
+                self._measure_once(side, comparison, number)
                 done += 1
-                self._progress(f"measure, pass {number + 1}", done, len(waiting))
+                self._progress(f"measure, pass {number + 1}{side.label and f' {side.label}'}", done, len(waiting))
+        self.campaign.guard.look(self.name, side.worker, "between")
 
-    def _prepare_ahead(self, group: Sequence[Comparison], number: int) -> None:
+    @staticmethod
+    def _prepare_ahead(side: Side, group: Sequence[Comparison], number: int) -> None:
         """Prepare a layer's candidates before the layer, so that it need not be prepared again for each."""
-        recorded = self.campaign.recorded.passes
+        recorded = side.recorded.passes
         for one in group:
-            if (one.identity, number) not in recorded and not one.against_itself and (why := self.side.prepare(one)):
-                self._finish(one, why)
+            if (one.identity, number) not in recorded and not one.against_itself and (why := side.prepare(one)):
+                side.finish(one, why)
 
-    def _measure_once(self, comparison: Comparison, number: int) -> None:
-        known = self.campaign.recorded.passes.get((comparison.identity, number))
-        found = known or self.side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
+    def _measure_once(self, side: Side, comparison: Comparison, number: int) -> None:
+        known = side.recorded.passes.get((comparison.identity, number))
+        found = known or side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
         if isinstance(found, Verdict):
-            self._finish(comparison, found)
+            side.finish(comparison, found)
             return
-        self.side.samples.setdefault(comparison.identity, []).append(found)
+        side.samples.setdefault(comparison.identity, []).append(found)
         if not known:
-            self.side.write_samples("measured", comparison, number, found)
-            self.campaign.guard.measured(comparison, self.side.worker)
+            side.write_samples("measured", comparison, number, found)
+            self.campaign.guard.measured(comparison, side.worker)
 
     def _drop_what_time_does_not_last_for(self, chosen: Sequence[Comparison], number: int) -> None:
         """Leave out the least telling, now that a pass has shown what it costs: half-measured ones prove nothing.
@@ -422,7 +494,7 @@ class _BackendRun:
     def _suspected(self, chosen: Sequence[Comparison]) -> int:
         """How many look slower so far."""
         samples = self.side.samples
-        passes = [samples[one.identity] for one in self._waiting(chosen) if one.identity in samples]
+        passes = [samples[one.identity] for one in self.side.waiting(chosen) if one.identity in samples]
         return sum(self._judged(one).code is Code.SLOWER for one in passes)
 
     # Judge and confirm
@@ -433,7 +505,7 @@ class _BackendRun:
     def _judge(self, comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Verdict]]:
         """Finish what is judged now, and return what looks SLOWER and is still to be confirmed."""
         suspects = []
-        for comparison in self._waiting(comparisons):
+        for comparison in self.side.waiting(comparisons):
             passes = self.side.samples.get(comparison.identity)
             verdict = self._judged(passes) if passes else _out_of_time("measured")
             if verdict.code is Code.UNDECIDED and not self._enough(comparison):
@@ -442,7 +514,11 @@ class _BackendRun:
                 suspects.append((comparison, verdict))
                 self.side.write("suspect", comparison.named | asdict(verdict))
             else:
-                self._finish(comparison, verdict)
+                self.side.finish(comparison, verdict)
+        if self.other:
+            for comparison in self.other.waiting(comparisons):
+                passes = self.other.samples.get(comparison.identity)
+                self.other.finish(comparison, self._judged(passes) if passes else _out_of_time("measured"))
         return suspects
 
     def _confirm(self, suspects: list[tuple[Comparison, Verdict]]) -> None:
@@ -456,7 +532,9 @@ class _BackendRun:
         for done, comparison in enumerate(_flat(shuffled(list(first), f"{self.settings.seed}/{self.name}/confirm"))):
             verdict = first[comparison]
             if self._spent():
-                self._finish(comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason))
+                self.side.finish(
+                    comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason)
+                )
                 continue
             known = recorded.get(comparison.identity)
             passes = self.side.samples[comparison.identity]
@@ -465,46 +543,28 @@ class _BackendRun:
                 if not known:
                     self.side.write_samples("confirmed", comparison, self.side.started - 1, found)
                 again = self.campaign.judge.confirmed(passes, found, self.campaign.family)
-                self._finish(comparison, again, verdict, found)
+                self.side.finish(comparison, again, verdict, found)
             else:
-                self._finish(comparison, found, verdict)
+                self.side.finish(comparison, found, verdict)
             self._progress("confirm", done + 1, len(suspects))
 
     def _recheck(self, comparisons: Sequence[Comparison]) -> None:
-        """Measure each apparent regression against the baseline again, in a fresh process."""
-        if not comparisons:
-            return
-        self.side.fresh_worker()
-        self.begin_phase = self.campaign.clock()
-        for done, comparison in enumerate(comparisons):
-            if self._spent():
+        """Measure each apparent regression again, in a fresh process, or in another pair of them."""
+        for side in self._sides():
+            if not comparisons:
                 return
-            found = self.side.measure(comparison, CONFIRMING * self.settings.blocks)
-            self.findings.rechecks[comparison.identity] = found
-            self.side.write_samples("rechecked", comparison, self.side.started - 1, found)
-            self._progress("recheck", done + 1, len(comparisons))
-
-    def _finish(
-        self,
-        comparison: Comparison,
-        verdict: Verdict,
-        first: Verdict | None = None,
-        confirmation: PairedPass | None = None,
-    ) -> None:
-        """The comparison's one verdict: kept, and written to the journal."""
-        reference, candidate = self.side.seen(comparison)
-        verdict = explained(verdict, reference, candidate)
-        self.findings.results[comparison.identity] = Result(
-            comparison,
-            verdict,
-            tuple(self.side.samples.get(comparison.identity, ())),
-            reference,
-            candidate,
-            first=first,
-            confirmation=confirmation,
-            evidence=self.side.evidence,
-        )
-        self.side.write("verdict", comparison.named | asdict(verdict))
+            self.side.close_worker()
+            side.fresh_worker()
+            self.begin_phase = self.campaign.clock()
+            for done, comparison in enumerate(comparisons):
+                if self._spent():
+                    return
+                found = side.measure(comparison, CONFIRMING * self.settings.blocks)
+                side.findings.rechecks[comparison.identity] = found
+                side.write_samples("rechecked", comparison, side.started - 1, found)
+                self._progress("recheck", done + 1, len(comparisons))
+            if side is self.other:
+                side.close_worker()
 
     # Agreements
 
@@ -554,6 +614,14 @@ class _BackendRun:
         elapsed = self.campaign.clock() - self.begin_phase
         left = elapsed / done * (total - done) if done else None
         self.campaign.progress(f"{self.name}: {phase}", done, total, left)
+
+
+def _other_side(campaign: Campaign, name: str) -> Side | None:
+    """The library that a backend is measured beside, if there is one."""
+    spec = campaign.against.get(name)
+    if spec is None:
+        return None
+    return Side(name, spec, campaign.before, campaign.recorded.of_the_other, campaign.write, BEFORE)
 
 
 def _keys(comparisons: Iterable[Comparison]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from neverslower.comparison import pruning_distances
 from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
 from neverslower.history import trends
-from neverslower.journal import Journal
+from neverslower.journal import Journal, replay
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
 from neverslower.options import MOST, usual_selection
@@ -31,6 +31,7 @@ from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import upgrade as report_upgrade
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
@@ -38,6 +39,7 @@ from neverslower.report.staircase import staircase_picture
 from neverslower.selection import Selection
 from neverslower.sequential import PRESETS, STANDARD_PRESET
 from neverslower.store import Store, default_root
+from neverslower.upgrade import Change
 from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
 FOR_TESTING = "scripted"
@@ -101,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("layer", nargs="?", default="*", metavar="LAYER", help="such as resnet50.L16 or 'vgg16.*'")
     history.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: those of the suite")
     history.set_defaults(run=_history)
+    changed = commands.add_parser(
+        "upgrade", help="what another library changes, from the journal of a run with --against, as a Markdown table"
+    )
+    changed.add_argument("journal", type=Path, metavar="JOURNAL")
+    changed.add_argument("--rows", type=int, default=10, metavar="N", help="slower ones and faster ones; default 10")
+    changed.set_defaults(run=_upgrade)
     cache = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
     cache.add_argument("--clear", action="store_true", help="remove all of it")
     cache.set_defaults(run=_cache)
@@ -375,6 +383,19 @@ def _history(options: argparse.Namespace) -> None:
     if not found:
         raise NeverSlowerError(f"no baseline in {options.baselines} holds {options.layer}")
     print("\n".join(report_history.lines(found)))
+
+
+def _upgrade(options: argparse.Namespace) -> None:
+    found: list[Change] = []
+
+    def add(line: Mapping[str, Any]) -> None:
+        if line["event"] == "changed":
+            found.append(Change.from_fields(line))
+
+    replay(options.journal, add, named="")
+    if not found:
+        raise NeverSlowerError(f"{options.journal} holds no run with --against that came to its end")
+    print("\n".join([report_upgrade.counted(found), "", *report_upgrade.table(found, options.rows)]))
 
 
 def _picture(options: argparse.Namespace) -> None:

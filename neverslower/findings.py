@@ -52,13 +52,15 @@ class Findings:
 
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
-    why something is slower, where the backend can tell. `unsound` is what was unsound about each device when the run
+    why something is slower, where the backend can tell. `pairs` says how many pairs of processes were planned beside
+    another library, and why so many. `unsound` is what was unsound about each device when the run
     began, for which it was `refused` or not; `changed` says what became otherwise, `marked` what was measured since.
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
     rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    pairs: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0

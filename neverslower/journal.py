@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import lzma
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -49,15 +50,16 @@ class Journal:
             self._file.close()
 
 
-def replay(path: Path, add: Callable[[Mapping[str, Any]], None]) -> None:
+def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "--resume ") -> None:
     """Give each event of a journal to `add`, which raises what a wrong one makes it; a line cut short is left out.
 
-    Raises NeverSlowerError that names what is wrong, with the option `--resume` that named the file.
+    One that ends in .xz is unpacked. Raises NeverSlowerError that says what is wrong, and what `named` the file.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NeverSlowerError(f"--resume {path}: {getattr(error, 'strerror', None) or error}") from error
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
+        raise NeverSlowerError(f"{named}{path}: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(lines, start=1):
         try:
             if line.endswith("}"):  # Every whole event does; a run that was killed leaves a part of one.
@@ -65,7 +67,7 @@ def replay(path: Path, add: Callable[[Mapping[str, Any]], None]) -> None:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise NeverSlowerError(f"--resume {path}: line {number} is no event of a journal ({error})") from None
+            raise NeverSlowerError(f"{named}{path}: line {number} is no event of a journal ({error})") from None
 
 
 def _ends_in_a_part_of_a_line(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -112,6 +112,12 @@ OPTIONS = (
     _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default 8", None, int),
     _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
     _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
+    _one(
+        "--against",
+        "SPEC",
+        "measure another library beside this one, in alternating processes, and say what is slower here; a Python as "
+        "an execnet spec, such as popen//python=../old/bin/python or 'popen//python=docker run -i old python3'",
+    ),
     _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
     _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
     _one("--trials", "N", "candidates that each search of the study of tuned logs times; default 16", 16, int),
@@ -166,6 +172,7 @@ class Plan:
     names_nothing: bool
     hunt_budget: float | None
     refuse_unsound: bool = True
+    against: Mapping[str, WorkerSpec] = field(default_factory=dict)
 
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the run could make, on each backend."""
@@ -225,8 +232,13 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
             raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
     if not 0 < values["time-limit"] <= DAY:
         raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds, a day ({DAY:g}) at most")
+    if values["against"] is not None and not values["against"].strip():
+        raise NeverSlowerError("--against needs an execnet spec, such as popen//python=../old/bin/python")
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
+    if values["against"] and comparing:
+        raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one away")
+    comparing = comparing or bool(values["against"])
     settings = Settings(
         preset=values["preset"] or profile.preset,
         passes=values["passes"] or (profile.passes if comparing or values["accept-baseline"] else 1),
@@ -254,6 +266,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
         names_nothing=selection.names_nothing,
         hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
         refuse_unsound=values["unsound"] == "refuse",
+        against=_other_side(specs, values["against"]),
     )
     plan.comparisons()  # So is a channel count that a layer can't be pruned to.
     return plan
@@ -305,6 +318,11 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
             time_limit=values["time-limit"],
         )
     return specs
+
+
+def _other_side(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, WorkerSpec]:
+    """The spec of the library that each backend is measured beside; none where the user names none."""
+    return {name: replace(one, execnet=against) for name, one in specs.items()} if against else {}
 
 
 def _offers_itself(name: str) -> bool:

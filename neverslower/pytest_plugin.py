@@ -22,7 +22,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.observation import Plan
 from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
-from neverslower.report import calibration, drawn, markdown, terminal, words
+from neverslower.report import calibration, drawn, markdown, terminal, upgrade, words
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.session import Session
@@ -136,7 +136,9 @@ class Suite:
         findings = [assessed.finding, *assessed.also]
         outcomes = [outcome_of(finding, self.session.plan.strict) for finding in findings]
         if Outcome.FAILED in outcomes:
-            again = command_again(assessed.comparison, test, self.session.plan.backends, self.session.compare)
+            again = command_again(
+                assessed.comparison, test, self.session.plan.backends, self.session.compare, self.session.plan.against
+            )
             text = reproduction(assessed, self.session.findings, self._reproduce(assessed), again)
             pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
@@ -427,6 +429,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     terminalreporter.section(terminal.title(session.findings), sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
         terminalreporter.write_line(line)
+    for line in upgrade.lines(session.changes):
+        terminalreporter.write_line(line)
     for line in calibration.remarks(session.findings, session.standings(), session.plan.backends):
         terminalreporter.write_line(line)
     again = Suite(session).again
@@ -448,9 +452,8 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 
 def _append_summary(path: Path, session: Session) -> None:
     """Add the run to a workflow's page; a file that can't be written is no verdict."""
-    text = markdown.summary(
-        session.findings, session.assessed, session.choices, session.cannot_judge(), session.plan.strict
-    )
+    strict, why = session.plan.strict, session.cannot_judge()
+    text = markdown.summary(session.findings, session.assessed, session.choices, why, strict, session.changes)
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(text)
 

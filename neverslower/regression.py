@@ -145,7 +145,43 @@ def judge_change(
         text = "a change needs at least two passes in one of the runs; measure with more"
         return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
     shift = float(np.mean(now) - np.mean(stored))
-    replicates = 1 / len(stored) + 1 / len(now)
+    return _judge_shift(shift, 1 / len(stored) + 1 / len(now), spread, key, comparisons, thresholds)
+
+
+def judge_pairs(
+    differences: Sequence[float], spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds = STANDARD
+) -> Verdict:
+    """The same for passes that were taken in pairs, old and new beside each other, from each pair's new − old level.
+
+    What moves between pairs touches both of one, and is gone from their difference. `spread` is that of differences.
+    """
+    if not spread.common.freedom or not differences:
+        text = "a change needs at least two pairs of processes; measure with more --passes"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+    return _judge_shift(float(np.mean(differences)), 1 / len(differences), spread, key, comparisons, thresholds)
+
+
+def pairs_needed(spread: PassSpread, comparisons: int, most: int, thresholds: Thresholds = STANDARD) -> int:
+    """The pairs of processes after which a change by the target is proved every second time, `most` at the most.
+
+    Planned from the scatter of differences alone, not from their mean: which numbers are asked for says nothing of
+    whether something changed.
+    """
+    wanted = math.log1p(thresholds.target) - math.log1p(thresholds.tolerance)
+    strict = thresholds.family_error / 2
+    for pairs in range(2, most):
+        common = Variance(spread.common.value, pairs - 1)
+        own = Variance(spread.prior.value, spread.prior.freedom + pairs - 1)
+        besides = own.half_width(strict / max(1, comparisons), 1 / pairs) if spread.prior.freedom else 0.0
+        if common.half_width(strict, 1 / pairs) + besides <= wanted:
+            return pairs
+    return most
+
+
+def _judge_shift(
+    shift: float, replicates: float, spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds
+) -> Verdict:
+    """The verdict on a difference of two levels, each the mean of so many passes (one over their number, summed)."""
     own = spread.own_variance(key)
 
     def half_width(error: float, own_error: float) -> float:
@@ -169,6 +205,6 @@ def _times(log_ratio: float) -> float:
     return math.exp(log_ratio) if log_ratio < _LARGEST else math.inf
 
 
-def shown_again(stored: Sequence[float], again: float, thresholds: Thresholds = STANDARD) -> bool:
-    """Whether a fresh process's level repeats a regression: beyond the target over the stored mean."""
-    return again - float(np.mean(stored)) > math.log1p(thresholds.target)
+def shown_again(stored: Sequence[float], again: float, line: float = STANDARD.target) -> bool:
+    """Whether a fresh process's level repeats a regression: beyond `line` over the stored mean."""
+    return again - float(np.mean(stored)) > math.log1p(line)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from neverslower.against import BEFORE
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Identity
@@ -15,7 +16,7 @@ from neverslower.journal import replay
 from neverslower.observation import Examined, PairedPass
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 
-MUST_EQUAL = ("preset", "blocks", "seed")
+MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
 
 
@@ -29,12 +30,21 @@ class Recorded:
     examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
+    before: Recorded | None = None
+
+    @property
+    def of_the_other(self) -> Recorded:
+        """What was recorded of the library that was measured beside."""
+        self.before = self.before or Recorded(self.path)
+        return self.before
 
     def forget(self) -> None:
         """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
         self.examined.clear()
         self.passes.clear()
         self.confirmations.clear()
+        if self.before:
+            self.before.forget()
 
     def require_settings(self, now: Mapping[str, Any]) -> None:
         """Raise NeverSlowerError where this run measures in another way."""
@@ -62,8 +72,9 @@ def load(path: Path) -> Recorded:
     return found
 
 
-def _add(found: Recorded, line: Mapping[str, Any]) -> None:
+def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     kind = line["event"]
+    found = whole.of_the_other if line.get("side") == BEFORE else whole
     if kind == "campaign":
         if found.settings and any(found.settings.get(name) != line.get(name) for name in MUST_EQUAL):
             found.forget()
@@ -72,7 +83,7 @@ def _add(found: Recorded, line: Mapping[str, Any]) -> None:
         now = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
         then = found.fingerprints.get(now.backend)
         if then and (now.obstacles(then) or now.confounders(then)):
-            found.forget()
+            whole.forget()
         found.fingerprints[now.backend] = now
     elif kind == "examined":
         one = _examined(line)

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from neverslower import baseline, exact_record, resume
+from neverslower.against import baseline_of
 from neverslower.assessment import Assessed, Assessment
 from neverslower.calibration import Standing, standing
 from neverslower.campaign import Campaign, Progress
@@ -26,7 +27,8 @@ from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
 from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case
-from neverslower.verdict import Code, ReasonCode, Verdict
+from neverslower.upgrade import Change, changes
+from neverslower.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
 
 
@@ -56,6 +58,8 @@ class Session:
     hindrance: str | None = None
     hunts: dict[str, Hunted] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    before: Findings = field(default_factory=Findings)
+    changes: list[Change] = field(default_factory=list)
     _layers: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -71,7 +75,12 @@ class Session:
     @cached_property
     def assessment(self) -> Assessment:
         """The findings set against the baselines; ask after the campaign."""
-        return Assessment(self.findings, self.choices, bool(self.compare))
+        return Assessment(self.findings, self.choices, self.comparing, self.before)
+
+    @property
+    def comparing(self) -> bool:
+        """Whether times are set against others: those of a baseline, or of another library in this run."""
+        return bool(self.compare or self.plan.against)
 
     def run(self, timed: list[Comparison], checked: list[Comparison], progress: Progress) -> None:
         """Measure, journal, and choose the baselines of the devices that were found."""
@@ -89,9 +98,14 @@ class Session:
                 reviewer=self,
                 recorded=recorded,
                 refuse_unsound=self.plan.refuse_unsound,
+                against=self.plan.against,
             )
-            self.findings = campaign.findings
+            self.findings, self.before = campaign.findings, campaign.before
             campaign.run(timed, checked)
+            if self.plan.against:
+                self.changes = list(changes(self.assessment, self.findings))
+                for one in self.changes:
+                    journal.write("changed", one.as_fields())
         finally:
             journal.close()
 
@@ -147,9 +161,17 @@ class Session:
     def regressed(self, backend: str) -> list[Comparison]:
         """What looks slower than in the baseline that the user asked to compare with."""
         choice = self.choices.get(backend)
-        if not (self.compare and choice and choice.baseline):
+        if not (self.comparing and choice and choice.baseline):
             return []
-        return Assessment(self.findings, self.choices, comparing=True).regressed(backend)
+        return Assessment(self.findings, self.choices, True, self.before).regressed(backend)
+
+    def beside(self, backend: str, before: Findings) -> None:
+        """What another library showed in this run is what a backend is set against, and no stored run is."""
+        spec = self.plan.against[backend].execnet
+        found = baseline_of(before, backend, spec)
+        text = f"--against {spec}: nothing was measured there"
+        absent = Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
+        self.choices[backend] = baseline.Choice(found, None if found else absent)
 
     def _named_baseline(self, fingerprint: Fingerprint) -> Path:
         """The file that --benchmark-compare names: a path, or the number of one of this device's."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.findings import Identity
+from neverslower.findings import Findings, Identity, Result
 from neverslower.observation import Evidence, Examined, PairedPass
 from neverslower.pool import ask_all, compile_all
 from neverslower.resume import Recorded
 from neverslower.unjudged import of_failure, or_wrong
-from neverslower.verdict import Verdict
+from neverslower.verdict import Verdict, explained
 from neverslower.worker import DeviceLock, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
 
 SUBJECTS_A_COMPILER = 8
@@ -40,8 +40,11 @@ class Side:
 
     fingerprint: Fingerprint
 
-    def __init__(self, name: str, spec: WorkerSpec, recorded: Recorded, write: Write, label: str = "") -> None:
-        self.name, self.spec, self.recorded, self.label, self._write = name, spec, recorded, label, write
+    def __init__(
+        self, name: str, spec: WorkerSpec, findings: Findings, recorded: Recorded, write: Write, label: str = ""
+    ) -> None:
+        self.name, self.spec, self.findings = name, spec, findings
+        self.recorded, self.label, self._write = recorded, label, write
         self.worker: Worker | None = None
         self.started = 0
         self.offers: frozenset[str] = frozenset()
@@ -61,6 +64,7 @@ class Side:
         if worker.exclusive and lock:
             self._lock = DeviceLock(self.spec, worker.lock_name)
         self.recorded.require_device(worker.fingerprint)
+        self.findings.fingerprints[self.name] = worker.fingerprint
         self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
         return worker
 
@@ -102,6 +106,32 @@ class Side:
             return of_failure(error)
 
     # Questions
+
+    def waiting(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
+        """Those that have no verdict on this side yet."""
+        return [one for one in comparisons if one.identity not in self.findings.results]
+
+    def finish(
+        self,
+        comparison: Comparison,
+        verdict: Verdict,
+        first: Verdict | None = None,
+        confirmation: PairedPass | None = None,
+    ) -> None:
+        """The comparison's one verdict on this side: kept, and written to the journal."""
+        reference, candidate = self.seen(comparison)
+        verdict = explained(verdict, reference, candidate)
+        self.findings.results[comparison.identity] = Result(
+            comparison,
+            verdict,
+            tuple(self.samples.get(comparison.identity, ())),
+            reference,
+            candidate,
+            first=first,
+            confirmation=confirmation,
+            evidence=self.evidence,
+        )
+        self.write("verdict", comparison.named | asdict(verdict))
 
     def examine(self, key: str) -> Examined | Verdict:
         """What is found of a subject, or why it can't be timed; asked once."""

@@ -48,12 +48,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A stored run of one backend on one device, with one kind of evidence."""
+    """A stored run of one backend on one device, with one kind of evidence.
+
+    `beside` is the spec of the other library where nothing is stored: it was measured in this very run, in pairs of
+    passes.
+    """
 
     path: Path
     fingerprint: Fingerprint
     entries: Mapping[tuple[str, str], Entry]
     evidence: Evidence = Evidence.DEVICE_TIME
+    beside: str = ""
 
     def entry(self, comparison: Comparison) -> Entry | None:
         """What is stored of a comparison."""

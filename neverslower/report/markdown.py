@@ -10,12 +10,16 @@ from neverslower.baseline import Choice
 from neverslower.cause import Explanation
 from neverslower.findings import Findings, Identity
 from neverslower.outcome import UNREMARKABLE, Finding, Outcome, outcome_of
+from neverslower.report import upgrade
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words, states, title
+from neverslower.upgrade import Change
 
 MOST_LINES = 60
 MOST_ROWS = 20
 """So many red ones are shown; the rest is counted."""
+MOST_CHANGES = 8
+"""So many slower and so many faster channel counts are shown beside another library."""
 MOST_CHARACTERS = 200
 """A reason's first line is cut there: a traceback is no table cell."""
 _NOT_COVERED = (
@@ -34,9 +38,10 @@ def summary(
     choices: Mapping[str, Choice],
     cannot_judge: str | None,
     strict: bool,
+    changes: Sequence[Change] = (),
 ) -> str:
     """The whole summary."""
-    lines = list(_lines(findings, assessed, choices, cannot_judge, strict))
+    lines = list(_lines(findings, assessed, choices, cannot_judge, strict, changes))
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], f"… and {len(lines) - MOST_LINES + 1} lines more in the terminal's summary"]
     return "\n".join(lines) + "\n"
@@ -48,6 +53,7 @@ def _lines(
     choices: Mapping[str, Choice],
     cannot_judge: str | None,
     strict: bool,
+    changes: Sequence[Change],
 ) -> Iterator[str]:
     red = [one for one in assessed if _is_red(one, strict)]
     yield f"## {_verdict(red, cannot_judge)}"
@@ -58,6 +64,8 @@ def _lines(
     yield f"{title(findings).removeprefix('never-slower: ')}."
     yield ""
     yield from _table(red, findings.explanations)
+    if changes:
+        yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from _other(assessed, strict)
     yield from _not_covered(findings, assessed)
     for name, fingerprint in findings.fingerprints.items():

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from neverslower.against import plan_difference
 from neverslower.assessment import Assessed
-from neverslower.cause import Explanation, explain
+from neverslower.cause import Explanation
 from neverslower.comparison import Comparison, pruning_distances
 from neverslower.environment import Fingerprint
 from neverslower.findings import Findings, Result
-from neverslower.kernels import kernels
 from neverslower.observation import Plan
 from neverslower.outcome import Finding
 from neverslower.problem import ConvProblem, Side
@@ -62,14 +62,12 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
 
 
 def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
-    """What a library that tells its kernels launches now, and did not when the baseline was stored."""
+    """What is another in the plan than when the baseline was stored."""
     if assessed.finding is not Finding.REGRESSION or not (assessed.entry and result and result.candidate):
         return
-    before, now = assessed.entry.plan, result.candidate.plan
-    if kernels(before) and kernels(now):
-        found = explain(before, now, None)
-        yield f"  changed   {found.cause}"
-        yield from (f"            {line}" for line in found.evidence)
+    found = plan_difference(assessed.entry.plan, result.candidate.plan)
+    yield f"  changed   {found.what}"
+    yield from (f"            {line}" for line in found.evidence)
 
 
 def cause_lines(explanation: Explanation | None) -> Iterator[str]:
@@ -99,7 +97,11 @@ def software(fingerprint: Fingerprint) -> str:
 
 
 def command_again(
-    comparison: Comparison, test: str, backends: Mapping[str, WorkerSpec], compare: str | bool = False
+    comparison: Comparison,
+    test: str,
+    backends: Mapping[str, WorkerSpec],
+    compare: str | bool = False,
+    against: Mapping[str, WorkerSpec] | None = None,
 ) -> str:
     """The pytest command that measures this one comparison again, as this run did.
 
@@ -110,6 +112,7 @@ def command_again(
     run = ["--threads", str(spec.threads)] if spec.threads != 1 else []
     run += ["--worker", spec.execnet] if spec.execnet != LOCAL else []
     run += ["--benchmark-compare" if compare is True else f"--benchmark-compare={compare}"] if compare else []
+    run += ["--against", against[comparison.backend].execnet] if against else []
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]

@@ -82,6 +82,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"{software(fingerprint)} on {fingerprint.device}; {baseline_words(choice)}"
         if choice and choice.baseline:
             yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
+        if name in findings.pairs:
+            yield f"  {findings.pairs[name]}"
     if findings.searches:
         yield f"searches for schedules: {len(findings.searches)}, in {words.duration(findings.tuning_seconds)}"
     if findings.left_out:
@@ -215,4 +217,5 @@ def baseline_words(choice: Choice | None) -> str:
         return "no baseline"
     if choice.baseline is None:
         return choice.absence.reason.text if choice.absence else "no baseline"
-    return f"baseline {choice.baseline.path.name} ({software(choice.baseline.fingerprint)})"
+    named = choice.baseline.beside and f"beside {choice.baseline.beside}"
+    return f"{named or f'baseline {choice.baseline.path.name}'} ({software(choice.baseline.fingerprint)})"

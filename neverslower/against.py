@@ -1,0 +1,90 @@
+"""Another library measured beside this one: what it showed, as the baseline that this one is set against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower.cause import explain
+from neverslower.findings import Findings, Result
+from neverslower.kernels import kernels
+from neverslower.observation import PairedPass, Plan
+from neverslower.outcome import Known
+from neverslower.regression import log_median
+from neverslower.stored import Baseline, Entry
+
+BEFORE = "before"
+"""How the journal names the other side."""
+
+
+def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
+    """What the other library showed, to be asked like a stored run; None where it could not be measured."""
+    fingerprint = before.fingerprints.get(backend)
+    if fingerprint is None:
+        return None
+    mine = [one for one in before.results.values() if one.comparison.backend == backend and one.observed]
+    entries = {one.comparison.identity[1:]: _entry(one) for one in mine if not one.comparison.studied}
+    evidence = mine[0].evidence if mine else Baseline.evidence
+    return Baseline(Path(spec), fingerprint, entries, evidence, beside=spec)
+
+
+def _entry(result: Result) -> Entry:
+    comparison, candidate = result.comparison, result.candidate
+    return Entry(
+        name=f"[{comparison.id}]",
+        layer=comparison.layer.name,
+        reference=comparison.reference.key,
+        candidate=comparison.candidate.key,
+        side=comparison.side,
+        plan=candidate.plan if candidate else Plan("unknown"),
+        levels=tuple(log_median(one.candidate) for one in result.passes),
+        known=Known(result.verdict.code, result.verdict.ratio),
+        instructions=candidate.instructions if candidate else None,
+    )
+
+
+def differences(now: Findings, before: Findings, backend: str) -> dict[object, list[float]]:
+    """New − old log median of each pair of passes, by (reference, candidate), as far as both were measured."""
+    found: dict[object, list[float]] = {}
+    for identity, result in now.results.items():
+        other = before.results.get(identity)
+        if identity[0] != backend or other is None or result.comparison.studied:
+            continue
+        if levels := in_pairs(other.passes, result.passes):
+            found[identity[1:]] = levels
+    return found
+
+
+def in_pairs(before: Sequence[PairedPass], now: Sequence[PairedPass]) -> list[float]:
+    """New − old log median of the candidate in each pair of passes; one that has no partner is left out."""
+    return [log_median(new.candidate) - log_median(old.candidate) for old, new in zip(before, now, strict=False)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is another in a plan than before: in a word, with the evidence for it."""
+
+    what: str
+    evidence: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join((self.what, *self.evidence))
+
+
+def plan_difference(before: Plan, now: Plan) -> Difference:
+    """What changed with a time: the kernels, the plan, how it is dispatched, or none of what the library tells."""
+    if kernels(before) and kernels(now):
+        found = explain(before, now, None)
+        if before.steps != now.steps:
+            return Difference(str(found.cause), tuple(_but_the_last(found.evidence)))
+    elif before.steps != now.steps:
+        return Difference("dispatch", (f"{', '.join(before.steps)} became {', '.join(now.steps)}",))
+    if before.name != now.name:
+        return Difference("plan", (f"{before.name} became {now.name}",))
+    return Difference("scheduling", ("same plan and dispatch: the kernels themselves changed, or how they are run",))
+
+
+def _but_the_last(evidence: tuple[str, ...]) -> Iterator[str]:
+    """Without what is said of the best plan, which nobody measured here."""
+    return (line for line in evidence if "best plan" not in line)

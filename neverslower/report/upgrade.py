@@ -1,0 +1,56 @@
+"""What another library changes, for the terminal and as a Markdown table: the worst first, then the best."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from neverslower.upgrade import Change
+from neverslower.verdict import Code, Interval
+
+LISTED = 10
+_WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
+
+
+def counted(changes: Sequence[Change]) -> str:
+    """How many channel counts became what."""
+    codes = Counter(one.code for one in changes)
+    listed = [f"{codes.pop(code, 0)} {word}" for code, word in _WORDS]
+    listed += [f"{count} {code}" for code, count in codes.items()]
+    return f"new against old: {', '.join(listed)} (of {len(changes)} channel counts)"
+
+
+def lines(changes: Sequence[Change]) -> Iterator[str]:
+    """The summary on a terminal."""
+    if not changes:
+        return
+    yield counted(changes)
+    new, gone = sum(one.new_hazard for one in changes), sum(one.gone_hazard for one in changes)
+    yield f"pruned against unpruned, new against old: {new} hazards are new, {gone} are gone"
+    for code, word in _WORDS[:2]:
+        found = _sorted(changes, code)
+        if found:
+            yield f"the {min(LISTED, len(found))} most {word} of {len(found)}:"
+        yield from (f"  {one.ratio}  {one.id}: {one.what}" for one in found[:LISTED])
+
+
+def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
+    """Markdown: a row a channel count, the most slower ones, then the most faster ones."""
+    yield "| layer | channels | new / old | pruned / unpruned, old → new | what changed |"
+    yield "|---|---|---|---|---|"
+    for code in (Code.SLOWER, Code.FASTER):
+        for one in _sorted(changes, code)[:rows]:
+            either = f"{_times(one.before)} → {_times(one.now)}"
+            what = one.what.replace("|", "\\|")
+            yield f"| {one.layer} | {one.channels} of {one.unpruned} | {one.ratio} | {either} | {what} |"
+
+
+def _sorted(changes: Sequence[Change], code: Code) -> list[Change]:
+    """Those of one verdict, the farthest from 1 first."""
+    found = [(one.ratio.estimate, one) for one in changes if one.code is code and one.ratio]
+    found.sort(key=lambda pair: -pair[0] if code is Code.SLOWER else pair[0])
+    return [one for _, one in found]
+
+
+def _times(ratio: Interval | None) -> str:
+    return f"{ratio.estimate:.2f}×" if ratio else "–"

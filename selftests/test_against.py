@@ -1,0 +1,307 @@
+"""Another library beside this one: passes in pairs, the change of each channel count, and what it is told as."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neverslower import against, cli, side
+from neverslower.assessment import Assessment
+from neverslower.baseline import Choice
+from neverslower.campaign import Campaign, NoBaselines, Settings
+from neverslower.comparison import Comparison
+from neverslower.findings import Findings
+from neverslower.journal import Journal
+from neverslower.observation import Plan
+from neverslower.regression import PassSpread, Variance, judge_pairs, pairs_needed
+from neverslower.resume import load
+from neverslower.upgrade import Change, changes
+from neverslower.verdict import Code
+from neverslower.worker import Worker
+from selftests.conftest import SuiteRunner
+from selftests.support import comparison, script, scripted
+
+FOUR = [comparison(distance) for distance in (0, 1, 3, 7)]
+STEADY: dict[str, Any] = {"seconds": 1e-5}
+SETTINGS = Settings(passes=4)
+SPEC = "popen//python=old"
+
+
+def rule(channels: int, **fields: Any) -> dict[str, Any]:
+    return {"when": f"out_channels == {channels}"} | fields
+
+
+class Reviewer(NoBaselines):
+    """Sets this library against the other one as a session does."""
+
+    def __init__(self) -> None:
+        self.choices: dict[str, Choice] = {}
+        self.campaign: Campaign
+
+    def beside(self, backend: str, before: Findings) -> None:
+        self.choices[backend] = Choice(against.baseline_of(before, backend, SPEC))
+
+    @property
+    def assessment(self) -> Assessment:
+        return Assessment(self.campaign.findings, self.choices, True, self.campaign.before)
+
+    def regressed(self, backend: str) -> list[Comparison]:
+        return self.assessment.regressed(backend)
+
+
+def run(
+    folder: Path, old: list[dict[str, Any]], new: list[dict[str, Any]], settings: Settings = SETTINGS, **others: Any
+) -> tuple[Reviewer, dict[int, Change]]:
+    """A campaign of four channel counts with these rules on either side, and what changed, by channel count."""
+    specs = []
+    for name, rules in (("old", old), ("new", new)):
+        (folder / name).mkdir(exist_ok=True)
+        noise = {"noise": 0.01, "version": name, "process_effect": 0.002}
+        specs.append(scripted(folder / name, rules=[STEADY, *rules], **(noise | others.pop(f"{name}_script", {}))))
+    reviewer = Reviewer()
+    reviewer.campaign = Campaign(
+        {"scripted": specs[1]}, settings, reviewer=reviewer, against={"scripted": specs[0]}, **others
+    )
+    reviewer.campaign.run(FOUR)
+    found = changes(reviewer.assessment, reviewer.campaign.findings)
+    return reviewer, {one.channels: one for one in found}
+
+
+def test_each_channel_count_is_judged_new_against_old(tmp_path: Path) -> None:
+    old = [rule(9, times=2.0)]
+    new = [rule(15, times=1.2), rule(9, plan="better")]
+    _, found = run(tmp_path, old, new)
+    assert {channels: one.code for channels, one in found.items()} == {
+        16: Code.SAME,
+        15: Code.SLOWER,
+        13: Code.SAME,
+        9: Code.FASTER,
+    }
+    slower = found[15]
+    assert slower.ratio is not None
+    assert slower.ratio.estimate == pytest.approx(1.2, rel=0.01)
+    assert (slower.before_code, slower.now_code) == (Code.SAME, Code.SLOWER)
+    assert slower.new_hazard
+    assert found[9].gone_hazard
+    assert slower.what.startswith("scheduling")
+    assert found[9].what.startswith("dispatch; convolution plain became convolution better")
+    assert found[16].what == ""
+
+
+def test_a_library_that_slows_every_channel_count_is_slower_though_no_ratio_changed(tmp_path: Path) -> None:
+    _, found = run(tmp_path, [], [{"times": 1.1}])
+    assert [one.code for one in found.values()] == [Code.SLOWER] * 4
+    assert [one.now_code for one in found.values()] == [Code.SAME] * 4
+
+
+def test_two_sides_of_one_library_are_the_same(tmp_path: Path) -> None:
+    reviewer, found = run(tmp_path, [], [])
+    assert [one.code for one in found.values()] == [Code.SAME] * 4
+    assert reviewer.campaign.findings.rechecks == {}
+
+
+def test_processes_alternate_in_mirrored_order_and_never_live_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    alive: list[Worker] = []
+
+    class Noted(Worker):
+        def _open(self) -> None:
+            super()._open()
+            order.append(self.fingerprint.version)
+            alive.append(self)
+
+        def measure(self, *arguments: Any, **named: Any) -> Any:
+            assert alive == [self], "another process is on the device while this one is timed"
+            return super().measure(*arguments, **named)
+
+        def close(self) -> None:
+            if self in alive:
+                alive.remove(self)
+            super().close()
+
+    monkeypatch.setattr(side, "Worker", Noted)
+    run(tmp_path, [], [])
+    assert order[2:] == ["old", "new", "new", "old", "old", "new", "new", "old"]  # The first two examine.
+
+
+def test_a_change_that_another_pair_does_not_show_again_is_undecided(tmp_path: Path) -> None:
+    _, found = run(tmp_path, [], [rule(15, times=1.2, processes=[0, 1, 2, 3, 4])])
+    assert found[15].code is Code.UNDECIDED
+    assert "did not show it again" in found[15].reason
+
+
+@pytest.mark.parametrize("fault", ["unsupported", "crash", "wrong"])
+def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: Path, fault: str) -> None:
+    reviewer, found = run(tmp_path, [rule(15, fault=fault)], [])
+    assert set(found) == {16, 13, 9}
+    assert reviewer.campaign.findings.results[FOUR[1].identity].verdict.code is Code.SAME
+
+
+def test_another_device_can_t_be_set_beside_this_one(tmp_path: Path) -> None:
+    reviewer, found = run(tmp_path, [], [], old_script={"device": "another"})
+    assert found == {}
+    why = reviewer.campaign.findings.unavailable["scripted"]
+    assert why.endswith("it measures something else: device name: another → scripted")
+
+
+def test_a_library_that_does_not_start_is_told_with_the_option(tmp_path: Path) -> None:
+    reviewer, _ = run(tmp_path, [], [], old_script={"unavailable": "no such library"})
+    assert "--against popen: no such library" in reviewer.campaign.findings.unavailable["scripted"]
+
+
+def test_the_number_of_pairs_is_planned_from_their_scatter_and_stated(tmp_path: Path) -> None:
+    quiet, _ = run(tmp_path, [], [])
+    noisy, found = run(tmp_path, [], [], new_script={"process_effect": 0.02, "seed": 1}, settings=Settings(passes=3))
+    pairs = {
+        name: len(one.campaign.findings.results[FOUR[0].identity].passes)
+        for name, one in (("quiet", quiet), ("noisy", noisy))
+    }
+    assert pairs["quiet"] == 4
+    assert pairs["noisy"] > 4
+    assert noisy.campaign.findings.pairs["scripted"].startswith(f"{pairs['noisy']} pairs of processes")
+    assert Code.SLOWER not in {one.code for one in found.values()}
+
+
+def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    opened = Journal(journal)
+    _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened)
+    opened.close()
+    lines = journal.read_text().splitlines()
+    measured = [number for number, line in enumerate(lines) if '"event":"measured"' in line]
+    journal.write_text("\n".join(lines[: measured[9] + 1]) + "\n")
+    recorded = load(journal)
+    assert len(recorded.passes) + len(recorded.of_the_other.passes) == 10
+    _, again = run(tmp_path, [], [rule(15, times=1.2)], recorded=recorded)
+    assert {count: one.code for count, one in again.items()} == {count: one.code for count, one in whole.items()}
+
+
+# Pairs, as numbers
+
+
+def test_what_moves_both_of_a_pair_is_no_change() -> None:
+    rng = np.random.default_rng(0)
+    drift = rng.normal(0, 0.2, 8)
+    pairs = {key: list(rng.normal(0, 0.002, 8)) for key in range(20)}
+    assert np.ptp(drift) > 0.2  # Which is in both levels of each pair, and so in no difference.
+    spread = PassSpread.of(pairs)
+    assert [judge_pairs(one, spread, key, 20).code for key, one in pairs.items()] == [Code.SAME] * 20
+
+
+def test_one_pair_proves_nothing() -> None:
+    assert judge_pairs([0.5], PassSpread.of({0: [0.5], 1: [0.0]}), 0, 2).code is Code.UNDECIDED
+    assert judge_pairs([], PassSpread(), 0, 2).code is Code.UNDECIDED
+
+
+@pytest.mark.parametrize("deviation", [0.001, 0.003, 0.01])
+def test_as_many_pairs_are_planned_as_make_the_target_provable_every_second_time(deviation: float) -> None:
+    rng = np.random.default_rng(0)
+    pilot = PassSpread.of({key: list(rng.normal(0, deviation, 5)) for key in range(200)})
+    number = pairs_needed(pilot, 200, 60)
+    changed = math.log(1.03)
+    drawn = {key: list(rng.normal(changed, deviation, number)) for key in range(200)}
+    spread = PassSpread.of(drawn)
+    found = sum(judge_pairs(one, spread, key, 200).code is Code.SLOWER for key, one in drawn.items())
+    assert 2 <= number < 60
+    assert found >= 60
+    assert pairs_needed(pilot, 200, 3) <= 3
+
+
+def test_more_scatter_needs_more_pairs() -> None:
+    numbers = [pairs_needed(PassSpread(Variance(s**2, 4), {}), 100, 100) for s in (0.001, 0.005, 0.01, 0.02)]
+    assert numbers == sorted(numbers)
+    assert numbers[0] < numbers[-1]
+
+
+# What changed
+
+
+def test_what_changed_with_a_time_is_told_from_the_plans() -> None:
+    one, other = Plan("a", ("conv x",)), Plan("b", ("conv x",))
+    assert against.plan_difference(one, other).what == "plan"
+    assert against.plan_difference(one, Plan("a", ("conv x", "reorder"))).what == "dispatch"
+    assert against.plan_difference(one, one).what == "scheduling"
+
+
+def test_a_change_comes_back_from_a_journal_as_it_was(tmp_path: Path) -> None:
+    _, found = run(tmp_path, [], [rule(15, times=1.2)])
+    for one in found.values():
+        assert Change.from_fields(json.loads(json.dumps(one.as_fields()))) == one
+
+
+# The option
+
+
+OLD = {"version": "1.0", "noise": 0.01, "rules": [STEADY]}
+NEW = {"version": "2.0", "noise": 0.01, "rules": [STEADY, rule(15, times=1.3)]}
+
+
+def beside(runner: SuiteRunner, new: dict[str, Any] = NEW, *arguments: str) -> Any:
+    folder = runner.path / "other"
+    folder.mkdir(exist_ok=True)
+    other = f"popen//env:NEVERSLOWER_SCRIPT={script(folder, **OLD)}"
+    return runner.run(new, "--against", other, *arguments)
+
+
+def test_a_run_beside_another_library_is_red_where_it_got_slower(
+    runner: SuiteRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = beside(runner, NEW, "--journal", "run.jsonl")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*SLOWER 1.3*shown again in a fresh process",
+            "  changed   scheduling",
+            "*--against popen//env:NEVERSLOWER_SCRIPT=*",
+            "slower than the baseline: 1",
+            "scripted 2.0 (0) on scripted; beside popen//env:* (scripted 1.0 (0))",
+            "  4 pairs of processes*",
+            "new against old: 1 slower, 0 faster, * the same, 0 undecided *",
+            "  1.3*out15: scheduling*",
+        ]
+    )
+    capsys.readouterr()
+    assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("new against old: 1 slower")
+    assert "| 15 of 16 | 1.3" in printed
+
+
+def test_a_run_beside_the_same_library_is_green_and_can_be_accepted(runner: SuiteRunner) -> None:
+    result = beside(runner, OLD, "--accept-baseline", "new version")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["new against old: 0 slower, 0 faster, * 0 undecided *", "accepted * comparisons as *"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--against", " "], "--against needs an execnet spec"),
+        (["--against", "popen", "--benchmark-compare=0001"], "both say what to compare with"),
+    ],
+)
+def test_what_can_t_be_compared_with_is_one_clear_line(runner: SuiteRunner, arguments: list[str], why: str) -> None:
+    result = runner.run(OLD, *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*{why}*"])
+
+
+def test_a_spec_that_starts_nothing_can_t_judge(runner: SuiteRunner) -> None:
+    result = runner.run(OLD, "--against", "popen//python=/nowhere/python")
+    assert result.ret == 6
+    result.stdout.fnmatch_lines(["*--against popen//python=/nowhere/python: no worker*"])
+
+
+def test_a_journal_without_another_library_has_no_table(
+    runner: SuiteRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.run(OLD, "--journal", "run.jsonl")
+    assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 2
+    assert "holds no run with --against" in capsys.readouterr().err
