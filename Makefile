@@ -9,7 +9,7 @@ VENV ?= .venv
 ARGS ?=
 STAMP := $(VENV)/.never-slower
 
-.PHONY: check test lint help clean
+.PHONY: check test lint mutants help clean
 check: $(STAMP)
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
@@ -20,6 +20,9 @@ lint: $(STAMP)
 	@$(VENV)/bin/python -m ruff check .
 	@$(VENV)/bin/python -m ruff format --check .
 	@$(VENV)/bin/python -m mypy
+
+mutants: $(STAMP)
+	@$(VENV)/bin/python -m tools.mutants $(ARGS)
 
 help: $(STAMP)
 	@$(VENV)/bin/python -m pytest -h | sed -n '/^never-slower/,/^[^ ]/p'

@@ -66,6 +66,14 @@ def test_raw_samples_of_both_sides_are_kept(tmp_path: Path) -> None:
     assert stored["extra_info"]["process_deviation"] > 0
 
 
+def test_the_plan_that_is_stored_is_the_pruned_layers() -> None:
+    one = result(1)
+    assert one.candidate is not None
+    padded = replace(one, candidate=replace(one.candidate, plan=Plan("padded", ("reorder pad", "convolution padded"))))
+    stored = baseline.extra_info(padded)
+    assert (stored["plan"], stored["plan_steps"]) == ("padded", ["reorder pad", "convolution padded"])
+
+
 def test_a_benchmark_is_one_line_and_the_table_lies_beside(tmp_path: Path) -> None:
     path = saved(tmp_path)
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from backends import cudnn
 from backends.base import BackendOptions, Unavailable
-from backends.cudnn import CAPABILITIES, Launched, open, reproduce
+from backends.cudnn import CAPABILITIES, COLD_FACTOR, CuDNN, Launched, open, reproduce
 from backends.cudnn.choice import Choice, Policy
 from backends.cudnn.dispatch import launches, steps_and_shares, without_arguments
 from backends.cudnn.frontend import strides
+from backends.cudnn.replay import Replay
 from backends.cudnn.script import script
 from neverslower.kernels import Kernel
 from neverslower.observation import Plan
@@ -192,6 +195,112 @@ def test_a_failure_names_the_command_that_writes_the_script():
     line = reproduce(PROBLEM, Plan("eng45_k2=5"), BackendOptions())
     assert line.startswith(f"python -m neverslower script {PROBLEM.key} --plan eng45_k2=5 > ")
     assert "\n" not in line
+
+
+# Timing, on a GPU of which there is nothing but the time that passes
+
+
+class Gpu:
+    """torch, its GPU and its one stream: the host takes a while to hand it anything, and it runs that in order."""
+
+    CALL, HANDING = 10e-6, 5e-6
+
+    def __init__(self):
+        self.now = self.free = 0.0
+        self.calls = []
+        self.cuda = SimpleNamespace(
+            Event=lambda enable_timing: Event(self), CUDAGraph=lambda: Graph(self), _sleep=self._sleep
+        )
+
+    def hand(self, seconds):
+        self.now += self.HANDING
+        self.free = max(self.free, self.now) + seconds
+
+    def _sleep(self, cycles):
+        self.hand(cycles / 2e9)
+
+
+class Event:
+    """The moment at which the stream comes to it, told to a host that has waited for it."""
+
+    def __init__(self, gpu):
+        self._gpu, self.at = gpu, 0.0
+
+    def record(self, stream):
+        self._gpu.hand(0.0)
+        self.at = self._gpu.free
+
+    def synchronize(self):
+        self._gpu.now = max(self._gpu.now, self.at)
+
+    def elapsed_time(self, end):
+        if end.at > self._gpu.now:
+            raise RuntimeError("CUDA error: device not ready")
+        return (end.at - self.at) * 1e3
+
+
+class Graph:
+    """The calls that were made while it was captured."""
+
+    def __init__(self, gpu):
+        self._gpu, self._calls = gpu, []
+
+    def capture_begin(self, capture_error_mode):
+        self._gpu.calls.clear()
+
+    def capture_end(self):
+        self._calls = list(self._gpu.calls)
+
+    def replay(self):
+        self._gpu.hand(len(self._calls) * self._gpu.CALL)
+
+
+@pytest.mark.parametrize("iterations", [1, 40, 64, 65, 200])
+def test_a_round_takes_what_its_calls_take_on_the_gpu(iterations):
+    gpu = Gpu()
+    replay = Replay(gpu, None, gpu.calls.append)
+    for _ in range(3):
+        assert replay.run(iterations) == pytest.approx(iterations * gpu.CALL)
+
+
+@pytest.mark.parametrize("buffers", [5, 70])
+def test_a_cold_round_goes_through_all_of_its_buffers(buffers):
+    gpu = Gpu()
+    replay = Replay(gpu, None, gpu.calls.append, buffers)
+    replay.captured(2 * buffers)
+    assert gpu.calls == [*range(buffers)] * 2
+    assert replay.run(buffers) == pytest.approx(buffers * gpu.CALL)
+
+
+@pytest.mark.parametrize("shape", ["mb1_ic128oc127_ih28kh3ph1", "mb8_ic256oc512_ih56kh3ph1", "mb1_ic64oc64_ih14kh1"])
+def test_cold_buffers_are_more_than_the_cache_holds(shape):
+    gpu, one = SimpleNamespace(_properties=SimpleNamespace(L2_cache_size=50 * 2**20)), parse_descriptor(shape)
+    others = CuDNN._copies(gpu, one, Choice(cache="cold")) - 1
+    assert others * one.bytes >= COLD_FACTOR * 50 * 2**20
+    assert CuDNN._copies(gpu, one, Choice()) == 1
+
+
+def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypatch):
+    asked = []
+
+    def properties(index):
+        asked.append(index)
+        return SimpleNamespace(name=f"GPU number {index}", uuid=f"uuid-{index}")
+
+    cuda = SimpleNamespace(
+        set_device=asked.append,
+        get_device_properties=properties,
+        Stream=lambda: SimpleNamespace(cuda_stream=0),
+        set_stream=lambda stream: None,
+    )
+    torch = SimpleNamespace(cuda=cuda, backends=SimpleNamespace(cudnn=SimpleNamespace(benchmark=True)))
+    library = SimpleNamespace(
+        create_handle=lambda: 0, set_stream=lambda handle, stream: None, cudnnGraphNotSupportedError=RuntimeError
+    )
+    monkeypatch.setattr(cudnn, "_nvml", lambda properties, index: asked.append(index) or (None, ""))
+    assert CuDNN(torch, library, Choice(gpu=1)).lock_name == "GPU number 1 uuid-1"
+    assert asked == [1, 1, 1]
+    assert torch.backends.cudnn.benchmark is False
 
 
 def test_a_trace_survives_json():

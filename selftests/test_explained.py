@@ -107,6 +107,27 @@ def test_blocks_of_a_disturbed_device_are_taken_again():
     assert (discarded, why) == (4, "hot")
 
 
+class Device:
+    """Rounds that say by their time which they are; throttled while it runs the 17th to the 32nd."""
+
+    def __init__(self):
+        self.rounds = 0
+
+    def run(self, iterations):
+        self.rounds += 1
+        return float(self.rounds)
+
+    def disturbed(self):
+        return "hot" if 16 < self.rounds <= 32 else ""
+
+
+def test_blocks_that_a_disturbed_device_took_are_not_among_the_samples():
+    device = Device()
+    seconds, discarded, _ = interleave_undisturbed(device, device, (1, 1), 8, device.disturbed, warmup=0)
+    assert sorted(seconds.ravel()) == [*range(1, 17), *range(33, 49)]
+    assert discarded == 4
+
+
 def test_a_device_that_stays_disturbed_ends_it():
     seconds, discarded, why = interleave_undisturbed(Steady(), Steady(), (1, 1), 10, lambda: "power cap")
     assert seconds.shape == (0, 2, 2)

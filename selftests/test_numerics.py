@@ -17,6 +17,7 @@ from neverslower.numerics import (
     tensors,
     typical_output,
 )
+from neverslower.observation import Examined, Plan
 from neverslower.problem import ConvProblem, DType, Layout, Side, kept_channels
 from selftests.strategies import small_problems
 
@@ -252,6 +253,11 @@ def test_where_an_output_is_large_the_typical_one_does_not_matter():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_an_output_that_is_no_number_is_infinitely_off(bad):
     assert deviation(np.array([1.0, bad]), np.array([1.0, 2.0])) == np.inf
+
+
+def test_a_deviation_that_is_no_number_is_wrong():
+    assert Examined(Plan("direct"), np.nan, 1e-4, 1e-3).wrong
+    assert not Examined(Plan("direct"), 1e-4, 1e-4, 1e-3).wrong
 
 
 def test_an_output_of_another_shape_is_infinitely_off():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from backends import onednn
 from backends.base import BackendOptions
 from backends.onednn import Step, parse_info, parse_steps, reproduce
+from neverslower.numerics import tensors
 from neverslower.observation import Plan
 from neverslower.problem import DType, Layout, parse_descriptor
 from neverslower.worker import ProblemRefused, Worker, WorkerSpec
@@ -307,6 +312,66 @@ def test_grouped_weights_are_reordered_in_five_dimensions():
 def test_a_step_is_read_as_it_is_written():
     for text in REORDERED.steps:
         assert str(Step.read(text)) == text
+
+
+# What it gives to the library, and what it times
+
+
+def test_every_call_of_a_round_is_timed() -> None:
+    calls: list[Any] = []
+    torch = SimpleNamespace(
+        mkldnn_convolution=lambda *arguments: calls.append(arguments), inference_mode=contextlib.nullcontext
+    )
+    backend: Any = SimpleNamespace(_torch=torch, _now=lambda: float(len(calls)))
+    held = onednn.Prepared(backend, problem(), None, None)
+    assert [held.run(count) for count in (1, 7)] == [1.0, 7.0]
+
+
+@pytest.fixture
+def torch() -> Iterator[Any]:
+    """torch in this process, with as many threads afterwards as before."""
+    found = pytest.importorskip("torch")
+    threads = found.get_num_threads()
+    yield found
+    found.set_num_threads(threads)
+
+
+def test_a_round_is_timed_by_the_clock_that_is_told(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=0.25)
+    clocks = SimpleNamespace(perf_counter=lambda: next(seconds), process_time=lambda: 0.0, monotonic=lambda: 0.0)
+    monkeypatch.setattr(onednn, "time", clocks)
+    backend = onednn.open(BackendOptions())
+    assert backend.clock == "time.perf_counter"
+    assert backend.prepare(problem(), *tensors(problem())).run(3) == 0.25
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_as_many_threads_run_as_are_told(torch: Any, threads: int) -> None:
+    backend = onednn.open(BackendOptions(threads=threads))
+    assert (torch.get_num_threads(), backend.fingerprint().state["threads"]) == (threads, str(threads))
+
+
+def test_each_preparation_has_tensors_of_its_own(torch: Any) -> None:
+    backend, drawn = onednn.open(BackendOptions()), tensors(problem())
+    held = [backend.prepare(problem(), *drawn)._arguments[:2] for _ in range(2)]
+    places = [tensor.data_ptr() for one in held for tensor in one] + [one.ctypes.data for one in drawn]
+    assert len(set(places)) == 6
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_a_layout_is_what_the_library_is_given(torch: Any, layout: Layout) -> None:
+    one = problem(layout=layout)
+    inputs, weights = onednn.open(BackendOptions()).prepare(one, *tensors(one))._arguments[:2]
+    order = {Layout.NCHW: torch.contiguous_format, Layout.NHWC: torch.channels_last}[layout]
+    assert inputs.is_contiguous(memory_format=order)
+    assert weights.is_contiguous(memory_format=order)
+
+
+@pytest.mark.parametrize("dtype", sorted(onednn.CAPABILITIES.dtypes))
+def test_a_dtype_is_what_the_library_is_given(torch: Any, dtype: DType) -> None:
+    one = problem(dtype=dtype)  # Not prepared: not every processor has every dtype.
+    backend = onednn.open(BackendOptions())
+    assert {str(backend._tensor(values, one).dtype) for values in tensors(one)} == {f"torch.{dtype}"}
 
 
 FAULTS_OF_A_CALL = """

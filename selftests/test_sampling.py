@@ -32,8 +32,9 @@ def test_a_call_that_is_long_enough_is_a_round_by_itself():
     assert [iterations for _, iterations in fake.diary] == [1, 1, 1, 1]
 
 
-def test_the_first_call_does_not_count():
-    costs = iter([5.0, 2e-3, 2e-3, 2e-3])
+@pytest.mark.parametrize("first", [5.0, 1.5e-3])
+def test_the_first_call_does_not_count(first):
+    costs = iter([first, 2e-3, 2e-3, 2e-3])
     assert calibrate(Fake(lambda n: next(costs)), 1e-3) == (1, 2e-3)
 
 

@@ -60,6 +60,16 @@ def test_evidence_is_at_most_one_on_average_whenever_one_stops(name, unlucky):
         assert found.mean() - 1 <= 4 * found.std() / np.sqrt(len(found))
 
 
+@pytest.mark.parametrize("distance", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("seen", [0, 2, 3, 12])
+def test_the_stake_on_a_unit_is_set_before_it_is_seen(seen, distance):
+    """Then what is won on one side of the centre is lost on the other, however far away the unit lies."""
+    past = np.random.default_rng(5).normal(0.3, 1, seen)
+    won, lost = (np.exp(log_evidence([np.append(past, unit)], 0.0)[-1]) for unit in (distance, -distance))
+    before = np.exp(log_evidence([past], 0.0)[-1]) if seen else 1.0
+    assert (won + lost) / 2 == pytest.approx(before)
+
+
 def test_evidence_against_a_centre_above_the_true_one_is_less_still():
     units = np.random.default_rng(2).standard_normal((20_000, 8))
     assert np.exp(log_evidence([units], np.full(len(units), 0.5))[:, -1]).mean() < 0.2

@@ -310,6 +310,47 @@ def test_what_one_tvm_made_is_never_another_s(
         of_version(store, **other).compile(subjects[1])
 
 
+# What it keeps and times, without tvm
+
+
+def keeping(store: Store, **others: Any) -> tvm.TVM:
+    """The adapter of some version, on some processor, with some log; nothing is compiled."""
+    made: dict[str, Any] = {"version": "0.27.0", "target": "this", "ffi": "0.1.14", "log": "one"} | others
+    records = SimpleNamespace(get_all_tuning_records=list)
+    api: Any = SimpleNamespace(version=made["version"], target=made["target"])
+    installed = replace(PAIR, ffi=made["ffi"])
+    return tvm.TVM(api, installed, store, made["log"] and databases.Database(made["log"], 1, records), 1)
+
+
+@pytest.mark.parametrize(
+    ("others", "one"),
+    [
+        pytest.param({"version": "0.26.0"}, TINY, id="version"),
+        pytest.param({"ffi": "0.1.13"}, TINY, id="ffi"),
+        pytest.param({"target": "another"}, TINY, id="processor"),
+        pytest.param({"log": "other"}, TINY, id="log"),
+        pytest.param({"log": None}, TINY, id="no log"),
+        pytest.param({}, replace(TINY, dtype=DType.FLOAT16), id="dtype"),
+        pytest.param({}, replace(TINY, layout=Layout.NHWC), id="layout"),
+        pytest.param({}, TINY.prune(1), id="channels"),
+    ],
+)
+def test_a_kernel_is_kept_by_everything_that_it_was_made_from(
+    monkeypatch: pytest.MonkeyPatch, store: Store, others: dict[str, Any], one: ConvProblem
+) -> None:
+    monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
+    keeping(store).compile(Subject(TINY))
+    assert keeping(store).missing([Subject(TINY)]) == []
+    assert keeping(store, **others).missing([Subject(one)]) == [Subject(one)]
+
+
+def test_every_call_of_a_round_is_timed() -> None:
+    calls: list[str] = []
+    machine = SimpleNamespace(module={"invoke_stateful": calls.append})
+    held = tvm.Prepared(machine, Layout.NCHW, [], Plan("untuned"), lambda: float(len(calls)))
+    assert [held.run(count) for count in (1, 7)] == [1.0, 7.0]
+
+
 def work_folder(path: Path, shapes: int = 2) -> Path:
     path.mkdir(parents=True)
     (path / databases.WORKLOADS).write_text("[]\n" * shapes, encoding="utf-8")

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from backends import scripted as backend
 from backends.base import Unavailable
 from neverslower import bootstrap, remote
+from neverslower.observation import Cache
 from neverslower.problem import Side
 from neverslower.worker import (
     BackendUnavailable,
@@ -107,6 +111,53 @@ def test_a_problem_against_itself_has_buffers_of_its_own() -> None:
         session.measure(UNPRUNED.key, UNPRUNED.key, 2)
     session.measure(UNPRUNED.key, PRUNED.key, 2)
     assert vars(session.backend)["copies"] == {UNPRUNED.key: 2, PRUNED.key: 1}
+
+
+THREE_TIMES = [{"seconds": 1e-7}, {"when": FAULT, "times": 3.0}]
+"""Rules by which a call of the pruned layer takes three times as long, and a round many calls."""
+
+
+def opened(folder: Path, **fields: Any) -> remote.Session:
+    """The far side on a script, in this process."""
+    session = remote.Session()
+    session.open("scripted", str(script(folder, **fields)), 1, 0)
+    return session
+
+
+def sides(found: Mapping[str, Any]) -> list[float]:
+    """The median seconds of the reference and of the candidate, as they are packed."""
+    return np.median(np.frombuffer(found["seconds"]).reshape(-1, 2, 2), axis=(0, 2)).tolist()
+
+
+def test_sides_keep_their_places_on_a_backend_that_does_not_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "CAPABILITIES", replace(backend.CAPABILITIES, watches=False))
+    found = opened(tmp_path, rules=THREE_TIMES).measure(UNPRUNED.key, PRUNED.key, 3)
+    assert sides(found) == pytest.approx([1e-7, 3e-7])
+    assert found["iterations"][0] > found["iterations"][1]
+
+
+def test_what_was_examined_is_measured_under_its_own_name(tmp_path: Path) -> None:
+    session = opened(tmp_path, rules=THREE_TIMES)
+    for one in (PRUNED, UNPRUNED):
+        session.examine(one.key)
+    assert sides(session.measure(UNPRUNED.key, PRUNED.key, 3)) == pytest.approx([1e-7, 3e-7])
+    assert sides(session.measure(PRUNED.key, UNPRUNED.key, 3)) == pytest.approx([3e-7, 1e-7])
+
+
+@pytest.mark.parametrize("kind", ["hot", "cold"])
+def test_samples_say_which_cache_their_calls_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(backend.Prepared, "cache", Cache(kind))
+    session = opened(tmp_path)
+    assert session.examine(PRUNED.key)["cache"]["kind"] == kind
+    assert session.measure(UNPRUNED.key, PRUNED.key, 2)["cache"] == kind
+
+
+def test_a_round_goes_through_all_buffers_of_what_is_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend.Prepared, "least_iterations", 7)
+    session = opened(tmp_path, rules=[{"seconds": 1.0}])
+    assert session.measure(UNPRUNED.key, PRUNED.key, 2)["iterations"] == (7, 7)
 
 
 # How it fails
