@@ -170,22 +170,17 @@ class Assessment:
             return judge_since(result.evidence, entry.plan, entry.instructions, result.candidate, self.thresholds)
         backend, *key = result.comparison.identity
         if self._beside(backend):
-            differences = self._differences(backend)
-            mine = differences.get(tuple(key), [])
-            return judge_pairs(mine, self._spread(backend), tuple(key), len(differences), self.thresholds)
+            pairs, spread = self._differences(backend)
+            return judge_pairs(pairs.get(tuple(key), []), spread, tuple(key), len(pairs), self.thresholds)
         levels, spread = self._levels(backend)
         return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
 
-    def _differences(self, backend: str) -> dict[object, list[float]]:
-        """New − old log median of each pair of passes, by benchmark."""
-        return differences(self.findings, self.before, backend) if self.before else {}
-
-    def _spread(self, backend: str) -> PassSpread:
-        """How far these differences scatter; computed once."""
+    def _differences(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
+        """New − old log median of each pair of passes, by benchmark, and how far they scatter; computed once."""
         if backend not in self._measured:
-            found = self._differences(backend)
+            found = differences(self.findings, self.before, backend) if self.before else {}
             self._measured[backend] = found, PassSpread.of(found)
-        return self._measured[backend][1]
+        return self._measured[backend]
 
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
         """A backend's log medians in each pass of this run, and both runs' spread; computed once."""

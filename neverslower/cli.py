@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from neverslower.comparison import pruning_distances
 from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
 from neverslower.history import trends
-from neverslower.journal import Journal, replay
+from neverslower.journal import Journal
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
 from neverslower.options import MOST, usual_selection
@@ -36,10 +36,10 @@ from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.report.staircase import staircase_picture
+from neverslower.reread import changes_of
 from neverslower.selection import Selection
 from neverslower.sequential import PRESETS, STANDARD_PRESET
 from neverslower.store import Store, default_root
-from neverslower.upgrade import Change
 from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
 
 FOR_TESTING = "scripted"
@@ -386,15 +386,7 @@ def _history(options: argparse.Namespace) -> None:
 
 
 def _upgrade(options: argparse.Namespace) -> None:
-    found: list[Change] = []
-
-    def add(line: Mapping[str, Any]) -> None:
-        if line["event"] == "changed":
-            found.append(Change.from_fields(line))
-
-    replay(options.journal, add, named="")
-    if not found:
-        raise NeverSlowerError(f"{options.journal} holds no run with --against that came to its end")
+    found = changes_of(options.journal)
     print("\n".join([report_upgrade.counted(found), "", *report_upgrade.table(found, options.rows)]))
 
 

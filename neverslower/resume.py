@@ -30,6 +30,8 @@ class Recorded:
     examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
 
     @property
@@ -43,6 +45,7 @@ class Recorded:
         self.examined.clear()
         self.passes.clear()
         self.confirmations.clear()
+        self.rechecks.clear()
         if self.before:
             self.before.forget()
 
@@ -63,12 +66,12 @@ class Recorded:
             raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
 
 
-def load(path: Path) -> Recorded:
+def load(path: Path, named: str = "--resume ") -> Recorded:
     """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
     found = Recorded(path)
-    replay(path, partial(_add, found))
+    replay(path, partial(_add, found), named)
     if not found.fingerprints:
-        raise NeverSlowerError(f"--resume {path}: it holds no run of never-slower; leave --resume away to start one")
+        raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower, which writes one with --journal")
     return found
 
 
@@ -91,6 +94,9 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
             found.examined[line["backend"], line["problem"]] = one
     elif kind == "measured":
         found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
+        found.names[_identity(line)] = line["id"]
+    elif kind == "rechecked" and "seconds" in line:
+        found.rechecks[_identity(line)] = PairedPass.from_record(line)
     elif kind == "confirmed":
         found.confirmations[_identity(line)] = PairedPass.from_record(line)
 

@@ -104,8 +104,6 @@ class Session:
             campaign.run(timed, checked)
             if self.plan.against:
                 self.changes = list(changes(self.assessment, self.findings))
-                for one in self.changes:
-                    journal.write("changed", one.as_fields())
         finally:
             journal.close()
 

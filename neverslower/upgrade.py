@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from neverslower.against import plan_difference
 from neverslower.assessment import Assessment
@@ -32,20 +31,6 @@ class Change:
     now_code: Code
     now: Interval | None
     what: str
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Change:
-        """The inverse of `dataclasses.asdict`."""
-        chosen = {name: fields[name] for name in cls.__dataclass_fields__}
-        for name in ("ratio", "before", "now"):
-            chosen[name] = Interval(**fields[name]) if fields[name] else None
-        for name in ("code", "before_code", "now_code"):
-            chosen[name] = Code(fields[name])
-        return cls(**chosen)
-
-    def as_fields(self) -> dict[str, Any]:
-        """Plain data, for a journal."""
-        return asdict(self)
 
     @property
     def new_hazard(self) -> bool:

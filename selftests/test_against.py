@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from neverslower.findings import Findings
 from neverslower.journal import Journal
 from neverslower.observation import Plan
 from neverslower.regression import PassSpread, Variance, judge_pairs, pairs_needed
+from neverslower.reread import changes_of
 from neverslower.resume import load
 from neverslower.upgrade import Change, changes
 from neverslower.verdict import Code
@@ -230,10 +230,12 @@ def test_what_changed_with_a_time_is_told_from_the_plans() -> None:
     assert against.plan_difference(one, one).what == "scheduling"
 
 
-def test_a_change_comes_back_from_a_journal_as_it_was(tmp_path: Path) -> None:
-    _, found = run(tmp_path, [], [rule(15, times=1.2)])
-    for one in found.values():
-        assert Change.from_fields(json.loads(json.dumps(one.as_fields()))) == one
+def test_a_journal_tells_again_what_changed(tmp_path: Path) -> None:
+    opened = Journal(tmp_path / "journal")
+    _, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2), rule(9, plan="better")], journal=opened)
+    opened.close()
+    again = {one.channels: one for one in changes_of(opened.path)}
+    assert again == found
 
 
 # The option

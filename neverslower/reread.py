@@ -1,0 +1,74 @@
+"""A journal read again: the verdicts drawn anew from what it holds raw, wherever it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from neverslower.against import baseline_of
+from neverslower.assessment import Assessment
+from neverslower.baseline import Choice
+from neverslower.campaign import Settings
+from neverslower.comparison import Comparison
+from neverslower.errors import NeverSlowerError
+from neverslower.findings import Findings, Identity, Result
+from neverslower.layers import Layer
+from neverslower.observation import Examined, PairedPass
+from neverslower.problem import Side
+from neverslower.resume import Recorded, load
+from neverslower.sequential import SequentialJudge
+from neverslower.subject import Subject
+from neverslower.upgrade import Change, changes
+from neverslower.verdict import Code
+
+
+def changes_of(path: Path) -> list[Change]:
+    """What another library changed, in a run with --against. Raises NeverSlowerError where the journal holds none."""
+    recorded = load(path, named="")
+    before = recorded.of_the_other
+    if not before.passes:
+        raise NeverSlowerError(f"{path} holds no run with --against")
+    judge = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"]).judge
+    family = int(recorded.settings["comparisons"])
+    now, then = _findings(recorded, judge, family), _findings(before, judge, family)
+    spec = str(recorded.settings["against"])
+    choices = {name: Choice(baseline_of(then, name, spec)) for name in now.fingerprints}
+    return list(changes(Assessment(now, choices, True, then), now))
+
+
+def _findings(recorded: Recorded, judge: SequentialJudge, family: int) -> Findings:
+    """One side's findings, judged as its run would have."""
+    passes: dict[Identity, list[PairedPass]] = {}
+    for (identity, _), found in sorted(recorded.passes.items(), key=lambda pair: pair[0][1]):
+        passes.setdefault(identity, []).append(found)
+    results = {one: _result(recorded, one, mine, judge, family) for one, mine in passes.items()}
+    return Findings(results=results, fingerprints=dict(recorded.fingerprints), rechecks=dict(recorded.rechecks))
+
+
+def _result(
+    recorded: Recorded, identity: Identity, passes: list[PairedPass], judge: SequentialJudge, family: int
+) -> Result:
+    backend, *keys = identity
+    reference, candidate = (_examined(recorded.examined, backend, key) for key in keys)
+    verdict = first = judge(passes, family)
+    later = recorded.confirmations.get(identity)
+    if first.code is Code.SLOWER and later is not None:
+        verdict = judge.confirmed(passes, later, family)
+    comparison = _comparison(identity, recorded.names[identity])
+    return Result(comparison, verdict, tuple(passes), reference, candidate, first=first, confirmation=later)
+
+
+def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -> Examined | None:
+    found = known.get((backend, key))
+    return found if isinstance(found, Examined) else None
+
+
+def _comparison(identity: Identity, name: str) -> Comparison:
+    """The comparison that a journal names so: see Comparison.id."""
+    backend, reference, candidate = identity
+    one, other = Subject.from_key(reference), Subject.from_key(candidate)
+    middle = f"-{other.problem.dtype}-{other.problem.layout}-"
+    layer, _, rest = name.removeprefix(f"{backend}-").partition(middle)
+    side = Side.IN if rest.startswith(str(Side.IN)) else Side.OUT
+    policies = (one.policy, other.policy)
+    return Comparison(backend, Layer("", 0, layer, one.problem), other.problem, side, policies=policies)
