@@ -11,7 +11,7 @@ from neverslower.cause import Explanation
 from neverslower.findings import Findings, Identity
 from neverslower.outcome import UNREMARKABLE, Finding, Outcome, outcome_of
 from neverslower.report.reproduction import software
-from neverslower.report.terminal import baseline_words, states, title
+from neverslower.report.terminal import baseline_words, losses, states, title
 
 MOST_LINES = 60
 MOST_ROWS = 20
@@ -62,7 +62,7 @@ def _lines(
     yield from _not_covered(findings, assessed)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(choices.get(name))}"
-    yield from (f"- {_cell(line)}" for line in states(findings))
+    yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
 
 
 def _is_red(one: Assessed, strict: bool) -> bool:
