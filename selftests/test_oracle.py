@@ -195,6 +195,9 @@ def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
         def __init__(self, spec: WorkerSpec, device: str) -> None:
             kept.append(device)
 
+        def kept(self) -> DeviceLock:
+            return self
+
         def close(self) -> None:
             kept.append("let go")
 
