@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 from neverslower.against import BEFORE, in_pairs
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
+from neverslower.errors import JournalError, NeverSlowerError
 from neverslower.exact import judge_pruned
 from neverslower.explaining import Explainer
 from neverslower.findings import Agreement, Findings, Identity, Result
@@ -33,7 +35,7 @@ from neverslower.side import Side
 from neverslower.subject import Search
 from neverslower.unjudged import of_failure
 from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict
-from neverslower.worker import BackendUnavailable, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import BackendUnavailable, DeviceBusy, WorkerDied, WorkerError, WorkerSpec
 
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
@@ -144,6 +146,7 @@ class Campaign:
         self.family = len(timed)
         self.write("campaign", self._how | {"comparisons": len(timed), "agreements": len(checked)})
         waiting = len(timed) + len(checked)
+        self.findings.wanted = Counter(one.backend for one in (*timed.values(), *checked.values()))
         try:
             for name, spec in self.specs.items():
                 mine = [one for one in timed.values() if one.backend == name]
@@ -152,6 +155,12 @@ class Campaign:
                     budget = self._share(begin, len(mine) + len(its_checks), waiting)
                     _BackendRun(self, spec, name, budget).run(mine, its_checks)
                     waiting -= len(mine) + len(its_checks)
+        except KeyboardInterrupt:
+            self.findings.ended = "interrupted"
+            raise
+        except NeverSlowerError as error:
+            self.findings.ended = "journal not writable" if isinstance(error, JournalError) else "run ended by an error"
+            raise
         finally:
             self.findings.seconds = self.clock() - begin
             self.write("end", {"seconds": round(self.findings.seconds, 3)})
@@ -206,7 +215,10 @@ class _BackendRun:
             self._explain(comparisons)
             self.campaign.guard.look(self.name, self.side.worker, "after")
         except (BackendUnavailable, WorkerDied, WorkerError) as error:
-            if isinstance(error, BackendUnavailable) and not self.begun:
+            busy = isinstance(error, DeviceBusy)
+            if busy:
+                self.findings.refused.add(self.name)
+            if busy or (isinstance(error, BackendUnavailable) and not self.begun):
                 self.findings.unavailable[self.name] = str(error)
                 self.side.write("unavailable", {"reason": str(error)})
             else:

@@ -33,6 +33,10 @@ class BackendNotStored(BaselineError):
     """A baseline that holds other backends than the one asked for."""
 
 
+class JournalError(NeverSlowerError):
+    """A journal that can't be written."""
+
+
 class StoreError(NeverSlowerError):
     """A store of things made before that can't be written."""
 

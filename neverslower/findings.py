@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from neverslower.cause import Explanation
@@ -13,6 +14,15 @@ from neverslower.subject import Search
 from neverslower.verdict import ReasonCode, Verdict
 
 Identity = tuple[str, str, str]
+FAULTS = (
+    ReasonCode.WORKER_DIED,
+    ReasonCode.TIME_LIMIT,
+    ReasonCode.OUT_OF_MEMORY,
+    ReasonCode.TIME_BUDGET,
+    ReasonCode.BACKEND_UNAVAILABLE,
+    ReasonCode.INTERRUPTED,
+)
+"""What costs a verdict that another run may reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +64,9 @@ class Findings:
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
     why something is slower, where the backend can tell. `pairs` says how many pairs of processes were planned beside
     another library, and why so many. `unsound` is what was unsound about each device when the run
-    began, for which it was `refused` or not; `changed` says what became otherwise, `marked` what was measured since.
+    began, `refused` names the backends that can't be judged here: for that, or because another run has the device;
+    `changed` says what became otherwise, `marked` what was measured since. `wanted` counts the verdicts that each
+    backend was asked for, those on outputs among them, and `ended` says what ended the run before it gave them all.
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
@@ -72,6 +84,8 @@ class Findings:
     refused: set[str] = field(default_factory=set)
     changed: dict[str, str] = field(default_factory=dict)
     marked: dict[Identity, str] = field(default_factory=dict)
+    wanted: Counter[str] = field(default_factory=Counter)
+    ended: str = ""
 
     @property
     def measured(self) -> int:
@@ -88,3 +102,18 @@ class Findings:
     def left_out(self) -> int:
         """Comparisons for which the time budget did not last."""
         return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
+
+    @property
+    def lost(self) -> Counter[ReasonCode]:
+        """Verdicts that were asked for and not reached, by what they were lost to."""
+        given: Counter[str] = Counter()
+        lost: Counter[ReasonCode] = Counter()
+        verdicts = [(identity, one.verdict) for identity, one in self.results.items()]
+        verdicts += [(identity, one.verdict) for identity, one in self.agreements.items()]
+        for (name, _, _), verdict in verdicts:
+            given[name] += 1
+            lost[verdict.reason.code] += verdict.reason.code in FAULTS
+        for name, wanted in self.wanted.items():
+            why = ReasonCode.BACKEND_UNAVAILABLE if name in self.unavailable else ReasonCode.INTERRUPTED
+            lost[why] += wanted - given[name]
+        return +lost

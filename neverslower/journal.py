@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 
-from neverslower.errors import NeverSlowerError
+from neverslower.errors import JournalError, NeverSlowerError
 
 
 class Journal:
@@ -21,28 +21,38 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = Lock()  # Problems that are examined side by side are written by a thread each.
+        self._failed: JournalError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             cut = _ends_in_a_part_of_a_line(path)
-            self._file: IO[str] = path.open("a", encoding="utf-8")
+            # Unbuffered: a line goes out in one call, and nothing of it is kept back to be written after another.
+            self._file = path.open("ab", buffering=0)
             if cut:  # A run that was killed left a part of a line; the next event begins one of its own.
-                self._file.write("\n")
+                self._file.write(b"\n")
         except OSError as error:
-            raise NeverSlowerError(
+            raise JournalError(
                 f"the journal {path} can't be written: {error.strerror}; name another with --journal"
             ) from error
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """Append one line: the event, the time in seconds since the epoch, and its fields."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, separators=(",", ":"))
-        try:
-            with self._lock:
-                self._file.write(line + "\n")
-                self._file.flush()
-        except OSError as error:
-            raise NeverSlowerError(
-                f"the journal {self.path} can't be written: {error.strerror}; mend that, or name another with --journal"
-            ) from error
+        with self._lock:
+            if self._failed:  # The file may end in a part of a line, to which nothing must be added.
+                raise self._failed
+            try:
+                self._append(f"{line}\n".encode())
+            except OSError as error:
+                self._failed = JournalError(
+                    f"the journal {self.path} can't be written: {error.strerror}; mend that and go on with "
+                    f"--resume {self.path}, or name another with --journal"
+                )
+                raise self._failed from error
+
+    def _append(self, rest: bytes) -> None:
+        """All of it; a disk that is nearly full takes a part first, and fails at the next one."""
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def close(self) -> None:
         """Close the file; what could not be written to it has been told by `write`."""
@@ -51,7 +61,9 @@ class Journal:
 
 
 def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "--resume ") -> None:
-    """Give each event of a journal to `add`, which raises what a wrong one makes it; a line cut short is left out.
+    """Give each event of a journal to `add`, which raises what a wrong one makes it.
+
+    A line cut short is left out, wherever it is: what a killed run left in the middle, where another went on.
 
     One that ends in .xz is unpacked. Raises NeverSlowerError that says what is wrong, and what `named` the file.
     """
@@ -62,12 +74,20 @@ def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "-
         raise NeverSlowerError(f"{named}{path}: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(lines, start=1):
         try:
-            if line.endswith("}"):  # Every whole event does; a run that was killed leaves a part of one.
-                add(json.loads(line))
+            if (event := _event(line)) is not None:
+                add(event)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
             raise NeverSlowerError(f"{named}{path}: line {number} is no event of a journal ({error})") from None
+
+
+def _event(line: str) -> Any:
+    """What a line holds, None where it was cut short: no beginning of an object is one."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _ends_in_a_part_of_a_line(path: Path) -> bool:

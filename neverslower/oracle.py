@@ -29,6 +29,7 @@ from neverslower.worker import (
     WorkerDied,
     WorkerError,
     WorkerSpec,
+    once_more,
 )
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Oracle:
             self.fingerprint, self.remarks = worker.fingerprint, worker.remarks
             self.evidence = worker.evidence
             if worker.exclusive:
-                self._lock = DeviceLock(self.spec, worker.lock_name)
+                self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
         except BaseException:
             self.close()
             raise
@@ -203,7 +204,9 @@ class Oracle:
             return of_failure(error)
 
     def _open(self) -> Worker:
-        self._worker = Worker(self.spec, process=self._started)
+        if self._lock:
+            self._lock = self._lock.kept()
+        self._worker = once_more(lambda: Worker(self.spec, process=self._started), self._started > 0)
         self._started += 1
         return self._worker
 

@@ -13,7 +13,15 @@ from threading import Lock
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
-from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import (
+    BackendUnavailable,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+    once_more,
+)
 
 Failures = Mapping[str, NeverSlowerError]
 Question = Callable[[Worker, str], Any]
@@ -103,7 +111,7 @@ class _Pool:
         with self._lock:
             self._alive += 1
         try:
-            worker = Worker(self._spec)
+            worker = once_more(lambda: Worker(self._spec))
         except BackendUnavailable:
             self._waiting.put(key)
             with self._lock:

@@ -34,6 +34,7 @@ from neverslower.worker import BackendUnavailable
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 CANNOT_JUDGE = 6
 """The exit code of a run whose environment makes judging impossible, or that measured nothing."""
+ENDED_EARLY = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
@@ -442,18 +443,21 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
     for line in session.acceptance:
         terminalreporter.write_line(line, bold=True)
+    why = session.cannot_judge()
+    ended_early = exitstatus in ENDED_EARLY and not session.acceptance
     if path := os.environ.get(STEP_SUMMARY):
-        _append_summary(Path(path), session)
-    if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR) and not session.acceptance:
-        terminalreporter.write_line("ended early: what was measured so far is in the journal", red=True)
-    elif why := session.cannot_judge():
+        _append_summary(Path(path), session, "the run ended early" if ended_early else why)
+    if ended_early:
+        told = "ended early: what was measured so far is in the journal; go on with --resume"
+        terminalreporter.write_line(f"{told} {os.path.relpath(session.journal_path)}", red=True)
+    elif why:
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
 
 
-def _append_summary(path: Path, session: Session) -> None:
+def _append_summary(path: Path, session: Session, why_not: str | None) -> None:
     """Add the run to a workflow's page; a file that can't be written is no verdict."""
-    strict, why = session.plan.strict, session.cannot_judge()
-    text = markdown.summary(session.findings, session.assessed, session.choices, why, strict, session.changes)
+    strict = session.plan.strict
+    text = markdown.summary(session.findings, session.assessed, session.choices, why_not, strict, session.changes)
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(text)
 

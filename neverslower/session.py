@@ -29,7 +29,7 @@ from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case
 from neverslower.upgrade import Change, changes
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError
+from neverslower.worker import BackendUnavailable, DeviceBusy, Worker, WorkerDied, WorkerError
 
 
 @dataclass
@@ -132,6 +132,8 @@ class Session:
                 guard.look(name, oracle, "after")
         except BackendUnavailable as error:
             self.findings.unavailable[name] = str(error)
+            if isinstance(error, DeviceBusy):
+                self.findings.refused.add(name)
             raise
         finally:
             journal.close()
@@ -315,6 +317,8 @@ class Session:
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
+        if lost := self.findings.lost[ReasonCode.INTERRUPTED]:
+            return f"the run ended before {lost} of {self.findings.wanted.total()} verdicts"
         measured = self.findings.measured or self.findings.checked or any(one.measured for one in self.hunts.values())
         if self.scheduled and not measured:
             return "nothing was measured"

@@ -16,7 +16,7 @@ from neverslower.pool import ask_all, compile_all
 from neverslower.resume import Recorded
 from neverslower.unjudged import of_failure, or_wrong
 from neverslower.verdict import Verdict, explained
-from neverslower.worker import DeviceLock, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker import DeviceLock, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec, once_more
 
 SUBJECTS_A_COMPILER = 8
 """A compiling process is worth starting for so many subjects."""
@@ -62,7 +62,7 @@ class Side:
         self.fingerprint, self.offers, self.remarks = worker.fingerprint, worker.offers, worker.remarks
         self.evidence, self.at_once = worker.evidence, worker.at_once
         if worker.exclusive and lock:
-            self._lock = DeviceLock(self.spec, worker.lock_name)
+            self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
         self.recorded.require_device(worker.fingerprint)
         self.findings.fingerprints[self.name] = worker.fingerprint
         self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
@@ -71,14 +71,18 @@ class Side:
     def fresh_worker(self) -> Worker:
         """Another process in place of the one before."""
         self.close_worker()
-        self.worker = Worker(self.spec, process=self.started)
+        if self._lock:
+            self._lock = self._lock.kept()
+        self.worker = once_more(lambda: Worker(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
 
     def renew(self, nothing_to_ask: bool = False) -> None:
         """A fresh worker for a phase, unless an earlier run has answered all of it."""
         self.close_worker()
-        if not nothing_to_ask:
+        if nothing_to_ask:
+            self.started += 1  # The processes of what follows are numbered as they would have been.
+        else:
             self.fresh_worker()
 
     def close_worker(self) -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -52,6 +52,10 @@ class WorkerDied(NeverSlowerError):
 
 class BackendUnavailable(NeverSlowerError):
     """The backend can't be used here; the text says why and what mends it."""
+
+
+class DeviceBusy(BackendUnavailable):
+    """Another run keeps the device, so this one can't judge."""
 
 
 class ProblemRefused(NeverSlowerError):
@@ -146,7 +150,10 @@ class _Process:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
+        try:
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
+        except OSError as error:
+            raise NeverSlowerError(f"no worker can be started: {error}; make room there, or set TMPDIR") from None
         self._group = execnet.Group()
         self._pid: int | None = None
         self._channel: Any = None
@@ -339,7 +346,35 @@ class DeviceLock(_Process):
         super().__init__(spec)
 
     def _open(self) -> None:
-        self._ask("lock", self._device)
+        try:
+            self._ask("lock", self._device)
+        except BackendUnavailable as error:
+            raise DeviceBusy(str(error)) from None
+
+    def kept(self) -> DeviceLock:
+        """This one, or another where its process was killed. Raises DeviceBusy where another run came between."""
+        if self._channel.gateway.hasreceiver():
+            return self
+        self.close()
+        return DeviceLock(self.spec, self._device)
+
+
+def once_more(start: Callable[[], P], worked: bool = False) -> P:
+    """A process; started once more where it was killed as it started, which is no fault of what it would be asked.
+
+    `worked` says that one like it has started before: then whatever hinders it now may be over at the second try.
+    """
+    try:
+        return start()
+    except WorkerDied as error:
+        if error.hung:
+            raise
+    except DeviceBusy:
+        raise
+    except BackendUnavailable:
+        if not worked:
+            raise
+    return start()
 
 
 def last_words(stderr: str) -> str:

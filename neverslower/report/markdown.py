@@ -12,7 +12,7 @@ from neverslower.findings import Findings, Identity
 from neverslower.outcome import UNREMARKABLE, Finding, Outcome, outcome_of
 from neverslower.report import upgrade
 from neverslower.report.reproduction import software
-from neverslower.report.terminal import baseline_words, states, title
+from neverslower.report.terminal import baseline_words, losses, states, title
 from neverslower.upgrade import Change
 
 MOST_LINES = 60
@@ -70,7 +70,7 @@ def _lines(
     yield from _not_covered(findings, assessed)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(choices.get(name))}"
-    yield from (f"- {_cell(line)}" for line in states(findings))
+    yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
 
 
 def _is_red(one: Assessed, strict: bool) -> bool:

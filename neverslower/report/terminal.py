@@ -10,12 +10,12 @@ from neverslower.assessment import Assessed
 from neverslower.baseline import Choice
 from neverslower.cause import Explanation
 from neverslower.comparison import Comparison
-from neverslower.findings import Findings, Identity, Result
+from neverslower.findings import FAULTS, Findings, Identity, Result
 from neverslower.observation import Evidence
 from neverslower.outcome import UNREMARKABLE, Finding
 from neverslower.report import words
 from neverslower.report.reproduction import software
-from neverslower.verdict import Code
+from neverslower.verdict import Code, ReasonCode
 
 WORST = 10
 LISTED = 10
@@ -45,6 +45,15 @@ _TITLES = (
     (Evidence.INSTRUCTIONS, Code.MORE, "take more instructions than"),
     (Evidence.DISPATCH, Code.CHANGED, "are dispatched otherwise than"),
 )
+_LOST_TO = {
+    ReasonCode.WORKER_DIED: "worker died or failed",
+    ReasonCode.TIME_LIMIT: "time limit",
+    ReasonCode.OUT_OF_MEMORY: "out of memory",
+    ReasonCode.TIME_BUDGET: "time budget",
+    ReasonCode.BACKEND_UNAVAILABLE: "backend unavailable",
+    ReasonCode.INTERRUPTED: "interrupted",
+}
+_TOLD_ELSEWHERE = {ReasonCode.TIME_BUDGET, ReasonCode.BACKEND_UNAVAILABLE}
 _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
 
 
@@ -68,6 +77,7 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     ]
     if against_itself:
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
+    yield from losses(findings)
     for name, reason in findings.unavailable.items():
         yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
@@ -107,6 +117,16 @@ def states(findings: Findings) -> Iterator[str]:
     for name, change in findings.changed.items():
         count = sum(identity[0] == name for identity in findings.marked)
         yield f"{name}: the device's state changed while it was measured: {change}; {count} comparisons are marked"
+
+
+def losses(findings: Findings) -> Iterator[str]:
+    """How many verdicts were lost to what, unless a line of its own tells it."""
+    lost = findings.lost
+    if set(lost) <= _TOLD_ELSEWHERE:
+        return
+    named = _LOST_TO | ({ReasonCode.INTERRUPTED: findings.ended} if findings.ended else {})
+    listed = ", ".join(f"{lost[code]} {named[code]}" for code in FAULTS if lost[code])
+    yield f"without a verdict: {lost.total()} of {findings.wanted.total()}: {listed}"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:

@@ -1,0 +1,377 @@
+"""Whole runs killed at random moments, gone on with, and held against the undisturbed run.
+
+    python -m bench.faults --kills 200
+
+A run is pytest on the scripted backend: hazards, noise, a layer that does not fit, confirmations, causes, outputs. It
+is killed at a random moment of its time, or of what it writes to its journal; then `--resume` goes on with it, and is
+killed in turn, until a run reaches its end. A verdict that the journal held at the kill must be there afterwards and be
+the undisturbed run's; one that a killed worker cost must be CRASHED, and the run red. Nothing may be measured twice,
+no exit code be 0 before every verdict is there, and no process be left. Fails (exit code 1) where that is not so.
+
+The draws are seeded; what a moment meets is not, since it depends on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROC = Path("/proc")
+MARK = "NEVER_SLOWER_FAULTS"
+"""The variable by which a run's processes are known, whoever is their parent by now."""
+SCRIPT = {
+    "exclusive": True,
+    "noise": 0.004,
+    "process_effect": 0.001,
+    "rules": [
+        {"seconds": 1e-5},
+        {"when": "out_channels % 8 != 0", "times": 1.5},
+        {"when": "out_channels == 8", "times": 0.5},
+        {"when": "out_channels == 1", "fault": "out_of_memory"},
+    ],
+}
+PROBLEMS = ("mb1_ic4oc16_ih6kh3ph1", "mb1_ic8oc16_ih5kh3ph1")
+# A job in the background ignores Ctrl-C, and so would what it starts.
+PYTEST = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pytest; "
+    "sys.exit(pytest.console_main())"
+)
+PATIENCE = 120.0
+"""A run that takes longer hangs."""
+MOST_RUNS = 50
+GREEN = {"SAME", "FASTER"}
+Key = tuple[str, str, str]
+
+
+class Kill(str, Enum):
+    """Who is killed, and how."""
+
+    WORKER = "a worker, kill -9"
+    PARENT = "the run, kill -9"
+    TORN = "the run, kill -9, its last line torn"
+    CTRL_C = "the run, Ctrl-C"
+    TERM = "the run, SIGTERM"
+
+    @property
+    def signal(self) -> signal.Signals:
+        """What is sent."""
+        return {Kill.CTRL_C: signal.SIGINT, Kill.TERM: signal.SIGTERM}.get(self, signal.SIGKILL)
+
+
+@dataclass
+class Tally:
+    """What so many kills did; `held` are the verdicts that the journal held then, `cost` what workers cost."""
+
+    kills: int = 0
+    held: int = 0
+    lost: int = 0
+    changed: int = 0
+    wrong_greens: int = 0
+    cost: int = 0
+    twice: int = 0
+    left: int = 0
+    hung: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count another's too."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing went wrong."""
+        return not (self.lost or self.changed or self.wrong_greens or self.twice or self.left or self.hung)
+
+
+@dataclass
+class Journalled:
+    """What the whole lines of a journal hold: the last verdict of each question, and how often each was measured."""
+
+    size: int = 0
+    verdicts: dict[Key, str] = field(default_factory=dict)
+    measured: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    begun: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Journalled:
+        """A journal, which may be absent."""
+        data = path.read_bytes() if path.exists() else b""
+        found = cls(len(data))
+        for line in data.splitlines():
+            try:
+                found._add(json.loads(line))
+            except ValueError:
+                continue  # Torn.
+        return found
+
+    def _add(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        self.begun |= kind == "fingerprint"  # Before that there is nothing to go on with.
+        if kind in ("verdict", "agreement"):
+            self.verdicts[kind, event["reference"], event["candidate"]] = event["code"]
+        elif kind in ("measured", "confirmed"):
+            number = event["pass"] if kind == "measured" else None
+            self.measured[kind, event["reference"], event["candidate"], number] += 1
+
+
+class Bench:
+    """Runs in folders of their own below one; the first, undisturbed one says what is right."""
+
+    def __init__(self, folder: Path, problems: Sequence[str] = PROBLEMS) -> None:
+        self._folder, self._problems = folder, problems
+        begin = time.monotonic()
+        run = _Run(folder / "undisturbed", problems)
+        code = run.process.wait(PATIENCE)
+        self.seconds = time.monotonic() - begin
+        self.right = Journalled.read(run.journal)
+        if code or not self.right.verdicts:
+            raise RuntimeError(f"the undisturbed run ended in {code}:\n{run.said()}")
+
+    def chain(self, number: int, seed: int, kinds: Kinds) -> None:
+        """One run, killed again and again as long as there are kinds of kills to be tried, until it ends."""
+        chance = random.Random(f"{seed}/{number}")
+        last, crashes = Kill.PARENT, False
+        for _ in range(MOST_RUNS):
+            kind = kinds.take()
+            run = _Run(self._folder / str(number), self._problems)
+            killed = kind is not None and self._kill(run, kind, chance)
+            last = kind if kind and killed else last
+            crashes |= killed and kind is Kill.WORKER
+            tally = run.ended(self.right, kind if killed else None, chance, crashes)
+            kinds.count(last, tally, None if killed else kind)
+            if run.whole(self.right):
+                return
+        raise RuntimeError(f"chain {number} does not come to its end: {run.said()}")
+
+    def _kill(self, run: _Run, kind: Kill, chance: random.Random) -> bool:
+        """Kill at a moment drawn from what a run may have left; False where the run ended before."""
+        left = 1 - len(run.before.measured) / len(self.right.measured)
+        moment = time.monotonic() + chance.uniform(0, self.seconds * max(0.5, left))
+        size = run.before.size + chance.randrange(1, int(self.right.size * max(0.3, left)))
+        by_time = chance.random() < 0.5
+        return run.kill(kind, lambda: time.monotonic() >= moment if by_time else run.written() >= size, chance)
+
+
+class Kinds:
+    """The kills that are yet to be made, and what those that were made did; several threads take them."""
+
+    def __init__(self, kills: int, seed: int) -> None:
+        every = list(Kill)
+        self._waiting = [every[number % len(every)] for number in range(kills)]
+        random.Random(seed).shuffle(self._waiting)
+        self._lock = threading.Lock()
+        self.tallies = {kind: Tally() for kind in Kill}
+
+    @property
+    def done(self) -> bool:
+        """Whether all were made."""
+        return not self._waiting
+
+    def take(self) -> Kill | None:
+        """The next one, if any is left."""
+        with self._lock:
+            return self._waiting.pop() if self._waiting else None
+
+    def count(self, kind: Kill, tally: Tally, again: Kill | None) -> None:
+        """What a kill did; where its run ended before it, it is to be made again."""
+        with self._lock:
+            self.tallies[kind].add(tally)
+            if again:
+                self._waiting.insert(0, again)
+
+
+def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code: int, crashes: bool) -> Tally:
+    """What is wrong in the journal of a run that ended in `code`.
+
+    `held` is what it held at moments before, `right` what an undisturbed one holds; `crashes` says whether a verdict
+    may be CRASHED, which another run draws anew.
+    """
+    found = Tally()
+    for verdicts in (one.verdicts for one in held):
+        found.lost += len(verdicts.keys() - now.verdicts.keys())
+        found.changed += sum(was not in ("CRASHED", now.verdicts.get(key, was)) for key, was in verdicts.items())
+    for key, verdict in now.verdicts.items():
+        if verdict != right.verdicts.get(key):
+            crashed = crashes and verdict == "CRASHED"
+            found.cost += crashed
+            found.changed += not crashed
+            found.wrong_greens += verdict in GREEN
+    found.twice = sum(count > 1 and count > held[0].measured[key] for key, count in now.measured.items())
+    found.wrong_greens += code == 0 and now.verdicts != right.verdicts
+    return found
+
+
+class _Run:
+    """One pytest process, which begins a journal or goes on with it."""
+
+    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+        folder.mkdir(exist_ok=True)
+        self.journal, self._output = folder / "journal.jsonl", folder / "output"
+        self._mark = f"{MARK}={folder.name}-{os.getpid()}-{time.monotonic_ns()}"
+        (folder / "script.json").write_text(json.dumps(SCRIPT), encoding="utf-8")
+        self.before = self._held = Journalled.read(self.journal)
+        self._bytes = self.journal.read_bytes() if self.before.size else b""
+        mode = "--resume" if self.before.begun else "--journal"
+        arguments = ["-q", "-p", "no:cacheprovider", "tests", "--backend", f"scripted:{folder / 'script.json'}"]
+        arguments += [word for one in problems for word in ("--problem", one)]
+        arguments += [f"--baselines={folder / 'baselines'}", f"{mode}={self.journal}"]
+        self._page = folder / "page.md"
+        self._page.unlink(missing_ok=True)
+        added = dict([self._mark.split("=")]) | {"TMPDIR": str(folder), "GITHUB_STEP_SUMMARY": str(self._page)}
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PYTEST, *arguments],
+                cwd=ROOT,
+                env=os.environ | added,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, kind: Kill, due: Callable[[], bool], chance: random.Random) -> bool:
+        """Wait for the moment, and kill; False where the run ended before."""
+        while not due():
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.0005)
+        self._held = Journalled.read(self.journal)
+        if kind is Kill.WORKER:
+            return self._kill_a_worker(chance)
+        if self.process.poll() is not None:
+            return False
+        os.killpg(self.process.pid, kind.signal)
+        return True
+
+    def _kill_a_worker(self, chance: random.Random) -> bool:
+        """Kill one of the run's other processes as soon as there is one; the lock's is among them."""
+        while self.process.poll() is None:
+            if others := sorted(self._alive()):
+                try:
+                    os.kill(chance.choice(others), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                return True
+        return False
+
+    def _alive(self) -> Iterator[int]:
+        """The run's processes beside pytest's own."""
+        for path in PROC.glob("[0-9]*"):
+            try:
+                mine = self._mark.encode() in (path / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if mine and int(path.name) != self.process.pid:
+                yield int(path.name)
+
+    def written(self) -> int:
+        """The bytes of the journal."""
+        return self.journal.stat().st_size if self.journal.exists() else 0
+
+    def ended(self, right: Journalled, kind: Kill | None, chance: random.Random, crashes: bool) -> Tally:
+        """Wait for the end, and count what is wrong then; `crashes` says whether a worker of this chain was killed."""
+        hung = False
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            hung = True
+            self.process.kill()
+            code = self.process.wait()
+        left = self._left()
+        if kind is Kill.TORN:
+            self._tear(chance)
+            self._held = Journalled.read(self.journal)
+        now = Journalled.read(self.journal)
+        found = judged([self.before, *([self._held] if kind else [])], now, right, code, crashes)
+        found.kills, found.hung, found.left = int(kind is not None), int(hung), left
+        found.held = len(self._held.verdicts) if kind else 0
+        if self.journal.exists() and not self.journal.read_bytes().startswith(self._bytes):
+            found.lost += 1  # What was written must stay as it is.
+        page = self._page.read_text(encoding="utf-8") if self._page.exists() else ""
+        found.wrong_greens += "GREEN" in page and now.verdicts != right.verdicts
+        return found
+
+    def _left(self) -> int:
+        """How many processes outlive the run by more than a moment."""
+        end = time.monotonic() + 10.0
+        while (alive := len(list(self._alive()))) and time.monotonic() < end:
+            time.sleep(0.02)
+        return alive
+
+    def _tear(self, chance: random.Random) -> None:
+        """Cut the last line at any of its bytes, unless it was there when the run began."""
+        data = self.journal.read_bytes() if self.journal.exists() else b""
+        start = data.rstrip(b"\n").rfind(b"\n") + 1
+        if start >= len(self._bytes) and start < len(data):
+            os.truncate(self.journal, chance.randrange(start, len(data)))
+
+    def whole(self, right: Journalled) -> bool:
+        """Whether this run reached its end, with every verdict."""
+        return self.process.returncode == 0 and Journalled.read(self.journal).verdicts == right.verdicts
+
+    def said(self) -> str:
+        """What it printed."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+
+def kill_and_resume(folder: Path, kills: int, seed: int, jobs: int, problems: Sequence[str] = PROBLEMS) -> Kinds:
+    """Make so many kills, in chains, several of them at once."""
+    bench, kinds = Bench(folder, problems), Kinds(kills, seed)
+
+    def work(job: int) -> None:
+        number = job
+        while not kinds.done:
+            bench.chain(number, seed, kinds)
+            number += jobs
+
+    with ThreadPoolExecutor(jobs) as threads:
+        for ended in [threads.submit(work, job) for job in range(jobs)]:
+            ended.result()
+    return kinds
+
+
+def table(tallies: dict[Kill, Tally]) -> list[str]:
+    """A line a kind of kill, and one for all."""
+    whole = Tally()
+    for one in tallies.values():
+        whole.add(one)
+    names = [one.name for one in fields(Tally)]
+    lines = [f"| killed | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, one in (*((str(kind.value), tally) for kind, tally in tallies.items()), ("all", whole)):
+        lines.append(f"| {title} | {' | '.join(str(getattr(one, name)) for name in names)} |")
+    return lines
+
+
+def main() -> int:
+    """Kill, go on, print the table; 1 where anything was lost, changed, wrongly green, or left."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once; default 2")
+    options = parser.parse_args()
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs)
+    print("\n".join(table(kinds.tallies)))
+    print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, seed {options.seed}")
+    return 0 if all(one.sound for one in kinds.tallies.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
