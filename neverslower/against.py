@@ -77,7 +77,7 @@ def plan_difference(before: Plan, now: Plan) -> Difference:
     if kernels(before) and kernels(now):
         found = explain(before, now, None)
         if before.steps != now.steps:
-            return Difference(str(found.cause), tuple(_but_the_last(found.evidence)))
+            return Difference(str(found.cause), tuple(_of_libraries(found.evidence)))
     elif before.steps != now.steps:
         return Difference("dispatch", (f"{', '.join(before.steps)} became {', '.join(now.steps)}",))
     if before.name != now.name:
@@ -85,6 +85,7 @@ def plan_difference(before: Plan, now: Plan) -> Difference:
     return Difference("scheduling", ("same plan and dispatch: the kernels themselves changed, or how they are run",))
 
 
-def _but_the_last(evidence: tuple[str, ...]) -> Iterator[str]:
-    """Without what is said of the best plan, which nobody measured here."""
-    return (line for line in evidence if "best plan" not in line)
+def _of_libraries(evidence: tuple[str, ...]) -> Iterator[str]:
+    """The evidence in words of libraries, without what is said of the best plan, which nobody measured here."""
+    told = (line for line in evidence if "best plan" not in line)
+    return (line.replace("only the pruned layer launches", "only the new one launches") for line in told)

@@ -43,6 +43,8 @@ USUAL_PASSES = 4
 """Passes after which most comparisons are decided, when time is planned: SAME takes about 3, SLOWER about 6."""
 CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
+PREPARING_AGAIN = 0.3
+"""What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
 CONFIRMING = 2
 """A confirmation has so many times the blocks of a pass."""
 
@@ -386,7 +388,8 @@ class _BackendRun:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in found if isinstance(one, Examined))
         rounds = 2 * self.settings.blocks + 2
-        preparing = (self.campaign.clock() - self.begin) / max(1, len(self.side.examined))
+        examined = sum(len(side.examined) for side in self._sides())
+        preparing = PREPARING_AGAIN * (self.campaign.clock() - self.begin) / max(1, examined)
         return len(self._sides()) * self._planned_passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
 
     @property
@@ -398,7 +401,8 @@ class _BackendRun:
         """Whether the time budget would end before so many more seconds of measuring, and the workers' starts."""
         if self.deadline is None:
             return False
-        starts = self._planned_passes * self.start_seconds if planned or not self.side.samples else 0.0
+        passes = self._planned_passes * len(self._sides())
+        starts = passes * self.start_seconds if planned or not self.side.samples else 0.0
         return self.campaign.clock() + planned + starts > self.deadline
 
     # Measure
@@ -499,7 +503,9 @@ class _BackendRun:
         measured = sum(len(self.side.samples.get(one.identity, ())) > number for one in chosen)
         each = (now - self.begin_phase) / max(1, measured)
         passes_left = max(1, self._planned_passes - number - 1)
-        reserve = self.start_seconds * (passes_left + 1) + each * CONFIRMING * self._suspected(chosen)
+        reserve = self.start_seconds * (passes_left * len(self._sides()) + 1) + each * CONFIRMING * self._suspected(
+            chosen
+        )
         lasts_for = int((self.deadline - now - reserve) / max(1e-9, each * passes_left))
         self.left_out |= {one.identity for one in waiting[max(0, lasts_for) :]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +10,8 @@ from neverslower.upgrade import Change
 from neverslower.verdict import Code, Interval
 
 LISTED = 10
+LONGEST_NAME = 36
+"""Characters of a kernel's name that a table shows."""
 _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
 
 
@@ -35,14 +38,23 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
-    """Markdown: a row a channel count, the most slower ones, then the most faster ones."""
-    yield "| layer | channels | new / old | pruned / unpruned, old → new | what changed |"
-    yield "|---|---|---|---|---|"
+    """Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster."""
+    yield "| layer | slower | faster | the most, new / old | pruned / unpruned there, old → new | what changed there |"
+    yield "|---|---|---|---|---|---|"
     for code in (Code.SLOWER, Code.FASTER):
-        for one in _sorted(changes, code)[:rows]:
+        first: dict[str, Change] = {}
+        for one in _sorted(changes, code):
+            first.setdefault(one.layer, one)
+        for one in list(first.values())[:rows]:
+            mine = Counter(other.code for other in changes if other.layer == one.layer)
+            most = f"{one.channels} of {one.unpruned}, {one.ratio}"
             either = f"{_times(one.before)} → {_times(one.now)}"
-            what = one.what.replace("|", "\\|")
-            yield f"| {one.layer} | {one.channels} of {one.unpruned} | {one.ratio} | {either} | {what} |"
+            yield f"| {one.layer} | {mine[Code.SLOWER]} | {mine[Code.FASTER]} | {most} | {either} | {_cell(one.what)} |"
+
+
+def _cell(text: str) -> str:
+    """Words for a table: the names of kernels are cut."""
+    return re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", text).replace("|", "\\|")
 
 
 def _sorted(changes: Sequence[Change], code: Code) -> list[Change]:
