@@ -160,7 +160,7 @@ def test_a_worker_that_does_not_start_costs_nothing_that_others_looked_at(tmp_pa
             super().__init__(spec, process)
 
     monkeypatch.setattr("neverslower.pool.Worker", Few)
-    monkeypatch.setattr("neverslower.campaign.Worker", Few)
+    monkeypatch.setattr("neverslower.side.Worker", Few)
     every = [comparison(distance) for distance in (0, 1, 3, 7, 8)]
     found = run(tmp_path, every, **COUNTED)
     assert all(one.verdict.code.measured for one in found.results.values())
