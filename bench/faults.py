@@ -2,11 +2,12 @@
 
     python -m bench.faults --kills 200
 
-A run is pytest on the scripted backend: hazards, noise, a layer that does not fit, confirmations, causes, outputs. It
-is killed at a random moment of its time, or of what it writes to its journal; then `--resume` goes on with it, and is
-killed in turn, until a run reaches its end. A verdict that the journal held at the kill must be there afterwards and be
-the undisturbed run's; one that a killed worker cost must be CRASHED, and the run red. Nothing may be measured twice,
-no exit code be 0 before every verdict is there, and no process be left. Fails (exit code 1) where that is not so.
+A run is pytest on the scripted backend: hazards, noise, a layer that does not fit, confirmations, causes, outputs; in
+every third chain beside another library. It is killed at a random moment of its time, or of what it writes to its
+journal; then `--resume` goes on with it, and is killed in turn, until a run reaches its end. A verdict that the journal
+held at the kill must be there afterwards and be the undisturbed run's; one that a killed worker cost must be CRASHED,
+and the run red. Nothing may be measured twice, no exit code be 0 before every verdict is there, and no process be left.
+Fails (exit code 1) where that is not so.
 
 The draws are seeded; what a moment meets is not, since it depends on the machine.
 """
@@ -46,7 +47,8 @@ SCRIPT = {
         {"when": "out_channels == 1", "fault": "out_of_memory"},
     ],
 }
-PROBLEMS = ("mb1_ic4oc16_ih6kh3ph1", "mb1_ic8oc16_ih5kh3ph1")
+ALONE = ("--problem=mb1_ic4oc16_ih6kh3ph1", "--problem=mb1_ic8oc16_ih5kh3ph1")
+BESIDE = ("--problem=mb1_ic4oc16_ih6kh3ph1", "--against=popen")
 # A job in the background ignores Ctrl-C, and so would what it starts.
 PYTEST = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pytest; "
@@ -56,7 +58,7 @@ PATIENCE = 120.0
 """A run that takes longer hangs."""
 MOST_RUNS = 50
 GREEN = {"SAME", "FASTER"}
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
 
 
 class Kill(str, Enum):
@@ -105,7 +107,7 @@ class Journalled:
 
     size: int = 0
     verdicts: dict[Key, str] = field(default_factory=dict)
-    measured: Counter[tuple[object, ...]] = field(default_factory=Counter)
+    measured: Counter[tuple[Key, int | None]] = field(default_factory=Counter)
     begun: bool = False
 
     @classmethod
@@ -123,20 +125,24 @@ class Journalled:
     def _add(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         self.begun |= kind == "fingerprint"  # Before that there is nothing to go on with.
+        question = kind, event.get("side", "now"), event.get("reference", ""), event.get("candidate", "")
         if kind in ("verdict", "agreement"):
-            self.verdicts[kind, event["reference"], event["candidate"]] = event["code"]
+            self.verdicts[question] = event["code"]
         elif kind in ("measured", "confirmed"):
-            number = event["pass"] if kind == "measured" else None
-            self.measured[kind, event["reference"], event["candidate"], number] += 1
+            self.measured[question, event["pass"] if kind == "measured" else None] += 1
 
 
 class Bench:
-    """Runs in folders of their own below one; the first, undisturbed one says what is right."""
+    """Runs in folders of their own below one; the first, undisturbed one says what is right.
 
-    def __init__(self, folder: Path, problems: Sequence[str] = PROBLEMS) -> None:
-        self._folder, self._problems = folder, problems
+    `arguments` are pytest's: what to measure, and how.
+    """
+
+    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+        self._folder, self._arguments = folder, arguments
+        folder.mkdir()
         begin = time.monotonic()
-        run = _Run(folder / "undisturbed", problems)
+        run = _Run(folder / "undisturbed", arguments)
         code = run.process.wait(PATIENCE)
         self.seconds = time.monotonic() - begin
         self.right = Journalled.read(run.journal)
@@ -149,7 +155,7 @@ class Bench:
         last, crashes = Kill.PARENT, False
         for _ in range(MOST_RUNS):
             kind = kinds.take()
-            run = _Run(self._folder / str(number), self._problems)
+            run = _Run(self._folder / str(number), self._arguments)
             killed = kind is not None and self._kill(run, kind, chance)
             last = kind if kind and killed else last
             crashes |= killed and kind is Kill.WORKER
@@ -164,7 +170,8 @@ class Bench:
         left = 1 - len(run.before.measured) / len(self.right.measured)
         moment = time.monotonic() + chance.uniform(0, self.seconds * max(0.5, left))
         size = run.before.size + chance.randrange(1, int(self.right.size * max(0.3, left)))
-        by_time = chance.random() < 0.5
+        # A worker waits for most of a run; while the journal grows it is at work.
+        by_time = chance.random() < (0.2 if kind is Kill.WORKER else 0.5)
         return run.kill(kind, lambda: time.monotonic() >= moment if by_time else run.written() >= size, chance)
 
 
@@ -209,7 +216,7 @@ def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code:
     for key, verdict in now.verdicts.items():
         if verdict != right.verdicts.get(key):
             crashed = crashes and verdict == "CRASHED"
-            found.cost += crashed
+            found.cost += crashed and held[0].verdicts.get(key) != "CRASHED"
             found.changed += not crashed
             found.wrong_greens += verdict in GREEN
     found.twice = sum(count > 1 and count > held[0].measured[key] for key, count in now.measured.items())
@@ -220,7 +227,7 @@ def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code:
 class _Run:
     """One pytest process, which begins a journal or goes on with it."""
 
-    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+    def __init__(self, folder: Path, chosen: Sequence[str]) -> None:
         folder.mkdir(exist_ok=True)
         self.journal, self._output = folder / "journal.jsonl", folder / "output"
         self._mark = f"{MARK}={folder.name}-{os.getpid()}-{time.monotonic_ns()}"
@@ -229,8 +236,7 @@ class _Run:
         self._bytes = self.journal.read_bytes() if self.before.size else b""
         mode = "--resume" if self.before.begun else "--journal"
         arguments = ["-q", "-p", "no:cacheprovider", "tests", "--backend", f"scripted:{folder / 'script.json'}"]
-        arguments += [word for one in problems for word in ("--problem", one)]
-        arguments += [f"--baselines={folder / 'baselines'}", f"{mode}={self.journal}"]
+        arguments += [*chosen, f"--baselines={folder / 'baselines'}", f"{mode}={self.journal}"]
         self._page = folder / "page.md"
         self._page.unlink(missing_ok=True)
         added = dict([self._mark.split("=")]) | {"TMPDIR": str(folder), "GITHUB_STEP_SUMMARY": str(self._page)}
@@ -330,14 +336,16 @@ class _Run:
         return self._output.read_text(encoding="utf-8", errors="replace")
 
 
-def kill_and_resume(folder: Path, kills: int, seed: int, jobs: int, problems: Sequence[str] = PROBLEMS) -> Kinds:
-    """Make so many kills, in chains, several of them at once."""
-    bench, kinds = Bench(folder, problems), Kinds(kills, seed)
+def kill_and_resume(folder: Path, kills: int, seed: int, jobs: int, ways: Sequence[Sequence[str]]) -> Kinds:
+    """Make so many kills, in chains, several of them at once, that measure in one of these ways by turns."""
+    different = {way: Bench(folder / str(number), way) for number, way in enumerate(dict.fromkeys(map(tuple, ways)))}
+    benches = [different[tuple(way)] for way in ways]
+    kinds = Kinds(kills, seed)
 
     def work(job: int) -> None:
         number = job
         while not kinds.done:
-            bench.chain(number, seed, kinds)
+            benches[number // jobs % len(benches)].chain(number, seed, kinds)
             number += jobs
 
     with ThreadPoolExecutor(jobs) as threads:
@@ -367,7 +375,7 @@ def main() -> int:
     options = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs)
+        kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs, [ALONE, ALONE, BESIDE])
     print("\n".join(table(kinds.tallies)))
     print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, seed {options.seed}")
     return 0 if all(one.sound for one in kinds.tallies.values()) else 1

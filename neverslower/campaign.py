@@ -135,6 +135,7 @@ class Campaign:
         self.recorded = recorded or Recorded()
         self._how = asdict(settings) | {"against": ", ".join({one.execnet for one in self.against.values()})}
         self.recorded.require_settings(self._how)
+        self.recorded.drop_doubtful()
         self.findings, self.before = Findings(), Findings()
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
@@ -237,7 +238,7 @@ class _BackendRun:
         if worker.remarks:
             self.findings.remarks[self.name] = worker.remarks
         self.campaign.reviewer.identified(worker.fingerprint)
-        self.campaign.guard.begin(self.name, worker)
+        self.campaign.recorded.require_state(self.name, self.campaign.guard.begin(self.name, worker))
         if self.other:
             self._start_beside(self.other)
         self.begun = True

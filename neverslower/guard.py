@@ -46,22 +46,24 @@ class Guard:
         self._since: list[Comparison] = []
         self._due = 0.0
 
-    def begin(self, backend: str, worker: Looker) -> None:
-        """The first look. Raises BackendUnavailable for a device on which measuring is pointless, unless told to go on.
+    def begin(self, backend: str, worker: Looker) -> State | None:
+        """The first look, if there is one.
 
-        What is exact is the same in every state.
+        Raises BackendUnavailable for a device on which measuring is pointless, unless told to go on. What is exact is
+        the same in every state.
         """
         self._first, self._changed, self._since = None, "", []
         if worker.evidence.exact:
-            return
+            return None
         self._first = first = self._look(backend, worker, "before")
         if first is None:
-            return
+            return None
         self._findings.unsound[backend] = first.unsound
         if first.grave and self._refuse:
             self._findings.refused.add(backend)
             found = "; ".join(map(str, first.grave))
             raise BackendUnavailable(f"its device is unsound for timing: {found}; or measure anyway: --unsound warn")
+        return first
 
     def measured(self, comparison: Comparison, worker: Looker | None) -> None:
         """A comparison was measured just now; looks if the last look is long ago."""

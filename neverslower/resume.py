@@ -14,7 +14,9 @@ from neverslower.errors import NeverSlowerError
 from neverslower.findings import Identity
 from neverslower.journal import replay
 from neverslower.observation import Examined, PairedPass
+from neverslower.state import State
 from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.watched import Watched
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
@@ -33,6 +35,7 @@ class Recorded:
     rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
     names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
+    watched: dict[str, Watched] = field(default_factory=dict)
 
     @property
     def of_the_other(self) -> Recorded:
@@ -46,6 +49,7 @@ class Recorded:
         self.passes.clear()
         self.confirmations.clear()
         self.rechecks.clear()
+        self.watched.clear()
         if self.before:
             self.before.forget()
 
@@ -64,6 +68,21 @@ class Recorded:
         differing = [*now.obstacles(then), *now.confounders(then)] if then else []
         if differing:
             raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
+
+    def require_state(self, backend: str, now: State | None) -> None:
+        """Raise NeverSlowerError where the device's settings are others than when the journal began."""
+        then = self.watched.get(backend)
+        if then and now and (changes := then.changes(now)):
+            raise NeverSlowerError(f"--resume {self.path}: the device's state was another: {'; '.join(changes)}")
+
+    def drop_doubtful(self) -> None:
+        """Leave out what was measured when the device's state had changed: it is to be measured again."""
+        for side, identity, number in {one for watched in self.watched.values() for one in watched.doubtful}:
+            recorded = self.of_the_other if side == BEFORE else self
+            if number is None:
+                recorded.confirmations.pop(identity, None)
+            else:
+                recorded.passes.pop((identity, number), None)
 
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
@@ -92,13 +111,22 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         one = _examined(line)
         if one:
             found.examined[line["backend"], line["problem"]] = one
+    elif kind == "state":
+        whole.watched.setdefault(line["backend"], Watched()).look(line)
     elif kind == "measured":
         found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
+        _watched(whole, line, line["pass"])
         found.names[_identity(line)] = line["id"]
     elif kind == "rechecked" and "seconds" in line:
         found.rechecks[_identity(line)] = PairedPass.from_record(line)
     elif kind == "confirmed":
         found.confirmations[_identity(line)] = PairedPass.from_record(line)
+        _watched(whole, line, None)
+
+
+def _watched(whole: Recorded, line: Mapping[str, Any], number: int | None) -> None:
+    one = line.get("side", ""), _identity(line), number
+    whole.watched.setdefault(line["backend"], Watched()).measured(one)
 
 
 def _identity(line: Mapping[str, Any]) -> Identity:

@@ -141,6 +141,8 @@ def test_a_change_that_another_pair_does_not_show_again_is_undecided(tmp_path: P
 def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: Path, fault: str) -> None:
     reviewer, found = run(tmp_path, [rule(15, fault=fault)], [])
     assert set(found) == {16, 13, 9}
+    verdict = reviewer.assessment.no_regression(FOUR[1]).verdict
+    assert verdict.reason.text.startswith("the other library has no time to be set against: ")
     assert reviewer.campaign.findings.results[FOUR[1].identity].verdict.code is Code.SAME
 
 

@@ -19,16 +19,18 @@ from bench import faults
 from bench.faults import Journalled, judged
 from neverslower import side, worker
 from neverslower.campaign import Campaign, Settings
-from neverslower.errors import JournalError
+from neverslower.errors import JournalError, NeverSlowerError
 from neverslower.journal import Journal, replay
 from neverslower.pool import ask_all
 from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
+from neverslower.resume import Recorded, load
 from neverslower.worker import BackendUnavailable, DeviceBusy, DeviceLock, Worker, WorkerDied, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import alive, comparison, eventually, needs_proc, problem, scripted
 
 INTERRUPTED, USAGE_ERROR = 2, 4
 NEVER_SLOWER = "tests/test_never_slower.py"
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--problem", PROBLEM)
 STEADY: dict[str, Any] = {"seconds": 1e-5}
 PAIR = [comparison(1), comparison(3)]
 
@@ -37,12 +39,12 @@ PAIR = [comparison(1), comparison(3)]
 
 @needs_proc
 def test_random_kills_lose_nothing_and_turn_nothing_green(tmp_path: Path) -> None:
-    kinds = faults.kill_and_resume(tmp_path, kills=10, seed=1, jobs=2, problems=faults.PROBLEMS[:1])
+    kinds = faults.kill_and_resume(tmp_path, kills=10, seed=1, jobs=2, ways=[faults.ALONE[:1]])
     assert sum(one.kills for one in kinds.tallies.values()) == 10
     assert all(one.sound for one in kinds.tallies.values()), "\n".join(faults.table(kinds.tallies))
 
 
-ONE, OTHER = ("verdict", "r", "1"), ("agreement", "r", "2")
+ONE, OTHER = ("verdict", "now", "r", "1"), ("agreement", "now", "r", "2")
 RIGHT = {ONE: "SLOWER", OTHER: "SAME"}
 
 
@@ -68,7 +70,7 @@ def test_what_kills_may_do_and_what_not(held, now, code, crashes, wrong) -> None
 
 
 def test_what_is_measured_twice_is_counted() -> None:
-    once, twice = Counter({("measured", "r", "1", 0): 1}), Counter({("measured", "r", "1", 0): 2})
+    once, twice = Counter({(ONE, 0): 1}), Counter({(ONE, 0): 2})
     for before, now, count in ((once, once, 0), (once, twice, 1), (twice, twice, 0)):
         right = Journalled(measured=once)
         assert judged([Journalled(measured=before)], Journalled(measured=now), right, 1, False).twice == count
@@ -116,7 +118,7 @@ def test_a_worker_of_a_pool_killed_as_it_starts_costs_nothing(tmp_path: Path, mo
 
 
 def test_the_summary_counts_what_was_lost_to_what(runner: SuiteRunner) -> None:
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"when": f"out_channels == {count}", "fault": fault}
         for count, fault in ((15, "crash"), (13, "hang"), (12, "hang_holding_gil"), (9, "out_of_memory"), (8, "error"))
     ]
@@ -151,7 +153,7 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
     assert result.ret == INTERRUPTED
     result.stdout.fnmatch_lines(
         [
-            "pruned against unpruned: *2 SLOWER (of 5)",
+            "pruned against unpruned: 1 FASTER, 2 SAME, 2 SLOWER (of 5)",
             "without a verdict: 7 of 13: 7 interrupted",
             "ended early: what was measured so far is in the journal; go on with --resume run.jsonl",
         ]
@@ -167,15 +169,15 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
 
 
 def test_a_disk_that_fills_up_keeps_what_was_reached(runner: SuiteRunner) -> None:
-    script = {"rules": [{"when": "out_channels % 8 != 0", "times": 2.0}]}
+    script = {"rules": [{"when": "out_channels == 13", "times": 2.0}]}
     journal, whole = runner.path / "run.jsonl", runner.path / "whole.jsonl"
-    assert runner.run(script, f"--journal={whole}").ret == 0
+    assert runner.run(script, NEVER_SLOWER, f"--journal={whole}").ret == 0
     lines = whole.read_bytes().splitlines(keepends=True)
     second = [number for number, line in enumerate(lines) if b'"event":"verdict"' in line][1]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(b"".join(lines[:second])) + 100, limits[1]))
     try:
-        result = runner.run(script, f"--journal={journal}")
+        result = runner.run(script, NEVER_SLOWER, f"--journal={journal}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert result.ret == USAGE_ERROR
@@ -185,7 +187,7 @@ def test_a_disk_that_fills_up_keeps_what_was_reached(runner: SuiteRunner) -> Non
     kept = Journalled.read(journal)
     assert len(kept.verdicts) == 1
     assert not journal.read_bytes().endswith(b"\n")
-    assert runner.run(script, f"--resume={journal}").ret == 0
+    assert runner.run(script, NEVER_SLOWER, f"--resume={journal}").ret == 0
     now = Journalled.read(journal)
     assert now.verdicts == Journalled.read(whole).verdicts
     assert max(now.measured.values()) == 1
@@ -252,24 +254,11 @@ time.time = lambda: _now() + next(_steps)
 
 def test_a_clock_that_is_set_changes_no_verdict(runner: SuiteRunner) -> None:
     (runner.path / "sitecustomize.py").write_text(STEPPED, encoding="utf-8")
-    backend = runner.script(rules=[{"when": "out_channels % 8 != 0", "times": 2.0}])
+    backend = runner.script(rules=[{"when": "out_channels == 13", "times": 2.0}])
     found = []
     for path, journal in ((str(ROOT), "steady.jsonl"), (f"{runner.path}:{ROOT}", "stepped.jsonl")):
         result = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-p",
-                "no:cacheprovider",
-                "--backend",
-                backend,
-                "--problem",
-                PROBLEM,
-                f"--journal={journal}",
-                "--time-budget=5m",
-                "--explain-budget=5m",
-            ],
+            [*PYTEST, "--backend", backend, f"--journal={journal}", "--time-budget=5m", "--explain-budget=5m"],
             cwd=runner.path,
             env=os.environ | {"PYTHONPATH": path},
             capture_output=True,
@@ -294,19 +283,7 @@ def first(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[subp
     monkeypatch.setattr(tempfile, "tempdir", None)
     backend = runner.script(device="board", exclusive=True, rules=[{"fault": "hang"}])
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "--backend",
-            backend,
-            "--problem",
-            PROBLEM,
-            "--journal=first.jsonl",
-            NEVER_SLOWER,
-        ],
+        [*PYTEST, "--backend", backend, "--journal=first.jsonl", NEVER_SLOWER],
         cwd=runner.path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -380,3 +357,38 @@ def test_a_lock_that_is_killed_is_taken_again(tmp_path: Path, locks: list[Device
     assert len(findings.results) == (0 if another else 2)
     assert findings.refused == ({"scripted"} if another else set())
     assert findings.lost.total() == (2 if another else 0)
+
+
+# A device whose state changes
+
+
+def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: Path) -> None:
+    """A run marks it, and the one that goes on with its journal must not take it for sound."""
+    steady, boosted = {"settings": {"clock": "1 GHz"}}, {"settings": {"clock": "2 GHz"}, "processes": [1, 2]}
+    path, others = tmp_path / "journal", {"rules": [STEADY, {"when": "out_channels == 15", "times": 2.0}]}
+    first = campaign_on(scripted(tmp_path, states=[steady, boosted], **others), path)
+    assert set(first.findings.marked) == {one.identity for one in PAIR}
+    lines = path.read_bytes().count(b"measured")
+    changed = scripted(tmp_path, states=[{"settings": {"clock": "2 GHz"}}], **others)
+    with pytest.raises(NeverSlowerError, match="the device's state was another: state clock: 1 GHz → 2 GHz"):
+        campaign_on(changed, path, load(path))
+    recorded = load(path)
+    again = campaign_on(scripted(tmp_path, states=[steady], **others), path, recorded)
+    assert {number for _, number in recorded.passes} == {0}
+    assert not recorded.confirmations
+    assert not again.findings.marked
+    assert path.read_bytes().count(b"measured") == lines + 4
+    whole = load(path)
+    whole.drop_doubtful()
+    assert {number for _, number in whole.passes} == {0, 1, 2}
+    assert len(whole.confirmations) == 1
+
+
+def campaign_on(spec: WorkerSpec, path: Path, recorded: Recorded | None = None) -> Campaign:
+    journal = Journal(path)
+    campaign = Campaign({"scripted": spec}, Settings(blocks=10), journal, recorded=recorded)
+    try:
+        campaign.run(PAIR)
+    finally:
+        journal.close()
+    return campaign
