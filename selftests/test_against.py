@@ -16,7 +16,7 @@ from neverslower.campaign import Campaign, NoBaselines, Settings
 from neverslower.comparison import Comparison
 from neverslower.findings import Findings
 from neverslower.journal import Journal
-from neverslower.observation import Plan
+from neverslower.observation import PairedPass, Plan
 from neverslower.regression import PassSpread, Variance, judge_pairs, pairs_needed
 from neverslower.reread import changes_of
 from neverslower.resume import load
@@ -137,6 +137,12 @@ def test_a_change_that_another_pair_does_not_show_again_is_undecided(tmp_path: P
     assert "did not show it again" in found[15].reason
 
 
+def test_a_slowness_of_both_in_another_pair_shows_no_change_again(tmp_path: Path) -> None:
+    _, found = run(tmp_path, [rule(15, times=1.2, processes=[5])], [rule(15, times=1.2)])
+    assert found[15].code is Code.UNDECIDED
+    assert "did not show it again" in found[15].reason
+
+
 @pytest.mark.parametrize("fault", ["unsupported", "crash", "wrong"])
 def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: Path, fault: str) -> None:
     reviewer, found = run(tmp_path, [rule(15, fault=fault)], [])
@@ -171,6 +177,15 @@ def test_the_number_of_pairs_is_planned_from_their_scatter_and_stated(tmp_path: 
     assert Code.SLOWER not in {one.code for one in found.values()}
 
 
+def test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned(tmp_path: Path) -> None:
+    noisy = {"process_effect": 0.02, "seed": 1}
+    planned = []
+    for rules in ([], [{"times": 1.2}]):
+        reviewer, _ = run(tmp_path, [], rules, new_script=noisy, settings=Settings(passes=3))
+        planned.append(reviewer.campaign.findings.pairs["scripted"])
+    assert planned[0] == planned[1]
+
+
 def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     opened = Journal(journal)
@@ -186,6 +201,16 @@ def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path) -> No
 
 
 # Pairs, as numbers
+
+
+def test_a_pair_is_an_old_and_a_new_pass_of_one_moment() -> None:
+    def passes(*levels: float) -> list[PairedPass]:
+        """Candidates of these levels, beside references that took a second."""
+        sides = np.exp([[0.0, level] for level in levels])
+        return [PairedPass(np.tile(one[:, None], (8, 1, 2)), (1, 1), "fake") for one in sides]
+
+    found = against.in_pairs(passes(0.0, 0.5, 0.2), passes(0.01, 0.51, 0.21, 0.9))
+    assert found == pytest.approx([0.01] * 3)
 
 
 def test_what_moves_both_of_a_pair_is_no_change() -> None:

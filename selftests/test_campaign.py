@@ -120,6 +120,24 @@ def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, process
     assert processes.numbers == [0, 1, 2]
 
 
+def test_candidates_come_first_in_every_other_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[int, list[str]] = {}
+
+    class Noted(Worker):
+        def prepare(self, key: str) -> None:
+            asked.setdefault(self._number, []).append("ahead")
+            super().prepare(key)
+
+        def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
+            if not afresh:  # What is measured to explain it is another question.
+                asked.setdefault(self._number, []).append("first" if candidate_first else "last")
+            return super().measure(reference, candidate, blocks, candidate_first, afresh)
+
+    monkeypatch.setattr(side, "Worker", Noted)
+    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)])
+    assert asked == {0: ["last"] * 2, 1: ["ahead"] * 2 + ["first"] * 2, 2: ["last"] * 2, 3: ["first"]}
+
+
 def test_a_faster_layer_is_found(tmp_path: Path) -> None:
     one = comparison(8)
     findings = run(scripted(tmp_path, rules=[BASE, {"when": "out_channels == 8", "times": 0.5}]), [one])

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from neverslower import side
 from neverslower.campaign import Campaign, Settings
 from neverslower.cause import Cause
 from neverslower.comparison import padded_selves
 from neverslower.sampling import interleave_undisturbed
 from neverslower.verdict import Code, ReasonCode
+from neverslower.worker import Worker
 from selftests.support import comparison, problem, scripted
 
 SETTINGS = Settings(passes=2, blocks=12)
@@ -33,6 +35,22 @@ def test_a_hazard_has_cause_evidence_and_a_remedy_that_was_measured(tmp_path):
     assert found.best.estimate == pytest.approx(2.0, rel=0.05)
     assert found.remedy.channels == 16
     assert found.remedy.ratio.estimate == pytest.approx(0.5, rel=0.05)
+
+
+def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(tmp_path, monkeypatch):
+    asked = {}
+
+    class Noted(Worker):
+        def measure(self, reference, candidate, blocks, candidate_first=False, afresh=False):
+            asked.setdefault(self._number, []).append((candidate_first, afresh))
+            return super().measure(reference, candidate, blocks, candidate_first, afresh)
+
+    monkeypatch.setattr(side, "Worker", Noted)
+    explained(tmp_path, RULES)
+    remedy, best = list(asked.values())[-2:]  # A process for each.
+    for passes in (remedy, best):
+        assert len(passes) > 1
+        assert passes == [(bool(number % 2), True) for number in range(len(passes))]
 
 
 def test_a_best_plan_that_is_not_slower_makes_it_a_heuristic_miss(tmp_path):

@@ -105,6 +105,20 @@ def test_what_is_clear_takes_few_passes_and_each_prepares_both_layers_anew(
     assert len({tuple(np.ravel(one["seconds"])) for one in samples}) == 7  # Another copy has noise of its own.
 
 
+def test_the_candidate_comes_first_in_every_other_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    class Noted(Worker):
+        def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
+            asked.append(candidate_first)
+            return super().measure(reference, candidate, blocks, candidate_first, afresh)
+
+    monkeypatch.setattr(module, "Worker", Noted)
+    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY])) as oracle:
+        oracle.verdict(comparison(1))
+    assert asked == [False, True, False]
+
+
 def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path, judge: Recording) -> None:
     with Oracle(scripted(tmp_path, rules=[STEADY, {"when": "out_channels < 16", "times": 2.0}]), None, judge) as oracle:
         for distance in (1, 2, 3):

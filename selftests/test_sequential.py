@@ -220,7 +220,8 @@ def test_drift_of_both_sides_does_not_matter():
 
 def test_one_pass_proves_nothing_and_one_bad_preparation_is_outvoted():
     good, bad = _passes(number=6, noise=1e-3), _passes(1.06, number=1, noise=1e-3, seed=1)
-    assert JUDGE(_passes(2.0, number=1, blocks=190, noise=1e-3), 1000).code is Code.UNDECIDED
+    for ratio in (0.5, 1.0, 2.0):
+        assert JUDGE(_passes(ratio, number=1, blocks=190, noise=1e-3), 1000).code is Code.UNDECIDED
     assert _until_enough([*bad, *good])[0].code is Code.SAME
     assert _until_enough([*good[:1], *bad, *good[1:]])[0].code is Code.SAME
 
@@ -317,6 +318,14 @@ def test_a_later_pass_that_does_not_show_it_undoes_a_slower_however_much_was_pro
     verdict = JUDGE.confirmed(passes, _passes(noise=2e-3, number=1)[0], 1000)
     assert (verdict.code, verdict.reason.code) == (Code.UNDECIDED, ReasonCode.NOT_CONFIRMED)
     assert "did not confirm (1.00" in verdict.reason.text
+
+
+def test_a_confirmation_allows_for_unlucky_passes_at_the_familys_error():
+    passes = _passes(1.1, 2e-3, number=JUDGE.fewest_passes(1000))
+    (later,) = _passes(1.05, 0.05, number=1)  # It shows it too, but it adds little.
+    assert JUDGE([*passes, later], 1000).code is Code.SLOWER
+    verdict = JUDGE.confirmed(passes, later, 1000)
+    assert (verdict.code, verdict.reason.code) == (Code.UNDECIDED, ReasonCode.NOT_CONFIRMED)
 
 
 def test_a_disturbed_confirmation_confirms_nothing():

@@ -22,7 +22,7 @@ from backends import scripted as backend
 from backends.base import Unavailable
 from neverslower import bootstrap, remote
 from neverslower.observation import Cache
-from neverslower.problem import Side
+from neverslower.problem import ConvProblem, Side
 from neverslower.worker import (
     BackendUnavailable,
     DeviceLock,
@@ -144,6 +144,26 @@ def test_what_was_examined_is_measured_under_its_own_name(tmp_path: Path) -> Non
         session.examine(one.key)
     assert sides(session.measure(UNPRUNED.key, PRUNED.key, 3)) == pytest.approx([1e-7, 3e-7])
     assert sides(session.measure(PRUNED.key, UNPRUNED.key, 3)) == pytest.approx([3e-7, 1e-7])
+
+
+@pytest.mark.parametrize("candidate_first", [False, True])
+def test_either_side_is_prepared_first_as_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate_first: bool
+) -> None:
+    session, prepared = opened(tmp_path), []
+    prepare = session.backend.prepare
+
+    def noted(one: ConvProblem, *arguments: Any) -> Any:
+        prepared.append(one)
+        return prepare(one, *arguments)
+
+    monkeypatch.setattr(session.backend, "prepare", noted)
+    for _ in range(2):
+        session.measure(UNPRUNED.key, PRUNED.key, 2, candidate_first)
+    order = [PRUNED, UNPRUNED] if candidate_first else [UNPRUNED, PRUNED]
+    assert prepared == order
+    session.measure(UNPRUNED.key, PRUNED.key, 2, not candidate_first)
+    assert prepared == [*order, order[0]]  # What was first is now to be the later one.
 
 
 @pytest.mark.parametrize("kind", ["hot", "cold"])
