@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +21,12 @@ from bench.faults import Journalled, judged
 from neverslower import side, worker
 from neverslower.campaign import Campaign, Settings
 from neverslower.errors import JournalError, NeverSlowerError
+from neverslower.findings import Findings
 from neverslower.journal import Journal, replay
 from neverslower.pool import ask_all
 from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
 from neverslower.resume import Recorded, load
+from neverslower.session import Session
 from neverslower.worker import BackendUnavailable, DeviceBusy, DeviceLock, Worker, WorkerDied, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import alive, comparison, eventually, needs_proc, problem, scripted
@@ -163,6 +166,13 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
     again = runner.run({"rules": [{"when": "out_channels in (15, 13, 12)", "times": 2.0}]}, "--resume", "run.jsonl")
     assert again.ret == 0
     assert max(Journalled.read(runner.path / "run.jsonl").measured.values()) == 1
+
+
+def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
+    findings = Findings(wanted=Counter(scripted=3))
+    session = Session(SimpleNamespace(required=()), Path(), Path(), findings=findings)  # type: ignore[arg-type]
+    session.scheduled = 3
+    assert session.cannot_judge() == "the run ended before 3 of 3 verdicts"
 
 
 # A full disk
