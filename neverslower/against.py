@@ -23,7 +23,8 @@ def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
     fingerprint = before.fingerprints.get(backend)
     if fingerprint is None:
         return None
-    mine = [one for one in before.results.values() if one.comparison.backend == backend and one.observed]
+    found = (one for one in before.results.values() if one.comparison.backend == backend and one.observed)
+    mine = [one for one in found if one.verdict.code.measured]  # What crashed on the way is nothing to be set against.
     entries = {one.comparison.identity[1:]: _entry(one) for one in mine if not one.comparison.studied}
     evidence = mine[0].evidence if mine else Baseline.evidence
     return Baseline(Path(spec), fingerprint, entries, evidence, beside=spec)
@@ -38,7 +39,7 @@ def _entry(result: Result) -> Entry:
         candidate=comparison.candidate.key,
         side=comparison.side,
         plan=candidate.plan if candidate else Plan("unknown"),
-        levels=tuple(log_median(one.candidate) for one in result.passes),
+        levels=tuple(log_median(one.candidate) for one in result.passes if one.candidate.size),
         known=Known(result.verdict.code, result.verdict.ratio),
         instructions=candidate.instructions if candidate else None,
     )
@@ -51,14 +52,21 @@ def differences(now: Findings, before: Findings, backend: str) -> dict[object, l
         other = before.results.get(identity)
         if identity[0] != backend or other is None or result.comparison.studied:
             continue
+        if not (result.verdict.code.measured and other.verdict.code.measured):
+            continue
         if levels := in_pairs(other.passes, result.passes):
             found[identity[1:]] = levels
     return found
 
 
 def in_pairs(before: Sequence[PairedPass], now: Sequence[PairedPass]) -> list[float]:
-    """New − old log median of the candidate in each pair of passes; one that has no partner is left out."""
-    return [log_median(new.candidate) - log_median(old.candidate) for old, new in zip(before, now, strict=False)]
+    """New − old log median of the candidate in each pair of passes.
+
+    One that has no partner is left out, and so is one of which no block was kept.
+    """
+    pairs = zip(before, now, strict=False)
+    whole = ((old.candidate, new.candidate) for old, new in pairs if old.candidate.size and new.candidate.size)
+    return [log_median(new) - log_median(old) for old, new in whole]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class Assessment:
         entry = self._entry(comparison)
         own = self._verdict(comparison)
         trouble = unmeasured(own)
+        if self.comparing and entry and own.code is Code.UNSUPPORTED:
+            return Assessed(comparison, Finding.DROPPED, own, entry)
         if result is None or (trouble and trouble is not Finding.UNDECIDED) or not result.observed:
             return Assessed(comparison, trouble or Finding.UNDECIDED, own, entry)
         if not self.comparing:
@@ -189,7 +191,7 @@ class Assessment:
         """A backend's log medians in each pass of this run, and both runs' spread; computed once."""
         if backend not in self._measured:
             levels: dict[object, list[float]] = {
-                identity[1:]: [log_median(one.candidate) for one in result.passes]
+                identity[1:]: [log_median(one.candidate) for one in result.passes if one.candidate.size]
                 for identity, result in self.findings.results.items()
                 if identity[0] == backend and result.passes and not result.comparison.studied
             }

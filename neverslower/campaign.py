@@ -45,6 +45,8 @@ CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
 PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
+FEWEST_PAIRS = 3
+"""Pairs of processes that must have been seen before the number that is needed is planned."""
 CONFIRMING = 2
 """A confirmation has so many times the blocks of a pass."""
 
@@ -190,7 +192,7 @@ class _BackendRun:
         self.findings, self.settings = campaign.findings, campaign.settings
         self.side = Side(name, spec, campaign.findings, campaign.recorded, campaign.write)
         self.other = _other_side(campaign, name)
-        self.least = self.settings.passes
+        self.least = max(self.settings.passes, FEWEST_PAIRS) if self.other else self.settings.passes
         self.left_out: set[Identity] = set()
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
@@ -226,6 +228,7 @@ class _BackendRun:
                 self.side.write("unavailable", {"reason": str(error)})
             else:
                 self._give_up(comparisons, agreements, of_failure(error))
+                self._compared()
         finally:
             for side in self._sides():
                 side.close()
@@ -261,7 +264,7 @@ class _BackendRun:
 
     def _compared(self) -> None:
         """Tell what the other library showed, once all of it is judged."""
-        if self.other:
+        if self.name in self.campaign.against:
             self.campaign.reviewer.beside(self.name, self.campaign.before)
 
     def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
@@ -369,12 +372,12 @@ class _BackendRun:
                 continue
             found = [self.side.examine(key) for key in comparison.keys]
             self._progress("prepare", len(self.side.examined), len(keys))
+            if self.other:
+                self._examine_beside(self.other, comparison)
             if failed := next((one for one in found if isinstance(one, Verdict)), None):
                 self.side.finish(comparison, failed)
                 continue
             chosen.append(comparison)
-            if self.other:
-                self._examine_beside(self.other, comparison)
             planned += self._cost(found)
         return chosen
 
@@ -417,12 +420,25 @@ class _BackendRun:
                 break
             self.begin_phase = self.campaign.clock()
             for side in self._sides(number):
-                self._measure_pass(side, waiting, number)
+                try:
+                    self._measure_pass(side, waiting, number)
+                except (BackendUnavailable, WorkerDied, WorkerError) as error:
+                    if side is not self.other:
+                        raise
+                    self._lose_the_other(side, chosen, error)
             self._drop_what_time_does_not_last_for(chosen, number)
-            if number + 1 == self.settings.passes:
+            if number + 1 == max(self.settings.passes, FEWEST_PAIRS):
                 self._plan_pairs()
         if self.other:
             self.other.close_worker()
+
+    def _lose_the_other(self, other: Side, chosen: Sequence[Comparison], error: NeverSlowerError) -> None:
+        """The other library starts no more: what is left is measured alone, and set against nothing."""
+        for comparison in other.waiting(chosen):
+            other.finish(comparison, of_failure(error))
+        other.close()
+        self.other = None
+        self.findings.pairs[self.name] = f"the other library was lost: {error}"
 
     def _plan_pairs(self) -> None:
         """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
@@ -577,10 +593,12 @@ class _BackendRun:
             self.begin_phase = self.campaign.clock()
             for done, comparison in enumerate(comparisons):
                 if self._spent():
-                    return
-                found = side.measure(comparison, CONFIRMING * self.settings.blocks)
+                    break
+                known = side.recorded.rechecks.get(comparison.identity)
+                found = known or side.measure(comparison, CONFIRMING * self.settings.blocks)
                 side.findings.rechecks[comparison.identity] = found
-                side.write_samples("rechecked", comparison, side.started - 1, found)
+                if not known:
+                    side.write_samples("rechecked", comparison, side.started - 1, found)
                 self._progress("recheck", done + 1, len(comparisons))
             if side is self.other:
                 side.close_worker()

@@ -46,6 +46,7 @@ class Finding(str, Enum):
     OUT_OF_TIME = "left out by the time budget"
     INCOMPARABLE = "not comparable"
     UNSUPPORTED = "unsupported"
+    DROPPED = "unsupported now, and measured before"
     UNAVAILABLE = "backend unavailable"
     CRASHED = "crashed"
     INVALID = "invalid"
@@ -84,6 +85,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.OUT_OF_TIME: (_S, _S),
     Finding.INCOMPARABLE: (_S, _F),
     Finding.UNSUPPORTED: (_S, _S),
+    Finding.DROPPED: (_F, _F),
     Finding.UNAVAILABLE: (_S, _S),
     Finding.CRASHED: (_F, _F),
     Finding.INVALID: (_F, _F),

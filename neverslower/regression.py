@@ -58,13 +58,14 @@ class PassSpread:
 
     @classmethod
     def of(cls, levels: Levels) -> PassSpread:
-        """The spread of a run's benchmarks, in as many passes as half of them have.
+        """The spread of a run's benchmarks, in as many passes as half of those with several have.
 
         The judge wants more passes of one benchmark than of another, so what is fewer is left to what is typical. A
         pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do not
         count as everybody's.
         """
-        passes = int(np.median([len(one) for one in levels.values()])) if levels else 0
+        several = [len(one) for one in levels.values() if len(one) > 1]
+        passes = int(np.median(several)) if several else 0
         full = {key: np.asarray(one[:passes]) for key, one in levels.items() if len(one) >= passes}
         if passes < 2:
             return cls()
@@ -183,6 +184,10 @@ def _judge_shift(
 ) -> Verdict:
     """The verdict on a difference of two levels, each the mean of so many passes (one over their number, summed)."""
     own = spread.own_variance(key)
+    unknown = key not in spread.own and not own.freedom
+    if unknown or not math.isfinite(shift):
+        text = "too few passes to tell how far this one scatters; measure with more --passes"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
 
     def half_width(error: float, own_error: float) -> float:
         besides = own.half_width(own_error, replicates) if own.freedom else 0.0

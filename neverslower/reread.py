@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from neverslower.against import baseline_of
@@ -19,7 +20,7 @@ from neverslower.resume import Recorded, load
 from neverslower.sequential import SequentialJudge
 from neverslower.subject import Subject
 from neverslower.upgrade import Change, changes
-from neverslower.verdict import Code
+from neverslower.verdict import Code, Reason, ReasonCode
 
 
 def changes_of(path: Path) -> list[Change]:
@@ -30,30 +31,38 @@ def changes_of(path: Path) -> list[Change]:
         raise NeverSlowerError(f"{path} holds no run with --against")
     judge = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"]).judge
     family = int(recorded.settings["comparisons"])
-    now, then = _findings(recorded, judge, family), _findings(before, judge, family)
+    recorded.drop_doubtful()
+    now, then = _findings(recorded, judge, family, True), _findings(before, judge, family, False)
     spec = str(recorded.settings["against"])
     choices = {name: Choice(baseline_of(then, name, spec)) for name in now.fingerprints}
     return list(changes(Assessment(now, choices, True, then), now))
 
 
-def _findings(recorded: Recorded, judge: SequentialJudge, family: int) -> Findings:
-    """One side's findings, judged as its run would have."""
+def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:
+    """One side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
     passes: dict[Identity, list[PairedPass]] = {}
     for (identity, _), found in sorted(recorded.passes.items(), key=lambda pair: pair[0][1]):
         passes.setdefault(identity, []).append(found)
-    results = {one: _result(recorded, one, mine, judge, family) for one, mine in passes.items()}
+    results = {one: _result(recorded, one, mine, judge, family, confirms) for one, mine in passes.items()}
     return Findings(results=results, fingerprints=dict(recorded.fingerprints), rechecks=dict(recorded.rechecks))
 
 
 def _result(
-    recorded: Recorded, identity: Identity, passes: list[PairedPass], judge: SequentialJudge, family: int
+    recorded: Recorded,
+    identity: Identity,
+    passes: list[PairedPass],
+    judge: SequentialJudge,
+    family: int,
+    confirms: bool,
 ) -> Result:
     backend, *keys = identity
     reference, candidate = (_examined(recorded.examined, backend, key) for key in keys)
     verdict = first = judge(passes, family)
     later = recorded.confirmations.get(identity)
-    if first.code is Code.SLOWER and later is not None:
-        verdict = judge.confirmed(passes, later, family)
+    if first.code is Code.SLOWER and confirms:
+        unconfirmed = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
+        late = replace(first, code=Code.UNDECIDED, reason=unconfirmed)
+        verdict = judge.confirmed(passes, later, family) if later else late
     comparison = _comparison(identity, recorded.names[identity])
     return Result(comparison, verdict, tuple(passes), reference, candidate, first=first, confirmation=later)
 

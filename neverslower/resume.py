@@ -56,7 +56,7 @@ class Recorded:
     def require_settings(self, now: Mapping[str, Any]) -> None:
         """Raise NeverSlowerError where this run measures in another way."""
         for name in MUST_EQUAL:
-            if self.settings and self.settings.get(name) != now[name]:
+            if self.settings and _setting(self.settings, name) != now[name]:
                 raise NeverSlowerError(
                     f"--resume {self.path}: it was measured with --{name} {self.settings.get(name)}, "
                     f"this run has {now[name]}; give it the same options"
@@ -76,13 +76,20 @@ class Recorded:
             raise NeverSlowerError(f"--resume {self.path}: the device's state was another: {'; '.join(changes)}")
 
     def drop_doubtful(self) -> None:
-        """Leave out what was measured when the device's state had changed: it is to be measured again."""
+        """Leave out what was measured when the device's state had changed: it is to be measured again.
+
+        Of a pair of passes that has lost one the other goes too: a pair is what was measured side by side.
+        """
         for side, identity, number in {one for watched in self.watched.values() for one in watched.doubtful}:
             recorded = self.of_the_other if side == BEFORE else self
             if number is None:
                 recorded.confirmations.pop(identity, None)
             else:
                 recorded.passes.pop((identity, number), None)
+        if self.before:
+            whole = self.passes.keys() & self.before.passes.keys()
+            for one in (self, self.before):
+                one.passes = {key: found for key, found in one.passes.items() if key in whole}
 
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
@@ -98,7 +105,7 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     kind = line["event"]
     found = whole.of_the_other if line.get("side") == BEFORE else whole
     if kind == "campaign":
-        if found.settings and any(found.settings.get(name) != line.get(name) for name in MUST_EQUAL):
+        if found.settings and any(_setting(found.settings, name) != _setting(line, name) for name in MUST_EQUAL):
             found.forget()
         found.settings = line
     elif kind == "fingerprint":
@@ -122,6 +129,11 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     elif kind == "confirmed":
         found.confirmations[_identity(line)] = PairedPass.from_record(line)
         _watched(whole, line, None)
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting of a journal; those from before --against were of one library."""
+    return settings.get(name, "" if name == "against" else None)
 
 
 def _watched(whole: Recorded, line: Mapping[str, Any], number: int | None) -> None:

@@ -147,6 +147,9 @@ class Session:
         self.fingerprints[name] = fingerprint
         if name in self.choices:
             return
+        if name in self.plan.against:
+            self.beside(name, Findings())  # Nothing stored stands in for a library that could not be measured.
+            return
         if isinstance(self.compare, str):
             self.choices[name] = baseline.compare_with(self._named_baseline(fingerprint), fingerprint)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from neverslower.comparison import Comparison
 from neverslower.findings import Findings
 from neverslower.journal import Journal
 from neverslower.observation import PairedPass, Plan
+from neverslower.outcome import Finding
 from neverslower.regression import PassSpread, Variance, judge_pairs, pairs_needed
 from neverslower.reread import changes_of
 from neverslower.resume import load
 from neverslower.upgrade import Change, changes
 from neverslower.verdict import Code
-from neverslower.worker import Worker
+from neverslower.worker import BackendUnavailable, Worker, WorkerSpec
 from selftests.conftest import SuiteRunner
-from selftests.support import comparison, script, scripted
+from selftests.support import comparison, fake_passes, script, scripted
 
 FOUR = [comparison(distance) for distance in (0, 1, 3, 7)]
 STEADY: dict[str, Any] = {"seconds": 1e-5}
@@ -152,6 +154,28 @@ def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: P
     assert reviewer.campaign.findings.results[FOUR[1].identity].verdict.code is Code.SAME
 
 
+def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Worker):
+        def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+            if "/old/" in spec.argument and process > 2:
+                raise BackendUnavailable("the image is gone")
+            super().__init__(spec, process)
+
+    monkeypatch.setattr(side, "Worker", Lost)
+    reviewer, found = run(tmp_path, [], [rule(15, times=1.2)])
+    codes = [reviewer.campaign.findings.results[one.identity].verdict.code for one in FOUR]
+    assert codes == [Code.SAME, Code.SLOWER, Code.SAME, Code.SAME]
+    assert found == {}
+    assert "the image is gone" in reviewer.campaign.findings.pairs["scripted"]
+
+
+def test_what_only_the_old_library_can_do_is_told(tmp_path: Path) -> None:
+    reviewer, _ = run(tmp_path, [], [rule(15, fault="unsupported")])
+    assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.DROPPED
+
+
 def test_another_device_can_t_be_set_beside_this_one(tmp_path: Path) -> None:
     reviewer, found = run(tmp_path, [], [], old_script={"device": "another"})
     assert found == {}
@@ -247,6 +271,29 @@ def test_more_scatter_needs_more_pairs() -> None:
     assert numbers[0] < numbers[-1]
 
 
+@pytest.mark.parametrize("gap", [0.0, 0.1])
+def test_a_pair_of_which_no_block_was_kept_is_no_pair(gap: float) -> None:
+    old, new = fake_passes(number=4), fake_passes(1 + gap, seed=1, number=4)
+    new[2] = replace(new[2], seconds=np.empty((0, 2, 2)), discarded=8, why_discarded="throttled")
+    found = against.in_pairs(old, new)
+    assert len(found) == 3
+    assert np.all(np.isfinite(found))
+
+
+def test_a_time_budget_that_left_most_out_does_not_hide_what_was_measured() -> None:
+    rng = np.random.default_rng(0)
+    pairs = {key: list(rng.normal(math.log(1.1), 0.001, 8 if key < 10 else 1)) for key in range(40)}
+    spread = PassSpread.of(pairs)
+    assert [judge_pairs(pairs[key], spread, key, 40).code for key in range(10)] == [Code.SLOWER] * 10
+
+
+def test_what_has_fewer_pairs_than_anything_can_be_known_from_is_undecided() -> None:
+    rng = np.random.default_rng(0)
+    pairs = {0: list(rng.normal(0, 0.001, 8)), 1: list(rng.normal(0.1, 0.03, 4))}
+    assert judge_pairs(pairs[1], PassSpread.of(pairs), 1, 2).code is Code.UNDECIDED
+    assert judge_pairs([math.nan, 0.1], PassSpread.of(pairs), 0, 2).code is Code.UNDECIDED
+
+
 # What changed
 
 
@@ -300,7 +347,7 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
     assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("new against old: 1 slower")
-    assert "| 15 of 16 | 1.3" in printed
+    assert "| 1 | 0 | 15 of 16, 1.3" in printed
 
 
 def test_a_run_beside_the_same_library_is_green_and_can_be_accepted(runner: SuiteRunner) -> None:

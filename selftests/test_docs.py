@@ -79,7 +79,7 @@ def test_a_command_that_tells_is_run(runner: SuiteRunner, command: str, capsys) 
 
 
 def test_there_are_such_commands():
-    assert len(of("pytest")) == 9
+    assert len(of("pytest")) == 10
     assert len(of("neverslower")) == 3
 
 
@@ -99,4 +99,3 @@ def test_what_a_guide_names_of_this_project_is_there(guide):
 @each
 def test_a_guide_says_that_no_board_was_at_hand(guide):
     assert "**No part of this was run on a" in guide.read_text()
-    assert "--against" not in guide.read_text()

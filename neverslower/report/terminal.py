@@ -29,6 +29,7 @@ _LISTED_ALONE = (
     Finding.VANISHED,
     Finding.CRASHED,
     Finding.INVALID,
+    Finding.DROPPED,
     Finding.PLAN_CHANGED,
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
