@@ -57,6 +57,8 @@ PYTEST = (
 PATIENCE = 120.0
 """A run that takes longer hangs."""
 MOST_RUNS = 50
+HERE = "now"
+"""The side of the library that is judged."""
 GREEN = {"SAME", "FASTER"}
 Key = tuple[str, str, str, str]
 
@@ -78,7 +80,10 @@ class Kill(str, Enum):
 
 @dataclass
 class Tally:
-    """What so many kills did; `held` are the verdicts that the journal held then, `cost` what workers cost."""
+    """What so many kills did: `held` are the verdicts that the journal held then, `cost` what workers cost.
+
+    `told` says of each verdict that changed what it was and is.
+    """
 
     kills: int = 0
     held: int = 0
@@ -89,11 +94,17 @@ class Tally:
     twice: int = 0
     left: int = 0
     hung: int = 0
+    told: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Count another's too."""
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def change(self, key: Key, was: str, now: str) -> None:
+        """Count a verdict that became another."""
+        self.changed += 1
+        self.told.append(f"{' '.join(key)}: {was}, now {now}")
 
     @property
     def sound(self) -> bool:
@@ -122,10 +133,15 @@ class Journalled:
                 continue  # Torn.
         return found
 
+    @property
+    def judged_here(self) -> dict[Key, str]:
+        """The verdicts on which an exit code rests; those of another library beside are not among them."""
+        return {key: verdict for key, verdict in self.verdicts.items() if key[1] == HERE}
+
     def _add(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         self.begun |= kind == "fingerprint"  # Before that there is nothing to go on with.
-        question = kind, event.get("side", "now"), event.get("reference", ""), event.get("candidate", "")
+        question = kind, event.get("side", HERE), event.get("reference", ""), event.get("candidate", "")
         if kind in ("verdict", "agreement"):
             self.verdicts[question] = event["code"]
         elif kind in ("measured", "confirmed"):
@@ -206,22 +222,35 @@ class Kinds:
 def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code: int, crashes: bool) -> Tally:
     """What is wrong in the journal of a run that ended in `code`.
 
-    `held` is what it held at moments before, `right` what an undisturbed one holds; `crashes` says whether a verdict
-    may be CRASHED, which another run draws anew.
+    `held` is what it held at moments before, `right` what an undisturbed one holds; `crashes` says whether a worker was
+    killed, which may leave a verdict open until another run draws it anew.
     """
     found = Tally()
     for verdicts in (one.verdicts for one in held):
         found.lost += len(verdicts.keys() - now.verdicts.keys())
-        found.changed += sum(was not in ("CRASHED", now.verdicts.get(key, was)) for key, was in verdicts.items())
+        for key, was in verdicts.items():
+            if was != now.verdicts.get(key, was) and not (crashes and _open(key, was)):
+                found.change(key, was, now.verdicts[key])
     for key, verdict in now.verdicts.items():
-        if verdict != right.verdicts.get(key):
-            crashed = crashes and verdict == "CRASHED"
-            found.cost += crashed and held[0].verdicts.get(key) != "CRASHED"
-            found.changed += not crashed
-            found.wrong_greens += verdict in GREEN
+        if verdict == right.verdicts.get(key):
+            continue
+        if crashes and _open(key, verdict):
+            found.cost += held[0].verdicts.get(key) != verdict
+        else:
+            found.change(key, f"rightly {right.verdicts.get(key)}", verdict)
+        found.wrong_greens += verdict in GREEN
     found.twice = sum(count > 1 and count > held[0].measured[key] for key, count in now.measured.items())
-    found.wrong_greens += code == 0 and now.verdicts != right.verdicts
+    found.wrong_greens += code == 0 and now.judged_here != right.judged_here
     return found
+
+
+def _open(key: Key, verdict: str) -> bool:
+    """Whether a killed worker may leave a verdict so: CRASHED.
+
+    The other library's may also be UNDECIDED, for it is measured no more where this one's worker was killed, and its
+    CRASHED is not red: then there is nothing to be set against, which is told.
+    """
+    return verdict == "CRASHED" or (verdict == "UNDECIDED" and key[1] != HERE)
 
 
 class _Run:
@@ -310,7 +339,7 @@ class _Run:
         if self.journal.exists() and not self.journal.read_bytes().startswith(self._bytes):
             found.lost += 1  # What was written must stay as it is.
         page = self._page.read_text(encoding="utf-8") if self._page.exists() else ""
-        found.wrong_greens += "GREEN" in page and now.verdicts != right.verdicts
+        found.wrong_greens += "GREEN" in page and now.judged_here != right.judged_here
         return found
 
     def _left(self) -> int:
@@ -359,11 +388,11 @@ def table(tallies: dict[Kill, Tally]) -> list[str]:
     whole = Tally()
     for one in tallies.values():
         whole.add(one)
-    names = [one.name for one in fields(Tally)]
+    names = [one.name for one in fields(Tally) if one.name != "told"]
     lines = [f"| killed | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
     for title, one in (*((str(kind.value), tally) for kind, tally in tallies.items()), ("all", whole)):
         lines.append(f"| {title} | {' | '.join(str(getattr(one, name)) for name in names)} |")
-    return lines
+    return lines + whole.told
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from neverslower.resume import Recorded, load
 from neverslower.session import Session
 from neverslower.worker import BackendUnavailable, DeviceBusy, DeviceLock, Worker, WorkerDied, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
-from selftests.support import alive, comparison, eventually, needs_proc, problem, scripted
+from selftests.support import alive, comparison, eventually, needs_proc, problem, script, scripted
 
 INTERRUPTED, USAGE_ERROR = 2, 4
 NEVER_SLOWER = "tests/test_never_slower.py"
@@ -48,14 +48,21 @@ def test_random_kills_lose_nothing_and_turn_nothing_green(tmp_path: Path) -> Non
 
 
 ONE, OTHER = ("verdict", "now", "r", "1"), ("agreement", "now", "r", "2")
-RIGHT = {ONE: "SLOWER", OTHER: "SAME"}
+THERE = ("verdict", "before", "r", "1")
+RIGHT = {ONE: "SLOWER", OTHER: "SAME", THERE: "SAME"}
 
 
 @pytest.mark.parametrize(
     ("held", "now", "code", "crashes", "wrong"),
     [
         ({ONE: "SLOWER"}, RIGHT, 0, False, {}),
-        ({ONE: "CRASHED"}, RIGHT, 0, False, {}),
+        ({ONE: "CRASHED"}, RIGHT, 0, True, {}),
+        ({ONE: "CRASHED"}, RIGHT, 0, False, {"changed": 1}),
+        ({THERE: "UNDECIDED"}, RIGHT, 0, True, {}),
+        ({}, RIGHT | {THERE: "UNDECIDED"}, 0, True, {"cost": 1}),
+        ({}, RIGHT | {THERE: "CRASHED"}, 0, True, {"cost": 1}),
+        ({}, RIGHT | {THERE: "UNDECIDED"}, 0, False, {"changed": 1}),
+        ({}, RIGHT | {ONE: "UNDECIDED"}, 1, True, {"changed": 1}),
         ({}, {ONE: "SLOWER"}, 2, False, {}),
         ({}, RIGHT | {ONE: "CRASHED"}, 1, True, {"cost": 1}),
         ({}, RIGHT | {ONE: "CRASHED"}, 1, False, {"changed": 1}),
@@ -69,7 +76,7 @@ RIGHT = {ONE: "SLOWER", OTHER: "SAME"}
 )
 def test_what_kills_may_do_and_what_not(held, now, code, crashes, wrong) -> None:
     found = judged([Journalled(verdicts=held)], Journalled(verdicts=now), Journalled(verdicts=RIGHT), code, crashes)
-    assert {name: count for name, count in vars(found).items() if count} == wrong
+    assert {name: count for name, count in vars(found).items() if count and name != "told"} == wrong
 
 
 def test_what_is_measured_twice_is_counted() -> None:
@@ -130,6 +137,17 @@ def test_the_summary_counts_what_was_lost_to_what(runner: SuiteRunner) -> None:
     counts = "2 worker died or failed, 2 time limit, 1 out of memory"
     result.stdout.fnmatch_lines([f"without a verdict: 5 of 6: {counts}"])
     result.assert_outcomes(failed=4, skipped=1, passed=1)
+
+
+def test_what_the_other_library_lost_is_told_and_fails_nothing(runner: SuiteRunner) -> None:
+    folder = runner.path / "other"
+    folder.mkdir()
+    other = script(folder, noise=0.002, rules=[{"when": "out_channels in (15, 13)", "fault": "crash"}])
+    result = runner.run({}, "tests/test_latency.py", "--against", f"popen//env:NEVERSLOWER_SCRIPT={other}")
+    assert result.ret == 0
+    result.assert_outcomes(passed=5, skipped=2)
+    lost = "the other library: without a verdict: 2 of 7: 2 worker died or failed"
+    result.stdout.fnmatch_lines(["  *the other library has no time to be set against: CRASHED: *", lost])
 
 
 def test_what_has_all_its_verdicts_says_nothing_of_losses(runner: SuiteRunner) -> None:

@@ -120,14 +120,14 @@ def states(findings: Findings) -> Iterator[str]:
         yield f"{name}: the device's state changed while it was measured: {change}; {count} comparisons are marked"
 
 
-def losses(findings: Findings) -> Iterator[str]:
+def losses(findings: Findings, whose: str = "") -> Iterator[str]:
     """How many verdicts were lost to what, unless a line of its own tells it."""
     lost = findings.lost
     if set(lost) <= _TOLD_ELSEWHERE:
         return
     named = _LOST_TO | ({ReasonCode.INTERRUPTED: findings.ended} if findings.ended else {})
     listed = ", ".join(f"{lost[code]} {named[code]}" for code in FAULTS if lost[code])
-    yield f"without a verdict: {lost.total()} of {findings.wanted.total()}: {listed}"
+    yield f"{whose}without a verdict: {lost.total()} of {findings.wanted.total() or len(findings.results)}: {listed}"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:
