@@ -23,7 +23,7 @@ def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
     fingerprint = before.fingerprints.get(backend)
     if fingerprint is None:
         return None
-    found = (one for one in before.results.values() if one.comparison.backend == backend and one.observed)
+    found = (one for one in before.results.values() if one.comparison.backend == backend and one.candidate)
     mine = [one for one in found if one.verdict.code.measured]  # What crashed on the way is nothing to be set against.
     entries = {one.comparison.identity[1:]: _entry(one) for one in mine if not one.comparison.studied}
     evidence = mine[0].evidence if mine else Baseline.evidence

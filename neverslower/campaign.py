@@ -376,10 +376,17 @@ class _BackendRun:
                 self._examine_beside(self.other, comparison)
             if failed := next((one for one in found if isinstance(one, Verdict)), None):
                 self.side.finish(comparison, failed)
+                self._only_there(comparison)
                 continue
             chosen.append(comparison)
             planned += self._cost(found)
         return chosen
+
+    def _only_there(self, comparison: Comparison) -> None:
+        """The other library can do what this one can't: nothing is timed, and it is known that it could."""
+        reason = Reason(ReasonCode.LIBRARY_REFUSES, "only this library can do it, so it was not timed")
+        for one in self.other.waiting([comparison]) if self.other else ():
+            self.other.finish(one, Verdict(Code.UNDECIDED, reason))  # type: ignore[union-attr]
 
     @staticmethod
     def _examine_beside(other: Side, comparison: Comparison) -> None:
