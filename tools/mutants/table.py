@@ -978,7 +978,7 @@ MUTANTS: tuple[Mutant, ...] = (
         path="neverslower/oracle.py",
         old="afresh=True",
         new="afresh=False",
-        caught_by="selftests/test_oracle.py::test_what_is_clear_takes_few_passes_and_each_prepares_both_layers_anew",
+        caught_by="selftests/test_oracle.py::test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns",
     ),
     Mutant(
         name="oracle-candidate-never-first",
@@ -986,7 +986,7 @@ MUTANTS: tuple[Mutant, ...] = (
         path="neverslower/oracle.py",
         old="blocks, number % 2 == 1,",
         new="blocks, number < 0,",
-        caught_by="selftests/test_oracle.py::test_the_candidate_comes_first_in_every_other_pass",
+        caught_by="selftests/test_oracle.py::test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns",
     ),
     Mutant(
         name="explained-by-one-preparation",
