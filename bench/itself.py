@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 
 from neverslower.against import in_pairs
-from neverslower.observation import PairedPass
 from neverslower.regression import PassSpread, judge_pairs
 from neverslower.resume import load
 from neverslower.verdict import Code, Verdict
@@ -21,10 +20,8 @@ from neverslower.verdict import Code, Verdict
 
 def judged(path: Path) -> list[Verdict]:
     """The verdict on each channel count, unconfirmed."""
-    passes: dict[object, list[PairedPass]] = {}
-    for (identity, _), found in sorted(load(path, named="").of_the_other.passes.items(), key=lambda pair: pair[0][1]):
-        passes.setdefault(identity, []).append(found)
-    pairs = {key: in_pairs(found[0::2], found[1::2]) for key, found in passes.items()}
+    passes = load(path, named="").of_the_other.in_order
+    pairs: dict[object, list[float]] = {key: in_pairs(found[0::2], found[1::2]) for key, found in passes.items()}
     spread = PassSpread.of(pairs)
     return [judge_pairs(one, spread, key, len(pairs)) for key, one in pairs.items()]
 

@@ -11,7 +11,7 @@ from neverslower.findings import Findings, Result
 from neverslower.kernels import kernels
 from neverslower.observation import PairedPass, Plan
 from neverslower.outcome import Known
-from neverslower.regression import log_median
+from neverslower.regression import levels_of, log_median
 from neverslower.stored import Baseline, Entry
 
 BEFORE = "before"
@@ -39,7 +39,7 @@ def _entry(result: Result) -> Entry:
         candidate=comparison.candidate.key,
         side=comparison.side,
         plan=candidate.plan if candidate else Plan("unknown"),
-        levels=tuple(log_median(one.candidate) for one in result.passes if one.candidate.size),
+        levels=tuple(levels_of(result.passes)),
         known=Known(result.verdict.code, result.verdict.ratio),
         instructions=candidate.instructions if candidate else None,
     )

@@ -12,7 +12,7 @@ from neverslower.exact import judge_since
 from neverslower.findings import Findings, Result
 from neverslower.observation import PairedPass
 from neverslower.outcome import Finding, change_finding, hazard_finding, unmeasured
-from neverslower.regression import PassSpread, judge_change, judge_pairs, log_median, shown_again
+from neverslower.regression import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
 from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case, verdict_of
 from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
@@ -161,8 +161,9 @@ class Assessment:
         if not self._beside(comparison.backend):
             return shown_again(entry.levels, level, self.thresholds.target)
         other = self.before.rechecks.get(comparison.identity) if self.before else None
-        pair = isinstance(other, PairedPass)
-        return pair and shown_again([log_median(other.candidate)], level, self.thresholds.tolerance)  # type: ignore[union-attr]
+        if not isinstance(other, PairedPass):
+            return False
+        return shown_again([log_median(other.candidate)], level, self.thresholds.tolerance)
 
     def _beside(self, backend: str) -> bool:
         """Whether the baseline was measured in this run, in pairs of passes."""
@@ -191,7 +192,7 @@ class Assessment:
         """A backend's log medians in each pass of this run, and both runs' spread; computed once."""
         if backend not in self._measured:
             levels: dict[object, list[float]] = {
-                identity[1:]: [log_median(one.candidate) for one in result.passes if one.candidate.size]
+                identity[1:]: levels_of(result.passes)
                 for identity, result in self.findings.results.items()
                 if identity[0] == backend and result.passes and not result.comparison.studied
             }

@@ -31,7 +31,7 @@ from neverslower.environment import Fingerprint, slug
 from neverslower.errors import BackendNotStored, BaselineError
 from neverslower.findings import Identity, Result
 from neverslower.observation import Plan, Seconds
-from neverslower.regression import log_median
+from neverslower.regression import levels_of, log_median
 from neverslower.stored import (
     LONGEST,
     SHORTEST,
@@ -42,8 +42,8 @@ from neverslower.stored import (
     field,
     fingerprint_of,
     finite,
-    json_object,
     label_of,
+    read_json,
     values,
     verdict_of,
     word,
@@ -69,7 +69,7 @@ def extra_info(result: Result, explanation: Explanation | None = None) -> dict[s
     """
     comparison, verdict = result.comparison, result.verdict
     plan = result.candidate.plan if result.candidate else Plan("unknown")
-    levels = [log_median(one.candidate) for one in result.passes]
+    levels = levels_of(result.passes)
     return {
         "backend": comparison.backend,
         **about(comparison),
@@ -313,6 +313,15 @@ def probe(folder: Path) -> None:
         pass
 
 
+def require_storable(folder: Path, what: str) -> None:
+    """What can't be stored is not measured. Raises BaselineError."""
+    try:
+        probe(folder)
+    except OSError as error:
+        text = f"no {what} can be stored in {folder}: {error.strerror}; name another folder with --baselines="
+        raise BaselineError(text) from None
+
+
 def write_whole(path: Path, content: str | bytes, errors: str = "strict") -> None:
     """Write a file, or replace it, so that nobody ever sees a part of it; OSError leaves an old one as it was."""
     with _written(path.parent, content, errors) as temporary:
@@ -346,12 +355,7 @@ def load(path: Path, backend: str | None = None) -> Baseline:
     """
     if path.suffix == ".jsonl":
         return exact_record.load(path, backend)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
-    except OSError as error:
-        raise BaselineError(f"baseline {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BaselineError(f"baseline {path}: not whole JSON ({error}); restore it from version control") from None
+    content = read_json(path, "baseline", "restore it from version control", BaselineError)
     try:
         own = field(content, "never_slower", dict)
         schema = field(own, "schema", int)

@@ -32,7 +32,7 @@ from neverslower.report import words
 from neverslower.sequential import PRESETS, SequentialJudge, block_length
 from neverslower.state import State
 from neverslower.stats import Floats
-from neverslower.stored import field, fingerprint_of, finite, json_object, values, word
+from neverslower.stored import field, fingerprint_of, finite, read_json, values, word
 from neverslower.verdict import STANDARD, Code, Verdict, block_log_ratios
 
 FILE = "calibration.json"
@@ -347,12 +347,7 @@ def as_dict(calibration: Calibration) -> dict[str, Any]:
 
 def load(path: Path) -> Calibration:
     """Read a calibration. Raises CalibrationError, naming the file, what is wrong in it and the remedy."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
-    except OSError as error:
-        raise CalibrationError(f"calibration {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(f"calibration {path}: not whole JSON ({error}); calibrate again") from None
+    content = read_json(path, "calibration", "calibrate again", CalibrationError)
     try:
         schema = field(content, "schema", int)
         if schema > SCHEMA:

@@ -30,7 +30,7 @@ from neverslower.journal import Journal
 from neverslower.observation import Examined, PairedPass, Searched
 from neverslower.regression import PassSpread, pairs_needed
 from neverslower.resume import Recorded
-from neverslower.sequential import PRESETS, STANDARD_PRESET, SequentialJudge
+from neverslower.sequential import CONFIRMING, PRESETS, STANDARD_PRESET, SequentialJudge
 from neverslower.side import Side
 from neverslower.subject import Search
 from neverslower.unjudged import of_failure
@@ -47,8 +47,6 @@ PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
 FEWEST_PAIRS = 3
 """Pairs of processes that must have been seen before the number that is needed is planned."""
-CONFIRMING = 2
-"""A confirmation has so many times the blocks of a pass."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class _BackendRun:
     """One backend's share of a campaign."""
 
     def __init__(self, campaign: Campaign, spec: WorkerSpec, name: str, budget: float | None) -> None:
-        self.campaign, self.spec, self.name = campaign, spec, name
+        self.campaign, self.name = campaign, name
         self.findings, self.settings = campaign.findings, campaign.settings
         self.side = Side(name, spec, campaign.findings, campaign.recorded, campaign.write)
         self.other = _other_side(campaign, name)
@@ -385,8 +383,8 @@ class _BackendRun:
     def _only_there(self, comparison: Comparison) -> None:
         """The other library can do what this one can't: nothing is timed, and it is known that it could."""
         reason = Reason(ReasonCode.LIBRARY_REFUSES, "only this library can do it, so it was not timed")
-        for one in self.other.waiting([comparison]) if self.other else ():
-            self.other.finish(one, Verdict(Code.UNDECIDED, reason))  # type: ignore[union-attr]
+        if self.other and self.other.waiting([comparison]):
+            self.other.finish(comparison, Verdict(Code.UNDECIDED, reason))
 
     @staticmethod
     def _examine_beside(other: Side, comparison: Comparison) -> None:
@@ -458,10 +456,8 @@ class _BackendRun:
         spread = PassSpread.of(levels)
         self.least = max(self.least, pairs_needed(spread, len(levels), self.campaign.judge.most_passes))
         together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, spread.prior))
-        text = (
-            f"{self.least} pairs of processes, whose differences scatter by {together:.1%} together, {alone:.1%} each"
-        )
-        self.findings.pairs[self.name] = text
+        scatter = f"differences scatter by {together:.1%} together, {alone:.1%} each"
+        self.findings.pairs[self.name] = f"{self.least} pairs of processes, whose {scatter}"
         self.side.write("planned", {"pairs": self.least, "together": spread.common.value, "each": spread.prior.value})
 
     def _undecided(self, chosen: Sequence[Comparison]) -> list[Comparison]:
@@ -527,9 +523,8 @@ class _BackendRun:
         measured = sum(len(self.side.samples.get(one.identity, ())) > number for one in chosen)
         each = (now - self.begin_phase) / max(1, measured)
         passes_left = max(1, self._planned_passes - number - 1)
-        reserve = self.start_seconds * (passes_left * len(self._sides()) + 1) + each * CONFIRMING * self._suspected(
-            chosen
-        )
+        starts = passes_left * len(self._sides()) + 1
+        reserve = self.start_seconds * starts + each * CONFIRMING * self._suspected(chosen)
         lasts_for = int((self.deadline - now - reserve) / max(1e-9, each * passes_left))
         self.left_out |= {one.identity for one in waiting[max(0, lasts_for) :]}
 

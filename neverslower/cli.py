@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,14 @@ from neverslower.comparison import pruning_distances
 from neverslower.doctor import examine
 from neverslower.errors import NeverSlowerError
 from neverslower.history import trends
-from neverslower.journal import Journal
+from neverslower.journal import Journal, new_journal
 from neverslower.layers import NETWORKS, distinct_layers, network
 from neverslower.mapping import Mapper, load, probe, save
-from neverslower.options import MOST, usual_selection
+from neverslower.options import MOST, duration, usual_selection
 from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.recording import Scheme
 from neverslower.report import calibration as report_calibration
-from neverslower.report import compared, words
+from neverslower.report import compared
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
 from neverslower.report import upgrade as report_upgrade
@@ -209,7 +207,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> None:
     spec = _spec_to_calibrate(options)
-    preset, budget = PRESETS[options.preset], _budget(options.time_budget)
+    preset, budget = PRESETS[options.preset], duration("--time-budget", options.time_budget)
     recorded = recording.load(options.resume) if options.resume else None
     if recorded:
         recorded.require_equal(Scheme(spec.backend, spec.argument, spec.threads, preset.blocks_at_once, {}))
@@ -217,8 +215,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     formats = backends.load(spec.backend).CAPABILITIES.formats[:1]
     chosen = replace(usual, layers=tuple(options.layer)) if options.layer else usual
     layers = chosen.distinct(formats)
-    _require_writable(options.baselines)
-    journal = Journal(options.resume or options.journal or _new_journal())
+    baseline.require_storable(options.baselines, "calibration")
+    journal = Journal(options.resume or options.journal or new_journal(BASELINES.parent, "calibration"))
     print(f"journal: {journal.path}", file=sys.stderr, flush=True)
     calibrator = Calibrator(
         spec,
@@ -252,27 +250,6 @@ def _spec_to_calibrate(options: argparse.Namespace) -> WorkerSpec:
     if options.resume and (options.layer or options.journal):
         raise NeverSlowerError("--resume goes on with the layers of its journal: leave --layer and --journal away")
     return WorkerSpec(name, argument, options.worker, options.threads)
-
-
-def _budget(text: str) -> float:
-    try:
-        return words.parse_duration(text)
-    except ValueError as error:
-        raise NeverSlowerError(f"--time-budget: {error}") from None
-
-
-def _require_writable(folder: Path) -> None:
-    """What can't be stored is not measured."""
-    try:
-        baseline.probe(folder)
-    except OSError as error:
-        text = f"no calibration can be stored in {folder}: {error.strerror}; name another folder with --baselines"
-        raise NeverSlowerError(text) from None
-
-
-def _new_journal() -> Path:
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two that start at once write two journals.
-    return BASELINES.parent / ".neverslower" / f"calibration-{stamp}.jsonl"
 
 
 def _backends(options: argparse.Namespace) -> None:

@@ -58,6 +58,10 @@ class Fingerprint:
         """What differs in the software besides what is under test, as `name: stored → now`."""
         return differences("software", stored.software, self.software)
 
+    def changes(self, stored: Fingerprint) -> list[str]:
+        """Everything that differs, what makes a comparison pointless first."""
+        return [*self.obstacles(stored), *self.confounders(stored)]
+
 
 def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Fields of two mappings that disagree, in order of name; a missing one is shown as absent."""

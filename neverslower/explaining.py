@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from neverslower.cause import Explanation, Remedy, explain
 from neverslower.comparison import Comparison, padded_selves
 from neverslower.findings import Result
-from neverslower.observation import PairedPass
+from neverslower.sequential import until_enough
 from neverslower.side import Side
 from neverslower.subject import BEST, Subject
 from neverslower.verdict import Code, Interval, Judge, Verdict
@@ -75,13 +75,10 @@ class Explainer:
 
     def _quickly(self, reference: str, candidate: str, family: int) -> Verdict | None:
         """A verdict on a pair from one process, both prepared anew for each pass; None where it can't be measured."""
-        passes: list[PairedPass] = []
-        while not self._judge.enough(passes, family) and len(passes) < self._judge.most_passes:
-            found = self._side.measure_afresh(reference, candidate, self._blocks, len(passes))
-            if isinstance(found, Verdict):
-                return None
-            passes.append(found)
-        return self._judge(passes, family)
+        found = until_enough(
+            self._judge, family, lambda number: self._side.measure_afresh(reference, candidate, self._blocks, number)
+        )
+        return None if isinstance(found, Verdict) else self._judge(found, family)
 
 
 def _inverse(ratio: Interval) -> Interval:

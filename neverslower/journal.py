@@ -8,6 +8,7 @@ import lzma
 import os
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -58,6 +59,12 @@ class Journal:
         """Close the file; what could not be written to it has been told by `write`."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def new_journal(root: Path, name: str) -> Path:
+    """A journal's path below `root` that no other run has: two that start at once write two journals."""
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    return root / ".neverslower" / f"{name}-{stamp}.jsonl"
 
 
 def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "--resume ") -> None:

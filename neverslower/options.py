@@ -295,6 +295,11 @@ def _budget(flag: str, text: str | None, default: float | None) -> float | None:
         return default
     if text == "0":
         return None
+    return duration(flag, text)
+
+
+def duration(flag: str, text: str) -> float:
+    """The seconds that an option names; raises NeverSlowerError, which names the option."""
     try:
         return words.parse_duration(text)
     except ValueError as error:

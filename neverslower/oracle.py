@@ -17,7 +17,7 @@ from neverslower.environment import Fingerprint
 from neverslower.findings import Identity
 from neverslower.journal import Journal
 from neverslower.observation import Evidence, Examined, PairedPass, Plan
-from neverslower.sequential import STANDARD_PRESET, SequentialJudge
+from neverslower.sequential import CONFIRMING, STANDARD_PRESET, SequentialJudge, until_enough
 from neverslower.state import State
 from neverslower.unjudged import of_failure, or_wrong
 from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
@@ -34,8 +34,6 @@ from neverslower.worker import (
 
 T = TypeVar("T")
 BLOCKS = STANDARD_PRESET.blocks_at_once
-CONFIRMING = 2
-"""A confirmation has so many times the blocks of a pass."""
 
 
 class Oracle:
@@ -152,15 +150,12 @@ class Oracle:
     def _timed(self, comparison: Comparison) -> Verdict:
         """The judge's verdict on as many passes as it wants, each of both layers prepared anew."""
         self._judged += 1
-        passes: list[PairedPass] = []
         family = _share(self._judged)
-        while not self._judge.enough(passes, family) and len(passes) < self._judge.most_passes:
-            found = self._look("drawn", comparison, BLOCKS, len(passes))
-            if isinstance(found, Verdict):
-                return found
-            passes.append(found)
-        self._samples[comparison.identity] = passes, family
-        return self._explained(self._judge(passes, family), comparison)
+        found = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
+        if isinstance(found, Verdict):
+            return found
+        self._samples[comparison.identity] = found, family
+        return self._explained(self._judge(found, family), comparison)
 
     def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
         """The verdict, where a miss of the tuned log is told from any other SLOWER."""

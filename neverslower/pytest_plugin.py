@@ -7,7 +7,6 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from neverslower import baseline, options
 from neverslower.assessment import Assessed
 from neverslower.comparison import Comparison
 from neverslower.errors import NeverSlowerError
+from neverslower.journal import new_journal
 from neverslower.observation import Plan
 from neverslower.outcome import Finding, Outcome, outcome_of
 from neverslower.problem import ConvProblem
@@ -245,8 +245,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"  # Two runs that start at once write two journals.
-    journal = values["resume"] or values["journal"] or config.rootpath / ".neverslower" / f"journal-{stamp}.jsonl"
+    journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
     session = Session(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
     config.stash[_STATE] = session

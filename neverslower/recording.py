@@ -73,7 +73,7 @@ class Recording:
     def require_device(self, now: Fingerprint) -> None:
         """Raise NeverSlowerError where the device, its state or its software are no longer those of the journal."""
         assert self.fingerprint is not None
-        if differing := [*now.obstacles(self.fingerprint), *now.confounders(self.fingerprint)]:
+        if differing := now.changes(self.fingerprint):
             raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
 
 

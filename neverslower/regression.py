@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from neverslower.observation import PairedPass
 from neverslower.stats import Floats, student_quantile
 from neverslower.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict, decide
 
@@ -123,6 +124,11 @@ def _inverse_trigamma(value: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if polygamma(1, math.exp(middle)) > value else (low, middle)
     return math.exp(low)
+
+
+def levels_of(passes: Iterable[PairedPass]) -> list[float]:
+    """The candidate's level in each pass; one of which no block was kept has none."""
+    return [log_median(one.candidate) for one in passes if one.candidate.size]
 
 
 def log_median(seconds: Floats) -> float:

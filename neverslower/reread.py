@@ -40,10 +40,9 @@ def changes_of(path: Path) -> list[Change]:
 
 def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:
     """One side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
-    passes: dict[Identity, list[PairedPass]] = {}
-    for (identity, _), found in sorted(recorded.passes.items(), key=lambda pair: pair[0][1]):
-        passes.setdefault(identity, []).append(found)
-    results = {one: _result(recorded, one, mine, judge, family, confirms) for one, mine in passes.items()}
+    results = {
+        one: _result(recorded, one, passes, judge, family, confirms) for one, passes in recorded.in_order.items()
+    }
     return Findings(results=results, fingerprints=dict(recorded.fingerprints), rechecks=dict(recorded.rechecks))
 
 

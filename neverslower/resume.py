@@ -43,6 +43,14 @@ class Recorded:
         self.before = self.before or Recorded(self.path)
         return self.before
 
+    @property
+    def in_order(self) -> dict[Identity, list[PairedPass]]:
+        """The passes of each comparison, in the order in which they were taken."""
+        found: dict[Identity, list[PairedPass]] = {}
+        for identity, number in sorted(self.passes, key=lambda key: key[1]):
+            found.setdefault(identity, []).append(self.passes[identity, number])
+        return found
+
     def forget(self) -> None:
         """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
         self.examined.clear()
@@ -65,7 +73,7 @@ class Recorded:
     def require_device(self, now: Fingerprint) -> None:
         """Raise NeverSlowerError where the device, its state or its software differ from those of the journal."""
         then = self.fingerprints.get(now.backend)
-        differing = [*now.obstacles(then), *now.confounders(then)] if then else []
+        differing = now.changes(then) if then else []
         if differing:
             raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
 
@@ -111,7 +119,7 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     elif kind == "fingerprint":
         now = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
         then = found.fingerprints.get(now.backend)
-        if then and (now.obstacles(then) or now.confounders(then)):
+        if then and now.changes(then):
             whole.forget()
         found.fingerprints[now.backend] = now
     elif kind == "examined":

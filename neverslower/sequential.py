@@ -33,7 +33,7 @@ statistical hypotheses) allows at best is in `wald_units`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -49,6 +49,7 @@ from neverslower.verdict import (
     UNPROVED,
     Code,
     Interval,
+    Judge,
     Reason,
     ReasonCode,
     Thresholds,
@@ -70,6 +71,8 @@ PAST_FOR_A_SCALE = 3
 """Units that must have been seen before their spread is believed; until then a unit counts as one deviation."""
 LAG_CORRELATION = 0.1
 """Neighbouring units that correlate by less, either way, count as independent."""
+CONFIRMING = 2
+"""A confirmation has so many times the blocks of a pass."""
 LONGEST_BLOCK = 8
 """The most blocks that are taken for one unit."""
 
@@ -406,6 +409,19 @@ def _detectable(error: float, preset: Preset) -> float | None:
         middle = (low + high) / 2
         low, high = (low, middle) if proved(middle) else (middle, high)
     return high
+
+
+def until_enough(
+    judge: Judge, comparisons: int, take: Callable[[int], PairedPass | Verdict]
+) -> list[PairedPass] | Verdict:
+    """The passes that `take` gives, by their numbers, until the judge has seen enough; or the failure of one."""
+    passes: list[PairedPass] = []
+    while not judge.enough(passes, comparisons) and len(passes) < judge.most_passes:
+        found = take(len(passes))
+        if isinstance(found, Verdict):
+            return found
+        passes.append(found)
+    return passes
 
 
 def wald_units(shift: float, error: float, miss: float) -> float:

@@ -202,11 +202,7 @@ class Session:
 
     def probe_root(self) -> None:
         """Make sure, before anything is measured, that a baseline could be stored. Raises BaselineError."""
-        try:
-            baseline.probe(self.root)
-        except OSError as error:
-            text = f"no baseline can be stored in {self.root}: {error.strerror}; name another folder with --baselines="
-            raise BaselineError(text) from None
+        baseline.require_storable(self.root, "baseline")
 
     def accept(self, reason: str) -> bool:
         """Store this run as each backend's baseline, if it is fit; `acceptance` says what changes, or why it is not."""

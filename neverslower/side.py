@@ -48,7 +48,6 @@ class Side:
         self.worker: Worker | None = None
         self.started = 0
         self.offers: frozenset[str] = frozenset()
-        self.remarks: tuple[str, ...] = ()
         self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
         self.examined: dict[str, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
@@ -59,7 +58,7 @@ class Side:
     def start(self, lock: bool = True) -> Worker:
         """The first worker, which tells what the device is; the device is kept for this run where that matters."""
         worker = self.fresh_worker()
-        self.fingerprint, self.offers, self.remarks = worker.fingerprint, worker.offers, worker.remarks
+        self.fingerprint, self.offers = worker.fingerprint, worker.offers
         self.evidence, self.at_once = worker.evidence, worker.at_once
         if worker.exclusive and lock:
             self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 from neverslower.comparison import Comparison
 from neverslower.environment import Fingerprint
+from neverslower.errors import NeverSlowerError
 from neverslower.observation import Evidence, Plan
 from neverslower.outcome import Known
 from neverslower.problem import ConvProblem, Side
@@ -120,6 +122,16 @@ def entry_of(
         known=Known(Code(word(verdict, "code")), _ratio(verdict)),
         instructions=instructions,
     )
+
+
+def read_json(path: Path, what: str, remedy: str, kind: type[NeverSlowerError]) -> Any:
+    """The content of a JSON file; raises `kind`, naming what the file is, what is wrong with it and the remedy."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
+    except OSError as error:
+        raise kind(f"{what} {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{what} {path}: not whole JSON ({error}); {remedy}") from None
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -839,7 +839,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="resumed-with-another-library",
         lie="An interrupted run goes on after an upgrade, half its samples the old library's.",
         path="neverslower/resume.py",
-        old="differing = [*now.obstacles(then), *now.confounders(then)] if then else []",
+        old="differing = now.changes(then) if then else []",
         new="differing = now.obstacles(then) if then else []",
         caught_by="selftests/test_resume.py::test_another_device_or_library_is_refused_with_the_field",
     ),
