@@ -58,7 +58,7 @@ PATIENCE = 120.0
 """A run that takes longer hangs."""
 MOST_RUNS = 50
 HERE = "now"
-"""The side of the library that is judged."""
+"""The side of the library under test."""
 GREEN = {"SAME", "FASTER"}
 Key = tuple[str, str, str, str]
 
@@ -133,11 +133,6 @@ class Journalled:
                 continue  # Torn.
         return found
 
-    @property
-    def judged_here(self) -> dict[Key, str]:
-        """The verdicts on which an exit code rests; those of another library beside are not among them."""
-        return {key: verdict for key, verdict in self.verdicts.items() if key[1] == HERE}
-
     def _add(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         self.begun |= kind == "fingerprint"  # Before that there is nothing to go on with.
@@ -194,8 +189,7 @@ class Bench:
 class Kinds:
     """The kills that are yet to be made, and what those that were made did; several threads take them."""
 
-    def __init__(self, kills: int, seed: int) -> None:
-        every = list(Kill)
+    def __init__(self, kills: int, seed: int, every: Sequence[Kill]) -> None:
         self._waiting = [every[number % len(every)] for number in range(kills)]
         random.Random(seed).shuffle(self._waiting)
         self._lock = threading.Lock()
@@ -229,28 +223,28 @@ def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code:
     for verdicts in (one.verdicts for one in held):
         found.lost += len(verdicts.keys() - now.verdicts.keys())
         for key, was in verdicts.items():
-            if was != now.verdicts.get(key, was) and not (crashes and _open(key, was)):
+            if was != now.verdicts.get(key, was) and not (crashes and _cost(key, verdicts)):
                 found.change(key, was, now.verdicts[key])
     for key, verdict in now.verdicts.items():
         if verdict == right.verdicts.get(key):
             continue
-        if crashes and _open(key, verdict):
+        if crashes and _cost(key, now.verdicts):
             found.cost += held[0].verdicts.get(key) != verdict
         else:
             found.change(key, f"rightly {right.verdicts.get(key)}", verdict)
         found.wrong_greens += verdict in GREEN
     found.twice = sum(count > 1 and count > held[0].measured[key] for key, count in now.measured.items())
-    found.wrong_greens += code == 0 and now.judged_here != right.judged_here
+    found.wrong_greens += code == 0 and now.verdicts != right.verdicts
     return found
 
 
-def _open(key: Key, verdict: str) -> bool:
-    """Whether a killed worker may leave a verdict so: CRASHED.
+def _cost(key: Key, verdicts: dict[Key, str]) -> bool:
+    """Whether a killed worker may have cost this verdict: it is CRASHED, which is red, in the library under test.
 
-    The other library's may also be UNDECIDED, for it is measured no more where this one's worker was killed, and its
-    CRASHED is not red: then there is nothing to be set against, which is told.
+    The other library is then measured no more there. A killed worker of its own costs it nothing.
     """
-    return verdict == "CRASHED" or (verdict == "UNDECIDED" and key[1] != HERE)
+    kind, _, *pair = key
+    return verdicts.get((kind, HERE, *pair)) == "CRASHED" and (key[1] == HERE or verdicts[key] == "UNDECIDED")
 
 
 class _Run:
@@ -339,7 +333,7 @@ class _Run:
         if self.journal.exists() and not self.journal.read_bytes().startswith(self._bytes):
             found.lost += 1  # What was written must stay as it is.
         page = self._page.read_text(encoding="utf-8") if self._page.exists() else ""
-        found.wrong_greens += "GREEN" in page and now.judged_here != right.judged_here
+        found.wrong_greens += "GREEN" in page and now.verdicts != right.verdicts
         return found
 
     def _left(self) -> int:
@@ -365,11 +359,18 @@ class _Run:
         return self._output.read_text(encoding="utf-8", errors="replace")
 
 
-def kill_and_resume(folder: Path, kills: int, seed: int, jobs: int, ways: Sequence[Sequence[str]]) -> Kinds:
-    """Make so many kills, in chains, several of them at once, that measure in one of these ways by turns."""
+def kill_and_resume(
+    folder: Path,
+    kills: int,
+    seed: int,
+    jobs: int,
+    ways: Sequence[Sequence[str]],
+    every: Sequence[Kill] = tuple(Kill),
+) -> Kinds:
+    """Make so many kills of these kinds, in chains, several at once, that measure in one of these ways by turns."""
     different = {way: Bench(folder / str(number), way) for number, way in enumerate(dict.fromkeys(map(tuple, ways)))}
     benches = [different[tuple(way)] for way in ways]
-    kinds = Kinds(kills, seed)
+    kinds = Kinds(kills, seed, every)
 
     def work(job: int) -> None:
         number = job
@@ -401,10 +402,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once; default 2")
+    names = [one.name.lower() for one in Kill]
+    parser.add_argument("--kind", action="append", choices=names, help="kill only so (repeatable); default: each")
+    parser.add_argument("--beside", action="store_true", help="measure beside another library in every chain")
     options = parser.parse_args()
     begin = time.monotonic()
+    every = [Kill[name.upper()] for name in options.kind or names]
+    ways = [BESIDE] if options.beside else [ALONE, ALONE, BESIDE]
     with tempfile.TemporaryDirectory() as folder:
-        kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs, [ALONE, ALONE, BESIDE])
+        kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs, ways, every)
     print("\n".join(table(kinds.tallies)))
     print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, seed {options.seed}")
     return 0 if all(one.sound for one in kinds.tallies.values()) else 1

@@ -443,7 +443,7 @@ class _BackendRun:
             other.finish(comparison, of_failure(error))
         other.close()
         self.other = None
-        self.findings.pairs[self.name] = f"the other library was lost: {error}"
+        self.findings.alone[self.name] = f"the other library was lost: {error}"
 
     def _plan_pairs(self) -> None:
         """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
@@ -587,23 +587,29 @@ class _BackendRun:
 
     def _recheck(self, comparisons: Sequence[Comparison]) -> None:
         """Measure each apparent regression again, in a fresh process, or in another pair of them."""
-        for side in self._sides():
-            if not comparisons:
-                return
+        for side in self._sides() if comparisons else []:
             self.side.close_worker()
-            side.fresh_worker()
-            self.begin_phase = self.campaign.clock()
-            for done, comparison in enumerate(comparisons):
-                if self._spent():
-                    break
-                known = side.recorded.rechecks.get(comparison.identity)
-                found = known or side.measure(comparison, CONFIRMING * self.settings.blocks)
-                side.findings.rechecks[comparison.identity] = found
-                if not known:
-                    side.write_samples("rechecked", comparison, side.started - 1, found)
-                self._progress("recheck", done + 1, len(comparisons))
+            try:
+                self._recheck_on(side, comparisons)
+            except (BackendUnavailable, WorkerDied, WorkerError) as error:
+                if side is not self.other:
+                    raise
+                self._lose_the_other(side, comparisons, error)
             if side is self.other:
                 side.close_worker()
+
+    def _recheck_on(self, side: Side, comparisons: Sequence[Comparison]) -> None:
+        side.fresh_worker()
+        self.begin_phase = self.campaign.clock()
+        for done, comparison in enumerate(comparisons):
+            if self._spent():
+                break
+            known = side.recorded.rechecks.get(comparison.identity)
+            found = known or side.measure(comparison, CONFIRMING * self.settings.blocks)
+            side.findings.rechecks[comparison.identity] = found
+            if not known:
+                side.write_samples("rechecked", comparison, side.started - 1, found)
+            self._progress("recheck", done + 1, len(comparisons))
 
     # Agreements
 

@@ -316,6 +316,8 @@ class Session:
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
+        for name, why in self.findings.alone.items():
+            return f"{name} was set against nothing from there on: {why}"
         if lost := self.findings.lost[ReasonCode.INTERRUPTED]:
             return f"the run ended before {lost} of {self.findings.wanted.total()} verdicts"
         measured = self.findings.measured or self.findings.checked or any(one.measured for one in self.hunts.values())

@@ -98,7 +98,24 @@ class Side:
             self._lock = None
 
     def ask(self, question: Callable[[Worker], Any]) -> Any | Verdict:
-        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced."""
+        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced.
+
+        What may have died by accident is asked once more.
+        """
+        answer = self._ask_once(question)
+        if self._maybe_an_accident(answer):
+            answer = self._ask_once(question)
+        return of_failure(answer) if isinstance(answer, WorkerDied) else answer
+
+    def _maybe_an_accident(self, answer: object) -> bool:
+        """Whether an answer is a death that says nothing of this side's library until it happens again.
+
+        A crash of the library under test is red, whatever it came from. One of the other library fails nothing, so that
+        it must be the library's own.
+        """
+        return bool(self.label) and isinstance(answer, WorkerDied) and not answer.hung
+
+    def _ask_once(self, question: Callable[[Worker], Any]) -> Any | Verdict | WorkerDied:
         worker = self.worker or self.fresh_worker()
         try:
             return question(worker)
@@ -106,7 +123,7 @@ class Side:
             return of_failure(error)
         except WorkerDied as error:
             self.close_worker()
-            return of_failure(error)
+            return error
 
     # Questions
 
@@ -154,6 +171,8 @@ class Side:
         if not waiting:
             return
         answers = ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop)
+        if again := [key for key, one in answers.items() if self._maybe_an_accident(one)]:
+            answers |= ask_all(self.spec, again, self.at_once, self._examine_now, progress, stop)
         failed = {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
         self.examined |= failed
 
@@ -174,7 +193,9 @@ class Side:
         cores = int(self.fingerprint.hardware.get("cores", 1))
         processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
         failures = compile_all(self.spec, missing, processes, lambda done: progress(done, len(missing)), stop)
-        self.examined |= {key: of_failure(error) for key, error in failures.items()}
+        # What is left out is compiled where it is prepared.
+        failed = {key: error for key, error in failures.items() if not self._maybe_an_accident(error)}
+        self.examined |= {key: of_failure(error) for key, error in failed.items()}
         seconds = round(time.monotonic() - begin, 3)
         self.write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": seconds})
 

@@ -154,6 +154,22 @@ def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: P
     assert reviewer.campaign.findings.results[FOUR[1].identity].verdict.code is Code.SAME
 
 
+@pytest.mark.parametrize("process", [0, 2], ids=["examined", "measured"])
+def test_an_accident_of_the_old_library_costs_nothing(tmp_path: Path, process: int) -> None:
+    _, found = run(tmp_path, [rule(15, fault="crash", processes=[process])], [rule(15, times=1.2)])
+    assert {count: one.code for count, one in found.items()} == {
+        16: Code.SAME,
+        15: Code.SLOWER,
+        13: Code.SAME,
+        9: Code.SAME,
+    }
+
+
+def test_a_crash_of_the_new_library_is_red_however_often_it_happens(tmp_path: Path) -> None:
+    reviewer, _ = run(tmp_path, [], [rule(15, fault="crash", processes=[2])])
+    assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.CRASHED
+
+
 def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +184,7 @@ def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
     codes = [reviewer.campaign.findings.results[one.identity].verdict.code for one in FOUR]
     assert codes == [Code.SAME, Code.SLOWER, Code.SAME, Code.SAME]
     assert found == {}
-    assert "the image is gone" in reviewer.campaign.findings.pairs["scripted"]
+    assert "the image is gone" in reviewer.campaign.findings.alone["scripted"]
 
 
 def test_what_only_the_old_library_can_do_is_told(tmp_path: Path) -> None:

@@ -58,10 +58,14 @@ RIGHT = {ONE: "SLOWER", OTHER: "SAME", THERE: "SAME"}
         ({ONE: "SLOWER"}, RIGHT, 0, False, {}),
         ({ONE: "CRASHED"}, RIGHT, 0, True, {}),
         ({ONE: "CRASHED"}, RIGHT, 0, False, {"changed": 1}),
-        ({THERE: "UNDECIDED"}, RIGHT, 0, True, {}),
-        ({}, RIGHT | {THERE: "UNDECIDED"}, 0, True, {"cost": 1}),
-        ({}, RIGHT | {THERE: "CRASHED"}, 0, True, {"cost": 1}),
-        ({}, RIGHT | {THERE: "UNDECIDED"}, 0, False, {"changed": 1}),
+        ({ONE: "CRASHED", THERE: "UNDECIDED"}, RIGHT, 0, True, {}),
+        ({THERE: "UNDECIDED"}, RIGHT, 0, True, {"changed": 1}),
+        ({THERE: "CRASHED"}, RIGHT, 0, True, {"changed": 1}),
+        ({}, RIGHT | {ONE: "CRASHED", THERE: "UNDECIDED"}, 1, True, {"cost": 2}),
+        ({}, RIGHT | {ONE: "CRASHED", THERE: "SLOWER"}, 1, True, {"cost": 1, "changed": 1}),
+        ({}, RIGHT | {THERE: "UNDECIDED"}, 1, True, {"changed": 1}),
+        ({}, RIGHT | {THERE: "CRASHED"}, 0, True, {"changed": 1, "wrong_greens": 1}),
+        ({}, {ONE: "SLOWER", OTHER: "SAME"}, 0, True, {"wrong_greens": 1}),
         ({}, RIGHT | {ONE: "UNDECIDED"}, 1, True, {"changed": 1}),
         ({}, {ONE: "SLOWER"}, 2, False, {}),
         ({}, RIGHT | {ONE: "CRASHED"}, 1, True, {"cost": 1}),
@@ -191,6 +195,13 @@ def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
     session = Session(SimpleNamespace(required=()), Path(), Path(), findings=findings)  # type: ignore[arg-type]
     session.scheduled = 3
     assert session.cannot_judge() == "the run ended before 3 of 3 verdicts"
+
+
+def test_a_run_that_lost_the_other_library_cannot_judge() -> None:
+    findings = Findings(alone={"scripted": "the other library was lost: the image is gone"})
+    session = Session(SimpleNamespace(required=()), Path(), Path(), findings=findings)  # type: ignore[arg-type]
+    why = session.cannot_judge()
+    assert why == "scripted was set against nothing from there on: the other library was lost: the image is gone"
 
 
 # A full disk

@@ -81,6 +81,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from losses(findings)
     for name, reason in findings.unavailable.items():
         yield f"{name} is unavailable: {reason}"
+    for name, reason in findings.alone.items():
+        yield f"{name}: {reason}; what was not measured twice is set against nothing"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
     yield from states(findings)
