@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -57,8 +57,8 @@ PYTEST = (
 PATIENCE = 120.0
 """A run that takes longer hangs."""
 MOST_RUNS = 50
-HERE = "now"
-"""The side of the library under test."""
+HERE, THERE = "now", "before"
+"""The sides: of the library under test, and of the other one."""
 GREEN = {"SAME", "FASTER"}
 Key = tuple[str, str, str, str]
 
@@ -233,9 +233,18 @@ def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code:
         else:
             found.change(key, f"rightly {right.verdicts.get(key)}", verdict)
         found.wrong_greens += verdict in GREEN
-    found.twice = sum(count > 1 and count > held[0].measured[key] for key, count in now.measured.items())
+    before = held[0].measured
+    again = [key for key, count in now.measured.items() if count > 1 and count > before[key]]
+    found.twice = sum(not _half(key, before, right.measured) for key in again)
     found.wrong_greens += code == 0 and now.verdicts != right.verdicts
     return found
+
+
+def _half(measured: tuple[Key, int | None], before: Counter[tuple[Key, int | None]], right: Container[object]) -> bool:
+    """Whether a pass had no partner of the other library when the run began: then both are measured again, together."""
+    (kind, side, *pair), number = measured
+    partner = (kind, THERE if side == HERE else HERE, *pair), number
+    return partner in right and not before[partner]
 
 
 def _cost(key: Key, verdicts: dict[Key, str]) -> bool:

@@ -90,6 +90,13 @@ def test_what_is_measured_twice_is_counted() -> None:
         assert judged([Journalled(measured=before)], Journalled(measured=now), right, 1, False).twice == count
 
 
+@pytest.mark.parametrize(("partner", "twice"), [(0, 0), (1, 1)])
+def test_half_a_pair_is_measured_again(partner: int, twice: int) -> None:
+    whole = Journalled(measured=Counter({(ONE, 0): 1, (THERE, 0): 1}))
+    before, now = Counter({(THERE, 0): 1, (ONE, 0): partner}), Counter({(THERE, 0): 2, (ONE, 0): 1})
+    assert judged([Journalled(measured=before)], Journalled(measured=now), whole, 1, False).twice == twice
+
+
 def died(*arguments: Any) -> WorkerDied:
     return WorkerDied("killed", "")
 
