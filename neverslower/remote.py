@@ -52,7 +52,7 @@ STDERR = 2
 
 
 @dataclass(frozen=True)
-class _Held:
+class Held:
     """A prepared problem and what its calibration found; `number` counts what this process prepared."""
 
     number: int
@@ -67,7 +67,7 @@ class Session:
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
-        self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
+        self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
         self._references = numerics.References()
         self._lock: int | None = None
@@ -240,7 +240,7 @@ class Session:
     def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
         return self.backend.prepare(problem, *tensors).output()
 
-    def _prepared(self, name: tuple[str, int], after: int = 0) -> _Held:
+    def _prepared(self, name: tuple[str, int], after: int = 0) -> Held:
         """What is held under a name, if it was prepared after that; else it is prepared now."""
         if name in self._held and self._held[name].number > after:
             self._held.move_to_end(name)
@@ -262,10 +262,10 @@ class Session:
     def _held_bytes(self) -> int:
         return sum(one.problem.bytes for one in self._held.values())
 
-    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> _Held:
+    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> Held:
         self._count += 1
         calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
-        self._held[name] = held = _Held(self._count, problem, prepared, *calibrated)
+        self._held[name] = held = Held(self._count, problem, prepared, *calibrated)
         # The pair that is being measured stays, however large it is.
         while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)

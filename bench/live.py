@@ -1,0 +1,171 @@
+"""Slowdowns that are really there: on this device the candidate does one call more in every so many of its own.
+
+    python -m bench.live --backend cudnn --dtype float16 --layout NHWC --network resnet50 --journal live.jsonl
+
+Both sides are one layer, prepared twice. Where the reference makes N calls in a round the candidate makes N + N / 33,
+and its time is divided by N too: so it takes 3 % longer, by real work; 5 % and 10 % with a call more in 20 and in 10.
+Measured and judged as in a campaign of 1,000 comparisons, with the judge's own passes and confirmation. The journal
+holds all samples. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neverslower.journal import Journal
+from neverslower.observation import Cache, PairedPass
+from neverslower.problem import DType, Layout
+from neverslower.remote import Held, Session
+from neverslower.sampling import Runnable
+from neverslower.selection import Selection
+from neverslower.sequential import CONFIRMING, PRESETS, SequentialJudge
+from neverslower.verdict import Code, Verdict
+from neverslower.worker import ENVIRONMENT
+
+FAMILY = 1000
+"""The comparisons that a campaign is said to make."""
+EVERY = (0, 33, 20, 10)
+"""The calls after which the candidate makes one more; 0 for never."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One comparison: a layer's key against itself, with a call more in `every`."""
+
+    number: int
+    key: str
+    every: int
+
+
+@dataclass(frozen=True)
+class _OneMore:
+    """Runs one call more in every so many, in the time of which only the others are told."""
+
+    inner: Runnable
+    every: int
+    cache: Cache
+
+    def run(self, iterations: int) -> float:
+        """Seconds of `iterations` calls and the additional ones."""
+        return self.inner.run(iterations + iterations // self.every)
+
+
+class SlowedSession(Session):
+    """A worker's session in which a candidate that equals its reference makes additional calls."""
+
+    every = 0
+
+    def _prepared(self, name: tuple[str, int], after: int = 0) -> Held:
+        held = super()._prepared(name, after)
+        if not self.every:
+            return held
+        prepared: Any = _OneMore(held.prepared, self.every, held.prepared.cache) if name[1] else held.prepared
+        return replace(held, iterations=-(-held.iterations // self.every) * self.every, prepared=prepared)
+
+
+def take(
+    backend: str, argument: str, process: int, asked: Sequence[Asked], blocks: int
+) -> tuple[dict[str, Any], list[PairedPass]]:
+    """The device's fingerprint, and a pass of each, both sides prepared anew; in every other process candidates first.
+
+    Runs in a process of its own.
+    """
+    os.environ.update(ENVIRONMENT)
+    session = SlowedSession()
+    opened = session.open(backend, argument, 1, process)
+    found = []
+    for one in asked:
+        session.every = one.every
+        taken = session.measure(one.key, one.key, blocks, process % 2 == 1, afresh=True)
+        seconds = np.frombuffer(taken.pop("seconds")).reshape(-1, 2, 2)
+        found.append(PairedPass(seconds, tuple(taken.pop("iterations")), opened["clock"], **taken))
+    return opened["fingerprint"], found
+
+
+class Campaign:
+    """Pass after pass, each in a process of its own, as a campaign does."""
+
+    def __init__(self, backend: str, judge: SequentialJudge, journal: Journal, seed: int) -> None:
+        self._backend, self._judge, self._journal, self._seed = backend, judge, journal, seed
+        self._processes = 0
+
+    def run(self, asked: Sequence[Asked]) -> tuple[dict[Asked, list[PairedPass]], dict[Asked, Verdict]]:
+        """The passes and the verdict of each."""
+        passes: dict[Asked, list[PairedPass]] = {one: [] for one in asked}
+        while waiting := [one for one in asked if not self._judge.enough(passes[one], FAMILY)]:
+            print(f"pass {self._processes + 1}: {len(waiting)} comparisons", flush=True)
+            for one, taken in self._take(waiting, self._judge.preset.blocks_at_once):
+                passes[one].append(taken)
+        verdicts = {one: self._judge(passes[one], FAMILY) for one in asked}
+        suspects = [one for one in asked if verdicts[one].code is Code.SLOWER]
+        for one, later in self._take(suspects, CONFIRMING * self._judge.preset.blocks_at_once):
+            verdicts[one] = self._judge.confirmed(passes[one], later, FAMILY)
+        return passes, verdicts
+
+    def _take(self, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
+        order = random.Random(f"{self._seed}/{self._processes}").sample(list(asked), len(asked))
+        name, _, argument = self._backend.partition(":")
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            fingerprint, found = process.submit(take, name, argument, self._processes, order, blocks).result()
+        if not self._processes:
+            self._journal.write("fingerprint", fingerprint)
+        for one, taken in zip(order, found, strict=True):
+            self._journal.write("live", vars(one) | taken.record(self._processes))
+            yield one, taken
+        self._processes += 1
+
+
+def table(passes: dict[Asked, list[PairedPass]], verdicts: dict[Asked, Verdict]) -> Iterator[str]:
+    """One line for each amount of additional work."""
+    yield "| one call more in | takes longer by | called slower | undecided | ratio, median | blocks, mean |"
+    yield "|---" * 6 + "|"
+    for every in dict.fromkeys(one.every for one in verdicts):
+        mine = [one for one in verdicts if one.every == every]
+        codes = Counter(verdicts[one].code for one in mine)
+        ratio = np.median([found.estimate for one in mine if (found := verdicts[one].ratio)])
+        blocks = np.mean([sum(len(taken.seconds) for taken in passes[one]) for one in mine])
+        longer = 1 / every if every else 0.0
+        slower, undecided = codes[Code.SLOWER], codes[Code.UNDECIDED]
+        yield f"| {every or '–'} | {longer:.1%} | {slower} of {len(mine)} | {undecided} | {ratio:.3f} | {blocks:.0f} |"
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="onednn", help="NAME or NAME:ARGUMENT")
+    parser.add_argument("--network", action="append", default=[])
+    parser.add_argument("--layer", action="append", default=[])
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--layout", default="NCHW")
+    parser.add_argument("--comparisons", type=int, default=100, help="for each amount of work; default 100")
+    parser.add_argument("--preset", choices=list(PRESETS), default="standard")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--journal", type=Path, required=True)
+    options = parser.parse_args()
+    selection = Selection(networks=tuple(options.network), layers=tuple(options.layer))
+    layers = selection.distinct([(DType(options.dtype), Layout(options.layout))])
+    keys = [layer.problem.key for layer in layers]
+    asked = [Asked(number, keys[number % len(keys)], every) for every in EVERY for number in range(options.comparisons)]
+    journal = Journal(options.journal)
+    journal.write("asked", {name: str(value) for name, value in vars(options).items() if name != "journal"})
+    judge = SequentialJudge(preset=PRESETS[options.preset])
+    try:
+        passes, verdicts = Campaign(options.backend, judge, journal, options.seed).run(asked)
+    finally:
+        journal.close()
+    print("\n".join(table(passes, verdicts)))
+
+
+if __name__ == "__main__":
+    main()
