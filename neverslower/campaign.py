@@ -34,7 +34,7 @@ from neverslower.sequential import CONFIRMING, PRESETS, STANDARD_PRESET, Sequent
 from neverslower.side import Side
 from neverslower.subject import Search
 from neverslower.unjudged import of_failure
-from neverslower.verdict import Code, Judge, Reason, ReasonCode, Verdict
+from neverslower.verdict import STANDARD, Code, Judge, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.worker import BackendUnavailable, DeviceBusy, WorkerDied, WorkerError, WorkerSpec
 
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
@@ -67,10 +67,9 @@ class Settings:
     explain_budget: float | None = None
     explain_all: bool = False
 
-    @property
-    def judge(self) -> SequentialJudge:
+    def judge(self, thresholds: Thresholds = STANDARD) -> SequentialJudge:
         """The judge that the preset and the blocks of a pass amount to."""
-        return SequentialJudge(preset=replace(PRESETS[self.preset], blocks_at_once=self.blocks))
+        return SequentialJudge(thresholds, replace(PRESETS[self.preset], blocks_at_once=self.blocks))
 
 
 class Progress(Protocol):
@@ -127,10 +126,11 @@ class Campaign:
         clock: Callable[[], float] = time.monotonic,
         refuse_unsound: bool = False,
         against: Mapping[str, WorkerSpec] | None = None,
+        thresholds: Thresholds = STANDARD,
     ) -> None:
-        self.against = against or {}
+        self.against, self.thresholds = against or {}, thresholds
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
-        self.judge: Judge = settings.judge if judge is None else judge
+        self.judge: Judge = settings.judge(thresholds) if judge is None else judge
         self.reviewer: Reviewer = reviewer or NoBaselines()
         self.recorded = recorded or Recorded()
         self._how = asdict(settings) | {"against": ", ".join({one.execnet for one in self.against.values()})}
@@ -147,7 +147,9 @@ class Campaign:
         timed = {one.identity: one for one in comparisons}
         checked = {one.identity: one for one in agreements}
         self.family = len(timed)
-        self.write("campaign", self._how | {"comparisons": len(timed), "agreements": len(checked)})
+        error = self.thresholds.family_error
+        asked = {"comparisons": len(timed), "agreements": len(checked), "family_error": error}
+        self.write("campaign", self._how | asked)
         waiting = len(timed) + len(checked)
         self.findings.wanted = Counter(one.backend for one in (*timed.values(), *checked.values()))
         try:
@@ -454,7 +456,8 @@ class _BackendRun:
             identity: in_pairs(before[identity], passes) for identity, passes in now.items() if identity in before
         }
         spread = PassSpread.of(levels)
-        self.least = max(self.least, pairs_needed(spread, len(levels), self.campaign.judge.most_passes))
+        most = self.campaign.judge.most_passes
+        self.least = max(self.least, pairs_needed(spread, len(levels), most, self.campaign.thresholds))
         together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, spread.prior))
         scatter = f"differences scatter by {together:.1%} together, {alone:.1%} each"
         self.findings.pairs[self.name] = f"{self.least} pairs of processes, whose {scatter}"

@@ -19,7 +19,7 @@ from neverslower.selection import PROFILES, Format, Profile, Selection
 from neverslower.sequential import PRESETS
 from neverslower.strategies import Space
 from neverslower.tuned_log import Case
-from neverslower.verdict import STANDARD
+from neverslower.verdict import STANDARD, Thresholds
 from neverslower.worker import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
@@ -29,6 +29,8 @@ EXPLAIN_BUDGET = 60.0
 HUNT_BUDGET = 60.0
 """Seconds after which a hunt draws no new layer, unless told otherwise."""
 DAY = 86400.0
+MOST_ERROR = 0.1
+"""A run that is wrongly red more often is no test."""
 MOST = 1000
 """More passes, blocks or threads than that are a slip of the finger."""
 Choice = TypeVar("Choice", bound=Enum)
@@ -110,6 +112,13 @@ OPTIONS = (
         int,
     ),
     _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default 8", None, int),
+    _one(
+        "--family-error",
+        "P",
+        "the chance of any false red in the whole run, shared by its questions; default 0.01",
+        STANDARD.family_error,
+        float,
+    ),
     _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
     _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
     _one(
@@ -171,6 +180,7 @@ class Plan:
     trials: int
     names_nothing: bool
     hunt_budget: float | None
+    family_error: float = STANDARD.family_error
     refuse_unsound: bool = True
     against: Mapping[str, WorkerSpec] = field(default_factory=dict)
 
@@ -204,9 +214,13 @@ class Plan:
                         found += tuned_log.cases(name, layer, side, self.trials, chosen.keep)
         return found
 
-    def settings_fields(self) -> dict[str, Any]:
+    def thresholds(self, questions: int) -> Thresholds:
+        """The lines of each of so many questions, among which the run's chance of a false red is shared."""
+        return replace(STANDARD, family_error=self.family_error / max(1, questions))
+
+    def settings_fields(self, thresholds: Thresholds) -> dict[str, Any]:
         """How the run measures, as plain data, for a baseline."""
-        return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(STANDARD)}
+        return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(thresholds)}
 
 
 def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
@@ -232,6 +246,8 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
             raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
     if not 0 < values["time-limit"] <= DAY:
         raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds, a day ({DAY:g}) at most")
+    if not 0 < values["family-error"] <= MOST_ERROR:
+        raise NeverSlowerError(f"--family-error {values['family-error']:g}: more than 0, {MOST_ERROR:g} at most")
     if values["against"] is not None and not values["against"].strip():
         raise NeverSlowerError("--against needs an execnet spec, such as popen//python=../old/bin/python")
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
@@ -265,6 +281,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
         trials=values["trials"],
         names_nothing=selection.names_nothing,
         hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
+        family_error=values["family-error"],
         refuse_unsound=values["unsound"] == "refuse",
         against=_other_side(specs, values["against"]),
     )

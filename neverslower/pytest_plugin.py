@@ -39,6 +39,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
+HUNT_TEST = "test_drawn_layers_are_never_slower"
 _STATE = pytest.StashKey[Session]()
 
 
@@ -388,10 +389,11 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     config = session.config
     if not config.option.collectonly and not session.testsfailed:
         timed, checked = _needs(session.items)
+        hunts = sum(_function(item) == HUNT_TEST for item in session.items)
         progress = ProgressLine(config)
         try:
             with _users_mistakes(config):
-                config.stash[_STATE].run(timed, checked, progress)
+                config.stash[_STATE].run(timed, checked, progress, hunts)
         finally:
             progress.end()
     return (yield)
@@ -471,7 +473,9 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add what makes a saved run a baseline that can be compared with."""
     session = config.stash.get(_STATE, None)
     if session and session.findings.fingerprints:
-        output_json["never_slower"] = baseline.header(session.findings.fingerprints, session.plan.settings_fields())
+        output_json["never_slower"] = baseline.header(
+            session.findings.fingerprints, session.plan.settings_fields(session.thresholds)
+        )
         for one in output_json["benchmarks"]:
             one["params"] = {"problem": one["extra_info"].get("problem")}
 

@@ -29,13 +29,14 @@ def changes_of(path: Path) -> list[Change]:
     before = recorded.of_the_other
     if not before.passes:
         raise NeverSlowerError(f"{path} holds no run with --against")
-    judge = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"]).judge
+    settings = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"])
+    judge = settings.judge(recorded.thresholds)
     family = int(recorded.settings["comparisons"])
     recorded.drop_doubtful()
     now, then = _findings(recorded, judge, family, True), _findings(before, judge, family, False)
     spec = str(recorded.settings["against"])
     choices = {name: Choice(baseline_of(then, name, spec)) for name in now.fingerprints}
-    return list(changes(Assessment(now, choices, True, then), now))
+    return list(changes(Assessment(now, choices, True, then, recorded.thresholds), now))
 
 
 def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:

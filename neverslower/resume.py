@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from neverslower.findings import Identity
 from neverslower.journal import replay
 from neverslower.observation import Examined, PairedPass
 from neverslower.state import State
-from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.watched import Watched
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
@@ -42,6 +42,11 @@ class Recorded:
         """What was recorded of the library that was measured beside."""
         self.before = self.before or Recorded(self.path)
         return self.before
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The lines that its verdicts were drawn along; the first journals were all of the standard ones."""
+        return replace(STANDARD, family_error=self.settings.get("family_error", STANDARD.family_error))
 
     @property
     def in_order(self) -> dict[Identity, list[PairedPass]]:

@@ -25,10 +25,11 @@ from neverslower.journal import Journal
 from neverslower.options import Plan
 from neverslower.oracle import Oracle
 from neverslower.problem import ConvProblem, Side
+from neverslower.sequential import SequentialJudge
 from neverslower.stored import Baseline, Entry
 from neverslower.tuned_log import Case
 from neverslower.upgrade import Change, changes
-from neverslower.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.worker import BackendUnavailable, DeviceBusy, Worker, WorkerDied, WorkerError
 
 
@@ -60,6 +61,7 @@ class Session:
     kept: list[str] = field(default_factory=list)
     before: Findings = field(default_factory=Findings)
     changes: list[Change] = field(default_factory=list)
+    thresholds: Thresholds = STANDARD
     _layers: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -75,15 +77,21 @@ class Session:
     @cached_property
     def assessment(self) -> Assessment:
         """The findings set against the baselines; ask after the campaign."""
-        return Assessment(self.findings, self.choices, self.comparing, self.before)
+        return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)
 
     @property
     def comparing(self) -> bool:
         """Whether times are set against others: those of a baseline, or of another library in this run."""
         return bool(self.compare or self.plan.against)
 
-    def run(self, timed: list[Comparison], checked: list[Comparison], progress: Progress) -> None:
-        """Measure, journal, and choose the baselines of the devices that were found."""
+    def run(self, timed: list[Comparison], checked: list[Comparison], progress: Progress, hunts: int = 0) -> None:
+        """Measure, journal, and choose the baselines of the devices that were found.
+
+        So many `hunts` for slow layers will follow: they, the ratios and the changes on each backend share the chance
+        of a false red.
+        """
+        changed = len({one.backend for one in timed}) if self.comparing else 0
+        self.thresholds = self.plan.thresholds(bool(timed) + changed + hunts)
         self.scheduled = len(timed) + len(checked)
         if not self.scheduled:
             return
@@ -99,6 +107,7 @@ class Session:
                 recorded=recorded,
                 refuse_unsound=self.plan.refuse_unsound,
                 against=self.plan.against,
+                thresholds=self.thresholds,
             )
             self.findings, self.before = campaign.findings, campaign.before
             campaign.run(timed, checked)
@@ -115,7 +124,7 @@ class Session:
         self.scheduled += 1
         journal = Journal(self.journal_path)
         try:
-            with Oracle(self.plan.backends[name], journal) as oracle:
+            with Oracle(self.plan.backends[name], journal, SequentialJudge(self.thresholds)) as oracle:
                 if oracle.evidence.exact and not numerics:
                     raise BackendUnavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
                 self.fingerprints.setdefault(name, oracle.fingerprint)
@@ -166,7 +175,7 @@ class Session:
         choice = self.choices.get(backend)
         if not (self.comparing and choice and choice.baseline):
             return []
-        return Assessment(self.findings, self.choices, True, self.before).regressed(backend)
+        return Assessment(self.findings, self.choices, True, self.before, self.thresholds).regressed(backend)
 
     def beside(self, backend: str, before: Findings) -> None:
         """What another library showed in this run is what a backend is set against, and no stored run is."""
@@ -232,7 +241,7 @@ class Session:
         if any(one.evidence.exact for one in results.values()):
             return baseline.save_exact(self.root, fingerprint, exact_record.text(fingerprint, results, reason))
         content = baseline.document(
-            fingerprint, results, reason, self.plan.settings_fields(), self.findings.explanations
+            fingerprint, results, reason, self.plan.settings_fields(self.thresholds), self.findings.explanations
         )
         return baseline.save(self.root, fingerprint, content)
 

@@ -261,6 +261,9 @@ def test_a_mistake_without_pytest_is_one_clear_line(
     [
         (["--passes", "1001"], "--passes 1001: from 1 to 1000"),
         (["--threads", "0"], "--threads 0: from 1 to 1000"),
+        (["--family-error", "0"], "--family-error 0: more than 0, 0.1 at most"),
+        (["--family-error", "nan"], "--family-error nan: more than 0, 0.1 at most"),
+        (["--family-error", "0.2"], "--family-error 0.2: more than 0, 0.1 at most"),
         (["--time-limit", "nan"], "--time-limit nan: more than 0 seconds*"),
         (["--time-limit", "1e300"], "--time-limit 1e+300: more than 0 seconds, a day (86400) at most"),
         (["--time-budget", "9" * 400], "--time-budget: '9*' is not a duration such as 90s, 5m or 1h30m"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,38 @@ def outcomes(result: pytest.RunResult) -> dict[str, int]:
     """The counts of pytest's closing line, without the words that do not matter."""
     counts = result.parseoutcomes()
     return {name: counts[name] for name in ("passed", "failed", "xfailed", "skipped", "errors") if name in counts}
+
+
+def spent(journal: Path) -> list[float]:
+    """What each campaign of a journal may spend on false reds."""
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    return [line["family_error"] for line in lines if line["event"] == "campaign"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "share"),
+    [
+        ([NEVER_SLOWER], 0.02),
+        ([NEVER_SLOWER, LATENCY, "--benchmark-compare"], 0.01),
+        ([LATENCY, "--against", "popen"], 0.01),
+        ([NEVER_SLOWER, "tests/test_drawn.py", "-m", "", "--hunt-budget", "1s", "--hypothesis-profile=ci"], 0.01),
+    ],
+)
+def test_all_questions_of_a_run_share_one_chance_of_a_false_red(
+    runner: SuiteRunner, arguments: list[str], share: float
+) -> None:
+    runner.run({}, "--family-error", "0.02", "--journal=run.jsonl", *arguments)
+    assert spent(runner.path / "run.jsonl") == [share]
+
+
+def test_the_chance_of_a_false_red_is_what_verdicts_are_drawn_at(runner: SuiteRunner) -> None:
+    """A gap that the default proves is undecided where next to no error is allowed."""
+    slower = {"noise": 0.03, "rules": [{"when": "out_channels == 15", "times": 1.06}]}
+    results = [
+        runner.run(FLAT | slower, NEVER_SLOWER, "--family-error", error, "--preset", "quick")
+        for error in ("0.1", "1e-12")
+    ]
+    assert [outcomes(one).get("xfailed", 0) for one in results] == [1, 0]
 
 
 def test_layers_that_shrink_with_their_channels_are_green(runner: SuiteRunner) -> None:
