@@ -48,7 +48,8 @@ class Capabilities:
     time each other. One that `compiles` does it ahead, in processes of its own, and searches for schedules; what it
     makes is kept in `default_root() / NAME` (see neverslower.store). One that `profiles` attaches a profiler to the
     process in which it examines problems, which is then not timed in; one that `watches` says when its device was
-    throttled; one that `maps` times whole curves of channel counts at once; one that `explains` has the policy
+    throttled; one that `waits` leaves its device alone between requests, so that a process of another library may take
+    turns with it; one that `maps` times whole curves of channel counts at once; one that `explains` has the policy
     `best`, so that a hazard can be told from a bad choice. `quick_layers` are measured instead of a whole
     network when the user names nothing, `tuned_layers` by the study of tuned logs; drawn problems have
     `largest_drawn_macs` multiply-accumulates at most.
@@ -68,6 +69,7 @@ class Capabilities:
     compiles: bool = False
     profiles: bool = False
     watches: bool = False
+    waits: bool = False
     maps: bool = False
     explains: bool = False
     quick_layers: tuple[str, ...] = ()
@@ -76,8 +78,8 @@ class Capabilities:
 
     @property
     def offers(self) -> tuple[str, ...]:
-        """The protocols beside Backend that the adapter follows, and `profiles`, by the names of their fields."""
-        names = ("compiles", "profiles", "watches", "maps", "explains")
+        """The protocols beside Backend that the adapter follows, `profiles` and `waits`, by their fields' names."""
+        names = ("compiles", "profiles", "watches", "waits", "maps", "explains")
         return tuple(name for name in names if getattr(self, name))
 
     def refusal(self, problem: ConvProblem) -> str | None:
@@ -132,7 +134,8 @@ class Backend(Protocol):
     """One vendor library on one device.
 
     A backend that has other evidence than time says which in an attribute `evidence`, in `exclusive` whether it needs
-    its device for itself at that, and in `at_once` in how many processes problems may be examined beside each other.
+    its device for itself at that, in `at_once` in how many processes problems may be examined beside each other, and in
+    `offers` what it offers, each where it is not as its CAPABILITIES say.
     Where the evidence is exact, `Prepared.run` is not called.
     """
 

@@ -17,7 +17,7 @@ there is yet to be compiled. `steps` of a rule are the kernels that its plan lau
 the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
 `instructions` a call executes, and `steps` how it is dispatched. `states` are looks at the device, each with the
 `settings`, `readings` and what is `unsound` (see neverslower.state); the last one that names this process, or none,
-counts. An `exclusive` device is kept from other runs.
+counts. An `exclusive` device is kept from other runs, and one that `waits` lets two libraries take turns.
 Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
@@ -62,7 +62,7 @@ CAPABILITIES = Capabilities(
 KEYS = {
     "device", "version", "build", "hardware", "state", "software", "unavailable", "seed", "noise", "process_effect",
     "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled", "evidence", "states",
-    "exclusive",
+    "exclusive", "waits",
 }  # fmt: skip
 RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps", "instructions"}
 KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -75,7 +75,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     ),
     **dict.fromkeys(("spikes", "processes", "remarks", "steps", "states"), list),
     **dict.fromkeys(("seed", "instructions"), int),
-    "exclusive": bool,
+    **dict.fromkeys(("exclusive", "waits"), bool),
 }
 VARIABLE = "NEVERSLOWER_SCRIPT"
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
@@ -140,6 +140,7 @@ class Scripted:
         self.copies: Counter[str] = Counter()
         self.evidence = Evidence(script.get("evidence", "device_time"))
         self.at_once, self.exclusive = 2, script.get("exclusive", False)
+        self.offers = CAPABILITIES.offers + (("waits",) if script.get("waits") else ())
         self._looks = np.random.default_rng([script.get("seed", 0), process])
 
     def disturbed(self) -> str:

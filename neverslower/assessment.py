@@ -152,7 +152,10 @@ class Assessment:
             return again
         if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
+        there = self.before.rechecks.get(result.comparison.identity) if self.before else None
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"
+        if isinstance(there, Verdict):
+            why = f"it could not be shown again, for the other library failed: {there.reason.text}"
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
 
     def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:

@@ -14,7 +14,8 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -45,6 +46,8 @@ CONFIRMATION_RESERVE = 1.3
 """How much longer a campaign takes for confirming what is slower, when time is planned."""
 PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
+BLOCKS_A_TURN = 2
+"""Two libraries that are timed side by side take turns after so many blocks: the fewest that are mirrored."""
 FEWEST_PAIRS = 3
 """Pairs of processes that must have been seen before the number that is needed is planned."""
 
@@ -194,6 +197,7 @@ class _BackendRun:
         self.other = _other_side(campaign, name)
         self.least = max(self.settings.passes, FEWEST_PAIRS) if self.other else self.settings.passes
         self.left_out: set[Identity] = set()
+        self.chosen: Sequence[Comparison] = ()
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
         self.start_seconds = 0.0
@@ -420,32 +424,43 @@ class _BackendRun:
 
     def _measure(self, chosen: Sequence[Comparison]) -> None:
         """Pass after pass, of what the judge has not seen enough of yet."""
+        self.chosen = chosen
         most = max(self.least, self.campaign.judge.most_passes)
         for number in range(most):
             waiting = self._undecided(chosen)
             if not waiting or self._spent():
                 break
             self.begin_phase = self.campaign.clock()
-            for side in self._sides(number):
-                try:
-                    self._measure_pass(side, waiting, number)
-                except (BackendUnavailable, WorkerDied, WorkerError) as error:
-                    if side is not self.other:
-                        raise
-                    self._lose_the_other(side, chosen, error)
+            if self._takes_turns:
+                self._measure_pair(waiting, number)
+            else:
+                for side in self._sides(number):
+                    with self._without_the_other_if_lost(side):
+                        self._measure_pass(side, waiting, number)
             self._drop_what_time_does_not_last_for(chosen, number)
             if number + 1 == max(self.settings.passes, FEWEST_PAIRS):
                 self._plan_pairs()
         if self.other:
             self.other.close_worker()
 
-    def _lose_the_other(self, other: Side, chosen: Sequence[Comparison], error: NeverSlowerError) -> None:
-        """The other library starts no more: what is left is measured alone, and set against nothing."""
-        for comparison in other.waiting(chosen):
-            other.finish(comparison, of_failure(error))
-        other.close()
-        self.other = None
-        self.findings.alone[self.name] = f"the other library was lost: {error}"
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether two libraries are measured, and a process of each may wait while the other's works."""
+        return self.other is not None and all("waits" in side.offers for side in self._sides())
+
+    @contextmanager
+    def _without_the_other_if_lost(self, side: Side) -> Iterator[None]:
+        """Where the other library starts no more, what is left is measured alone, and set against nothing."""
+        try:
+            yield
+        except (BackendUnavailable, WorkerDied, WorkerError) as error:
+            if side is not self.other:
+                raise
+            for comparison in side.waiting(self.chosen):
+                side.finish(comparison, of_failure(error))
+            side.close()
+            self.other = None
+            self.findings.alone[self.name] = f"the other library was lost: {error}"
 
     def _plan_pairs(self) -> None:
         """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
@@ -490,10 +505,57 @@ class _BackendRun:
             if number % 2:
                 self._prepare_ahead(side, group, number)
             for comparison in side.waiting(group):
-                self._measure_once(side, comparison, number)
+                known = side.recorded.passes.get((comparison.identity, number))
+                found = known or side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
+                self._keep(side, comparison, number, found, known is None)
                 done += 1
                 self._progress(f"measure, pass {number + 1}{side.label and f' {side.label}'}", done, len(waiting))
         self.campaign.guard.look(self.name, side.worker, "between")
+
+    def _measure_pair(self, waiting: Sequence[Comparison], number: int) -> None:
+        """A pass of either library in turns of a few blocks: what the machine does meanwhile, it does to both."""
+        for side in self._sides(number):
+            recorded = side.recorded.passes
+            with self._without_the_other_if_lost(side):
+                side.renew(all((one.identity, number) in recorded for one in side.waiting(waiting)))
+        done = 0
+        for group in shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}"):
+            if self._spent():
+                return
+            for side in self._sides(number) if number % 2 else ():
+                with self._without_the_other_if_lost(side):
+                    self._prepare_ahead(side, side.waiting(group), number)
+            for comparison in self.side.waiting(group):
+                self._measure_both(comparison, number)
+                done += 1
+                self._progress(f"measure, pair {number + 1}", done, len(waiting))
+        self.campaign.guard.look(self.name, self.side.worker, "between")
+
+    def _measure_both(self, comparison: Comparison, number: int) -> None:
+        """One comparison's pass of either library; of this one alone where the other can't do it."""
+        sides = [one for one in self._sides(number) if one.waiting([comparison])]
+        known = {one: found for one in sides if (found := one.recorded.passes.get((comparison.identity, number)))}
+        whole = len(known) == len(sides)
+        taken = known if whole else self._turns(sides, comparison, self.settings.blocks, number)
+        for side, one in taken.items():
+            self._keep(side, comparison, number, one, not whole)
+        if self.side not in taken and self.side.waiting([comparison]):
+            self._measure_both(comparison, number)  # The other library failed, and is asked no more.
+
+    def _turns(
+        self, sides: Sequence[Side], comparison: Comparison, blocks: int, number: int
+    ) -> Mapping[Side, PairedPass | Verdict]:
+        """So many blocks of each library, mirrored; where one fails, its failure alone."""
+        taken: dict[Side, list[PairedPass]] = {side: [] for side in sides}
+        for turn, begin in enumerate(range(0, blocks, BLOCKS_A_TURN)):
+            for side in sides if turn % 2 == 0 else sides[::-1]:
+                found: PairedPass | Verdict | None = None
+                with self._without_the_other_if_lost(side):
+                    found = side.measure(comparison, min(BLOCKS_A_TURN, blocks - begin), number % 2 == 1)
+                if not isinstance(found, PairedPass):
+                    return {side: found} if found else {}
+                taken[side].append(found)
+        return {side: PairedPass.joined(found) for side, found in taken.items()}
 
     @staticmethod
     def _prepare_ahead(side: Side, group: Sequence[Comparison], number: int) -> None:
@@ -503,14 +565,13 @@ class _BackendRun:
             if (one.identity, number) not in recorded and not one.against_itself and (why := side.prepare(one)):
                 side.finish(one, why)
 
-    def _measure_once(self, side: Side, comparison: Comparison, number: int) -> None:
-        known = side.recorded.passes.get((comparison.identity, number))
-        found = known or side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
+    def _keep(self, side: Side, comparison: Comparison, number: int, found: PairedPass | Verdict, new: bool) -> None:
+        """Keep what a pass of one side gave, in the journal too if it is new."""
         if isinstance(found, Verdict):
             side.finish(comparison, found)
             return
         side.samples.setdefault(comparison.identity, []).append(found)
-        if not known:
+        if new:
             side.write_samples("measured", comparison, number, found)
             self.campaign.guard.measured(comparison, side.worker)
 
@@ -590,28 +651,33 @@ class _BackendRun:
 
     def _recheck(self, comparisons: Sequence[Comparison]) -> None:
         """Measure each apparent regression again, in a fresh process, or in another pair of them."""
-        for side in self._sides() if comparisons else []:
-            self.side.close_worker()
-            try:
-                self._recheck_on(side, comparisons)
-            except (BackendUnavailable, WorkerDied, WorkerError) as error:
-                if side is not self.other:
-                    raise
-                self._lose_the_other(side, comparisons, error)
-            if side is self.other:
+        if not comparisons:
+            return
+        groups = [self._sides()] if self._takes_turns else [[side] for side in self._sides()]
+        for sides in groups:
+            for side in self._sides():
                 side.close_worker()
+            for side in sides:
+                with self._without_the_other_if_lost(side):
+                    side.fresh_worker()
+            self._recheck_on(sides, comparisons)
+        if self.other:
+            self.other.close_worker()
 
-    def _recheck_on(self, side: Side, comparisons: Sequence[Comparison]) -> None:
-        side.fresh_worker()
+    def _recheck_on(self, sides: Sequence[Side], comparisons: Sequence[Comparison]) -> None:
+        """Once more by these sides, by turns if they are two."""
         self.begin_phase = self.campaign.clock()
         for done, comparison in enumerate(comparisons):
             if self._spent():
                 break
-            known = side.recorded.rechecks.get(comparison.identity)
-            found = known or side.measure(comparison, CONFIRMING * self.settings.blocks)
-            side.findings.rechecks[comparison.identity] = found
-            if not known:
-                side.write_samples("rechecked", comparison, side.started - 1, found)
+            known = {one: found for one in sides if (found := one.recorded.rechecks.get(comparison.identity))}
+            whole = len(known) == len(sides)
+            blocks = CONFIRMING * self.settings.blocks
+            taken = known if whole else self._turns(sides, comparison, blocks, 0)
+            for side, one in taken.items():
+                side.findings.rechecks[comparison.identity] = one
+                if not whole:
+                    side.write_samples("rechecked", comparison, side.started - 1, one)
             self._progress("recheck", done + 1, len(comparisons))
 
     # Agreements

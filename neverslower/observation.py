@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -143,6 +143,17 @@ class PairedPass:
     cache: str = "hot"
     discarded: int = 0
     why_discarded: str = ""
+
+    @classmethod
+    def joined(cls, turns: Sequence[PairedPass]) -> PairedPass:
+        """The pass that one process took in these turns."""
+        last = turns[-1]
+        return replace(
+            last,
+            seconds=np.concatenate([one.seconds for one in turns]),
+            discarded=sum(one.discarded for one in turns),
+            why_discarded=", ".join(dict.fromkeys(one.why_discarded for one in turns if one.why_discarded)),
+        )
 
     def record(self, number: int) -> dict[str, Any]:
         """Everything raw as plain data, for a journal; `number` is the process's among those of its run."""

@@ -103,7 +103,7 @@ class Session:
             "evidence": str(self._evidence),
             "at_once": getattr(self._backend, "at_once", 1),
             "remarks": self._backend.remarks,
-            "offers": module.CAPABILITIES.offers,
+            "offers": getattr(self._backend, "offers", module.CAPABILITIES.offers),
             "lock": getattr(self._backend, "lock_name", fingerprint.device),
         }
 

@@ -133,6 +133,49 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(
     assert order[2:] == ["old", "new", "new", "old", "old", "new", "new", "old"]  # The first two examine.
 
 
+TURNS = {"old_script": {"waits": True}, "new_script": {"waits": True}}
+
+
+def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[tuple[str, int, str, int]] = []
+
+    class Noted(Worker):
+        def measure(self, reference: str, candidate: str, blocks: int, *others: Any, **named: Any) -> Any:
+            order.append((self.fingerprint.version, self._number, candidate, blocks))
+            return super().measure(reference, candidate, blocks, *others, **named)
+
+    monkeypatch.setattr(side, "Worker", Noted)
+    reviewer, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2)], **TURNS)
+    assert {count: one.code for count, one in found.items()} == {
+        16: Code.SAME,
+        15: Code.SLOWER,
+        13: Code.SAME,
+        9: Code.FASTER,
+    }
+    of_one = [(version, number, blocks) for version, number, candidate, blocks in order if candidate == order[0][2]]
+    first = [(version, number, 2) for version, number in [("old", 1), ("new", 1), ("new", 1), ("old", 1)] * 2]
+    assert of_one[:8] == first
+    assert [version for version, _, _ in of_one[8:16]] == ["new", "old", "old", "new"] * 2
+    assert {number for _, number, _ in of_one[8:16]} == {2}
+    findings = reviewer.campaign.findings
+    assert {one.seconds.shape for one in findings.results[FOUR[0].identity].passes} == {(8, 2, 2)}
+    again = [findings.rechecks, reviewer.campaign.before.rechecks]
+    assert [list(one) for one in again] == [[FOUR[1].identity]] * 2
+    assert all(one[FOUR[1].identity].seconds.shape == (16, 2, 2) for one in again)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fault", [{"fault": "crash"}, {"fault": "crash", "processes": [2]}], ids=["always", "once"])
+def test_a_crash_in_a_turn_is_as_one_in_a_pass(tmp_path: Path, fault: dict[str, Any]) -> None:
+    (tmp_path / "there").mkdir()
+    _, there = run(tmp_path / "there", [rule(15, **fault)], [], **TURNS)
+    assert (15 in there) == ("processes" in fault)
+    (tmp_path / "here").mkdir()
+    reviewer, here = run(tmp_path / "here", [], [rule(15, **fault)], **TURNS)
+    assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.CRASHED
+    for found in (there, here):
+        assert [found[count].code for count in (16, 13, 9)] == [Code.SAME] * 3
+
+
 def test_a_change_that_another_pair_does_not_show_again_is_undecided(tmp_path: Path) -> None:
     _, found = run(tmp_path, [], [rule(15, times=1.2, processes=[0, 1, 2, 3, 4])])
     assert found[15].code is Code.UNDECIDED
@@ -165,13 +208,24 @@ def test_an_accident_of_the_old_library_costs_nothing(tmp_path: Path, process: i
     }
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_regression_that_the_old_library_can_t_show_again_is_told(tmp_path: Path, waits: bool) -> None:
+    """Its fifth and sixth process are those of the fifth pair, which would show it again."""
+    old = [rule(15, fault="crash", processes=[5, 6])]
+    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
+    _, found = run(tmp_path, old, [rule(15, times=1.2)], **turns)
+    assert found[15].code is Code.UNDECIDED
+    assert "could not be shown again, for the other library failed" in found[15].reason
+
+
 def test_a_crash_of_the_new_library_is_red_however_often_it_happens(tmp_path: Path) -> None:
     reviewer, _ = run(tmp_path, [], [rule(15, fault="crash", processes=[2])])
     assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.CRASHED
 
 
+@pytest.mark.parametrize("waits", [False, True])
 def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
     class Lost(Worker):
         def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
@@ -180,7 +234,8 @@ def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
             super().__init__(spec, process)
 
     monkeypatch.setattr(side, "Worker", Lost)
-    reviewer, found = run(tmp_path, [], [rule(15, times=1.2)])
+    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
+    reviewer, found = run(tmp_path, [], [rule(15, times=1.2)], **turns)
     codes = [reviewer.campaign.findings.results[one.identity].verdict.code for one in FOUR]
     assert codes == [Code.SAME, Code.SLOWER, Code.SAME, Code.SAME]
     assert found == {}
@@ -226,17 +281,19 @@ def test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned(tmp_
     assert planned[0] == planned[1]
 
 
-def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path, waits: bool) -> None:
+    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
     journal = tmp_path / "journal"
     opened = Journal(journal)
-    _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened)
+    _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened, **turns)
     opened.close()
     lines = journal.read_text().splitlines()
     measured = [number for number, line in enumerate(lines) if '"event":"measured"' in line]
     journal.write_text("\n".join(lines[: measured[9] + 1]) + "\n")
     recorded = load(journal)
     assert len(recorded.passes) + len(recorded.of_the_other.passes) == 10
-    _, again = run(tmp_path, [], [rule(15, times=1.2)], recorded=recorded)
+    _, again = run(tmp_path, [], [rule(15, times=1.2)], recorded=recorded, **turns)
     assert {count: one.code for count, one in again.items()} == {count: one.code for count, one in whole.items()}
 
 

@@ -37,6 +37,7 @@ CAPABILITIES = Capabilities(
     evidence=frozenset(Evidence),
     formats=((DType.FLOAT32, Layout.NHWC), (DType.FLOAT32, Layout.NCHW)),
     on_request=True,
+    waits=True,
 )
 VIRTUAL_BOARDS = ("linux,dummy-virt",)
 """How QEMU's virtual machines name themselves in the device tree; whether they emulate or not can't be told there."""

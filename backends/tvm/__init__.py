@@ -35,6 +35,7 @@ CAPABILITIES = Capabilities(
     modules=("tvm",),
     packages=("apache-tvm", f"apache-tvm-ffi=={health.NEWEST_FFI}"),
     compiles=True,
+    waits=True,
     # Untuned loops take a hundred times as long as a library's kernel: the default is a few small layers.
     quick_layers=("resnet50.L1", "mobilenet_v2.L7", "mobilenet_v2.L14", "mobilenet_v2.L41"),
     tuned_layers=("resnet50.L16",),
