@@ -5,7 +5,7 @@
 Both sides are one layer, prepared twice. Where the reference makes N calls in a round the candidate makes N + N / 33,
 and its time is divided by N too: so it takes 3 % longer, by real work; 5 % and 10 % with a call more in 20 and in 10.
 Measured and judged as in a campaign of 1,000 comparisons, with the judge's own passes and confirmation. The journal
-holds all samples. Run it on an otherwise idle machine.
+holds all samples; with one that is there already it goes on. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.journal import Journal
+from neverslower.environment import Fingerprint
+from neverslower.journal import Journal, replay
 from neverslower.observation import Cache, PairedPass
 from neverslower.problem import DType, Layout
 from neverslower.remote import Held, Session
@@ -99,29 +100,44 @@ class Campaign:
     def __init__(self, backend: str, judge: SequentialJudge, journal: Journal, seed: int) -> None:
         self._backend, self._judge, self._journal, self._seed = backend, judge, journal, seed
         self._processes = 0
+        self._known: dict[Asked, list[PairedPass]] = {}
+        self._fingerprint: dict[str, Any] | None = None
+        replay(journal.path, self._remember)
+
+    def _remember(self, line: Mapping[str, Any]) -> None:
+        """A line of an earlier run's journal; passes that were cut short are missing altogether."""
+        if line["event"] == "live":
+            one = Asked(line["number"], line["key"], line["every"])
+            self._known.setdefault(one, []).append(PairedPass.from_record(line))
+            self._processes = max(self._processes, line["pass"] + 1)
+        elif line["event"] == "fingerprint":
+            self._fingerprint = {name: line[name] for name in Fingerprint.__dataclass_fields__}
 
     def run(self, asked: Sequence[Asked]) -> tuple[dict[Asked, list[PairedPass]], dict[Asked, Verdict]]:
         """The passes and the verdict of each."""
-        passes: dict[Asked, list[PairedPass]] = {one: [] for one in asked}
+        passes = {one: self._known.get(one, []) for one in asked}
         while waiting := [one for one in asked if not self._judge.enough(passes[one], FAMILY)]:
             print(f"pass {self._processes + 1}: {len(waiting)} comparisons", flush=True)
-            for one, taken in self._take(waiting, self._judge.preset.blocks_at_once):
+            for one, taken in self._take("live", waiting, self._judge.preset.blocks_at_once):
                 passes[one].append(taken)
         verdicts = {one: self._judge(passes[one], FAMILY) for one in asked}
         suspects = [one for one in asked if verdicts[one].code is Code.SLOWER]
-        for one, later in self._take(suspects, CONFIRMING * self._judge.preset.blocks_at_once):
+        for one, later in self._take("confirmed", suspects, CONFIRMING * self._judge.preset.blocks_at_once):
             verdicts[one] = self._judge.confirmed(passes[one], later, FAMILY)
         return passes, verdicts
 
-    def _take(self, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
+    def _take(self, event: str, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
         order = random.Random(f"{self._seed}/{self._processes}").sample(list(asked), len(asked))
         name, _, argument = self._backend.partition(":")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             fingerprint, found = process.submit(take, name, argument, self._processes, order, blocks).result()
-        if not self._processes:
+        if self._fingerprint is None:
             self._journal.write("fingerprint", fingerprint)
+        elif self._fingerprint != fingerprint:
+            raise SystemExit(f"{self._journal.path} was measured elsewhere: name another with --journal")
+        self._fingerprint = fingerprint
         for one, taken in zip(order, found, strict=True):
-            self._journal.write("live", vars(one) | taken.record(self._processes))
+            self._journal.write(event, vars(one) | taken.record(self._processes))
             yield one, taken
         self._processes += 1
 

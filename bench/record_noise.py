@@ -49,7 +49,7 @@ def main() -> None:
             fingerprint = worker.fingerprint
             for number in np.flatnonzero(processes == process):
                 key = layers[order[number]].problem.key
-                found = worker.measure(key, key, options.blocks)
+                found = worker.measure(key, key, options.blocks, afresh=True)
                 iterations[number] = found.iterations
                 per_round = found.seconds * np.asarray(found.iterations)[None, :, None]
                 nanoseconds[number] = np.rint(per_round * 1e9)

@@ -22,9 +22,11 @@ def test_one_call_more_in_so_many_is_as_much_slower(tmp_path: Path) -> None:
         assert verdict.ratio is not None
         assert abs(verdict.ratio.estimate - (1 + (1 / one.every if one.every else 0))) < 0.005
         assert verdict.code is (Code.SLOWER if one.every else Code.SAME)
+    again = Campaign(f"scripted:{path}", judge, journal, 0)
+    assert {one: len(again._known[one]) for one in asked} == {one: len(found) for one, found in passes.items()}
     events: list[str] = []
     replay(journal.path, lambda line: events.append(line["event"]))
-    confirmed = sum(one.every > 0 for one in asked)
-    assert events.count("live") == sum(len(one) for one in passes.values()) + confirmed
+    assert events.count("live") == sum(len(one) for one in passes.values())
+    assert events.count("confirmed") == sum(one.every > 0 for one in asked)
     assert events.count("fingerprint") == 1
     assert [line.split(" | ")[2] for line in list(table(passes, verdicts))[2:]] == ["0 of 3", *["3 of 3"] * 3]
