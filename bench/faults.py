@@ -3,10 +3,12 @@
     python -m bench.faults --kills 200
 
 A run is pytest on the scripted backend: hazards, noise, a layer that does not fit, confirmations, causes, outputs; in
-every third chain beside another library. It is killed at a random moment of its time, or of what it writes to its
-journal; then `--resume` goes on with it, and is killed in turn, until a run reaches its end. A verdict that the journal
-held at the kill must be there afterwards and be the undisturbed run's; one that a killed worker cost must be CRASHED,
-and the run red. Nothing may be measured twice, no exit code be 0 before every verdict is there, and no process be left.
+two of three chains beside another library, in one of them by turns. It is killed at a random moment of its time, or of
+what it writes to its journal; then `--resume` goes on with it, and is killed in turn, until a run reaches its end.
+
+A verdict that the journal held at the kill must be there afterwards and be the undisturbed run's; one that a killed
+worker cost must be CRASHED, and the run red. Nothing may be measured twice but half a pair, no exit code be 0 before
+every verdict is there, and no process be left.
 Fails (exit code 1) where that is not so.
 
 The draws are seeded; what a moment meets is not, since it depends on the machine.
@@ -47,8 +49,20 @@ SCRIPT = {
         {"when": "out_channels == 1", "fault": "out_of_memory"},
     ],
 }
-ALONE = ("--problem=mb1_ic4oc16_ih6kh3ph1", "--problem=mb1_ic8oc16_ih5kh3ph1")
-BESIDE = ("--problem=mb1_ic4oc16_ih6kh3ph1", "--against=popen")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a chain measures: pytest's arguments, and whether the device `waits`, so that two libraries take turns."""
+
+    arguments: tuple[str, ...]
+    waits: bool = False
+
+
+SMALL = Way(("--problem=mb1_ic4oc16_ih6kh3ph1",))
+ALONE = Way((*SMALL.arguments, "--problem=mb1_ic8oc16_ih5kh3ph1"))
+BESIDE = Way((*SMALL.arguments, "--against=popen"))
+IN_TURNS = Way(BESIDE.arguments, waits=True)
 # A job in the background ignores Ctrl-C, and so would what it starts.
 PYTEST = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); import pytest; "
@@ -144,16 +158,13 @@ class Journalled:
 
 
 class Bench:
-    """Runs in folders of their own below one; the first, undisturbed one says what is right.
+    """Runs in folders of their own below one; the first, undisturbed one says what is right."""
 
-    `arguments` are pytest's: what to measure, and how.
-    """
-
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
-        self._folder, self._arguments = folder, arguments
+    def __init__(self, folder: Path, way: Way) -> None:
+        self._folder, self._way = folder, way
         folder.mkdir()
         begin = time.monotonic()
-        run = _Run(folder / "undisturbed", arguments)
+        run = _Run(folder / "undisturbed", way)
         code = run.process.wait(PATIENCE)
         self.seconds = time.monotonic() - begin
         self.right = Journalled.read(run.journal)
@@ -166,7 +177,7 @@ class Bench:
         last, crashes = Kill.PARENT, False
         for _ in range(MOST_RUNS):
             kind = kinds.take()
-            run = _Run(self._folder / str(number), self._arguments)
+            run = _Run(self._folder / str(number), self._way)
             killed = kind is not None and self._kill(run, kind, chance)
             last = kind if kind and killed else last
             crashes |= killed and kind is Kill.WORKER
@@ -259,16 +270,17 @@ def _cost(key: Key, verdicts: dict[Key, str]) -> bool:
 class _Run:
     """One pytest process, which begins a journal or goes on with it."""
 
-    def __init__(self, folder: Path, chosen: Sequence[str]) -> None:
+    def __init__(self, folder: Path, way: Way) -> None:
         folder.mkdir(exist_ok=True)
         self.journal, self._output = folder / "journal.jsonl", folder / "output"
         self._mark = f"{MARK}={folder.name}-{os.getpid()}-{time.monotonic_ns()}"
-        (folder / "script.json").write_text(json.dumps(SCRIPT), encoding="utf-8")
+        script = SCRIPT | {"waits": way.waits}
+        (folder / "script.json").write_text(json.dumps(script), encoding="utf-8")
         self.before = self._held = Journalled.read(self.journal)
         self._bytes = self.journal.read_bytes() if self.before.size else b""
         mode = "--resume" if self.before.begun else "--journal"
         arguments = ["-q", "-p", "no:cacheprovider", "tests", "--backend", f"scripted:{folder / 'script.json'}"]
-        arguments += [*chosen, f"--baselines={folder / 'baselines'}", f"{mode}={self.journal}"]
+        arguments += [*way.arguments, f"--baselines={folder / 'baselines'}", f"{mode}={self.journal}"]
         self._page = folder / "page.md"
         self._page.unlink(missing_ok=True)
         added = dict([self._mark.split("=")]) | {"TMPDIR": str(folder), "GITHUB_STEP_SUMMARY": str(self._page)}
@@ -373,12 +385,12 @@ def kill_and_resume(
     kills: int,
     seed: int,
     jobs: int,
-    ways: Sequence[Sequence[str]],
+    ways: Sequence[Way],
     every: Sequence[Kill] = tuple(Kill),
 ) -> Kinds:
     """Make so many kills of these kinds, in chains, several at once, that measure in one of these ways by turns."""
-    different = {way: Bench(folder / str(number), way) for number, way in enumerate(dict.fromkeys(map(tuple, ways)))}
-    benches = [different[tuple(way)] for way in ways]
+    different = {way: Bench(folder / str(number), way) for number, way in enumerate(dict.fromkeys(ways))}
+    benches = [different[way] for way in ways]
     kinds = Kinds(kills, seed, every)
 
     def work(job: int) -> None:
@@ -417,7 +429,7 @@ def main() -> int:
     options = parser.parse_args()
     begin = time.monotonic()
     every = [Kill[name.upper()] for name in options.kind or names]
-    ways = [BESIDE] if options.beside else [ALONE, ALONE, BESIDE]
+    ways = [BESIDE, IN_TURNS] if options.beside else [ALONE, BESIDE, IN_TURNS]
     with tempfile.TemporaryDirectory() as folder:
         kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs, ways, every)
     print("\n".join(table(kinds.tallies)))

@@ -101,14 +101,18 @@ class Campaign:
         self._backend, self._judge, self._journal, self._seed = backend, judge, journal, seed
         self._processes = 0
         self._known: dict[Asked, list[PairedPass]] = {}
+        self._confirmed: dict[Asked, PairedPass] = {}
         self._fingerprint: dict[str, Any] | None = None
         replay(journal.path, self._remember)
 
     def _remember(self, line: Mapping[str, Any]) -> None:
         """A line of an earlier run's journal; passes that were cut short are missing altogether."""
-        if line["event"] == "live":
-            one = Asked(line["number"], line["key"], line["every"])
-            self._known.setdefault(one, []).append(PairedPass.from_record(line))
+        if line["event"] in ("live", "confirmed"):
+            one, taken = Asked(line["number"], line["key"], line["every"]), PairedPass.from_record(line)
+            if line["event"] == "live":
+                self._known.setdefault(one, []).append(taken)
+            else:
+                self._confirmed.setdefault(one, taken)  # The first one counts: another would be another chance.
             self._processes = max(self._processes, line["pass"] + 1)
         elif line["event"] == "fingerprint":
             self._fingerprint = {name: line[name] for name in Fingerprint.__dataclass_fields__}
@@ -122,11 +126,15 @@ class Campaign:
                 passes[one].append(taken)
         verdicts = {one: self._judge(passes[one], FAMILY) for one in asked}
         suspects = [one for one in asked if verdicts[one].code is Code.SLOWER]
-        for one, later in self._take("confirmed", suspects, CONFIRMING * self._judge.preset.blocks_at_once):
-            verdicts[one] = self._judge.confirmed(passes[one], later, FAMILY)
+        waiting = [one for one in suspects if one not in self._confirmed]
+        self._confirmed |= dict(self._take("confirmed", waiting, CONFIRMING * self._judge.preset.blocks_at_once))
+        for one in suspects:
+            verdicts[one] = self._judge.confirmed(passes[one], self._confirmed[one], FAMILY)
         return passes, verdicts
 
     def _take(self, event: str, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
+        if not asked:
+            return
         order = random.Random(f"{self._seed}/{self._processes}").sample(list(asked), len(asked))
         name, _, argument = self._backend.partition(":")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:

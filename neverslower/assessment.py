@@ -152,11 +152,17 @@ class Assessment:
             return again
         if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
-        there = self.before.rechecks.get(result.comparison.identity) if self.before else None
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"
-        if isinstance(there, Verdict):
-            why = f"it could not be shown again, for the other library failed: {there.reason.text}"
+        if failed := self._other_failed(result.comparison):
+            why = f"it could not be shown again, for the other library failed: {failed}"
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
+
+    def _other_failed(self, comparison: Comparison) -> str | None:
+        """Why the other library, where there is one, could not be measured once more."""
+        if self.before is None:
+            return None
+        again = self.before.rechecks.get(comparison.identity)
+        return again.reason.text if isinstance(again, Verdict) else self.before.alone.get(comparison.backend)
 
     def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
         """Whether a fresh process repeats a regression; beside another library, whether one more pair of them does."""

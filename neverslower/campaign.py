@@ -14,8 +14,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -48,6 +47,8 @@ PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
 BLOCKS_A_TURN = 2
 """Two libraries that are timed side by side take turns after so many blocks: the fewest that are mirrored."""
+TRIES = 3
+"""So often a pass in turns is begun, where processes of the other library die by accident."""
 FEWEST_PAIRS = 3
 """Pairs of processes that must have been seen before the number that is needed is planned."""
 
@@ -139,6 +140,7 @@ class Campaign:
         self._how = asdict(settings) | {"against": ", ".join({one.execnet for one in self.against.values()})}
         self.recorded.require_settings(self._how)
         self.recorded.drop_doubtful()
+        self.recorded.drop_half_pairs()
         self.findings, self.before = Findings(), Findings()
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
@@ -197,7 +199,6 @@ class _BackendRun:
         self.other = _other_side(campaign, name)
         self.least = max(self.settings.passes, FEWEST_PAIRS) if self.other else self.settings.passes
         self.left_out: set[Identity] = set()
-        self.chosen: Sequence[Comparison] = ()
         self.begin = self.begin_phase = campaign.clock()
         self.deadline = None if budget is None else self.begin + budget
         self.start_seconds = 0.0
@@ -259,10 +260,13 @@ class _BackendRun:
         if obstacles := self.side.fingerprint.obstacles(found):
             text = f"--against {other.spec.execnet}: it measures something else: {'; '.join(obstacles)}"
             raise BackendUnavailable(text)
+        turns = BLOCKS_A_TURN if self._takes_turns else 0
+        self.campaign.recorded.require_turns(self.name, turns)
+        self.side.write("beside", {"turns": turns})
 
     def _sides(self, number: int = 0) -> list[Side]:
         """The sides in the order in which pass `number` measures them: old and new, then new and old."""
-        if self.other is None:
+        if self.other is None or self.other.lost:
             return [self.side]
         return [self.side, self.other] if number % 2 else [self.other, self.side]
 
@@ -402,7 +406,8 @@ class _BackendRun:
     def _cost(self, found: Sequence[Examined | Verdict]) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in found if isinstance(one, Examined))
-        rounds = 2 * self.settings.blocks + 2
+        warm_up = self.settings.blocks if self._takes_turns else 2
+        rounds = 2 * self.settings.blocks + warm_up
         examined = sum(len(side.examined) for side in self._sides())
         preparing = PREPARING_AGAIN * (self.campaign.clock() - self.begin) / max(1, examined)
         return len(self._sides()) * self._planned_passes * (rounds * seconds + preparing) * CONFIRMATION_RESERVE
@@ -424,7 +429,6 @@ class _BackendRun:
 
     def _measure(self, chosen: Sequence[Comparison]) -> None:
         """Pass after pass, of what the judge has not seen enough of yet."""
-        self.chosen = chosen
         most = max(self.least, self.campaign.judge.most_passes)
         for number in range(most):
             waiting = self._undecided(chosen)
@@ -435,8 +439,7 @@ class _BackendRun:
                 self._measure_pair(waiting, number)
             else:
                 for side in self._sides(number):
-                    with self._without_the_other_if_lost(side):
-                        self._measure_pass(side, waiting, number)
+                    self._measure_pass(side, waiting, number)
             self._drop_what_time_does_not_last_for(chosen, number)
             if number + 1 == max(self.settings.passes, FEWEST_PAIRS):
                 self._plan_pairs()
@@ -446,31 +449,20 @@ class _BackendRun:
     @property
     def _takes_turns(self) -> bool:
         """Whether two libraries are measured, and a process of each may wait while the other's works."""
-        return self.other is not None and all("waits" in side.offers for side in self._sides())
-
-    @contextmanager
-    def _without_the_other_if_lost(self, side: Side) -> Iterator[None]:
-        """Where the other library starts no more, what is left is measured alone, and set against nothing."""
-        try:
-            yield
-        except (BackendUnavailable, WorkerDied, WorkerError) as error:
-            if side is not self.other:
-                raise
-            for comparison in side.waiting(self.chosen):
-                side.finish(comparison, of_failure(error))
-            side.close()
-            self.other = None
-            self.findings.alone[self.name] = f"the other library was lost: {error}"
+        # Threads beyond the first one spin for a while after a call.
+        return len(self._sides()) > 1 and all("waits" in one.offers and one.spec.threads == 1 for one in self._sides())
 
     def _plan_pairs(self) -> None:
         """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
-        if self.other is None:
+        if self.other is None or self.other.lost:
             return
         before, now = self.other.samples, self.side.samples
         levels: dict[object, list[float]] = {
             identity: in_pairs(before[identity], passes) for identity, passes in now.items() if identity in before
         }
         spread = PassSpread.of(levels)
+        if not spread.common.freedom:
+            return
         most = self.campaign.judge.most_passes
         self.least = max(self.least, pairs_needed(spread, len(levels), most, self.campaign.thresholds))
         together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, spread.prior))
@@ -505,6 +497,8 @@ class _BackendRun:
             if number % 2:
                 self._prepare_ahead(side, group, number)
             for comparison in side.waiting(group):
+                if side.lost:
+                    return
                 known = side.recorded.passes.get((comparison.identity, number))
                 found = known or side.measure(comparison, self.settings.blocks, candidate_first=number % 2 == 1)
                 self._keep(side, comparison, number, found, known is None)
@@ -516,15 +510,13 @@ class _BackendRun:
         """A pass of either library in turns of a few blocks: what the machine does meanwhile, it does to both."""
         for side in self._sides(number):
             recorded = side.recorded.passes
-            with self._without_the_other_if_lost(side):
-                side.renew(all((one.identity, number) in recorded for one in side.waiting(waiting)))
+            side.renew(all((one.identity, number) in recorded for one in side.waiting(waiting)))
         done = 0
         for group in shuffled(waiting, f"{self.settings.seed}/{self.name}/{number}"):
             if self._spent():
                 return
             for side in self._sides(number) if number % 2 else ():
-                with self._without_the_other_if_lost(side):
-                    self._prepare_ahead(side, side.waiting(group), number)
+                self._prepare_ahead(side, side.waiting(group), number)
             for comparison in self.side.waiting(group):
                 self._measure_both(comparison, number)
                 done += 1
@@ -546,14 +538,24 @@ class _BackendRun:
         self, sides: Sequence[Side], comparison: Comparison, blocks: int, number: int
     ) -> Mapping[Side, PairedPass | Verdict]:
         """So many blocks of each library, mirrored; where one fails, its failure alone."""
+        for _ in range(TRIES):
+            processes = [side.started for side in sides]
+            taken = self._taken_by_turns(sides, comparison, blocks, number)
+            failed = any(isinstance(one, Verdict) for one in taken.values())
+            if failed or [side.started for side in sides] == processes:
+                break  # Else a process was replaced, and a pass is that of one process.
+        return taken
+
+    @staticmethod
+    def _taken_by_turns(
+        sides: Sequence[Side], comparison: Comparison, blocks: int, number: int
+    ) -> Mapping[Side, PairedPass | Verdict]:
         taken: dict[Side, list[PairedPass]] = {side: [] for side in sides}
         for turn, begin in enumerate(range(0, blocks, BLOCKS_A_TURN)):
             for side in sides if turn % 2 == 0 else sides[::-1]:
-                found: PairedPass | Verdict | None = None
-                with self._without_the_other_if_lost(side):
-                    found = side.measure(comparison, min(BLOCKS_A_TURN, blocks - begin), number % 2 == 1)
-                if not isinstance(found, PairedPass):
-                    return {side: found} if found else {}
+                found = side.measure(comparison, min(BLOCKS_A_TURN, blocks - begin), number % 2 == 1)
+                if isinstance(found, Verdict):
+                    return {side: found}
                 taken[side].append(found)
         return {side: PairedPass.joined(found) for side, found in taken.items()}
 
@@ -562,13 +564,16 @@ class _BackendRun:
         """Prepare a layer's candidates before the layer, so that it need not be prepared again for each."""
         recorded = side.recorded.passes
         for one in group:
-            if (one.identity, number) not in recorded and not one.against_itself and (why := side.prepare(one)):
-                side.finish(one, why)
+            if (one.identity, number) not in recorded and not one.against_itself:
+                why = side.prepare(one)
+                if why and not side.lost:
+                    side.finish(one, why)
 
     def _keep(self, side: Side, comparison: Comparison, number: int, found: PairedPass | Verdict, new: bool) -> None:
         """Keep what a pass of one side gave, in the journal too if it is new."""
         if isinstance(found, Verdict):
-            side.finish(comparison, found)
+            if not side.lost:  # What was measured before it was lost is judged.
+                side.finish(comparison, found)
             return
         side.samples.setdefault(comparison.identity, []).append(found)
         if new:
@@ -619,7 +624,8 @@ class _BackendRun:
         if self.other:
             for comparison in self.other.waiting(comparisons):
                 passes = self.other.samples.get(comparison.identity)
-                self.other.finish(comparison, self._judged(passes) if passes else _out_of_time("measured"))
+                why_none = self.other.lost or _why_unpaired(self.findings.results.get(comparison.identity))
+                self.other.finish(comparison, self._judged(passes) if passes else why_none)
         return suspects
 
     def _confirm(self, suspects: list[tuple[Comparison, Verdict]]) -> None:
@@ -658,8 +664,7 @@ class _BackendRun:
             for side in self._sides():
                 side.close_worker()
             for side in sides:
-                with self._without_the_other_if_lost(side):
-                    side.fresh_worker()
+                side.renew()
             self._recheck_on(sides, comparisons)
         if self.other:
             self.other.close_worker()
@@ -758,6 +763,14 @@ def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparis
 
 def _flat(groups: Iterable[Sequence[Comparison]]) -> list[Comparison]:
     return [one for group in groups for one in group]
+
+
+def _why_unpaired(here: Result | None) -> Verdict:
+    """Why the other library was not measured where it could have been."""
+    if here is None or here.verdict.code.measured:
+        return _out_of_time("measured")
+    text = f"this library failed first: {here.verdict.reason.text}"
+    return Verdict(Code.UNDECIDED, Reason(here.verdict.reason.code, text))
 
 
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:

@@ -63,7 +63,7 @@ class Findings:
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
     why something is slower, where the backend can tell. `pairs` says how many pairs of processes were planned beside
-    another library, and why so many; `alone` says why a backend was set against it no more. `unsound` is what was
+    another library, and why so many; `alone` says why that library was lost on the way. `unsound` is what was
     unsound about each device when the run began, `refused` names the backends that can't be judged here: for that, or
     because another run has the device; `changed` says what became otherwise, `marked` what was measured since.
     `wanted` counts the verdicts that each backend was asked for, those on outputs among them, and `ended` says what

@@ -124,7 +124,7 @@ OPTIONS = (
     _one(
         "--against",
         "SPEC",
-        "measure another library beside this one, in alternating processes, and say what is slower here; a Python as "
+        "measure another library beside this one, in pairs of processes, and say what is slower here; a Python as "
         "an execnet spec, such as popen//python=../old/bin/python or 'popen//python=docker run -i old python3'",
     ),
     _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),

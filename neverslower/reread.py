@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neverslower.against import baseline_of
@@ -23,7 +23,15 @@ from neverslower.upgrade import Change, changes
 from neverslower.verdict import Code, Reason, ReasonCode
 
 
-def changes_of(path: Path) -> list[Change]:
+@dataclass(frozen=True)
+class Reread:
+    """What another library changed, and why it was lost on the way, by backend, where it was."""
+
+    changes: list[Change]
+    alone: Mapping[str, str]
+
+
+def changes_of(path: Path) -> Reread:
     """What another library changed, in a run with --against. Raises NeverSlowerError where the journal holds none."""
     recorded = load(path, named="")
     before = recorded.of_the_other
@@ -34,17 +42,35 @@ def changes_of(path: Path) -> list[Change]:
     family = int(recorded.settings["comparisons"])
     recorded.drop_doubtful()
     now, then = _findings(recorded, judge, family, True), _findings(before, judge, family, False)
+    recorded.drop_half_pairs()
+    _keep_pairs(now, recorded)
+    _keep_pairs(then, before)
     spec = str(recorded.settings["against"])
     choices = {name: Choice(baseline_of(then, name, spec)) for name in now.fingerprints}
-    return list(changes(Assessment(now, choices, True, then, recorded.thresholds), now))
+    assessment = Assessment(now, choices, True, then, recorded.thresholds)
+    return Reread(list(changes(assessment, now)), then.alone)
+
+
+def _keep_pairs(findings: Findings, recorded: Recorded) -> None:
+    """Of passes those that have a partner, for what changed; each library's own verdicts rest on all of them."""
+    paired = recorded.in_order
+    for identity, result in findings.results.items():
+        findings.results[identity] = replace(result, passes=tuple(paired.get(identity, ())))
 
 
 def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:
     """One side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
     results = {
-        one: _result(recorded, one, passes, judge, family, confirms) for one, passes in recorded.in_order.items()
+        one: _result(recorded, one, passes, judge, family, confirms)
+        for one, passes in recorded.in_order.items()
+        if confirms or one not in recorded.crashed
     }
-    return Findings(results=results, fingerprints=dict(recorded.fingerprints), rechecks=dict(recorded.rechecks))
+    return Findings(
+        results=results,
+        fingerprints=dict(recorded.fingerprints),
+        rechecks=dict(recorded.rechecks),
+        alone=dict(recorded.alone),
+    )
 
 
 def _result(

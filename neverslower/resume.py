@@ -24,7 +24,11 @@ MUST_EQUAL = ("preset", "blocks", "seed", "against")
 
 @dataclass
 class Recorded:
-    """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again."""
+    """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again.
+
+    Of another library it is kept what `crashed`, and why it was lost on the way (`alone`, see Findings); `turns` says
+    after how many blocks both took turns, 0 where they were measured one after the other.
+    """
 
     path: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -36,6 +40,9 @@ class Recorded:
     names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
     watched: dict[str, Watched] = field(default_factory=dict)
+    crashed: set[Identity] = field(default_factory=set)
+    alone: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
 
     @property
     def of_the_other(self) -> Recorded:
@@ -63,6 +70,8 @@ class Recorded:
         self.confirmations.clear()
         self.rechecks.clear()
         self.watched.clear()
+        self.crashed.clear()
+        self.turns.clear()
         if self.before:
             self.before.forget()
 
@@ -82,6 +91,15 @@ class Recorded:
         if differing:
             raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
 
+    def require_turns(self, backend: str, now: int) -> None:
+        """Raise NeverSlowerError where two libraries were set beside each other in another way."""
+        then = self.turns.get(backend, now)
+        if then != now:
+            raise NeverSlowerError(
+                f"--resume {self.path}: both libraries took turns after {then} blocks (0: after all), now after {now}; "
+                "give it the same options, or begin anew"
+            )
+
     def require_state(self, backend: str, now: State | None) -> None:
         """Raise NeverSlowerError where the device's settings are others than when the journal began."""
         then = self.watched.get(backend)
@@ -89,20 +107,35 @@ class Recorded:
             raise NeverSlowerError(f"--resume {self.path}: the device's state was another: {'; '.join(changes)}")
 
     def drop_doubtful(self) -> None:
-        """Leave out what was measured when the device's state had changed: it is to be measured again.
-
-        Of a pair of passes that has lost one the other goes too: a pair is what was measured side by side.
-        """
+        """Leave out what was measured when the device's state had changed: it is to be measured again."""
         for side, identity, number in {one for watched in self.watched.values() for one in watched.doubtful}:
             recorded = self.of_the_other if side == BEFORE else self
-            if number is None:
-                recorded.confirmations.pop(identity, None)
-            else:
+            if number is not None:
                 recorded.passes.pop((identity, number), None)
-        if self.before:
-            whole = self.passes.keys() & self.before.passes.keys()
-            for one in (self, self.before):
-                one.passes = {key: found for key, found in one.passes.items() if key in whole}
+            recorded._forget_later(identity)
+
+    def drop_half_pairs(self) -> None:
+        """Leave out passes without a partner of the other library, unless it can't do that: a pair is one moment's."""
+        if self.before is None:
+            return
+        for one, partner in ((self, self.before), (self.before, self)):
+            for identity, number in one.passes.keys() - partner.passes.keys():
+                if one is self and self.before._refuses(identity):
+                    continue
+                del one.passes[identity, number]
+                self._forget_later(identity)
+                self.before._forget_later(identity)
+
+    def _forget_later(self, identity: Identity) -> None:
+        """What is measured after all passes is measured after those that are taken anew."""
+        self.confirmations.pop(identity, None)
+        self.rechecks.pop(identity, None)
+
+    def _refuses(self, identity: Identity) -> bool:
+        """Whether a library can't do one of both problems, or gave wrong outputs."""
+        backend, *keys = identity
+        found = [self.examined.get((backend, key)) for key in keys]
+        return any(isinstance(one, Verdict) or (one is not None and one.wrong) for one in found)
 
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
@@ -127,10 +160,13 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         if then and now.changes(then):
             whole.forget()
         found.fingerprints[now.backend] = now
+        found.alone.pop(now.backend, None)
     elif kind == "examined":
         one = _examined(line)
         if one:
             found.examined[line["backend"], line["problem"]] = one
+    elif kind in ("beside", "lost", "verdict"):
+        _add_beside(found, line)
     elif kind == "state":
         whole.watched.setdefault(line["backend"], Watched()).look(line)
     elif kind == "measured":
@@ -142,6 +178,19 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     elif kind == "confirmed":
         found.confirmations[_identity(line)] = PairedPass.from_record(line)
         _watched(whole, line, None)
+
+
+def _add_beside(found: Recorded, line: Mapping[str, Any]) -> None:
+    """How two libraries are measured, and what a library can't do; of the one under test nobody asks for that."""
+    kind = line["event"]
+    if kind == "beside":
+        found.turns[line["backend"]] = line["turns"]
+    elif kind == "lost":
+        found.alone[line["backend"]] = line["reason"]
+    elif Code(line["code"]) is Code.CRASHED:
+        found.crashed.add(_identity(line))
+    else:
+        found.crashed.discard(_identity(line))
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> Any:

@@ -315,6 +315,16 @@ class Session:
             self._layers[backend] = {layer.name for layer in self.plan.selections[backend].places()}
         return self._layers[backend]
 
+    def _without_the_other(self, name: str) -> str | None:
+        """Why a backend that was measured was not set against the other library, or not to the end."""
+        if lost := self.before.alone.get(name):
+            return f"the other library was lost: {lost}"
+        measured = any(key[0] == name and one.verdict.code.measured for key, one in self.findings.results.items())
+        choice = self.choices.get(name)
+        if measured and not (choice and choice.baseline and choice.baseline.entries):
+            return "nothing of the other library could be measured, so there is nothing to be set against"
+        return None
+
     def cannot_judge(self) -> str | None:
         """Why this run can't judge, or None."""
         if self.hindrance and not self.scheduled:
@@ -325,8 +335,9 @@ class Session:
         missing = [name for name in self.plan.required if name in self.findings.unavailable]
         if missing:
             return f"{missing[0]} is required, and unavailable: {self.findings.unavailable[missing[0]]}"
-        for name, why in self.findings.alone.items():
-            return f"{name} was set against nothing from there on: {why}"
+        for name in self.plan.against:
+            if trouble := self._without_the_other(name):
+                return f"{name}: {trouble}"
         if lost := self.findings.lost[ReasonCode.INTERRUPTED]:
             return f"the run ended before {lost} of {self.findings.wanted.total()} verdicts"
         measured = self.findings.measured or self.findings.checked or any(one.measured for one in self.hunts.values())

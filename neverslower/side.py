@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -12,11 +13,20 @@ from neverslower.environment import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.findings import Findings, Identity, Result
 from neverslower.observation import Evidence, Examined, PairedPass
-from neverslower.pool import ask_all, compile_all
+from neverslower.pool import Failures, ask_all, compile_all
 from neverslower.resume import Recorded
 from neverslower.unjudged import of_failure, or_wrong
 from neverslower.verdict import Verdict, explained
-from neverslower.worker import DeviceLock, ProblemRefused, Worker, WorkerDied, WorkerError, WorkerSpec, once_more
+from neverslower.worker import (
+    BackendUnavailable,
+    DeviceLock,
+    ProblemRefused,
+    Worker,
+    WorkerDied,
+    WorkerError,
+    WorkerSpec,
+    once_more,
+)
 
 SUBJECTS_A_COMPILER = 8
 """A compiling process is worth starting for so many subjects."""
@@ -35,7 +45,9 @@ class Write(Protocol):
 class Side:
     """Asks one library; every answer goes to the journal, and what an earlier run recorded is not asked again.
 
-    `label` tells the side of a campaign that measures two; nothing where there is one.
+    `label` marks the other library of a campaign that measures two: without it a campaign goes on. So where its worker
+    starts no more it is `lost`, which is its answer from then on, and where one died it is asked once more. Where the
+    library under test has no worker, BackendUnavailable, WorkerDied or WorkerError is raised.
     """
 
     fingerprint: Fingerprint
@@ -51,6 +63,7 @@ class Side:
         self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
         self.examined: dict[str, Examined | Verdict] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
+        self.lost: Verdict | None = None
         self._lock: DeviceLock | None = None
 
     # Workers
@@ -81,8 +94,22 @@ class Side:
         self.close_worker()
         if nothing_to_ask:
             self.started += 1  # The processes of what follows are numbered as they would have been.
-        else:
-            self.fresh_worker()
+        elif not self.lost:
+            with self._losing():
+                self.fresh_worker()
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """What is done here needs a worker that starts; where that of the other library doesn't, it is lost."""
+        try:
+            yield
+        except (BackendUnavailable, WorkerDied, WorkerError) as error:
+            if not self.label:
+                raise
+            self.lost = of_failure(error)
+            self.findings.alone[self.name] = str(error)
+            self.write("lost", {"reason": str(error)})
+            self.close_worker()
 
     def close_worker(self) -> None:
         """End the worker, if there is one."""
@@ -102,9 +129,13 @@ class Side:
 
         What may have died by accident is asked once more.
         """
-        answer = self._ask_once(question)
-        if self._maybe_an_accident(answer):
-            answer = self._ask_once(question)
+        answer: Any = None
+        with self._losing():
+            answer = self.lost or self._ask_once(question)
+            if self._maybe_an_accident(answer):
+                answer = self._ask_once(question)
+        if self.lost:
+            return self.lost
         return of_failure(answer) if isinstance(answer, WorkerDied) else answer
 
     def _maybe_an_accident(self, answer: object) -> bool:
@@ -170,11 +201,14 @@ class Side:
         waiting = [key for key in keys if key not in self.examined]
         if not waiting:
             return
-        answers = ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop)
-        if again := [key for key, one in answers.items() if self._maybe_an_accident(one)]:
-            answers |= ask_all(self.spec, again, self.at_once, self._examine_now, progress, stop)
+        answers: dict[str, Any] = {}
+        with self._losing():
+            answers |= ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop)
+            if again := [key for key, one in answers.items() if self._maybe_an_accident(one)]:
+                answers |= ask_all(self.spec, again, self.at_once, self._examine_now, progress, stop)
         failed = {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
-        self.examined |= failed
+        lost = {key: self.lost for key in waiting if self.lost and key not in self.examined}
+        self.examined |= failed | lost
 
     def _examine_now(self, worker: Worker, key: str) -> None:
         """Keep what a worker finds of a subject, in the journal too, at once."""
@@ -192,7 +226,9 @@ class Side:
         begin = time.monotonic()
         cores = int(self.fingerprint.hardware.get("cores", 1))
         processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
-        failures = compile_all(self.spec, missing, processes, lambda done: progress(done, len(missing)), stop)
+        failures: Failures = {}
+        with self._losing():
+            failures = compile_all(self.spec, missing, processes, lambda done: progress(done, len(missing)), stop)
         # What is left out is compiled where it is prepared.
         failed = {key: error for key, error in failures.items() if not self._maybe_an_accident(error)}
         self.examined |= {key: of_failure(error) for key, error in failed.items()}

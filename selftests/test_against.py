@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from neverslower.assessment import Assessment
 from neverslower.baseline import Choice
 from neverslower.campaign import Campaign, NoBaselines, Settings
 from neverslower.comparison import Comparison
+from neverslower.errors import NeverSlowerError
 from neverslower.findings import Findings
 from neverslower.journal import Journal
 from neverslower.observation import PairedPass, Plan
@@ -24,7 +26,7 @@ from neverslower.reread import changes_of
 from neverslower.resume import load
 from neverslower.upgrade import Change, changes
 from neverslower.verdict import Code
-from neverslower.worker import BackendUnavailable, Worker, WorkerSpec
+from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerSpec
 from selftests.conftest import SuiteRunner
 from selftests.support import comparison, fake_passes, script, scripted
 
@@ -57,19 +59,25 @@ class Reviewer(NoBaselines):
 
 
 def run(
-    folder: Path, old: list[dict[str, Any]], new: list[dict[str, Any]], settings: Settings = SETTINGS, **others: Any
+    folder: Path,
+    old: list[dict[str, Any]],
+    new: list[dict[str, Any]],
+    settings: Settings = SETTINGS,
+    checked: Sequence[Comparison] = (),
+    **others: Any,
 ) -> tuple[Reviewer, dict[int, Change]]:
     """A campaign of four channel counts with these rules on either side, and what changed, by channel count."""
     specs = []
     for name, rules in (("old", old), ("new", new)):
         (folder / name).mkdir(exist_ok=True)
         noise = {"noise": 0.01, "version": name, "process_effect": 0.002}
-        specs.append(scripted(folder / name, rules=[STEADY, *rules], **(noise | others.pop(f"{name}_script", {}))))
+        script = noise | others.pop(f"{name}_script", {})
+        specs.append(scripted(folder / name, rules=[STEADY, *rules], **script))
     reviewer = Reviewer()
     reviewer.campaign = Campaign(
         {"scripted": specs[1]}, settings, reviewer=reviewer, against={"scripted": specs[0]}, **others
     )
-    reviewer.campaign.run(FOUR)
+    reviewer.campaign.run(FOUR, checked)
     found = changes(reviewer.assessment, reviewer.campaign.findings)
     return reviewer, {one.channels: one for one in found}
 
@@ -131,9 +139,6 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(
     monkeypatch.setattr(side, "Worker", Noted)
     run(tmp_path, [], [])
     assert order[2:] == ["old", "new", "new", "old", "old", "new", "new", "old"]  # The first two examine.
-
-
-TURNS = {"old_script": {"waits": True}, "new_script": {"waits": True}}
 
 
 def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,23 +228,66 @@ def test_a_crash_of_the_new_library_is_red_however_often_it_happens(tmp_path: Pa
     assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.CRASHED
 
 
-@pytest.mark.parametrize("waits", [False, True])
-def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
-) -> None:
-    class Lost(Worker):
-        def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
-            if "/old/" in spec.argument and process > 2:
-                raise BackendUnavailable("the image is gone")
-            super().__init__(spec, process)
+@pytest.fixture
+def gone_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets no worker of the old library start from the one with this number on."""
 
-    monkeypatch.setattr(side, "Worker", Lost)
-    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
-    reviewer, found = run(tmp_path, [], [rule(15, times=1.2)], **turns)
-    codes = [reviewer.campaign.findings.results[one.identity].verdict.code for one in FOUR]
-    assert codes == [Code.SAME, Code.SLOWER, Code.SAME, Code.SAME]
-    assert found == {}
-    assert "the image is gone" in reviewer.campaign.findings.alone["scripted"]
+    def gone(number: int) -> None:
+        class Lost(Worker):
+            def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+                if "/old/" in spec.argument and process >= number:
+                    raise BackendUnavailable("the image is gone")
+                super().__init__(spec, process)
+
+        monkeypatch.setattr(side, "Worker", Lost)
+
+    return gone
+
+
+TURNS: dict[str, Any] = {"old_script": {"waits": True}, "new_script": {"waits": True}}
+
+
+@pytest.mark.parametrize("how", [{}, TURNS], ids=["in passes", "in turns"])
+@pytest.mark.parametrize(
+    ("number", "judged"),
+    [
+        pytest.param(1, {}, id="examined"),
+        pytest.param(3, {16: Code.SAME, 15: Code.UNDECIDED, 13: Code.SAME, 9: Code.SAME}, id="measured"),
+        pytest.param(5, {16: Code.SAME, 15: Code.UNDECIDED, 13: Code.SAME, 9: Code.SAME}, id="shown again"),
+    ],
+)
+def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
+    tmp_path: Path,
+    gone_from: Callable[[int], None],
+    how: dict[str, Any],
+    number: int,
+    judged: dict[int, Code],
+) -> None:
+    """What the pairs had shown until then is told, in the run and from its journal, and nothing is shown again."""
+    gone_from(number)
+    journal = Journal(tmp_path / "journal")
+    old = [rule(16, fault="crash", processes=[0])] if number == 1 else []
+    reviewer, found = run(tmp_path, old, [rule(15, times=1.2)], journal=journal, checked=FOUR[1:], **how)
+    journal.close()
+    findings = reviewer.campaign.findings
+    assert [findings.results[one.identity].verdict.code for one in FOUR] == [Code.SAME, Code.SLOWER, *[Code.SAME] * 2]
+    assert {one.verdict.code for one in findings.agreements.values()} == {Code.SAME}
+    assert len(findings.agreements) == 3
+    assert reviewer.campaign.before.alone == {"scripted": "the image is gone"}
+    assert {count: one.code for count, one in found.items()} == judged
+    if judged:
+        assert "could not be shown again, for the other library failed: the image is gone" in found[15].reason
+        again = changes_of(journal.path)
+        assert again.alone == {"scripted": "the image is gone"}
+        assert {one.channels: one for one in again.changes} == found
+
+
+def test_what_crashed_on_one_side_is_read_again_as_it_was(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    _, found = run(tmp_path, [rule(15, fault="crash", processes=[3, 4])], [rule(9, times=1.2)], journal=journal)
+    journal.close()
+    assert set(found) == {16, 13, 9}
+    assert {one.channels: one for one in changes_of(journal.path).changes} == found
 
 
 def test_what_only_the_old_library_can_do_is_told(tmp_path: Path) -> None:
@@ -281,20 +329,86 @@ def test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned(tmp_
     assert planned[0] == planned[1]
 
 
-@pytest.mark.parametrize("waits", [False, True])
-def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path, waits: bool) -> None:
-    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
+    """Who was asked to measure what: (version, the worker's number, candidate)."""
+    found: list[tuple[str, int, str]] = []
+
+    class Noted(Worker):
+        def measure(self, reference: str, candidate: str, *others: Any, **named: Any) -> Any:
+            found.append((self.fingerprint.version, self._number, candidate))
+            return super().measure(reference, candidate, *others, **named)
+
+    monkeypatch.setattr(side, "Worker", Noted)
+    return found
+
+
+@pytest.mark.parametrize("how", [{}, TURNS], ids=["in passes", "in turns"])
+@pytest.mark.parametrize("lines", [10, 11], ids=["after a pair", "amid a pair"])
+def test_an_interrupted_run_beside_another_library_goes_on(
+    tmp_path: Path, asked: list[tuple[str, int, str]], how: dict[str, Any], lines: int
+) -> None:
     journal = tmp_path / "journal"
     opened = Journal(journal)
-    _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened, **turns)
+    _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened, **how)
     opened.close()
-    lines = journal.read_text().splitlines()
-    measured = [number for number, line in enumerate(lines) if '"event":"measured"' in line]
-    journal.write_text("\n".join(lines[: measured[9] + 1]) + "\n")
+    first, kept = len(asked), journal.read_text().splitlines()
+    measured = [number for number, line in enumerate(kept) if '"event":"measured"' in line]
+    journal.write_text("\n".join(kept[: measured[lines - 1] + 1]) + "\n")
     recorded = load(journal)
-    assert len(recorded.passes) + len(recorded.of_the_other.passes) == 10
-    _, again = run(tmp_path, [], [rule(15, times=1.2)], recorded=recorded, **turns)
+    before = dict(recorded.passes)
+    assert len(recorded.passes) + len(recorded.of_the_other.passes) == lines
+    reviewer, again = run(tmp_path, [], [rule(15, times=1.2)], recorded=recorded, **how)
     assert {count: one.code for count, one in again.items()} == {count: one.code for count, one in whole.items()}
+    pairs = len(recorded.passes)
+    assert pairs == len(recorded.of_the_other.passes) >= 4
+    requests = 2 * (4 if how else 1)  # Of a pair.
+    assert len(asked) - first == first - requests * pairs
+    for one in FOUR:
+        passes = reviewer.campaign.findings.results[one.identity].passes
+        for number, found in enumerate(passes):
+            if (one.identity, number) in recorded.passes:
+                assert np.array_equal(found.seconds, before[one.identity, number].seconds)
+
+
+@pytest.mark.parametrize("how", [{}, TURNS], ids=["in passes", "in turns"])
+def test_a_whole_run_that_goes_on_measures_nothing(
+    tmp_path: Path, asked: list[tuple[str, int, str]], how: dict[str, Any]
+) -> None:
+    old, new = [rule(13, fault="unsupported"), rule(9, fault="wrong")], [rule(15, times=1.2)]
+    opened, settings = Journal(tmp_path / "journal"), replace(SETTINGS, explain_budget=0.0)
+    _, whole = run(tmp_path, old, new, settings, journal=opened, **how)
+    opened.close()
+    first = len(asked)
+    _, again = run(tmp_path, old, new, settings, recorded=load(opened.path), **how)
+    assert again == whole
+    assert len(asked) == first
+
+
+def test_a_run_in_turns_goes_on_in_turns(tmp_path: Path) -> None:
+    opened = Journal(tmp_path / "journal")
+    run(tmp_path, [], [], journal=opened, **TURNS)
+    opened.close()
+    with pytest.raises(NeverSlowerError, match="took turns after 2 blocks"):
+        run(tmp_path, [], [], recorded=load(opened.path))
+
+
+def test_a_pass_in_turns_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of the old library dies in the third turn of its first pass; both begin that pass anew."""
+    order: list[tuple[str, int]] = []
+
+    class Dying(Worker):
+        def measure(self, *arguments: Any, **named: Any) -> Any:
+            order.append((self.fingerprint.version, self._number))
+            if order == [*[("old", 1), ("new", 1), ("new", 1), ("old", 1)], ("old", 1)]:
+                raise WorkerDied("killed", "")
+            return super().measure(*arguments, **named)
+
+    monkeypatch.setattr(side, "Worker", Dying)
+    _, found = run(tmp_path, [], [], **TURNS)
+    assert [one.code for one in found.values()] == [Code.SAME] * 4
+    assert order[5:8] == [("old", 2), ("new", 1), ("new", 1)]
+    assert order[9:17] == [("old", 2), ("new", 1), ("new", 1), ("old", 2)] * 2
 
 
 # Pairs, as numbers
@@ -381,7 +495,7 @@ def test_a_journal_tells_again_what_changed(tmp_path: Path) -> None:
     opened = Journal(tmp_path / "journal")
     _, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2), rule(9, plan="better")], journal=opened)
     opened.close()
-    again = {one.channels: one for one in changes_of(opened.path)}
+    again = {one.channels: one for one in changes_of(opened.path).changes}
     assert again == found
 
 
@@ -421,6 +535,30 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
     printed = capsys.readouterr().out
     assert printed.startswith("new against old: 1 slower")
     assert "| 1 | 0 | 15 of 16, 1.3" in printed
+
+
+def test_nothing_to_be_set_against_is_no_success(runner: SuiteRunner) -> None:
+    folder = runner.path / "other"
+    folder.mkdir()
+    other = script(folder, **OLD | {"rules": [{"fault": "crash"}]})
+    result = runner.run(NEW, "--against", f"popen//env:NEVERSLOWER_SCRIPT={other}", "tests/test_latency.py")
+    assert result.ret == 6
+    result.stdout.fnmatch_lines(["cannot judge: scripted: nothing of the other library could be measured, *"])
+    result.stdout.no_fnmatch_line("*pairs of processes*")
+
+
+@pytest.mark.parametrize(("error", "slower"), [("0.1", 1), ("1e-12", 0)])
+def test_the_chance_of_a_false_red_holds_for_what_changed(
+    runner: SuiteRunner, capsys: pytest.CaptureFixture[str], error: str, slower: int
+) -> None:
+    new = NEW | {"rules": [STEADY, rule(15, times=1.05)], "process_effect": 0.004}
+    options = ("--journal=run.jsonl", "--preset", "quick", "--family-error", error)  # Which is too few pairs for 1e-12.
+    result = beside(runner, new, *options, "tests/test_latency.py")
+    assert result.ret == slower
+    result.stdout.fnmatch_lines([f"new against old: {slower} slower, *"])
+    capsys.readouterr()
+    assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 0
+    assert capsys.readouterr().out.startswith(f"new against old: {slower} slower, ")
 
 
 def test_a_run_beside_the_same_library_is_green_and_can_be_accepted(runner: SuiteRunner) -> None:

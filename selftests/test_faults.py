@@ -42,7 +42,7 @@ PAIR = [comparison(1), comparison(3)]
 
 @needs_proc
 def test_random_kills_lose_nothing_and_turn_nothing_green(tmp_path: Path) -> None:
-    kinds = faults.kill_and_resume(tmp_path, kills=10, seed=1, jobs=2, ways=[faults.ALONE[:1]])
+    kinds = faults.kill_and_resume(tmp_path, kills=10, seed=1, jobs=2, ways=[faults.SMALL, faults.IN_TURNS])
     assert sum(one.kills for one in kinds.tallies.values()) == 10
     assert all(one.sound for one in kinds.tallies.values()), "\n".join(faults.table(kinds.tallies))
 
@@ -199,16 +199,16 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
 
 def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
     findings = Findings(wanted=Counter(scripted=3))
-    session = Session(SimpleNamespace(required=()), Path(), Path(), findings=findings)  # type: ignore[arg-type]
+    session = Session(SimpleNamespace(required=(), against={}), Path(), Path(), findings=findings)  # type: ignore[arg-type]
     session.scheduled = 3
     assert session.cannot_judge() == "the run ended before 3 of 3 verdicts"
 
 
 def test_a_run_that_lost_the_other_library_cannot_judge() -> None:
-    findings = Findings(alone={"scripted": "the other library was lost: the image is gone"})
-    session = Session(SimpleNamespace(required=()), Path(), Path(), findings=findings)  # type: ignore[arg-type]
-    why = session.cannot_judge()
-    assert why == "scripted was set against nothing from there on: the other library was lost: the image is gone"
+    before = Findings(alone={"scripted": "the image is gone"})
+    plan = SimpleNamespace(required=(), against={"scripted": None})
+    session = Session(plan, Path(), Path(), before=before)  # type: ignore[arg-type]
+    assert session.cannot_judge() == "scripted: the other library was lost: the image is gone"
 
 
 # A full disk

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from neverslower.journal import Journal
+from neverslower.oracle import Oracle
 from neverslower.pytest_plugin import CANNOT_JUDGE
+from neverslower.sequential import SequentialJudge
+from neverslower.worker import WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
@@ -52,6 +56,20 @@ def test_the_chance_of_a_false_red_is_what_verdicts_are_drawn_at(runner: SuiteRu
         for error in ("0.1", "1e-12")
     ]
     assert [outcomes(one).get("xfailed", 0) for one in results] == [1, 0]
+
+
+def test_a_hunt_draws_its_verdicts_at_its_share(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+
+    class Noted(Oracle):
+        def __init__(self, spec: WorkerSpec, journal: Journal, judge: SequentialJudge) -> None:
+            shares.append(judge.thresholds.family_error)
+            super().__init__(spec, journal, judge)
+
+    monkeypatch.setattr("neverslower.session.Oracle", Noted)
+    hunt = ("tests/test_drawn.py", "-m", "", "--hunt-budget", "1s", "--hypothesis-profile=ci")
+    runner.run({}, NEVER_SLOWER, *hunt, "--family-error", "0.02")
+    assert shares == [0.01, 0.01]  # Of hazards, and of outputs, which are no matter of chance.
 
 
 def test_layers_that_shrink_with_their_channels_are_green(runner: SuiteRunner) -> None:

@@ -81,8 +81,6 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from losses(findings)
     for name, reason in findings.unavailable.items():
         yield f"{name} is unavailable: {reason}"
-    for name, reason in findings.alone.items():
-        yield f"{name}: {reason}; what was not measured twice is set against nothing"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
     yield from states(findings)
@@ -124,6 +122,8 @@ def states(findings: Findings) -> Iterator[str]:
 
 def losses(findings: Findings, whose: str = "") -> Iterator[str]:
     """How many verdicts were lost to what, unless a line of its own tells it."""
+    for name, reason in findings.alone.items():
+        yield f"{whose}lost beside {name}, which is set against nothing from there on: {reason}"
     lost = findings.lost
     if set(lost) <= _TOLD_ELSEWHERE:
         return
