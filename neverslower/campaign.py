@@ -694,13 +694,17 @@ class _BackendRun:
                 self._agree(comparison, Agreement(_out_of_time("checked")))
                 continue
             keys = comparison.reference.key, comparison.candidate.key
+            if known := self.campaign.recorded.agreements.get(comparison.identity):
+                self._agree(comparison, _agreement(*known))
+                continue
             found = self.side.ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
             self._agree(comparison, Agreement(found) if isinstance(found, Verdict) else _agreement(*found))
             self._progress("numerics", done + 1, len(comparisons))
 
     def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
         self.findings.agreements[comparison.identity] = agreement
-        self.side.write("agreement", comparison.named | asdict(agreement.verdict))
+        deviation = {"error": agreement.error, "tolerance": agreement.tolerance}
+        self.side.write("agreement", comparison.named | deviation | asdict(agreement.verdict))
 
     # Explain
 

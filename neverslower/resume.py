@@ -26,8 +26,9 @@ MUST_EQUAL = ("preset", "blocks", "seed", "against")
 class Recorded:
     """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again.
 
-    Of another library it is kept what `crashed`, and why it was lost on the way (`alone`, see Findings); `turns` says
-    after how many blocks both took turns, 0 where they were measured one after the other.
+    `agreements` are (deviation, tolerance) of outputs. Of another library it is kept what `crashed`, and why it was
+    lost on the way (`alone`, see Findings); `turns` says after how many blocks both took turns, 0 where they were
+    measured one after the other.
     """
 
     path: Path | None = None
@@ -37,6 +38,7 @@ class Recorded:
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
     rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    agreements: dict[Identity, tuple[float, float]] = field(default_factory=dict)
     names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
     watched: dict[str, Watched] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Recorded:
         self.passes.clear()
         self.confirmations.clear()
         self.rechecks.clear()
+        self.agreements.clear()
         self.watched.clear()
         self.crashed.clear()
         self.turns.clear()
@@ -173,6 +176,8 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
         _watched(whole, line, line["pass"])
         found.names[_identity(line)] = line["id"]
+    elif kind == "agreement" and line.get("error") is not None:
+        found.agreements[_identity(line)] = line["error"], line["tolerance"]
     elif kind == "rechecked" and "seconds" in line:
         found.rechecks[_identity(line)] = PairedPass.from_record(line)
     elif kind == "confirmed":

@@ -14,6 +14,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.findings import Findings
 from neverslower.journal import Journal
 from neverslower.resume import load
+from neverslower.verdict import Code
 from neverslower.worker import Worker, WorkerSpec
 from selftests.support import comparison, scripted
 
@@ -82,6 +83,28 @@ def test_samples_come_back_as_they_were(tmp_path):
             again = recorded.passes[one.identity, number]
             assert (again.seconds == found.seconds).all()
             assert (again.iterations, again.clock, again.cache) == (found.iterations, found.clock, found.cache)
+
+
+def test_outputs_that_were_compared_are_not_compared_again(tmp_path, monkeypatch):
+    agreed: list[str] = []
+
+    class Noted(Worker):
+        def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+            agreed.append(pruned)
+            return super().agree(unpruned, pruned)
+
+    monkeypatch.setattr(module, "Worker", Noted)
+    rules = [*RULES, {"when": "out_channels == 13", "fault": "wrong"}]
+    found = []
+    for resumes in (False, True):
+        path = tmp_path / "journal"
+        recorded, opened = load(path) if resumes else None, Journal(path)
+        campaign = Campaign({"scripted": scripted(tmp_path, rules=rules)}, SETTINGS, opened, recorded=recorded)
+        found.append(campaign.run([], PAIR).agreements)
+        opened.close()
+    assert len(agreed) == 2
+    assert found[0] == found[1]
+    assert [one.verdict.code for one in found[1].values()] == [Code.SAME, Code.INVALID]
 
 
 @pytest.mark.parametrize(
