@@ -703,7 +703,8 @@ class _BackendRun:
 
     def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
         self.findings.agreements[comparison.identity] = agreement
-        deviation = {"error": agreement.error, "tolerance": agreement.tolerance}
+        finite = agreement.error is not None and math.isfinite(agreement.error)  # JSON has no other numbers.
+        deviation = {"error": agreement.error, "tolerance": agreement.tolerance} if finite else {}
         self.side.write("agreement", comparison.named | deviation | asdict(agreement.verdict))
 
     # Explain

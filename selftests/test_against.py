@@ -309,7 +309,7 @@ def test_a_library_that_does_not_start_is_told_with_the_option(tmp_path: Path) -
 
 def test_the_number_of_pairs_is_planned_from_their_scatter_and_stated(tmp_path: Path) -> None:
     quiet, _ = run(tmp_path, [], [])
-    noisy, found = run(tmp_path, [], [], new_script={"process_effect": 0.02, "seed": 1}, settings=Settings(passes=3))
+    noisy, found = run(tmp_path, [], [], new_script={"process_effect": 0.006, "seed": 1}, settings=Settings(passes=3))
     pairs = {
         name: len(one.campaign.findings.results[FOUR[0].identity].passes)
         for name, one in (("quiet", quiet), ("noisy", noisy))
@@ -321,7 +321,7 @@ def test_the_number_of_pairs_is_planned_from_their_scatter_and_stated(tmp_path: 
 
 
 def test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned(tmp_path: Path) -> None:
-    noisy = {"process_effect": 0.02, "seed": 1}
+    noisy = {"process_effect": 0.006, "seed": 1}
     planned = []
     for rules in ([], [{"times": 1.2}]):
         reviewer, _ = run(tmp_path, [], rules, new_script=noisy, settings=Settings(passes=3))
