@@ -1203,8 +1203,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="changes-at-any-error",
         lie="What changed is judged at the usual error, whatever the user asked for.",
         path="neverslower/session.py",
-        old="        return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)\n",
-        new="        return Assessment(self.findings, self.choices, self.comparing, self.before)\n",
+        old="        self.thresholds = self.plan.thresholds(bool(timed) + changed + hunts)\n",
+        new="",
         caught_by="selftests/test_against.py::test_the_chance_of_a_false_red_holds_for_what_changed",
     ),
     Mutant(
