@@ -539,25 +539,27 @@ class _BackendRun:
     ) -> Mapping[Side, PairedPass | Verdict]:
         """So many blocks of each library, mirrored; where one fails, its failure alone."""
         for _ in range(TRIES):
-            processes = [side.started for side in sides]
-            taken = self._taken_by_turns(sides, comparison, blocks, number)
-            failed = any(isinstance(one, Verdict) for one in taken.values())
-            if failed or [side.started for side in sides] == processes:
-                break  # Else a process was replaced, and a pass is that of one process.
+            taken, processes = self._taken_by_turns(sides, comparison, blocks, number)
+            if len(processes) <= len(sides):
+                break  # Else one was replaced amid it, and a pass is that of one process.
         return taken
 
     @staticmethod
     def _taken_by_turns(
         sides: Sequence[Side], comparison: Comparison, blocks: int, number: int
-    ) -> Mapping[Side, PairedPass | Verdict]:
+    ) -> tuple[Mapping[Side, PairedPass | Verdict], set[tuple[Side, int]]]:
+        """What was taken, and the processes that took it; who is alone takes all in one turn."""
         taken: dict[Side, list[PairedPass]] = {side: [] for side in sides}
-        for turn, begin in enumerate(range(0, blocks, BLOCKS_A_TURN)):
+        processes: set[tuple[Side, int]] = set()
+        each = BLOCKS_A_TURN if len(sides) > 1 else blocks
+        for turn, begin in enumerate(range(0, blocks, each)):
             for side in sides if turn % 2 == 0 else sides[::-1]:
-                found = side.measure(comparison, min(BLOCKS_A_TURN, blocks - begin), number % 2 == 1)
+                found = side.measure(comparison, min(each, blocks - begin), number % 2 == 1)
                 if isinstance(found, Verdict):
-                    return {side: found}
+                    return {side: found}, set()
                 taken[side].append(found)
-        return {side: PairedPass.joined(found) for side, found in taken.items()}
+                processes.add((side, side.started))
+        return {side: PairedPass.joined(found) for side, found in taken.items()}, processes
 
     @staticmethod
     def _prepare_ahead(side: Side, group: Sequence[Comparison], number: int) -> None:

@@ -364,9 +364,8 @@ def _history(options: argparse.Namespace) -> None:
 
 def _upgrade(options: argparse.Namespace) -> None:
     found = changes_of(options.journal)
-    for name, reason in found.alone.items():
-        print(f"the other library was lost beside {name}, and set against nothing from there on: {reason}")
-    print("\n".join([report_upgrade.counted(found.changes), "", *report_upgrade.table(found.changes, options.rows)]))
+    lines = [*report_upgrade.lost(found.alone), report_upgrade.counted(found.changes), ""]
+    print("\n".join([*lines, *report_upgrade.table(found.changes, options.rows)]))
 
 
 def _picture(options: argparse.Namespace) -> None:

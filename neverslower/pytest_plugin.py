@@ -431,7 +431,9 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     terminalreporter.section(terminal.title(session.findings), sep="=", bold=True)
     for line in terminal.summary(session.findings, session.assessed, session.choices):
         terminalreporter.write_line(line)
-    for line in (*terminal.losses(session.before, "the other library: "), *upgrade.lines(session.changes)):
+    for line in terminal.losses(session.before, "the other library: "):
+        terminalreporter.write_line(line)
+    for line in (*upgrade.lost(session.before.alone), *upgrade.lines(session.changes)):
         terminalreporter.write_line(line)
     for line in calibration.remarks(session.findings, session.standings(), session.plan.backends):
         terminalreporter.write_line(line)

@@ -122,8 +122,6 @@ def states(findings: Findings) -> Iterator[str]:
 
 def losses(findings: Findings, whose: str = "") -> Iterator[str]:
     """How many verdicts were lost to what, unless a line of its own tells it."""
-    for name, reason in findings.alone.items():
-        yield f"{whose}lost beside {name}, which is set against nothing from there on: {reason}"
     lost = findings.lost
     if set(lost) <= _TOLD_ELSEWHERE:
         return

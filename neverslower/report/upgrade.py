@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from neverslower.upgrade import Change
 from neverslower.verdict import Code, Interval
@@ -13,6 +13,12 @@ LISTED = 10
 LONGEST_NAME = 36
 """Characters of a kernel's name that a table shows."""
 _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
+
+
+def lost(alone: Mapping[str, str]) -> Iterator[str]:
+    """Where the other library was lost on the way, and why; see Findings."""
+    for name, reason in alone.items():
+        yield f"the other library was lost beside {name}, and set against nothing from there on: {reason}"
 
 
 def counted(changes: Sequence[Change]) -> str:
