@@ -13,29 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neverslower.environment import Fingerprint
-from neverslower.observation import Cache, Evidence, Plan, Searched
-from neverslower.problem import ConvProblem, DType, Layout
-from neverslower.state import State
-from neverslower.subject import Search, Subject
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State
+from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.subject import Search, Subject
 
 Tensor = NDArray[np.float32]
-
-
-class Unavailable(Exception):
-    """The backend can't run here; the text says why, and what brings it."""
-
-
-class Unsupported(Exception):
-    """The library refuses this problem; the text is the library's own, or the capability that is missing."""
-
-
-class OutOfMemory(Unsupported):
-    """The problem does not fit in the device's memory; the text says its size."""
-
-
-class DeviceLost(Exception):
-    """The device answers no more in this process, which ends with this text as its last words."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +30,8 @@ class Capabilities:
     which it is not worth starting, and `packages` what brings them, where pip knows them by other names. A backend
     `on_request` runs only when it is named; an `exclusive` one takes a lock on its device, so that two runs never
     time each other. One that `compiles` does it ahead, in processes of its own, and searches for schedules; what it
-    makes is kept in `default_root() / NAME` (see neverslower.store). One that `profiles` attaches a profiler to the
-    process in which it examines problems, which is then not timed in; one that `watches` says when its device was
+    makes is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to
+    the process in which it examines problems, which is then not timed in; one that `watches` says when its device was
     throttled; one that `waits` leaves its device alone between requests, so that a process of another library may take
     turns with it; one that `maps` times whole curves of channel counts at once; one that `explains` has the policy
     `best`, so that a hazard can be told from a bad choice. `quick_layers` are measured instead of a whole
@@ -146,7 +130,7 @@ class Backend(Protocol):
         """Everything that happens once: layouts, compilation, buffers of its own.
 
         `inputs` has `problem.input_shape` and `weights` `problem.weight_shape`, in values that the dtype can hold.
-        `policy` is by what the library is to choose, in the backend's own words (see neverslower.subject).
+        `policy` is by what the library is to choose, in the backend's own words (see neverslower.problem.subject).
         Raises Unsupported with the library's words, or for a policy that it does not have, or OutOfMemory.
         """
 
@@ -170,7 +154,7 @@ class Watcher(Protocol):
         """Why the device is slower than it should be, just after it worked; empty when it is not. Quick to ask."""
 
     def state(self, machine: State) -> State:
-        """The device's state, given that of the machine which it is in (see backends.state.host)."""
+        """The device's state, given that of the machine which it is in (see neverslower.device.readers.host)."""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
-from backends.state import host
-from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
-from neverslower.observation import Cache, Plan
-from neverslower.problem import ConvProblem, DType, Layout
+from backends.base import BackendOptions, Capabilities, Tensor
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.processor import cpu_hardware, cpu_state
+from neverslower.device.readers import host
+from neverslower.errors import OutOfMemory, Unavailable, Unsupported
+from neverslower.evidence.observation import Cache, Plan
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),

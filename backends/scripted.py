@@ -16,8 +16,8 @@ A rule with the policy `compile` or `tune` is about that step alone. `compiled` 
 there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
 the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
 `instructions` a call executes, and `steps` how it is dispatched. `states` are looks at the device, each with the
-`settings`, `readings` and what is `unsound` (see neverslower.state); the last one that names this process, or none,
-counts. An `exclusive` device is kept from other runs, and one that `waits` lets two libraries take turns.
+`settings`, `readings` and what is `unsound` (see neverslower.device.state); the last one that names this process, or
+none, counts. An `exclusive` device is kept from other runs, and one that `waits` lets two libraries take turns.
 Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
 """
 
@@ -38,14 +38,15 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, OutOfMemory, Tensor, Unavailable, Unsupported
-from neverslower.environment import Fingerprint
-from neverslower.numerics import convolve
-from neverslower.observation import Cache, Evidence, Plan, Searched
-from neverslower.predicate import PredicateError, holds
-from neverslower.problem import ConvProblem, DType, Layout
-from neverslower.state import State
-from neverslower.subject import Search, Subject
+from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State
+from neverslower.errors import OutOfMemory, Unavailable, Unsupported
+from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.numerics import convolve
+from neverslower.problem.predicate import PredicateError, holds
+from neverslower.problem.subject import Search, Subject
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),

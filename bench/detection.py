@@ -25,9 +25,9 @@ from scipy.special import ndtr
 from bench.fixed_size import FixedSizeJudge
 from bench.pools import seconds_of
 from bench.simulate import SLOWER, decisions
-from neverslower.observation import PairedPass, Seconds
-from neverslower.sequential import PRESETS, Preset, SequentialJudge, block_length, units_of
-from neverslower.verdict import Code
+from neverslower.evidence.observation import PairedPass, Seconds
+from neverslower.judge.sequential import PRESETS, Preset, SequentialJudge, block_length, units_of
+from neverslower.judge.verdict import Code
 
 RATIOS = (1.0, 1.03, 1.05, 1.10)
 FAMILY = 1000
@@ -222,7 +222,7 @@ def _bootstrap_low(medians: np.ndarray, level: float, resamples: int) -> float:
     if not 0 < below < 1 or not away.any():
         place = (1 - level) / 2
     else:
-        from neverslower.stats import normal_quantile
+        from neverslower.judge.stats import normal_quantile
 
         bias, skew = normal_quantile(float(below)), float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
         z = bias + normal_quantile((1 - level) / 2)

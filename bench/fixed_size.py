@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neverslower import stats
-from neverslower.observation import PairedPass
-from neverslower.verdict import (
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge import stats
+from neverslower.judge.verdict import (
     STANDARD,
     Code,
     Interval,

@@ -13,9 +13,9 @@ import numpy as np
 
 from bench.fixed_size import FixedSizeJudge
 from bench.pools import seconds_of
-from neverslower.observation import PairedPass
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.verdict import Code, Verdict
 from neverslower.report import words
-from neverslower.verdict import Code, Verdict
 
 EDGES = (0.0, 5e-6, 10e-6, 20e-6, 50e-6, 150e-6, 1e-3, 1.0)
 """Bounds of the buckets of duration, in seconds a call."""

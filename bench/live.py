@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.environment import Fingerprint
-from neverslower.journal import Journal, replay
-from neverslower.observation import Cache, PairedPass
-from neverslower.problem import DType, Layout
-from neverslower.remote import Held, Session
-from neverslower.sampling import Runnable
-from neverslower.selection import Selection
-from neverslower.sequential import CONFIRMING, PRESETS, SequentialJudge
-from neverslower.verdict import Code, Verdict
-from neverslower.worker import ENVIRONMENT
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.evidence.observation import Cache, PairedPass
+from neverslower.files.journal import Journal, replay
+from neverslower.judge.sequential import CONFIRMING, PRESETS, SequentialJudge
+from neverslower.judge.verdict import Code, Verdict
+from neverslower.problem.convolution import DType, Layout
+from neverslower.problem.selection import Selection
+from neverslower.worker.far_side import FarSide, Held
+from neverslower.worker.process import ENVIRONMENT
+from neverslower.worker.sampling import Runnable
 
 FAMILY = 1000
 """The comparisons that a campaign is said to make."""
@@ -62,7 +62,7 @@ class _OneMore:
         return self.inner.run(iterations + iterations // self.every)
 
 
-class SlowedSession(Session):
+class SlowedSession(FarSide):
     """A worker's session in which a candidate that equals its reference makes additional calls."""
 
     every = 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from neverslower.worker import Worker
+from neverslower.worker.process import Worker
 
 PROBLEMS = 53
 """Problems of 16 output channels: 6 pruned counts each, so 19 tests, 1,007 in all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from neverslower.observation import Seconds
+from neverslower.evidence.observation import Seconds
 
 
 def seconds_of(pool: Any) -> Seconds:

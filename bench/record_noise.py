@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neverslower.layers import distinct_layers, network
-from neverslower.problem import DType, Layout
-from neverslower.worker import Worker, WorkerSpec
+from neverslower.problem.convolution import DType, Layout
+from neverslower.problem.networks import distinct_layers, network
+from neverslower.worker.process import Worker, WorkerSpec
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.fixed_size import FixedSizeJudge
-from neverslower import stats
-from neverslower.observation import PairedPass
-from neverslower.sequential import (
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge import stats
+from neverslower.judge.sequential import (
     STANDARD_PRESET,
     Preset,
     SequentialJudge,
@@ -28,8 +28,8 @@ from neverslower.sequential import (
     log_evidence,
     wald_units,
 )
-from neverslower.stats import Floats
-from neverslower.verdict import STANDARD, Thresholds
+from neverslower.judge.stats import Floats
+from neverslower.judge.verdict import STANDARD, Thresholds
 
 RULE_OF_THREE = -math.log(0.05)
 """Nothing seen in n trials: the 95 % upper bound of the rate is this over n."""

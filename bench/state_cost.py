@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from backends.state.host import Host
-from neverslower.worker import Worker, WorkerSpec
+from neverslower.device.readers.host import Host
+from neverslower.worker.process import Worker, WorkerSpec
 
 LOOKS = 200
 

@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import backends
-from neverslower import baseline, calibration, recording
-from neverslower.calibration import Options
-from neverslower.calibrator import LAYERS, Calibrator
-from neverslower.compare import compare, worse
-from neverslower.comparison import pruning_distances
-from neverslower.doctor import examine
-from neverslower.errors import NeverSlowerError
-from neverslower.history import trends
-from neverslower.journal import Journal, new_journal
-from neverslower.layers import NETWORKS, distinct_layers, network
-from neverslower.mapping import Mapper, load, probe, save
+from neverslower.baseline import folders
+from neverslower.baseline.diff import compare, worse
+from neverslower.baseline.history import trends
+from neverslower.calibration import figures, recording, stored
+from neverslower.calibration.doctor import examine
+from neverslower.calibration.figures import Options
+from neverslower.calibration.measuring import LAYERS, Calibrator
+from neverslower.calibration.recording import Scheme
+from neverslower.errors import NeverSlowerError, WorkerFailure
+from neverslower.files import writing
+from neverslower.files.journal import Journal, new_journal
+from neverslower.files.kept import Store, default_root
+from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
+from neverslower.maps.mapping import MapMaker, load, probe, save
 from neverslower.options import MOST, duration, usual_selection
-from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
-from neverslower.recording import Scheme
+from neverslower.outcome.rejudge import changes_of
+from neverslower.problem.comparison import pruning_distances
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.networks import NETWORKS, distinct_layers, network
+from neverslower.problem.selection import Selection
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared
 from neverslower.report import doctor as report_doctor
@@ -34,11 +40,7 @@ from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.report.staircase import staircase_picture
-from neverslower.reread import changes_of
-from neverslower.selection import Selection
-from neverslower.sequential import PRESETS, STANDARD_PRESET
-from neverslower.store import Store, default_root
-from neverslower.worker import LOCAL, BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
 FOR_TESTING = "scripted"
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
@@ -215,7 +217,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     formats = backends.load(spec.backend).CAPABILITIES.formats[:1]
     chosen = replace(usual, layers=tuple(options.layer)) if options.layer else usual
     layers = chosen.distinct(formats)
-    baseline.require_storable(options.baselines, "calibration")
+    writing.require_storable(options.baselines, "calibration")
     journal = Journal(options.resume or options.journal or new_journal(BASELINES.parent, "calibration"))
     print(f"journal: {journal.path}", file=sys.stderr, flush=True)
     calibrator = Calibrator(
@@ -234,8 +236,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     finally:
         journal.close()
     asked = Options(spec.argument, spec.threads, preset.name, len(usual.comparisons(spec.backend, formats)))
-    found = calibration.calibration_of(recording.load(journal.path), asked)
-    path = calibration.save(options.baselines, found)
+    found = figures.calibration_of(recording.load(journal.path), asked)
+    path = stored.save(options.baselines, found)
     print("\n".join(report_calibration.lines(found)))
     print(path)
 
@@ -263,7 +265,7 @@ def _availability(name: str) -> str:
     try:
         with Worker(WorkerSpec(name)) as worker:
             return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"
-    except (BackendUnavailable, WorkerDied, WorkerError) as error:
+    except WorkerFailure as error:
         return f"unavailable: {error}"
 
 
@@ -319,7 +321,7 @@ def _map(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"{name} is {why}")
     spec = WorkerSpec(name, argument, options.worker)
     probe(options.output)
-    mapper = Mapper(spec, options.rounds, progress=_on_stderr)
+    mapper = MapMaker(spec, options.rounds, progress=_on_stderr)
     document = mapper.run(layers)
     save(options.output, document)
     share = document["busy_seconds"] / max(document["wall_seconds"], 1e-9)
@@ -349,7 +351,7 @@ def _headline(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    before, after = baseline.load(options.before), baseline.load(options.after)
+    before, after = folders.load(options.before), folders.load(options.after)
     changes = compare(before, after)
     print("\n".join(compared.lines(before, after, changes)))
     return worse(changes)
@@ -369,7 +371,7 @@ def _upgrade(options: argparse.Namespace) -> None:
 
 
 def _picture(options: argparse.Namespace) -> None:
-    loaded = baseline.load(options.baseline)
+    loaded = folders.load(options.baseline)
     _write_picture(options.output, picture(loaded))
     print(f"{options.output}: {len(loaded.entries)} comparisons")
 
@@ -383,6 +385,6 @@ def _require_suffix(path: Path, suffix: str, what: str) -> None:
 def _write_picture(path: Path, text: str) -> None:
     _require_suffix(path, ".svg", "a picture")
     try:
-        baseline.write_whole(path, text)
+        writing.write_whole(path, text)
     except OSError as error:
         raise NeverSlowerError(f"{path} can't be written: {error.strerror}") from error

@@ -43,3 +43,39 @@ class StoreError(NeverSlowerError):
 
 class CalibrationError(NeverSlowerError):
     """A calibration that can't be read, made or written."""
+
+
+class WorkerFailure(NeverSlowerError):
+    """No answer came from a worker, and none will come from it: it is unavailable, it died, or its adapter failed."""
+
+
+class WorkerDied(WorkerFailure):
+    """The worker is gone: it crashed, or it was ended at its time limit. `last_words` is what it wrote last."""
+
+    def __init__(self, why: str, last_words: str, hung: bool = False) -> None:
+        super().__init__(f"{why}{': ' + last_words if last_words else ''}")
+        self.why, self.last_words, self.hung = why, last_words, hung
+
+
+class WorkerError(WorkerFailure):
+    """The adapter failed in a way that is no refusal; the text ends in its traceback's last line."""
+
+
+class Unavailable(WorkerFailure):
+    """The backend can't be used here; the text says why, and what brings it."""
+
+
+class DeviceBusy(Unavailable):
+    """Another run keeps the device, so this one can't judge."""
+
+
+class DeviceLost(NeverSlowerError):
+    """The device answers no more in this process, which ends with this text as its last words."""
+
+
+class Unsupported(NeverSlowerError):
+    """The library refuses the problem; the text is the library's own, or the capability that is missing."""
+
+
+class OutOfMemory(Unsupported):
+    """The problem does not fit in the device's memory; the text says its size."""

@@ -9,18 +9,18 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import backends
-from neverslower import tuned_log
-from neverslower.campaign import Settings
-from neverslower.comparison import Comparison
+from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
-from neverslower.problem import DType, Layout, Side
+from neverslower.hunt.strategies import Space
+from neverslower.judge.sequential import PRESETS
+from neverslower.judge.verdict import STANDARD, Thresholds
+from neverslower.outcome import tuned_log
+from neverslower.outcome.tuned_log import Case
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import DType, Layout, Side
+from neverslower.problem.selection import PROFILES, Format, Profile, Selection
 from neverslower.report import words
-from neverslower.selection import PROFILES, Format, Profile, Selection
-from neverslower.sequential import PRESETS
-from neverslower.strategies import Space
-from neverslower.tuned_log import Case
-from neverslower.verdict import STANDARD, Thresholds
-from neverslower.worker import LOCAL, WorkerSpec
+from neverslower.worker.process import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
 """Seconds that all searches for schedules may take together, unless told otherwise."""
@@ -33,7 +33,7 @@ MOST_ERROR = 0.1
 """A run that is wrongly red more often is no test."""
 MOST = 1000
 """More passes, blocks or threads than that are a slip of the finger."""
-Choice = TypeVar("Choice", bound=Enum)
+Member = TypeVar("Member", bound=Enum)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Everything that a run was asked for."""
 
     selections: Mapping[str, Selection]
@@ -223,7 +223,7 @@ class Plan:
         return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(thresholds)}
 
 
-def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
+def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
     """The plan that parsed options (by flag without dashes) amount to; raises NeverSlowerError for a user's mistake.
 
     `comparing` says that times will be set against a baseline's; then, as for a baseline, processes must be several.
@@ -270,7 +270,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> Plan:
     formats = {name: _formats(name, dtypes, layouts, profile.every_format) for name in specs}
     required = tuple(text.partition(":")[0] for text in values["require-backend"])
     selections = {name: _of_backend(name, selection) for name in specs}
-    plan = Plan(
+    plan = RunPlan(
         selections=selections,
         profile=profile,
         settings=settings,
@@ -300,7 +300,7 @@ def usual_selection(name: str) -> Selection:
     return _of_backend(name, Selection())
 
 
-def _choice(kind: type[Choice], text: str, flag: str) -> Choice:
+def _choice(kind: type[Member], text: str, flag: str) -> Member:
     for member in kind:
         if str(member).lower() == text.lower():
             return member

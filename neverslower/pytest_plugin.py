@@ -14,22 +14,22 @@ import pytest
 
 import backends
 from backends.base import BackendOptions
-from neverslower import baseline, options
-from neverslower.assessment import Assessed
-from neverslower.comparison import Comparison
-from neverslower.errors import NeverSlowerError
-from neverslower.journal import new_journal
-from neverslower.observation import Plan
-from neverslower.outcome import Finding, Outcome, outcome_of
-from neverslower.problem import ConvProblem
+from neverslower import options
+from neverslower.baseline import timed
+from neverslower.baseline.entry import Baseline, Entry
+from neverslower.errors import NeverSlowerError, Unavailable
+from neverslower.evidence.observation import Plan
+from neverslower.files.journal import new_journal
+from neverslower.judge.verdict import Code
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.table import Finding, Outcome, outcome_of
+from neverslower.outcome.tuned_log import Case
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem
 from neverslower.report import calibration, drawn, markdown, terminal, upgrade, words
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
-from neverslower.session import Session
-from neverslower.stored import Baseline, Entry
-from neverslower.tuned_log import Case
-from neverslower.verdict import Code
-from neverslower.worker import BackendUnavailable
+from neverslower.run import Run
 
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 CANNOT_JUDGE = 6
@@ -40,7 +40,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
-_STATE = pytest.StashKey[Session]()
+_STATE = pytest.StashKey[Run]()
 
 
 class DeviceClock:
@@ -67,7 +67,7 @@ CLOCK = DeviceClock()
 class Suite:
     """The session as test items see it: each `expect_…` looks a verdict up and raises pytest's outcome for it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Run) -> None:
         self.session = session
 
     def expect_never_slower(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
@@ -98,7 +98,7 @@ class Suite:
         progress = ProgressLine(request.config)
         try:
             hunted = self.session.hunt(backend, numerics, progress)
-        except BackendUnavailable as error:
+        except Unavailable as error:
             pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
         except NeverSlowerError as error:
             pytest.fail(str(error), pytrace=False)
@@ -122,9 +122,9 @@ class Suite:
         result = self.session.findings.results.get(comparison.identity)
         if result is None or not result.passes or result.verdict.code in (Code.INVALID, Code.CRASHED):
             return
-        rounds = iter(baseline.samples(result))
+        rounds = iter(timed.samples(result))
         explanation = self.session.findings.explanations.get(comparison.identity)
-        benchmark.extra_info.update(baseline.extra_info(result, explanation))
+        benchmark.extra_info.update(timed.extra_info(result, explanation))
         count = sum(one.candidate.size for one in result.passes)
         benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
 
@@ -248,7 +248,7 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
-    session = Session(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
+    session = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
     config.stash[_STATE] = session
     with _users_mistakes(config):
         if values["accept-baseline"] is not None:
@@ -267,7 +267,7 @@ def _refuse_what_spoils_timing(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
 
 
-def _prepare_pytest_benchmark(config: pytest.Config, session: Session) -> None:
+def _prepare_pytest_benchmark(config: pytest.Config, session: Run) -> None:
     option = config.option
     if option.benchmark_storage == PYTEST_BENCHMARKS_STORAGE:
         option.benchmark_storage = f"file://{session.root}"
@@ -298,7 +298,7 @@ def _probe(path: Path) -> None:
         raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
 
 
-def _merged(session: Session) -> str | None:
+def _merged(session: Run) -> str | None:
     """One file for pytest-benchmark that holds the chosen baselines of all backends, or None.
 
     It compares times alone: what is exact is left out.
@@ -307,11 +307,11 @@ def _merged(session: Session) -> str | None:
     if not chosen:
         return None
     path = session.journal_path.parent / "compared" / "0001_chosen.json"
-    baseline.merge(path, chosen)
+    timed.merge(path, chosen)
     return str(path)
 
 
-def _chosen(session: Session, exact: bool) -> list[Baseline]:
+def _chosen(session: Run, exact: bool) -> list[Baseline]:
     """The baselines of one sort of evidence that were chosen to compare with."""
     chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
     return [one for one in chosen if one.evidence.exact == exact]
@@ -357,7 +357,7 @@ def _nothing(why: str) -> Any:
     return pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=why))
 
 
-def _why_nothing(session: Session) -> str:
+def _why_nothing(session: Run) -> str:
     if session.plan.backends:
         return "nothing to compare: the chosen layers have no channel that can be pruned"
     missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
@@ -376,7 +376,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.extend(_vanished(session, cast(pytest.Module, parent)))
 
 
-def _vanished(session: Session, parent: pytest.Module) -> Iterator[pytest.Item]:
+def _vanished(session: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
     for entry in session.vanished():
         item = VanishedItem.from_parent(parent, name=f"vanished[{entry.label}]")
         item.entry = entry
@@ -457,7 +457,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
         terminalreporter.write_line(f"cannot judge: {why}", red=True)
 
 
-def _append_summary(path: Path, session: Session, why_not: str | None) -> None:
+def _append_summary(path: Path, session: Run, why_not: str | None) -> None:
     """Add the run to a workflow's page; a file that can't be written is no verdict."""
     strict = session.plan.strict
     text = markdown.summary(session.findings, session.assessed, session.choices, why_not, strict, session.changes)
@@ -468,14 +468,14 @@ def _append_summary(path: Path, session: Session, why_not: str | None) -> None:
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
     """What pytest-benchmark takes for the machine: the devices' fingerprints, once they are known."""
     session = config.stash.get(_STATE, None)
-    return baseline.machine_info(session.fingerprints.values()) if session and session.fingerprints else None
+    return timed.machine_info(session.fingerprints.values()) if session and session.fingerprints else None
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add what makes a saved run a baseline that can be compared with."""
     session = config.stash.get(_STATE, None)
     if session and session.findings.fingerprints:
-        output_json["never_slower"] = baseline.header(
+        output_json["never_slower"] = timed.header(
             session.findings.fingerprints, session.plan.settings_fields(session.thresholds)
         )
         for one in output_json["benchmarks"]:

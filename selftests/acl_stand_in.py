@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.numerics import convolve
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.numerics import convolve
 
 SCRIPT: dict[str, Any] = json.loads(Path(os.environ["ACL_STAND_IN"]).read_text(encoding="utf-8"))
 HELLO = {

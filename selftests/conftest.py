@@ -1,13 +1,17 @@
 """A copy of the suite in an empty folder, run on a script: what the tests of the plugin use."""
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scipy.special  # noqa: F401  (in-process runs drop modules that they load first, and numpy loads only once)
+
+from neverslower.hunt import profiles
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
@@ -44,10 +48,23 @@ class SuiteRunner:
         return added
 
 
+profiles.register()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of xdist's processes a TMPDIR of its own, where devices are locked."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tempfile.mkdtemp(prefix="selftests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
 @pytest.fixture(autouse=True)
 def as_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under CI pytest repeats each failure in full at the end; what a run prints is compared as people see it."""
-    for variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY"):
+    """What a run prints is compared as people see it: under CI pytest repeats each failure in full at the end, and in
+    xdist's processes pytest-benchmark records nothing.
+    """
+    for variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 
 @st.composite

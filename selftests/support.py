@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower.comparison import Comparison
-from neverslower.layers import Layer
-from neverslower.observation import PairedPass
-from neverslower.problem import ConvProblem
-from neverslower.worker import WorkerSpec
+from neverslower.evidence.observation import PairedPass
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.networks import Layer
+from neverslower.worker.process import WorkerSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")

@@ -16,18 +16,20 @@ import pytest
 import backends
 from backends.acl import ACL, build, described, reproduce
 from backends.acl import open as open_acl
-from backends.acl.choice import MALIS, Choice
+from backends.acl.choice import MALIS, AclOptions
 from backends.acl.launch import launch, runs_itself
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
-from backends.base import BackendOptions, DeviceLost, Unavailable, Unsupported
-from neverslower import numerics
-from neverslower.campaign import Campaign, Settings
-from neverslower.comparison import Comparison
-from neverslower.layers import Layer
-from neverslower.observation import Evidence, Plan
-from neverslower.problem import Layout
-from neverslower.verdict import Code
-from neverslower.worker import WorkerSpec
+from backends.base import BackendOptions
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
+from neverslower.errors import DeviceLost, Unavailable, Unsupported
+from neverslower.evidence.observation import Evidence, Plan
+from neverslower.judge.verdict import Code
+from neverslower.problem import numerics
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Layout
+from neverslower.problem.networks import Layer
+from neverslower.worker.process import WorkerSpec
 from selftests.support import ROOT, needs_proc, problem
 
 pytestmark = needs_proc
@@ -41,17 +43,17 @@ NHWC = problem(layout=Layout.NHWC)
 @pytest.mark.parametrize(
     ("words", "choice"),
     [
-        ("", Choice()),
-        ("neon,gemm", Choice(method="gemm")),
-        ("g72,direct", Choice("opencl", "direct", Evidence.DISPATCH, "Mali-G72")),
-        ("Mali-T628", Choice("opencl", evidence=Evidence.DISPATCH, gpu="Mali-T628")),
-        ("opencl,time,tuner", Choice("opencl", evidence=Evidence.DEVICE_TIME, tuner=True)),
-        ("winograd,fast_math,cpu=max", Choice(method="winograd", cpu="max", fast_math=True)),
-        ("root=/opt/acl", Choice(root="/opt/acl")),
+        ("", AclOptions()),
+        ("neon,gemm", AclOptions(method="gemm")),
+        ("g72,direct", AclOptions("opencl", "direct", Evidence.DISPATCH, "Mali-G72")),
+        ("Mali-T628", AclOptions("opencl", evidence=Evidence.DISPATCH, gpu="Mali-T628")),
+        ("opencl,time,tuner", AclOptions("opencl", evidence=Evidence.DEVICE_TIME, tuner=True)),
+        ("winograd,fast_math,cpu=max", AclOptions(method="winograd", cpu="max", fast_math=True)),
+        ("root=/opt/acl", AclOptions(root="/opt/acl")),
     ],
 )  # fmt: skip
 def test_words_choose(words, choice):
-    assert Choice.parse(words) == choice
+    assert AclOptions.parse(words) == choice
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_a_wrong_word_is_told_with_what_there_is(words, why):
 
 def test_every_mali_has_a_name():
     for name in MALIS:
-        assert Choice.parse(name).gpu == f"Mali-{name.upper()}"
+        assert AclOptions.parse(name).gpu == f"Mali-{name.upper()}"
 
 
 # What is there
@@ -123,7 +125,7 @@ BUILT = build.Built(Path("/cache/acl/system"), "")
 
 def test_an_emulated_runner_counts_by_a_plugin(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    found = launch(BUILT, Choice.parse("neon,gemm"), Evidence.INSTRUCTIONS, 1, "/proc/1/fd/3")
+    found = launch(BUILT, AclOptions.parse("neon,gemm"), Evidence.INSTRUCTIONS, 1, "/proc/1/fd/3")
     assert found.command[:6] == ("qemu-aarch64", "-cpu", "cortex-a76", "-U", "GLIBC_TUNABLES", "-plugin")
     assert found.command[6] == "/cache/acl/system/counter/libcounter.so,out=/proc/1/fd/3"
     assert found.command[7:] == (
@@ -133,11 +135,11 @@ def test_an_emulated_runner_counts_by_a_plugin(monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_an_opencl_library_of_its_name(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    emulated = launch(BUILT, Choice.parse("g76"), Evidence.DISPATCH, 1)
+    emulated = launch(BUILT, AclOptions.parse("g76"), Evidence.DISPATCH, 1)
     assert "NEVER_SLOWER_GPU=Mali-G76" in emulated.command
     assert "LD_LIBRARY_PATH=/cache/acl/system/runner/null_opencl" in emulated.command
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    native = launch(BUILT, Choice.parse("g76"), Evidence.DISPATCH, 1)
+    native = launch(BUILT, AclOptions.parse("g76"), Evidence.DISPATCH, 1)
     assert native.command[0] == "/cache/acl/system/runner/acl_runner"
     assert native.variables["NEVER_SLOWER_GPU"] == "Mali-G76"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from neverslower.baseline import load
-from neverslower.compare import compare
-from neverslower.enqueue import Enqueue, enqueues
-from neverslower.problem import ConvProblem
-from neverslower.stored import Baseline, Entry
-from neverslower.verdict import Code
+from neverslower.baseline.diff import compare
+from neverslower.baseline.entry import Baseline, Entry
+from neverslower.baseline.folders import load
+from neverslower.evidence.enqueue import Enqueue, enqueues
+from neverslower.judge.verdict import Code
+from neverslower.problem.convolution import ConvProblem
 from selftests.support import ROOT
 
 G72 = ROOT / "baselines" / "acl@mali-g72-recorded"

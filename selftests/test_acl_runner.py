@@ -10,14 +10,16 @@ import pytest
 
 from backends.acl import ACL, build, described
 from backends.acl import open as open_acl
-from backends.acl.choice import Choice
+from backends.acl.choice import AclOptions
 from backends.acl.launch import emulated, emulator_version, launch
-from backends.base import BackendOptions, Unsupported
-from neverslower import baseline, numerics
-from neverslower.enqueue import enqueues
-from neverslower.layers import network
-from neverslower.observation import Evidence
-from neverslower.problem import ConvProblem, DType, Layout
+from backends.base import BackendOptions
+from neverslower.baseline import folders
+from neverslower.errors import Unsupported
+from neverslower.evidence.enqueue import enqueues
+from neverslower.evidence.observation import Evidence
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.networks import network
 from selftests.support import ROOT
 
 L16 = network("resnet50")[16].problem
@@ -130,7 +132,7 @@ def test_many_problems_do_not_make_the_runner_grow(opened):
 
 def ask(*lines: str, evidence: Evidence = Evidence.INSTRUCTIONS, words: str = "neon") -> list[dict]:
     """What the runner answers to raw lines, its introduction first."""
-    started = launch(build.find(""), Choice.parse(words), evidence, 1)
+    started = launch(build.find(""), AclOptions.parse(words), evidence, 1)
     done = subprocess.run(
         started.command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=False
     )
@@ -183,7 +185,7 @@ def test_float16_is_dispatched_too(opened):
 def test_the_committed_dispatches_are_shown_again(opened):
     """Of one layer; the whole record takes a minute."""
     folder = ROOT / "baselines" / "acl@mali-g72-recorded"
-    stored = next(one for path in sorted(folder.glob("*20.08*-gemm-dispatch.jsonl")) if (one := baseline.load(path)))
+    stored = next(one for path in sorted(folder.glob("*20.08*-gemm-dispatch.jsonl")) if (one := folders.load(path)))
     backend = opened("g72,gemm")
     entries = [entry for entry in stored.entries.values() if entry.layer == "resnet50.L16"]
     assert len(entries) > 5

@@ -11,22 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower import against, cli, side
-from neverslower.assessment import Assessment
-from neverslower.baseline import Choice
-from neverslower.campaign import Campaign, NoBaselines, Settings
-from neverslower.comparison import Comparison
-from neverslower.errors import NeverSlowerError
-from neverslower.findings import Findings
-from neverslower.journal import Journal
-from neverslower.observation import PairedPass, Plan
-from neverslower.outcome import Finding
-from neverslower.regression import PassSpread, Variance, judge_pairs, pairs_needed
-from neverslower.reread import changes_of
-from neverslower.resume import load
-from neverslower.upgrade import Change, changes
-from neverslower.verdict import Code
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerSpec
+from neverslower import cli
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign import library
+from neverslower.campaign.campaign import Campaign, NoBaselines
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.resume import load
+from neverslower.campaign.settings import Settings
+from neverslower.errors import NeverSlowerError, Unavailable, WorkerDied
+from neverslower.evidence.observation import PairedPass, Plan
+from neverslower.files.journal import Journal
+from neverslower.judge import change
+from neverslower.judge.change import PassSpread, Variance, judge_pairs, pairs_needed
+from neverslower.judge.verdict import Code
+from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.beside import baseline_of, plan_difference
+from neverslower.outcome.rejudge import changes_of
+from neverslower.outcome.table import Finding
+from neverslower.outcome.upgrade import Change, changes
+from neverslower.problem.comparison import Comparison
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.conftest import SuiteRunner
 from selftests.support import comparison, fake_passes, script, scripted
 
@@ -44,11 +48,11 @@ class Reviewer(NoBaselines):
     """Sets this library against the other one as a session does."""
 
     def __init__(self) -> None:
-        self.choices: dict[str, Choice] = {}
+        self.choices: dict[str, BaselineChoice] = {}
         self.campaign: Campaign
 
     def beside(self, backend: str, before: Findings) -> None:
-        self.choices[backend] = Choice(against.baseline_of(before, backend, SPEC))
+        self.choices[backend] = BaselineChoice(baseline_of(before, backend, SPEC))
 
     @property
     def assessment(self) -> Assessment:
@@ -136,7 +140,7 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(
                 alive.remove(self)
             super().close()
 
-    monkeypatch.setattr(side, "Worker", Noted)
+    monkeypatch.setattr(library, "Worker", Noted)
     run(tmp_path, [], [])
     assert order[2:] == ["old", "new", "new", "old", "old", "new", "new", "old"]  # The first two examine.
 
@@ -149,7 +153,7 @@ def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path, monkeypatch
             order.append((self.fingerprint.version, self._number, candidate, blocks))
             return super().measure(reference, candidate, blocks, *others, **named)
 
-    monkeypatch.setattr(side, "Worker", Noted)
+    monkeypatch.setattr(library, "Worker", Noted)
     reviewer, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2)], **TURNS)
     assert {count: one.code for count, one in found.items()} == {
         16: Code.SAME,
@@ -236,10 +240,10 @@ def gone_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         class Lost(Worker):
             def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
                 if "/old/" in spec.argument and process >= number:
-                    raise BackendUnavailable("the image is gone")
+                    raise Unavailable("the image is gone")
                 super().__init__(spec, process)
 
-        monkeypatch.setattr(side, "Worker", Lost)
+        monkeypatch.setattr(library, "Worker", Lost)
 
     return gone
 
@@ -339,7 +343,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
             found.append((self.fingerprint.version, self._number, candidate))
             return super().measure(reference, candidate, *others, **named)
 
-    monkeypatch.setattr(side, "Worker", Noted)
+    monkeypatch.setattr(library, "Worker", Noted)
     return found
 
 
@@ -404,7 +408,7 @@ def test_a_pass_in_turns_is_that_of_one_process(tmp_path: Path, monkeypatch: pyt
                 raise WorkerDied("killed", "")
             return super().measure(reference, candidate, *others, **named)
 
-    monkeypatch.setattr(side, "Worker", Dying)
+    monkeypatch.setattr(library, "Worker", Dying)
     _, found = run(tmp_path, [], [], **TURNS)
     assert [one.code for one in found.values()] == [Code.SAME] * 4
     first = order[0][2]
@@ -424,7 +428,7 @@ def test_a_pair_is_an_old_and_a_new_pass_of_one_moment() -> None:
         sides = np.exp([[0.0, level] for level in levels])
         return [PairedPass(np.tile(one[:, None], (8, 1, 2)), (1, 1), "fake") for one in sides]
 
-    found = against.in_pairs(passes(0.0, 0.5, 0.2), passes(0.01, 0.51, 0.21, 0.9))
+    found = change.in_pairs(passes(0.0, 0.5, 0.2), passes(0.01, 0.51, 0.21, 0.9))
     assert found == pytest.approx([0.01] * 3)
 
 
@@ -466,7 +470,7 @@ def test_more_scatter_needs_more_pairs() -> None:
 def test_a_pair_of_which_no_block_was_kept_is_no_pair(gap: float) -> None:
     old, new = fake_passes(number=4), fake_passes(1 + gap, seed=1, number=4)
     new[2] = replace(new[2], seconds=np.empty((0, 2, 2)), discarded=8, why_discarded="throttled")
-    found = against.in_pairs(old, new)
+    found = change.in_pairs(old, new)
     assert len(found) == 3
     assert np.all(np.isfinite(found))
 
@@ -490,9 +494,9 @@ def test_what_has_fewer_pairs_than_anything_can_be_known_from_is_undecided() -> 
 
 def test_what_changed_with_a_time_is_told_from_the_plans() -> None:
     one, other = Plan("a", ("conv x",)), Plan("b", ("conv x",))
-    assert against.plan_difference(one, other).what == "plan"
-    assert against.plan_difference(one, Plan("a", ("conv x", "reorder"))).what == "dispatch"
-    assert against.plan_difference(one, one).what == "scheduling"
+    assert plan_difference(one, other).what == "plan"
+    assert plan_difference(one, Plan("a", ("conv x", "reorder"))).what == "dispatch"
+    assert plan_difference(one, one).what == "scheduling"
 
 
 def test_a_journal_tells_again_what_changed(tmp_path: Path) -> None:

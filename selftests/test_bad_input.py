@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
-from neverslower import baseline, cli
-from neverslower.predicate import LONGEST, PredicateError, holds
-from neverslower.problem import parse_descriptor
+from neverslower import cli
+from neverslower.baseline import folders, timed
+from neverslower.files import writing
+from neverslower.problem.convolution import parse_descriptor
+from neverslower.problem.predicate import LONGEST, PredicateError, holds
 from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import ROOT, children, needs_proc
@@ -285,15 +287,6 @@ def test_a_wrong_option_is_one_clear_line(runner: SuiteRunner, arguments: list[s
 
 @pytest.mark.parametrize("arguments", [["-n", "2"], ["--dist", "load"]])
 def test_running_in_parallel_is_refused(runner: SuiteRunner, arguments: list[str]) -> None:
-    runner.pytester.makepyfile(
-        stand_in_for_xdist="""
-        def pytest_addoption(parser):
-            parser.getgroup("xdist")._addoption("-n", dest="numprocesses", type=int)
-            parser.addoption("--dist", default="no")
-        """
-    )
-    runner.pytester.makeconftest("pytest_plugins = ['neverslower.pytest_plugin', 'stand_in_for_xdist']")
-    runner.pytester.syspathinsert()
     refused(start(runner, *arguments), "timing needs the machine to itself: run without -n (pytest-xdist)")
 
 
@@ -452,7 +445,7 @@ def test_a_full_disk_leaves_what_was_stored_whole(
     runner: SuiteRunner, stored: Path, kept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept()
-    monkeypatch.setattr(baseline.os, "fsync", no_space)
+    monkeypatch.setattr(writing.os, "fsync", no_space)
     result = start(runner, "--problem", PROBLEM, "--passes", "2", "--accept-baseline", "x", LATENCY)
     assert result.ret == USAGE_ERROR
     no_traceback(result)
@@ -464,24 +457,24 @@ def test_a_table_that_can_t_be_written_leaves_no_baseline_alone(
     stored: Path, kept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept()
-    loaded, content = baseline.load(stored), json.loads(stored.read_text(encoding="utf-8"))
+    loaded, content = folders.load(stored), json.loads(stored.read_text(encoding="utf-8"))
     monkeypatch.setattr(Path, "replace", lambda *_: no_space(0))
-    with pytest.raises(baseline.BaselineError, match="No space left"):
-        baseline.save(stored.parent.parent, loaded.fingerprint, content)
+    with pytest.raises(timed.BaselineError, match="No space left"):
+        folders.save(stored.parent.parent, loaded.fingerprint, content)
 
 
 def test_a_file_in_the_way_of_a_device_s_folder_is_named(stored: Path, tmp_path: Path) -> None:
-    loaded, content = baseline.load(stored), json.loads(stored.read_text(encoding="utf-8"))
+    loaded, content = folders.load(stored), json.loads(stored.read_text(encoding="utf-8"))
     (tmp_path / loaded.fingerprint.folder).write_text("mine", encoding="utf-8")
-    with pytest.raises(baseline.BaselineError, match=r"could not be written to .*scripted@scripted: File exists"):
-        baseline.save(tmp_path, loaded.fingerprint, content)
+    with pytest.raises(timed.BaselineError, match=r"could not be written to .*scripted@scripted: File exists"):
+        folders.save(tmp_path, loaded.fingerprint, content)
     assert files(tmp_path) == {loaded.fingerprint.folder: b"mine"}
 
 
 def test_a_table_that_was_left_behind_is_no_hindrance(stored: Path) -> None:
     content = json.loads(stored.read_text(encoding="utf-8"))
     stored.with_name("0002_1.0+0.tsv").write_text("old", encoding="utf-8")
-    path = baseline.save(stored.parent.parent, baseline.load(stored).fingerprint, content)
+    path = folders.save(stored.parent.parent, folders.load(stored).fingerprint, content)
     assert path.with_suffix(".tsv").read_bytes() == stored.with_suffix(".tsv").read_bytes()
 
 
@@ -489,12 +482,12 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_no_part_of_it(
     stored: Path, kept: Callable[[], None]
 ) -> None:
     kept()
-    loaded, content = baseline.load(stored), json.loads(stored.read_text(encoding="utf-8"))
+    loaded, content = folders.load(stored), json.loads(stored.read_text(encoding="utf-8"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(baseline.BaselineError, match=f"could not be written to .*{FOLDER}: File too large"):
-            baseline.save(stored.parent.parent, loaded.fingerprint, content)
+        with pytest.raises(timed.BaselineError, match=f"could not be written to .*{FOLDER}: File too large"):
+            folders.save(stored.parent.parent, loaded.fingerprint, content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
@@ -516,7 +509,7 @@ def test_a_full_disk_leaves_the_old_picture_whole(
     drawn = stored.with_name("old.svg")
     assert cli.main(["picture", str(stored), str(drawn)]) == 0
     before = files(stored.parent)
-    monkeypatch.setattr(baseline.os, "fsync", no_space)
+    monkeypatch.setattr(writing.os, "fsync", no_space)
     told_by_the_command(capsys, ["picture", str(stored), str(drawn)], "*old.svg can't be written: No space left*")
     assert files(stored.parent) == before
 
@@ -546,7 +539,7 @@ def test_two_runs_that_accept_at_once_are_both_stored(runner: SuiteRunner) -> No
     ]
     texts = [path.read_text(encoding="utf-8") for path in paths if path.suffix == ".json"]
     assert {json.loads(text)["never_slower"]["reason"] for text in texts} == {"run 1", "run 2"}
-    assert all(len(baseline.load(path).entries) == 7 for path in paths if path.suffix == ".json")
+    assert all(len(folders.load(path).entries) == 7 for path in paths if path.suffix == ".json")
 
 
 # What is missing, or dies

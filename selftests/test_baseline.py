@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from bench.fixed_size import FixedSizeJudge
-from neverslower import baseline
-from neverslower.comparison import Comparison
-from neverslower.environment import Fingerprint
+from neverslower.baseline import folders, timed
+from neverslower.baseline.changes import verdict_changes
+from neverslower.campaign.findings import Result
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
-from neverslower.findings import Result
-from neverslower.layers import network
-from neverslower.observation import Examined, PairedPass, Plan
-from neverslower.verdict import Code
+from neverslower.evidence.observation import Examined, PairedPass, Plan
+from neverslower.files import writing
+from neverslower.judge.verdict import Code
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.networks import network
 
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abcdef123", {"cpu": "x"}, {"governor": "performance"}, {})
 LAYER = network("resnet50")[16]
@@ -37,16 +39,16 @@ def result(distance: int, ratio: float = 1.0, seed: int = 0) -> Result:
 def content(fingerprint: Fingerprint = DEVICE, **changes: float) -> dict:
     ratios = {0: 1.0, 1: 2.0, 3: 1.0} | {int(name[1:]): ratio for name, ratio in changes.items()}
     results = {f"tests/test_latency.py::test_latency[out{128 - d}]": result(d, ratio) for d, ratio in ratios.items()}
-    return baseline.document(fingerprint, results, "a reason", {"passes": 2})
+    return timed.document(fingerprint, results, "a reason", {"passes": 2})
 
 
 def saved(root: Path, fingerprint: Fingerprint = DEVICE, **changes: float) -> Path:
-    return baseline.save(root, fingerprint, content(fingerprint, **changes))
+    return folders.save(root, fingerprint, content(fingerprint, **changes))
 
 
 def test_a_saved_baseline_is_read_as_it_was(tmp_path: Path) -> None:
     one = result(1, 2.0)
-    loaded = baseline.load(saved(tmp_path))
+    loaded = folders.load(saved(tmp_path))
     entry = loaded.entry(one.comparison)
     assert loaded.fingerprint == DEVICE
     assert entry is not None
@@ -70,7 +72,7 @@ def test_the_plan_that_is_stored_is_the_pruned_layers() -> None:
     one = result(1)
     assert one.candidate is not None
     padded = replace(one, candidate=replace(one.candidate, plan=Plan("padded", ("reorder pad", "convolution padded"))))
-    stored = baseline.extra_info(padded)
+    stored = timed.extra_info(padded)
     assert (stored["plan"], stored["plan_steps"]) == ("padded", ["reorder pad", "convolution padded"])
 
 
@@ -93,21 +95,21 @@ def test_names_are_numbered_and_say_version_and_build(tmp_path: Path) -> None:
 
 def test_two_runs_that_write_at_once_are_both_kept(tmp_path: Path) -> None:
     text = content()
-    threads = [threading.Thread(target=baseline.save, args=(tmp_path, DEVICE, text)) for _ in range(8)]
+    threads = [threading.Thread(target=folders.save, args=(tmp_path, DEVICE, text)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     files = sorted(tmp_path.glob("*/*.json"))
     assert len(files) == 8
-    assert all(baseline.load(path).entries for path in files)
+    assert all(folders.load(path).entries for path in files)
     assert not list(tmp_path.glob("*/.writing-*"))
 
 
 def test_a_full_disk_leaves_what_was_stored_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(baseline.os, "fsync", _no_space)
+    monkeypatch.setattr(writing.os, "fsync", _no_space)
     with pytest.raises(BaselineError, match=r"could not be written to .*board-1: No space left"):
         saved(tmp_path)
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, path.with_suffix(".tsv").name]
@@ -137,7 +139,7 @@ def test_a_damaged_baseline_is_named_with_what_is_wrong(tmp_path: Path, old: str
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(BaselineError, match=re.escape(words)) as error:
-        baseline.load(path)
+        folders.load(path)
     assert str(path) in str(error.value)
 
 
@@ -146,9 +148,9 @@ def test_a_run_saved_without_samples_says_what_was_missing(tmp_path: Path) -> No
     for one in text["benchmarks"]:
         del one["stats"]["data"]
     path = tmp_path / "run.json"
-    path.write_text(baseline.to_json(text), encoding="utf-8")
+    path.write_text(timed.to_json(text), encoding="utf-8")
     with pytest.raises(BaselineError, match="save with --benchmark-save-data"):
-        baseline.load(path)
+        folders.load(path)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_versions_are_chosen_as_numbers(
 ) -> None:
     for version in stored:
         saved(tmp_path, replace(DEVICE, version=version))
-    choice = baseline.choose(tmp_path, replace(DEVICE, version=now), upgrade)
+    choice = folders.choose(tmp_path, replace(DEVICE, version=now), upgrade)
     if chosen is None:
         assert choice.baseline is None
         assert choice.absence is not None
@@ -181,14 +183,14 @@ def test_the_newest_of_one_version_counts_and_the_same_build_before_another(tmp_
     saved(tmp_path)
     newest = saved(tmp_path)
     saved(tmp_path, replace(DEVICE, build="other"))
-    choice = baseline.choose(tmp_path, DEVICE, upgrade=False)
+    choice = folders.choose(tmp_path, DEVICE, upgrade=False)
     assert choice.baseline is not None
     assert choice.baseline.path == newest
 
 
 def test_another_state_is_incomparable(tmp_path: Path) -> None:
     saved(tmp_path, replace(DEVICE, state={"governor": "powersave"}))
-    choice = baseline.choose(tmp_path, DEVICE, upgrade=False)
+    choice = folders.choose(tmp_path, DEVICE, upgrade=False)
     assert choice.baseline is None
     assert choice.absence is not None
     assert choice.absence.code is Code.INCOMPARABLE
@@ -196,8 +198,8 @@ def test_another_state_is_incomparable(tmp_path: Path) -> None:
 
 
 def test_changes_name_new_and_vanished_comparisons_and_verdicts_that_differ(tmp_path: Path) -> None:
-    before = baseline.load(saved(tmp_path))
-    lines = baseline.changes(before, [result(1, 1.0), result(3, 1.0), result(7, 3.0)])
+    before = folders.load(saved(tmp_path))
+    lines = verdict_changes(before, [result(1, 1.0), result(3, 1.0), result(7, 3.0)])
     assert re.match(r"\S+out127: SLOWER 2.* → SAME", lines[0])
     assert re.match(r"new: \S+out121 SLOWER 3", lines[1])
     assert lines[2:] == ["vanished: tests/test_latency.py::test_latency[out128]"]

@@ -13,39 +13,34 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower import calibration as calibrations
-from neverslower import calibrator, cli, recording
-from neverslower.calibration import (
+from neverslower import cli
+from neverslower.calibration import measuring, recording, stored
+from neverslower.calibration.figures import (
     Calibration,
     LayerFigures,
     Options,
     against_itself,
-    as_dict,
     calibration_of,
     drift,
-    load,
     noise,
-    noise_since,
     process_spread,
-    save,
-    standing,
-    to_mend,
     troubles,
 )
-from neverslower.calibrator import LEAST_PROCESSES, STRETCH, STRETCHES, TURNS, Calibrator, spread
-from neverslower.environment import Fingerprint
+from neverslower.calibration.measuring import LEAST_PROCESSES, STRETCH, STRETCHES, TURNS, Calibrator, spread
+from neverslower.calibration.recording import Recording, Scheme, Taken
+from neverslower.calibration.stored import as_dict, load, noise_since, save, standing
+from neverslower.campaign.findings import Findings, Result
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State, Trouble, Unsound
 from neverslower.errors import CalibrationError, NeverSlowerError
-from neverslower.findings import Findings, Result
-from neverslower.journal import Journal
-from neverslower.layers import Layer
-from neverslower.observation import PairedPass
-from neverslower.recording import Recording, Scheme, Taken
-from neverslower.report.calibration import lines
-from neverslower.sequential import SequentialJudge
-from neverslower.state import State, Trouble, Unsound
-from neverslower.stats import rate_bound
-from neverslower.verdict import Code, Reason, ReasonCode, Verdict
-from neverslower.worker import Worker
+from neverslower.evidence.observation import PairedPass
+from neverslower.files.journal import Journal
+from neverslower.judge.sequential import SequentialJudge
+from neverslower.judge.stats import rate_bound
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.problem.networks import Layer
+from neverslower.report.calibration import lines, to_mend
+from neverslower.worker.process import Worker
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import comparison, fake_passes, layers, problem, scripted
 from selftests.test_plugin import FLAT
@@ -274,7 +269,7 @@ def test_a_truncated_calibration_is_named(tmp_path, length):
 
 
 def test_the_stored_calibration_counts_on_its_device_in_its_state_only(tmp_path):
-    assert standing(tmp_path, DEVICE) == calibrations.Standing()
+    assert standing(tmp_path, DEVICE) == stored.Standing()
     found = calibration()
     path = save(tmp_path, found)
     assert standing(tmp_path, DEVICE).calibration == found
@@ -372,7 +367,7 @@ def test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns(tmp_path
                 asked.append((reference == candidate, afresh, candidate_first))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(calibrator, "Worker", Spy)
+    monkeypatch.setattr(measuring, "Worker", Spy)
     passes = len(measured(tmp_path, count=1, budget=200.0).passes)
     assert asked == [(True, True, bool(number % 2)) for number in range(passes)]
 
@@ -542,7 +537,7 @@ def of_a_run(runner: SuiteRunner, **changes: Any) -> list[str]:
 
 def store(runner: SuiteRunner, noise: float) -> Path:
     """A calibration of the runner's problem on the scripted device."""
-    from neverslower.problem import parse_descriptor
+    from neverslower.problem.convolution import parse_descriptor
 
     device = Fingerprint("scripted", "scripted", "1.0", "0", {}, {}, {"scripted": "1.0"})
     layer = replace(FIGURES, problem=parse_descriptor(PROBLEM).key, noise=noise)

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower import campaign, side
-from neverslower.campaign import Campaign, Settings
-from neverslower.comparison import Comparison
-from neverslower.findings import Findings, Result
-from neverslower.journal import Journal
-from neverslower.verdict import Code, ReasonCode
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.campaign import campaign, library
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings, Result
+from neverslower.campaign.settings import Settings
+from neverslower.errors import Unavailable, WorkerDied, WorkerError
+from neverslower.files.journal import Journal
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.problem.comparison import Comparison
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.support import children, comparison, eventually, layers, needs_proc, problem, scripted
 
 QUICK = Settings(blocks=10)
@@ -64,7 +66,7 @@ class Processes:
             self.numbers.append(process)
             return Worker(spec, process)
 
-        monkeypatch.setattr(side, "Worker", start)
+        monkeypatch.setattr(library, "Worker", start)
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_candidates_come_first_in_every_other_pass(tmp_path: Path, monkeypatch: 
                 asked.setdefault(self._number, []).append("first" if candidate_first else "last")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(side, "Worker", Noted)
+    monkeypatch.setattr(library, "Worker", Noted)
     run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)])
     assert asked == {0: ["last"] * 2, 1: ["ahead"] * 2 + ["first"] * 2, 2: ["last"] * 2, 3: ["first"]}
 
@@ -280,7 +282,7 @@ def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
             raise error
         return Worker(spec, process)
 
-    monkeypatch.setattr(side, "Worker", start)
+    monkeypatch.setattr(library, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless], [hazard], journal=journal)
     assert seen(findings, [hazard, harmless]) == [expected, FINE if started == 3 else expected]
@@ -295,10 +297,10 @@ def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(
 ) -> None:
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
         if process == 3:
-            raise BackendUnavailable("another never-slower run is using it")
+            raise Unavailable("another never-slower run is using it")
         return Worker(spec, process)
 
-    monkeypatch.setattr(side, "Worker", start)
+    monkeypatch.setattr(library, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless])
     assert seen(findings, [hazard, harmless]) == ["CRASHED worker_died", FINE]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from neverslower.errors import UnknownName
-from neverslower.layers import NETWORKS, distinct_layers, network
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.networks import NETWORKS, distinct_layers, network
 
 # The figures write the pair of equal numbers once, and name two networks with their variant.
 FIGURES = Path(__file__).with_name("data") / "conv_shapes.csv"

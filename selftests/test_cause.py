@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from neverslower.cause import Cause, explain
-from neverslower.kernels import Kernel
-from neverslower.mapping import Map, load
-from neverslower.observation import Plan
-from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.evidence.kernels import Kernel
+from neverslower.evidence.observation import Plan
+from neverslower.judge.cause import Cause, explain
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.maps.mapping import Map, load
 from selftests.support import ROOT
 
 H100 = ROOT / "baselines" / "cudnn@nvidia-h100-80gb-hbm3"

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverslower.comparison import STANDARD_DISTANCES, Comparison, pruning_distances
-from neverslower.layers import Layer, network
-from neverslower.problem import DType, Layout, Side
+from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison, pruning_distances
+from neverslower.problem.convolution import DType, Layout, Side
+from neverslower.problem.networks import Layer, network
 
 L16 = network("resnet50")[16]
 

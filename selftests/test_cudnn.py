@@ -9,16 +9,17 @@ from types import SimpleNamespace
 import pytest
 
 from backends import cudnn
-from backends.base import BackendOptions, Unavailable
+from backends.base import BackendOptions
 from backends.cudnn import CAPABILITIES, COLD_FACTOR, CuDNN, Launched, open, reproduce
-from backends.cudnn.choice import Choice, Policy
+from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import launches, steps_and_shares, without_arguments
 from backends.cudnn.frontend import strides
 from backends.cudnn.replay import Replay
 from backends.cudnn.script import script
-from neverslower.kernels import Kernel
-from neverslower.observation import Plan
-from neverslower.problem import DType, Layout, parse_descriptor
+from neverslower.errors import Unavailable
+from neverslower.evidence.kernels import Kernel
+from neverslower.evidence.observation import Plan
+from neverslower.problem.convolution import DType, Layout, parse_descriptor
 
 PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.NHWC)
 
@@ -26,27 +27,27 @@ PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.
 @pytest.mark.parametrize(
     ("words", "choice"),
     [
-        ("", Choice()),
-        ("best", Choice(Policy.BEST)),
-        ("torch,cold,gpu=1", Choice(Policy.TORCH, "cold", 1)),
-        ("cold,hot", Choice()),
-        ("torch,best", Choice(Policy.TORCH_BEST)),
-        ("torch_best", Choice(Policy.TORCH_BEST)),
+        ("", CudnnOptions()),
+        ("best", CudnnOptions(Policy.BEST)),
+        ("torch,cold,gpu=1", CudnnOptions(Policy.TORCH, "cold", 1)),
+        ("cold,hot", CudnnOptions()),
+        ("torch,best", CudnnOptions(Policy.TORCH_BEST)),
+        ("torch_best", CudnnOptions(Policy.TORCH_BEST)),
     ],
 )
 def test_words_are_read(words, choice):
-    assert Choice().with_words(words) == choice
+    assert CudnnOptions().with_words(words) == choice
 
 
 def test_best_stays_on_the_way_that_is_set():
-    assert Choice(Policy.TORCH).with_words("best").policy is Policy.TORCH_BEST
-    assert Choice(Policy.HEURISTIC).with_words("best").policy is Policy.BEST
+    assert CudnnOptions(Policy.TORCH).with_words("best").policy is Policy.TORCH_BEST
+    assert CudnnOptions(Policy.HEURISTIC).with_words("best").policy is Policy.BEST
 
 
 @pytest.mark.parametrize("words", ["fastest", "gpu=", "gpu=-1", "gpu=x", "torch cold", "Best"])
 def test_another_word_is_named_with_those_that_there_are(words):
     with pytest.raises(ValueError, match="is none of heuristic, best, torch, torch_best, hot, cold, gpu=N"):
-        Choice().with_words(words)
+        CudnnOptions().with_words(words)
     with pytest.raises(Unavailable, match="is none of"):
         open(BackendOptions(words))
 
@@ -275,9 +276,9 @@ def test_a_cold_round_goes_through_all_of_its_buffers(buffers):
 @pytest.mark.parametrize("shape", ["mb1_ic128oc127_ih28kh3ph1", "mb8_ic256oc512_ih56kh3ph1", "mb1_ic64oc64_ih14kh1"])
 def test_cold_buffers_are_more_than_the_cache_holds(shape):
     gpu, one = SimpleNamespace(_properties=SimpleNamespace(L2_cache_size=50 * 2**20)), parse_descriptor(shape)
-    others = CuDNN._copies(gpu, one, Choice(cache="cold")) - 1
+    others = CuDNN._copies(gpu, one, CudnnOptions(cache="cold")) - 1
     assert others * one.bytes >= COLD_FACTOR * 50 * 2**20
-    assert CuDNN._copies(gpu, one, Choice()) == 1
+    assert CuDNN._copies(gpu, one, CudnnOptions()) == 1
 
 
 def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypatch):
@@ -298,7 +299,7 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
         create_handle=lambda: 0, set_stream=lambda handle, stream: None, cudnnGraphNotSupportedError=RuntimeError
     )
     monkeypatch.setattr(cudnn, "_nvml", lambda properties, index: asked.append(index) or (None, ""))
-    assert CuDNN(torch, library, Choice(gpu=1)).lock_name == "GPU number 1 uuid-1"
+    assert CuDNN(torch, library, CudnnOptions(gpu=1)).lock_name == "GPU number 1 uuid-1"
     assert asked == [1, 1, 1]
     assert torch.backends.cudnn.benchmark is False
 

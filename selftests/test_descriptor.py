@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverslower.errors import DescriptorError, InvalidProblem
-from neverslower.problem import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from selftests.strategies import problems
 
 L16 = ConvProblem(in_channels=128, height=28, width=28, out_channels=128, kernel=(3, 3), padding=(1, 1, 1, 1))

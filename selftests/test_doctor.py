@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from neverslower import cli
-from neverslower.calibration import save
-from neverslower.environment import Fingerprint
+from neverslower.calibration.stored import save
+from neverslower.device.fingerprint import Fingerprint
 from selftests.conftest import SuiteRunner
 from selftests.support import script
 from selftests.test_calibration import calibration

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverslower.environment import Fingerprint, cpu_hardware, cpu_model, cpu_state, slug
+from neverslower.device.fingerprint import Fingerprint, slug
+from neverslower.device.processor import cpu_hardware, cpu_model, cpu_state
 
 NOW = Fingerprint(
     backend="onednn",

@@ -7,16 +7,18 @@ import re
 
 import pytest
 
-from neverslower import baseline, cli, exact_record
-from neverslower.campaign import Campaign, Settings
-from neverslower.compare import compare
-from neverslower.enqueue import Enqueue, enqueues
-from neverslower.errors import BaselineError, NeverSlowerError
-from neverslower.exact import judge_pruned, judge_since
-from neverslower.journal import Journal
-from neverslower.observation import Evidence, Examined, Plan
-from neverslower.verdict import Code, ReasonCode
-from neverslower.worker import BackendUnavailable, Worker
+from neverslower import cli
+from neverslower.baseline import exact, folders
+from neverslower.baseline.diff import compare
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
+from neverslower.errors import BaselineError, NeverSlowerError, Unavailable
+from neverslower.evidence.enqueue import Enqueue, enqueues
+from neverslower.evidence.observation import Evidence, Examined, Plan
+from neverslower.files.journal import Journal
+from neverslower.judge.exact import judge_pruned, judge_since
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.worker.process import Worker
 from selftests.support import comparison, scripted
 from selftests.test_plugin import LATENCY, NEVER_SLOWER, outcomes
 
@@ -156,11 +158,11 @@ def test_a_worker_that_does_not_start_costs_nothing_that_others_looked_at(tmp_pa
         def __init__(self, spec, process=0):
             started.append(spec)
             if len(started) == 3:  # The campaign's own is the first, and the pool's first works already.
-                raise BackendUnavailable("no memory")
+                raise Unavailable("no memory")
             super().__init__(spec, process)
 
-    monkeypatch.setattr("neverslower.pool.Worker", Few)
-    monkeypatch.setattr("neverslower.side.Worker", Few)
+    monkeypatch.setattr("neverslower.worker.pool.Worker", Few)
+    monkeypatch.setattr("neverslower.campaign.library.Worker", Few)
     every = [comparison(distance) for distance in (0, 1, 3, 7, 8)]
     found = run(tmp_path, every, **COUNTED)
     assert all(one.verdict.code.measured for one in found.results.values())
@@ -297,20 +299,20 @@ def test_a_damaged_record_is_told_with_its_line(runner, change, why):
     path = runner.accept(COUNTED)
     path.write_text("\n".join(change(path.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
     with pytest.raises(BaselineError, match=why):
-        baseline.load(path)
+        folders.load(path)
 
 
 def test_steps_that_are_no_dispatch_are_told(runner):
     path = runner.accept({"evidence": "dispatch", "rules": [{"when": "1", "steps": [EVEN]}]})
     path.write_text(path.read_text(encoding="utf-8").replace(EVEN, "nonsense"), encoding="utf-8")
     with pytest.raises(BaselineError, match=r"line 2: steps is \['nonsense'\]"):
-        baseline.load(path)
+        folders.load(path)
 
 
 def test_a_reason_with_odd_line_ends_is_read_back(runner):
     runner.run(COUNTED, "--accept-baseline", "a\u2028b\x85c")
     (path,) = runner.path.glob("baselines/*/*.jsonl")
-    assert len(baseline.load(path).entries) == 7
+    assert len(folders.load(path).entries) == 7
 
 
 def test_records_with_nothing_in_common_are_not_compared(runner):
@@ -318,12 +320,12 @@ def test_records_with_nothing_in_common_are_not_compared(runner):
     other = first.with_name("0009_1.0-instructions.jsonl")
     other.write_text(first.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     with pytest.raises(BaselineError, match="have no problem in common"):
-        compare(baseline.load(first), baseline.load(other))
+        compare(folders.load(first), folders.load(other))
 
 
 def test_a_record_of_another_backend_is_told(runner):
     path = runner.accept(COUNTED)
     with pytest.raises(BaselineError, match="holds scripted, not acl"):
-        exact_record.load(path, "acl")
+        exact.load(path, "acl")
     with pytest.raises(BaselineError, match="No such file"):
-        exact_record.load(path.with_name("0009_none.jsonl"))
+        exact.load(path.with_name("0009_none.jsonl"))

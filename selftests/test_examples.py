@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from neverslower.comparison import Comparison
-from neverslower.environment import Fingerprint
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.examples import Kept
-from neverslower.hunt import Counterexample, Hunted
-from neverslower.layers import Layer
-from neverslower.observation import Plan
-from neverslower.problem import ConvProblem, Side
-from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.evidence.observation import Plan
+from neverslower.hunt.examples import Kept
+from neverslower.hunt.hunting import Counterexample, Hunted
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem.networks import Layer
 from selftests.support import problem
 
 DEPTHWISE = ConvProblem(in_channels=8, height=4, width=4, out_channels=8, kernel=(3, 3), groups=8)

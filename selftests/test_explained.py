@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from neverslower import side
-from neverslower.campaign import Campaign, Settings
-from neverslower.cause import Cause
-from neverslower.comparison import padded_selves
-from neverslower.sampling import interleave_undisturbed
-from neverslower.verdict import Code, ReasonCode
-from neverslower.worker import Worker
+from neverslower.campaign import library
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
+from neverslower.judge.cause import Cause
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.problem.comparison import padded_selves
+from neverslower.worker.process import Worker
+from neverslower.worker.sampling import interleave_undisturbed
 from selftests.support import comparison, problem, scripted
 
 SETTINGS = Settings(passes=2, blocks=12)
@@ -45,7 +46,7 @@ def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(t
             asked.setdefault(self._number, []).append((candidate_first, afresh))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(side, "Worker", Noted)
+    monkeypatch.setattr(library, "Worker", Noted)
     explained(tmp_path, RULES)
     remedy, best = list(asked.values())[-2:]  # A process for each.
     for passes in (remedy, best):
@@ -180,10 +181,10 @@ def test_a_regression_says_what_is_launched_now(runner):
 
 
 def test_what_does_not_fit_is_tried_again_without_what_is_held(monkeypatch):
-    from backends.base import OutOfMemory
-    from neverslower.remote import Session
+    from neverslower.errors import OutOfMemory
+    from neverslower.worker.far_side import FarSide
 
-    session = Session()
+    session = FarSide()
     session.open("scripted", "", 1, 0)
     held, wanted = problem().key, problem(out_channels=15).key
     session.examine(held)

@@ -18,16 +18,18 @@ import pytest
 
 from bench import faults
 from bench.faults import Journalled, judged
-from neverslower import side, worker
-from neverslower.campaign import Campaign, Settings
-from neverslower.errors import JournalError, NeverSlowerError
-from neverslower.findings import Findings
-from neverslower.journal import Journal, replay
-from neverslower.pool import ask_all
+from neverslower.campaign import library
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.resume import Recorded, load
+from neverslower.campaign.settings import Settings
+from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unavailable, WorkerDied
+from neverslower.files.journal import Journal, replay
 from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
-from neverslower.resume import Recorded, load
-from neverslower.session import Session
-from neverslower.worker import BackendUnavailable, DeviceBusy, DeviceLock, Worker, WorkerDied, WorkerSpec
+from neverslower.run import Run
+from neverslower.worker import process
+from neverslower.worker.pool import ask_all
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import alive, comparison, eventually, needs_proc, problem, script, scripted
 
@@ -102,7 +104,7 @@ def died(*arguments: Any) -> WorkerDied:
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "results"), [(0, died, 2), (1, died, 2), (1, BackendUnavailable, 2), (0, BackendUnavailable, 0)]
+    ("number", "error", "results"), [(0, died, 2), (1, died, 2), (1, Unavailable, 2), (0, Unavailable, 0)]
 )
 def test_a_worker_killed_as_it_starts_costs_nothing(tmp_path: Path, monkeypatch, number, error, results) -> None:
     """One that never started may be a place that can't be used, which is told at once."""
@@ -114,7 +116,7 @@ def test_a_worker_killed_as_it_starts_costs_nothing(tmp_path: Path, monkeypatch,
             raise error("gone")
         return Worker(spec, process)
 
-    monkeypatch.setattr(side, "Worker", start)
+    monkeypatch.setattr(library, "Worker", start)
     findings = Campaign({"scripted": scripted(tmp_path, rules=[STEADY])}, Settings(blocks=10)).run(PAIR)
     assert [str(one.verdict.code) for one in findings.results.values()] == ["SAME"] * results
     assert bool(findings.unavailable) is not bool(results)
@@ -129,7 +131,7 @@ def test_a_worker_of_a_pool_killed_as_it_starts_costs_nothing(tmp_path: Path, mo
             raise died()
         return Worker(spec)
 
-    monkeypatch.setattr("neverslower.pool.Worker", start)
+    monkeypatch.setattr("neverslower.worker.pool.Worker", start)
     keys = [problem(16).key, problem(15).key]
     found = ask_all(scripted(tmp_path), keys, 1, lambda one, key: one.examine(key).wrong, lambda _: None, lambda: False)
     assert (found, len(failed)) == (dict.fromkeys(keys, False), 1)
@@ -199,7 +201,7 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
 
 def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
     findings = Findings(wanted=Counter(scripted=3))
-    session = Session(SimpleNamespace(required=(), against={}), Path(), Path(), findings=findings)  # type: ignore[arg-type]
+    session = Run(SimpleNamespace(required=(), against={}), Path(), Path(), findings=findings)  # type: ignore[arg-type]
     session.scheduled = 3
     assert session.cannot_judge() == "the run ended before 3 of 3 verdicts"
 
@@ -207,7 +209,7 @@ def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
 def test_a_run_that_lost_the_other_library_cannot_judge() -> None:
     before = Findings(alone={"scripted": "the image is gone"})
     plan = SimpleNamespace(required=(), against={"scripted": None})
-    session = Session(plan, Path(), Path(), before=before)  # type: ignore[arg-type]
+    session = Run(plan, Path(), Path(), before=before)  # type: ignore[arg-type]
     assert session.cannot_judge() == "scripted: the other library was lost: the image is gone"
 
 
@@ -283,7 +285,7 @@ def test_no_room_for_a_workers_last_words_is_one_clear_line(runner: SuiteRunner,
     def no_room() -> None:
         raise OSError(28, "No space left on device", "there")
 
-    monkeypatch.setattr(worker.tempfile, "TemporaryFile", no_room)
+    monkeypatch.setattr(process.tempfile, "TemporaryFile", no_room)
     result = runner.run({}, NEVER_SLOWER)
     assert result.ret == USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: no worker can be started: *No space left on device: 'there'; *TMPDIR"])
@@ -370,7 +372,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[DeviceLock]:
                 taken.append(again)
             return again
 
-    monkeypatch.setattr(side, "DeviceLock", Noted)
+    monkeypatch.setattr(library, "DeviceLock", Noted)
     return taken
 
 

@@ -21,15 +21,17 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.table import TableResults
 from pytest_benchmark.utils import DEFAULT_COLUMNS, NAME_FORMATTERS, report_noprogress
 
-from neverslower import baseline, cli, options
-from neverslower.baseline import Baseline, Choice
-from neverslower.campaign import silent
-from neverslower.environment import Fingerprint
+from neverslower import cli, options
+from neverslower.baseline import folders, timed
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.baseline.timed import Baseline
+from neverslower.campaign.progress import silent
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.problem import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.selection import Selection
 from neverslower.report import terminal
-from neverslower.selection import Selection
-from neverslower.session import Session
+from neverslower.run import Run
 from selftests.strategies import problems
 from selftests.support import script
 
@@ -115,7 +117,7 @@ class Stored:
 
     root: Path
     path: Path
-    run: Session = field(repr=False)
+    run: Run = field(repr=False)
     fingerprint: Fingerprint
     text: str = field(repr=False)
 
@@ -138,10 +140,10 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     return Stored(folder / "baselines", path, run, run.fingerprints["scripted"], text)
 
 
-def accepted(root: Path, backend: str) -> Session:
+def accepted(root: Path, backend: str) -> Run:
     chosen = {"backend": [backend], "problem": ["mb1_ic4oc6_ih6kh3ph1"], "passes": 2, "blocks": 12}
     defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in options.OPTIONS}
-    run = Session(options.plan(defaults | chosen), root, root / "journal", compare=True)
+    run = Run(options.plan(defaults | chosen), root, root / "journal", compare=True)
     run.recorded = {one.identity: f"tests/test_latency.py::test_latency[{one.id}]" for one in run.comparisons}
     run.run(run.comparisons, run.comparisons, silent)
     assert run.accept("a reason"), run.acceptance
@@ -237,16 +239,16 @@ class Screen:
 def uses(found: Stored, out: Path) -> list[Callable[[], object]]:
     """Everything that reads a baseline."""
     return [
-        lambda: compared(found, baseline.compare_with(found.path, found.fingerprint)),
-        lambda: baseline.choose(found.root, found.fingerprint, upgrade=True),
+        lambda: compared(found, folders.compare_with(found.path, found.fingerprint)),
+        lambda: folders.choose(found.root, found.fingerprint, upgrade=True),
         lambda: told(["picture", str(found.path), str(out / "picture.svg")]),
-        lambda: merged(baseline.load(found.path), out / "merged" / "0001_chosen.json"),
+        lambda: merged(folders.load(found.path), out / "merged" / "0001_chosen.json"),
     ]
 
 
-def compared(found: Stored, choice: Choice) -> None:
+def compared(found: Stored, choice: BaselineChoice) -> None:
     """Set the run against a chosen baseline, in all that a run says of it."""
-    run = Session(found.run.plan, found.root, found.run.journal_path, compare=True, findings=found.run.findings)
+    run = Run(found.run.plan, found.root, found.run.journal_path, compare=True, findings=found.run.findings)
     run.choices["scripted"] = choice
     assessed = [run.assessment.vanished(one, run.comparisons[0]) for one in run.vanished()]
     for comparison in run.comparisons:
@@ -258,7 +260,7 @@ def compared(found: Stored, choice: Choice) -> None:
 
 def merged(one: Baseline, path: Path) -> None:
     """Let pytest-benchmark read and show what is chosen."""
-    baseline.merge(path, [one])
+    timed.merge(path, [one])
     shown(path)
     shown(one.path)
 
@@ -311,4 +313,4 @@ def test_an_unchanged_baseline_is_read_by_all(stored: Stored, tmp_path: Path) ->
     stored.path.write_text(stored.text, encoding="utf-8")
     for use in uses(stored, tmp_path):
         use()
-    assert len(baseline.load(stored.path).entries) == 3
+    assert len(folders.load(stored.path).entries) == 3

@@ -10,14 +10,15 @@ from functools import cache
 import numpy as np
 import pytest
 
-from backends.base import BackendOptions, DeviceLost, OutOfMemory, Unavailable, Unsupported
-from neverslower import numerics
-from neverslower.kernels import kernels, main_kernels
-from neverslower.layers import distinct_layers, network
-from neverslower.problem import ConvProblem, DType, Layout, parse_descriptor
-from neverslower.sampling import calibrate, interleave
-from neverslower.verdict import block_log_ratios
-from neverslower.worker import Worker, WorkerSpec
+from backends.base import BackendOptions
+from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
+from neverslower.evidence.kernels import kernels, main_kernels
+from neverslower.judge.verdict import block_log_ratios
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.networks import distinct_layers, network
+from neverslower.worker.process import Worker, WorkerSpec
+from neverslower.worker.sampling import calibrate, interleave
 from selftests.support import ROOT
 
 pytestmark = pytest.mark.gpu
@@ -159,8 +160,9 @@ def test_another_process_on_the_gpu_is_told():
 def test_a_lost_device_ends_the_process_with_the_reason():
     backend()
     code = (
-        "import torch\nfrom backends import cudnn\nfrom backends.base import BackendOptions, DeviceLost\n"
-        "from neverslower.problem import parse_descriptor\n"
+        "import torch\nfrom backends import cudnn\nfrom backends.base import BackendOptions\n"
+        "from neverslower.errors import DeviceLost\n"
+        "from neverslower.problem.convolution import parse_descriptor\n"
         "backend = cudnn.open(BackendOptions())\n"
         "try:\n"
         "    with backend._told(parse_descriptor('mb1_ic4oc4_ih4kh1')):\n"

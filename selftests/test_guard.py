@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from neverslower.findings import Findings
-from neverslower.guard import EVERY, Guard
-from neverslower.observation import Evidence
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.guard import EVERY, Guard
+from neverslower.device.state import State, Trouble, Unsound
+from neverslower.errors import Unavailable, WorkerError
+from neverslower.evidence.observation import Evidence
 from neverslower.pytest_plugin import CANNOT_JUDGE
-from neverslower.state import State, Trouble, Unsound
-from neverslower.worker import BackendUnavailable, WorkerError
 from selftests.conftest import SuiteRunner
 from selftests.support import comparison
 from selftests.test_plugin import FLAT, LATENCY, NEVER_SLOWER, outcomes
@@ -57,7 +57,7 @@ def keys(*comparisons: Any) -> set[str]:
 
 def test_an_unsound_device_is_refused_with_the_command_that_mends_it():
     watch = Watch()
-    with pytest.raises(BackendUnavailable, match="hot; mend it: wait; or measure anyway: --unsound warn"):
+    with pytest.raises(Unavailable, match="hot; mend it: wait; or measure anyway: --unsound warn"):
         watch.guard.begin("scripted", Device(State(unsound=(HOT, FREE))))
     assert watch.findings.refused == {"scripted"}
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from neverslower import cli
-from neverslower.history import trends
+from neverslower.baseline.history import trends
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT
 from selftests.test_plugin import FLAT, HAZARD

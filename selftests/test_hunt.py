@@ -15,16 +15,16 @@ import pytest
 from hypothesis import settings
 from hypothesis.errors import Flaky
 
-from neverslower import hunt as module
-from neverslower.comparison import Comparison
-from neverslower.hunt import Hunted, hunt, numerics_hunt
-from neverslower.layers import Layer, network
-from neverslower.observation import Plan
-from neverslower.oracle import Oracle
-from neverslower.problem import ConvProblem, DType, Layout, Side
-from neverslower.strategies import Space
-from neverslower.verdict import Code, Reason, ReasonCode, Verdict
-from neverslower.worker import WorkerSpec
+from neverslower.evidence.observation import Plan
+from neverslower.hunt import hunting as module
+from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
+from neverslower.hunt.oracle import Oracle
+from neverslower.hunt.strategies import Space
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
+from neverslower.problem.networks import Layer, network
+from neverslower.worker.process import WorkerSpec
 from selftests.support import scripted
 
 SMALL = Space(largest_macs=50_000)

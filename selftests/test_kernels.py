@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from neverslower.kernels import Kernel, kernels, main_kernels
-from neverslower.observation import Plan
+from neverslower.evidence.kernels import Kernel, kernels, main_kernels
+from neverslower.evidence.observation import Plan
 
 CUTLASS = "void cutlass__5x_cudnn::Kernel<cutlass_tensorop_f16_s16816fprop_optimized_f16_64x64_64x5_nhwc_align8>"
 PADDING = "void nhwcAddPaddingKernel<__half, __half, float, true, (cudnnKernelDataType_t)0>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.live import EVERY, Asked, Campaign, table
-from neverslower.journal import Journal, replay
-from neverslower.sequential import STANDARD_PRESET, SequentialJudge
-from neverslower.verdict import Code
+from neverslower.files.journal import Journal, replay
+from neverslower.judge.sequential import STANDARD_PRESET, SequentialJudge
+from neverslower.judge.verdict import Code
 from selftests.support import problem, script
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from neverslower import cli
 from neverslower.errors import NeverSlowerError
-from neverslower.kernels import kernels
-from neverslower.layers import Layer
-from neverslower.mapping import Mapper, countable, load, save
-from neverslower.observation import Plan
+from neverslower.evidence.kernels import kernels
+from neverslower.evidence.observation import Plan
+from neverslower.maps.mapping import MapMaker, countable, load, save
+from neverslower.maps.staircase import Staircase, headlines
+from neverslower.problem.networks import Layer
 from neverslower.report.headline import headline_table
 from neverslower.report.staircase import staircase_picture
-from neverslower.staircase import Staircase, headlines
 from selftests.support import ROOT, problem, scripted
 
 RULES = [
@@ -30,7 +30,7 @@ LAYER = Layer("net", 0, "first", problem(out_channels=24))
 
 def measured(tmp_path, layer=LAYER, **script):
     spec = scripted(tmp_path, **({"rules": RULES} | script))
-    document = Mapper(spec, rounds=5, lookers=2).run([layer])
+    document = MapMaker(spec, rounds=5, lookers=2).run([layer])
     path = tmp_path / "map.json.xz"
     save(path, document)
     return path, document
@@ -96,7 +96,7 @@ def test_an_interrupted_map_holds_what_was_measured(tmp_path):
             raise KeyboardInterrupt
 
     layer = Layer("net", 0, "first", problem(out_channels=300))
-    mapper = Mapper(scripted(tmp_path, rules=RULES), rounds=3, progress=interrupt)
+    mapper = MapMaker(scripted(tmp_path, rules=RULES), rounds=3, progress=interrupt)
     document = mapper.run([layer, LAYER])
     assert mapper.ended_early == "interrupted"
     assert 256 <= document["points"] < 324
@@ -111,10 +111,10 @@ def test_grouped_layers_are_not_mapped():
 
 
 def test_a_backend_that_can_t_map_says_so():
-    from neverslower.worker import WorkerSpec
+    from neverslower.worker.process import WorkerSpec
 
     with pytest.raises(NeverSlowerError, match="onednn can't map whole layers; cudnn can"):
-        Mapper(WorkerSpec("onednn")).run([LAYER])
+        MapMaker(WorkerSpec("onednn")).run([LAYER])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from bench.fixed_size import FixedSizeJudge
 from bench.judge_noise import judged
 from bench.pools import seconds_of
-from neverslower.observation import PairedPass
-from neverslower.verdict import Code
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.verdict import Code
 from selftests.support import ROOT
 
 POOL = ROOT / "bench" / "data" / "onednn-two-cores.npz"

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neverslower import numerics
 from neverslower.errors import CannotPrune
-from neverslower.numerics import (
+from neverslower.evidence.observation import Examined, Plan
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, kept_channels
+from neverslower.problem.numerics import (
     References,
     convolve,
     deviation,
@@ -17,8 +19,6 @@ from neverslower.numerics import (
     tensors,
     typical_output,
 )
-from neverslower.observation import Examined, Plan
-from neverslower.problem import ConvProblem, DType, Layout, Side, kept_channels
 from selftests.strategies import small_problems
 
 SMALL = ConvProblem(in_channels=4, height=5, width=6, out_channels=6, kernel=(3, 2), padding=(1, 1, 0, 1))

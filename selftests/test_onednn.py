@@ -17,10 +17,11 @@ import pytest
 from backends import onednn
 from backends.base import BackendOptions
 from backends.onednn import Step, parse_info, parse_steps, reproduce
-from neverslower.numerics import tensors
-from neverslower.observation import Plan
-from neverslower.problem import DType, Layout, parse_descriptor
-from neverslower.worker import ProblemRefused, Worker, WorkerSpec
+from neverslower.errors import Unsupported
+from neverslower.evidence.observation import Plan
+from neverslower.problem.convolution import DType, Layout, parse_descriptor
+from neverslower.problem.numerics import tensors
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.conftest import ROOT
 from selftests.support import problem
 
@@ -280,7 +281,7 @@ def test_a_real_fingerprint_says_version_build_and_threads(worker: Worker) -> No
 
 
 def test_a_real_refusal_is_in_words(worker: Worker) -> None:
-    with pytest.raises(ProblemRefused, match="no tf32"):
+    with pytest.raises(Unsupported, match="no tf32"):
         worker.examine(problem(dtype=DType.TF32).key)
 
 

@@ -12,16 +12,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from neverslower import oracle as module
-from neverslower.comparison import Comparison
-from neverslower.journal import Journal
-from neverslower.layers import Layer
-from neverslower.observation import PairedPass
-from neverslower.oracle import Oracle
-from neverslower.problem import ConvProblem, Side
-from neverslower.sequential import SequentialJudge
-from neverslower.verdict import Verdict
-from neverslower.worker import BackendUnavailable, DeviceLock, Worker, WorkerDied, WorkerSpec
+from neverslower.errors import Unavailable, WorkerDied
+from neverslower.evidence.observation import PairedPass
+from neverslower.files.journal import Journal
+from neverslower.hunt import oracle as module
+from neverslower.hunt.oracle import Oracle
+from neverslower.judge.sequential import SequentialJudge
+from neverslower.judge.verdict import Verdict
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem.networks import Layer
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
 
 STEADY = {"seconds": 1e-5}
@@ -182,7 +183,7 @@ def test_where_no_worker_starts_any_more_none_is_tried_again(tmp_path: Path, mon
 
 
 def test_an_unavailable_backend_is_told_on_entering(tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="no board"), Oracle(scripted(tmp_path, unavailable="no board")):
+    with pytest.raises(Unavailable, match="no board"), Oracle(scripted(tmp_path, unavailable="no board")):
         pass
 
 

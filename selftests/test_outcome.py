@@ -1,7 +1,8 @@
 import pytest
 
-from neverslower.outcome import TABLE, Finding, Known, Outcome, change_finding, hazard_finding, outcome_of, unmeasured
-from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.baseline.entry import Known
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.outcome.table import TABLE, Finding, Outcome, change_finding, hazard_finding, outcome_of, unmeasured
 
 P, F, X, S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from neverslower.journal import Journal
-from neverslower.oracle import Oracle
+from neverslower.files.journal import Journal
+from neverslower.hunt.oracle import Oracle
+from neverslower.judge.sequential import SequentialJudge
 from neverslower.pytest_plugin import CANNOT_JUDGE
-from neverslower.sequential import SequentialJudge
-from neverslower.worker import WorkerSpec
+from neverslower.worker.process import WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
@@ -66,7 +66,7 @@ def test_a_hunt_draws_its_verdicts_at_its_share(runner: SuiteRunner, monkeypatch
             shares.append(judge.thresholds.family_error)
             super().__init__(spec, journal, judge)
 
-    monkeypatch.setattr("neverslower.session.Oracle", Noted)
+    monkeypatch.setattr("neverslower.run.Oracle", Noted)
     hunt = ("tests/test_drawn.py", "-m", "", "--hunt-budget", "1s", "--hypothesis-profile=ci")
     runner.run({}, NEVER_SLOWER, *hunt, "--family-error", "0.02")
     assert shares == [0.01, 0.01]  # Of hazards, and of outputs, which are no matter of chance.

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from neverslower.pool import Failures, compile_all
-from neverslower.subject import Subject
-from neverslower.worker import BackendUnavailable, Worker, WorkerDied, WorkerError, WorkerSpec
+from neverslower.errors import Unavailable, WorkerDied, WorkerError
+from neverslower.problem.subject import Subject
+from neverslower.worker.pool import Failures, compile_all
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, scripted
 
 KEYS = [problem(channels).key for channels in range(16, 8, -1)]
@@ -152,7 +153,7 @@ def test_without_time_no_worker_is_started(compilers: Compilers) -> None:
 
 
 def test_where_no_worker_starts_the_backend_is_unavailable(compilers: Compilers) -> None:
-    with pytest.raises(BackendUnavailable, match="no such board"):
+    with pytest.raises(Unavailable, match="no such board"):
         compilers.run(compilers.spec(unavailable="no such board"), processes=2)
 
 
@@ -199,7 +200,7 @@ def test_a_worker_that_was_starting_when_it_was_interrupted_is_closed_unused(
         assert eventually(lambda: len(started) == 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neverslower.pool.Worker", Recorded)
+    monkeypatch.setattr("neverslower.worker.pool.Worker", Recorded)
     with pytest.raises(KeyboardInterrupt):
         compilers.run(compilers.spec(), processes=2, progress=progress)
     assert len(set(closed)) == 2

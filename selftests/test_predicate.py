@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverslower.predicate import FIELDS, PredicateError, holds
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.predicate import FIELDS, PredicateError, holds
 from selftests.strategies import problems
 
 PROBLEM = ConvProblem(

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from neverslower.regression import PassSpread, Variance, judge_change, shown_again, typical_variance
-from neverslower.verdict import Code
+from neverslower.judge.change import PassSpread, Variance, judge_change, shown_again, typical_variance
+from neverslower.judge.verdict import Code
 
 BENCHMARKS = 200
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from neverslower import side as module
-from neverslower.campaign import Campaign, Settings
+from neverslower.campaign import library as module
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.resume import load
+from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
-from neverslower.findings import Findings
-from neverslower.journal import Journal
-from neverslower.resume import load
-from neverslower.verdict import Code
-from neverslower.worker import Worker, WorkerSpec
+from neverslower.files.journal import Journal
+from neverslower.judge.verdict import Code
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.support import comparison, scripted
 
 SETTINGS = Settings(passes=2, blocks=10)

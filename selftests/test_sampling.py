@@ -3,8 +3,8 @@ import gc
 import numpy as np
 import pytest
 
-from neverslower.sampling import MAX_ITERATIONS, calibrate, garbage_collection_off, interleave
-from neverslower.verdict import block_log_ratios
+from neverslower.judge.verdict import block_log_ratios
+from neverslower.worker.sampling import MAX_ITERATIONS, calibrate, garbage_collection_off, interleave
 
 
 class Fake:

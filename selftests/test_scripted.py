@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import scripted
-from backends.base import BackendOptions, OutOfMemory, Unavailable, Unsupported
-from neverslower import numerics
-from neverslower.problem import ConvProblem
+from backends.base import BackendOptions
+from neverslower.errors import OutOfMemory, Unavailable, Unsupported
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem
 from selftests.support import problem, script
 
 

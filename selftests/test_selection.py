@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 
 from backends import scripted, tvm
-from neverslower.comparison import pruning_distances
 from neverslower.errors import CannotPrune, DescriptorError, NeverSlowerError, UnknownName
-from neverslower.layers import NETWORKS, network
-from neverslower.options import OPTIONS, Plan, plan
-from neverslower.problem import DType, Layout, Side, parse_descriptor
-from neverslower.selection import PROFILES, Selection
-from neverslower.tuned_log import Kind
+from neverslower.options import OPTIONS, RunPlan, plan
+from neverslower.outcome.tuned_log import Kind
+from neverslower.problem.comparison import pruning_distances
+from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
+from neverslower.problem.networks import NETWORKS, network
+from neverslower.problem.selection import PROFILES, Selection
 
 PLAIN = (DType.FLOAT32, Layout.NCHW)
 NHWC = (DType.FLOAT32, Layout.NHWC)
@@ -199,7 +199,7 @@ def test_a_layer_chosen_alone_carries_all_its_places():
 # The options that say so
 
 
-def chosen(**values: Any) -> Plan:
+def chosen(**values: Any) -> RunPlan:
     """The plan of some options, by flag with underscores; the others as they are by default."""
     defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in OPTIONS}
     return plan(defaults | {"backend": ["scripted"]} | {name.replace("_", "-"): one for name, one in values.items()})

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import detection, simulate
-from neverslower import stats
-from neverslower.sequential import (
+from neverslower.judge import stats
+from neverslower.judge.sequential import (
     PRESETS,
     QUICK,
     STANDARD_PRESET,
@@ -19,7 +19,7 @@ from neverslower.sequential import (
     units_of,
     wald_units,
 )
-from neverslower.verdict import STANDARD, Code, ReasonCode, Thresholds
+from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Thresholds
 from selftests.support import ROOT
 from selftests.support import fake_passes as _passes
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from backends.state import jetson
-from backends.state.nvml import Neighbour, Nvml
-from neverslower.state import Trouble
+from neverslower.device.readers import jetson
+from neverslower.device.readers.nvml import Neighbour, Nvml
+from neverslower.device.state import Trouble
 from selftests.support import tree
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.state import arm, mali
+from neverslower.device.readers import arm, mali
 from selftests.support import tree
 
 

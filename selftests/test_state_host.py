@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from backends.state import cpu, mali
-from backends.state.host import Host
-from backends.state.load import Load, family, processes
-from backends.state.thermal import Thermal
-from neverslower.state import State, Trouble, Unsound
+from neverslower.device.readers import cpu, mali
+from neverslower.device.readers.host import Host
+from neverslower.device.readers.load import Load, family, processes
+from neverslower.device.readers.thermal import Thermal
+from neverslower.device.state import State, Trouble, Unsound
 from selftests.support import needs_proc, tree
 from selftests.test_state_arm import HIKEY_960, POLICIES, RK3588
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from backends.state import host, jetson, jtop
-from backends.state.host import Host
-from neverslower.state import Trouble
+from neverslower.device.readers import host, jetson, jtop
+from neverslower.device.readers.host import Host
+from neverslower.device.state import Trouble
 from selftests.support import tree
 
 DEVFREQ = "sys/class/devfreq"
@@ -75,7 +75,7 @@ TX2 = {
 
 
 def client(**changes: Any) -> SimpleNamespace:
-    """What jtop 4 answers on an Orin, in the shapes that its sources give (see backends/state/jtop.py)."""
+    """What jtop 4 answers on an Orin, in the shapes that its sources give (see neverslower/device/readers/jtop.py)."""
     mhz = 1000  # jtop's frequencies are in kHz.
     answers: dict[str, Any] = {
         "nvpmodel": SimpleNamespace(id=0, name="MAXN"),

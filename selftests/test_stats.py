@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from neverslower import stats
+from neverslower.judge import stats
 
 TRIALS = 3000
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from neverslower.errors import StoreError
-from neverslower.store import MANIFEST, Store, default_root
+from neverslower.files.kept import MANIFEST, Store, default_root
 from selftests.support import ROOT
 
 KEY = {"kind": "kernel", "subject": "one"}

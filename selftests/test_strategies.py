@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from neverslower.comparison import STANDARD_DISTANCES, Comparison
-from neverslower.layers import NETWORKS, network
-from neverslower.problem import ConvProblem, DType, Layout, Side
-from neverslower.strategies import LARGEST_TENSOR, Space, comparisons
+from neverslower.hunt.strategies import LARGEST_TENSOR, Space, comparisons
+from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
+from neverslower.problem.networks import NETWORKS, network
 
 EVERYTHING = Space(dtypes=tuple(DType), layouts=tuple(Layout), sides=tuple(Side))
 LEAST = Space(largest_macs=2)

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from neverslower import campaign as module
-from neverslower.campaign import Campaign, Settings
-from neverslower.findings import Findings
-from neverslower.layers import Layer
-from neverslower.problem import Side
+from neverslower.campaign import campaign as module
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.settings import Settings
+from neverslower.judge.verdict import ReasonCode
+from neverslower.outcome.tuned_log import Case, cases, verdict_of
+from neverslower.problem.convolution import Side
+from neverslower.problem.networks import Layer
+from neverslower.problem.subject import Search
 from neverslower.pytest_plugin import CANNOT_JUDGE
-from neverslower.subject import Search
-from neverslower.tuned_log import Case, cases, verdict_of
-from neverslower.verdict import ReasonCode
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import problem, scripted
 

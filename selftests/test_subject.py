@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverslower.errors import InvalidProblem
-from neverslower.problem import ConvProblem
-from neverslower.subject import Search, Subject, TunedLog
+from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.subject import Search, Subject, TunedLog
 from selftests.strategies import problems
 from selftests.support import problem
 

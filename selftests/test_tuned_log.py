@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neverslower.comparison import Comparison
+from neverslower.baseline.entry import Known
+from neverslower.campaign.findings import Result
 from neverslower.errors import CannotPrune
-from neverslower.findings import Result
-from neverslower.layers import Layer, network
-from neverslower.observation import Examined, Plan
-from neverslower.outcome import Finding, Known, Outcome, hazard_finding, outcome_of
-from neverslower.problem import Layout, Side, parse_descriptor
-from neverslower.subject import Search, TunedLog
-from neverslower.tuned_log import MISSES, RETUNED, SEARCHES, Case, Kind, cases, equally_tuned, verdict_of
-from neverslower.verdict import Code, Interval, Reason, ReasonCode, Verdict, explained
+from neverslower.evidence.observation import Examined, Plan
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict, explained
+from neverslower.outcome.table import Finding, Outcome, hazard_finding, outcome_of
+from neverslower.outcome.tuned_log import MISSES, RETUNED, SEARCHES, Case, Kind, cases, equally_tuned, verdict_of
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Layout, Side, parse_descriptor
+from neverslower.problem.networks import Layer, network
+from neverslower.problem.subject import Search, TunedLog
 
 L16 = network("resnet50")[16]
 """128 channels; the most telling distances are 15, 1, 7, 31."""

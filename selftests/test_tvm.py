@@ -22,15 +22,16 @@ from unittest.mock import MagicMock
 import pytest
 
 from backends import tvm
-from backends.base import BackendOptions, Unavailable, Unsupported
+from backends.base import BackendOptions
 from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
 from backends.tvm.api import Api
-from neverslower.observation import Plan, Searched
-from neverslower.problem import ConvProblem, DType, Layout, Side, parse_descriptor
-from neverslower.selection import Selection
-from neverslower.store import Entry, Store
-from neverslower.subject import Search, Subject, TunedLog
-from neverslower.worker import BackendUnavailable, ProblemRefused, Worker, WorkerSpec
+from neverslower.errors import Unavailable, Unsupported
+from neverslower.evidence.observation import Plan, Searched
+from neverslower.files.kept import KeptFolder, Store
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.selection import Selection
+from neverslower.problem.subject import Search, Subject, TunedLog
+from neverslower.worker.process import Worker, WorkerSpec
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem
 
 needs_tvm = pytest.mark.skipif(find_spec("tvm") is None, reason="apache-tvm is not installed")
@@ -482,7 +483,7 @@ def searched(worker: Worker) -> Searched:
     return worker.tune(SEARCH, 300.0)
 
 
-def of_kind(cache: Store, kind: str) -> list[Entry]:
+def of_kind(cache: Store, kind: str) -> list[KeptFolder]:
     return [one for one in cache.entries() if one.fields["kind"] == kind]
 
 
@@ -572,9 +573,9 @@ def test_what_it_can_t_do_is_refused_and_leaves_nothing(worker: Worker, cache: S
         lambda: worker.compile(one.key),
         lambda: worker.tune(Search(one, 4, 0), 60.0),
     ):
-        with pytest.raises(ProblemRefused, match="no tf32"):
+        with pytest.raises(Unsupported, match="no tf32"):
             refused()
-    with pytest.raises(ProblemRefused, match=r"the search \S+/4/7 has not been made"):
+    with pytest.raises(Unsupported, match=r"the search \S+/4/7 has not been made"):
         worker.examine(Subject(TINY, str(TunedLog(Search(TINY, 4, 7)))).key)
     assert len(cache.entries()) == before
 
@@ -705,7 +706,7 @@ def test_a_database_of_another_target_is_refused_naming_both(
     worker: Worker, database: Path, searched: Searched
 ) -> None:
     foreign = with_foreign_records(database, searched, None)
-    with pytest.raises(BackendUnavailable) as caught, given(worker, database):
+    with pytest.raises(Unavailable) as caught, given(worker, database):
         pass
     text = str(caught.value)
     assert f"{database}: its 4 records are of another target, {foreign}; this is {searched.target}" in text
@@ -758,7 +759,7 @@ def test_a_database_that_does_not_open_is_told_and_its_shapes_fall_back(
 
 @needs_tvm
 def test_a_folder_without_a_database_is_unavailable(worker: Worker, tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="give the work folder of a MetaSchedule search") as caught:
+    with pytest.raises(Unavailable, match="give the work folder of a MetaSchedule search") as caught:
         with given(worker, tmp_path):
             pass
     assert str(tmp_path / databases.WORKLOADS) in str(caught.value)

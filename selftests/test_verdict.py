@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 
 from bench.fixed_size import FixedSizeJudge
-from neverslower.verdict import (
-    STANDARD,
-    Code,
-    Interval,
-    ReasonCode,
-    Thresholds,
-    block_log_ratios,
-    decide,
-)
+from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Thresholds, block_log_ratios, decide
 from selftests.support import fake_passes
 
 JUDGE = FixedSizeJudge()

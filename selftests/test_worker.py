@@ -19,21 +19,11 @@ import numpy as np
 import pytest
 
 from backends import scripted as backend
-from backends.base import Unavailable
-from neverslower import bootstrap, remote
-from neverslower.observation import Cache
-from neverslower.problem import ConvProblem, Side
-from neverslower.worker import (
-    BackendUnavailable,
-    DeviceLock,
-    ProblemRefused,
-    Worker,
-    WorkerDied,
-    WorkerError,
-    WorkerSpec,
-    _from_the_start,
-    last_words,
-)
+from neverslower.errors import OutOfMemory, Unavailable, Unsupported, WorkerDied, WorkerError
+from neverslower.evidence.observation import Cache
+from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.worker import bootstrap, far_side
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, _from_the_start, last_words
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, script, scripted
 
 UNPRUNED = problem(16)
@@ -75,6 +65,11 @@ def test_measuring_returns_blocks_of_two_rounds_of_each_side(tmp_path: Path) -> 
     assert found.clock == "scripted"
 
 
+def far_side_of(source: str) -> dict[str, str]:
+    """What is sent to a process whose far side is to be this text."""
+    return {"neverslower.": "", "neverslower.worker.": "", "neverslower.worker.far_side": source}
+
+
 @pytest.mark.parametrize(("process", "same"), [(0, True), (1, False)])
 def test_the_samples_of_a_script_are_a_function_of_its_seed_and_the_process(
     tmp_path: Path, process: int, same: bool
@@ -97,7 +92,7 @@ def test_a_right_pruned_output_agrees_with_the_kept_channels(tmp_path: Path, sid
 def test_one_worker_answers_again_after_a_refusal_and_an_error(tmp_path: Path) -> None:
     rules = [{"when": FAULT, "fault": "unsupported"}, {"when": "out_channels == 12", "fault": "error"}]
     with Worker(scripted(tmp_path, rules=rules)) as worker:
-        with pytest.raises(ProblemRefused):
+        with pytest.raises(Unsupported):
             worker.examine(PRUNED.key)
         with pytest.raises(WorkerError):
             worker.examine(problem(12).key)
@@ -105,7 +100,7 @@ def test_one_worker_answers_again_after_a_refusal_and_an_error(tmp_path: Path) -
 
 
 def test_a_problem_against_itself_has_buffers_of_its_own() -> None:
-    session = remote.Session()
+    session = far_side.FarSide()
     session.open("scripted", "", 1, 0)
     for _ in range(2):
         session.measure(UNPRUNED.key, UNPRUNED.key, 2)
@@ -117,9 +112,9 @@ THREE_TIMES = [{"seconds": 1e-7}, {"when": FAULT, "times": 3.0}]
 """Rules by which a call of the pruned layer takes three times as long, and a round many calls."""
 
 
-def opened(folder: Path, **fields: Any) -> remote.Session:
+def opened(folder: Path, **fields: Any) -> far_side.FarSide:
     """The far side on a script, in this process."""
-    session = remote.Session()
+    session = far_side.FarSide()
     session.open("scripted", str(script(folder, **fields)), 1, 0)
     return session
 
@@ -222,9 +217,9 @@ def test_a_crash_keeps_what_the_library_wrote_before_it(tmp_path: Path) -> None:
     [("unsupported", False, "scripted refusal of 13 channels"), ("out_of_memory", True, "bytes do not fit")],
 )
 def test_a_refusal_carries_the_librarys_words(tmp_path: Path, fault: str, out_of_memory: bool, words: str) -> None:
-    with Worker(faulty(tmp_path, fault)) as worker, pytest.raises(ProblemRefused, match=words) as caught:
+    with Worker(faulty(tmp_path, fault)) as worker, pytest.raises(Unsupported, match=words) as caught:
         worker.examine(PRUNED.key)
-    assert caught.value.out_of_memory is out_of_memory
+    assert isinstance(caught.value, OutOfMemory) is out_of_memory
 
 
 def test_an_adapters_error_ends_in_its_tracebacks_last_line(tmp_path: Path) -> None:
@@ -247,7 +242,7 @@ def test_the_end_of_a_hang_is_the_time_limit(tmp_path: Path) -> None:
     ],
 )
 def test_a_place_without_a_usable_python_is_unavailable_and_named(spec: str, words: str) -> None:
-    with pytest.raises(BackendUnavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         Worker(WorkerSpec("scripted", execnet=spec))
     assert words in str(caught.value)
 
@@ -259,14 +254,14 @@ def test_a_python_that_is_too_old_is_unavailable_and_says_so(monkeypatch: pytest
     bootstrap.main(channel)
     now = ".".join(map(str, sys.version_info[:3]))
     assert sent == [("unavailable", f"it is Python {now}, and 99.1 or newer is needed")]
-    monkeypatch.setattr("neverslower.worker.bootstrap", f"channel.receive(); channel.send({sent[0]!r})")
-    with pytest.raises(BackendUnavailable, match=rf"the Python of 'popen' can't run a worker: it is Python {now}, and"):
+    monkeypatch.setattr("neverslower.worker.process.bootstrap", f"channel.receive(); channel.send({sent[0]!r})")
+    with pytest.raises(Unavailable, match=rf"the Python of 'popen' can't run a worker: it is Python {now}, and"):
         Worker(WorkerSpec("scripted"))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_command_that_ends_at_once_is_unavailable_and_named() -> None:
-    with pytest.raises(BackendUnavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         Worker(WorkerSpec("scripted", execnet="popen//python=sh -c false"))
     assert "popen//python=sh -c false" in str(caught.value)
     # execnet drops the pipes of a process that it could not greet; they are to be collected here, not in a later test.
@@ -275,7 +270,7 @@ def test_a_command_that_ends_at_once_is_unavailable_and_named() -> None:
 
 
 def test_an_unavailable_backend_says_why(tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="no such board"):
+    with pytest.raises(Unavailable, match="no such board"):
         Worker(scripted(tmp_path, unavailable="no such board"))
 
 
@@ -306,7 +301,7 @@ def test_a_worker_needs_numpy_and_not_the_checkout(bare: str, tmp_path: Path) ->
 
 
 def test_a_missing_vendor_library_is_named_with_its_remedy(bare: str) -> None:
-    with pytest.raises(BackendUnavailable, match=r"torch is not installed.*pip install torch"):
+    with pytest.raises(Unavailable, match=r"torch is not installed.*pip install torch"):
         Worker(WorkerSpec("onednn", execnet=bare))
 
 
@@ -337,7 +332,7 @@ def serve(channel):
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A far side that tells its environment, writes to standard output and ends at the first question."""
-    monkeypatch.setattr("neverslower.worker._sources", lambda: {"neverslower.": "", "neverslower.remote": STAND_IN})
+    monkeypatch.setattr("neverslower.worker.process._sources", lambda: far_side_of(STAND_IN))
 
 
 @pytest.mark.parametrize(
@@ -380,7 +375,7 @@ def serve(channel):
 )
 def test_the_loader_looks_where_the_spec_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, python: str) -> None:
     """LD_LIBRARY_PATH is read when a process starts; execnet sets variables later."""
-    monkeypatch.setattr("neverslower.worker._sources", lambda: {"neverslower.": "", "neverslower.remote": LOADING})
+    monkeypatch.setattr("neverslower.worker.process._sources", lambda: far_side_of(LOADING))
     folder = tmp_path / "lib raries"
     folder.mkdir()
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()}
@@ -461,7 +456,7 @@ def test_an_exception_in_the_body_ends_the_process(no_child_left: None) -> None:
 
 @needs_proc
 def test_a_backend_that_is_unavailable_leaves_no_process(no_child_left: None, tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(Unavailable):
         Worker(scripted(tmp_path, unavailable="no such board"))
 
 
@@ -500,7 +495,7 @@ def serve(channel):
 
 @needs_proc
 def test_closing_ends_what_the_worker_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neverslower.worker._sources", lambda: {"neverslower.": "", "neverslower.remote": COMPILER})
+    monkeypatch.setattr("neverslower.worker.process._sources", lambda: far_side_of(COMPILER))
     with Worker(WorkerSpec("b")) as worker:
         compiler = int(worker.fingerprint.build)
         assert alive(compiler)
@@ -591,7 +586,7 @@ def test_ctrl_c_does_not_reach_the_worker_itself(coordinator: Start) -> None:
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(remote, "LOCK_PATIENCE", 0.05)
+    monkeypatch.setattr(far_side, "LOCK_PATIENCE", 0.05)
     return tmp_path
 
 
@@ -616,18 +611,18 @@ def holder(locks: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_second_run_on_a_device_is_refused_and_told_which(holder: subprocess.Popen[bytes], locks: Path) -> None:
     with pytest.raises(Unavailable, match="Board 7") as caught:
-        remote.lock_device("Board 7")
+        far_side.lock_device("Board 7")
     assert str(locks / "never-slower-board-7.lock") in str(caught.value)
 
 
 def test_another_device_is_free(holder: subprocess.Popen[bytes]) -> None:
-    os.close(remote.lock_device("Board 8"))
+    os.close(far_side.lock_device("Board 8"))
 
 
 def test_a_lock_ends_with_its_process(holder: subprocess.Popen[bytes]) -> None:
     holder.kill()
     holder.wait()
-    os.close(remote.lock_device("Board 7"))
+    os.close(far_side.lock_device("Board 7"))
 
 
 # Last words
@@ -643,7 +638,7 @@ Thread 0x00007f1 (most recent call first):
 
 Current thread 0x00007f2 (most recent call first):
   File "backends/cudnn.py", line 80 in run
-  File "neverslower/remote.py", line 71 in examine
+  File "neverslower/worker/far_side.py", line 71 in examine
   File "/opt/lib/site-packages/execnet/gateway_base.py", line 1296 in executetask
 
 Extension modules: numpy._core._multiarray_umath, torch._C (total: 2)
@@ -657,7 +652,7 @@ def test_last_words_of_a_crash_begin_near_its_headline_and_leave_out_execnet() -
         "Fatal Python error: Segmentation fault",
         "Current thread 0x00007f2 (most recent call first):",
         '  File "backends/cudnn.py", line 80 in run',
-        '  File "neverslower/remote.py", line 71 in examine',
+        '  File "neverslower/worker/far_side.py", line 71 in examine',
     ]
 
 
@@ -683,6 +678,6 @@ def test_one_who_said_nothing_has_no_last_words() -> None:
 def test_a_device_is_kept_from_other_runs_until_its_run_ends(no_child_left: None) -> None:
     spec = WorkerSpec("scripted")
     with DeviceLock(spec, "Board of the lock's test"):
-        with pytest.raises(BackendUnavailable, match="another never-slower run is using Board of the lock's test"):
+        with pytest.raises(Unavailable, match="another never-slower run is using Board of the lock's test"):
             DeviceLock(spec, "Board of the lock's test")
     DeviceLock(spec, "Board of the lock's test").close()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from neverslower.comparison import Comparison
+from neverslower.problem.comparison import Comparison
 from neverslower.pytest_plugin import CLOCK, Suite
 
 

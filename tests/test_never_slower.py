@@ -2,7 +2,7 @@
 
 import pytest
 
-from neverslower.comparison import Comparison
+from neverslower.problem.comparison import Comparison
 from neverslower.pytest_plugin import Suite
 
 

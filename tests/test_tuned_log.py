@@ -2,8 +2,8 @@
 
 import pytest
 
+from neverslower.outcome.tuned_log import Case
 from neverslower.pytest_plugin import Suite
-from neverslower.tuned_log import Case
 
 
 @pytest.mark.tuned_log

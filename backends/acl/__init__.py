@@ -21,15 +21,16 @@ from typing import IO, Any
 import numpy as np
 
 from backends.acl import build
-from backends.acl.choice import Choice
+from backends.acl.choice import AclOptions
 from backends.acl.launch import NULL_DRIVER, counts_instructions, emulated, emulator_version, launch, runs_itself
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
-from backends.base import BackendOptions, Capabilities, DeviceLost, Tensor, Unavailable, Unsupported
-from backends.state import arm, mali
-from neverslower.enqueue import Enqueue
-from neverslower.environment import Fingerprint
-from neverslower.observation import Cache, Evidence, Plan
-from neverslower.problem import ConvProblem, DType, Layout
+from backends.base import BackendOptions, Capabilities, Tensor
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.readers import arm, mali
+from neverslower.errors import DeviceLost, Unavailable, Unsupported
+from neverslower.evidence.enqueue import Enqueue
+from neverslower.evidence.observation import Cache, Evidence, Plan
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16}),
@@ -48,7 +49,7 @@ COUNTED_RUN = 1
 def open(options: BackendOptions) -> ACL:
     """Find the runner and start it; raises Unavailable with what is missing and the commands that bring it."""
     try:
-        choice = Choice.parse(options.argument)
+        choice = AclOptions.parse(options.argument)
     except ValueError as error:
         raise Unavailable(f"--backend acl:{options.argument}: {error}") from None
     evidence = _evidence(choice)
@@ -61,7 +62,7 @@ def open(options: BackendOptions) -> ACL:
         raise Unavailable(str(error)) from error
 
 
-def _evidence(choice: Choice) -> Evidence:
+def _evidence(choice: AclOptions) -> Evidence:
     """What was asked for, or what this machine can give."""
     return choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
 
@@ -83,7 +84,7 @@ def _require_emulator(evidence: Evidence, opencl: bool) -> None:
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """A line that asks the runner alone; it needs no tensors."""
-    choice = Choice.parse(options.argument)
+    choice = AclOptions.parse(options.argument)
     evidence = _evidence(choice)
     prepare = {"op": "prepare", "id": 1} | request(choice, problem)
     then = {
@@ -98,7 +99,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     return f"printf '%s\\n' {lines} | {shlex.join([*variables, *started.command])}"
 
 
-def request(choice: Choice, problem: ConvProblem) -> dict[str, Any]:
+def request(choice: AclOptions, problem: ConvProblem) -> dict[str, Any]:
     """What the runner is to prepare."""
     return {"method": choice.method, "fast_math": choice.fast_math, "problem": described(problem)}
 
@@ -125,7 +126,7 @@ class ACL:
     clock = "std::chrono::steady_clock"
     shortest_round = 5e-3
 
-    def __init__(self, choice: Choice, evidence: Evidence, built: build.Built, threads: int) -> None:
+    def __init__(self, choice: AclOptions, evidence: Evidence, built: build.Built, threads: int) -> None:
         self._choice, self._built, self.evidence = choice, built, evidence
         self._threads = 1 if evidence is Evidence.INSTRUCTIONS else threads
         self.exclusive = evidence is Evidence.DEVICE_TIME

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from neverslower.environment import slug
+from neverslower.device.fingerprint import slug
 from neverslower.errors import NeverSlowerError
-from neverslower.store import default_root
+from neverslower.files.kept import default_root
 
 EMULATOR = "qemu-aarch64"
 CROSS = "aarch64-linux-gnu-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from neverslower.observation import Evidence
+from neverslower.evidence.observation import Evidence
 
 METHODS = ("auto", "gemm", "direct", "winograd")
 EVIDENCE = {"time": Evidence.DEVICE_TIME, "instructions": Evidence.INSTRUCTIONS}
@@ -23,7 +23,7 @@ USAGE = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class AclOptions:
     """The words, understood. Without `evidence` it is what this machine can give; a `gpu` is one that is not there."""
 
     target: str = "neon"
@@ -36,7 +36,7 @@ class Choice:
     fast_math: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> Choice:
+    def parse(cls, text: str) -> AclOptions:
         """The choice of a backend's argument. Raises ValueError that names the word and what there is."""
         chosen = cls()
         for word in filter(None, text.split(",")):
@@ -49,7 +49,7 @@ class Choice:
             raise ValueError("the tuner times kernels on a GPU that is there: take opencl")
         return replace(chosen, evidence=Evidence.DISPATCH) if chosen.gpu else chosen
 
-    def _with(self, word: str) -> Choice:
+    def _with(self, word: str) -> AclOptions:
         name, _, value = word.partition("=")
         if value and name == "root":
             return replace(self, root=value)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.acl.build import EMULATOR, Built, on_arm
-from backends.acl.choice import Choice
-from neverslower.observation import Evidence
+from backends.acl.choice import AclOptions
+from neverslower.evidence.observation import Evidence
 
 NULL_DRIVER = "never-slower null OpenCL"
 """How the OpenCL library that runs nothing begins to name its driver."""
@@ -35,7 +35,7 @@ def emulated() -> bool:
     return not on_arm()
 
 
-def launch(built: Built, choice: Choice, evidence: Evidence, threads: int, counts: str = "") -> Launch:
+def launch(built: Built, choice: AclOptions, evidence: Evidence, threads: int, counts: str = "") -> Launch:
     """How to start a runner; instructions are counted into the file `counts` where an emulator counts them."""
     runner = [str(built.runner), "--evidence", str(evidence), "--target", choice.target, "--threads", str(threads)]
     runner += ["--tuner"] if choice.tuner else []

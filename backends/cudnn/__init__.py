@@ -18,28 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import (
-    BackendOptions,
-    Capabilities,
-    CurvePoint,
-    DeviceLost,
-    OutOfMemory,
-    Tensor,
-    Unavailable,
-    Unsupported,
-)
+from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
 from backends.cudnn import script
-from backends.cudnn.choice import Choice
+from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
 from backends.cudnn.replay import Call, Replay
-from backends.state import host, jetson
-from backends.state.nvml import Nvml
-from neverslower.environment import Fingerprint
-from neverslower.kernels import kernels, main_kernels
-from neverslower.observation import Cache, Plan
-from neverslower.problem import ConvProblem, DType, Layout
-from neverslower.state import State
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.readers import host, jetson
+from neverslower.device.readers.nvml import Nvml
+from neverslower.device.state import State
+from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
+from neverslower.evidence.kernels import kernels, main_kernels
+from neverslower.evidence.observation import Cache, Plan
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -67,7 +59,7 @@ TRIAL_CALLS, TRIALS = 10, 3
 def open(options: BackendOptions) -> CuDNN:
     """Load torch and cuDNN; raises Unavailable without a usable GPU, with the driver's words."""
     try:
-        choice = Choice().with_words(options.argument)
+        choice = CudnnOptions().with_words(options.argument)
     except ValueError as error:
         raise Unavailable(f"--backend cudnn:{options.argument}: {error}") from None
     torch, cudnn = _modules()
@@ -126,7 +118,7 @@ class CuDNN:
     clock = "cudaEventElapsedTime"
     shortest_round = 400e-6
 
-    def __init__(self, torch: Any, cudnn: Any, choice: Choice) -> None:
+    def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
         self._torch, self._cudnn, self._choice = torch, cudnn, choice
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
@@ -207,7 +199,7 @@ class CuDNN:
             share = copies * problem.bytes / self._properties.L2_cache_size
             return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
 
-    def _chosen(self, problem: ConvProblem, policy: str) -> Choice:
+    def _chosen(self, problem: ConvProblem, policy: str) -> CudnnOptions:
         try:
             choice = self._choice.with_words(policy)
         except ValueError as error:
@@ -236,7 +228,7 @@ class CuDNN:
                 raise DeviceLost(first_line(lost)) from error
             raise Unsupported(first_line(error)) from error
 
-    def _copies(self, problem: ConvProblem, choice: Choice) -> int:
+    def _copies(self, problem: ConvProblem, choice: CudnnOptions) -> int:
         """How many sets of tensors are rotated."""
         if choice.cache == "hot":
             return 1
@@ -254,7 +246,7 @@ class CuDNN:
         dtype = {DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}.get(problem.dtype, torch.float32)
         return torch.empty_strided(shape, strides(shape, problem.layout), dtype=dtype, device="cuda")
 
-    def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+    def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions) -> Launched:
         """A convolution over these sets of (input, weights), called once: what is loaded late is loaded then."""
         if choice.policy.through_torch:
             launched = self._through_torch(problem, tensors, choice)
@@ -263,7 +255,9 @@ class CuDNN:
         launched.call(0)
         return launched
 
-    def _through_torch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+    def _through_torch(
+        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
+    ) -> Launched:
         torch = self._torch
         top, _, left, _ = problem.padding
         function, settings = torch.nn.functional.conv2d, torch.backends.cudnn
@@ -278,7 +272,9 @@ class CuDNN:
 
         return Launched(call, outputs, Plan(str(choice.policy)))
 
-    def _through_frontend(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: Choice) -> Launched:
+    def _through_frontend(
+        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
+    ) -> Launched:
         convolution = self._frontend.convolution(problem)
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
@@ -352,7 +348,7 @@ class CuDNN:
                 points[waiting.number] = waiting.read()
             return points, time.perf_counter() - begin
 
-    def _launch_part(self, problem: ConvProblem, image: Any, weight: Any, choice: Choice) -> Launched:
+    def _launch_part(self, problem: ConvProblem, image: Any, weight: Any, choice: CudnnOptions) -> Launched:
         """A layer with the first of these filters. Raises Unsupported."""
         with self._told(problem):
             return self._launch(problem, [(image, weight[: problem.out_channels])], choice)

@@ -38,14 +38,14 @@ CACHES = ("hot", "cold")
 
 
 @dataclass(frozen=True)
-class Choice:
+class CudnnOptions:
     """How plans are chosen, whether calls find their tensors in the L2 cache, and on which GPU."""
 
     policy: Policy = Policy.HEURISTIC
     cache: str = "hot"
     gpu: int = 0
 
-    def with_words(self, text: str) -> Choice:
+    def with_words(self, text: str) -> CudnnOptions:
         """This choice, changed by comma-separated words. Raises ValueError that names the word and what there is.
 
         `best` alone means the fastest plan on the way that is set: through torch if that is how it is measured.

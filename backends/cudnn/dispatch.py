@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from neverslower.kernels import Extent, Kernel
+from neverslower.evidence.kernels import Extent, Kernel
 
 MARK = "spin_kernel"
 """The kernel of `torch.cuda._sleep`, launched after each call to tell where the next one begins."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from backends.base import Unsupported
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.errors import Unsupported
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 
 def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:

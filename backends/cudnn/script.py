@@ -6,8 +6,8 @@ import shlex
 
 from backends.cudnn.frontend import strides
 from neverslower.errors import InvalidProblem
-from neverslower.observation import Plan
-from neverslower.problem import ConvProblem, DType
+from neverslower.evidence.observation import Plan
+from neverslower.problem.convolution import ConvProblem, DType
 
 _DTYPES = {DType.FLOAT16: "float16", DType.BFLOAT16: "bfloat16"}
 

@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, OutOfMemory, Tensor, Unavailable, Unsupported
-from backends.state import host
+from backends.base import BackendOptions, Capabilities, Tensor
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
-from neverslower import numerics
-from neverslower.environment import Fingerprint, cpu_hardware, cpu_state
-from neverslower.errors import StoreError
-from neverslower.observation import Cache, Plan, Searched
-from neverslower.problem import ConvProblem, DType, Layout, kept_channels
-from neverslower.store import Store, default_root
-from neverslower.subject import Search, Subject, TunedLog
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.processor import cpu_hardware, cpu_state
+from neverslower.device.readers import host
+from neverslower.errors import OutOfMemory, StoreError, Unavailable, Unsupported
+from neverslower.evidence.observation import Cache, Plan, Searched
+from neverslower.files.kept import Store, default_root
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
+from neverslower.problem.subject import Search, Subject, TunedLog
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neverslower.problem import ConvProblem, DType, Layout
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 MAIN = "main"
 

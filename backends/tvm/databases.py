@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import Unavailable
 from backends.tvm.api import Api
+from neverslower.errors import Unavailable
 
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 """The files that a MetaSchedule work folder holds."""

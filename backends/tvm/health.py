@@ -18,8 +18,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
-from backends.base import Unavailable
-from neverslower.store import Store
+from neverslower.errors import Unavailable
+from neverslower.files.kept import Store
 
 PAIRS = {"0.25": "0.1.12", "0.26": "0.1.14.post1", "0.27": "0.1.14.post1"}
 """The ffi that each release of tvm is known to work with."""

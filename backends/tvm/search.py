@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backends.tvm.api import Api, without_torch
-from neverslower.subject import Search
+from neverslower.problem.subject import Search
 
 METHOD = "evolutionary, random cost model"
 """How candidates are chosen; part of what a search is remembered by."""

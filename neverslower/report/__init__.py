@@ -1,1 +1,4 @@
-"""One module for each form of report."""
+"""How it is told: one module for each form.
+
+Nothing here decides anything: it words what other rooms found.
+"""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from neverslower.calibration import Calibration, LayerFigures, Standing, noise_since, to_mend
-from neverslower.findings import Findings
+from neverslower.calibration.figures import Calibration, LayerFigures
+from neverslower.calibration.stored import Standing, noise_since
+from neverslower.campaign.findings import Findings
+from neverslower.judge.verdict import STANDARD
 from neverslower.report import words
 from neverslower.report.reproduction import software
-from neverslower.worker import WorkerSpec
+from neverslower.worker.process import WorkerSpec
 
 _HEAD = ("layer", "a call", "passes", "A/A", "SLOWER", "noise", "floor", "provable", "process", "drift")
 
@@ -87,3 +89,25 @@ def remarks(findings: Findings, standings: Mapping[str, Standing], specs: Mappin
             now, then = words.percent(since.now), words.percent(since.then)
             told = f"a block scatters by {now} now, by {then} when it was calibrated ({standing.calibration.date})"
             yield f"{name}: its noise differs: {told}; find out why, or calibrate again: {mend}"
+
+
+def to_mend(calibration: Calibration) -> list[str]:
+    """What keeps the device from telling more finely, each with what mends it."""
+    found = list(calibration.unsound)
+    preset, target = calibration.judge.preset, STANDARD.target
+    if not calibration.comparisons:
+        found.append("no comparison of a layer with itself ended; mend it: go on with --resume, or longer")
+    if calibration.slower:
+        text = f"{calibration.slower} of {calibration.comparisons} layers came out slower than themselves"
+        found.append(f"{text}; mend it: find what else runs here, and believe no SLOWER until this is 0")
+    length = calibration.block_length
+    if length is not None and length > preset.block_length:
+        text = f"blocks depend on each other up to {length} in a row, the judge takes {preset.block_length} for one"
+        found.append(f"{text}; mend it: stop what works now and then, or fix the clocks")
+    if abs(calibration.drift) > target:
+        text = f"times moved by {words.signed_percent(calibration.drift)}"
+        found.append(f"{text}; mend it: let the device warm up before it measures, or fix the clocks")
+    if calibration.mde is None or calibration.mde > target:
+        text = f"a slowdown of {words.percent(target)} is seldom proved within {preset.most_blocks} blocks"
+        found.append(f"{text}; mend it: {'what is above' if found else 'take a preset with more blocks'}")
+    return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from neverslower.compare import Change
+from neverslower.baseline.diff import ProblemDiff
+from neverslower.baseline.entry import Baseline
+from neverslower.judge.verdict import Code
 from neverslower.report.reproduction import software
-from neverslower.stored import Baseline
-from neverslower.verdict import Code
 
 
-def lines(before: Baseline, after: Baseline, changes: Sequence[Change]) -> Iterator[str]:
+def lines(before: Baseline, after: Baseline, changes: Sequence[ProblemDiff]) -> Iterator[str]:
     """The comparison, what is the same counted alone."""
     yield f"{before.evidence} of {software(before.fingerprint)} against {software(after.fingerprint)}"
     yield f"on {after.fingerprint.device}, {', '.join(f'{k} {v}' for k, v in after.fingerprint.state.items())}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from neverslower.doctor import Checkup
+from neverslower.calibration.doctor import Checkup
+from neverslower.device.state import State
 from neverslower.report import calibration
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words
-from neverslower.state import State
 
 
 def lines(checkups: Sequence[Checkup]) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from neverslower.comparison import Comparison
-from neverslower.hunt import Counterexample, Hunted
-from neverslower.verdict import Code
+from neverslower.hunt.hunting import Counterexample, Hunted
+from neverslower.judge.verdict import Code
+from neverslower.problem.comparison import Comparison
 
 Again = Callable[[Comparison], str]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from neverslower.mapping import Map
-from neverslower.staircase import headlines
+from neverslower.maps.mapping import Map
+from neverslower.maps.staircase import headlines
 
 
 def headline_table(maps: Iterable[Map]) -> Iterator[str]:

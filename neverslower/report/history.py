@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from neverslower.history import Line, Point, Trend
-from neverslower.observation import Evidence
+from neverslower.baseline.history import Line, Point, Trend
+from neverslower.evidence.observation import Evidence
 from neverslower.report import words
 from neverslower.report.reproduction import software
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from neverslower.assessment import Assessed
-from neverslower.baseline import Choice
-from neverslower.cause import Explanation
-from neverslower.findings import Findings, Identity
-from neverslower.outcome import UNREMARKABLE, Finding, Outcome, outcome_of
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign.findings import Findings, Identity
+from neverslower.judge.cause import Explanation
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of
+from neverslower.outcome.upgrade import Change
 from neverslower.report import upgrade
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words, losses, states, title
-from neverslower.upgrade import Change
 
 MOST_LINES = 60
 MOST_ROWS = 20
@@ -35,7 +35,7 @@ _NOT_COVERED = (
 def summary(
     findings: Findings,
     assessed: Sequence[Assessed],
-    choices: Mapping[str, Choice],
+    choices: Mapping[str, BaselineChoice],
     cannot_judge: str | None,
     strict: bool,
     changes: Sequence[Change] = (),
@@ -50,7 +50,7 @@ def summary(
 def _lines(
     findings: Findings,
     assessed: Sequence[Assessed],
-    choices: Mapping[str, Choice],
+    choices: Mapping[str, BaselineChoice],
     cannot_judge: str | None,
     strict: bool,
     changes: Sequence[Change],

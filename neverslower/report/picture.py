@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from neverslower.outcome import Known
-from neverslower.problem import ConvProblem
+from neverslower.baseline.entry import Baseline, Entry, Known
+from neverslower.judge.verdict import Code, Interval
+from neverslower.problem.convolution import ConvProblem
 from neverslower.report.reproduction import software
-from neverslower.stored import Baseline, Entry
-from neverslower.verdict import Code, Interval
 
 COLOURS = {Code.SLOWER: "#c62828", Code.UNDECIDED: "#9e9e9e", Code.SAME: "#1565c0", Code.FASTER: "#2e7d32"}
 COLUMN, LEFT, TOP, HEIGHT, BOTTOM = 36, 64, 76, 340, 96

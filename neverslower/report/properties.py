@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from neverslower.assessment import Assessed
-from neverslower.environment import Fingerprint
-from neverslower.findings import Findings
+from neverslower.campaign.findings import Findings
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.outcome.assessment import Assessed
 
 
 def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:

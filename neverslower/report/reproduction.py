@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from neverslower.against import plan_difference
-from neverslower.assessment import Assessed
-from neverslower.cause import Explanation
-from neverslower.comparison import Comparison, pruning_distances
-from neverslower.environment import Fingerprint
-from neverslower.findings import Findings, Result
-from neverslower.observation import Plan
-from neverslower.outcome import Finding
-from neverslower.problem import ConvProblem, Side
+from neverslower.campaign.findings import Findings, Result
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.evidence.observation import Plan
+from neverslower.judge.cause import Explanation
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.table import Finding
+from neverslower.problem.comparison import Comparison, pruning_distances
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import words
-from neverslower.worker import LOCAL, WorkerSpec
+from neverslower.worker.process import LOCAL, WorkerSpec
 
 Reproduce = Callable[[ConvProblem, Plan], str]
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from html import escape
 
-from neverslower.cause import Cause
-from neverslower.environment import Fingerprint
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.judge.cause import Cause
+from neverslower.maps.staircase import Staircase
 from neverslower.report.reproduction import software
-from neverslower.staircase import Staircase
 
 COLOURS: Mapping[Cause | None, str] = {
     None: "#1565c0",

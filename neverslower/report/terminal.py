@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from neverslower.assessment import Assessed
-from neverslower.baseline import Choice
-from neverslower.cause import Explanation
-from neverslower.comparison import Comparison
-from neverslower.findings import FAULTS, Findings, Identity, Result
-from neverslower.observation import Evidence
-from neverslower.outcome import UNREMARKABLE, Finding
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign.findings import FAULTS, Findings, Identity, Result
+from neverslower.evidence.observation import Evidence
+from neverslower.judge.cause import Explanation
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.table import UNREMARKABLE, Finding
+from neverslower.problem.comparison import Comparison
 from neverslower.report import words
 from neverslower.report.reproduction import software
-from neverslower.verdict import Code, ReasonCode
 
 WORST = 10
 LISTED = 10
@@ -68,7 +68,7 @@ def title(findings: Findings) -> str:
     return f"never-slower: {'; '.join(told)}" if told else "never-slower"
 
 
-def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, Choice]) -> Iterator[str]:
+def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
     """The lines of the summary."""
     pruned = _pruned(findings)
     if pruned:
@@ -232,7 +232,7 @@ def _telling_line(text: str) -> str:
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
-def baseline_words(choice: Choice | None) -> str:
+def baseline_words(choice: BaselineChoice | None) -> str:
     """Which baseline was chosen, or why none."""
     if choice is None or (choice.baseline is None and choice.absence is None):
         return "no baseline"

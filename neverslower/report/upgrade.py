@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from neverslower.upgrade import Change
-from neverslower.verdict import Code, Interval
+from neverslower.judge.verdict import Code, Interval
+from neverslower.outcome.upgrade import Change
 
 LISTED = 10
 LONGEST_NAME = 36

@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from neverslower.observation import Seconds
-from neverslower.stats import median_interval
+from neverslower.evidence.observation import Seconds
+from neverslower.judge.stats import median_interval
 
 
 def seconds(value: float) -> str:

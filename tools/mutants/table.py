@@ -12,7 +12,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="block-not-mirrored",
         lie="A block is A B A B: what drifts meanwhile is taken for the candidate's.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="in (0, 1, 1, 0) if block % 2 == 0 else (1, 0, 0, 1):",
         new="in (0, 1, 0, 1):",
         caught_by="selftests/test_sampling.py::test_a_constant_rate_of_drift_cancels_exactly",
@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="blocks-all-alike",
         lie="The reference begins every block: what its place in the block costs is taken for its own.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="if block % 2 == 0 else (1, 0, 0, 1):",
         new="if block % 1 == 0 else (1, 0, 0, 1):",
         caught_by="selftests/test_sampling.py::test_what_linear_drift_leaves_alternates_between_blocks",
@@ -28,7 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="one-side-after-the-other",
         lie="Rounds are not interleaved: first the reference's, then the candidate's.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="in (0, 1, 1, 0) if block % 2 == 0 else (1, 0, 0, 1):",
         new="in (0, 0, 1, 1):",
         caught_by="selftests/test_sampling.py::test_linear_drift_cancels_to_first_order",
@@ -36,7 +36,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="no-warm-up",
         lie="The first rounds count, though caches, clocks and pages are not what they will be.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="for _ in range(rounds):",
         new="for _ in range(0 * rounds):",
         caught_by="selftests/test_sampling.py::test_rounds_run_abba_then_baab_after_the_warm_up",
@@ -44,7 +44,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="sides-swapped",
         lie="The reference's rounds are filed under the candidate, and the other way round.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="seconds[block, side, taken[side]]",
         new="seconds[block, 1 - side, taken[side]]",
         caught_by="selftests/test_worker.py::test_measuring_returns_blocks_of_two_rounds_of_each_side",
@@ -52,7 +52,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="iterations-of-the-other-side",
         lie="A round's seconds are divided by the calls of the other side's.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old=".run(iterations[side]) / iterations[side]",
         new=".run(iterations[side]) / iterations[1 - side]",
         caught_by="selftests/test_sampling.py::test_samples_are_seconds_per_call_in_their_block_side_and_order",
@@ -60,7 +60,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="first-block-dropped",
         lie="A block is missing, and nobody is told.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="    return seconds\n",
         new="    return seconds[1:]\n",
         caught_by="selftests/test_sampling.py::test_samples_are_seconds_per_call_in_their_block_side_and_order",
@@ -68,7 +68,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="slow-blocks-dropped",
         lie="Blocks that took long are taken for noise and left out, so a candidate that stalls now and then is fine.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="    return seconds\n",
         new="    return seconds[seconds.max(axis=(1, 2)) < 2 * np.median(seconds)]\n",
         caught_by="selftests/test_sampling.py::test_samples_are_seconds_per_call_in_their_block_side_and_order",
@@ -76,7 +76,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="throttled-blocks-kept",
         lie="Blocks that a throttled device took count like the others.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="discarded, why = discarded + len(taken), now",
         new="discarded, why, found, _ = discarded + len(taken), now, found + len(taken), kept.append(taken)",
         caught_by="selftests/test_explained.py::test_blocks_that_a_disturbed_device_took_are_not_among_the_samples",
@@ -84,7 +84,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="throttling-asked-for-too-early",
         lie="The device is asked whether it was throttled before the blocks that it is asked about.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="            taken = _blocks(reference, candidate, iterations, min(WATCHED_BLOCKS, blocks - found))\n"
         "            if now := disturbed():\n",
         new="            now = disturbed()\n"
@@ -95,7 +95,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="first-call-calibrates",
         lie="The first call, which loads and compiles, tells how many calls fill a round.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="    runnable.run(least)\n",
         new="",
         caught_by="selftests/test_sampling.py::test_the_first_call_does_not_count",
@@ -103,7 +103,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rounds-too-short-for-the-clock",
         lie="A round ends as soon as the clock moves, and its resolution is taken for the library's time.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="if seconds >= shortest_round or",
         new="if seconds > 0 or",
         caught_by="selftests/test_sampling.py::test_a_round_is_made_long_enough_and_not_much_longer",
@@ -111,7 +111,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="collector-left-on",
         lie="Python's garbage collector runs in the middle of rounds.",
-        path="neverslower/sampling.py",
+        path="neverslower/worker/sampling.py",
         old="    gc.disable()\n",
         new="",
         caught_by="selftests/test_sampling.py::test_the_collector_is_off_during_rounds_and_then_as_it_was",
@@ -120,7 +120,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="one-buffer-for-both",
         lie="A layer against itself is one and the same tensors, and its noise floor knows nothing of where they lie.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="1 if candidate == reference else 0",
         new="0",
         caught_by="selftests/test_worker.py::test_a_problem_against_itself_has_buffers_of_its_own",
@@ -128,7 +128,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="swapped-where-nobody-watches",
         lie="On backends that know nothing of throttling, the candidate is measured as the reference.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="interleave(one.prepared, other.prepared, iterations, blocks), 0",
         new="interleave(other.prepared, one.prepared, iterations[::-1], blocks), 0",
         caught_by="selftests/test_worker.py::test_sides_keep_their_places_on_a_backend_that_does_not_watch",
@@ -136,7 +136,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="cold-called-hot",
         lie="Times of a cold cache are reported as those of a hot one.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="other.prepared.cache.kind",
         new='"hot"',
         caught_by="selftests/test_worker.py::test_samples_say_which_cache_their_calls_found",
@@ -144,7 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="cold-rounds-too-short",
         lie="A cold round ends before its buffers come round again: the next one finds the last of them in the cache.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old=".shortest_round, prepared.least_iterations)",
         new=".shortest_round)",
         caught_by="selftests/test_worker.py::test_a_round_goes_through_all_buffers_of_what_is_cold",
@@ -152,7 +152,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="prepared-for-another",
         lie="What is prepared already is taken for whatever is asked for: a problem is timed under another's name.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="return self._held[name]\n",
         new="return next(iter(self._held.values()))\n",
         caught_by="selftests/test_worker.py::test_what_was_examined_is_measured_under_its_own_name",
@@ -160,7 +160,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="candidate-never-first",
         lie="The candidate is always prepared last, which on some devices lies worse.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="        if candidate_first:\n",
         new="        if not (candidate_first or True):\n",
         caught_by="selftests/test_worker.py::test_either_side_is_prepared_first_as_it_is_asked_for",
@@ -168,7 +168,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="order-of-what-is-held",
         lie="What was prepared before the other side counts as prepared after it.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="self._held[name].number > after:",
         new="self._held[name].number > 0 * after:",
         caught_by="selftests/test_worker.py::test_either_side_is_prepared_first_as_it_is_asked_for",
@@ -176,7 +176,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="afresh-ignored",
         lie="Passes that are said to be fresh preparations are all of one.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="        if afresh:\n",
         new="        if not (afresh or True):\n",
         caught_by="selftests/test_calibration.py::test_what_is_prepared_afresh_is_another_preparation",
@@ -184,7 +184,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checked-against-itself",
         lie="The library's own output is the reference: it is right, whatever it computes.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="expected = self._references.expected(problem, inputs, weights)",
         new="expected = prepared.output()",
         caught_by="selftests/test_worker.py::test_a_wrong_output_is_seen_when_examining_and_when_agreeing",
@@ -192,7 +192,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="another-clock-s-name",
         lie="Every time is said to be that of Python's clock, the device's own too.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old='"clock": self._backend.clock',
         new='"clock": "time.perf_counter"',
         caught_by="selftests/test_worker.py::test_opening_tells_the_fingerprint_and_the_clock",
@@ -200,7 +200,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="time-limit-ignored",
         lie="A call that hangs has no end, and nobody hears where it hangs.",
-        path="neverslower/remote.py",
+        path="neverslower/worker/far_side.py",
         old="faulthandler.dump_traceback_later(limit, exit=True",
         new="faulthandler.dump_traceback_later(1000 * limit, exit=True",
         caught_by="selftests/test_worker.py::test_the_end_of_a_hang_is_the_time_limit",
@@ -208,7 +208,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="milliseconds-from-the-worker",
         lie="Samples are milliseconds where seconds are meant; no ratio shows it.",
-        path="neverslower/worker.py",
+        path="neverslower/worker/process.py",
         old='np.frombuffer(found.pop("seconds"), dtype=np.float64)',
         new='1e3 * np.frombuffer(found.pop("seconds"), dtype=np.float64)',
         caught_by="selftests/test_worker.py::test_measuring_returns_blocks_of_two_rounds_of_each_side",
@@ -216,7 +216,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="samples-unpacked-wrongly",
         lie="Samples are dealt out to the two sides in another order than they were packed in.",
-        path="neverslower/worker.py",
+        path="neverslower/worker/process.py",
         old=".reshape(-1, 2, 2)",
         new=".reshape(2, -1, 2).swapaxes(0, 1)",
         caught_by="selftests/test_worker.py::test_measuring_returns_blocks_of_two_rounds_of_each_side",
@@ -224,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="curve-unpacked-wrongly",
         lie="A map's samples belong to other channel counts than they are filed under.",
-        path="neverslower/worker.py",
+        path="neverslower/worker/process.py",
         old=".reshape(len(counts), rounds)",
         new=".reshape(rounds, len(counts)).T",
         caught_by="selftests/test_mapping.py::test_every_count_is_measured_with_plan_and_dispatch",
@@ -232,7 +232,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="disturbed-map-kept",
         lie="A map keeps what a throttled device took.",
-        path="neverslower/mapping.py",
+        path="neverslower/maps/mapping.py",
         old="                if not disturbed:\n",
         new="                if True:\n",
         caught_by="selftests/test_mapping.py::test_a_disturbed_device_is_measured_again_and_then_refused",
@@ -338,7 +338,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="damaged-kernel-used",
         lie="A kernel whose file is not what was written is run all the same.",
-        path="neverslower/store.py",
+        path="neverslower/files/kept.py",
         old="_digest(folder / name) == digest",
         new="(folder / name).exists() == bool(digest)",
         caught_by="selftests/test_store.py::test_a_damaged_entry_is_dropped_and_made_again",
@@ -402,7 +402,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="gpu-throttling-unnoticed",
         lie="A GPU that lowers its clock for its power or heat is sound.",
-        path="backends/state/nvml.py",
+        path="neverslower/device/readers/nvml.py",
         old="found = [text for bit, text in SLOWDOWNS.items() if reasons & bit]",
         new="found = [text for bit, text in SLOWDOWNS.items() if reasons == bit]",
         caught_by="selftests/test_state.py::test_slowdowns_are_named",
@@ -410,7 +410,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="gpu-memory-clock-ignored",
         lie="Two runs with other memory clocks are compared as if they were one device.",
-        path="backends/state/nvml.py",
+        path="neverslower/device/readers/nvml.py",
         old='            "memory clock": None if memory_clock is None else f"{memory_clock} MHz",\n',
         new="",
         caught_by="selftests/test_state.py::test_an_h100s_state_is_what_stands_still",
@@ -418,7 +418,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="jetson-power-mode-ignored",
         lie="Two runs in other power modes are compared as if they were one device.",
-        path="backends/state/jetson.py",
+        path="neverslower/device/readers/jetson.py",
         old='found = {"nvpmodel": _power_mode(root)}',
         new='found = {"nvpmodel": ""}',
         caught_by="selftests/test_state.py::test_an_orin_is_read",
@@ -426,7 +426,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="board-throttling-unnoticed",
         lie="A board whose cooling device lowers the clocks is sound.",
-        path="backends/state/thermal.py",
+        path="neverslower/device/readers/thermal.py",
         old='and number(folder / "cur_state"):',
         new='and not number(folder / "cur_state"):',
         caught_by="selftests/test_state_host.py::test_a_cooling_device_that_lowers_clocks_throttles",
@@ -459,7 +459,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="every-output-right",
         lie="No output deviates from the reference.",
-        path="neverslower/numerics.py",
+        path="neverslower/problem/numerics.py",
         old='return error if np.isfinite(error) else float("inf")',
         new='return 0.0 if np.isfinite(error) else float("inf")',
         caught_by="selftests/test_numerics.py::test_deviation_is_a_share_of_the_largest_expected_value",
@@ -467,7 +467,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="nan-is-right",
         lie="An output that is no number deviates by nothing.",
-        path="neverslower/numerics.py",
+        path="neverslower/problem/numerics.py",
         old='return error if np.isfinite(error) else float("inf")',
         new="return error if np.isfinite(error) else 0.0",
         caught_by="selftests/test_numerics.py::test_an_output_that_is_no_number_is_infinitely_off",
@@ -475,7 +475,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="nan-deviation-is-right",
         lie="A deviation that is no number is within the tolerance.",
-        path="neverslower/observation.py",
+        path="neverslower/evidence/observation.py",
         old="not self.error <= self.tolerance",
         new="self.error > self.tolerance",
         caught_by="selftests/test_numerics.py::test_a_deviation_that_is_no_number_is_wrong",
@@ -483,7 +483,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="reference-of-another-layer",
         lie="A float64 reference is taken from the layer before, if it has channels enough.",
-        path="neverslower/numerics.py",
+        path="neverslower/problem/numerics.py",
         old="    return alike and problem.out_channels <= held.out_channels\n",
         new="    return bool(held) and problem.out_channels <= held.out_channels\n",
         caught_by="selftests/test_numerics.py::test_references_of_another_layer_are_computed",
@@ -491,7 +491,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="tolerance-too-wide",
         lie="A convolution that loses a tap is right.",
-        path="neverslower/numerics.py",
+        path="neverslower/problem/numerics.py",
         old="DType.FLOAT32: 1e-4,",
         new="DType.FLOAT32: 1.0,",
         caught_by="selftests/test_numerics.py::test_every_dtype_has_a_tolerance_that_its_rounding_passes_and_a_lost_tap_fails",
@@ -500,7 +500,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ratio-upside-down",
         lie="Twice as slow is twice as fast.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old="logs[:, 1] - logs[:, 0]",
         new="logs[:, 0] - logs[:, 1]",
         caught_by="selftests/test_verdict.py::test_a_block_log_ratio_is_the_mean_of_its_rounds_logs",
@@ -508,7 +508,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="thresholds-swapped",
         lie="SLOWER is proved above the target, SAME below the tolerance.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old="tolerance, target = thresholds.tolerance, thresholds.target",
         new="tolerance, target = thresholds.target, thresholds.tolerance",
         caught_by="selftests/test_verdict.py::test_the_word_follows_from_the_interval",
@@ -516,7 +516,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="same-without-proof",
         lie="What is not proved slower is the same: every noisy run is green.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old="if ratio.high < 1 + target:",
         new="if ratio.low <= 1 + tolerance:",
         caught_by="selftests/test_verdict.py::test_the_word_follows_from_the_interval",
@@ -524,7 +524,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="slower-without-proof",
         lie="An estimate above the tolerance is SLOWER, whatever its interval.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old="if ratio.low > 1 + tolerance:",
         new="if ratio.estimate > 1 + tolerance:",
         caught_by="selftests/test_verdict.py::test_the_word_follows_from_the_interval",
@@ -532,7 +532,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="bonferroni-left-out",
         lie="A thousand comparisons may each be wrong as often as one alone.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="return self.thresholds.family_error / max(1, comparisons)",
         new="return self.thresholds.family_error",
         caught_by="selftests/test_sequential.py::test_a_larger_family_asks_for_more",
@@ -540,7 +540,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="enough-at-once",
         lie="The first pass is enough, whatever it shows: most stays undecided, and a lucky one decides.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="        if self._not_slower(units):\n",
         new="        if units:\n",
         caught_by="selftests/test_sequential.py::test_the_interval_and_the_stopping_rule_agree",
@@ -548,7 +548,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="slower-is-never-enough",
         lie="What is proved slower is measured on until it may be proved the same as well.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="return self._slower(units, self._error(comparisons)) and",
         new="return not units and",
         caught_by="selftests/test_sequential.py::test_the_interval_and_the_stopping_rule_agree",
@@ -556,7 +556,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="later-units-left-out",
         lie="The judge looks at the first pass alone, and the others are measured for nothing.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="for one in passes]\n\n    def _slower",
         new="for one in passes[:1]]\n\n    def _slower",
         caught_by="selftests/test_sequential.py::test_what_was_proved_stays_proved",
@@ -564,7 +564,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="discarded-never-too-many",
         lie="However many blocks were dropped for a throttled device, the few that are left are judged.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old="if discarded > most_discarded * (kept + discarded):",
         new="if discarded > (kept + discarded):",
         caught_by="selftests/test_explained.py::test_too_many_discarded_blocks_make_it_invalid",
@@ -572,7 +572,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="times-below-zero-judged",
         lie="A clock that ran backwards took a time.",
-        path="neverslower/verdict.py",
+        path="neverslower/judge/verdict.py",
         old=" or np.any(one.seconds <= 0):",
         new=":",
         caught_by="selftests/test_sequential.py::test_a_sample_that_is_no_time_is_invalid_and_enough",
@@ -580,7 +580,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="evidence-unbounded",
         lie="One unlucky pass, if it is unlucky enough, is proof.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="np.minimum(evidence, caps)",
         new="np.minimum(evidence, math.inf)",
         caught_by="selftests/test_sequential.py::test_no_pass_gives_more_than_the_share_of_unlucky_ones_allows",
@@ -588,7 +588,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="caps-for-nothing",
         lie="Unlucky passes are allowed for, and nothing is paid for it.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old=", caps) - costs",
         new=", caps) - 0 * costs",
         caught_by="selftests/test_sequential.py::test_unlucky_passes_do_not_break_the_level",
@@ -596,7 +596,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="slower-by-one-unlucky-pass",
         lie="SLOWER is proved as if no preparation were ever unlucky.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="return min(alone, _bound(units, self.preset.unlucky, self.preset.first_error(error), only))",
         new="return alone",
         caught_by="selftests/test_sequential.py::test_one_pass_proves_nothing_and_one_bad_preparation_is_outvoted",
@@ -604,7 +604,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="same-by-one-unlucky-pass",
         lie="SAME is proved as if no preparation were ever unlucky.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="-_bound(_negated(units), self.preset.unlucky,",
         new="-_bound(_negated(units), 0.0,",
         caught_by="selftests/test_sequential.py::test_one_pass_proves_nothing_and_one_bad_preparation_is_outvoted",
@@ -612,7 +612,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="first-error-without-bonferroni",
         lie="Unlucky passes are allowed for as if there were few comparisons: what is found can't be confirmed.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="return max(error, min(self.unlucky_error, in_reach))",
         new="return max(error, self.unlucky_error)",
         caught_by="selftests/test_sequential.py::test_a_clear_slower_is_confirmed_by_a_later_pass_that_shows_it_too",
@@ -620,7 +620,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="unlucky-in-the-confirmation-too",
         lie="A confirmed SLOWER may be of unlucky passes more often than the campaign's one number says.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="replace(self, preset=replace(self.preset, unlucky_error=0.0))([*passes, later], comparisons)",
         new="self([*passes, later], comparisons)",
         caught_by="selftests/test_sequential.py::test_a_confirmation_allows_for_unlucky_passes_at_the_familys_error",
@@ -628,7 +628,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="confirmed-without-the-later-pass",
         lie="What was proved before speaks for the later pass: that need not show it by itself.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="if verdict.code is Code.SLOWER and shown > 1 + self.thresholds.tolerance:",
         new="if verdict.code is Code.SLOWER:",
         caught_by="selftests/test_sequential.py::test_a_later_pass_that_does_not_show_it_undoes_a_slower_however_much_was_proved_before",
@@ -636,7 +636,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="confirmed-by-a-disturbed-pass",
         lie="A later pass that a throttled device took confirms what it can't show.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="if problem := bad_samples([later], self.thresholds.most_discarded):",
         new="if problem := bad_samples([later], 1.0):",
         caught_by="selftests/test_sequential.py::test_a_disturbed_confirmation_confirms_nothing",
@@ -644,7 +644,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="bet-on-what-was-seen",
         lie="The scale of a bet is taken from the unit that it bets on.",
-        path="neverslower/sequential.py",
+        path="neverslower/judge/sequential.py",
         old="_deviation(together[..., :t])",
         new="_deviation(together[..., : t + 1])",
         caught_by="selftests/test_sequential.py::test_the_stake_on_a_unit_is_set_before_it_is_seen",
@@ -653,7 +653,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="then-and-now-swapped",
         lie="A regression is an improvement.",
-        path="neverslower/regression.py",
+        path="neverslower/judge/change.py",
         old="np.mean(now) - np.mean(stored)",
         new="np.mean(stored) - np.mean(now)",
         caught_by="selftests/test_regression.py::test_a_real_change_is_found_where_passes_agree",
@@ -661,7 +661,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="common-part-left-out",
         lie="What a pass does to all layers together counts as if it did not scatter.",
-        path="neverslower/regression.py",
+        path="neverslower/judge/change.py",
         old="return spread.common.half_width(error, replicates) + besides",
         new="return besides",
         caught_by="selftests/test_regression.py::test_scatter_is_no_regression_however_unlike_benchmarks_are",
@@ -669,7 +669,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="process-variance-ignored",
         lie="A benchmark's own passes count as if they did not scatter.",
-        path="neverslower/regression.py",
+        path="neverslower/judge/change.py",
         old="return spread.common.half_width(error, replicates) + besides",
         new="return spread.common.half_width(error, replicates) + 0 * besides",
         caught_by="selftests/test_regression.py::test_scatter_is_no_regression_however_unlike_benchmarks_are",
@@ -677,7 +677,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="regressions-without-bonferroni",
         lie="A thousand channel counts may each be called slower than they were as often as one alone.",
-        path="neverslower/regression.py",
+        path="neverslower/judge/change.py",
         old="half_width(strict, strict / max(1, comparisons))",
         new="half_width(strict, strict)",
         caught_by="selftests/test_regression.py::test_more_comparisons_demand_more_proof",
@@ -685,7 +685,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="shown-again-by-anything",
         lie="Whatever a fresh process takes confirms a regression.",
-        path="neverslower/regression.py",
+        path="neverslower/judge/change.py",
         old="> math.log1p(line)",
         new="> -math.inf",
         caught_by="selftests/test_regression.py::test_a_regression_is_shown_again_beyond_the_target",
@@ -693,7 +693,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="old-and-new-swapped",
         lie="Beside the old library, an improvement is a regression.",
-        path="neverslower/against.py",
+        path="neverslower/judge/change.py",
         old="log_median(new) - log_median(old) for",
         new="log_median(old) - log_median(new) for",
         caught_by="selftests/test_against.py::test_each_channel_count_is_judged_new_against_old",
@@ -701,7 +701,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="pairs-of-the-unpruned",
         lie="The pruned layer now is set against the unpruned one before.",
-        path="neverslower/against.py",
+        path="neverslower/judge/change.py",
         old="whole = ((old.candidate, new.candidate)",
         new="whole = ((old.reference, new.candidate)",
         caught_by="selftests/test_against.py::test_each_channel_count_is_judged_new_against_old",
@@ -709,7 +709,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="pairs-torn-apart",
         lie="A pass is set against that of another pair, and what moved between pairs is called a change.",
-        path="neverslower/against.py",
+        path="neverslower/judge/change.py",
         old="pairs = zip(before, now, strict=False)",
         new="pairs = zip(before, now[::-1], strict=False)",
         caught_by="selftests/test_against.py::test_a_pair_is_an_old_and_a_new_pass_of_one_moment",
@@ -717,7 +717,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="old-never-second",
         lie="The old library is always the first of a pair: what a device does with time is the new one's.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="return [self.side, self.other] if number % 2 else [self.other, self.side]",
         new="return [self.other, self.side]",
         caught_by="selftests/test_against.py::test_processes_alternate_in_mirrored_order_and_never_live_together",
@@ -725,7 +725,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="both-sides-at-once",
         lie="The other side's process is alive on the device while this one is timed.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="                one.close_worker()  # Whoever",
         new="                one.waiting(())  # Whoever",
         caught_by="selftests/test_against.py::test_processes_alternate_in_mirrored_order_and_never_live_together",
@@ -733,9 +733,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="new-against-itself",
         lie="The new library is measured on both sides, and is never slower than itself.",
-        path="neverslower/campaign.py",
-        old="return Side(name, spec, campaign.before,",
-        new="return Side(name, campaign.specs[name], campaign.before,",
+        path="neverslower/campaign/campaign.py",
+        old="return Library(name, spec, campaign.before,",
+        new="return Library(name, campaign.specs[name], campaign.before,",
         caught_by="selftests/test_against.py::test_each_channel_count_is_judged_new_against_old",
     ),
     Mutant(
@@ -749,7 +749,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="another-device-beside",
         lie="A library on another device is set beside this one.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="if obstacles := self.side.fingerprint.obstacles(found):",
         new="if obstacles := found.obstacles(found):",
         caught_by="selftests/test_against.py::test_another_device_can_t_be_set_beside_this_one",
@@ -757,7 +757,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="pairs-planned-from-the-mean",
         lie="Once something looks slower no further pair is asked for: whether it is, is decided by when it looks so.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="spread = PassSpread.of(levels)\n",
         new="spread = PassSpread.of({} if max(map(sum, levels.values())) > 0.1 else levels)\n",
         caught_by="selftests/test_against.py::test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned",
@@ -765,7 +765,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="recheck-without-a-pair",
         lie="A change is shown again by the new library alone, though the old one is as slow at that moment.",
-        path="neverslower/assessment.py",
+        path="neverslower/outcome/assessment.py",
         old="if not self._beside(comparison.backend):",
         new="if self._beside(comparison.backend) or True:",
         caught_by="selftests/test_against.py::test_a_slowness_of_both_in_another_pair_shows_no_change_again",
@@ -774,7 +774,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="stored-in-milliseconds",
         lie="A baseline's samples are milliseconds where seconds are meant.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/timed.py",
         old="[round(second, 12) for",
         new="[round(1e3 * second, 12) for",
         caught_by="selftests/test_baseline.py::test_raw_samples_of_both_sides_are_kept",
@@ -782,7 +782,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="stored-side-twice",
         lie="A baseline holds the candidate's samples as the reference's too.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/timed.py",
         old="_seconds(one.reference for one in result.passes)",
         new="_seconds(one.candidate for one in result.passes)",
         caught_by="selftests/test_baseline.py::test_raw_samples_of_both_sides_are_kept",
@@ -790,7 +790,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="stored-plan-of-the-unpruned",
         lie="A stale plan: the pruned layer is said to run what the unpruned one runs.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/timed.py",
         old="plan = result.candidate.plan if result.candidate",
         new="plan = result.reference.plan if result.reference",
         caught_by="selftests/test_baseline.py::test_the_plan_that_is_stored_is_the_pruned_layers",
@@ -798,7 +798,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="passes-melted-into-one",
         lie="Stored passes are cut at the wrong place: what differs between processes is averaged away.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/timed.py",
         old="np.cumsum([2 * count for count in blocks])",
         new="np.cumsum([count for count in blocks])",
         caught_by="selftests/test_baseline.py::test_a_saved_baseline_is_read_as_it_was",
@@ -806,7 +806,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="any-baseline-will-do",
         lie="A run in another state, or on other hardware, is compared with.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/folders.py",
         old="equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]",
         new="equal = found",
         caught_by="selftests/test_baseline.py::test_another_state_is_incomparable",
@@ -814,7 +814,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="upgrade-against-itself",
         lie="An upgrade is compared with the stored run of the new version, which is never slower than itself.",
-        path="neverslower/baseline.py",
+        path="neverslower/baseline/folders.py",
         old="(lower, same) if upgrade else (same, lower)",
         new="(same, lower)",
         caught_by="selftests/test_baseline.py::test_versions_are_chosen_as_numbers",
@@ -822,7 +822,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="state-is-no-obstacle",
         lie="A run at another clock, governor or power mode is comparable.",
-        path="neverslower/environment.py",
+        path="neverslower/device/fingerprint.py",
         old='            *differences("state", stored.state, self.state),\n',
         new="",
         caught_by="selftests/test_environment.py::test_another_device_or_state_is_an_obstacle_by_name",
@@ -830,7 +830,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="device-is-no-obstacle",
         lie="Another device's baseline is comparable.",
-        path="neverslower/environment.py",
+        path="neverslower/device/fingerprint.py",
         old='            *differences("device", {"name": stored.device}, {"name": self.device}),\n',
         new="",
         caught_by="selftests/test_environment.py::test_another_device_or_state_is_an_obstacle_by_name",
@@ -838,7 +838,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="resumed-with-another-library",
         lie="An interrupted run goes on after an upgrade, half its samples the old library's.",
-        path="neverslower/resume.py",
+        path="neverslower/campaign/resume.py",
         old="differing = now.changes(then) if then else []",
         new="differing = now.obstacles(then) if then else []",
         caught_by="selftests/test_resume.py::test_another_device_or_library_is_refused_with_the_field",
@@ -846,7 +846,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="resumed-with-the-other-side",
         lie="An interrupted run beside another library goes on with one side's samples as the other's.",
-        path="neverslower/resume.py",
+        path="neverslower/campaign/resume.py",
         old='whole.of_the_other if line.get("side") == BEFORE else whole',
         new="whole",
         caught_by="selftests/test_against.py::test_an_interrupted_run_beside_another_library_goes_on",
@@ -854,7 +854,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="other-side-goes-on-with-these",
         lie="The old library's side takes over what an interrupted run recorded of the new one.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="campaign.recorded.of_the_other, campaign.write",
         new="campaign.recorded, campaign.write",
         caught_by="selftests/test_against.py::test_an_interrupted_run_beside_another_library_goes_on",
@@ -862,7 +862,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="journal-without-sides",
         lie="The journal does not say which side a sample is of.",
-        path="neverslower/side.py",
+        path="neverslower/campaign/library.py",
         old='side = {"side": self.label} if self.label else {}',
         new="side: dict[str, str] = {}",
         caught_by="selftests/test_against.py::test_an_interrupted_run_beside_another_library_goes_on",
@@ -871,7 +871,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="every-pass-in-one-process",
         lie="All passes are of one process, whose luck with memory is nobody's variance.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old='if number or self.other or "profiles" in side.offers:',
         new='if self.other or "profiles" in side.offers:',
         caught_by="selftests/test_campaign.py::test_without_a_suspect_no_further_process_is_started",
@@ -879,7 +879,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="confirmed-in-the-same-process",
         lie="A SLOWER is measured again by the process that found it, with the same luck.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="        self.side.renew(all(one.identity in recorded for one, _ in suspects))\n",
         new="",
         caught_by="selftests/test_campaign.py::test_a_hazard_that_a_fresh_process_does_not_show_is_undecided",
@@ -887,7 +887,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="confirmed-by-anything",
         lie="A SLOWER counts though a fresh process does not show it.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="again = self.campaign.judge.confirmed(passes, found, self.campaign.family)",
         new="again = verdict",
         caught_by="selftests/test_campaign.py::test_a_hazard_that_a_fresh_process_does_not_show_is_undecided",
@@ -895,7 +895,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="candidates-never-first",
         lie="In every pass the candidate is prepared last, and what its place costs is taken for its own.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="candidate_first=number % 2 == 1)",
         new="candidate_first=number < 0)",
         caught_by="selftests/test_campaign.py::test_candidates_come_first_in_every_other_pass",
@@ -903,7 +903,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="confirmed-in-one-order",
         lie="A confirmation prepares the candidate last, whichever place it had in the pass before.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="len(passes) % 2 == 1)",
         new="len(passes) < 0)",
         caught_by="selftests/test_campaign.py::test_candidates_come_first_in_every_other_pass",
@@ -911,7 +911,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="candidates-not-ahead",
         lie="Where candidates come first, their layer is prepared again for each, and is not one and the same.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="            if number % 2:\n                self._prepare_ahead",
         new="            if number < 0:\n                self._prepare_ahead",
         caught_by="selftests/test_campaign.py::test_candidates_come_first_in_every_other_pass",
@@ -919,7 +919,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="crash-ahead-lost",
         lie="A candidate that crashes while it is prepared ahead is tried again, and nobody hears of it.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="                if why and not side.lost:\n",
         new="                if why is one:\n",
         caught_by="selftests/test_campaign.py::test_a_crash_in_a_later_process_outweighs_the_samples_before_it",
@@ -927,7 +927,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="decided-is-measured-on",
         lie="What is decided is measured on, until it comes out otherwise or the budget ends.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="one.identity not in self.left_out and not self._enough(one)]",
         new="one.identity not in self.left_out]",
         caught_by="selftests/test_campaign.py::test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process",
@@ -935,7 +935,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="undecided-is-enough",
         lie="A comparison ends with its first pass, whether it is decided or not.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="return len(passes) >= least and judge.enough(passes, family)",
         new="return len(passes) >= least",
         caught_by="selftests/test_campaign.py::test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process",
@@ -943,7 +943,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="passes-dropped",
         lie="Of all passes the last one counts.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="side.samples.setdefault(comparison.identity, []).append(found)",
         new="side.samples[comparison.identity] = [found]",
         caught_by="selftests/test_campaign.py::test_results_carry_everything_that_they_rest_on",
@@ -951,7 +951,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="oracle-without-bonferroni",
         lie="Of the verdicts that are asked for one by one, each may be wrong as often as one alone.",
-        path="neverslower/oracle.py",
+        path="neverslower/hunt/oracle.py",
         old="return k * (k + 1)",
         new="return 1",
         caught_by="selftests/test_oracle.py::test_however_many_are_judged_their_errors_sum_to_the_familys",
@@ -959,7 +959,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="oracle-in-the-same-process",
         lie="A SLOWER that was asked for is measured again by the process that found it.",
-        path="neverslower/oracle.py",
+        path="neverslower/hunt/oracle.py",
         old="if comparison.identity in self._measured_here:",
         new="if comparison.identity not in self._measured_here:",
         caught_by="selftests/test_oracle.py::test_a_hazard_that_a_fresh_process_does_not_show_is_undecided_from_then_on",
@@ -967,7 +967,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="oracle-confirms-anything",
         lie="A SLOWER that was asked for counts though a fresh process does not show it.",
-        path="neverslower/oracle.py",
+        path="neverslower/hunt/oracle.py",
         old="self._judge.confirmed(passes, found, family)",
         new="verdict",
         caught_by="selftests/test_oracle.py::test_a_hazard_that_a_fresh_process_does_not_show_is_undecided_from_then_on",
@@ -975,7 +975,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="oracle-prepares-once",
         lie="All passes of a verdict that was asked for are of one preparation.",
-        path="neverslower/oracle.py",
+        path="neverslower/hunt/oracle.py",
         old="afresh=True",
         new="afresh=False",
         caught_by="selftests/test_oracle.py::test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns",
@@ -983,7 +983,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="oracle-candidate-never-first",
         lie="In every pass of a verdict that was asked for the candidate is prepared last.",
-        path="neverslower/oracle.py",
+        path="neverslower/hunt/oracle.py",
         old="blocks, number % 2 == 1,",
         new="blocks, number < 0,",
         caught_by="selftests/test_oracle.py::test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns",
@@ -991,7 +991,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="explained-by-one-preparation",
         lie="All passes of a remedy or a best plan are of one preparation, whose luck tells the cause.",
-        path="neverslower/side.py",
+        path="neverslower/campaign/library.py",
         old="afresh=True",
         new="afresh=False",
         caught_by="selftests/test_explained.py::test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns",
@@ -999,7 +999,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="explained-with-the-candidate-last",
         lie="In every pass of a remedy or a best plan the candidate is prepared last.",
-        path="neverslower/side.py",
+        path="neverslower/campaign/library.py",
         old="blocks, number % 2 == 1, afresh",
         new="blocks, number < 0, afresh",
         caught_by="selftests/test_explained.py::test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns",
@@ -1007,7 +1007,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="crash-is-unsupported",
         lie="A layer that crashes the library is one that it does not support, and is skipped.",
-        path="neverslower/unjudged.py",
+        path="neverslower/judge/failure.py",
         old="return Verdict(Code.CRASHED, ",
         new="return Verdict(Code.UNSUPPORTED, ",
         caught_by="selftests/test_campaign.py::test_a_failing_reference_decides_all_its_comparisons_and_is_asked_once",
@@ -1015,7 +1015,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="unsound-device-measured",
         lie="A device that is throttled, hot or busy at the start is measured as if it were not.",
-        path="neverslower/guard.py",
+        path="neverslower/campaign/guard.py",
         old="if first.grave and self._refuse:",
         new="if not first.grave and self._refuse:",
         caught_by="selftests/test_guard.py::test_an_unsound_device_is_refused_with_the_command_that_mends_it",
@@ -1023,7 +1023,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="change-in-the-middle-unmarked",
         lie="What was measured after the device's state changed is compared like the rest.",
-        path="neverslower/guard.py",
+        path="neverslower/campaign/guard.py",
         old="self._findings.marked[one.identity] = self._changed",
         new="self._findings.marked.pop(one.identity, None)",
         caught_by="selftests/test_guard.py::test_a_change_marks_what_was_measured_since_the_last_sound_look_and_all_that_follows",
@@ -1032,7 +1032,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="false-rate-as-it-was-counted",
         lie="No false SLOWER among ten says that there is none.",
-        path="neverslower/stats.py",
+        path="neverslower/judge/stats.py",
         old="float(betaincinv(hits + 1, trials - hits, confidence)) if hits < trials else 1.0",
         new="float(betaincinv(hits + 1, trials - hits, confidence)) if 0 < hits < trials else hits / max(1, trials)",
         caught_by="selftests/test_calibration.py::test_the_bound_of_a_rate_is_exact",
@@ -1040,7 +1040,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="false-rate-one-hit-less",
         lie="The rate of false SLOWER is bounded as if there had been one less.",
-        path="neverslower/stats.py",
+        path="neverslower/judge/stats.py",
         old="betaincinv(hits + 1, trials - hits, confidence)",
         new="betaincinv(max(1, hits), trials - hits, confidence)",
         caught_by="selftests/test_calibration.py::test_the_bound_of_a_rate_is_exact",
@@ -1048,7 +1048,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="false-rate-by-pass",
         lie="False SLOWER are counted by comparison, and divided by passes, of which there are several in each.",
-        path="neverslower/calibration.py",
+        path="neverslower/calibration/figures.py",
         old="stats.rate_bound(self.slower, self.comparisons)",
         new="stats.rate_bound(self.slower, sum(one.passes for one in self.layers))",
         caught_by="selftests/test_calibration.py::test_figures_follow_from_the_raw_passes",
@@ -1056,7 +1056,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="false-slower-uncounted",
         lie="A layer that came out slower than itself is not told.",
-        path="neverslower/calibration.py",
+        path="neverslower/calibration/figures.py",
         old="self.verdicts.get(str(Code.SLOWER), 0)",
         new="self.verdicts.get(str(Code.MORE), 0)",
         caught_by="selftests/test_calibration.py::test_what_keeps_a_device_from_telling_is_named_with_what_mends_it",
@@ -1064,7 +1064,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="passes-used-twice",
         lie="The last pass of a comparison is the first of the next: they are wrong together.",
-        path="neverslower/calibration.py",
+        path="neverslower/calibration/figures.py",
         old="            begin = end\n",
         new="            begin = end - 1\n",
         caught_by="selftests/test_calibration.py::test_no_pass_serves_two_comparisons",
@@ -1072,7 +1072,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="calibrated-as-if-alone",
         lie="A calibration counts errors at the level of one comparison, and a run makes hundreds.",
-        path="neverslower/calibration.py",
+        path="neverslower/calibration/figures.py",
         old="judge.enough(mine := passes[begin:end], family)",
         new="judge.enough(mine := passes[begin:end], family := 1)",
         caught_by="selftests/test_calibration.py::test_each_comparison_is_stopped_and_judged_as_in_a_campaign",
@@ -1080,7 +1080,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="calibrated-on-one-preparation",
         lie="All passes of a process are of one preparation, so that none differs by its luck.",
-        path="neverslower/calibrator.py",
+        path="neverslower/calibration/measuring.py",
         old="afresh=True",
         new="afresh=False",
         caught_by="selftests/test_calibration.py::test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns",
@@ -1088,7 +1088,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="calibrated-in-another-state",
         lie="What was calibrated at another clock or power mode counts as this device's.",
-        path="neverslower/calibration.py",
+        path="neverslower/calibration/stored.py",
         old="if obstacles := fingerprint.obstacles(found.fingerprint):",
         new="if obstacles := fingerprint.obstacles(fingerprint):",
         caught_by="selftests/test_calibration.py::test_the_stored_calibration_counts_on_its_device_in_its_state_only",
@@ -1097,7 +1097,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="crash-is-green",
         lie="A layer that crashes the library passes.",
-        path="neverslower/outcome.py",
+        path="neverslower/outcome/table.py",
         old="Finding.CRASHED: (_F, _F),",
         new="Finding.CRASHED: (_P, _P),",
         caught_by="selftests/test_outcome.py::test_outcomes_are_those_of_the_table",
@@ -1105,7 +1105,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="undecided-is-green",
         lie="What could not be decided passes, even strictly.",
-        path="neverslower/outcome.py",
+        path="neverslower/outcome/table.py",
         old="Finding.UNDECIDED: (_S, _F),\n    Finding.CHANGE",
         new="Finding.UNDECIDED: (_S, _P),\n    Finding.CHANGE",
         caught_by="selftests/test_outcome.py::test_outcomes_are_those_of_the_table",
@@ -1113,7 +1113,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="regression-is-green",
         lie="What got slower since the baseline is unchanged.",
-        path="neverslower/outcome.py",
+        path="neverslower/outcome/table.py",
         old="return Finding.REGRESSION",
         new="return Finding.UNCHANGED",
         caught_by="selftests/test_outcome.py::test_what_a_change_means",
@@ -1138,7 +1138,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="old-dies-once",
         lie="One accident of the old library, and there is nothing that this one's time is set against.",
-        path="neverslower/side.py",
+        path="neverslower/campaign/library.py",
         old="        return bool(self.label) and isinstance(answer, WorkerDied) and not answer.hung\n",
         new="        return False\n",
         caught_by="selftests/test_against.py::test_an_accident_of_the_old_library_costs_nothing",
@@ -1146,7 +1146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="new-may-crash-once",
         lie="A crash of the library under test is an accident, and no red.",
-        path="neverslower/side.py",
+        path="neverslower/campaign/library.py",
         old="        return bool(self.label) and isinstance(answer, WorkerDied) and not answer.hung\n",
         new="        return isinstance(answer, WorkerDied) and not answer.hung\n",
         caught_by="selftests/test_against.py::test_a_crash_of_the_new_library_is_red_however_often_it_happens",
@@ -1154,7 +1154,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="lost-library-is-green",
         lie="A run that lost the old library on the way has judged.",
-        path="neverslower/session.py",
+        path="neverslower/run.py",
         old="        if lost := self.before.alone.get(name):\n",
         new="        if lost := self.findings.alone.get(name):\n",
         caught_by="selftests/test_faults.py::test_a_run_that_lost_the_other_library_cannot_judge",
@@ -1162,7 +1162,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="nothing-beside-is-green",
         lie="A run whose old library could do nothing found no regression.",
-        path="neverslower/session.py",
+        path="neverslower/run.py",
         old="        if measured and not (choice and choice.baseline and choice.baseline.entries):\n",
         new="        if not measured and not (choice and choice.baseline and choice.baseline.entries):\n",
         caught_by="selftests/test_against.py::test_nothing_to_be_set_against_is_no_success",
@@ -1170,7 +1170,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="turns-not-mirrored",
         lie="The old library has the first turn each time, and what drifts is taken for the new one's.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="for side in sides if turn % 2 == 0 else sides[::-1]:",
         new="for side in sides:",
         caught_by="selftests/test_against.py::test_libraries_that_can_wait_take_mirrored_turns",
@@ -1178,7 +1178,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a-pass-of-two-processes",
         lie="What two processes measured is one process's pass.",
-        path="neverslower/campaign.py",
+        path="neverslower/campaign/campaign.py",
         old="            if len(processes) <= len(sides):\n",
         new="            if sides:\n",
         caught_by="selftests/test_against.py::test_a_pass_in_turns_is_that_of_one_process",
@@ -1186,7 +1186,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="half-pair-goes-on",
         lie="A pass whose partner was lost is set beside one of another moment.",
-        path="neverslower/resume.py",
+        path="neverslower/campaign/resume.py",
         old="                del one.passes[identity, number]\n",
         new="",
         caught_by="selftests/test_against.py::test_an_interrupted_run_beside_another_library_goes_on",
@@ -1202,7 +1202,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="changes-at-any-error",
         lie="What changed is judged at the usual error, whatever the user asked for.",
-        path="neverslower/session.py",
+        path="neverslower/run.py",
         old="        self.thresholds = self.plan.thresholds(bool(timed) + changed + hunts)\n",
         new="",
         caught_by="selftests/test_against.py::test_the_chance_of_a_false_red_holds_for_what_changed",
@@ -1210,7 +1210,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="journal-forgets-a-crash",
         lie="What crashed on the old side was measured, says the journal when it is read again.",
-        path="neverslower/reread.py",
+        path="neverslower/outcome/rejudge.py",
         old="        if confirms or one not in recorded.crashed\n",
         new="",
         caught_by="selftests/test_against.py::test_what_crashed_on_one_side_is_read_again_as_it_was",

@@ -1,0 +1,174 @@
+"""A device's folder of baselines: saving under the next number, loading, and choosing the one to compare with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from neverslower.baseline import exact, timed
+from neverslower.baseline.entry import Baseline
+from neverslower.device.fingerprint import Fingerprint, slug
+from neverslower.errors import BackendNotStored, BaselineError
+from neverslower.files.writing import written
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+
+_FILE = re.compile(r"(\d{4,})_(.+)\.jsonl?")
+SUFFIXES = (".json", ".jsonl")
+"""How the files of stored runs end."""
+
+
+def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Path:
+    """Write a baseline and its table under the next free number, both whole or none."""
+    folder = root / fingerprint.folder
+    with (
+        _saving(folder),
+        written(folder, timed.to_json(content)) as stored,
+        written(folder, timed.verdict_table(content)) as table,
+    ):
+        path = _take_number(folder, f"{_version_words(fingerprint)}.json", stored)
+        try:
+            table.replace(path.with_suffix(".tsv"))
+        except OSError:
+            path.unlink()
+            raise
+        return path
+
+
+def save_exact(root: Path, fingerprint: Fingerprint, text: str) -> Path:
+    """Write a record of exact evidence under the next free number; its name also says the state's own words."""
+    folder = root / fingerprint.folder
+    words = "-".join(slug(fingerprint.state[name]) for name in ("method", "evidence") if name in fingerprint.state)
+    with _saving(folder), written(folder, text) as stored:
+        return _take_number(folder, f"{_version_words(fingerprint)}-{words}.jsonl", stored)
+
+
+def _version_words(fingerprint: Fingerprint) -> str:
+    build = re.sub(r"[^a-z0-9]+", "", fingerprint.build.lower())[:7]
+    return slug(fingerprint.version) + (f"+{build}" if build else "")
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """Make the folder, and tell what could not be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        text = f"the baseline could not be written to {folder}: {why}; mend that, or name another with --baselines="
+        raise BaselineError(text) from error
+
+
+def _take_number(folder: Path, name: str, stored: Path) -> Path:
+    """Give a written file its name, with the next number that no other run took meanwhile."""
+    number = 1 + max((_number(path) for path in folder.glob("*.json*")), default=0)
+    while True:
+        path = folder / f"{number:04d}_{name}"
+        try:
+            os.link(stored, path)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def load(path: Path, backend: str | None = None) -> Baseline:
+    """Return the baseline in a file: the part of `backend` in a file of several, else the first.
+
+    Raises BaselineError, naming the file, what is wrong in it and the remedy.
+    """
+    return exact.load(path, backend) if path.suffix == ".jsonl" else timed.load(path, backend)
+
+
+@dataclass(frozen=True)
+class BaselineChoice:
+    """The baseline to compare with, or the verdict that stands for its absence."""
+
+    baseline: Baseline | None
+    absence: Verdict | None = None
+
+
+def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> BaselineChoice:
+    """The stored run to set this one against, among those of equal hardware and state.
+
+    For an `upgrade` it is the nearest lower version's, else the same version's; otherwise the same version's, else
+    the nearest lower one's. Of several of one version the newest counts, the same build before another.
+    """
+    folder = root / fingerprint.folder
+    found = [_load_of(path, fingerprint.backend) for path in stored_files(folder)]
+    equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]
+    if not equal:
+        return BaselineChoice(None, _absence(folder, found, fingerprint))
+    now = _version(fingerprint.version)
+    lower = [one for one in equal if _version(one.fingerprint.version) < now]
+    same = [one for one in equal if _version(one.fingerprint.version) == now]
+    if lower:
+        nearest = max(_version(one.fingerprint.version) for one in lower)
+        lower = [one for one in lower if _version(one.fingerprint.version) == nearest]
+    groups = (lower, same) if upgrade else (same, lower)
+    for group in groups:
+        if group:
+            return BaselineChoice(
+                max(group, key=lambda one: (one.fingerprint.build == fingerprint.build, _number(one.path)))
+            )
+    stored = ", ".join(sorted({one.fingerprint.version for one in equal}))
+    text = f"{folder} holds only versions above {fingerprint.version} ({stored})"
+    return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
+
+
+def stored_files(folder: Path) -> list[Path]:
+    """The baselines in a folder, which need not be there, in the order in which they were accepted."""
+    try:
+        return sorted(path for path in folder.glob("*.json*") if _FILE.fullmatch(path.name))
+    except OSError as error:
+        raise BaselineError(f"{folder} can't be read: {error.strerror}; name another with --baselines=") from error
+
+
+def _load_of(path: Path, backend: str) -> Baseline:
+    """A baseline from the folder of a backend, which must be this backend's."""
+    try:
+        return load(path, backend)
+    except BackendNotStored as error:
+        raise BaselineError(f"{error}; remove it from there") from None
+
+
+def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
+    """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
+    if path.suffix not in SUFFIXES:
+        text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
+        raise BaselineError(f"{text}, or with = and a file")
+    try:
+        baseline = load(path, fingerprint.backend)
+    except BackendNotStored as error:
+        return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, str(error))))
+    if obstacles := fingerprint.obstacles(baseline.fingerprint):
+        text = f"{path} was measured elsewhere: {'; '.join(obstacles)}"
+        return BaselineChoice(None, Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text)))
+    return BaselineChoice(baseline)
+
+
+def _absence(folder: Path, found: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
+    if not found:
+        text = f"no baseline in {folder}; accept one with --accept-baseline REASON"
+        return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
+    nearest = min((fingerprint.obstacles(one.fingerprint) for one in found), key=len)
+    text = f"every baseline in {folder} was measured in another state: {'; '.join(nearest)}"
+    return Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
+
+
+def _number(path: Path) -> int:
+    match = _FILE.fullmatch(path.name)
+    return int(match.group(1)) if match else 0

@@ -1,0 +1,313 @@
+"""Baselines: stored runs in pytest-benchmark's names and format, choosing among them, and accepting a new one.
+
+`baselines/<backend>@<device>/NNNN_<version>+<build>.json` holds a benchmark a line: its samples where pytest-benchmark
+looks for them, and under `extra_info` what never-slower needs beside them. A small table of verdicts lies next to it
+for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused, and so is one in which anything
+that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value. Exact evidence lies
+beside them in a format of its own (exact_record), for pytest-benchmark knows nothing but times.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+
+from neverslower.baseline.entry import LONGEST, SHORTEST, Baseline, Entry, about, entry_of, label_of, verdict_of
+from neverslower.campaign.findings import Identity, Result
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import BackendNotStored, BaselineError
+from neverslower.evidence.observation import Plan, Seconds
+from neverslower.files.fields import field, fingerprint_of, finite, read_json, values, word
+from neverslower.files.writing import write_whole
+from neverslower.judge.cause import Explanation
+from neverslower.judge.change import levels_of, log_median
+from neverslower.judge.verdict import Verdict
+
+SCHEMA = 1
+_TABLE = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations")
+_HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
+
+
+# Writing
+
+
+def extra_info(result: Result, explanation: Explanation | None = None) -> dict[str, Any]:
+    """What a stored benchmark says beside its samples: problem, plan, the unpruned layer's samples, and the verdict.
+
+    The samples of a pass are `blocks` × 2 rounds, first and second round of each block by turns, in the benchmark's
+    `data` (the candidate) and in `reference_seconds`; see observation.PairedPass.
+    """
+    comparison, verdict = result.comparison, result.verdict
+    plan = result.candidate.plan if result.candidate else Plan("unknown")
+    levels = levels_of(result.passes)
+    return {
+        "backend": comparison.backend,
+        **about(comparison),
+        "plan": plan.name,
+        "plan_steps": list(plan.steps),
+        "plan_rank": plan.rank,
+        "plans_offered": plan.offered,
+        "workspace_bytes": plan.workspace,
+        "output_error": result.candidate.error if result.candidate else None,
+        "clock": result.passes[0].clock if result.passes else None,
+        "cache": result.passes[0].cache if result.passes else None,
+        "cache_share": result.candidate.cache.share if result.candidate else None,
+        "blocks": [len(one.seconds) for one in result.passes],
+        "iterations": [list(one.iterations) for one in result.passes],
+        "discarded": sum(one.discarded for one in result.passes),
+        "reference_seconds": _seconds(one.reference for one in result.passes),
+        "confirmation": _confirmation(result),
+        "process_deviation": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
+        "verdict": verdict_fields(verdict),
+        "explanation": _explanation(explanation),
+    }
+
+
+def _explanation(explanation: Explanation | None) -> dict[str, Any] | None:
+    """Why it is slower, as plain data: the cause, its evidence, the best plan's ratio, and the remedy."""
+    if explanation is None:
+        return None
+    best, remedy = explanation.best, explanation.remedy
+    return {
+        "cause": str(explanation.cause),
+        "evidence": list(explanation.evidence),
+        "best": [best.estimate, best.low, best.high] if best else None,
+        "pad_to": remedy.channels if remedy else None,
+        "padded": [remedy.ratio.estimate, remedy.ratio.low, remedy.ratio.high] if remedy else None,
+    }
+
+
+def _confirmation(result: Result) -> dict[str, Any] | None:
+    """What the fresh process measured that a SLOWER was measured in again, and the verdict before it."""
+    found = result.confirmation
+    if found is None or result.first is None:
+        return None
+    return {
+        "first": verdict_fields(result.first),
+        "iterations": list(found.iterations),
+        "reference_seconds": _seconds([found.reference]),
+        "candidate_seconds": _seconds([found.candidate]),
+    }
+
+
+def _seconds(parts: Iterable[Seconds]) -> list[float]:
+    """Samples as they are stored: to the picosecond, which no clock reaches."""
+    return [round(second, 12) for part in parts for second in part.tolist()]
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    return {**verdict_of(verdict), "noise_floor": verdict.noise_floor, "mde": verdict.mde}
+
+
+def samples(result: Result) -> list[float]:
+    """The candidate's rounds in all passes, seconds per call, as they were measured."""
+    return _seconds(one.candidate for one in result.passes)
+
+
+def header(
+    fingerprints: Mapping[str, Fingerprint], settings: Mapping[str, Any], reason: str | None = None
+) -> dict[str, Any]:
+    """The file's own part: schema, each backend's fingerprint, how it was measured, and why it was accepted."""
+    prints = {name: one.as_dict() for name, one in fingerprints.items()}
+    return {"schema": SCHEMA, "fingerprints": prints, "settings": dict(settings), "reason": reason}
+
+
+def machine_info(fingerprints: Iterable[Fingerprint]) -> dict[str, Any]:
+    """What pytest-benchmark compares before it warns of another machine: the devices with hardware and state."""
+    known = sorted(fingerprints, key=lambda one: one.backend)
+    node = ", ".join(dict.fromkeys(one.device for one in known))
+    return {"node": node} | {one.backend: {**one.hardware, **one.state} for one in known}
+
+
+def document(
+    fingerprint: Fingerprint,
+    results: Mapping[str, Result],
+    reason: str,
+    settings: Mapping[str, Any],
+    explanations: Mapping[Identity, Explanation] | None = None,
+) -> dict[str, Any]:
+    """A whole baseline file; `results` are by test id, which is the benchmark's `fullname`."""
+    why = explanations or {}
+    return {
+        "machine_info": machine_info([fingerprint]),
+        "commit_info": {},
+        "datetime": datetime.now(timezone.utc).isoformat(),
+        "version": "never-slower",
+        "never_slower": header({fingerprint.backend: fingerprint}, settings, reason),
+        "benchmarks": [
+            _benchmark(fullname, result, why.get(result.comparison.identity)) for fullname, result in results.items()
+        ],
+    }
+
+
+def _benchmark(fullname: str, result: Result, explanation: Explanation | None) -> dict[str, Any]:
+    name = fullname.rsplit("::", 1)[-1]
+    info = extra_info(result, explanation)
+    return {
+        "group": None,
+        "name": name,
+        "fullname": fullname,
+        "params": {"problem": info["problem"]},
+        "param": label_of(name),
+        "extra_info": info,
+        "options": {"timer": info["clock"]},
+        "stats": _statistics(samples(result)),
+    }
+
+
+def _statistics(data: Sequence[float]) -> dict[str, Any]:
+    """pytest-benchmark's summary of some samples."""
+    values = np.asarray(data)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(data) > 1 else 0.0
+    q1, median, q3 = quantiles(data, n=4, method="inclusive") if len(data) > 1 else [data[0]] * 3
+    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+    inside = values[(values >= low) & (values <= high)]
+    outside, far = int(len(values) - len(inside)), int((np.abs(values - mean) > deviation).sum())
+    return {
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": len(data),
+        "median": median,
+        "iqr": q3 - q1,
+        "q1": q1,
+        "q3": q3,
+        "iqr_outliers": outside,
+        "stddev_outliers": far,
+        "outliers": f"{far};{outside}",
+        "ld15iqr": float(inside.min()),
+        "hd15iqr": float(inside.max()),
+        "ops": 1 / mean,
+        "total": float(values.sum()),
+        "data": list(data),
+        "iterations": 1,
+    }
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """The file's text, one line a benchmark, so that a change of one shows as one line."""
+    rest = {key: value for key, value in content.items() if key != "benchmarks"}
+    head = json.dumps(rest, indent=1, ensure_ascii=False, allow_nan=False)
+    lines = [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in content["benchmarks"]]
+    return head[:-2] + ',\n "benchmarks": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+
+
+def merge(path: Path, chosen: Sequence[Baseline]) -> None:
+    """Write one file that holds the benchmarks of several baselines, for pytest-benchmark's own comparison."""
+    try:
+        contents = [json.loads(one.path.read_text(encoding="utf-8")) for one in chosen]
+        merged = contents[0] | {
+            "machine_info": machine_info(one.fingerprint for one in chosen),
+            "benchmarks": [benchmark for content in contents for benchmark in content["benchmarks"]],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(merged))
+    except OSError as error:
+        text = f"{path} can't be written: {error.strerror}; pytest-benchmark compares with it, put --journal elsewhere"
+        raise BaselineError(text) from error
+    except (ValueError, RecursionError) as error:
+        names = ", ".join(str(one.path) for one in chosen)
+        raise BaselineError(f"baseline {names}: not plain JSON ({error}); restore it from version control") from None
+
+
+def verdict_table(content: Mapping[str, Any]) -> str:
+    """The table that people diff: a line a comparison, its verdict, ratio with interval, and plan."""
+    rows = ["comparison\tverdict\tratio\tlow\thigh\tplan"]
+    for one in content["benchmarks"]:
+        info = one["extra_info"]
+        ratio = [f"{value:.3f}" for value in info["verdict"]["ratio"] or ()] or ["", "", ""]
+        rows.append("\t".join([one["param"], info["verdict"]["code"], *ratio, info["plan"]]))
+    return "\n".join(rows) + "\n"
+
+
+# Reading
+
+
+def load(path: Path, backend: str | None = None) -> Baseline:
+    """Return a checked baseline of times: the part of `backend` in a file of several, else the first.
+
+    Raises BaselineError, naming the file, what is wrong in it and the remedy.
+    """
+    content = read_json(path, "baseline", "restore it from version control", BaselineError)
+    try:
+        own = field(content, "never_slower", dict)
+        schema = field(own, "schema", int)
+        if schema > SCHEMA:
+            raise BaselineError(f"baseline {path}: schema {schema} is newer than {SCHEMA}; update never-slower")
+        prints = field(own, "fingerprints", dict)
+        name = backend or next(iter(prints), "")
+        if name not in prints:
+            raise BackendNotStored(f"baseline {path}: holds {', '.join(prints) or 'no backend'}, not {name or 'any'}")
+        field(content, "machine_info", dict)
+        entries = _entries(path, field(content, "benchmarks", list), name)
+        return Baseline(path, fingerprint_of(prints, name), entries)
+    except ValueError as error:
+        raise BaselineError(f"baseline {path}: not a never-slower baseline ({error}); restore or remove it") from None
+
+
+def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tuple[str, str], Entry]:
+    """The entries of one backend; what other backends and other tests stored is read by pytest-benchmark only."""
+    entries: dict[tuple[str, str], Entry] = {}
+    names: set[str] = set()
+    for one in benchmarks:
+        fullname = word(one, "fullname")
+        if fullname in names:
+            raise BaselineError(f"baseline {path}: {fullname} is there twice; restore it from version control")
+        names.add(fullname)
+        try:
+            _check_summary(one)
+            info = field(one, "extra_info", dict)
+            if info.get("backend") != backend:
+                continue
+            entry = _entry(path, one, info)
+        except ValueError as error:
+            raise ValueError(f"{fullname}: {error}") from None
+        key = (entry.reference, entry.candidate)
+        if key in entries:
+            raise BaselineError(f"baseline {path}: {entry.name} is there twice; restore it from version control")
+        entries[key] = entry
+    return entries
+
+
+def _check_summary(one: object) -> None:
+    """What pytest-benchmark's own comparison reads must be there."""
+    stats = field(one, "stats", dict)
+    for name in (*_TABLE, *_HISTOGRAM):
+        finite(name, stats.get(name))
+    word(stats, "outliers")
+    if shadowing := {"name", "fullname", "group", "param", "params", "extra_info"} & set(stats):
+        raise ValueError(f"stats has {', '.join(sorted(shadowing))}")
+
+
+def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
+    name = word(one, "fullname")
+    if "data" not in one["stats"]:
+        raise BaselineError(f"baseline {path}: {name} has no samples; save with --benchmark-save-data")
+    data, reference = field(one["stats"], "data", list), field(info, "reference_seconds", list)
+    for second in (*data, *reference):
+        if not (isinstance(second, float) and SHORTEST <= second <= LONGEST):
+            raise BaselineError(f"baseline {path}: {name} holds {reprlib.repr(second)} as a time; restore or remove it")
+    if len(reference) != len(data):
+        raise ValueError(f"{len(data)} samples, and {len(reference)} of the unpruned layer")
+    plan = Plan(field(info, "plan", str), tuple(values(info, "plan_steps", str)))
+    return entry_of(info, name, plan, _levels(data, values(info, "blocks", int)))
+
+
+def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
+    """The log median of each pass; a pass of n blocks has 2n rounds."""
+    if sum(blocks) * 2 != len(data) or min(blocks, default=0) < 1:
+        raise ValueError(f"{len(data)} samples do not make {sum(blocks)} blocks")
+    ends = np.cumsum([2 * count for count in blocks])[:-1]
+    return tuple(log_median(part) for part in np.split(np.asarray(data), ends) if len(part))
+
+
+# Choosing

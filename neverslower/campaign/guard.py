@@ -1,0 +1,107 @@
+"""Watches the device's state while a campaign measures: before, now and then, after each pass, and at the end.
+
+Every look is in the journal. An unsound state at the beginning refuses the campaign, or is told; one that changes
+later marks what was measured since the last look that was sound, and everything after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from neverslower.campaign.findings import Findings
+from neverslower.device.state import State
+from neverslower.errors import Unavailable, WorkerDied, WorkerError
+from neverslower.evidence.observation import Evidence
+from neverslower.problem.comparison import Comparison
+
+EVERY = 10.0
+"""Seconds between two looks, each of which takes some milliseconds."""
+
+
+class Looker(Protocol):
+    """A worker that can tell its device's state."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What it has to show."""
+
+    def state(self) -> State:
+        """The state now."""
+
+
+class Guard:
+    """One campaign's watch; `write` is the journal's, and `refuse` says whether an unsound device ends the run."""
+
+    def __init__(
+        self,
+        findings: Findings,
+        write: Callable[[str, Mapping[str, Any]], None],
+        refuse: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self._findings, self._write, self._refuse, self._clock = findings, write, refuse, clock
+        self._first: State | None = None
+        self._changed = ""
+        self._since: list[Comparison] = []
+        self._due = 0.0
+
+    def begin(self, backend: str, worker: Looker) -> State | None:
+        """The first look, if there is one.
+
+        Raises Unavailable for a device on which measuring is pointless, unless told to go on. What is exact is
+        the same in every state.
+        """
+        self._first, self._changed, self._since = None, "", []
+        if worker.evidence.exact:
+            return None
+        self._first = first = self._look(backend, worker, "before")
+        if first is None:
+            return None
+        self._findings.unsound[backend] = first.unsound
+        if first.grave and self._refuse:
+            self._findings.refused.add(backend)
+            found = "; ".join(map(str, first.grave))
+            raise Unavailable(f"its device is unsound for timing: {found}; or measure anyway: --unsound warn")
+        return first
+
+    def measured(self, comparison: Comparison, worker: Looker | None) -> None:
+        """A comparison was measured just now; looks if the last look is long ago."""
+        if self._first is None:
+            return
+        self._since.append(comparison)
+        if self._changed:
+            self._mark()
+        elif worker and self._clock() >= self._due:
+            self.look(comparison.backend, worker, "during")
+
+    def look(self, backend: str, worker: Looker | None, when: str) -> None:
+        """Look now, and mark what was measured since the last look if something is otherwise."""
+        if self._first is None or worker is None:
+            return
+        state = self._look(backend, worker, when)
+        changes = state.changes(self._first) if state else []
+        if changes and not self._changed:
+            self._changed = "; ".join(changes)
+            self._findings.changed[backend] = self._changed
+        if self._changed:
+            self._mark()
+        self._since.clear()
+
+    def _mark(self) -> None:
+        for one in self._since:
+            self._findings.marked[one.identity] = self._changed
+
+    def _look(self, backend: str, worker: Looker, when: str) -> State | None:
+        """One look; a reader that fails, or a worker that is gone, is in the journal and ends nothing."""
+        begin = self._clock()
+        try:
+            state = worker.state()
+        except (WorkerDied, WorkerError) as error:
+            self._write("state", {"backend": backend, "when": when, "unknown": str(error)})
+            return None
+        finally:
+            self._due = self._clock() + EVERY
+        took = round(self._clock() - begin, 6)
+        self._write("state", {"backend": backend, "when": when, "seconds": took} | state.as_dict())
+        return state

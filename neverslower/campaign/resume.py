@@ -1,0 +1,219 @@
+"""What an interrupted run left in its journal, so that another one goes on from there instead of measuring anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.doubt import WatchedDevice
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State
+from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.files.journal import BEFORE, replay
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+
+MUST_EQUAL = ("preset", "blocks", "seed", "against")
+"""Settings that decide what a pass is; with others, what was measured would be something else."""
+
+
+@dataclass
+class Recorded:
+    """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again.
+
+    `agreements` are (deviation, tolerance) of outputs. Of another library it is kept what `crashed`, and why it was
+    lost on the way (`alone`, see Findings); `turns` says after how many blocks both took turns, 0 where they were
+    measured one after the other.
+    """
+
+    path: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
+    passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
+    confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    agreements: dict[Identity, tuple[float, float]] = field(default_factory=dict)
+    names: dict[Identity, str] = field(default_factory=dict)
+    before: Recorded | None = None
+    watched: dict[str, WatchedDevice] = field(default_factory=dict)
+    crashed: set[Identity] = field(default_factory=set)
+    alone: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def of_the_other(self) -> Recorded:
+        """What was recorded of the library that was measured beside."""
+        self.before = self.before or Recorded(self.path)
+        return self.before
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The lines that its verdicts were drawn along; the first journals were all of the standard ones."""
+        return replace(STANDARD, family_error=self.settings.get("family_error", STANDARD.family_error))
+
+    @property
+    def in_order(self) -> dict[Identity, list[PairedPass]]:
+        """The passes of each comparison, in the order in which they were taken."""
+        found: dict[Identity, list[PairedPass]] = {}
+        for identity, number in sorted(self.passes, key=lambda key: key[1]):
+            found.setdefault(identity, []).append(self.passes[identity, number])
+        return found
+
+    def forget(self) -> None:
+        """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
+        self.examined.clear()
+        self.passes.clear()
+        self.confirmations.clear()
+        self.rechecks.clear()
+        self.agreements.clear()
+        self.watched.clear()
+        self.crashed.clear()
+        self.turns.clear()
+        if self.before:
+            self.before.forget()
+
+    def require_settings(self, now: Mapping[str, Any]) -> None:
+        """Raise NeverSlowerError where this run measures in another way."""
+        for name in MUST_EQUAL:
+            if self.settings and _setting(self.settings, name) != now[name]:
+                raise NeverSlowerError(
+                    f"--resume {self.path}: it was measured with --{name} {self.settings.get(name)}, "
+                    f"this run has {now[name]}; give it the same options"
+                )
+
+    def require_device(self, now: Fingerprint) -> None:
+        """Raise NeverSlowerError where the device, its state or its software differ from those of the journal."""
+        then = self.fingerprints.get(now.backend)
+        differing = now.changes(then) if then else []
+        if differing:
+            raise NeverSlowerError(f"--resume {self.path}: it was measured elsewhere: {'; '.join(differing)}")
+
+    def require_turns(self, backend: str, now: int) -> None:
+        """Raise NeverSlowerError where two libraries were set beside each other in another way."""
+        then = self.turns.get(backend, now)
+        if then != now:
+            raise NeverSlowerError(
+                f"--resume {self.path}: both libraries took turns after {then} blocks (0: after all), now after {now}; "
+                "give it the same options, or begin anew"
+            )
+
+    def require_state(self, backend: str, now: State | None) -> None:
+        """Raise NeverSlowerError where the device's settings are others than when the journal began."""
+        then = self.watched.get(backend)
+        if then and now and (changes := then.changes(now)):
+            raise NeverSlowerError(f"--resume {self.path}: the device's state was another: {'; '.join(changes)}")
+
+    def drop_doubtful(self) -> None:
+        """Leave out what was measured when the device's state had changed: it is to be measured again."""
+        for side, identity, number in {one for watched in self.watched.values() for one in watched.doubtful}:
+            recorded = self.of_the_other if side == BEFORE else self
+            if number is not None:
+                recorded.passes.pop((identity, number), None)
+            recorded._forget_later(identity)
+
+    def drop_half_pairs(self) -> None:
+        """Leave out passes without a partner of the other library, unless it can't do that: a pair is one moment's."""
+        if self.before is None:
+            return
+        for one, partner in ((self, self.before), (self.before, self)):
+            for identity, number in one.passes.keys() - partner.passes.keys():
+                if one is self and self.before._refuses(identity):
+                    continue
+                del one.passes[identity, number]
+                self._forget_later(identity)
+                self.before._forget_later(identity)
+
+    def _forget_later(self, identity: Identity) -> None:
+        """What is measured after all passes is measured after those that are taken anew."""
+        self.confirmations.pop(identity, None)
+        self.rechecks.pop(identity, None)
+
+    def _refuses(self, identity: Identity) -> bool:
+        """Whether a library can't do one of both problems, or gave wrong outputs."""
+        backend, *keys = identity
+        found = [self.examined.get((backend, key)) for key in keys]
+        return any(isinstance(one, Verdict) or (one is not None and one.wrong) for one in found)
+
+
+def load(path: Path, named: str = "--resume ") -> Recorded:
+    """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
+    found = Recorded(path)
+    replay(path, partial(_add, found), named)
+    if not found.fingerprints:
+        raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower, which writes one with --journal")
+    return found
+
+
+def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
+    kind = line["event"]
+    found = whole.of_the_other if line.get("side") == BEFORE else whole
+    if kind == "campaign":
+        if found.settings and any(_setting(found.settings, name) != _setting(line, name) for name in MUST_EQUAL):
+            found.forget()
+        found.settings = line
+    elif kind == "fingerprint":
+        now = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
+        then = found.fingerprints.get(now.backend)
+        if then and now.changes(then):
+            whole.forget()
+        found.fingerprints[now.backend] = now
+        found.alone.pop(now.backend, None)
+    elif kind == "examined":
+        one = _examined(line)
+        if one:
+            found.examined[line["backend"], line["problem"]] = one
+    elif kind in ("beside", "lost", "verdict"):
+        _add_beside(found, line)
+    elif kind == "state":
+        whole.watched.setdefault(line["backend"], WatchedDevice()).look(line)
+    elif kind == "measured":
+        found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
+        _watched(whole, line, line["pass"])
+        found.names[_identity(line)] = line["id"]
+    elif kind == "agreement" and line.get("error") is not None:
+        found.agreements[_identity(line)] = line["error"], line["tolerance"]
+    elif kind == "rechecked" and "seconds" in line:
+        found.rechecks[_identity(line)] = PairedPass.from_record(line)
+    elif kind == "confirmed":
+        found.confirmations[_identity(line)] = PairedPass.from_record(line)
+        _watched(whole, line, None)
+
+
+def _add_beside(found: Recorded, line: Mapping[str, Any]) -> None:
+    """How two libraries are measured, and what a library can't do; of the one under test nobody asks for that."""
+    kind = line["event"]
+    if kind == "beside":
+        found.turns[line["backend"]] = line["turns"]
+    elif kind == "lost":
+        found.alone[line["backend"]] = line["reason"]
+    elif Code(line["code"]) is Code.CRASHED:
+        found.crashed.add(_identity(line))
+    else:
+        found.crashed.discard(_identity(line))
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting of a journal; those from before --against were of one library."""
+    return settings.get(name, "" if name == "against" else None)
+
+
+def _watched(whole: Recorded, line: Mapping[str, Any], number: int | None) -> None:
+    one = line.get("side", ""), _identity(line), number
+    whole.watched.setdefault(line["backend"], WatchedDevice()).measured(one)
+
+
+def _identity(line: Mapping[str, Any]) -> Identity:
+    return line["backend"], line["reference"], line["candidate"]
+
+
+def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
+    """What was found of a subject; a crash is not taken for granted, and tried again."""
+    if "plan" in line:
+        return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__})
+    code, reason = Code(line["code"]), line["reason"]
+    return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))

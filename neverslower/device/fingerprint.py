@@ -1,0 +1,75 @@
+"""Fingerprint: what must match for a stored comparison, apart from the software that is under test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The device and the software of one backend.
+
+    `hardware` and `state` must be equal for a stored comparison to mean anything; `software` holds the library and
+    what surrounds it, its differences are confounders to be named. `version` is the library's own version (PEP 440)
+    and `build` tells two builds of one version apart.
+    """
+
+    backend: str
+    device: str
+    version: str
+    build: str
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """`<backend>@<device>`, the name of this fingerprint's folder of baselines."""
+        return f"{slug(self.backend)}@{slug(self.device)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and for the way from a worker."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of `as_dict`, of older records too: they have oneDNN's name of the processor as hardware."""
+        fields = dict(data)
+        hardware, software = dict(fields.pop("hardware", {})), dict(fields.pop("software", {}))
+        if isa := hardware.pop("isa", None):
+            software.setdefault("onednn isa", isa)
+        return cls(**fields, hardware=hardware, software=software)
+
+    def obstacles(self, stored: Fingerprint) -> list[str]:
+        """Why a comparison with `stored` would mean nothing: each differing field, as `name: stored → now`."""
+        return [
+            *differences("device", {"name": stored.device}, {"name": self.device}),
+            *differences("hardware", stored.hardware, self.hardware),
+            *differences("state", stored.state, self.state),
+        ]
+
+    def confounders(self, stored: Fingerprint) -> list[str]:
+        """What differs in the software besides what is under test, as `name: stored → now`."""
+        return differences("software", stored.software, self.software)
+
+    def changes(self, stored: Fingerprint) -> list[str]:
+        """Everything that differs, what makes a comparison pointless first."""
+        return [*self.obstacles(stored), *self.confounders(stored)]
+
+
+def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Fields of two mappings that disagree, in order of name; a missing one is shown as absent."""
+    names = sorted(set(stored) | set(now))
+    return [
+        f"{group} {name}: {stored.get(name, 'absent')} → {now.get(name, 'absent')}"
+        for name in names
+        if stored.get(name) != now.get(name)
+    ]
+
+
+def slug(text: str) -> str:
+    """A name that is safe in a path: lower case, digits, and single hyphens, dots or underscores between them."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._") or "unknown"

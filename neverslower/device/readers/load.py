@@ -1,0 +1,104 @@
+"""Who else computes on this machine, from /proc: the share of a core that each process took since the last look.
+
+Sources: utime and stime in /proc/PID/stat are in clock ticks, /proc/loadavg has the average of the last minute first
+(Linux, Documentation/filesystems/proc.rst; proc(5)). Inside a container only its own processes are seen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower.device.readers.arm import text
+from neverslower.device.state import State, Trouble, Unsound
+
+HEAVY = 0.5
+"""The share of a core from which on a process is named."""
+SHORTEST = 0.2
+"""Seconds between two looks below which ticks of 10 ms tell nothing."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process as /proc tells it: its name, its parent, and the seconds that it computed so far."""
+
+    name: str
+    parent: int
+    seconds: float
+
+
+def processes(root: Path = Path("/")) -> dict[int, Process]:
+    """Every process that can be seen, by its number."""
+    tick = os.sysconf("SC_CLK_TCK")
+    found = {}
+    for folder in (root / "proc").glob("[0-9]*"):
+        before, _, rest = text(folder / "stat").rpartition(")")
+        fields = rest.split()
+        if len(fields) > 12:
+            seconds = (int(fields[11]) + int(fields[12])) / tick
+            found[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
+    return found
+
+
+def family(known: Mapping[int, Process], own: int) -> set[int]:
+    """A worker's own run: itself, who started it, all that those two started, and the ancestors up to the first."""
+    coordinator = known[own].parent if own in known else 0
+    descendants = {own} | ({coordinator} - {0, 1})  # In a container the worker may be the first process itself.
+    members = set(descendants)
+    ancestor = coordinator
+    while ancestor in known and ancestor not in (0, 1):
+        members.add(ancestor)
+        ancestor = known[ancestor].parent
+    while descendants:
+        descendants = {number for number, one in known.items() if one.parent in descendants} - members
+        members |= descendants
+    return members
+
+
+class Load:
+    """Watches the other processes; the first look covers the time since it was made."""
+
+    def __init__(
+        self,
+        threads: int = 1,
+        root: Path = Path("/"),
+        own: int | None = None,
+        cores: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._threads, self._root, self._clock = threads, root, clock
+        self._own = os.getpid() if own is None else own
+        self._cores = cores or len(os.sched_getaffinity(0))
+        self._then, self._known = clock(), processes(root)
+
+    def look(self) -> State:
+        """The load, and who takes half a core or a crowd's largest; grave where all leave the library too few."""
+        now, known = self._clock(), processes(self._root)
+        average = text(self._root / "proc/loadavg").split()
+        readings = {"load of the last minute": float(average[0])} if average else {}
+        passed = now - self._then
+        if passed < SHORTEST:  # It goes on counting from where it was.
+            return State(readings=readings)
+        mine = family(known, self._own)
+        shares = {
+            number: (one.seconds - (self._known[number].seconds if number in self._known else 0.0)) / passed
+            for number, one in known.items()
+            if number not in mine
+        }
+        self._then, self._known = now, known
+        readings["cores that others use"] = round(sum(shares.values()), 3)
+        return State(readings=readings, unsound=self._busy(shares, known))
+
+    def _busy(self, shares: Mapping[int, float], known: Mapping[int, Process]) -> tuple[Unsound, ...]:
+        left = self._cores - self._threads
+        crowd = sum(shares.values()) >= left + HEAVY
+        ranked = sorted(shares, key=lambda one: -shares[one])
+        heavy = [number for number in ranked if shares[number] >= HEAVY] or ranked[:crowd]
+        if not heavy:
+            return ()
+        grave = sum(shares.values()) > left
+        named = ", ".join(f"{known[one].name} (process {one}, {shares[one]:.0%} of a core)" for one in heavy[:3])
+        return (Unsound(Trouble.BUSY, f"busy with {named}", f"kill {heavy[0]}, or wait for it to end", grave),)

@@ -1,0 +1,86 @@
+"""Reading JSON that anybody may have edited: each field has its kind, or a ValueError says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import NeverSlowerError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, what: str, remedy: str, kind: type[NeverSlowerError]) -> Any:
+    """The content of a JSON file; raises `kind`, naming what the file is, what is wrong with it and the remedy."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
+    except OSError as error:
+        raise kind(f"{what} {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{what} {path}: not whole JSON ({error}); {remedy}") from None
+
+
+def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which no name may stand twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands twice in one object")
+        if not name.isprintable():
+            raise ValueError(f"{name!r} is no name")
+        found[name] = value
+    return found
+
+
+def field(record: object, name: str, kind: type[T]) -> T:
+    """A field of a JSON object; ValueError tells what is missing or of another kind."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{reprlib.repr(record)} where an object with {name} belongs")
+    if name not in record:
+        raise ValueError(f"{name} is missing")
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    if isinstance(value, str):
+        value.encode()  # Half a surrogate pair could not be written anywhere.
+    return value
+
+
+def word(record: object, name: str) -> str:
+    """A field that names something on one line."""
+    value = field(record, name, str)
+    if not value.isprintable():
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    return value
+
+
+def values(record: object, name: str, kind: type[T]) -> list[T]:
+    """A field that lists values of one kind."""
+    return [field({name: value}, name, kind) for value in field(record, name, list)]
+
+
+def finite(name: str, value: object) -> float:
+    """A JSON number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name} is {reprlib.repr(value)}")
+    return float(value)
+
+
+def fingerprint_of(prints: Mapping[str, Any], name: str) -> Fingerprint:
+    """The stored fingerprint of a backend."""
+    stored = field(prints, name, dict)
+    if word(stored, "backend") != name:
+        raise ValueError(f"the fingerprint of {name} says backend {stored['backend']}")
+    for one in ("device", "version", "build"):
+        word(stored, one)
+    for group in ("hardware", "state", "software"):
+        for one in field(stored, group, dict):
+            field(stored[group], one, str)
+    if unknown := set(stored) - set(Fingerprint.__dataclass_fields__):
+        raise ValueError(f"the fingerprint of {name} has {', '.join(sorted(unknown))}")
+    return Fingerprint.from_dict(stored)

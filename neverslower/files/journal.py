@@ -1,0 +1,109 @@
+"""The journal of a campaign: an append-only file, one JSON line a result, flushed as it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import lzma
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from neverslower.errors import JournalError, NeverSlowerError
+
+BEFORE = "before"
+"""How the journal names the other side."""
+
+
+class Journal:
+    """Appends events to a file; what has been written survives whatever happens to the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()  # Problems that are examined side by side are written by a thread each.
+        self._failed: JournalError | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cut = _ends_in_a_part_of_a_line(path)
+            # Unbuffered: a line goes out in one call, and nothing of it is kept back to be written after another.
+            self._file = path.open("ab", buffering=0)
+            if cut:  # A run that was killed left a part of a line; the next event begins one of its own.
+                self._file.write(b"\n")
+        except OSError as error:
+            raise JournalError(
+                f"the journal {path} can't be written: {error.strerror}; name another with --journal"
+            ) from error
+
+    def write(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Append one line: the event, the time in seconds since the epoch, and its fields."""
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, separators=(",", ":"))
+        with self._lock:
+            if self._failed:  # The file may end in a part of a line, to which nothing must be added.
+                raise self._failed
+            try:
+                self._append(f"{line}\n".encode())
+            except OSError as error:
+                self._failed = JournalError(
+                    f"the journal {self.path} can't be written: {error.strerror}; mend that and go on with "
+                    f"--resume {self.path}, or name another with --journal"
+                )
+                raise self._failed from error
+
+    def _append(self, rest: bytes) -> None:
+        """All of it; a disk that is nearly full takes a part first, and fails at the next one."""
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def close(self) -> None:
+        """Close the file; what could not be written to it has been told by `write`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def new_journal(root: Path, name: str) -> Path:
+    """A journal's path below `root` that no other run has: two that start at once write two journals."""
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    return root / ".neverslower" / f"{name}-{stamp}.jsonl"
+
+
+def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "--resume ") -> None:
+    """Give each event of a journal to `add`, which raises what a wrong one makes it.
+
+    A line cut short is left out, wherever it is: what a killed run left in the middle, where another went on.
+
+    One that ends in .xz is unpacked. Raises NeverSlowerError that says what is wrong, and what `named` the file.
+    """
+    try:
+        content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
+        raise NeverSlowerError(f"{named}{path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            if (event := _event(line)) is not None:
+                add(event)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number == len(lines):
+                break
+            raise NeverSlowerError(f"{named}{path}: line {number} is no event of a journal ({error})") from None
+
+
+def _event(line: str) -> Any:
+    """What a line holds, None where it was cut short: no beginning of an object is one."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _ends_in_a_part_of_a_line(path: Path) -> bool:
+    """Whether the last byte of a file that is there and not empty ends no line."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

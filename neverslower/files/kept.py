@@ -1,0 +1,180 @@
+"""A store of things that are costly to make again: folders kept by what went into them, bounded in size.
+
+Each entry is a folder with a manifest that holds the fields of its key and a digest of every file. An entry whose
+manifest says another key, or whose files are not as they were written, is dropped and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower.errors import StoreError
+
+LIMIT = 512_000_000
+"""Bytes that a store may hold unless told otherwise."""
+MANIFEST = "manifest.json"
+_UNFINISHED = ".new-"
+_PLACE = re.compile("[0-9a-f]{32}")
+_STALE = 3600.0
+"""Seconds after which an unfinished entry is what a killed process left."""
+
+Fields = Mapping[str, str]
+
+
+def default_root() -> Path:
+    """The user's folder for what can be made again (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "never-slower"
+
+
+@dataclass(frozen=True)
+class KeptFolder:
+    """One folder of a store: where it lies, what it was made from, its bytes, when it was last used."""
+
+    path: Path
+    fields: Fields
+    size: int
+    used: float
+
+
+class Store:
+    """Folders by key; safe with several processes, since an entry appears whole, by one rename."""
+
+    def __init__(self, root: Path, limit: int = LIMIT) -> None:
+        self.root, self.limit = root, limit
+
+    def find(self, fields: Fields) -> Path | None:
+        """The folder that was made from exactly these fields, whole; None if there is none."""
+        folder = self._place(fields)
+        if not folder.is_dir():
+            return None
+        if _intact(folder, fields):
+            with suppress(OSError):
+                os.utime(folder)
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def add(self, fields: Fields, fill: Callable[[Path], None]) -> Path:
+        """Let `fill` write the files of a new entry, and keep it. Raises StoreError where nothing can be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            fill(folder)
+            _write_manifest(folder, fields)
+            kept = self._keep(folder, fields)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._trim(kept)
+        return kept
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.root} can't be written: {error.strerror or error}; name another folder in XDG_CACHE_HOME"
+        )
+
+    def _keep(self, folder: Path, fields: Fields) -> Path:
+        """Rename to the entry's place; where another process was faster, its entry is as good."""
+        place = self._place(fields)
+        for _ in range(2):
+            try:
+                folder.rename(place)
+                return place
+            except OSError:
+                if found := self.find(fields):  # `find` removes what is damaged, so the next rename succeeds.
+                    return found
+        folder.rename(place)
+        return place
+
+    def _place(self, fields: Fields) -> Path:
+        text = json.dumps(dict(sorted(fields.items())), separators=(",", ":"))
+        return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def entries(self) -> list[KeptFolder]:
+        """Every entry, the least recently used first."""
+        return sorted(self._entries(), key=lambda one: one.used)
+
+    def _entries(self) -> Iterator[KeptFolder]:
+        if not self.root.is_dir():
+            return
+        for path in self.root.iterdir():
+            with suppress(OSError):  # Another process may remove it meanwhile.
+                if path.is_dir() and _PLACE.fullmatch(path.name):
+                    size = sum(file.stat().st_size for file in path.iterdir())
+                    yield KeptFolder(path, _fields(path), size, path.stat().st_mtime)
+
+    def _trim(self, newest: Path) -> None:
+        """Drop the least recently used entries beyond the limit, and what killed processes left."""
+        entries = self.entries()
+        total = sum(one.size for one in entries)
+        for entry in entries:
+            if total <= self.limit:
+                break
+            if entry.path != newest:
+                shutil.rmtree(entry.path, ignore_errors=True)
+                total -= entry.size
+        for path in self.root.glob(f"{_UNFINISHED}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def clear(self) -> tuple[int, int]:
+        """Remove every entry; returns how many there were and their bytes."""
+        entries = self.entries()
+        for entry in entries:
+            shutil.rmtree(entry.path, ignore_errors=True)
+        return len(entries), sum(one.size for one in entries)
+
+
+def _fields(folder: Path) -> Fields:
+    """What an entry was made from; nothing where its manifest can't be read, for it takes room all the same."""
+    try:
+        return _manifest(folder)["fields"]
+    except (OSError, ValueError):
+        return {}
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, str]]:
+    """The manifest of an entry. Raises ValueError where it is none."""
+    found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if not (isinstance(found, dict) and isinstance(found.get("fields"), dict) and isinstance(found.get("files"), dict)):
+        raise ValueError(f"{folder}: not a manifest")
+    return found
+
+
+def _write_manifest(folder: Path, fields: Fields) -> None:
+    files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    text = json.dumps({"fields": dict(fields), "files": files}, indent=1)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _intact(folder: Path, fields: Fields) -> bool:
+    """Whether an entry was made from these fields, and its files are those that were written."""
+    try:
+        manifest = _manifest(folder)
+        names = {path.name for path in folder.iterdir()} - {MANIFEST}
+        return (
+            manifest["fields"] == dict(fields)
+            and names == set(manifest["files"])
+            and all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,117 @@
+"""Counterexamples that are kept: what a hunt found is asked for first by the next one, and dropped once it is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.files.writing import write_whole
+from neverslower.hunt.hunting import Counterexample, Hunted
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem.networks import Layer
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The examples of one backend on one device, a JSON line each in `FOLDER/<backend>@<device>.<question>.jsonl`.
+
+    A line holds the keys of both problems and the pruned side, and for people the verdict, the ratio, the plans and
+    the library's version when it was found. A line that can't be read stays as it is.
+    """
+
+    folder: Path
+    fingerprint: Fingerprint
+    question: str
+
+    @property
+    def path(self) -> Path:
+        """The file, which need not exist."""
+        return self.folder / f"{self.fingerprint.folder}.{self.question}.jsonl"
+
+    def load(self) -> tuple[list[Comparison], list[str]]:
+        """The examples, and a line of warning for each that can't be read."""
+        found, strange = self._read()
+        warnings = [f"{self.path}: {line[:60]!r} is no example ({why})" for line, why in strange.items()]
+        return [one for one, _ in found.values()], warnings
+
+    def save(self, hunted: Hunted) -> list[str]:
+        """Keep what was found and drop what is gone; returns what changed, a line each. Raises NeverSlowerError."""
+        stored, strange = self._read()
+        kept = dict(stored)
+        changes = []
+        for one in (*hunted.failures, *hunted.found):
+            identity, record = one.comparison.identity, self._record(one)
+            if identity not in stored:
+                changes.append(f"kept: {one.comparison.id}")
+            if identity not in stored or _settled(record) != _settled(stored[identity][1]):
+                kept[identity] = one.comparison, record
+        for comparison in hunted.gone:
+            if kept.pop(comparison.identity, None):
+                changes.append(f"gone: {comparison.id}")
+        if kept != stored:
+            self._write([*strange, *(json.dumps(record, ensure_ascii=False) for _, record in kept.values())])
+        return changes
+
+    def _read(self) -> tuple[dict[Identity, tuple[Comparison, Record]], dict[str, str]]:
+        """(examples with their records, lines that are none with the reason). Raises NeverSlowerError."""
+        try:
+            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except FileNotFoundError:
+            return {}, {}
+        except OSError as error:
+            raise NeverSlowerError(f"{self.path} can't be read: {error.strerror}; mend or remove it") from error
+        found: dict[Identity, tuple[Comparison, Record]] = {}
+        strange = {}
+        for line in lines:
+            try:
+                record = json.loads(line)
+                comparison = _comparison(self.fingerprint.backend, record)
+            except (ValueError, TypeError, LookupError, RecursionError) as error:
+                strange[line] = str(error)
+            else:
+                found[comparison.identity] = comparison, record
+        return found, strange
+
+    def _record(self, found: Counterexample) -> Record:
+        comparison, ratio = found.comparison, found.verdict.ratio
+        return {
+            "reference": comparison.reference.key,
+            "candidate": comparison.candidate.key,
+            "side": str(comparison.side),
+            "verdict": str(found.verdict.code),
+            "ratio": round(ratio.estimate, 4) if ratio else None,
+            "plan": " → ".join(plan.name if plan else "unknown" for plan in found.plans),
+            "version": self.fingerprint.version,
+        }
+
+    def _write(self, lines: Iterable[str]) -> None:
+        """The whole file or none of it."""
+        text = "".join(f"{line}\n" for line in lines)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, text, errors="surrogateescape")
+        except OSError as error:
+            raise NeverSlowerError(f"{self.path} can't be written: {error.strerror}") from error
+
+
+def _settled(record: Record) -> Record:
+    """What does not differ from one run to the next, so that a file that is kept under version control rests."""
+    return {name: value for name, value in record.items() if name != "ratio"}
+
+
+def _comparison(backend: str, record: Record) -> Comparison:
+    """The comparison of a line. Raises ValueError, TypeError or LookupError for what is none."""
+    reference, candidate = (ConvProblem.from_key(str(record[name])) for name in ("reference", "candidate"))
+    side = Side(record["side"])
+    if reference.prune(reference.channels(side) - candidate.channels(side), side) != candidate:
+        raise ValueError(f"{candidate} is not {reference} with fewer {side}put channels")
+    return Comparison(backend, Layer("", 0, reference.descriptor, reference), candidate, side)

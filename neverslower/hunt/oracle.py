@@ -1,0 +1,242 @@
+"""Verdicts on demand: the same sampler and judge as a campaign's, asked for one comparison after another.
+
+A campaign knows all its comparisons and divides the error among them. Here nobody knows how many will be asked for, so
+the k-th one that is timed is judged at the family's error / (k (k + 1)), which sums to the family's
+error however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, TypeVar
+
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State
+from neverslower.errors import Unavailable, Unsupported, WorkerDied, WorkerError, WorkerFailure
+from neverslower.evidence.observation import Evidence, Examined, PairedPass, Plan
+from neverslower.files.journal import Journal
+from neverslower.judge.failure import of_failure, or_wrong
+from neverslower.judge.sequential import CONFIRMING, STANDARD_PRESET, SequentialJudge, until_enough
+from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
+from neverslower.problem.comparison import Comparison
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, once_more
+
+T = TypeVar("T")
+BLOCKS = STANDARD_PRESET.blocks_at_once
+
+
+class Oracle:
+    """Verdicts of one backend in one environment, each asked of a worker once and then remembered.
+
+    To be entered first, which starts a worker and keeps the device: raises Unavailable, WorkerDied or
+    WorkerError where that fails. Afterwards a worker that dies is replaced, and failures are verdicts.
+    """
+
+    fingerprint: Fingerprint
+    remarks: tuple[str, ...]
+    evidence: Evidence
+
+    def __init__(self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None) -> None:
+        self.spec, self._journal = spec, journal
+        self._judge: Judge = judge or SequentialJudge()
+        self._worker: Worker | None = None
+        self._lock: DeviceLock | None = None
+        self._lost: Verdict | None = None
+        self._started = 0
+        self._judged = 0
+        self._measured_here: set[Identity] = set()
+        self._samples: dict[Identity, tuple[list[PairedPass], int]] = {}
+        self._examined: dict[str, Examined | Verdict] = {}
+        self._verdicts: dict[Identity, Verdict] = {}
+        self._numerics: dict[Identity, Verdict] = {}
+
+    def __enter__(self) -> Oracle:
+        try:
+            worker = self._open()
+            self.fingerprint, self.remarks = worker.fingerprint, worker.remarks
+            self.evidence = worker.evidence
+            if worker.exclusive:
+                self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
+        except BaseException:
+            self.close()
+            raise
+        self._write("fingerprint", worker.fingerprint.as_dict())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker, and let go of the device."""
+        self._close_worker()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def state(self) -> State:
+        """The device's state now, by the worker that is open."""
+        return (self._worker or self._open()).state()
+
+    # Verdicts
+
+    def verdict(self, comparison: Comparison) -> Verdict:
+        """Whether the pruned layer takes longer, from the worker that is open."""
+        return _remembered(self._verdicts, comparison, self._measured)
+
+    def knows(self, comparison: Comparison) -> bool:
+        """Whether the verdict is remembered, and costs nothing."""
+        return comparison.identity in self._verdicts
+
+    def numerics(self, comparison: Comparison) -> Verdict:
+        """Whether the pruned layer's output is right: SAME, or INVALID with the largest deviation."""
+        return _remembered(self._numerics, comparison, self._checked)
+
+    def knows_numerics(self, comparison: Comparison) -> bool:
+        """Whether the verdict on the output is remembered, and costs nothing."""
+        return comparison.identity in self._numerics
+
+    def confirmed(self, comparison: Comparison) -> Verdict:
+        """The verdict, which stays SLOWER only if a process that has not timed this comparison shows it too."""
+        verdict = self.verdict(comparison)
+        if verdict.code is not Code.SLOWER:
+            return verdict
+        if comparison.identity in self._measured_here:
+            self._close_worker()
+        passes, family = self._samples[comparison.identity]
+        found = self._look("confirmed", comparison, CONFIRMING * BLOCKS, len(passes))
+        if isinstance(found, PairedPass):
+            found = self._explained(self._judge.confirmed(passes, found, family), comparison)
+        self._verdicts[comparison.identity] = found
+        self._write("verdict", comparison.named | asdict(found))
+        return found
+
+    def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
+        """What the library chose for the unpruned and for the pruned layer, as far as they were examined."""
+        reference, candidate = (self._examined.get(key) for key in comparison.keys)
+        return _plan(reference), _plan(candidate)
+
+    # Measuring
+
+    def _measured(self, comparison: Comparison) -> Verdict:
+        verdict = self._examined_pair(comparison) or self._timed(comparison)
+        self._write("verdict", comparison.named | asdict(verdict))
+        return verdict
+
+    def _examined_pair(self, comparison: Comparison) -> Verdict | None:
+        """Why one of both can't be timed, or None; each subject is examined once."""
+        for key in comparison.keys:
+            if key not in self._examined:
+                found = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
+                self._examined[key] = or_wrong(found)
+                self._write("examined", {"problem": key} | asdict(found))
+            known = self._examined[key]
+            if isinstance(known, Verdict):
+                return known
+        return None
+
+    def _timed(self, comparison: Comparison) -> Verdict:
+        """The judge's verdict on as many passes as it wants, each of both layers prepared anew."""
+        self._judged += 1
+        family = _share(self._judged)
+        found = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
+        if isinstance(found, Verdict):
+            return found
+        self._samples[comparison.identity] = found, family
+        return self._explained(self._judge(found, family), comparison)
+
+    def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
+        """The verdict, where a miss of the tuned log is told from any other SLOWER."""
+        seen = [self._examined.get(key) for key in comparison.keys]
+        reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        return explained(verdict, reference, candidate)
+
+    def _look(self, event: str, comparison: Comparison, blocks: int, number: int) -> PairedPass | Verdict:
+        """A worker's samples of a comparison, which go to the journal; every other time the candidate comes first."""
+        reference, candidate = comparison.keys
+        found = self._ask(lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True))
+        if isinstance(found, PairedPass):
+            self._measured_here.add(comparison.identity)
+            self._write(event, comparison.named | found.record(self._started - 1))
+        return found
+
+    def _checked(self, comparison: Comparison) -> Verdict:
+        reference, candidate = comparison.keys
+        found = self._ask(lambda worker: worker.check(reference, candidate))
+        verdict = found if isinstance(found, Verdict) else _of_deviations(found)
+        self._write("checked", comparison.named | asdict(verdict))
+        return verdict
+
+    # The worker
+
+    def _ask(self, question: Callable[[Worker], T]) -> T | Verdict:
+        """A worker's answer, or what its failure means; where no worker starts any more, that is the answer to all."""
+        if self._lost:
+            return self._lost
+        try:
+            worker = self._worker or self._open()
+        except WorkerFailure as error:
+            self._lost = of_failure(error)
+            return self._lost
+        try:
+            return question(worker)
+        except (Unavailable, Unsupported, WorkerError) as error:
+            return of_failure(error)
+        except WorkerDied as error:
+            self._close_worker()
+            return of_failure(error)
+
+    def _open(self) -> Worker:
+        if self._lock:
+            self._lock = self._lock.kept()
+        self._worker = once_more(lambda: Worker(self.spec, process=self._started), self._started > 0)
+        self._started += 1
+        return self._worker
+
+    def _close_worker(self) -> None:
+        self._measured_here.clear()
+        if self._worker:
+            self._worker.close()
+            self._worker = None
+
+    def _write(self, event: str, fields: Mapping[str, Any]) -> None:
+        if self._journal:
+            self._journal.write(event, {"backend": self.spec.backend, **fields})
+
+
+def _remembered(
+    memory: dict[Identity, Verdict], comparison: Comparison, ask: Callable[[Comparison], Verdict]
+) -> Verdict:
+    if comparison.identity not in memory:
+        memory[comparison.identity] = ask(comparison)
+    return memory[comparison.identity]
+
+
+def _share(k: int) -> int:
+    """As how many comparisons the k-th counts, when the error is divided among any number of them."""
+    return k * (k + 1)
+
+
+def _plan(found: Examined | Verdict | None) -> Plan | None:
+    return found.plan if isinstance(found, Examined) else None
+
+
+_MEANT = {
+    "float64": "the float64 reference",
+    "slice": "the slice of the unpruned layer",
+    "zero-padded": "the layer padded with zeros",
+}
+
+
+def _of_deviations(found: Mapping[str, tuple[float, float]]) -> Verdict:
+    """SAME if each deviation is within its tolerance; a NaN is not."""
+    for name, (error, tolerance) in found.items():
+        if not error <= tolerance:
+            text = f"off from {_MEANT[name]} by {error:.2g} of the largest value (tolerance {tolerance:g})"
+            return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+    largest = max(error for error, _ in found.values())
+    return Verdict(Code.SAME, Reason(ReasonCode.PROVED, f"equal to {largest:.2g} of the largest value"))

@@ -1,0 +1,122 @@
+"""Why fewer channels cost more: the cause of a hazard, named from both plans and from what the best plan would take.
+
+Functions of data: nothing is measured here. What a GPU's library launched tells most (see kernels.py); a library that
+reports no kernels leaves the cause unknown, unless its best plan is not slower.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from neverslower.evidence.kernels import Kernel, kernels, main_kernels
+from neverslower.evidence.observation import Plan
+from neverslower.judge.verdict import Code, Interval, Verdict
+
+
+class Cause(str, Enum):
+    """Causes, in the order in which they are looked for."""
+
+    HEURISTIC_MISS = "heuristic miss"
+    KERNEL_CHANGE = "kernel change"
+    ALIGNMENT = "alignment"
+    TILE_OR_WAVE = "tile or wave step"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Padding to `channels`: the time of the padded problem over that of the pruned one, measured side by side."""
+
+    channels: int
+    ratio: Interval
+
+    def __str__(self) -> str:
+        return f"pad to {self.channels}: {self.ratio} the time of the pruned layer"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause with the evidence for it, a line each; the best plan's time over the unpruned layer's; a remedy."""
+
+    cause: Cause
+    evidence: tuple[str, ...]
+    best: Interval | None = None
+    remedy: Remedy | None = None
+
+
+def explain(
+    reference: Plan,
+    candidate: Plan,
+    best: Verdict | None,
+    processors: int = 0,
+    remedy: Remedy | None = None,
+    slower: bool = True,
+) -> Explanation:
+    """The cause of a candidate that is slower than its reference, each by its plan, or what differs if it is not.
+
+    `best` is the verdict on the candidate's best plan against the reference as it was chosen, None where it was not
+    measured. `processors` are those of the GPU, 0 where they are not known.
+    """
+    ratio = best.ratio if best else None
+    if slower and best and best.code in (Code.SAME, Code.FASTER):
+        text = f"the best plan takes {ratio} the time of the unpruned layer, the chosen one is slower"
+        return Explanation(Cause.HEURISTIC_MISS, (text,), ratio, remedy)
+    cause, evidence = _from_kernels(kernels(reference), kernels(candidate), processors)
+    told = f"the best plan takes {ratio} the time of the unpruned layer" if ratio else "the best plan was not measured"
+    return Explanation(cause, (*evidence, told), ratio, remedy)
+
+
+def _from_kernels(
+    reference: Sequence[Kernel], candidate: Sequence[Kernel], processors: int
+) -> tuple[Cause, tuple[str, ...]]:
+    if not reference or not candidate:
+        return Cause.UNKNOWN, ("the library does not say what it launched",)
+    before, after = main_kernels(reference), main_kernels(candidate)
+    added = _added_helpers(reference, candidate)
+    if [one.name for one in before] != [one.name for one in after]:
+        return Cause.KERNEL_CHANGE, (*_kernel_change(before, after), *added)
+    if added:
+        return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
+    changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+    for one, other in changed:
+        if other.tiles > one.tiles:
+            return Cause.TILE_OR_WAVE, (_tiles(one, other, processors),)
+    if changed:
+        one, other = changed[0]
+        return Cause.UNKNOWN, (f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles",)
+    return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
+
+
+def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[str, ...]:
+    generations = [" ".join(sorted({one.generation for one in side if one.generation})) for side in (before, after)]
+    change = f"{_names(before)} became {_names(after)}"
+    if all(generations) and generations[0] != generations[1]:
+        return change, f"written for {generations[0]}, then for {generations[1]}"
+    return (change,)
+
+
+def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> tuple[str, ...]:
+    """Kernels around the main one that only the candidate launches, or more often."""
+    counted = [Counter(one.short for one in side if one.helper) for side in (reference, candidate)]
+    extra = counted[1] - counted[0]
+    if not extra:
+        return ()
+    listed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in sorted(extra.items()))
+    return (f"only the pruned layer launches {listed}",)
+
+
+def _tiles(one: Kernel, other: Kernel, processors: int) -> str:
+    """How the grid of a kernel that stayed grew; a wave is as many tiles as there are processors."""
+    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (one, other)]
+    more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
+    return f"{other.short}: {one.tiles} tiles became {other.tiles}{more}"
+
+
+def _names(launched: Sequence[Kernel]) -> str:
+    return " and ".join(dict.fromkeys(one.short for one in launched))

@@ -1,0 +1,231 @@
+"""Did a channel count become slower than it was? Stored passes against current ones, the process as the replicate.
+
+The log median time of benchmark b in pass p is modelled as  level_b + common_p + own_bp : what a pass does to every
+benchmark alike (clocks, neighbours, a process's luck with memory) and what it does to one. A change is what remains
+of the difference of two runs' levels beyond both. The common part is one random event for the whole campaign, with
+few degrees of freedom, so its error is spent once; the benchmarks' own parts are many, so theirs is divided by the
+number of comparisons (Bonferroni).
+
+Benchmarks differ in how much they scatter, by a factor of ten and more, and few passes tell little about each. So
+each one's own variance is moderated: drawn towards what is typical, as far as all of them together say that it
+should be. With d degrees of freedom of its own and a prior of d0 at s0², estimated from the spread of all the sample
+variances, it is (d0·s0² + d·s²) / (d0 + d), with d0 + d degrees of freedom (Smyth, Statistical Applications in
+Genetics and Molecular Biology 3(1), 2004, section 6.2 for the estimates of d0 and s0²).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.stats import Floats, student_quantile
+from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict, decide
+
+_LARGEST = math.log(sys.float_info.max)
+Levels = Mapping[object, Sequence[float]]
+"""Log median seconds of each benchmark in each pass."""
+
+
+@dataclass(frozen=True)
+class Variance:
+    """A variance and its degrees of freedom."""
+
+    value: float = 0.0
+    freedom: float = 0.0
+
+    def half_width(self, error: float, replicates: float) -> float:
+        """How far a mean of independent values may stray by chance, one-sided; infinite without freedom."""
+        return student_quantile(1 - error, self.freedom) * math.sqrt(self.value * replicates)
+
+    def pooled(self, other: Variance) -> Variance:
+        """Both together, weighted by their degrees of freedom."""
+        freedom = self.freedom + other.freedom
+        total = self.value * self.freedom + other.value * other.freedom
+        return Variance(total / freedom if freedom else 0.0, freedom)
+
+
+@dataclass(frozen=True)
+class PassSpread:
+    """How far the passes of one run scatter, in log time: together, and each benchmark besides."""
+
+    common: Variance = Variance()
+    own: Mapping[object, Variance] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, levels: Levels) -> PassSpread:
+        """The spread of a run's benchmarks, in as many passes as half of those with several have.
+
+        The judge wants more passes of one benchmark than of another, so what is fewer is left to what is typical. A
+        pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do not
+        count as everybody's.
+        """
+        several = [len(one) for one in levels.values() if len(one) > 1]
+        passes = int(np.median(several)) if several else 0
+        full = {key: np.asarray(one[:passes]) for key, one in levels.items() if len(one) >= passes}
+        if passes < 2:
+            return cls()
+        table = np.array(list(full.values()))
+        deviations = table - table.mean(axis=1, keepdims=True)
+        common = np.median(deviations, axis=0)
+        rest = deviations - (common - common.mean())
+        # A benchmark alone can't tell its own scatter from the common one; its own is then nothing beside it.
+        freedom = (passes - 1) * (1 - 1 / len(table))
+        own = (rest**2).sum(axis=1) / freedom if freedom else np.zeros(len(table))
+        variances = {key: Variance(float(value), freedom) for key, value in zip(full, own, strict=True)}
+        return cls(Variance(float(common.var(ddof=1)), passes - 1), variances)
+
+    def pooled(self, other: PassSpread) -> PassSpread:
+        """Two runs' spreads together, benchmark by benchmark."""
+        keys = set(self.own) | set(other.own)
+        own = {key: self.own.get(key, Variance()).pooled(other.own.get(key, Variance())) for key in keys}
+        return PassSpread(self.common.pooled(other.common), own)
+
+    @cached_property
+    def prior(self) -> Variance:
+        """What is typical of a benchmark's own variance: s0² with d0 degrees of freedom, infinite if all are alike."""
+        return typical_variance([one for one in self.own.values() if one.freedom and one.value > 0])
+
+    def own_variance(self, key: object) -> Variance:
+        """One benchmark's own variance, moderated; see the module's derivation."""
+        mine, prior = self.own.get(key, Variance()), self.prior
+        if math.isinf(prior.freedom):
+            return prior
+        return mine.pooled(prior)
+
+
+def typical_variance(variances: Sequence[Variance]) -> Variance:
+    """The prior (s0², d0) of sample variances, by matching the mean and the variance of their logarithms."""
+    from scipy.special import digamma, polygamma
+
+    if len(variances) < 3:
+        return Variance()
+    half = np.array([one.freedom / 2 for one in variances])
+    logs = np.log([one.value for one in variances]) - digamma(half) + np.log(half)
+    spread = float(logs.var(ddof=1) - polygamma(1, half).mean())
+    centre = float(logs.mean())
+    if spread <= 0:
+        return Variance(math.exp(centre), math.inf)
+    half_freedom = _inverse_trigamma(spread)
+    return Variance(math.exp(centre + float(digamma(half_freedom)) - math.log(half_freedom)), 2 * half_freedom)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Where the trigamma function, which falls from infinity to 0, takes a value: by halving on a log scale."""
+    from scipy.special import polygamma
+
+    low, high = -20.0, 20.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if polygamma(1, math.exp(middle)) > value else (low, middle)
+    return math.exp(low)
+
+
+def levels_of(passes: Iterable[PairedPass]) -> list[float]:
+    """The candidate's level in each pass; one of which no block was kept has none."""
+    return [log_median(one.candidate) for one in passes if one.candidate.size]
+
+
+def log_median(seconds: Floats) -> float:
+    """The level of one pass: the log of its median time."""
+    return math.log(float(np.median(seconds)))
+
+
+def judge_change(
+    stored: Sequence[float],
+    now: Sequence[float],
+    spread: PassSpread,
+    key: object,
+    comparisons: int,
+    thresholds: Thresholds = STANDARD,
+) -> Verdict:
+    """The verdict of one channel count now against then, from its levels in each pass; the ratio is now over then.
+
+    `spread` is pooled over both runs, `key` the benchmark's in it, `comparisons` the number judged together.
+    """
+    if not spread.common.freedom or min(len(stored), len(now)) < 1:
+        text = "a change needs at least two passes in one of the runs; measure with more"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+    shift = float(np.mean(now) - np.mean(stored))
+    return _judge_shift(shift, 1 / len(stored) + 1 / len(now), spread, key, comparisons, thresholds)
+
+
+def judge_pairs(
+    differences: Sequence[float], spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds = STANDARD
+) -> Verdict:
+    """The same for passes that were taken in pairs, old and new beside each other, from each pair's new − old level.
+
+    What moves between pairs touches both of one, and is gone from their difference. `spread` is that of differences.
+    """
+    if not spread.common.freedom or not differences:
+        text = "a change needs at least two pairs of processes; measure with more --passes"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+    return _judge_shift(float(np.mean(differences)), 1 / len(differences), spread, key, comparisons, thresholds)
+
+
+def pairs_needed(spread: PassSpread, comparisons: int, most: int, thresholds: Thresholds = STANDARD) -> int:
+    """The pairs of processes after which a change by the target is proved every second time, `most` at the most.
+
+    Planned from the scatter of differences alone, not from their mean: which numbers are asked for says nothing of
+    whether something changed.
+    """
+    wanted = math.log1p(thresholds.target) - math.log1p(thresholds.tolerance)
+    strict = thresholds.family_error / 2
+    for pairs in range(2, most):
+        common = Variance(spread.common.value, pairs - 1)
+        own = Variance(spread.prior.value, spread.prior.freedom + pairs - 1)
+        besides = own.half_width(strict / max(1, comparisons), 1 / pairs) if spread.prior.freedom else 0.0
+        if common.half_width(strict, 1 / pairs) + besides <= wanted:
+            return pairs
+    return most
+
+
+def _judge_shift(
+    shift: float, replicates: float, spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds
+) -> Verdict:
+    """The verdict on a difference of two levels, each the mean of so many passes (one over their number, summed)."""
+    own = spread.own_variance(key)
+    unknown = key not in spread.own and not own.freedom
+    if unknown or not math.isfinite(shift):
+        text = "too few passes to tell how far this one scatters; measure with more --passes"
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+
+    def half_width(error: float, own_error: float) -> float:
+        besides = own.half_width(own_error, replicates) if own.freedom else 0.0
+        return spread.common.half_width(error, replicates) + besides
+
+    strict, loose = thresholds.family_error / 2, thresholds.miss_error / 2
+    below, above = half_width(strict, strict / max(1, comparisons)), half_width(loose, loose)
+    ratio = Interval(*(_times(value) for value in (shift, shift - below, shift + above)))
+    code, reason = decide(ratio, thresholds)
+    if code is Code.UNDECIDED:
+        together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, own))
+        scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
+        reason = Reason(reason.code, f"{reason.text}; {scatter}")
+    mde = (1 + thresholds.tolerance) * _times(below) - 1
+    return Verdict(code, reason, ratio, noise_floor=_times(above) - 1, mde=mde)
+
+
+def _times(log_ratio: float) -> float:
+    """The ratio with this logarithm; infinite where a float can't hold it."""
+    return math.exp(log_ratio) if log_ratio < _LARGEST else math.inf
+
+
+def shown_again(stored: Sequence[float], again: float, line: float = STANDARD.target) -> bool:
+    """Whether a fresh process's level repeats a regression: beyond `line` over the stored mean."""
+    return again - float(np.mean(stored)) > math.log1p(line)
+
+
+def in_pairs(before: Sequence[PairedPass], now: Sequence[PairedPass]) -> list[float]:
+    """New − old log median of the candidate in each pair of passes.
+
+    One that has no partner is left out, and so is one of which no block was kept.
+    """
+    pairs = zip(before, now, strict=False)
+    whole = ((old.candidate, new.candidate) for old, new in pairs if old.candidate.size and new.candidate.size)
+    return [log_median(new) - log_median(old) for old, new in whole]

@@ -1,0 +1,126 @@
+"""Verdicts of exact evidence: instructions and dispatches, the same in every process, so that one look decides.
+
+Counts know nothing of caches and stalls, and a dispatch nothing of time: neither is ever called slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from neverslower.evidence.enqueue import Enqueue, enqueues
+from neverslower.evidence.observation import Evidence, Examined, Plan
+from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict
+
+MORE_WASTE = 0.05
+"""A share of work-items that only fills groups, above the unpruned layer's, that is told."""
+
+
+def judge_pruned(
+    evidence: Evidence, reference: Examined, candidate: Examined, thresholds: Thresholds = STANDARD
+) -> Verdict:
+    """The verdict on a pruned layer: MORE, SAME or FEWER instructions; CHANGED or SAME as it is dispatched."""
+    if evidence is Evidence.INSTRUCTIONS:
+        return _counted(reference.instructions, candidate.instructions, thresholds)
+    return _dispatched(reference.plan, candidate.plan)
+
+
+def judge_since(
+    evidence: Evidence, before: Plan, instructions: int | None, now: Examined, thresholds: Thresholds = STANDARD
+) -> Verdict:
+    """The verdict on what an upgrade did to one problem: any other dispatch is CHANGED, however it came."""
+    if evidence is Evidence.INSTRUCTIONS:
+        return _or_other_plan(_counted(instructions, now.instructions, thresholds), before, now.plan)
+    if not (enqueues(before) and enqueues(now.plan)):
+        return _NOTHING
+    differing = list(_differences(before, now.plan))
+    if differing:
+        return Verdict(Code.CHANGED, Reason(ReasonCode.PLAN_CHANGED, "; ".join(differing)))
+    return Verdict(Code.SAME, Reason(ReasonCode.COUNTED, "dispatched as before"))
+
+
+def _counted(before: int | None, now: int | None, thresholds: Thresholds) -> Verdict:
+    if not before or not now:
+        return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, "no instructions were counted"))
+    ratio, tolerance = now / before, thresholds.instructions
+    code = Code.MORE if ratio > 1 + tolerance else Code.FEWER if ratio < 1 - tolerance else Code.SAME
+    text = f"{now:,} instructions against {before:,} (tolerance {tolerance:.1%})"
+    return Verdict(code, Reason(ReasonCode.COUNTED, text), Interval(ratio, ratio, ratio))
+
+
+_NOTHING = Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, "no kernel was seen to be enqueued"))
+
+
+def _or_other_plan(verdict: Verdict, before: Plan, now: Plan) -> Verdict:
+    """The verdict on counts, where another plan with no more of them is told as what it is."""
+    if before.name == now.name or verdict.code not in (Code.SAME, Code.FEWER):
+        return verdict
+    text = f"{before.name} became {now.name}: {verdict.reason.text}"
+    return Verdict(Code.CHANGED, Reason(ReasonCode.PLAN_CHANGED, text), verdict.ratio)
+
+
+def _dispatched(reference: Plan, candidate: Plan) -> Verdict:
+    """How a pruned layer is dispatched beside the unpruned one; nothing is claimed where the driver groups."""
+    before, after = enqueues(reference), enqueues(candidate)
+    if not (before and after):
+        return _NOTHING
+    if [one.name for one in before] != [one.name for one in after]:
+        text = f"{_names(before)} became {_names(after)}"
+        return Verdict(Code.CHANGED, Reason(ReasonCode.PLAN_CHANGED, text))
+    worse = [found for pair in zip(before, after, strict=True) for found in _worse(*pair)]
+    if worse:
+        return Verdict(Code.CHANGED, Reason(worse[0][0], "; ".join(text for _, text in worse)))
+    return Verdict(Code.SAME, Reason(ReasonCode.COUNTED, "the same kernels, no more uneven and no more work-items"))
+
+
+def _worse(one: Enqueue, other: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
+    """In what the pruned layer's kernel is dispatched worse than the unpruned one's, where groups are known of both."""
+    if not (one.group and other.group):
+        return
+    if newly := "".join(name for name in other.uneven if name not in one.uneven):
+        text = f"{other.name}: {_groups(other)} is uneven in {newly}, {_groups(one)} of the unpruned layer is not"
+        yield ReasonCode.UNEVEN_DISPATCH, text
+    if other.launched > one.launched:
+        text = f"{other.name}: {other.launched:,} work-items with filling, {one.launched:,} of the unpruned layer"
+        yield ReasonCode.MORE_WORK_ITEMS, text
+    elif other.waste > one.waste + MORE_WASTE:
+        text = (
+            f"{other.name}: {other.waste:.0%} of the work-items only fill groups, {one.waste:.0%} in the unpruned layer"
+        )
+        yield ReasonCode.MORE_WASTE, text
+
+
+def _differences(before: Plan, now: Plan) -> Iterator[str]:
+    """What one plan launches and another does not, a text each."""
+    if before.name != now.name:
+        yield f"{before.name} became {now.name}"
+    then, after = enqueues(before), enqueues(now)
+    if [one.name for one in then] != [one.name for one in after]:
+        gone, come = [one for one in then if one not in after], [one for one in after if one not in then]
+        yield f"{_listed(gone)} became {_listed(come)}"
+        return
+    for one, other in zip(then, after, strict=True):
+        if one != other:
+            yield f"{one.name}: {_groups(one)} became {_groups(other)}"
+    if then == after and before.options != now.options:
+        yield f"built with other options: {_other_options(before, now)}"
+
+
+def _other_options(before: Plan, now: Plan) -> str:
+    """The options that one of two builds alone has."""
+    then, after = (set(" ".join(plan.options).split()) for plan in (before, now))
+    return " ".join([*sorted(f"without {one}" for one in then - after), *sorted(f"with {one}" for one in after - then)])
+
+
+def _groups(one: Enqueue) -> str:
+    """`24×196 by 8×8`: work-items by those of a group, without trailing ones."""
+    size = max(number for number, items in enumerate(one.items, start=1) if items != 1 or number == 1)
+    items = "×".join(map(str, one.items[:size]))
+    return f"{items} by {'×'.join(map(str, one.group[:size])) if one.group else 'the driver'}"
+
+
+def _names(launched: Sequence[Enqueue]) -> str:
+    return " and ".join(dict.fromkeys(one.name for one in launched)) or "nothing"
+
+
+def _listed(launched: Sequence[Enqueue]) -> str:
+    return " and ".join(f"{one.name} ({_groups(one)})" for one in launched) or "nothing"

@@ -1,0 +1,434 @@
+"""The sequential judge: block by block, valid at every look, robust to spikes and to a few unlucky preparations.
+
+The evidence, for the hypothesis that the log ratio's centre lies at θ or below:
+
+1.  *One unit.* A unit is `block_length` neighbouring blocks; its log ratio x is symmetric about log r given what was
+    seen before, for swapping the two sides negates it. Let h be odd, nondecreasing, |h| ≤ 1, and chosen before x is
+    seen. Then e = 1 + h(x − θ) is not negative and, given |x − log r|, has mean 1 at θ = log r; it grows with x, so its
+    mean is at most 1 wherever log r < θ. With h = tanh(λψ), ψ odd, this is exp(λψ) / cosh(λψ), the e-variable of de la
+    Peña (1999, A general class of exponential inequalities for martingales and ratios), which Ramdas, Ruf, Larsson &
+    Koolen (2020, Admissible anytime-valid sequential inference must rely on nonnegative martingales, section on
+    symmetric distributions) show to be all there is but for h: the sign test is h = κ sign. It is a bet at fair odds
+    (Waudby-Smith & Ramdas 2024, Estimating means of bounded random variables by betting) that can lose no more than
+    its stake, so a spike costs what any other unit costs. No normality, no variance, no moment is needed.
+2.  *One pass.* The product of its units' e-variables is a nonnegative supermartingale from 1: its mean at whatever time
+    one stops is at most 1. Call it E.
+3.  *Passes.* What a preparation does (where buffers lie) stays with its pass and can't be seen within it. So a pass may
+    be *unlucky*, and show whatever it likes, with a chance of at most π, given the passes before it. For any cap C,
+    min(E, C) / (1 + π (C − 1)) has mean at most ((1 − π) · 1 + π · C) / (1 + π (C − 1)) = 1 whenever one stops
+    (the censored ratio of Huber 1965, A robust version of the probability ratio test, for e-values), and no pass gives
+    more than 1/π. With π = 1/2 a pass is worth a factor of 2: the sign test over passes, which preparations that are as
+    often for as against can't fool, however large.
+4.  *Stopping.* The product M over passes, and any mixture of such products over stakes and caps that were fixed before,
+    has mean at most 1 at every stopping time. Stopping when it first reaches 1/α shows P(M ever ≥ 1/α) ≤ α (Ville).
+    So M may be looked at after every unit, and what it once proved stays proved.
+5.  *The interval.* M falls as θ grows, so the θ at which it has not yet reached 1/α form a half-line, and its end is a
+    bound that holds at all looks together, a confidence sequence (Howard, Ramdas, McAuliffe & Sekhon 2021,
+    Time-uniform, nonparametric, nonasymptotic confidence sequences). SLOWER and SAME are read off two such bounds.
+
+A campaign of m comparisons proves SLOWER at α = family_error / m: e-Bonferroni. What Wald (1945, Sequential tests of
+statistical hypotheses) allows at best is in `wald_units`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge import stats
+from neverslower.judge.stats import Floats
+from neverslower.judge.verdict import (
+    STANDARD,
+    UNPROVED,
+    Code,
+    Interval,
+    Judge,
+    Reason,
+    ReasonCode,
+    Thresholds,
+    Verdict,
+    bad_samples,
+    block_log_ratios,
+    decide,
+    noise_floor,
+)
+
+STAKES = ((0.98, 3.0), (0.95, 0.8), (0.9, 0.3))
+"""(κ, λ) of the bets h(z) = κ tanh(λz), z in deviations: from nearly the sign test, for effects that tower above the
+noise, to nearly linear, for those below it. κ < 1 keeps one contradiction from ending a bet."""
+CAPS = (4.0, 40.0)
+"""The caps C of one pass's evidence: for many short passes, and for few long ones."""
+HELD_BACK = 0.05
+"""The share of M that no pass puts at stake, so that one unlucky pass does not end it: E is 0.95 E + 0.05 there."""
+PAST_FOR_A_SCALE = 3
+"""Units that must have been seen before their spread is believed; until then a unit counts as one deviation."""
+LAG_CORRELATION = 0.1
+"""Neighbouring units that correlate by less, either way, count as independent."""
+CONFIRMING = 2
+"""A confirmation has so many times the blocks of a pass."""
+LONGEST_BLOCK = 8
+"""The most blocks that are taken for one unit."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a sequential comparison is run: passes of `blocks_at_once` blocks, each a fresh preparation, until enough.
+
+    `most_blocks` is the budget of a comparison. `block_length` blocks make a unit, see `block_length`. `unlucky` is the
+    share of preparations that may show anything, and `unlucky_error` the chance of a false SLOWER that they may cause
+    in one comparison.
+    """
+
+    name: str
+    blocks_at_once: int
+    most_blocks: int
+    block_length: int = 2
+    unlucky: float = 0.03
+    unlucky_error: float = 1e-4
+
+    @property
+    def most_passes(self) -> int:
+        """The passes that the budget lasts for."""
+        return self.most_blocks // self.blocks_at_once
+
+    def first_error(self, error: float) -> float:
+        """The error at which SLOWER is proved with unlucky passes among them, before a later pass confirms it at
+        `error`.
+
+        That pass can add a factor of nearly 1 / unlucky. A third of it is counted on: what is clear must be confirmed.
+        """
+        in_reach = error / (3 * self.unlucky) if self.unlucky else self.unlucky_error
+        return max(error, min(self.unlucky_error, in_reach))
+
+
+QUICK = Preset("quick", blocks_at_once=8, most_blocks=64)
+STANDARD_PRESET = Preset("standard", blocks_at_once=8, most_blocks=192)
+THOROUGH = Preset("thorough", blocks_at_once=8, most_blocks=384, unlucky=0.2, unlucky_error=1e-5)
+PRESETS: Mapping[str, Preset] = MappingProxyType({one.name: one for one in (QUICK, STANDARD_PRESET, THOROUGH)})
+
+
+def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0.0) -> Floats:
+    """log M after each unit, against the hypothesis that the centre lies at `centre` or below.
+
+    `passes` are log ratios of units of shape (…, units of the pass), in the order in which they were taken; `centre`
+    is of shape (…). The result has the shape (…, all units). For "at `centre` or above", negate both.
+    """
+    where = np.asarray(centre, dtype=float)[..., None]
+    caps = np.log(np.array(CAPS)) if unlucky > 0 else np.array([math.inf])
+    costs = np.log1p(unlucky * np.expm1(caps)) if unlucky > 0 else np.zeros(1)
+    found = []
+    done: Floats = np.zeros(1)
+    for units, scale in zip(passes, _scales_of_the_past(passes), strict=True):
+        z = _in_deviations(units - where, scale)
+        each = np.stack([np.log1p(stake * np.tanh(slope * z)) for stake, slope in STAKES], axis=-1)
+        evidence = np.cumsum(each, axis=-2)[..., None]
+        if unlucky > 0:
+            evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
+        total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
+        found.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
+        if units.shape[-1]:
+            done = total[..., -1:, :, :]
+    return np.concatenate(found, axis=-1)
+
+
+def _in_deviations(gap: Floats, scale: Floats) -> Floats:
+    """`gap` over `scale`; one deviation where the scale isn't known yet, many where it is nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(np.isnan(scale), np.sign(gap), gap / scale)
+    return np.where(gap == 0, 0.0, z)
+
+
+def _scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
+    """The deviation of the units before each unit; NaN while they are too few."""
+    together = np.concatenate(passes, axis=-1)
+    scales = np.full(together.shape, np.nan)
+    for t in range(PAST_FOR_A_SCALE, together.shape[-1]):
+        scales[..., t] = _deviation(together[..., :t])
+    ends = np.cumsum([one.shape[-1] for one in passes])[:-1]
+    return list(np.split(scales, ends, axis=-1))
+
+
+def _deviation(units: Floats) -> Floats:
+    """The standard deviation that normal units with these steps would have.
+
+    Steps from one unit to the next leave out what drifts and, but for the first of each, what is a pass's own.
+    """
+    steps = np.abs(np.diff(units, axis=-1))
+    return np.asarray(np.median(steps, axis=-1) / (stats.normal_quantile(0.75) * math.sqrt(2)))
+
+
+def first_crossing(evidence: Floats, error: float) -> NDArray[np.intp]:
+    """The number of units after which log evidence (…, units) first reaches 1/error, or a number beyond all of them."""
+    reached = evidence >= -math.log(error)
+    return np.asarray(np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1, evidence.shape[-1] + 1))
+
+
+def units_of(seconds: np.ndarray, length: int) -> Floats:
+    """The log ratios of units of `length` blocks, the odd ones at the end left out, from PairedPass.seconds."""
+    ratios = block_log_ratios(seconds)
+    whole = len(ratios) // length * length
+    return np.asarray(ratios[:whole].reshape(-1, length).mean(axis=1))
+
+
+def block_length(pools: Sequence[np.ndarray], longest: int = LONGEST_BLOCK) -> int:
+    """How many blocks make a unit so that neighbouring units are about independent, from seconds (blocks, 2, 2) each.
+
+    The correlation of neighbours is Pearson's of the units' clipped deviations from their pool's median, averaged over
+    pools of which each counts the same; that of n independent values is −1/n on average, which is made good. An odd
+    length keeps what the mirrored order leaves behind, blocks that alternate: lengths beyond 1 are even.
+    """
+    length = 1
+    for length in (1, *range(2, longest + 1, 2)):
+        lags = [lag for seconds in pools if (lag := _neighbours_correlate(units_of(seconds, length))) is not None]
+        if not lags:
+            break
+        spread = float(np.std(lags)) / math.sqrt(len(lags))
+        if abs(float(np.mean(lags))) <= LAG_CORRELATION + spread and _even(lags):
+            break
+    return length
+
+
+def _even(lags: Sequence[float]) -> bool:
+    """Whether strong correlation is rare among pools: a mean near 0 may hide pools that alternate."""
+    return float(np.mean(np.abs(lags) > 0.6)) <= 0.05
+
+
+def _neighbours_correlate(units: Floats) -> float | None:
+    """The lag-1 correlation, clipped at three deviations, or None of too few units or of units without noise."""
+    n = len(units)
+    away = units - np.median(units) if n else units
+    spread = 1.4826 * float(np.median(np.abs(away))) if n else 0.0
+    if n < 8 or spread == 0:
+        return None
+    away = np.clip(away / spread, -3, 3)
+    away -= away.mean()
+    return float(away[1:] @ away[:-1] / (away @ away)) + 1 / n
+
+
+@dataclass(frozen=True)
+class SequentialJudge:
+    """Judges what is there so far; may be asked after every pass, and stopped by the answer (see the module).
+
+    Passes are fresh preparations in the order in which they were taken. SLOWER is proved twice: by all units at
+    family_error / comparisons as if no preparation were unlucky, and at the preset's `first_error` with its share of
+    unlucky ones. SAME and FASTER are proved at `miss_error` with that share. What is proved stays proved.
+    """
+
+    thresholds: Thresholds = STANDARD
+    preset: Preset = STANDARD_PRESET
+
+    @property
+    def most_passes(self) -> int:
+        """The passes that the budget lasts for."""
+        return self.preset.most_passes
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        """The verdict of all passes so far."""
+        if problem := bad_samples(passes, self.thresholds.most_discarded):
+            return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
+        units = self._units(passes)
+        error = self._error(comparisons)
+        low, high = self._lower(units, error), self._upper(units)
+        if math.isinf(low) and math.isinf(high):
+            taken = sum(len(one.seconds) for one in passes)
+            text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+        low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
+        estimate = min(max(_centre(units), low), high)
+        ratio = Interval(math.exp(estimate), max(math.exp(low), 1 / UNPROVED), _bounded(high))
+        code, reason = decide(ratio, self.thresholds)
+        return Verdict(code, reason, ratio, noise_floor(passes, error), self._mde(units, error))
+
+    def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
+        """Whether more blocks would not change the verdict, or the budget is spent.
+
+        A SLOWER whose estimate lies below the target goes on: it may be proved SAME as well, which comes first.
+        """
+        taken = sum(len(one.seconds) + one.discarded for one in passes)
+        if taken + self.preset.blocks_at_once > self.preset.most_blocks:
+            return True
+        if not any(len(one.seconds) for one in passes):
+            return False
+        if bad_samples(passes, 1.0):
+            return True
+        if bad_samples(passes, self.thresholds.most_discarded):
+            return False  # The device was disturbed, and may be so no longer.
+        units = self._units(passes)
+        if self._not_slower(units):
+            return True
+        return self._slower(units, self._error(comparisons)) and _centre(units) >= math.log1p(self.thresholds.target)
+
+    def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
+        """The verdict on what was SLOWER by its passes, after a later one in a fresh process: red if SLOWER still.
+
+        Unlucky passes are allowed for at family_error / comparisons too, so that the campaign's one number covers them,
+        and the later pass must lie beyond the tolerance by itself: what was proved before can't speak for it.
+        """
+        if problem := bad_samples([later], self.thresholds.most_discarded):
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.NOT_CONFIRMED, f"not confirmed: {problem}"))
+        verdict = replace(self, preset=replace(self.preset, unlucky_error=0.0))([*passes, later], comparisons)
+        shown = math.exp(_centre(self._units([later])))
+        if verdict.code is Code.SLOWER and shown > 1 + self.thresholds.tolerance:
+            return replace(verdict, reason=Reason(ReasonCode.PROVED, f"confirmed in a fresh process ({shown:.3f}×)"))
+        if verdict.code in (Code.SAME, Code.FASTER):
+            return verdict
+        reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm ({shown:.3f}×)")
+        return replace(verdict, code=Code.UNDECIDED, reason=reason)
+
+    def promise(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float]:
+        """(of SLOWER, of SAME): the share of the evidence needed that is there, up to 1, to plan by."""
+        units = self._units(passes)
+        if not sum(map(len, units)):
+            return 0.0, 0.0
+        slower = log_evidence(units, math.log1p(self.thresholds.tolerance)).max()
+        same = log_evidence(_negated(units), -math.log1p(self.thresholds.target), self.preset.unlucky).max()
+        needed = -math.log(self._error(comparisons)), -math.log(self.thresholds.miss_error)
+        return min(1.0, max(0.0, float(slower) / needed[0])), min(1.0, max(0.0, float(same) / needed[1]))
+
+    def fewest_passes(self, comparisons: int) -> int:
+        """The passes from which on SLOWER and SAME can both be proved."""
+        return _fewest_passes(self._error(comparisons), self.thresholds.miss_error, self.preset)
+
+    def _error(self, comparisons: int) -> float:
+        return self.thresholds.family_error / max(1, comparisons)
+
+    def _units(self, passes: Sequence[PairedPass]) -> list[Floats]:
+        return [units_of(one.seconds, self.preset.block_length) for one in passes]
+
+    def _slower(self, units: Sequence[Floats], error: float) -> bool:
+        return self._lower(units, error, math.log1p(self.thresholds.tolerance)) > -math.inf
+
+    def _not_slower(self, units: Sequence[Floats]) -> bool:
+        return self._upper(units, math.log1p(self.thresholds.target)) < math.inf
+
+    def _lower(self, units: Sequence[Floats], error: float, only: float | None = None) -> float:
+        """The bound above which the log ratio is proved to lie; `only` asks of one place, and is returned if proved."""
+        alone = _bound(units, 0.0, error, only)
+        return min(alone, _bound(units, self.preset.unlucky, self.preset.first_error(error), only))
+
+    def _upper(self, units: Sequence[Floats], only: float | None = None) -> float:
+        place = None if only is None else -only
+        return -_bound(_negated(units), self.preset.unlucky, self.thresholds.miss_error, place)
+
+    def _mde(self, units: Sequence[Floats], error: float) -> float | None:
+        """The slowdown that has about an even chance to be proved at the budget, with this noise.
+
+        None where no slowdown can be.
+        """
+        shift = _detectable(error, self.preset)
+        together = np.concatenate(units)
+        if shift is None or len(together) < PAST_FOR_A_SCALE:
+            return None
+        return (1 + self.thresholds.tolerance) * math.exp(shift * float(_deviation(together))) - 1
+
+
+def _bounded(log_ratio: float) -> float:
+    """The ratio with this logarithm, as far as it is proved."""
+    return math.exp(min(log_ratio, math.log(UNPROVED)))
+
+
+def _negated(units: Sequence[Floats]) -> list[Floats]:
+    return [-one for one in units]
+
+
+def _centre(units: Sequence[Floats]) -> float:
+    """The Hodges–Lehmann centre of all units; 0 of none."""
+    together = np.concatenate(units) if units else np.empty(0)
+    return float(np.median(stats.walsh_averages(together))) if len(together) else 0.0
+
+
+def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | None) -> float:
+    """The largest place that the log ratio is proved to lie above, −∞ of none; of `only` that place if it is proved."""
+    together = np.concatenate(units) if units else np.empty(0)
+    if not len(together):
+        return -math.inf
+
+    def proved(places: Floats) -> np.ndarray:
+        stacked = [np.broadcast_to(one, (len(places), len(one))) for one in units]
+        return np.asarray(log_evidence(stacked, places, unlucky).max(axis=-1) >= -math.log(error))
+
+    if only is not None:
+        return only if proved(np.array([only]))[0] else -math.inf
+    # Far below every unit z is as large as it gets: what is not proved there is not proved anywhere.
+    low, high = float(together.min()) - 40 * max(float(np.ptp(together)), 1e-9), float(together.max())
+    if not proved(np.array([low]))[0]:
+        return -math.inf
+    while high - low > 1e-6:
+        places = np.linspace(low, high, 18)
+        last = int(np.flatnonzero(proved(places[:-1]))[-1])
+        low, high = float(places[last]), float(places[last + 1])
+    return low
+
+
+def _units_at_once(preset: Preset) -> int:
+    return max(1, preset.blocks_at_once // preset.block_length)
+
+
+def _proved(units: Sequence[Floats], error: float, preset: Preset) -> bool:
+    """Whether the log ratio is proved to lie above 0, by all units and with unlucky passes among them."""
+    guarded = _bound(units, preset.unlucky, preset.first_error(error), 0.0)
+    return guarded > -math.inf and _bound(units, 0.0, error, 0.0) > -math.inf
+
+
+@lru_cache(maxsize=64)
+def _fewest_passes(error: float, miss_error: float, preset: Preset) -> int:
+    """Passes from which on units that tower above the noise prove both, or all that the budget lasts for."""
+    clear = 1e3 + np.arange(float(_units_at_once(preset)))
+    for count in range(1, preset.most_passes):
+        units = [clear] * count
+        if _proved(units, error, preset) and _bound(units, preset.unlucky, miss_error, 0.0) > -math.inf:
+            return count
+    return preset.most_passes
+
+
+@lru_cache(maxsize=64)
+def _detectable(error: float, preset: Preset) -> float | None:
+    """The gap, in deviations of a unit, from which on the budget proves SLOWER about every second time, or None.
+
+    Taken from units at the normal distribution's quantiles, in an order that scatters them evenly over the passes.
+    """
+    passes, each = preset.most_passes, _units_at_once(preset)
+    # Multiples of the golden ratio fill the unit interval evenly, in any stretch.
+    place = (np.arange(1, passes * each + 1) * (math.sqrt(5) - 1) / 2) % 1
+    noise = np.array([stats.normal_quantile(float(one)) for one in place]).reshape(passes, each)
+
+    def proved(shift: float) -> bool:
+        return _proved([one + shift for one in noise], error, preset)
+
+    low, high = 0.0, 64.0
+    if not proved(high):
+        return None
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if proved(middle) else (middle, high)
+    return high
+
+
+def until_enough(
+    judge: Judge, comparisons: int, take: Callable[[int], PairedPass | Verdict]
+) -> list[PairedPass] | Verdict:
+    """The passes that `take` gives, by their numbers, until the judge has seen enough; or the failure of one."""
+    passes: list[PairedPass] = []
+    while not judge.enough(passes, comparisons) and len(passes) < judge.most_passes:
+        found = take(len(passes))
+        if isinstance(found, Verdict):
+            return found
+        passes.append(found)
+    return passes
+
+
+def wald_units(shift: float, error: float, miss: float) -> float:
+    """The fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
+
+    Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
+    ratio has made up for both errors, over the information in one unit.
+    """
+    information = (1 - miss) * math.log((1 - miss) / error) + miss * math.log(miss / (1 - error))
+    return information / (shift**2 / 2)

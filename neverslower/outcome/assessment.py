@@ -1,0 +1,221 @@
+"""From what was measured and what is stored to a finding for each test item: lookups and words, no measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from neverslower.baseline.entry import Baseline, Entry
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign.findings import Findings, Result
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.change import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
+from neverslower.judge.exact import judge_since
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+from neverslower.outcome.beside import differences
+from neverslower.outcome.table import Finding, change_finding, hazard_finding, unmeasured
+from neverslower.outcome.tuned_log import Case, verdict_of
+from neverslower.problem.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """What is to be said about one item: the finding, its verdict, and the baseline's entry if it has one.
+
+    `also` are findings that are listed beside the deciding one.
+    """
+
+    comparison: Comparison
+    finding: Finding
+    verdict: Verdict
+    entry: Entry | None = None
+    also: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Sets a campaign's findings against the baselines chosen for each backend.
+
+    `comparing` says whether the user asked for a comparison with the baseline; known hazards are looked up anyway.
+    `before` are the findings of the other library, where one was measured beside.
+    """
+
+    findings: Findings
+    choices: Mapping[str, BaselineChoice]
+    comparing: bool = False
+    before: Findings | None = None
+    thresholds: Thresholds = STANDARD
+    _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
+
+    def never_slower(self, comparison: Comparison) -> Assessed:
+        """Is the pruned layer slower than the unpruned one, and is that known?"""
+        verdict = self._verdict(comparison)
+        entry = self._entry(comparison)
+        if verdict.code not in (Code.SLOWER, Code.MORE):
+            return Assessed(comparison, hazard_finding(verdict, entry.known if entry else None), verdict, entry)
+        unpruned = next((r for r in self.findings.results.values() if self._is_unpruned_of(r, comparison)), None)
+        change = self._change(self.findings.results[comparison.identity], entry) if entry else None
+        unpruned_change = None
+        if unpruned and (unpruned_entry := self._entry(unpruned.comparison)):
+            unpruned_change = self._change(unpruned, unpruned_entry)
+        finding = hazard_finding(verdict, entry.known if entry else None, change, unpruned_change, self.thresholds)
+        return Assessed(comparison, finding, verdict, entry)
+
+    def no_regression(self, comparison: Comparison) -> Assessed:
+        """Is this channel count slower than it was, and did its plan change?"""
+        result = self.findings.results.get(comparison.identity)
+        entry = self._entry(comparison)
+        own = self._verdict(comparison)
+        trouble = unmeasured(own)
+        if self.comparing and entry and own.code is Code.UNSUPPORTED:
+            return Assessed(comparison, Finding.DROPPED, own, entry)
+        if result is None or (trouble and trouble is not Finding.UNDECIDED) or not result.observed:
+            return Assessed(comparison, trouble or Finding.UNDECIDED, own, entry)
+        if not self.comparing:
+            return Assessed(comparison, Finding.RECORDED, own, entry)
+        if entry is None:
+            absent = self._absence(comparison)
+            return Assessed(comparison, unmeasured(absent) or Finding.NO_BASELINE, absent)
+        if change_of_state := self.findings.marked.get(comparison.identity):
+            text = f"the device's state changed while this was measured: {change_of_state}"
+            verdict = Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+            return Assessed(comparison, Finding.INCOMPARABLE, verdict, entry)
+        change = self._confirmed_change(result, entry)
+        plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
+        finding = change_finding(change, plan_changed)
+        also = (Finding.PLAN_CHANGED,) if plan_changed and finding is not Finding.PLAN_CHANGED else ()
+        return Assessed(comparison, finding, change, entry, also)
+
+    def equal_outputs(self, comparison: Comparison) -> Assessed:
+        """Does the pruned layer's output equal the kept channels of the unpruned one's?"""
+        agreement = self.findings.agreements.get(comparison.identity)
+        verdict = agreement.verdict if agreement else self._missing(comparison)
+        return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
+
+    def tuned_log(self, case: Case) -> Assessed:
+        """What became of a pruned shape beside the unpruned one's tuned log."""
+        verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
+        return Assessed(case.shown, hazard_finding(verdict, None), verdict)
+
+    def vanished(self, entry: Entry, comparison: Comparison) -> Assessed:
+        """An entry of the baseline within the selected scope that the suite no longer has."""
+        reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{entry.name} is in the baseline, and no test measures it now")
+        return Assessed(comparison, Finding.VANISHED, Verdict(Code.NO_BASELINE, reason), entry)
+
+    def _verdict(self, comparison: Comparison) -> Verdict:
+        result = self.findings.results.get(comparison.identity)
+        return result.verdict if result else self._missing(comparison)
+
+    def _missing(self, comparison: Comparison) -> Verdict:
+        """The verdict of what the campaign could not even begin."""
+        if why := self.findings.unavailable.get(comparison.backend):
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why))
+        return Verdict(Code.UNDECIDED, Reason(ReasonCode.INTERRUPTED, "the campaign ended before it was measured"))
+
+    def _baseline(self, comparison: Comparison) -> Baseline | None:
+        choice = self.choices.get(comparison.backend)
+        return choice.baseline if choice else None
+
+    def _entry(self, comparison: Comparison) -> Entry | None:
+        baseline = self._baseline(comparison)
+        return baseline.entry(comparison) if baseline else None
+
+    def _absence(self, comparison: Comparison) -> Verdict:
+        choice = self.choices.get(comparison.backend)
+        if choice and choice.absence:
+            return choice.absence
+        if self.before and (other := self.before.results.get(comparison.identity)):
+            text = f"the other library has no time to be set against: {other.verdict.code}: {other.verdict.reason.text}"
+            return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
+        where = f"{choice.baseline.path} does not hold" if choice and choice.baseline else "no baseline holds"
+        reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")
+        return Verdict(Code.NO_BASELINE, reason)
+
+    def regressed(self, backend: str) -> list[Comparison]:
+        """What looks slower than in the baseline, before a fresh process has shown it again."""
+        found = []
+        for identity, result in self.findings.results.items():
+            entry = self._entry(result.comparison)
+            if identity[0] != backend or result.comparison.studied or not (entry and result.passes):
+                continue
+            if self._change(result, entry).code is Code.SLOWER:
+                found.append(result.comparison)
+        return found
+
+    def _confirmed_change(self, result: Result, entry: Entry) -> Verdict:
+        """The change, where a SLOWER that a fresh process did not show again is undecided."""
+        change = self._change(result, entry)
+        if change.code is not Code.SLOWER:  # Exact evidence is never SLOWER, and needs no second look.
+            return change
+        again = self.findings.rechecks.get(result.comparison.identity)
+        if isinstance(again, Verdict):  # The fresh process crashed on it, and that is worse news than the time.
+            return again
+        if again is not None and self._shown_again(result.comparison, entry, again):
+            return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
+        why = "a fresh process did not show it again" if again else "there was no time left to show it again"
+        if failed := self._other_failed(result.comparison):
+            why = f"it could not be shown again, for the other library failed: {failed}"
+        return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
+
+    def _other_failed(self, comparison: Comparison) -> str | None:
+        """Why the other library, where there is one, could not be measured once more."""
+        if self.before is None:
+            return None
+        again = self.before.rechecks.get(comparison.identity)
+        return again.reason.text if isinstance(again, Verdict) else self.before.alone.get(comparison.backend)
+
+    def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
+        """Whether a fresh process repeats a regression; beside another library, whether one more pair of them does."""
+        level = log_median(again.candidate)
+        if not self._beside(comparison.backend):
+            return shown_again(entry.levels, level, self.thresholds.target)
+        other = self.before.rechecks.get(comparison.identity) if self.before else None
+        if not isinstance(other, PairedPass):
+            return False
+        return shown_again([log_median(other.candidate)], level, self.thresholds.tolerance)
+
+    def _beside(self, backend: str) -> bool:
+        """Whether the baseline was measured in this run, in pairs of passes."""
+        baseline = self.choices[backend].baseline
+        return baseline is not None and bool(baseline.beside)
+
+    def _change(self, result: Result, entry: Entry) -> Verdict:
+        if result.evidence.exact:
+            assert result.candidate is not None
+            return judge_since(result.evidence, entry.plan, entry.instructions, result.candidate, self.thresholds)
+        backend, *key = result.comparison.identity
+        if self._beside(backend):
+            pairs, spread = self._differences(backend)
+            return judge_pairs(pairs.get(tuple(key), []), spread, tuple(key), len(pairs), self.thresholds)
+        levels, spread = self._levels(backend)
+        return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
+
+    def _differences(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
+        """New − old log median of each pair of passes, by benchmark, and how far they scatter; computed once."""
+        if backend not in self._measured:
+            found = differences(self.findings, self.before, backend) if self.before else {}
+            self._measured[backend] = found, PassSpread.of(found)
+        return self._measured[backend]
+
+    def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
+        """A backend's log medians in each pass of this run, and both runs' spread; computed once."""
+        if backend not in self._measured:
+            levels: dict[object, list[float]] = {
+                identity[1:]: levels_of(result.passes)
+                for identity, result in self.findings.results.items()
+                if identity[0] == backend and result.passes and not result.comparison.studied
+            }
+            baseline = self.choices[backend].baseline
+            spread = PassSpread.of(levels)
+            self._measured[backend] = levels, spread.pooled(baseline.spread) if baseline else spread
+        return self._measured[backend]
+
+    @staticmethod
+    def _is_unpruned_of(result: Result, comparison: Comparison) -> bool:
+        one = result.comparison
+        return (
+            one.against_itself
+            and not one.studied
+            and one.reference == comparison.reference
+            and one.backend == comparison.backend
+        )

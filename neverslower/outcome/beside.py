@@ -1,0 +1,85 @@
+"""Another library measured beside this one: what it showed, as the baseline that this one is set against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower.baseline.entry import Baseline, Entry, Known
+from neverslower.campaign.findings import Findings, Result
+from neverslower.evidence.kernels import kernels
+from neverslower.evidence.observation import Plan
+from neverslower.judge.cause import explain
+from neverslower.judge.change import in_pairs, levels_of
+
+
+def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
+    """What the other library showed, to be asked like a stored run; None where it could not be measured."""
+    fingerprint = before.fingerprints.get(backend)
+    if fingerprint is None:
+        return None
+    found = (one for one in before.results.values() if one.comparison.backend == backend and one.candidate)
+    mine = [one for one in found if one.verdict.code.measured]  # What crashed on the way is nothing to be set against.
+    entries = {one.comparison.identity[1:]: _entry(one) for one in mine if not one.comparison.studied}
+    evidence = mine[0].evidence if mine else Baseline.evidence
+    return Baseline(Path(spec), fingerprint, entries, evidence, beside=spec)
+
+
+def _entry(result: Result) -> Entry:
+    comparison, candidate = result.comparison, result.candidate
+    return Entry(
+        name=f"[{comparison.id}]",
+        layer=comparison.layer.name,
+        reference=comparison.reference.key,
+        candidate=comparison.candidate.key,
+        side=comparison.side,
+        plan=candidate.plan if candidate else Plan("unknown"),
+        levels=tuple(levels_of(result.passes)),
+        known=Known(result.verdict.code, result.verdict.ratio),
+        instructions=candidate.instructions if candidate else None,
+    )
+
+
+def differences(now: Findings, before: Findings, backend: str) -> dict[object, list[float]]:
+    """New − old log median of each pair of passes, by (reference, candidate), as far as both were measured."""
+    found: dict[object, list[float]] = {}
+    for identity, result in now.results.items():
+        other = before.results.get(identity)
+        if identity[0] != backend or other is None or result.comparison.studied:
+            continue
+        if not (result.verdict.code.measured and other.verdict.code.measured):
+            continue
+        if levels := in_pairs(other.passes, result.passes):
+            found[identity[1:]] = levels
+    return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is another in a plan than before: in a word, with the evidence for it."""
+
+    what: str
+    evidence: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "; ".join((self.what, *self.evidence))
+
+
+def plan_difference(before: Plan, now: Plan) -> Difference:
+    """What changed with a time: the kernels, the plan, how it is dispatched, or none of what the library tells."""
+    if kernels(before) and kernels(now):
+        found = explain(before, now, None)
+        if before.steps != now.steps:
+            return Difference(str(found.cause), tuple(_of_libraries(found.evidence)))
+    elif before.steps != now.steps:
+        return Difference("dispatch", (f"{', '.join(before.steps)} became {', '.join(now.steps)}",))
+    if before.name != now.name:
+        return Difference("plan", (f"{before.name} became {now.name}",))
+    return Difference("scheduling", ("same plan and dispatch: the kernels themselves changed, or how they are run",))
+
+
+def _of_libraries(evidence: tuple[str, ...]) -> Iterator[str]:
+    """The evidence in words of libraries, without what is said of the best plan, which nobody measured here."""
+    told = (line for line in evidence if "best plan" not in line)
+    return (line.replace("only the pruned layer launches", "only the new one launches") for line in told)

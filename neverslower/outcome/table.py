@@ -1,0 +1,181 @@
+"""What a verdict, set against what is known, means for a test: the one table that decides red and green."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from neverslower.baseline.entry import Known
+from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Thresholds, Verdict
+
+
+class Outcome(str, Enum):
+    """pytest's outcomes."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    XFAILED = "xfailed"
+    SKIPPED = "skipped"
+
+
+class Finding(str, Enum):
+    """What was found about one item; the text is how the summary lists it."""
+
+    NOT_SLOWER = "no worse than unpruned"
+    HAZARD_FOUND = "hazard found, not known to a baseline yet"
+    HAZARD_KNOWN = "known hazard"
+    TUNED_LOG_MISS = "missed by the tuned log, so untuned and slower"
+    SLOWER_EQUALLY_TUNED = "slower though tuned equally"
+    HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
+    HAZARD_NEW = "new hazard"
+    HAZARD_WORSE = "hazard worse than known"
+    HAZARD_FADED = "known hazard, not slower now, but not proved gone"
+    HAZARD_FIXED = "known hazard, now gone"
+    DISPATCH_DIFFERS = "dispatched otherwise than unpruned"
+    UNPRUNED_FASTER = "ratio rose because the unpruned layer got better"
+    UNCHANGED = "no worse than the baseline"
+    REGRESSION = "slower than the baseline"
+    MORE_INSTRUCTIONS = "more instructions than the baseline"
+    IMPROVED = "faster than the baseline"
+    FEWER_INSTRUCTIONS = "fewer instructions than the baseline"
+    PLAN_CHANGED = "plan changed since the baseline"
+    NO_BASELINE = "no baseline to compare with"
+    RECORDED = "recorded"
+    RIGHT = "output right"
+    UNDECIDED = "undecided"
+    CHANGE_UNDECIDED = "undecided against the baseline"
+    OUT_OF_TIME = "left out by the time budget"
+    INCOMPARABLE = "not comparable"
+    UNSUPPORTED = "unsupported"
+    DROPPED = "unsupported now, and measured before"
+    UNAVAILABLE = "backend unavailable"
+    CRASHED = "crashed"
+    INVALID = "invalid"
+    VANISHED = "in the baseline, but vanished"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_P, _F, _X, _S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED
+TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
+    # finding: (outcome, outcome with --strict)
+    Finding.NOT_SLOWER: (_P, _P),
+    Finding.HAZARD_FOUND: (_X, _F),
+    Finding.HAZARD_KNOWN: (_X, _X),
+    Finding.TUNED_LOG_MISS: (_X, _F),
+    Finding.SLOWER_EQUALLY_TUNED: (_X, _F),
+    Finding.HAZARD_BORDERLINE: (_X, _X),
+    Finding.HAZARD_NEW: (_F, _F),
+    Finding.HAZARD_WORSE: (_F, _F),
+    Finding.HAZARD_FADED: (_P, _P),
+    Finding.HAZARD_FIXED: (_P, _F),
+    Finding.DISPATCH_DIFFERS: (_P, _P),
+    Finding.UNPRUNED_FASTER: (_P, _P),
+    Finding.UNCHANGED: (_P, _P),
+    Finding.REGRESSION: (_F, _F),
+    Finding.MORE_INSTRUCTIONS: (_F, _F),
+    Finding.IMPROVED: (_P, _P),
+    Finding.FEWER_INSTRUCTIONS: (_P, _P),
+    Finding.PLAN_CHANGED: (_P, _F),
+    Finding.NO_BASELINE: (_S, _F),
+    Finding.RECORDED: (_P, _P),
+    Finding.RIGHT: (_P, _P),
+    Finding.UNDECIDED: (_S, _F),
+    Finding.CHANGE_UNDECIDED: (_S, _F),
+    Finding.OUT_OF_TIME: (_S, _S),
+    Finding.INCOMPARABLE: (_S, _F),
+    Finding.UNSUPPORTED: (_S, _S),
+    Finding.DROPPED: (_F, _F),
+    Finding.UNAVAILABLE: (_S, _S),
+    Finding.CRASHED: (_F, _F),
+    Finding.INVALID: (_F, _F),
+    Finding.VANISHED: (_F, _F),
+}
+UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT}
+"""Findings that the summary need not list."""
+
+
+def outcome_of(finding: Finding, strict: bool) -> Outcome:
+    """pytest's outcome for a finding."""
+    return TABLE[finding][strict]
+
+
+def unmeasured(verdict: Verdict) -> Finding | None:
+    """The finding of a verdict behind which no usable measurement stands, or None."""
+    if verdict.code is Code.UNDECIDED and verdict.reason.code is ReasonCode.TIME_BUDGET:
+        return Finding.OUT_OF_TIME
+    if verdict.reason.code is ReasonCode.BACKEND_UNAVAILABLE:
+        return Finding.UNAVAILABLE
+    return {
+        Code.CRASHED: Finding.CRASHED,
+        Code.INVALID: Finding.INVALID,
+        Code.UNSUPPORTED: Finding.UNSUPPORTED,
+        Code.INCOMPARABLE: Finding.INCOMPARABLE,
+        Code.NO_BASELINE: Finding.NO_BASELINE,
+        Code.UNDECIDED: Finding.UNDECIDED,
+    }.get(verdict.code)
+
+
+def hazard_finding(
+    verdict: Verdict,
+    known: Known | None,
+    change: Verdict | None = None,
+    unpruned_change: Verdict | None = None,
+    thresholds: Thresholds = STANDARD,
+) -> Finding:
+    """Is the pruned layer slower than the unpruned one, and is that news?
+
+    `known` is the baseline's entry for this comparison; `change` and `unpruned_change` are the verdicts of the two
+    layers' own times against the baseline, where they could be judged.
+    """
+    if finding := unmeasured(verdict):
+        return finding
+    if verdict.code is Code.CHANGED:  # Of a dispatch, which tells nothing of time.
+        return Finding.DISPATCH_DIFFERS
+    was_hazard = known is not None and known.code in (Code.SLOWER, Code.MORE)
+    if verdict.code not in (Code.SLOWER, Code.MORE):
+        if not was_hazard:
+            return Finding.NOT_SLOWER
+        return Finding.HAZARD_FADED if known and _overlap(verdict.ratio, known.ratio) else Finding.HAZARD_FIXED
+    if known is None or not known.code.measured:
+        return {
+            ReasonCode.NOT_IN_TUNED_LOG: Finding.TUNED_LOG_MISS,
+            ReasonCode.EQUALLY_TUNED: Finding.SLOWER_EQUALLY_TUNED,
+        }.get(verdict.reason.code, Finding.HAZARD_FOUND)
+    if not _beyond(verdict.ratio, known.ratio, thresholds):
+        # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
+        undecided = known.code is Code.UNDECIDED
+        return Finding.HAZARD_KNOWN if was_hazard else Finding.HAZARD_FOUND if undecided else Finding.HAZARD_BORDERLINE
+    if _only_unpruned_faster(change, unpruned_change):
+        return Finding.UNPRUNED_FASTER
+    return Finding.HAZARD_WORSE if was_hazard else Finding.HAZARD_NEW
+
+
+def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:
+    """Whether a ratio is proved to lie above the stored interval by more than the tolerance."""
+    return ratio is not None and known is not None and ratio.low > known.high * (1 + thresholds.tolerance)
+
+
+def _overlap(ratio: Interval | None, known: Interval | None) -> bool:
+    """Whether a ratio is not proved to lie below the stored interval."""
+    return ratio is not None and known is not None and ratio.high >= known.low
+
+
+def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | None) -> bool:
+    no_worse = change is not None and change.code in (Code.SAME, Code.FASTER, Code.FEWER)
+    return no_worse and unpruned_change is not None and unpruned_change.code in (Code.FASTER, Code.FEWER)
+
+
+def change_finding(change: Verdict, plan_changed: bool) -> Finding:
+    """Is this channel count slower than in the baseline? `change` is now against then."""
+    if change.code is Code.SLOWER:
+        return Finding.REGRESSION
+    if change.code is Code.MORE:
+        return Finding.MORE_INSTRUCTIONS
+    if finding := unmeasured(change):
+        return Finding.CHANGE_UNDECIDED if finding is Finding.UNDECIDED else finding
+    if change.code is Code.CHANGED or plan_changed:
+        return Finding.PLAN_CHANGED
+    if change.code is Code.FEWER:
+        return Finding.FEWER_INSTRUCTIONS
+    return Finding.IMPROVED if change.code is Code.FASTER else Finding.UNCHANGED

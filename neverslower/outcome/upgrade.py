@@ -1,0 +1,71 @@
+"""What another library changes at each channel count: its own time, and whether pruning to it pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from neverslower.campaign.findings import Findings
+from neverslower.judge.verdict import Code, Interval, Verdict
+from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.beside import plan_difference
+
+
+@dataclass(frozen=True)
+class Change:
+    """One channel count, new against old.
+
+    `ratio` is the new time over the old one; `before` and `now` are the ratios of pruned to unpruned on either side.
+    `what` says what changed in the plan where the time did.
+    """
+
+    id: str
+    layer: str
+    channels: int
+    unpruned: int
+    code: Code
+    reason: str
+    ratio: Interval | None
+    before_code: Code
+    before: Interval | None
+    now_code: Code
+    now: Interval | None
+    what: str
+
+    @property
+    def new_hazard(self) -> bool:
+        """Whether pruning to this count costs time now, and was proved not to before."""
+        return self.now_code is Code.SLOWER and self.before_code in (Code.SAME, Code.FASTER)
+
+    @property
+    def gone_hazard(self) -> bool:
+        """The other way round."""
+        return self.before_code is Code.SLOWER and self.now_code in (Code.SAME, Code.FASTER)
+
+
+def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
+    """What changed at each channel count that both libraries were measured at."""
+    for result in findings.results.values():
+        comparison = result.comparison
+        assessed = assessment.no_regression(comparison)
+        if assessed.entry is None or result.candidate is None or comparison.studied:
+            continue
+        verdict, entry = assessed.verdict, assessed.entry
+        yield Change(
+            id=comparison.id,
+            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
+            channels=comparison.candidate.channels(comparison.side),
+            unpruned=comparison.reference.channels(comparison.side),
+            code=verdict.code,
+            reason=verdict.reason.text,
+            ratio=verdict.ratio,
+            before_code=entry.known.code,
+            before=entry.known.ratio,
+            now_code=result.verdict.code,
+            now=result.verdict.ratio,
+            what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
+        )
+
+
+def _is_another(verdict: Verdict) -> bool:
+    return verdict.code in (Code.SLOWER, Code.FASTER, Code.MORE, Code.FEWER, Code.CHANGED)

@@ -1,0 +1,178 @@
+"""Is the output right? Deterministic tensors, a float64 reference in numpy, and the tolerance of each dtype."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neverslower.problem.convolution import ConvProblem, DType, kept_channels
+
+Array = NDArray[np.float32]
+Double = NDArray[np.float64]
+
+TOLERANCES = {
+    # Largest deviation as a fraction of the largest output. Sums of uniform values in [-1, 1] stay far below their
+    # worst case, so these leave room for Winograd and for half-precision accumulation, and none for a wrong result.
+    DType.FLOAT32: 1e-4,
+    DType.TF32: 5e-3,
+    DType.FLOAT16: 1e-2,
+    DType.BFLOAT16: 2e-2,
+}
+_SEED = 20190103
+HELD_BYTES = 256_000_000
+"""Tensors drawn lately are kept up to so many bytes, and float64 references too."""
+K = TypeVar("K")
+BYTES_EACH = 24
+"""What a number of a problem takes while its output is checked: float64 tensors, padded, beside float32 ones."""
+
+
+def tensors(problem: ConvProblem) -> tuple[Array, Array]:
+    """(inputs, weights) in values that the dtype holds (TF32 rounds them itself).
+
+    A pruned layer's weights are the first of the unpruned one's.
+    """
+    _require_memory(problem)
+    inputs = _DRAWN.take(_SEED, problem.input_shape, problem.dtype)
+    return inputs, _DRAWN.take(_SEED + 1, problem.weight_shape, problem.dtype)
+
+
+class _Drawn:
+    """Values drawn lately: of one shape but for its first size, a smaller tensor is the beginning of a larger one."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[int, tuple[int, ...], DType], Array] = OrderedDict()
+
+    def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
+        """The first values of a seed's sequence, in that shape; not to be written to."""
+        key = seed, shape[1:], dtype
+        held = self._held.get(key)
+        if held is None or len(held) < shape[0]:
+            held = quantise(np.random.default_rng(seed).uniform(-1, 1, shape), dtype)
+            self._held[key] = held
+        self._held.move_to_end(key)
+        _trim(self._held)
+        return held[: shape[0]]
+
+
+_DRAWN = _Drawn()
+
+
+def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
+    """Drop what was used longest ago, until the rest fits; the latest stays however large it is."""
+    while len(held) > 1 and sum(one.nbytes for one in held.values()) > HELD_BYTES:
+        held.popitem(last=False)
+
+
+def _require_memory(problem: ConvProblem) -> None:
+    """Raise MemoryError for what this machine can't hold, before the kernel ends other processes for it."""
+    needed, there = problem.elements * BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise MemoryError(f"tensors and reference take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:.0f} GB")
+
+
+def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
+    """Round to what the dtype can hold, kept as float32."""
+    if dtype is DType.FLOAT16:
+        return values.astype(np.float16).astype(np.float32)
+    single = values.astype(np.float32)
+    if dtype is DType.BFLOAT16:
+        bits = single.view(np.uint32)
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        return np.asarray((rounded & np.uint32(0xFFFF0000)).view(np.float32))
+    return single
+
+
+def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
+    """The convolution in float64, of shape `problem.output_shape`: one matrix product for each tap and group."""
+    top, bottom, left, right = problem.padding
+    padded = np.pad(inputs.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    taps = weights.astype(np.float64)
+    _, out_channels, rows, columns = problem.output_shape
+    per_in, per_out = problem.in_channels // problem.groups, out_channels // problem.groups
+    output = np.zeros((problem.batch, problem.groups, per_out, rows * columns))
+    for i in range(problem.kernel[0]):
+        for j in range(problem.kernel[1]):
+            window = _window(padded, problem, i, j).reshape(problem.batch, problem.groups, per_in, -1)
+            tap = np.ascontiguousarray(taps[:, :, i, j]).reshape(problem.groups, per_out, per_in)
+            output += tap @ window if per_in > 1 else tap * window
+    return output.reshape(problem.output_shape)
+
+
+def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
+    """What tap (i, j) sees at each output pixel."""
+    (stride_h, stride_w), (dilation_h, dilation_w) = problem.stride, problem.dilation
+    top, left = i * dilation_h, j * dilation_w
+    bottom = top + (problem.out_height - 1) * stride_h + 1
+    right = left + (problem.out_width - 1) * stride_w + 1
+    return np.ascontiguousarray(padded[:, :, top:bottom:stride_h, left:right:stride_w])
+
+
+def deviation(output: NDArray[np.floating], expected: NDArray[np.floating], typical: float = 0.0) -> float:
+    """Largest absolute difference as a fraction of the largest expected value; infinite for NaN or a wrong shape.
+
+    Where there are so few values that all of them may be sums that cancel, `typical` is what they are measured by.
+    """
+    if output.shape != expected.shape:
+        return float("inf")
+    scale = max(float(np.max(np.abs(expected))), typical) or 1.0
+    error = float(np.max(np.abs(output - expected))) / scale
+    return error if np.isfinite(error) else float("inf")
+
+
+def typical_output(problem: ConvProblem) -> float:
+    """The standard deviation of an output of `tensors`: each tap adds the product of two uniform values in [-1, 1]."""
+    _, depth, kernel_h, kernel_w = problem.weight_shape
+    return float(np.sqrt(depth * kernel_h * kernel_w)) / 3
+
+
+class References:
+    """Float64 references of the layers seen last: its pruned layers' references are the first of a layer's channels."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
+
+    def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
+        """The float64 output of `tensors(problem)`."""
+        held = next((one for one in self._held if _begins(one, problem)), problem)
+        if held not in self._held:
+            self._held[held] = convolve(problem, inputs, weights)
+        self._held.move_to_end(held)
+        _trim(self._held)
+        return self._held[held][:, : problem.out_channels]
+
+
+def _begins(held: ConvProblem, problem: ConvProblem) -> bool:
+    """Whether `problem`'s output is the beginning of `held`'s: ungrouped, alike but for fewer output channels."""
+    alike = replace(problem, out_channels=held.out_channels) == held if problem.groups == 1 else problem == held
+    return alike and problem.out_channels <= held.out_channels
+
+
+def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Tensors under which `pruned` must give the kept channels of `unpruned`'s output.
+
+    Returns ((inputs, weights) of the unpruned layer, the same of the pruned one). Input channels that pruning
+    removes are zero for the unpruned layer, which is what a pruned producer means to its consumer.
+    """
+    kept_in, kept_out = kept_channels(unpruned, pruned)
+    inputs, weights = tensors(unpruned)
+    visible = np.zeros_like(inputs)
+    visible[:, kept_in] = inputs[:, kept_in]
+    filters = weights[kept_out]
+    if pruned.groups == unpruned.groups:
+        filters = filters[:, : pruned.weight_shape[1]]
+    return (visible, weights), (np.ascontiguousarray(inputs[:, kept_in]), np.ascontiguousarray(filters))
+
+
+def padded_tensors(unpruned: ConvProblem, pruned: ConvProblem, tensors: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The pruned layer's (inputs, weights) for the unpruned layer: zeros in the place of the channels removed."""
+    kept_in, kept_out = kept_channels(unpruned, pruned)
+    inputs = np.zeros(unpruned.input_shape, np.float32)
+    weights = np.zeros(unpruned.weight_shape, np.float32)
+    inputs[:, kept_in] = tensors[0]
+    weights[kept_out, : pruned.weight_shape[1]] = tensors[1]
+    return inputs, weights

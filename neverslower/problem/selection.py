@@ -1,0 +1,128 @@
+"""Which layers, formats and pruning distances a run asks for, from the user's words to comparisons."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from neverslower.errors import CannotPrune, UnknownName
+from neverslower.problem.comparison import Comparison, pruning_distances
+from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
+from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
+
+Format = tuple[DType, Layout]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much a run measures: the networks when none is named, and the samples of each comparison.
+
+    `preset` says how long each comparison is measured at most (see sequential.Preset). Where times are set against
+    another run's, now or later, each is measured in `passes` fresh processes at the least. `few` lets a slow backend
+    measure a few layers only. `time_budget` is in seconds, None for no end.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    preset: str
+    passes: int
+    every_format: bool
+    few: bool
+    time_budget: float | None
+
+
+PROFILES = {
+    "quick": Profile("quick", ("resnet50",), "standard", passes=4, every_format=False, few=True, time_budget=270.0),
+    "full": Profile("full", tuple(NETWORKS), "standard", passes=6, every_format=True, few=False, time_budget=None),
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The user's choice; empty tuples mean the profile's or the backend's default.
+
+    `keep` are the channel counts to prune to, instead of those at the standard distances.
+    """
+
+    profile: Profile = PROFILES["quick"]
+    networks: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    formats: tuple[Format, ...] = ()
+    sides: tuple[Side, ...] = (Side.OUT,)
+    keep: tuple[int, ...] = ()
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether the user left it to the profile and the backend what to measure."""
+        return not (self.networks or self.layers or self.problems)
+
+    def places(self) -> list[Layer]:
+        """Every chosen place, before equal shapes are joined. Raises UnknownName or DescriptorError."""
+        chosen = [layer for name in self.networks for layer in network(name)]
+        chosen += [layer for pattern in self.layers for layer in _matching(pattern)]
+        chosen += [Layer("", 0, text, parse_descriptor(text)) for text in self.problems]
+        if self.names_nothing:
+            chosen = [layer for name in self.profile.networks for layer in network(name)]
+        return chosen
+
+    def distinct(self, formats: Iterable[Format]) -> list[Layer]:
+        """The distinct chosen layers in each format, with all their places in the networks that were touched."""
+        chosen = self.places()
+        touched = dict.fromkeys(layer.network for layer in chosen if layer.network)
+        every = distinct_layers([place for name in touched for place in network(name)])
+        places = {layer.problem: layer.places for layer in every}
+        layers = [replace(one, places=places.get(one.problem, one.places)) for one in distinct_layers(chosen)]
+        return [layer.with_format(*one) for one in formats for layer in layers]
+
+    def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
+        """Each chosen layer against its pruned selves, and against itself, without repetition.
+
+        Raises CannotPrune where a layer can't be pruned to a count in `keep`.
+        """
+        found: dict[tuple[str, str, str], Comparison] = {}
+        for layer in self.distinct(formats):
+            for comparison in _of_layer(backend, layer, self.sides, self.keep):
+                found.setdefault(comparison.identity, comparison)
+        return list(found.values())
+
+
+def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
+    yield Comparison(backend, layer, layer.problem, telling=5)
+    for side in sides:
+        distances = _to_keep(layer, side, keep) if keep else pruning_distances(layer.problem, side)
+        for distance, rank in distances:
+            yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
+
+
+def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, int]]:
+    """(distance, telling rank) of the channel counts that the user named. Raises CannotPrune, naming the layer."""
+    whole, step = layer.problem.channels(side), layer.problem.prune_step(side)
+    for count in keep:
+        if not 0 < count < whole or count % step:
+            possible = f"1 to {whole - 1}" if step == 1 else f"multiples of {step} below {whole}"
+            raise CannotPrune(
+                f"--keep {count}: {layer.name} has {whole} {side}put channels, {possible} can be kept; "
+                f"name the layers that are meant with --layer or --problem"
+            )
+    return [(whole - count, rank) for rank, count in enumerate(keep, start=1)]
+
+
+def _matching(pattern: str) -> list[Layer]:
+    """The layers whose name (`resnet50.L16`) or place (`resnet50.layer2.1.conv2`) matches a shell-style pattern."""
+    every = [layer for name in NETWORKS for layer in network(name)]
+    found = [
+        layer
+        for layer in every
+        if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(f"{layer.network}.{layer.place}", pattern)
+    ]
+    if not found:
+        net = pattern.split(".", maxsplit=1)[0]
+        known = (
+            f"{net} has {net}.L0 to {net}.L{len(network(net)) - 1}"
+            if net in NETWORKS
+            else f"networks: {', '.join(NETWORKS)}"
+        )
+        raise UnknownName(f"no layer matches {pattern!r} ({known}; `python -m neverslower layers` lists them)")
+    return found

@@ -1,0 +1,76 @@
+"""What a worker is asked to prepare: a problem, and by which policy the library is to choose for it.
+
+An empty policy is the backend's own way. Others are the backend's words; those of a compiler that searches for
+schedules are written and read here, since a study of tuned logs needs them before any library is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from neverslower.errors import InvalidProblem
+from neverslower.problem.convolution import ConvProblem
+
+BEST = "best"
+"""The policy of taking the fastest plan of all that the library offers; backends that `explain` have it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A problem under a policy; `key` names both, and is the problem's own key where the policy is the default."""
+
+    problem: ConvProblem
+    policy: str = ""
+
+    @property
+    def key(self) -> str:
+        """A stable name; `from_key` reads it."""
+        return f"{self.problem.key} {self.policy}" if self.policy else self.problem.key
+
+    @classmethod
+    def from_key(cls, key: str) -> Subject:
+        """The inverse of `key`. Raises InvalidProblem."""
+        problem, _, policy = key.partition(" ")
+        return cls(ConvProblem.from_key(problem), policy)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search for a schedule: of which problem, how many trials, from which seed."""
+
+    problem: ConvProblem
+    trials: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.problem.key}/{self.trials}/{self.seed}"
+
+    @classmethod
+    def parse(cls, text: str) -> Search:
+        """The inverse of `str`. Raises InvalidProblem."""
+        match = re.fullmatch(r"(\S+)/(\d+)/(\d+)", text)
+        if not match:
+            raise InvalidProblem(f"{text!r} is not a search (KEY/TRIALS/SEED)")
+        return cls(ConvProblem.from_key(match[1]), int(match[2]), int(match[3]))
+
+
+@dataclass(frozen=True)
+class TunedLog:
+    """The policy of scheduling from the log of one search; `padded`: as the searched problem, its excess cut off."""
+
+    search: Search
+    padded: bool = False
+
+    def __str__(self) -> str:
+        return f"{'padded' if self.padded else 'log'}:{self.search}"
+
+    @classmethod
+    def parse(cls, policy: str) -> TunedLog | None:
+        """The policy that a text names, None for the empty one. Raises InvalidProblem."""
+        if not policy:
+            return None
+        kind, _, search = policy.partition(":")
+        if kind not in ("log", "padded"):
+            raise InvalidProblem(f"{policy!r} is not a policy (log:SEARCH or padded:SEARCH)")
+        return cls(Search.parse(search), kind == "padded")

@@ -1,0 +1,317 @@
+"""The worker's side: one backend on one device, answering requests until the channel closes.
+
+A request is (name, arguments, time limit in seconds), an answer (status, value). The values are what execnet can
+carry: numbers, texts, bytes, tuples and dictionaries; samples travel as packed float64.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import gc
+import os
+import tempfile
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+import backends
+from backends.base import Backend, BackendOptions, Compiler, Counted, Mapper, Prepared, Tensor, Watcher
+from neverslower.device.fingerprint import slug
+from neverslower.device.readers.host import Host
+from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
+from neverslower.evidence.observation import Evidence, Examined
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, kept_channels
+from neverslower.problem.subject import Search, Subject
+from neverslower.worker.sampling import calibrate, interleave, interleave_undisturbed
+
+CACHE_BYTES, CACHED = 256_000_000, 64
+"""Prepared problems are kept up to so many bytes of tensors, and so many: each may hold a loaded library too."""
+LOCK_PATIENCE = 2.0
+STDERR = 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """A prepared problem and what its calibration found; `number` counts what this process prepared."""
+
+    number: int
+    problem: ConvProblem
+    prepared: Prepared
+    iterations: int
+    seconds_per_call: float
+
+
+class FarSide:
+    """One backend, opened once, and the problems prepared on it, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
+        self._count = 0
+        self._references = numerics.References()
+        self._lock: int | None = None
+        self._watcher: Watcher | None = None
+        self._evidence = Evidence.DEVICE_TIME
+        self._drawn: tuple[ConvProblem, tuple[Tensor, Tensor]] | None = None
+        self._host: Host | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The opened backend."""
+        if self._backend is None:
+            raise RuntimeError("the first request must be `open`")
+        return self._backend
+
+    def open(self, name: str, argument: str, threads: int, process: int) -> dict[str, Any]:
+        """Load the vendor library, and say what is there."""
+        module = backends.load(name)
+        self._host = Host(threads)  # Who else computes is counted from now on.
+        self._backend = module.open(BackendOptions(argument, threads, process))
+        fingerprint = self._backend.fingerprint()
+        exclusive = getattr(self._backend, "exclusive", module.CAPABILITIES.exclusive)
+        self._evidence = getattr(self._backend, "evidence", Evidence.DEVICE_TIME)
+        # What a library leaves when it is loaded lives as long as the process: collecting before each pair of rounds
+        # would look through all of it each time, for 40 ms with torch.
+        gc.collect()
+        gc.freeze()
+        self._watcher = cast(Watcher, self._backend) if module.CAPABILITIES.watches else None
+        return {
+            "fingerprint": fingerprint.as_dict(),
+            "clock": self._backend.clock,
+            "exclusive": exclusive,
+            "evidence": str(self._evidence),
+            "at_once": getattr(self._backend, "at_once", 1),
+            "remarks": self._backend.remarks,
+            "offers": getattr(self._backend, "offers", module.CAPABILITIES.offers),
+            "lock": getattr(self._backend, "lock_name", fingerprint.device),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The state of the device now; see state.State."""
+        assert self._host is not None, "the first request must be `open`"
+        machine = self._host.look()
+        return (self._watcher.state(machine) if self._watcher else machine).as_dict()
+
+    def lock(self, device: str) -> None:
+        """Keep a device until this process ends; no other request is needed for it."""
+        self._lock = lock_device(device)
+
+    @property
+    def _compiler(self) -> Compiler:
+        return cast(Compiler, self.backend)
+
+    def missing(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """The keys of those subjects that are yet to be compiled."""
+        return tuple(one.key for one in self._compiler.missing([Subject.from_key(key) for key in keys]))
+
+    def compile(self, key: str) -> None:
+        """Compile one subject, for whichever process prepares it next."""
+        self._compiler.compile(Subject.from_key(key))
+
+    def tune(self, search: str) -> dict[str, Any]:
+        """Search for a schedule; see observation.Searched."""
+        return asdict(self._compiler.tune(Search.parse(search)))
+
+    def examine(self, key: str) -> dict[str, Any]:
+        """What is found of one subject (see observation.Examined); its output is checked here."""
+        subject = Subject.from_key(key)
+        problem = subject.problem
+        inputs, weights = numerics.tensors(problem)
+        prepared = self._make(subject, (inputs, weights))
+        tolerance = numerics.TOLERANCES[problem.dtype]
+        if self._evidence is Evidence.DISPATCH:
+            return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
+        expected = self._references.expected(problem, inputs, weights)
+        error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
+        if self._evidence is Evidence.INSTRUCTIONS:
+            count = cast(Counted, prepared).instructions()
+            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count))
+        held = self._hold((key, 0), problem, prepared)
+        return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
+
+    def prepare(self, key: str) -> None:
+        """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
+        self._prepared((key, 0))
+
+    def measure(
+        self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
+    ) -> dict[str, Any]:
+        """Packed samples of shape (blocks, 2, 2), and the other fields of observation.PairedPass.
+
+        Equal keys get buffers of their own. The reference is prepared before the candidate, or after it: on some
+        devices what is prepared later lies worse. `afresh` drops what was prepared before.
+        """
+        names = (reference, 0), (candidate, 1 if candidate == reference else 0)
+        if afresh:
+            self._held.clear()
+        if candidate_first:
+            other = self._prepared(names[1])
+            one = self._prepared(names[0], other.number)
+        else:
+            one = self._prepared(names[0])
+            other = self._prepared(names[1], one.number)
+        iterations = (one.iterations, other.iterations)
+        if self._watcher is None:
+            seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks), 0, ""
+        else:
+            seconds, discarded, why = interleave_undisturbed(
+                one.prepared, other.prepared, iterations, blocks, self._watcher.disturbed
+            )
+        cache = other.prepared.cache.kind
+        rest = {"iterations": iterations, "cache": cache, "discarded": discarded, "why_discarded": why}
+        return {"seconds": seconds.tobytes(), **rest}
+
+    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
+        """The points of a curve of channel counts (see backends.base.Mapper), and how long the device took for them."""
+        whole = ConvProblem.from_key(largest)
+        problems = [replace(whole, out_channels=count) for count in counts]
+        points, seconds = cast(Mapper, self.backend).curve(problems, *self._tensors_of(whole), rounds, policy)
+        samples = np.full((len(points), rounds), np.nan)
+        for row, point in zip(samples, points, strict=True):
+            row[: len(point.seconds)] = point.seconds
+        told = [{"plan": point.plan and asdict(point.plan), "refusal": point.refusal} for point in points]
+        iterations = tuple(point.iterations for point in points)
+        disturbed = self._watcher.disturbed() if self._watcher else ""
+        rest = {"iterations": iterations, "seconds": seconds, "disturbed": disturbed}
+        return {"points": told, "samples": samples.tobytes(), **rest}
+
+    def dispatches(self, largest: str, counts: Sequence[int], policy: str) -> list[dict[str, Any] | None]:
+        """The plans of a curve's points with their steps."""
+        whole = ConvProblem.from_key(largest)
+        problems = [replace(whole, out_channels=count) for count in counts]
+        plans = cast(Mapper, self.backend).dispatches(problems, *self._tensors_of(whole), policy)
+        return [None if plan is None else asdict(plan) for plan in plans]
+
+    def _tensors_of(self, problem: ConvProblem) -> tuple[Tensor, Tensor]:
+        """The tensors of the layer that is mapped, drawn once."""
+        if self._drawn is None or self._drawn[0] != problem:
+            self._drawn = (problem, numerics.tensors(problem))
+        return self._drawn[1]
+
+    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
+        return self._from_kept(self._output(part, part_tensors), whole, part, whole_tensors)
+
+    def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
+        """(deviation, tolerance) of the pruned layer's output from each thing that it must equal; nothing is timed."""
+        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
+        output = self._output(part, part_tensors)
+        error = numerics.deviation(output, numerics.convolve(part, *part_tensors), numerics.typical_output(part))
+        padded = numerics.padded_tensors(whole, part, part_tensors)
+        return {
+            "float64": (error, numerics.TOLERANCES[part.dtype]),
+            "slice": self._from_kept(output, whole, part, whole_tensors),
+            "zero-padded": self._from_kept(output, whole, part, padded),
+        }
+
+    def _from_kept(
+        self, output: Tensor, whole: ConvProblem, part: ConvProblem, tensors: tuple[Tensor, Tensor]
+    ) -> tuple[float, float]:
+        """(deviation, tolerance) of an output from the channels of `whole`'s that `part` keeps."""
+        expected = self._output(whole, tensors)[:, kept_channels(whole, part)[1]]
+        error = numerics.deviation(output, expected, numerics.typical_output(part))
+        # Both sides may be off by the tolerance, in opposite directions.
+        return error, 2 * numerics.TOLERANCES[part.dtype]
+
+    def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
+        return self.backend.prepare(problem, *tensors).output()
+
+    def _prepared(self, name: tuple[str, int], after: int = 0) -> Held:
+        """What is held under a name, if it was prepared after that; else it is prepared now."""
+        if name in self._held and self._held[name].number > after:
+            self._held.move_to_end(name)
+            return self._held[name]
+        self._held.pop(name, None)
+        subject = Subject.from_key(name[0])
+        return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)))
+
+    def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
+        """Prepare a subject; where it does not fit beside what is held, once more without that."""
+        try:
+            return self.backend.prepare(subject.problem, *tensors, subject.policy)
+        except OutOfMemory:
+            if not self._held:
+                raise
+            self._held.clear()
+            return self.backend.prepare(subject.problem, *tensors, subject.policy)
+
+    def _held_bytes(self) -> int:
+        return sum(one.problem.bytes for one in self._held.values())
+
+    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> Held:
+        self._count += 1
+        calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
+        self._held[name] = held = Held(self._count, problem, prepared, *calibrated)
+        # The pair that is being measured stays, however large it is.
+        while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
+            self._held.popitem(last=False)
+        return held
+
+
+def lock_device(device: str) -> int:
+    """Hold the device's lock until this process ends. Raises Unavailable while another run holds it."""
+    path = Path(tempfile.gettempdir()) / f"never-slower-{slug(device)}.lock"
+    # Another user's file in a sticky folder may be opened, and locked, but not with O_CREAT.
+    flags = os.O_RDONLY if path.exists() else os.O_RDONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o644)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                text = f"another never-slower run is using {device}; wait for it to end (lock {path})"
+                raise Unavailable(text) from None
+            time.sleep(0.05)
+
+
+def serve(channel: Any) -> None:
+    """Answer requests until the other side closes; a request that outlasts its limit ends this process.
+
+    The limit is kept by faulthandler's watchdog, a thread that needs no interpreter lock: it writes where the call
+    hangs, which are the last words that the coordinator shows.
+    """
+    faulthandler.enable(file=STDERR)
+    session = FarSide()
+    channel.send(("ready", (os.getpid(), os.getppid())))
+    while True:
+        try:
+            name, arguments, limit = channel.receive()
+        except EOFError:
+            return
+        faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
+        answer = _answer(session, name, arguments)
+        faulthandler.cancel_dump_traceback_later()
+        channel.send(answer)
+
+
+def _answer(session: FarSide, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "ok", getattr(session, name)(*arguments)
+    except Unavailable as error:
+        return "unavailable", str(error)
+    except DeviceLost as error:
+        # Whatever this process asks of the device from now on fails: the next one may find it well.
+        os.write(STDERR, f"device lost: {error}\n".encode())
+        os._exit(1)
+    except (OutOfMemory, MemoryError) as error:
+        return "out_of_memory", str(error)
+    except Unsupported as error:
+        return "unsupported", str(error)
+    except NeverSlowerError as error:
+        return "error", str(error)
+    except Exception:  # noqa: BLE001  Whatever an adapter raises is told, and the next request is served.
+        return "error", traceback.format_exc()

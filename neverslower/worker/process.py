@@ -1,0 +1,374 @@
+"""The coordinator's side: start a worker process over execnet, ask it, and outlive whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypeVar
+
+import execnet
+import numpy as np
+
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.state import State
+from neverslower.errors import (
+    DeviceBusy,
+    NeverSlowerError,
+    OutOfMemory,
+    Unavailable,
+    Unsupported,
+    WorkerDied,
+    WorkerError,
+)
+from neverslower.evidence.observation import Curve, Evidence, Examined, PairedPass, Plan, Searched
+from neverslower.problem.subject import Search
+from neverslower.worker import bootstrap
+
+P = TypeVar("P", bound="_Process")
+_STARTING = threading.Lock()
+LOCAL = "popen"
+START_LIMIT = 120.0
+GRACE = 5.0
+LAST_BYTES = 8000
+LAST_LINES = 8
+# A vendor library's own thread pools would time each other; the adapter sets the threads that it measures with.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """Where and how a worker runs: a backend by name, an execnet spec, time limits in seconds."""
+
+    backend: str
+    argument: str = ""
+    execnet: str = LOCAL
+    threads: int = 1
+    time_limit: float = 120.0
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@cache
+def _sources() -> dict[str, str]:
+    """Both packages as text, by dotted name; see bootstrap.MemoryImporter."""
+    root = Path(__file__).resolve().parent.parent.parent
+    sources = {}
+    for path in sorted([*root.glob("neverslower/**/*.py"), *root.glob("backends/**/*.py")]):
+        dotted = ".".join(path.relative_to(root).with_suffix("").parts)
+        name = dotted.removesuffix("__init__") if dotted.endswith(".__init__") else dotted
+        sources[name] = path.read_text(encoding="utf-8")
+    return sources
+
+
+@contextlib.contextmanager
+def _stderr_into(file: IO[bytes]) -> Iterator[None]:
+    """Let a child that is started now inherit `file` as its stderr: the only way that works for ssh and docker too."""
+    with _STARTING:  # Two threads that start workers at once would swap their files.
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _from_the_start(text: str) -> execnet.XSpec:
+    """A spec whose variables the process has when it starts, by way of `env`.
+
+    execnet sets them in a Python that runs already, which is too late for what the dynamic loader reads, as it does
+    LD_LIBRARY_PATH. It sets them still, for the Python in a container has not got those of the command before it.
+    """
+    spec = execnet.XSpec(text)
+    if spec.env and (spec.popen or spec.ssh):
+        command = spec.python or (shlex.quote(sys.executable) if spec.popen else "python")
+        variables = (shlex.quote(f"{name}={value}") for name, value in spec.env.items())
+        spec.python = f"env {' '.join(variables)} {command}"
+    return spec
+
+
+# What execnet raises for a spec that it can't read, and for a place that it can't reach.
+_NO_WORKER = (
+    OSError, ValueError, EOFError, LookupError, AttributeError, AssertionError, execnet.HostNotFound,
+    execnet.RemoteError,
+)  # fmt: skip
+
+
+def _why_no_worker(error: BaseException) -> str:
+    """The error in one line, and in words where execnet only stumbled."""
+    if isinstance(error, (LookupError, AttributeError, AssertionError)):
+        return "this can't be read"
+    return (str(error).strip().splitlines() or ["it ended at once"])[-1]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Collect the pipes that execnet leaves of a command that ended at once, which its frames still hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
+        gc.collect()
+
+
+class _Process:
+    """A process on the far side of an execnet spec; a context manager that leaves no process behind."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        try:
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
+        except OSError as error:
+            raise NeverSlowerError(f"no worker can be started: {error}; make room there, or set TMPDIR") from None
+        self._group = execnet.Group()
+        self._pid: int | None = None
+        self._channel: Any = None
+        try:
+            self._start()
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """The first request."""
+
+    def _start(self) -> None:
+        try:
+            parent = os.getpid() if self.spec.execnet == LOCAL else 0
+            with _stderr_into(self._stderr):
+                gateway = self._group.makegateway(_from_the_start(self.spec.execnet))
+            self._channel = gateway.remote_exec(bootstrap)
+            self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
+        except _NO_WORKER as error:
+            why = (self._last_words().splitlines() or [_why_no_worker(error)])[-1]
+            _let_go(error)
+            text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
+            raise Unavailable(text) from None
+        try:
+            status, answer = self._receive(START_LIMIT)
+        except WorkerDied as died:
+            if not died.last_words.startswith("ModuleNotFoundError"):
+                raise
+            text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
+            raise Unavailable(text) from None
+        if status == "unavailable":
+            raise Unavailable(f"the Python of {self.spec.execnet!r} can't run a worker: {answer}")
+        pid, its_parent = answer
+        # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
+        self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
+
+    def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
+        limit = limit or self.spec.time_limit
+        try:
+            self._channel.send((name, arguments, limit))
+        except OSError:
+            raise self._died(limit) from None
+        status, value = self._receive(limit)
+        if status == "ok":
+            return value
+        if status == "unavailable":
+            raise Unavailable(value)
+        if status in ("unsupported", "out_of_memory"):
+            raise (OutOfMemory if status == "out_of_memory" else Unsupported)(value)
+        raise WorkerError(value.strip())
+
+    def _receive(self, limit: float) -> tuple[str, Any]:
+        try:
+            status, value = self._channel.receive(limit + GRACE)
+        except (EOFError, OSError):
+            raise self._died(limit) from None
+        except self._channel.TimeoutError:
+            raise WorkerDied(f"no answer within {limit:g} s", self._last_words(), hung=True) from None
+        except execnet.RemoteError as error:
+            raise WorkerDied("the worker failed", str(error).strip().splitlines()[-1]) from None
+        return status, value
+
+    def _died(self, limit: float) -> WorkerDied:
+        words = self._last_words()
+        hung = "Timeout (" in words
+        silent = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
+        why = "the worker process died" if words else silent
+        if hung:
+            why = f"ended at its time limit of {limit:g} s"
+        return WorkerDied(why, words, hung)
+
+    def _last_words(self) -> str:
+        time.sleep(0.05)  # What a dying process wrote may still be on its way.
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - LAST_BYTES))
+        return last_words(self._stderr.read().decode(errors="replace"))
+
+    def close(self) -> None:
+        """End the worker and everything that it started."""
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+            self._pid = None
+        self._group.terminate(timeout=2.0)
+        self._stderr.close()
+
+    def __enter__(self: P) -> P:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Worker(_Process):
+    """One backend in a process of its own."""
+
+    def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+        self._number = process
+        super().__init__(spec)
+
+    def _open(self) -> None:
+        spec = self.spec
+        limit = max(START_LIMIT, spec.time_limit)
+        opened = self._ask("open", spec.backend, spec.argument, spec.threads, self._number, limit=limit)
+        self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
+        self.clock: str = opened["clock"]
+        self.exclusive: bool = opened["exclusive"]
+        self.evidence = Evidence(opened["evidence"])
+        self.at_once: int = opened["at_once"]
+        self.offers = frozenset[str](opened["offers"])
+        self.lock_name: str = opened["lock"]
+        self.remarks: tuple[str, ...] = tuple(opened["remarks"])
+
+    def examine(self, key: str) -> Examined:
+        """Prepare one subject and check its output."""
+        return Examined.from_dict(self._ask("examine", key))
+
+    def state(self) -> State:
+        """The state of the device now, for which a few files are read."""
+        return State.from_dict(self._ask("state"))
+
+    def missing(self, keys: Sequence[str]) -> list[str]:
+        """Those subjects, by key, that are yet to be compiled."""
+        return list(self._ask("missing", tuple(keys)))
+
+    def compile(self, key: str) -> None:
+        """Compile one subject, for whichever process of that device prepares it next."""
+        self._ask("compile", key)
+
+    def tune(self, search: Search, limit: float) -> Searched:
+        """Search for a schedule, for `limit` seconds at most."""
+        return Searched(**self._ask("tune", str(search), limit=limit))
+
+    def prepare(self, key: str) -> None:
+        """Prepare a candidate ahead of the reference that it shares with others."""
+        self._ask("prepare", key)
+
+    def measure(
+        self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
+    ) -> PairedPass:
+        """Interleaved rounds of two problems, by key, the one or the other prepared first; see far_side.FarSide."""
+        found = self._ask("measure", reference, candidate, blocks, candidate_first, afresh)
+        seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
+        return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
+
+    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str = "") -> Curve:
+        """Time a layer, by key, at each of these numbers of filters, in this order."""
+        found = self._ask("curve", largest, tuple(counts), rounds, policy)
+        return Curve(
+            counts=tuple(counts),
+            samples=np.frombuffer(found["samples"], dtype=np.float64).reshape(len(counts), rounds),
+            iterations=tuple(found["iterations"]),
+            plans=tuple(one["plan"] and Plan.from_dict(one["plan"]) for one in found["points"]),
+            refusals=tuple(one["refusal"] for one in found["points"]),
+            seconds=found["seconds"],
+            disturbed=found["disturbed"],
+        )
+
+    def dispatches(self, largest: str, counts: Sequence[int], policy: str = "") -> list[Plan | None]:
+        """The plan of a layer, by key, at each of these numbers of filters, with its steps; None for a refusal."""
+        return [one and Plan.from_dict(one) for one in self._ask("dispatches", largest, tuple(counts), policy)]
+
+    def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
+        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        error, tolerance = self._ask("agree", unpruned, pruned)
+        return error, tolerance
+
+    def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
+        """(deviation, tolerance) of the pruned layer's output from `float64`, the `slice` and what is `zero-padded`.
+
+        These are the reference in numpy, the kept channels of the unpruned layer's output, and the same of the
+        unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
+        """
+        return {name: (error, tolerance) for name, (error, tolerance) in self._ask("check", unpruned, pruned).items()}
+
+
+class DeviceLock(_Process):
+    """Keeps a device for one run, beside the device and from its first worker to its last.
+
+    A worker can't: it ends between two passes, and another run would slip in. Raises Unavailable while
+    another run keeps the device.
+    """
+
+    def __init__(self, spec: WorkerSpec, device: str) -> None:
+        self._device = device
+        super().__init__(spec)
+
+    def _open(self) -> None:
+        try:
+            self._ask("lock", self._device)
+        except Unavailable as error:
+            raise DeviceBusy(str(error)) from None
+
+    def kept(self) -> DeviceLock:
+        """This one, or another where its process was killed. Raises DeviceBusy where another run came between."""
+        if self._channel.gateway.hasreceiver():
+            return self
+        self.close()
+        return DeviceLock(self.spec, self._device)
+
+
+def once_more(start: Callable[[], P], worked: bool = False) -> P:
+    """A process; started once more where it was killed as it started, which is no fault of what it would be asked.
+
+    `worked` says that one like it has started before: then whatever hinders it now may be over at the second try.
+    """
+    try:
+        return start()
+    except WorkerDied as error:
+        if error.hung:
+            raise
+    except DeviceBusy:
+        raise
+    except Unavailable:
+        if not worked:
+            raise
+    return start()
+
+
+def last_words(stderr: str) -> str:
+    """The telling lines of what a worker wrote: from faulthandler's headline on if there is one, else the last ones.
+
+    The frames of execnet's own threads are left out, and so is a thread of which nothing else remains.
+    """
+    noise = re.compile(r"Extension modules|.*[/\\]execnet[/\\]|.*<string>")
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not noise.match(line)]
+    kept = [
+        line
+        for line, after in zip(lines, [*lines[1:], ""], strict=False)
+        if not (line.startswith("Thread 0x") and not after.startswith("  "))
+    ]
+    headlines = [i for i, line in enumerate(kept) if line.startswith(("Fatal Python error", "Timeout ("))]
+    first = max(0, headlines[-1] - 2) if headlines else max(0, len(kept) - LAST_LINES)
+    return "\n".join(kept[first : first + LAST_LINES])
