@@ -34,7 +34,7 @@ from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
-from neverslower.worker.process import Worker
+from neverslower.worker.process import StartWorker, Worker
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Run:
     before: Findings = field(default_factory=Findings)
     changes: list[Change] = field(default_factory=list)
     thresholds: Thresholds = STANDARD
+    start: StartWorker = field(default_factory=lambda: Worker)
     _layers: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -112,6 +113,7 @@ class Run:
                 refuse_unsound=self.plan.refuse_unsound,
                 against=self.plan.against,
                 thresholds=self.thresholds,
+                start=self.start,
             )
             self.findings, self.before = campaign.findings, campaign.before
             campaign.run(timed, checked)
@@ -128,7 +130,7 @@ class Run:
         self.scheduled += 1
         journal = Journal(self.journal_path)
         try:
-            with Oracle(self.plan.backends[name], journal, SequentialJudge(self.thresholds)) as oracle:
+            with Oracle(self.plan.backends[name], journal, SequentialJudge(self.thresholds), self.start) as oracle:
                 if oracle.evidence.exact and not numerics:
                     raise Unavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
                 self.fingerprints.setdefault(name, oracle.fingerprint)
@@ -208,7 +210,7 @@ class Run:
         """Ask each backend for its fingerprint at the very beginning, for choosing its baseline."""
         for spec in self.plan.backends.values():
             try:
-                with Worker(spec) as worker:
+                with self.start(spec) as worker:
                     self.identified(worker.fingerprint)
             except WorkerFailure:
                 continue  # The campaign will meet it again, and says so.

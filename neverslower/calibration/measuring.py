@@ -21,7 +21,7 @@ from neverslower.evidence.observation import Examined
 from neverslower.files.journal import Journal
 from neverslower.judge.sequential import LONGEST_BLOCK
 from neverslower.problem.networks import Layer
-from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 
 LAYERS = 6
 """Layers that are measured unless the user names some, spread over the durations that there are."""
@@ -48,7 +48,9 @@ class Calibrator:
         recorded: Recording | None = None,
         progress: Progress = silent,
         clock: Callable[[], float] = time.monotonic,
+        start: StartWorker | None = None,
     ) -> None:
+        self._start: StartWorker = start or Worker
         self.spec, self.blocks, self.budget = spec, blocks, budget
         self._journal, self._recorded, self._progress, self._clock = journal, recorded, progress, clock
         self._guard = Guard(Findings(), journal.write, refuse_unsound, clock)
@@ -63,7 +65,7 @@ class Calibrator:
         """
         self._begin = self._clock()
         number = self._recorded.processes if self._recorded else 0
-        with Worker(self.spec, number) as first, self._lock(first):
+        with self._start(self.spec, number) as first, self._lock(first):
             self._identified(first)
             self._layers = dict(self._known() or self._chosen(first, layers, most))
             first.close()  # What examining leaves in a process must not lie beside what is timed.
@@ -130,7 +132,7 @@ class Calibrator:
 
     def _process(self, number: int) -> None:
         """A fresh process's passes, each layer in turn, as far as time goes."""
-        with Worker(self.spec, number) as worker:
+        with self._start(self.spec, number) as worker:
             try:
                 for turn in range(TURNS):
                     if turn and self._spent():

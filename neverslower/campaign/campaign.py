@@ -42,7 +42,7 @@ from neverslower.judge.sequential import CONFIRMING
 from neverslower.judge.verdict import STANDARD, Code, Judge, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import Search
-from neverslower.worker.process import WorkerSpec
+from neverslower.worker.process import StartWorker, WorkerSpec
 
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
@@ -103,7 +103,9 @@ class Campaign:
         refuse_unsound: bool = False,
         against: Mapping[str, WorkerSpec] | None = None,
         thresholds: Thresholds = STANDARD,
+        start: StartWorker | None = None,
     ) -> None:
+        self.start = start
         self.against, self.thresholds = against or {}, thresholds
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge: Judge = settings.judge(thresholds) if judge is None else judge
@@ -167,7 +169,7 @@ class _BackendRun:
     def __init__(self, campaign: Campaign, spec: WorkerSpec, name: str, budget: float | None) -> None:
         self.campaign, self.name = campaign, name
         self.findings, self.settings = campaign.findings, campaign.settings
-        self.side = Library(name, spec, campaign.findings, campaign.recorded, campaign.write)
+        self.side = Library(name, spec, campaign.findings, campaign.recorded, campaign.write, start=campaign.start)
         self.other = _other_side(campaign, name)
         self.least = max(self.settings.passes, FEWEST_PAIRS) if self.other else self.settings.passes
         self.left_out: set[Identity] = set()
@@ -719,7 +721,7 @@ def _other_side(campaign: Campaign, name: str) -> Library | None:
     spec = campaign.against.get(name)
     if spec is None:
         return None
-    return Library(name, spec, campaign.before, campaign.recorded.of_the_other, campaign.write, BEFORE)
+    return Library(name, spec, campaign.before, campaign.recorded.of_the_other, campaign.write, BEFORE, campaign.start)
 
 
 def _keys(comparisons: Iterable[Comparison]) -> list[str]:

@@ -17,7 +17,7 @@ from neverslower.judge.failure import of_failure, or_wrong
 from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.pool import Failures, ask_all, compile_all
-from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, once_more
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 SUBJECTS_A_COMPILER = 8
 """A compiling process is worth starting for so many subjects."""
@@ -44,8 +44,16 @@ class Library:
     fingerprint: Fingerprint
 
     def __init__(
-        self, name: str, spec: WorkerSpec, findings: Findings, recorded: Recorded, write: Write, label: str = ""
+        self,
+        name: str,
+        spec: WorkerSpec,
+        findings: Findings,
+        recorded: Recorded,
+        write: Write,
+        label: str = "",
+        start: StartWorker | None = None,
     ) -> None:
+        self._start: StartWorker = start or Worker
         self.name, self.spec, self.findings = name, spec, findings
         self.recorded, self.label, self._write = recorded, label, write
         self.worker: Worker | None = None
@@ -76,7 +84,7 @@ class Library:
         self.close_worker()
         if self._lock:
             self._lock = self._lock.kept()
-        self.worker = once_more(lambda: Worker(self.spec, process=self.started), self.started > 0)
+        self.worker = once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
 
@@ -194,9 +202,9 @@ class Library:
             return
         answers: dict[str, Any] = {}
         with self._losing():
-            answers |= ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop)
+            answers |= ask_all(self.spec, waiting, self.at_once, self._examine_now, progress, stop, self._start)
             if again := [key for key, one in answers.items() if self._maybe_an_accident(one)]:
-                answers |= ask_all(self.spec, again, self.at_once, self._examine_now, progress, stop)
+                answers |= ask_all(self.spec, again, self.at_once, self._examine_now, progress, stop, self._start)
         failed = {key: of_failure(one) for key, one in answers.items() if isinstance(one, NeverSlowerError)}
         lost = {key: self.lost for key in waiting if self.lost and key not in self.examined}
         self.examined |= failed | lost
@@ -219,7 +227,9 @@ class Library:
         processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
         failures: Failures = {}
         with self._losing():
-            failures = compile_all(self.spec, missing, processes, lambda done: progress(done, len(missing)), stop)
+            failures = compile_all(
+                self.spec, missing, processes, lambda done: progress(done, len(missing)), stop, self._start
+            )
         # What is left out is compiled where it is prepared.
         failed = {key: error for key, error in failures.items() if not self._maybe_an_accident(error)}
         self.examined |= {key: of_failure(error) for key, error in failed.items()}

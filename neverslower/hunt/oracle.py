@@ -22,7 +22,7 @@ from neverslower.judge.failure import of_failure, or_wrong
 from neverslower.judge.sequential import CONFIRMING, STANDARD_PRESET, SequentialJudge, until_enough
 from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, once_more
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
 BLOCKS = STANDARD_PRESET.blocks_at_once
@@ -39,7 +39,14 @@ class Oracle:
     remarks: tuple[str, ...]
     evidence: Evidence
 
-    def __init__(self, spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        journal: Journal | None = None,
+        judge: Judge | None = None,
+        start: StartWorker | None = None,
+    ) -> None:
+        self._start: StartWorker = start or Worker
         self.spec, self._journal = spec, journal
         self._judge: Judge = judge or SequentialJudge()
         self._worker: Worker | None = None
@@ -193,7 +200,7 @@ class Oracle:
     def _open(self) -> Worker:
         if self._lock:
             self._lock = self._lock.kept()
-        self._worker = once_more(lambda: Worker(self.spec, process=self._started), self._started > 0)
+        self._worker = once_more(lambda: self._start(self.spec, process=self._started), self._started > 0)
         self._started += 1
         return self._worker
 

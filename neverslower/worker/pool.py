@@ -13,20 +13,25 @@ from threading import Lock
 from typing import Any
 
 from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerError
-from neverslower.worker.process import Worker, WorkerSpec, once_more
+from neverslower.worker.process import StartWorker, Worker, WorkerSpec, once_more
 
 Failures = Mapping[str, NeverSlowerError]
 Question = Callable[[Worker, str], Any]
 
 
 def compile_all(
-    spec: WorkerSpec, keys: Sequence[str], processes: int, progress: Callable[[int], None], expired: Callable[[], bool]
+    spec: WorkerSpec,
+    keys: Sequence[str],
+    processes: int,
+    progress: Callable[[int], None],
+    expired: Callable[[], bool],
+    start: StartWorker | None = None,
 ) -> Failures:
     """Compile each subject, as far as time goes; what failed, by key, though not what the library refuses.
 
     A refusal is met again when the subject is prepared. Raises Unavailable where no worker starts.
     """
-    answers = ask_all(spec, keys, processes, lambda worker, key: worker.compile(key), progress, expired)
+    answers = ask_all(spec, keys, processes, lambda worker, key: worker.compile(key), progress, expired, start)
     return {
         key: answer
         for key, answer in answers.items()
@@ -41,12 +46,13 @@ def ask_all(
     question: Question,
     progress: Callable[[int], None],
     expired: Callable[[], bool],
+    start: StartWorker | None = None,
 ) -> dict[str, Any]:
     """The answer of each subject, or the error that it ended in, as far as time goes.
 
     Raises Unavailable where no worker starts.
     """
-    return _Pool(spec, keys, question, progress, expired).run(min(processes, len(keys)))
+    return _Pool(spec, keys, question, progress, expired, start).run(min(processes, len(keys)))
 
 
 class _Pool:
@@ -59,7 +65,9 @@ class _Pool:
         question: Question,
         progress: Callable[[int], None],
         expired: Callable[[], bool],
+        start: StartWorker | None,
     ) -> None:
+        self._start: StartWorker = start or Worker
         self._spec, self._question, self._progress, self._expired = spec, question, progress, expired
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         for key in keys:
@@ -103,7 +111,7 @@ class _Pool:
         with self._lock:
             self._alive += 1
         try:
-            worker = once_more(lambda: Worker(self._spec))
+            worker = once_more(lambda: self._start(self._spec))
         except Unavailable:
             self._waiting.put(key)
             with self._lock:

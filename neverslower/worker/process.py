@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import execnet
 import numpy as np
@@ -312,6 +312,14 @@ class Worker(_Process):
         unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
         """
         return {name: (error, tolerance) for name, (error, tolerance) in self._ask("check", unpruned, pruned).items()}
+
+
+class StartWorker(Protocol):
+    """Starts a worker of a spec: Worker itself, or what stands in for it where no process is wanted."""
+
+    def __call__(self, spec: WorkerSpec, process: int = 0) -> Worker:
+        """Return a worker that is ready; `process` is its number in this run. Raises WorkerFailure."""
+        ...
 
 
 class DeviceLock(_Process):
