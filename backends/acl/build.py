@@ -91,18 +91,22 @@ def _tools() -> tuple[str, ...]:
     return ("cmake", "g++") if on_arm() else ("cmake", "gcc", f"{CROSS}g++", EMULATOR)
 
 
+def _sources() -> Path:
+    """Return the folder of the C++; not a constant, for a worker imports this module and has no `__file__`."""
+    return Path(__file__).resolve().parent / "native"
+
+
 def build(root: str, tell: Callable[[str], None]) -> Built:
     """Build the runner and what belongs to it. Raises NotBuilt with what is missing, or the compiler's words."""
     if root and not Path(root).is_dir():
         raise NotBuilt(f"--root {root}: no such folder; give the folder of an ACL, or leave it away for the system's")
     if lacking := [name for name in _tools() if not shutil.which(name)]:
         raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` brings it")
-    sources = Path(__file__).resolve().parent.parent / "acl_runner"
     built = place(root)
     options = [f"-DACL_ROOT={built.root}"] if root else []
-    _cmake(sources, built.folder / "runner", [*options, *([] if on_arm() else _cross())], tell)
+    _cmake("acl_runner", _sources(), built.folder / "runner", [*options, *([] if on_arm() else _cross())], tell)
     if not on_arm():
-        _cmake(sources / "counter", built.folder / "counter", [], tell)
+        _cmake("counter", _sources() / "counter", built.folder / "counter", [], tell)
     return built
 
 
@@ -115,17 +119,17 @@ def _cross() -> list[str]:
     ]
 
 
-def _cmake(sources: Path, folder: Path, options: list[str], tell: Callable[[str], None]) -> None:
+def _cmake(name: str, sources: Path, folder: Path, options: list[str], tell: Callable[[str], None]) -> None:
     # What was found before may have been mended since, or lie in another checkout.
     (folder / "CMakeCache.txt").unlink(missing_ok=True)
     for what, command in (
         ("configure", ["cmake", "-S", str(sources), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options]),
         ("build", ["cmake", "--build", str(folder), "--parallel"]),
     ):
-        tell(f"{what} {sources.name}")
+        tell(f"{what} {name}")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NotBuilt(f"{sources.name} could not be built ({what}): {_telling(done.stdout + done.stderr)}")
+            raise NotBuilt(f"{name} could not be built ({what}): {_telling(done.stdout + done.stderr)}")
 
 
 def _telling(output: str) -> str:

@@ -1,4 +1,4 @@
-"""The process that runs ACL, and the lines of JSON that it is asked in; see acl_runner/src for the other side."""
+"""The process that runs ACL, and the lines of JSON that it is asked in; native/src is the other side."""
 
 from __future__ import annotations
 
