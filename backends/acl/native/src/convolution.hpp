@@ -1,7 +1,8 @@
-// A convolution by any method, for Neon and OpenCL alike: their functions differ in names, not in what they take.
+// What Neon and OpenCL share: a convolution by any method, and a target that prepares convolutions. The functions of
+// the two differ in their names, hardly in what they take.
 //
-// A Platform names the types and the few calls that differ: Tensor, Allocator, LifetimeManager, the functions Auto,
-// Gemm, Direct, Winograd and Depthwise, choose(), map() and unmap().
+// A Platform holds what differs: the types Tensor, Allocator and LifetimeManager, the functions Auto, Gemm, Direct,
+// Winograd and Depthwise, and the calls choose(), map() and unmap().
 #ifndef NEVER_SLOWER_CONVOLUTION_HPP
 #define NEVER_SLOWER_CONVOLUTION_HPP
 
@@ -18,7 +19,7 @@
 #include <memory>
 #include <string>
 
-// What the functions do not take, and what belongs to another function.
+// Refuses what a function can't do but does not refuse itself, and what belongs to another function.
 inline void check_method(const Order &order)
 {
     const Problem &problem = order.problem;
@@ -45,6 +46,7 @@ inline void check_method(const Order &order)
     }
 }
 
+// Refuses what the library refuses, in its own words.
 inline void check(const arm_compute::Status &status)
 {
     if (!bool(status))
@@ -69,9 +71,7 @@ public:
         allocate();
         fill(_input, problem.input_sizes(), order.inputs);
         fill(_weights, problem.weights_sizes(), order.weights);
-        Platform::map(_bias);
-        fill_constant(_bias, true);
-        Platform::unmap(_bias);
+        with_mapped(_bias, [](Tensor &bias) { fill_constant(bias, true); });
         _function->prepare();
     }
 
@@ -87,13 +87,14 @@ public:
 
     void write_output(const std::string &file) override
     {
-        Platform::map(_output);
-        write_to_file(_output, _order.problem.output_sizes(), file);
-        Platform::unmap(_output);
+        with_mapped(_output,
+                    [&](Tensor &output) { write_to_file(output, _order.problem.output_sizes(), file); });
     }
 
 private:
-    // Given explicitly: since 24.11 a function without one is slower (ACL's issue 1150).
+    using Tensor = typename Platform::Tensor;
+
+    // Every function is given a manager: since 24.11 one without it is slower (ACL's issue 1150).
     static std::shared_ptr<arm_compute::MemoryManagerOnDemand> make_manager()
     {
         return std::make_shared<arm_compute::MemoryManagerOnDemand>(
@@ -129,8 +130,8 @@ private:
         const auto groups = static_cast<unsigned int>(_order.problem.groups);
         check(Platform::Auto::validate(_input.info(), _weights.info(), _bias.info(), _output.info(), _pad_stride,
                                        _no_weights_info, _dilation, _no_activation, _order.fast_math, groups));
-        _chosen = compat::method_name(Platform::choose(*_input.info(), *_weights.info(), *_output.info(), _pad_stride,
-                                                       _dilation, _order.fast_math));
+        _chosen = compat::method_name(Platform::choose(_dilation, _order.fast_math, _input.info(), _weights.info(),
+                                                       _output.info(), _pad_stride, _no_weights_info));
         make<typename Platform::Auto>().configure(&_input, &_weights, &_bias, &_output, _pad_stride, _no_weights_info,
                                                   _dilation, _no_activation, _order.fast_math, groups);
     }
@@ -149,34 +150,32 @@ private:
 
     void configure_direct()
     {
-        using Function = typename Platform::Direct;
-        check(Function::validate(_input.info(), _weights.info(), _bias.info(), _output.info(), _pad_stride,
-                                 _no_activation));
-        _chosen = "DIRECT";
-        make<Function>().configure(&_input, &_weights, &_bias, &_output, _pad_stride, _no_activation);
+        configure_as<typename Platform::Direct>("DIRECT", _no_activation);
     }
 
     void configure_winograd()
     {
-        using Function = typename Platform::Winograd;
-        check(Function::validate(_input.info(), _weights.info(), _bias.info(), _output.info(), _pad_stride,
-                                 _no_activation, _order.fast_math));
-        _chosen = "WINOGRAD";
-        make<Function>().configure(&_input, &_weights, &_bias, &_output, _pad_stride, _no_activation,
-                                   _order.fast_math);
+        configure_as<typename Platform::Winograd>("WINOGRAD", _no_activation, _order.fast_math);
     }
 
     void configure_depthwise()
     {
-        using Function = typename Platform::Depthwise;
-        const unsigned int multiplier = _order.problem.depth_multiplier();
-        check(Function::validate(_input.info(), _weights.info(), _bias.info(), _output.info(), _pad_stride,
-                                 multiplier, _no_activation, _dilation));
-        _chosen = "DEPTHWISE";
-        make<Function>().configure(&_input, &_weights, &_bias, &_output, _pad_stride, multiplier, _no_activation,
-                                   _dilation);
+        configure_as<typename Platform::Depthwise>("DEPTHWISE", _order.problem.depth_multiplier(), _no_activation,
+                                                   _dilation);
     }
 
+    // A function takes the same arguments twice: with descriptions of the tensors to validate, with the tensors to
+    // configure.
+    template <class Function, class... Arguments>
+    void configure_as(const char *name, const Arguments &...arguments)
+    {
+        check(Function::validate(_input.info(), _weights.info(), _bias.info(), _output.info(), _pad_stride,
+                                 arguments...));
+        _chosen = name;
+        make<Function>().configure(&_input, &_weights, &_bias, &_output, _pad_stride, arguments...);
+    }
+
+    // Creates the function, which this object keeps.
     template <class Function>
     Function &make()
     {
@@ -186,7 +185,7 @@ private:
         return made;
     }
 
-    // After configure(), which may ask for padded rows.
+    // Must come after configure(), which may ask for padded rows.
     void allocate()
     {
         _input.allocator()->allocate();
@@ -196,17 +195,26 @@ private:
         _manager->populate(_allocator, 1);
     }
 
-    void fill(typename Platform::Tensor &tensor, const Sizes &sizes, const std::string &file)
+    void fill(Tensor &to_fill, const Sizes &sizes, const std::string &file)
+    {
+        with_mapped(to_fill, [&](Tensor &tensor) {
+            if (file.empty())
+            {
+                fill_constant(tensor, false);
+            }
+            else
+            {
+                fill_from_file(tensor, sizes, file);
+            }
+        });
+    }
+
+    // The values of a tensor can be reached only while it is mapped.
+    template <class Use>
+    static void with_mapped(Tensor &tensor, Use use)
     {
         Platform::map(tensor);
-        if (file.empty())
-        {
-            fill_constant(tensor, false);
-        }
-        else
-        {
-            fill_from_file(tensor, sizes, file);
-        }
+        use(tensor);
         Platform::unmap(tensor);
     }
 
@@ -217,11 +225,25 @@ private:
     const arm_compute::ActivationLayerInfo _no_activation{};
     std::string _chosen;
 
-    // The order of destruction: the function first, then the tensors that it points to, then their memory.
+    // The order matters, for the last is destroyed first: the function, then the tensors that it points to, then their
+    // memory.
     typename Platform::Allocator _allocator{};
     std::shared_ptr<arm_compute::MemoryManagerOnDemand> _manager;
-    typename Platform::Tensor _input, _weights, _bias, _output;
+    Tensor _input, _weights, _bias, _output;
     std::unique_ptr<arm_compute::IFunction> _function;
+};
+
+// A target whose layers are convolutions of one platform.
+template <class Platform>
+class PlatformTarget : public Target
+{
+public:
+    std::unique_ptr<Layer> prepare(const Order &order) override
+    {
+        std::unique_ptr<Layer> layer(new Convolution<Platform>(order));
+        finish();
+        return layer;
+    }
 };
 
 #endif

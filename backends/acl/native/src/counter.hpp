@@ -15,7 +15,7 @@ public:
 
     void start();
     void stop();
-    // False where nothing was counted, or not all of the time.
+    // Returns false where nothing was counted, or not for the whole time.
     bool read(std::uint64_t &instructions) const;
 
 private:

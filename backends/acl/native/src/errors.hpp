@@ -1,10 +1,10 @@
-// The three ways in which something does not work; each becomes another answer.
+// Three kinds of failure, each of which becomes an answer of its own.
 #ifndef NEVER_SLOWER_ERRORS_HPP
 #define NEVER_SLOWER_ERRORS_HPP
 
 #include <stdexcept>
 
-// The library can't, or the method does not apply: nobody's mistake.
+// The library can't do it, or the method does not apply: nobody's mistake.
 struct Refused : std::runtime_error
 {
     using std::runtime_error::runtime_error;

@@ -104,7 +104,7 @@ inline std::string one_of(const nlohmann::json &object, const std::string &name,
     return value;
 }
 
-// A misspelt field would otherwise be left out in silence.
+// Refuses unknown fields: a misspelt one would otherwise be ignored in silence.
 inline void only(const nlohmann::json &object, const std::vector<std::string> &known)
 {
     for (const auto &item : object.items())

@@ -9,7 +9,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -18,7 +17,6 @@
 #include <string>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 using nlohmann::json;
@@ -27,7 +25,7 @@ namespace
 {
 constexpr int cannot_start = 3;
 
-// stdout carries the protocol alone: what ACL or a driver prints there goes to stderr.
+// Takes stdout for the protocol alone; what ACL or a driver prints there goes to stderr from now on.
 std::FILE *take_stdout()
 {
     const int own = dup(STDOUT_FILENO);
@@ -42,7 +40,7 @@ std::FILE *take_stdout()
 
 void send(std::FILE *protocol, const json &message)
 {
-    // A driver's text may be no UTF-8.
+    // A driver's text need not be UTF-8.
     const std::string line = message.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
     std::fputs(line.c_str(), protocol);
     std::fflush(protocol);
@@ -68,8 +66,8 @@ std::unique_ptr<Target> make_target(const Options &options)
     return options.target == "neon" ? make_neon(options) : make_opencl(options);
 }
 
-// Large blocks always come from mmap, at the same place in a page, and go back to the system when freed. By itself
-// glibc raises the limit as a process goes on; then what is measured would depend on what was prepared before.
+// Lets large blocks always come from mmap, at the same place in a page, and go back to the system when they are freed.
+// By itself glibc raises the limit as a process goes on; then a measurement would depend on what was prepared before.
 void fix_allocation()
 {
     mallopt(M_MMAP_THRESHOLD, 128 * 1024);
@@ -81,7 +79,7 @@ enum class Served
     dropped // nothing is prepared any more
 };
 
-// Until the caller quits or, if `once`, until nothing is prepared.
+// Answers requests until the caller quits or, if `once`, until nothing is prepared.
 Served serve(std::FILE *protocol, Server &server, bool once)
 {
     std::string line;
@@ -98,7 +96,7 @@ Served serve(std::FILE *protocol, Server &server, bool once)
     return Served::all;
 }
 
-// How a child ended, for this process to end likewise: a crash in ACL is told by its signal.
+// Waits for a child, and dies of the same signal as it: by its signal a crash in ACL is told.
 Served end_of(pid_t child)
 {
     int status = 0;
@@ -114,9 +112,9 @@ Served end_of(pid_t child)
                                                                                          : Served::all;
 }
 
-// A count depends a little on where in memory things lie (some 100 instructions of 30 million, in 24.11), and so on
-// what the process did before. So every problem is counted in a copy of the process as it was at the start; this
-// process itself does nothing in between, and the order of problems does not matter.
+// Counts every problem in a copy of the process as it was at the start. A count depends a little on where in memory
+// things lie (some 100 instructions of 30 million, in 24.11), and so on what the process did before. This process does
+// nothing itself between the copies, so the order of problems does not matter.
 void serve_in_copies(std::FILE *protocol, const Options &options, Target &target)
 {
     // A copy must not read ahead what belongs to the next one.
@@ -132,7 +130,7 @@ void serve_in_copies(std::FILE *protocol, const Options &options, Target &target
         }
         if (child == 0)
         {
-            prctl(PR_SET_PDEATHSIG, SIGKILL); // Who kills this process means the copy.
+            prctl(PR_SET_PDEATHSIG, SIGKILL); // Whoever kills this process means its copy.
             Server server(options, target);
             std::_Exit(static_cast<int>(serve(protocol, server, true)));
         }
@@ -171,7 +169,7 @@ int start(std::FILE *protocol, int count, char **arguments)
 
 int main(int count, char **arguments)
 {
-    // Whoever asks may be killed while a call of ACL's hangs: then nobody else would end this.
+    // The caller may be killed while a call of ACL's hangs: then nobody else would end this process.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     fix_allocation();
     std::FILE *const protocol = take_stdout();

@@ -24,17 +24,14 @@ struct Neon
     using Winograd = arm_compute::NEWinogradConvolutionLayer;
     using Depthwise = arm_compute::NEDepthwiseConvolutionLayer;
 
-    static arm_compute::ConvolutionMethod choose(const arm_compute::ITensorInfo &input,
-                                                 const arm_compute::ITensorInfo &weights,
-                                                 const arm_compute::ITensorInfo &output,
-                                                 const arm_compute::PadStrideInfo &pad_stride,
-                                                 const arm_compute::Size2D &dilation, bool fast_math)
+    template <class... Arguments>
+    static arm_compute::ConvolutionMethod choose(const arm_compute::Size2D &dilation, bool fast_math,
+                                                 Arguments &&...arguments)
     {
-        return Auto::get_convolution_method(&input, &weights, &output, pad_stride, arm_compute::WeightsInfo(),
-                                            dilation, arm_compute::ActivationLayerInfo(), fast_math);
+        return Auto::get_convolution_method(arguments..., dilation, arm_compute::ActivationLayerInfo(), fast_math);
     }
 
-    // Memory of the CPU is always there to be read.
+    // The CPU reaches its own memory at any time.
     static void map(Tensor &)
     {
     }
@@ -44,7 +41,7 @@ struct Neon
     }
 };
 
-class NeonTarget final : public Target
+class NeonTarget final : public PlatformTarget<Neon>
 {
 public:
     explicit NeonTarget(int threads)
@@ -57,11 +54,7 @@ public:
         return nullptr;
     }
 
-    std::unique_ptr<Layer> prepare(const Order &order) override
-    {
-        return std::unique_ptr<Layer>(new Convolution<Neon>(order));
-    }
-
+    // A call returns when its work is done.
     void finish() override
     {
     }

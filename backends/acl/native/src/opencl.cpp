@@ -45,15 +45,12 @@ struct OpenCl
     using Winograd = arm_compute::CLWinogradConvolutionLayer;
     using Depthwise = arm_compute::CLDepthwiseConvolutionLayer;
 
-    static arm_compute::ConvolutionMethod choose(const arm_compute::ITensorInfo &input,
-                                                 const arm_compute::ITensorInfo &weights,
-                                                 const arm_compute::ITensorInfo &output,
-                                                 const arm_compute::PadStrideInfo &pad_stride,
-                                                 const arm_compute::Size2D &dilation, bool fast_math)
+    template <class... Arguments>
+    static arm_compute::ConvolutionMethod choose(const arm_compute::Size2D &dilation, bool fast_math,
+                                                 Arguments &&...arguments)
     {
-        return Auto::get_convolution_method(&input, &weights, &output, pad_stride, arm_compute::WeightsInfo(),
-                                            arm_compute::ActivationLayerInfo(), CLScheduler::get().target(), dilation,
-                                            fast_math);
+        return Auto::get_convolution_method(arguments..., arm_compute::ActivationLayerInfo(),
+                                            CLScheduler::get().target(), dilation, fast_math);
     }
 
     static void map(Tensor &tensor)
@@ -85,7 +82,7 @@ std::string lower(std::string text)
     return text;
 }
 
-// Up to the closing zero, which may be counted as part of the text.
+// The text up to its closing zero, which a driver may have counted as part of it.
 template <cl_device_info Name>
 std::string device_text(const cl::Device &device)
 {
@@ -99,7 +96,8 @@ double seconds(const cl::Event &event)
     return static_cast<double>(end - start) * 1e-9;
 }
 
-// Runs on a queue that takes times, and gives the scheduler its own queue back: timing every kernel costs time itself.
+// While it lives, the scheduler has a queue that times every kernel. Then the scheduler has its own again, for such
+// timing costs time.
 class ProfilingQueue
 {
 public:
@@ -122,7 +120,7 @@ private:
     const cl::CommandQueue _usual;
 };
 
-class OpenClTarget final : public Target
+class OpenClTarget final : public PlatformTarget<OpenCl>
 {
 public:
     explicit OpenClTarget(bool tuner)
@@ -140,13 +138,6 @@ public:
                 {"units", device.getInfo<CL_DEVICE_MAX_COMPUTE_UNITS>()},
                 {"type", type_name(device.getInfo<CL_DEVICE_TYPE>())},
                 {"target", lower(arm_compute::string_from_target(CLScheduler::get().target()))}};
-    }
-
-    std::unique_ptr<Layer> prepare(const Order &order) override
-    {
-        std::unique_ptr<Layer> layer(new Convolution<OpenCl>(order));
-        finish();
-        return layer;
     }
 
     void finish() override

@@ -12,7 +12,7 @@ struct Options
     bool tuner = false;
 };
 
-// Fills what it has read even where it throws CannotStart, so that the hello can say it.
+// Throws CannotStart; what it has read by then is filled in, so that the hello can say it.
 void read_options(int count, char **arguments, Options &options);
 
 #endif

@@ -24,12 +24,12 @@ struct Launch
 class Recorder
 {
 public:
-    // Replaces the entries; at most one recorder a process, before the first kernel is compiled.
+    // Replaces the entries. A process may have one recorder, made before the first kernel is compiled.
     Recorder();
     Recorder(const Recorder &) = delete;
     Recorder &operator=(const Recorder &) = delete;
 
-    // With events, each launch keeps one, for its times.
+    // Begins to record; with `events` each launch keeps one, which holds its times.
     void start(bool events);
     std::vector<Launch> stop();
 

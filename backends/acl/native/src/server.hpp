@@ -18,10 +18,10 @@ class Server
 public:
     Server(const Options &options, Target &target);
 
-    // The answer to one line; `quit` becomes true where it asks for the end.
+    // Returns the answer to one line, and sets `quit` where the line asks for the end.
     nlohmann::json answer(const std::string &line, bool &quit);
 
-    // Whether nothing is prepared.
+    // Tells whether nothing is prepared.
     bool empty() const;
 
 private:

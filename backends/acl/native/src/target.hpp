@@ -1,4 +1,4 @@
-// What the protocol knows of Neon and OpenCL.
+// Neon and OpenCL as the protocol sees them.
 #ifndef NEVER_SLOWER_TARGET_HPP
 #define NEVER_SLOWER_TARGET_HPP
 
@@ -20,7 +20,7 @@ public:
     virtual void run() = 0;
     virtual void write_output(const std::string &file) = 0;
 
-    // A first run may allocate, compile or tune; what is observed is a later one.
+    // Runs once, unless it has: a first run may allocate, compile or tune, so a later one is observed.
     void run_first()
     {
         if (!_ran)
@@ -39,13 +39,13 @@ class Target
 public:
     virtual ~Target() = default;
 
-    // The device as the hello tells it, or null.
+    // Describes the GPU for the hello; null where there is none.
     virtual nlohmann::json gpu() const = 0;
-    // Throws Refused where the library or the method can't.
+    // Throws Refused where the library or the method can't do it.
     virtual std::unique_ptr<Layer> prepare(const Order &order) = 0;
     // Waits until everything that was run has ended.
     virtual void finish() = 0;
-    // The kernels of one run, in order.
+    // Returns the kernels of one run in order: what is launched, or how many seconds each takes.
     virtual nlohmann::json dispatch(Layer &layer) = 0;
     virtual nlohmann::json profile(Layer &layer) = 0;
 };

@@ -8,13 +8,13 @@
 
 #include <string>
 
-// Every element the same small number. `zero` for the bias.
+// Fills every element with the same small number, or with zeros as the bias needs them.
 void fill_constant(arm_compute::ITensor &tensor, bool zero);
 
-// From a file of float32 in C order. Throws BadRequest where the file does not fit.
+// Reads a file of float32 in C order. Throws BadRequest where the file does not fit.
 void fill_from_file(arm_compute::ITensor &tensor, const Sizes &sizes, const std::string &file);
 
-// To a file of float32 in C order.
+// Writes a file of float32 in C order. Throws BadRequest where it can't.
 void write_to_file(arm_compute::ITensor &tensor, const Sizes &sizes, const std::string &file);
 
 #endif
