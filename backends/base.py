@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import State
+from neverslower.errors import Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.subject import Search, Subject
@@ -76,6 +77,11 @@ class Capabilities:
             (self.asymmetric_padding or problem.symmetric_padding, "no asymmetric padding"),
         )
         return next((why for holds, why in checks if not holds), None)
+
+    def require(self, problem: ConvProblem) -> None:
+        """Do nothing where the backend takes this problem. Raises Unsupported with the reason where it does not."""
+        if why := self.refusal(problem):
+            raise Unsupported(why)
 
 
 def _listed(values: frozenset[DType] | frozenset[Layout]) -> str:

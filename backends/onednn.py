@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Tensor
+from backends.shared import cpu_fingerprint, first_line, not_installed
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.processor import cpu_hardware, cpu_state
-from neverslower.device.readers import host
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.problem.convolution import ConvProblem, DType, Layout
@@ -67,7 +66,7 @@ def open(options: BackendOptions) -> OneDNN:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise Unavailable("torch is not installed in this Python; `pip install torch` brings it") from error
+        raise not_installed("torch") from error
     if not torch.backends.mkldnn.is_available():
         raise Unavailable("this torch was built without oneDNN; a torch from PyPI has it")
     if options.argument:
@@ -124,14 +123,11 @@ class OneDNN:
     def fingerprint(self) -> Fingerprint:
         """The processor, its governor, threads and settings; oneDNN's version and commit, and torch around it."""
         torch = self._torch
-        hardware = cpu_hardware()
-        return Fingerprint(
-            backend="onednn",
-            device=f"{hardware['cpu']} {hardware['cores']}c",
+        return cpu_fingerprint(
+            "onednn",
             version=self._info.get("version", "0"),
             build=self._info.get("commit", "unknown"),
-            hardware=hardware,
-            state=cpu_state() | host.settings() | settings(os.environ) | {"threads": str(self._threads)},
+            state=settings(os.environ) | {"threads": str(self._threads)},
             software={
                 "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
                 # What oneDNN makes of the processor: 3.12 calls the same one AVX10.1 that 3.7 calls AVX-512 with
@@ -139,7 +135,6 @@ class OneDNN:
                 "onednn isa": self._info.get("isa", torch.backends.cpu.get_cpu_capability()),
                 "torch": str(torch.__version__),
                 "torch git": str(torch.version.git_version),
-                "python": ".".join(map(str, sys.version_info[:3])),
             },
         )
 
@@ -147,15 +142,14 @@ class OneDNN:
         """Tensors in the problem's layout, and a first call; the library's refusal is Unsupported."""
         if policy:
             raise Unsupported(f"onednn chooses by itself, it has no policy {policy!r}")
-        if why := CAPABILITIES.refusal(problem):
-            raise Unsupported(why)
+        CAPABILITIES.require(problem)
         torch = self._torch
         try:
             prepared = Prepared(self, problem, self._tensor(inputs, problem), self._tensor(weights, problem))
             with torch.inference_mode():
                 prepared.call()
         except RuntimeError as error:
-            words = str(error).strip().splitlines()[0]
+            words = first_line(error)
             if "allocate" in words or "memory" in words:
                 raise OutOfMemory(f"{words} ({problem.bytes / 1e6:.0f} MB of tensors)") from error
             raise Unsupported(words) from error

@@ -167,7 +167,7 @@ def test_only_the_plugin_knows_pytest(name: str) -> None:
 @pytest.mark.parametrize("name", of("backends"))
 def test_one_backend_knows_no_other(name: str) -> None:
     adapter = ".".join(name.split(".")[:2])
-    shared = {"backends", "backends.base"}
+    shared = {"backends", "backends.base", "backends.shared"}
     others = [one for one in IMPORTS[name] if one.module in MODULES and reaches(one, "backends")]
     assert [one for one in others if one.module not in shared and not reaches(one, adapter)] == [] or name == "backends"
 

@@ -25,6 +25,7 @@ from backends.acl.choice import AclOptions
 from backends.acl.launch import NULL_DRIVER, counts_instructions, emulated, emulator_version, launch, runs_itself
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
 from backends.base import BackendOptions, Capabilities, Tensor
+from backends.shared import read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import arm, mali
 from neverslower.errors import DeviceLost, Unavailable, Unsupported
@@ -48,10 +49,7 @@ COUNTED_RUN = 1
 
 def open(options: BackendOptions) -> ACL:
     """Find the runner and start it; raises Unavailable with what is missing and the commands that bring it."""
-    try:
-        choice = AclOptions.parse(options.argument)
-    except ValueError as error:
-        raise Unavailable(f"--backend acl:{options.argument}: {error}") from None
+    choice = read_argument("acl", options.argument, AclOptions.parse)
     evidence = _evidence(choice)
     try:
         built = build.find(choice.root)
@@ -237,8 +235,7 @@ class ACL:
         """A function of ACL's, configured and prepared. Raises Unsupported with its own words."""
         if policy:
             raise Unsupported(f"acl chooses by the method in its argument, not by a policy {policy!r}")
-        if why := CAPABILITIES.refusal(problem):
-            raise Unsupported(why)
+        CAPABILITIES.require(problem)
         runner, fields = self.runner, request(self._choice, problem)
         number = runner.number()
         with contextlib.ExitStack() as files, _told(self.exclusive):

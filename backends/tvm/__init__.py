@@ -8,7 +8,6 @@ The plan says which of the two it was. What is compiled is kept between runs (`p
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Tensor
+from backends.shared import cpu_fingerprint, last_line
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.processor import cpu_hardware, cpu_state
-from neverslower.device.readers import host
 from neverslower.errors import OutOfMemory, StoreError, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan, Searched
 from neverslower.files.kept import Store, default_root
@@ -118,16 +116,11 @@ class TVM:
 
     def fingerprint(self) -> Fingerprint:
         """The processor, its governor, threads and database; tvm, its ffi, which build of them, and LLVM."""
-        hardware = cpu_hardware()
-        return Fingerprint(
-            backend="tvm",
-            device=f"{hardware['cpu']} {hardware['cores']}c",
+        return cpu_fingerprint(
+            "tvm",
             version=self.api.version,
             build=f"ffi-{self._installed.ffi}",
-            hardware=hardware,
-            state=cpu_state()
-            | host.settings()
-            | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
+            state={"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
             software={
                 "apache-tvm": self.api.version,
                 "apache-tvm-ffi": self._installed.ffi,
@@ -135,7 +128,6 @@ class TVM:
                 "llvm": self.api.llvm,
                 # LLVM's name of the CPU: another release may call the same one otherwise.
                 "llvm cpu": self.api.cpu,
-                "python": ".".join(map(str, sys.version_info[:3])),
             },
         )
 
@@ -143,7 +135,7 @@ class TVM:
         """Search for a schedule, unless the same search was made before. Raises Unsupported."""
         begin = time.perf_counter()
         before = self._store.find(self._search_fields(wanted))
-        self._refuse(wanted.problem)
+        CAPABILITIES.require(wanted.problem)
         folder = before or self._store.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
         database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
@@ -175,15 +167,11 @@ class TVM:
 
     def compile(self, subject: Subject) -> Path:
         """The folder of the compiled subject, from the store or made now. Raises Unsupported with TVM's words."""
-        self._refuse(subject.problem)
+        CAPABILITIES.require(subject.problem)
         fields = self._kernel_fields(subject)
         if found := self._store.find(fields):
             return found
         return self._store.add(fields, lambda folder: self._build(subject, folder))
-
-    def _refuse(self, problem: ConvProblem) -> None:
-        if why := CAPABILITIES.refusal(problem):
-            raise Unsupported(why)
 
     def _build(self, subject: Subject, folder: Path) -> None:
         log = TunedLog.parse(subject.policy)
@@ -194,8 +182,7 @@ class TVM:
             functions = dict(self.api.functions(lowered))
             compiled = self.api.compile(lowered)
         except Exception as error:
-            words = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise Unsupported(f"tvm does not compile it: {words}") from error
+            raise Unsupported(f"tvm does not compile it: {last_line(error)}") from error
         # Writing and linking may fail for want of room, which says nothing about the problem.
         compiled.export_library(str(folder / KERNEL))
         (folder / PLAN).write_text(json.dumps(functions), encoding="utf-8")

@@ -18,6 +18,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
+from backends.shared import not_installed
 from neverslower.errors import Unavailable
 from neverslower.files.kept import Store
 
@@ -61,7 +62,7 @@ def _distribution(package: str) -> Distribution:
     try:
         return distribution(package)
     except PackageNotFoundError:
-        raise Unavailable(f"{package} is not installed in this Python; `pip install apache-tvm` brings it") from None
+        raise not_installed(package, "apache-tvm") from None
 
 
 def _files(package: Distribution, module: str) -> Iterator[str]:
