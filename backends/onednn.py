@@ -286,8 +286,8 @@ def parse_steps(verbose: str) -> list[Step]:
 
 def settings(variables: Mapping[str, str]) -> dict[str, str]:
     """Those of oneDNN's settings that environment variables make, by their newer names."""
-    found = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
-    return {name: value for name, value in found.items() if value}
+    chosen = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def parse_info(verbose: str) -> dict[str, str]:

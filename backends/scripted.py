@@ -97,13 +97,13 @@ def open(options: BackendOptions) -> Scripted:
         rules = script.get("rules", [])
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
             raise Unavailable(f"script {path}: rules must be a list of objects")
-        for what, found, known in (
+        for what, named, known in (
             ("key", set(script), KEYS),
             ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
             ("fault", {rule["fault"] for rule in rules if "fault" in rule}, FAULTS),
-            ("evidence", {script.get("evidence", "device_time")}, {str(one) for one in Evidence}),
+            ("evidence", {script.get("evidence", "device_time")}, {str(evidence) for evidence in Evidence}),
         ):
-            if unknown := found - known:
+            if unknown := named - known:
                 raise Unavailable(f"script {path}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
         _check_kinds(path, script, rules)
     if "unavailable" in script:
@@ -151,7 +151,7 @@ class Scripted:
 
     def state(self, machine: State) -> State:
         """Whatever the script says; this machine has no part in it."""
-        mine = [one for one in self.script.get("states", ()) if self.process in one.get("processes", [self.process])]
+        mine = [look for look in self.script.get("states", ()) if self.process in look.get("processes", [self.process])]
         return State.from_dict(mine[-1] if mine else {})
 
     def fingerprint(self) -> Fingerprint:
@@ -197,17 +197,17 @@ class Scripted:
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
         """The plans of the rules."""
-        found: list[Plan | None] = []
+        plans: list[Plan | None] = []
         for problem in problems:
             try:
-                found.append(self.prepare(problem, inputs, weights, policy).plan())
+                plans.append(self.prepare(problem, inputs, weights, policy).plan())
             except Unsupported:
-                found.append(None)
-        return found
+                plans.append(None)
+        return plans
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Those without a file in the script's folder; none if it names no folder."""
-        return [one for one in subjects if "compiled" in self.script and not self._compiled(one).exists()]
+        return [subject for subject in subjects if "compiled" in self.script and not self._compiled(subject).exists()]
 
     def compile(self, subject: Subject) -> None:
         """Leave a file in the script's folder, which says which process did it."""

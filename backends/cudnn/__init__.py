@@ -123,7 +123,8 @@ class CuDNN:
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
-        self._neighbours = [one for one in self._nvml.neighbours() if one.process != os.getpid()] if self._nvml else []
+        neighbours = self._nvml.neighbours() if self._nvml else []
+        self._neighbours = [neighbour for neighbour in neighbours if neighbour.process != os.getpid()]
         self._stream = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
         torch.backends.cudnn.benchmark = False
@@ -173,13 +174,13 @@ class CuDNN:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Who else uses the GPU, and what can't be noticed here."""
-        found = [f"{one} is on this GPU too; times may be its doing" for one in self._neighbours]
+        remarks = [f"{neighbour} is on this GPU too; times may be its doing" for neighbour in self._neighbours]
         if self._why_blind:
-            found.append(f"throttling can't be noticed: {self._why_blind}")
+            remarks.append(f"throttling can't be noticed: {self._why_blind}")
         both = int(self._cudnn.backend_version()), self._torch.backends.cudnn.version()
         if both[1] and both[0] != both[1]:
-            found.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
-        return tuple(found)
+            remarks.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
+        return tuple(remarks)
 
     def disturbed(self) -> str:
         """Why the GPU is being slowed down at this moment."""
@@ -319,7 +320,7 @@ class CuDNN:
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
     ) -> tuple[list[CurvePoint], float]:
         """Points in the order given; while the GPU runs one, the next is planned, so that it is never idle for long."""
-        largest = max(problems, key=lambda one: one.out_channels)
+        largest = max(problems, key=lambda problem: problem.out_channels)
         choice = self._chosen(largest, policy)
         if choice.cache != "hot":
             raise Unsupported("curves are measured hot; measure single channel counts cold")
@@ -376,9 +377,9 @@ class CuDNN:
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
         """Every point's plan with its steps, profiled many at once."""
-        largest = max(problems, key=lambda one: one.out_channels)
+        largest = max(problems, key=lambda problem: problem.out_channels)
         choice = self._chosen(largest, policy)
-        found: list[Plan | None] = []
+        plans: list[Plan | None] = []
         with self._told(largest):
             image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
             for first in range(0, len(problems), PROFILED_AT_ONCE):
@@ -389,16 +390,18 @@ class CuDNN:
                     except Unsupported:
                         launched.append(None)
                 self._torch.cuda.synchronize()
-                found += self._profiled(launched)
-        return found
+                plans += self._profiled(launched)
+        return plans
 
     def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
-        calls = [one.once for one in launched if one]
+        calls = [convolution.once for convolution in launched if convolution]
         try:
             seen = iter(profile(self._torch, calls))
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
-            return [one.plan if one else None for one in launched]
-        return [one.dispatched(*steps_and_shares(next(seen))) if one else None for one in launched]
+            return [convolution.plan if convolution else None for convolution in launched]
+        return [
+            convolution.dispatched(*steps_and_shares(next(seen))) if convolution else None for convolution in launched
+        ]
 
 
 def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
@@ -471,8 +474,8 @@ class Prepared:
         """One call's result as float32, in NCHW order whatever the layout."""
         with self._backend._told(self._problem):
             self._launched.call(0)
-            found = self._launched.outputs[0].float().cpu().numpy()
-        return np.ascontiguousarray(found)
+            values = self._launched.outputs[0].float().cpu().numpy()
+        return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
         """Seconds of that many calls, by the GPU's clock."""

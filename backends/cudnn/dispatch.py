@@ -38,16 +38,18 @@ def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
 def launches(trace: Mapping[str, Any], calls: int) -> list[Launched]:
     """The launches of each call in a Chrome trace, divided at the marks. Raises ValueError where marks are missing."""
     wanted = ("kernel", "gpu_memset", "gpu_memcpy")
-    events = sorted((one for one in trace["traceEvents"] if one.get("cat") in wanted), key=lambda one: one["ts"])
-    found: list[Launched] = [[]]
+    events = sorted(
+        (event for event in trace["traceEvents"] if event.get("cat") in wanted), key=lambda event: event["ts"]
+    )
+    launched: list[Launched] = [[]]
     for event in events:
         if MARK in event["name"]:
-            found.append([])
+            launched.append([])
         else:
-            found[-1].append((_kernel(event), float(event["dur"])))
-    if len(found) != calls + 1:
-        raise ValueError(f"the profiler saw {len(found) - 1} of {calls} calls end")
-    return found[:-1]
+            launched[-1].append((_kernel(event), float(event["dur"])))
+    if len(launched) != calls + 1:
+        raise ValueError(f"the profiler saw {len(launched) - 1} of {calls} calls end")
+    return launched[:-1]
 
 
 def _kernel(event: Mapping[str, Any]) -> Kernel:

@@ -158,14 +158,14 @@ class TVM:
         """The database of a search and each candidate's best time in seconds. Raises Unsupported where none ran."""
         database = databases.read(folder, self.api)
         records = database.records.get_all_tuning_records() if database.records is not None else []
-        times = [float(min(one.run_secs, default=FAILED)) for one in records]
+        times = [float(min(record.run_secs, default=FAILED)) for record in records]
         if min(times, default=FAILED) >= FAILED:
             raise Unsupported(f"the search {wanted} found no schedule that runs ({len(times)} candidates)")
         return database, times
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Those that are yet to be compiled."""
-        return [one for one in subjects if not self._compiled(one)]
+        return [subject for subject in subjects if not self._compiled(subject)]
 
     def _compiled(self, subject: Subject) -> Path | None:
         try:
@@ -177,8 +177,8 @@ class TVM:
         """The folder of the compiled subject, from the store or made now. Raises Unsupported with TVM's words."""
         self._refuse(subject.problem)
         fields = self._kernel_fields(subject)
-        if found := self._store.find(fields):
-            return found
+        if kept := self._store.find(fields):
+            return kept
         return self._store.add(fields, lambda folder: self._build(subject, folder))
 
     def _refuse(self, problem: ConvProblem) -> None:
@@ -234,7 +234,7 @@ class TVM:
         try:
             machine = self.api.load(folder / KERNEL)
             padded = numerics.padded_tensors(shape, problem, (inputs, weights))
-            machine.set_input(MAIN, *(self.api.tensor(one, shape) for one in padded))
+            machine.set_input(MAIN, *(self.api.tensor(tensor, shape) for tensor in padded))
             return Prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan, time.perf_counter)
         except MemoryError as error:
             raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
@@ -247,7 +247,9 @@ class TVM:
         if log and log.padded:
             name = f"{name}, padded"
         origin = f" from {database.hash}, {self.api.target}" if database else ""
-        steps = (f"{one} {f'tuned{origin}' if scheduled else 'untuned'}" for one, scheduled in functions.items())
+        steps = (
+            f"{function} {f'tuned{origin}' if scheduled else 'untuned'}" for function, scheduled in functions.items()
+        )
         return Plan(name, tuple(steps), tuned=tuned)
 
 

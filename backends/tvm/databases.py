@@ -37,13 +37,13 @@ def read(folder: Path, api: Api) -> Database:
     try:
         _require_lists(folder)
         stored = api.meta_schedule.database.JSONDatabase(work_dir=str(folder), allow_missing=False)
-        found = list(stored.get_all_tuning_records())
+        records = list(stored.get_all_tuning_records())
     except Exception as error:  # noqa: BLE001  Whatever the reader raises means that this release can't read it.
         why = (str(error).strip().splitlines() or ["no reason given"])[-1]
         lost = "its one shape falls back" if shapes == 1 else f"its {shapes} shapes fall back"
         remark = f"{folder}: tvm {api.version} can't open it ({why}); {lost} to untuned"
         return Database(name, shapes, None, (remark,))
-    return _of_this_target(folder, name, shapes, found, api)
+    return _of_this_target(folder, name, shapes, records, api)
 
 
 def identify(folder: Path) -> tuple[str, int]:
@@ -68,16 +68,18 @@ def _require_lists(folder: Path) -> None:
                 raise ValueError(f"{file}, line {number}: not a list")
 
 
-def _of_this_target(folder: Path, name: str, shapes: int, found: list[Any], api: Api) -> Database:
+def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], api: Api) -> Database:
     """A database of those records that were found on this target."""
-    kept = [record for record in found if str(record.target) == str(api.target)]
-    foreign = sorted({str(record.target) for record in found} - {str(api.target)})
+    kept = [record for record in records if str(record.target) == str(api.target)]
+    foreign = sorted({str(record.target) for record in records} - {str(api.target)})
     if not kept and foreign:
-        text = f"{folder}: its {len(found)} records are of another target, {'; '.join(foreign)}"
+        text = f"{folder}: its {len(records)} records are of another target, {'; '.join(foreign)}"
         raise Unavailable(f"{text}; this is {api.target}: tune here, or with the same --threads")
     if not foreign:
         return Database(name, shapes, _memory(kept, api))
-    remark = f"{folder}: {len(found) - len(kept)} of {len(found)} records are of another target ({'; '.join(foreign)})"
+    remark = (
+        f"{folder}: {len(records) - len(kept)} of {len(records)} records are of another target ({'; '.join(foreign)})"
+    )
     return Database(name, shapes, _memory(kept, api), (f"{remark} and refused; this is {api.target}",))
 
 

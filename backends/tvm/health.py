@@ -71,8 +71,8 @@ def _files(package: Distribution, module: str) -> Iterator[str]:
     it is their sizes and times, and those of the libraries beside, where tvm.libinfo looks for them.
     """
     if json.loads(package.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
-        found = find_spec(module)
-        for folder in (found and found.submodule_search_locations) or ():
+        spec = find_spec(module)
+        for folder in (spec and spec.submodule_search_locations) or ():
             for place in ("", "../../build/lib", "../../lib"):
                 yield from _files_in(os.path.join(folder, place))
     for line in (package.read_text("RECORD") or "").splitlines():
@@ -84,14 +84,14 @@ def _files_in(folder: str | None) -> Iterator[str]:
     """Each program and library in a folder, with its size and time."""
     for path in Path(folder).resolve().rglob("*") if folder else ():
         if path.suffix in (".py", ".so", ".dylib") and path.is_file():
-            found = path.stat()
-            yield f"{path} {found.st_size} {found.st_mtime_ns}"
+            status = path.stat()
+            yield f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def check(found: Installed, store: Store) -> None:
+def check(pair: Installed, store: Store) -> None:
     """Try the pair in a child process, unless it is known to work; raises Unavailable with what to install."""
-    tvm, ffi = found.tvm, found.ffi
-    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": found.build, "python": sys.executable, "probe": PROBE}
+    tvm, ffi = pair.tvm, pair.ffi
+    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": pair.build, "python": sys.executable, "probe": PROBE}
     if store.find(fields):
         return
     command = [sys.executable, "-c", PROBE]

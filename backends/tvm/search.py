@@ -84,12 +84,12 @@ def _import_intrinsics() -> None:
 def _stack(context: int = 1) -> list[inspect.FrameInfo]:
     """What `inspect.stack` returns, without source lines."""
     frame = sys._getframe(1)
-    found = []
+    frames = []
     while frame is not None:
         code = frame.f_code
-        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
         frame = frame.f_back  # type: ignore[assignment]
-    return found
+    return frames
 
 
 def _builder(api: Api, built: dict[str, Any]) -> Any:
@@ -100,12 +100,14 @@ def _builder(api: Api, built: dict[str, Any]) -> Any:
     @api.derived_object
     class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
         def build(self, build_inputs: Any) -> list[Any]:
-            return [self._one(one) for one in build_inputs]
+            return [self._built(candidate) for candidate in build_inputs]
 
-        def _one(self, one: Any) -> Any:
+        def _built(self, candidate: Any) -> Any:
             name = str(len(built))
             try:
-                built[name] = api.tvm.driver.build(rewrite(skip_tensor_rewrite=True)(one.mod), target=one.target)
+                built[name] = api.tvm.driver.build(
+                    rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
+                )
             except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
                 return schedule.builder.BuilderResult(None, str(error))
             return schedule.builder.BuilderResult(name, None)
@@ -120,12 +122,12 @@ def _runner(api: Api, built: dict[str, Any]) -> Any:
     @api.derived_object
     class Runner(schedule.runner.PyRunner):  # type: ignore[misc, name-defined]
         def run(self, runner_inputs: Any) -> list[Any]:
-            return [_done(schedule, *self._one(one)) for one in runner_inputs]
+            return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
 
-        def _one(self, one: Any) -> tuple[list[float] | None, str | None]:
+        def _timed(self, candidate: Any) -> tuple[list[float] | None, str | None]:
             try:
-                module = built.pop(str(one.artifact_path))
-                arguments = [_filled(api, info) for info in one.args_info]
+                module = built.pop(str(candidate.artifact_path))
+                arguments = [_filled(api, info) for info in candidate.args_info]
                 timer = module.time_evaluator("main", api.device, number=1, repeat=REPEATS, min_repeat_ms=SHORTEST)
                 return [float(seconds) for seconds in timer(*arguments).results], None
             except Exception as error:  # noqa: BLE001  A candidate that can't run is a failed trial.

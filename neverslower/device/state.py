@@ -50,7 +50,7 @@ class State:
     @property
     def grave(self) -> tuple[Unsound, ...]:
         """What makes measuring pointless."""
-        return tuple(one for one in self.unsound if one.grave)
+        return tuple(flaw for flaw in self.unsound if flaw.grave)
 
     def joined(self, other: State) -> State:
         """Both looks as one; where both know a name, the other's word counts."""
@@ -63,17 +63,17 @@ class State:
 
         A device gets hot by working, so that is none; its clocks are settings.
         """
-        known = {one.trouble for one in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
-        new = [one.text for one in self.grave if one.trouble not in known]
+        known = {flaw.trouble for flaw in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
+        new = [flaw.text for flaw in self.grave if flaw.trouble not in known]
         return differences("state", before.settings, self.settings) + new
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for the journal and for the way from a worker."""
-        unsound = tuple(asdict(one) | {"trouble": str(one.trouble)} for one in self.unsound)
+        unsound = tuple(asdict(flaw) | {"trouble": str(flaw.trouble)} for flaw in self.unsound)
         return {"settings": dict(self.settings), "readings": dict(self.readings), "unsound": unsound}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> State:
         """The inverse of `as_dict`."""
-        unsound = tuple(Unsound(**{**one, "trouble": Trouble(one["trouble"])}) for one in data.get("unsound", ()))
+        unsound = tuple(Unsound(**{**flaw, "trouble": Trouble(flaw["trouble"])}) for flaw in data.get("unsound", ()))
         return cls(data.get("settings", {}), data.get("readings", {}), unsound)

@@ -56,5 +56,5 @@ class Enqueue:
 
 def enqueues(plan: Plan) -> list[Enqueue]:
     """What a plan enqueues, in order; empty where its steps are none of OpenCL."""
-    found = [Enqueue.parse(step) for step in plan.steps]
-    return [one for one in found if one is not None]
+    parsed = [Enqueue.parse(step) for step in plan.steps]
+    return [enqueue for enqueue in parsed if enqueue is not None]

@@ -68,10 +68,10 @@ class Kernel:
 
 def kernels(plan: Plan) -> list[Kernel]:
     """A plan's launches, in order; empty where its steps are not kernels or were not looked at."""
-    found = [Kernel.parse(step) for step in plan.steps]
-    return [one for one in found if one is not None]
+    parsed = [Kernel.parse(step) for step in plan.steps]
+    return [kernel for kernel in parsed if kernel is not None]
 
 
 def main_kernels(launched: Sequence[Kernel]) -> list[Kernel]:
     """Those that compute; all of them where every one looks like a helper."""
-    return [one for one in launched if not one.helper] or list(launched)
+    return [kernel for kernel in launched if not kernel.helper] or list(launched)

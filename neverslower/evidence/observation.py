@@ -150,9 +150,9 @@ class PairedPass:
         last = turns[-1]
         return replace(
             last,
-            seconds=np.concatenate([one.seconds for one in turns]),
-            discarded=sum(one.discarded for one in turns),
-            why_discarded=", ".join(dict.fromkeys(one.why_discarded for one in turns if one.why_discarded)),
+            seconds=np.concatenate([turn.seconds for turn in turns]),
+            discarded=sum(turn.discarded for turn in turns),
+            why_discarded=", ".join(dict.fromkeys(turn.why_discarded for turn in turns if turn.why_discarded)),
         )
 
     def record(self, number: int) -> dict[str, Any]:

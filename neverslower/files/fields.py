@@ -27,14 +27,14 @@ def read_json(path: Path, what: str, remedy: str, kind: type[NeverSlowerError]) 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, of which no name may stand twice."""
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in members:
             raise ValueError(f"{name!r} stands twice in one object")
         if not name.isprintable():
             raise ValueError(f"{name!r} is no name")
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def field(record: object, name: str, kind: type[T]) -> T:
@@ -76,11 +76,11 @@ def fingerprint_of(prints: Mapping[str, Any], name: str) -> Fingerprint:
     stored = field(prints, name, dict)
     if word(stored, "backend") != name:
         raise ValueError(f"the fingerprint of {name} says backend {stored['backend']}")
-    for one in ("device", "version", "build"):
-        word(stored, one)
+    for part in ("device", "version", "build"):
+        word(stored, part)
     for group in ("hardware", "state", "software"):
-        for one in field(stored, group, dict):
-            field(stored[group], one, str)
+        for setting in field(stored, group, dict):
+            field(stored[group], setting, str)
     if unknown := set(stored) - set(Fingerprint.__dataclass_fields__):
         raise ValueError(f"the fingerprint of {name} has {', '.join(sorted(unknown))}")
     return Fingerprint.from_dict(stored)

@@ -95,8 +95,8 @@ class Store:
                 folder.rename(place)
                 return place
             except OSError:
-                if found := self.find(fields):  # `find` removes what is damaged, so the next rename succeeds.
-                    return found
+                if theirs := self.find(fields):  # `find` removes what is damaged, so the next rename succeeds.
+                    return theirs
         folder.rename(place)
         return place
 
@@ -106,7 +106,7 @@ class Store:
 
     def entries(self) -> list[KeptFolder]:
         """Every entry, the least recently used first."""
-        return sorted(self._entries(), key=lambda one: one.used)
+        return sorted(self._entries(), key=lambda kept: kept.used)
 
     def _entries(self) -> Iterator[KeptFolder]:
         if not self.root.is_dir():
@@ -120,7 +120,7 @@ class Store:
     def _trim(self, newest: Path) -> None:
         """Drop the least recently used entries beyond the limit, and what killed processes left."""
         entries = self.entries()
-        total = sum(one.size for one in entries)
+        total = sum(entry.size for entry in entries)
         for entry in entries:
             if total <= self.limit:
                 break
@@ -137,7 +137,7 @@ class Store:
         entries = self.entries()
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
-        return len(entries), sum(one.size for one in entries)
+        return len(entries), sum(entry.size for entry in entries)
 
 
 def _fields(folder: Path) -> Fields:
@@ -150,10 +150,14 @@ def _fields(folder: Path) -> Fields:
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:
     """The manifest of an entry. Raises ValueError where it is none."""
-    found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if not (isinstance(found, dict) and isinstance(found.get("fields"), dict) and isinstance(found.get("files"), dict)):
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if not (
+        isinstance(manifest, dict)
+        and isinstance(manifest.get("fields"), dict)
+        and isinstance(manifest.get("files"), dict)
+    ):
         raise ValueError(f"{folder}: not a manifest")
-    return found
+    return manifest
 
 
 def _write_manifest(folder: Path, fields: Fields) -> None:

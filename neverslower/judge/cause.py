@@ -79,22 +79,24 @@ def _from_kernels(
         return Cause.UNKNOWN, ("the library does not say what it launched",)
     before, after = main_kernels(reference), main_kernels(candidate)
     added = _added_helpers(reference, candidate)
-    if [one.name for one in before] != [one.name for one in after]:
+    if [kernel.name for kernel in before] != [kernel.name for kernel in after]:
         return Cause.KERNEL_CHANGE, (*_kernel_change(before, after), *added)
     if added:
         return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
-    changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
-    for one, other in changed:
-        if other.tiles > one.tiles:
-            return Cause.TILE_OR_WAVE, (_tiles(one, other, processors),)
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    for old, new in changed:
+        if new.tiles > old.tiles:
+            return Cause.TILE_OR_WAVE, (_tiles(old, new, processors),)
     if changed:
-        one, other = changed[0]
-        return Cause.UNKNOWN, (f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles",)
+        old, new = changed[0]
+        return Cause.UNKNOWN, (f"{new.short}: grid {old.grid} became {new.grid}, which is no more tiles",)
     return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
 
 
 def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[str, ...]:
-    generations = [" ".join(sorted({one.generation for one in side if one.generation})) for side in (before, after)]
+    generations = [
+        " ".join(sorted({kernel.generation for kernel in side if kernel.generation})) for side in (before, after)
+    ]
     change = f"{_names(before)} became {_names(after)}"
     if all(generations) and generations[0] != generations[1]:
         return change, f"written for {generations[0]}, then for {generations[1]}"
@@ -103,7 +105,7 @@ def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[s
 
 def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> tuple[str, ...]:
     """Kernels around the main one that only the candidate launches, or more often."""
-    counted = [Counter(one.short for one in side if one.helper) for side in (reference, candidate)]
+    counted = [Counter(kernel.short for kernel in side if kernel.helper) for side in (reference, candidate)]
     extra = counted[1] - counted[0]
     if not extra:
         return ()
@@ -111,12 +113,12 @@ def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> 
     return (f"only the pruned layer launches {listed}",)
 
 
-def _tiles(one: Kernel, other: Kernel, processors: int) -> str:
+def _tiles(before: Kernel, after: Kernel, processors: int) -> str:
     """How the grid of a kernel that stayed grew; a wave is as many tiles as there are processors."""
-    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (one, other)]
+    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (before, after)]
     more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
-    return f"{other.short}: {one.tiles} tiles became {other.tiles}{more}"
+    return f"{after.short}: {before.tiles} tiles became {after.tiles}{more}"
 
 
 def _names(launched: Sequence[Kernel]) -> str:
-    return " and ".join(dict.fromkeys(one.short for one in launched))
+    return " and ".join(dict.fromkeys(kernel.short for kernel in launched))

@@ -65,9 +65,9 @@ class PassSpread:
         pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do not
         count as everybody's.
         """
-        several = [len(one) for one in levels.values() if len(one) > 1]
+        several = [len(own_levels) for own_levels in levels.values() if len(own_levels) > 1]
         passes = int(np.median(several)) if several else 0
-        full = {key: np.asarray(one[:passes]) for key, one in levels.items() if len(one) >= passes}
+        full = {key: np.asarray(own_levels[:passes]) for key, own_levels in levels.items() if len(own_levels) >= passes}
         if passes < 2:
             return cls()
         table = np.array(list(full.values()))
@@ -89,7 +89,7 @@ class PassSpread:
     @cached_property
     def prior(self) -> Variance:
         """What is typical of a benchmark's own variance: s0² with d0 degrees of freedom, infinite if all are alike."""
-        return typical_variance([one for one in self.own.values() if one.freedom and one.value > 0])
+        return typical_variance([variance for variance in self.own.values() if variance.freedom and variance.value > 0])
 
     def own_variance(self, key: object) -> Variance:
         """One benchmark's own variance, moderated; see the module's derivation."""
@@ -105,8 +105,8 @@ def typical_variance(variances: Sequence[Variance]) -> Variance:
 
     if len(variances) < 3:
         return Variance()
-    half = np.array([one.freedom / 2 for one in variances])
-    logs = np.log([one.value for one in variances]) - digamma(half) + np.log(half)
+    half = np.array([variance.freedom / 2 for variance in variances])
+    logs = np.log([variance.value for variance in variances]) - digamma(half) + np.log(half)
     spread = float(logs.var(ddof=1) - polygamma(1, half).mean())
     centre = float(logs.mean())
     if spread <= 0:
@@ -128,7 +128,7 @@ def _inverse_trigamma(value: float) -> float:
 
 def levels_of(passes: Iterable[PairedPass]) -> list[float]:
     """The candidate's level in each pass; one of which no block was kept has none."""
-    return [log_median(one.candidate) for one in passes if one.candidate.size]
+    return [log_median(pass_.candidate) for pass_ in passes if pass_.candidate.size]
 
 
 def log_median(seconds: Floats) -> float:
@@ -204,7 +204,7 @@ def _judge_shift(
     ratio = Interval(*(_times(value) for value in (shift, shift - below, shift + above)))
     code, reason = decide(ratio, thresholds)
     if code is Code.UNDECIDED:
-        together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, own))
+        together, alone = (math.expm1(math.sqrt(variance.value)) for variance in (spread.common, own))
         scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
         reason = Reason(reason.code, f"{reason.text}; {scatter}")
     mde = (1 + thresholds.tolerance) * _times(below) - 1

@@ -111,7 +111,7 @@ class Preset:
 QUICK = Preset("quick", blocks_at_once=8, most_blocks=64)
 STANDARD_PRESET = Preset("standard", blocks_at_once=8, most_blocks=192)
 THOROUGH = Preset("thorough", blocks_at_once=8, most_blocks=384, unlucky=0.2, unlucky_error=1e-5)
-PRESETS: Mapping[str, Preset] = MappingProxyType({one.name: one for one in (QUICK, STANDARD_PRESET, THOROUGH)})
+PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in (QUICK, STANDARD_PRESET, THOROUGH)})
 
 
 def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0.0) -> Floats:
@@ -123,7 +123,7 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
     where = np.asarray(centre, dtype=float)[..., None]
     caps = np.log(np.array(CAPS)) if unlucky > 0 else np.array([math.inf])
     costs = np.log1p(unlucky * np.expm1(caps)) if unlucky > 0 else np.zeros(1)
-    found = []
+    mixtures = []
     done: Floats = np.zeros(1)
     for units, scale in zip(passes, _scales_of_the_past(passes), strict=True):
         z = _in_deviations(units - where, scale)
@@ -132,10 +132,10 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
         if unlucky > 0:
             evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
         total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
-        found.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
+        mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
         if units.shape[-1]:
             done = total[..., -1:, :, :]
-    return np.concatenate(found, axis=-1)
+    return np.concatenate(mixtures, axis=-1)
 
 
 def _in_deviations(gap: Floats, scale: Floats) -> Floats:
@@ -151,7 +151,7 @@ def _scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
     scales = np.full(together.shape, np.nan)
     for t in range(PAST_FOR_A_SCALE, together.shape[-1]):
         scales[..., t] = _deviation(together[..., :t])
-    ends = np.cumsum([one.shape[-1] for one in passes])[:-1]
+    ends = np.cumsum([units.shape[-1] for units in passes])[:-1]
     return list(np.split(scales, ends, axis=-1))
 
 
@@ -237,7 +237,7 @@ class SequentialJudge:
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)
         if math.isinf(low) and math.isinf(high):
-            taken = sum(len(one.seconds) for one in passes)
+            taken = sum(len(pass_.seconds) for pass_ in passes)
             text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
@@ -251,10 +251,10 @@ class SequentialJudge:
 
         A SLOWER whose estimate lies below the target goes on: it may be proved SAME as well, which comes first.
         """
-        taken = sum(len(one.seconds) + one.discarded for one in passes)
+        taken = sum(len(pass_.seconds) + pass_.discarded for pass_ in passes)
         if taken + self.preset.blocks_at_once > self.preset.most_blocks:
             return True
-        if not any(len(one.seconds) for one in passes):
+        if not any(len(pass_.seconds) for pass_ in passes):
             return False
         if bad_samples(passes, 1.0):
             return True
@@ -300,7 +300,7 @@ class SequentialJudge:
         return self.thresholds.family_error / max(1, comparisons)
 
     def _units(self, passes: Sequence[PairedPass]) -> list[Floats]:
-        return [units_of(one.seconds, self.preset.block_length) for one in passes]
+        return [units_of(pass_.seconds, self.preset.block_length) for pass_ in passes]
 
     def _slower(self, units: Sequence[Floats], error: float) -> bool:
         return self._lower(units, error, math.log1p(self.thresholds.tolerance)) > -math.inf
@@ -335,7 +335,7 @@ def _bounded(log_ratio: float) -> float:
 
 
 def _negated(units: Sequence[Floats]) -> list[Floats]:
-    return [-one for one in units]
+    return [-pass_units for pass_units in units]
 
 
 def _centre(units: Sequence[Floats]) -> float:
@@ -351,7 +351,7 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
         return -math.inf
 
     def proved(places: Floats) -> np.ndarray:
-        stacked = [np.broadcast_to(one, (len(places), len(one))) for one in units]
+        stacked = [np.broadcast_to(pass_units, (len(places), len(pass_units))) for pass_units in units]
         return np.asarray(log_evidence(stacked, places, unlucky).max(axis=-1) >= -math.log(error))
 
     if only is not None:
@@ -397,10 +397,10 @@ def _detectable(error: float, preset: Preset) -> float | None:
     passes, each = preset.most_passes, _units_at_once(preset)
     # Multiples of the golden ratio fill the unit interval evenly, in any stretch.
     place = (np.arange(1, passes * each + 1) * (math.sqrt(5) - 1) / 2) % 1
-    noise = np.array([stats.normal_quantile(float(one)) for one in place]).reshape(passes, each)
+    noise = np.array([stats.normal_quantile(float(quantile)) for quantile in place]).reshape(passes, each)
 
     def proved(shift: float) -> bool:
-        return _proved([one + shift for one in noise], error, preset)
+        return _proved([pass_noise + shift for pass_noise in noise], error, preset)
 
     low, high = 0.0, 64.0
     if not proved(high):

@@ -172,7 +172,7 @@ def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
     The half-width, at the level of a SLOWER, of the reference's own first against second rounds, each on one side as
     the candidate was on both: √2 of it is the rounds' doubled weight.
     """
-    own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
+    own = np.concatenate([np.log(pass_.seconds[:, 0, 0] / pass_.seconds[:, 0, 1]) for pass_ in passes])
     spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
     return math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
 
@@ -211,13 +211,13 @@ def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
 
 def bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
     """Why these samples can't be judged, or None."""
-    kept, discarded = sum(len(one.seconds) for one in passes), sum(one.discarded for one in passes)
+    kept, discarded = sum(len(pass_.seconds) for pass_ in passes), sum(pass_.discarded for pass_ in passes)
     if discarded > most_discarded * (kept + discarded):
-        why = ", ".join(dict.fromkeys(one.why_discarded for one in passes if one.discarded))
+        why = ", ".join(dict.fromkeys(pass_.why_discarded for pass_ in passes if pass_.discarded))
         return f"{discarded} of {kept + discarded} blocks were dropped: {why}"
-    if not passes or not any(len(one.seconds) for one in passes):
+    if not passes or not any(len(pass_.seconds) for pass_ in passes):
         return "no samples"
-    for one in passes:
-        if not np.all(np.isfinite(one.seconds)) or np.any(one.seconds <= 0):
+    for pass_ in passes:
+        if not np.all(np.isfinite(pass_.seconds)) or np.any(pass_.seconds <= 0):
             return "a sample is not a positive number of seconds"
     return None

@@ -64,7 +64,7 @@ _DRAWN = _Drawn()
 
 def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
     """Drop what was used longest ago, until the rest fits; the latest stays however large it is."""
-    while len(held) > 1 and sum(one.nbytes for one in held.values()) > HELD_BYTES:
+    while len(held) > 1 and sum(array.nbytes for array in held.values()) > HELD_BYTES:
         held.popitem(last=False)
 
 
@@ -138,7 +138,7 @@ class References:
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
         """The float64 output of `tensors(problem)`."""
-        held = next((one for one in self._held if _begins(one, problem)), problem)
+        held = next((layer for layer in self._held if _begins(layer, problem)), problem)
         if held not in self._held:
             self._held[held] = convolve(problem, inputs, weights)
         self._held.move_to_end(held)

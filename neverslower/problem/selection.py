@@ -73,19 +73,19 @@ class Selection:
         touched = dict.fromkeys(layer.network for layer in chosen if layer.network)
         every = distinct_layers([place for name in touched for place in network(name)])
         places = {layer.problem: layer.places for layer in every}
-        layers = [replace(one, places=places.get(one.problem, one.places)) for one in distinct_layers(chosen)]
-        return [layer.with_format(*one) for one in formats for layer in layers]
+        layers = [replace(layer, places=places.get(layer.problem, layer.places)) for layer in distinct_layers(chosen)]
+        return [layer.with_format(*chosen_format) for chosen_format in formats for layer in layers]
 
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
         """Each chosen layer against its pruned selves, and against itself, without repetition.
 
         Raises CannotPrune where a layer can't be pruned to a count in `keep`.
         """
-        found: dict[tuple[str, str, str], Comparison] = {}
+        comparisons: dict[tuple[str, str, str], Comparison] = {}
         for layer in self.distinct(formats):
             for comparison in _of_layer(backend, layer, self.sides, self.keep):
-                found.setdefault(comparison.identity, comparison)
-        return list(found.values())
+                comparisons.setdefault(comparison.identity, comparison)
+        return list(comparisons.values())
 
 
 def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
@@ -112,12 +112,12 @@ def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, i
 def _matching(pattern: str) -> list[Layer]:
     """The layers whose name (`resnet50.L16`) or place (`resnet50.layer2.1.conv2`) matches a shell-style pattern."""
     every = [layer for name in NETWORKS for layer in network(name)]
-    found = [
+    matching = [
         layer
         for layer in every
         if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(f"{layer.network}.{layer.place}", pattern)
     ]
-    if not found:
+    if not matching:
         net = pattern.split(".", maxsplit=1)[0]
         known = (
             f"{net} has {net}.L0 to {net}.L{len(network(net)) - 1}"
@@ -125,4 +125,4 @@ def _matching(pattern: str) -> list[Layer]:
             else f"networks: {', '.join(NETWORKS)}"
         )
         raise UnknownName(f"no layer matches {pattern!r} ({known}; `python -m neverslower layers` lists them)")
-    return found
+    return matching

@@ -70,12 +70,12 @@ def state(root: Path = Path("/")) -> dict[str, str]:
 
     Policies are named after their first core: `policy4 governor`, `policy4 clock`.
     """
-    found = {"cores online": text(root / "sys/devices/system/cpu/online")}
+    settings = {"cores online": text(root / "sys/devices/system/cpu/online")}
     for policy in _policies(root):
-        found[f"{policy.name} governor"] = text(policy / "scaling_governor")
+        settings[f"{policy.name} governor"] = text(policy / "scaling_governor")
         low, high = (_frequency_hz(policy / f"scaling_{end}_freq") for end in ("min", "max"))
-        found[f"{policy.name} clock"] = clock(low, high)
-    return {key: value for key, value in found.items() if value}
+        settings[f"{policy.name} clock"] = clock(low, high)
+    return {key: value for key, value in settings.items() if value}
 
 
 def current_clocks_hz(root: Path = Path("/")) -> Iterator[tuple[str, int]]:
@@ -95,8 +95,8 @@ def clock(low_hz: int, high_hz: int) -> str:
 
 def number(path: Path) -> int:
     """The number in a file; 0 where there is none, such as in a list or in `<unknown>`."""
-    found = text(path)
-    return int(found) if found.isdecimal() else 0
+    digits = text(path)
+    return int(digits) if digits.isdecimal() else 0
 
 
 def text(path: Path) -> str:

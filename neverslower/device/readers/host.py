@@ -27,16 +27,16 @@ class Host:
 
     def look(self) -> State:
         """The state now."""
-        found = cpu.look(self._root).joined(self._thermal.look()).joined(self._load.look())
+        state = cpu.look(self._root).joined(self._thermal.look()).joined(self._load.look())
         if not jetson.is_jetson(self._root):
-            return found.joined(mali.look(self._root))
+            return state.joined(mali.look(self._root))
         service = jtop.connected(self._root)  # Kept by jtop; what is exact never asks for it.
-        return _of_jetson(found, jetson.look(self._root), service.look() if service else State())
+        return _of_jetson(state, jetson.look(self._root), service.look() if service else State())
 
 
-def _of_jetson(found: State, files: State, service: State) -> State:
+def _of_jetson(state: State, files: State, service: State) -> State:
     """jetson_clocks fixes all clocks, so its word stands for them; files tell where the service is silent."""
-    rest = tuple(one for one in found.unsound if one.trouble is not Trouble.CLOCKS)
+    rest = tuple(flaw for flaw in state.unsound if flaw.trouble is not Trouble.CLOCKS)
     clocks = service.unsound if "jetson_clocks" in service.settings else files.unsound
-    joined = found.joined(files).joined(service)
+    joined = state.joined(files).joined(service)
     return State(joined.settings, joined.readings, rest + clocks)

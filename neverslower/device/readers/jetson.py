@@ -41,11 +41,11 @@ def jetpack(root: Path = Path("/")) -> str:
 
 def state(root: Path = Path("/")) -> dict[str, str]:
     """Power mode, whether clocks are fixed, and the memory clock's bounds; what can't be read is left out."""
-    found = {"nvpmodel": _power_mode(root)}
+    settings = {"nvpmodel": _power_mode(root)}
     for name in _DEVICES:
         if folder := _device(root, name):
-            found[f"{name} clock"] = clock(number(folder / "min_freq"), number(folder / "max_freq"))
-    return {key: text for key, text in found.items() if text}
+            settings[f"{name} clock"] = clock(number(folder / "min_freq"), number(folder / "max_freq"))
+    return {key: text for key, text in settings.items() if text}
 
 
 def look(root: Path = Path("/")) -> State:
@@ -70,7 +70,7 @@ def unlocked(settings: dict[str, str]) -> tuple[Unsound, ...]:
 
 def _device(root: Path, name: str) -> Path | None:
     folders = sorted((root / "sys/class/devfreq").glob("*"))
-    return next((one for one in folders if re.search(_DEVICES[name], one.name)), None)
+    return next((folder for folder in folders if re.search(_DEVICES[name], folder.name)), None)
 
 
 def _power_mode(root: Path) -> str:

@@ -50,7 +50,7 @@ def connected(root: Path = Path("/")) -> Jtop | None:
 
 def state(client: Any) -> State:
     """What the service's answers say."""
-    gpu: Mapping[str, int] = next((one["freq"] for one in dict(client.gpu).values() if one.get("freq")), {})
+    gpu: Mapping[str, int] = next((chip["freq"] for chip in dict(client.gpu).values() if chip.get("freq")), {})
     emc = dict(client.memory).get("EMC", {})
     fixed = client.jetson_clocks
     settings = {
@@ -74,7 +74,7 @@ def _clock(frequency: Mapping[str, int]) -> str:
     return clock(frequency.get("min", 0) * 1000, frequency.get("max", 0) * 1000)
 
 
-def _temperatures(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, one in dict(found).items():
-        if one.get("online"):
-            yield f"{name} °C", float(one["temp"])
+def _temperatures(sensors: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, sensor in dict(sensors).items():
+        if sensor.get("online"):
+            yield f"{name} °C", float(sensor["temp"])

@@ -33,14 +33,14 @@ class Process:
 def processes(root: Path = Path("/")) -> dict[int, Process]:
     """Every process that can be seen, by its number."""
     tick = os.sysconf("SC_CLK_TCK")
-    found = {}
+    seen = {}
     for folder in (root / "proc").glob("[0-9]*"):
         before, _, rest = text(folder / "stat").rpartition(")")
         fields = rest.split()
         if len(fields) > 12:
             seconds = (int(fields[11]) + int(fields[12])) / tick
-            found[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
-    return found
+            seen[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
+    return seen
 
 
 def family(known: Mapping[int, Process], own: int) -> set[int]:
@@ -53,7 +53,7 @@ def family(known: Mapping[int, Process], own: int) -> set[int]:
         members.add(ancestor)
         ancestor = known[ancestor].parent
     while descendants:
-        descendants = {number for number, one in known.items() if one.parent in descendants} - members
+        descendants = {number for number, process in known.items() if process.parent in descendants} - members
         members |= descendants
     return members
 
@@ -84,8 +84,8 @@ class Load:
             return State(readings=readings)
         mine = family(known, self._own)
         shares = {
-            number: (one.seconds - (self._known[number].seconds if number in self._known else 0.0)) / passed
-            for number, one in known.items()
+            number: (process.seconds - (self._known[number].seconds if number in self._known else 0.0)) / passed
+            for number, process in known.items()
             if number not in mine
         }
         self._then, self._known = now, known
@@ -95,10 +95,12 @@ class Load:
     def _busy(self, shares: Mapping[int, float], known: Mapping[int, Process]) -> tuple[Unsound, ...]:
         left = self._cores - self._threads
         crowd = sum(shares.values()) >= left + HEAVY
-        ranked = sorted(shares, key=lambda one: -shares[one])
+        ranked = sorted(shares, key=lambda number: -shares[number])
         heavy = [number for number in ranked if shares[number] >= HEAVY] or ranked[:crowd]
         if not heavy:
             return ()
         grave = sum(shares.values()) > left
-        named = ", ".join(f"{known[one].name} (process {one}, {shares[one]:.0%} of a core)" for one in heavy[:3])
+        named = ", ".join(
+            f"{known[number].name} (process {number}, {shares[number]:.0%} of a core)" for number in heavy[:3]
+        )
         return (Unsound(Trouble.BUSY, f"busy with {named}", f"kill {heavy[0]}, or wait for it to end", grave),)

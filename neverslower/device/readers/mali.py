@@ -33,12 +33,12 @@ def state(root: Path = Path("/")) -> dict[str, str]:
     if not folder:
         return {}
     policy = re.search(r"\[(\S+)\]", text(folder / "device/power_policy"))
-    found = {
+    settings = {
         "gpu governor": text(folder / "governor"),
         "gpu clock": clock(number(folder / "min_freq"), number(folder / "max_freq")),
         "gpu power policy": policy[1] if policy else "",
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in settings.items() if value}
 
 
 def look(root: Path = Path("/")) -> State:

@@ -82,14 +82,14 @@ class Nvml:
         ecc, mig = self._ask("nvmlDeviceGetEccMode"), self._ask("nvmlDeviceGetMigMode")
         clock = self._ask("nvmlDeviceGetApplicationsClock", self._library.NVML_CLOCK_SM)
         memory_clock = self._ask("nvmlDeviceGetMaxClockInfo", self._library.NVML_CLOCK_MEM)
-        found = {
+        settings = {
             "power limit": None if power is None else f"{power / 1000:.0f} W",
             "ecc": None if ecc is None else _switch(ecc[0]),
             "mig": None if mig is None else _switch(mig[0]),
             "sm clock asked for": None if clock is None else f"{clock} MHz",
             "memory clock": None if memory_clock is None else f"{memory_clock} MHz",
         }
-        return {name: text for name, text in found.items() if text is not None}
+        return {name: text for name, text in settings.items() if text is not None}
 
     def driver(self) -> str:
         """The driver's version."""
@@ -98,7 +98,8 @@ class Nvml:
     def neighbours(self) -> list[Neighbour]:
         """Processes that compute on this GPU now."""
         return [
-            Neighbour(one.pid, one.usedGpuMemory) for one in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
+            Neighbour(process.pid, process.usedGpuMemory)
+            for process in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
         ]
 
     @property
@@ -109,19 +110,19 @@ class Nvml:
     def _reasons(self) -> int | None:
         """Bits that say why the clock is what it is; older drivers have the function by another name."""
         for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            if (found := self._ask(name)) is not None:
-                return int(found)
+            if (bits := self._ask(name)) is not None:
+                return int(bits)
         return None
 
     def slowdowns(self) -> list[str]:
         """Why the GPU is slower than it should be at this moment; empty when it is not."""
         reasons = self._reasons() or 0
-        found = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
+        slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
         clock = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
         default = self._ask("nvmlDeviceGetDefaultApplicationsClock", self._library.NVML_CLOCK_SM)
         if clock is not None and default and clock < LOWEST_CLOCK * default and not reasons & SET_BY_SOMEBODY:
-            found.append(f"clock at {clock} of {default} MHz")
-        return found
+            slowdowns.append(f"clock at {clock} of {default} MHz")
+        return slowdowns
 
     def look(self, own: int) -> State:
         """Settings, readings, and what is unsound; `own` is the process that does not count as another.
@@ -153,18 +154,18 @@ class Nvml:
     def _hot(self, degrees: int | None) -> Iterator[Unsound]:
         limit = self._ask("nvmlDeviceGetTemperatureThreshold", SLOWDOWN_THRESHOLD)
         if degrees is not None and limit and degrees >= limit - MARGIN:
-            found = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
-            yield Unsound(Trouble.HOT, found, "let it cool, and mind the air around it")
+            text = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
+            yield Unsound(Trouble.HOT, text, "let it cool, and mind the air around it")
 
     def _shared(self, own: int) -> Iterator[Unsound]:
         """Others on the GPU: grave where NVML tells that one has computed there just now."""
         used: Counter[int] = Counter()
         for sample in self._ask("nvmlDeviceGetProcessUtilization", 0) or ():
             used[sample.pid] = max(used[sample.pid], sample.smUtil)
-        for one in self.neighbours():
-            if one.process != own and used[one.process] >= HEAVY:
-                text = f"the GPU is busy with {one}, {used[one.process]} % of its time"
-                yield Unsound(Trouble.BUSY, text, f"kill {one.process}, or wait for it to end")
+        for neighbour in self.neighbours():
+            if neighbour.process != own and used[neighbour.process] >= HEAVY:
+                text = f"the GPU is busy with {neighbour}, {used[neighbour.process]} % of its time"
+                yield Unsound(Trouble.BUSY, text, f"kill {neighbour.process}, or wait for it to end")
 
 
 def _switch(value: int) -> str:

@@ -50,8 +50,8 @@ class Thermal:
                 readings[f"{name} °C"] = degrees
                 limit = min(_passive(folder), default=None)
                 if limit is not None and degrees >= limit - MARGIN:
-                    found = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
-                    unsound.append(Unsound(Trouble.HOT, found, COOL))
+                    why = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
+                    unsound.append(Unsound(Trouble.HOT, why, COOL))
         return State(readings=readings, unsound=(*unsound, *self._throttled()))
 
     def _throttled(self) -> Iterator[Unsound]:
@@ -66,16 +66,16 @@ class Thermal:
 
     def _count(self) -> Counter[str]:
         """Events by the counter's name, those of all cores together."""
-        found: Counter[str] = Counter()
+        events: Counter[str] = Counter()
         for path in self._counters:
-            found[path.name] += number(path)
-        return found
+            events[path.name] += number(path)
+        return events
 
 
 def _degrees(path: Path) -> float | None:
     """A temperature in m°C as °C; None where the sensor is off, as Tegra's are with their parts."""
-    found = text(path)
-    return int(found) / 1000 if re.fullmatch(r"-?\d+", found) and int(found) > -100_000 else None
+    millidegrees = text(path)
+    return int(millidegrees) / 1000 if re.fullmatch(r"-?\d+", millidegrees) and int(millidegrees) > -100_000 else None
 
 
 def _passive(zone: Path) -> Iterator[float]:
