@@ -1,7 +1,7 @@
-"""Databases of tuning records: opened, identified by a hash, and freed of what belongs to another target.
+"""Open databases of tuning records, identify them by a hash, and drop records of other targets.
 
-TVM applies a record without looking at the CPU that it was found on (apache/tvm#15549), and can't open a database
-that another release wrote; both are told here instead of passed over.
+TVM applies a record without looking at the CPU that it was made on (apache/tvm#15549), and can't open a database
+that another release wrote; both are reported here instead of passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 class Database:
     """A user's or a search's database; `records` is None where this TVM can't open it.
 
-    `hash` tells it apart from others, `shapes` is how many it was tuned for, `remarks` what a user has to know.
+    `hash` tells it apart from others, `shapes` is how many shapes it was tuned for, `remarks` is for the user to know.
     """
 
     hash: str
@@ -47,7 +47,7 @@ def read(folder: Path, api: Api) -> Database:
 
 
 def identify(folder: Path) -> tuple[str, int]:
-    """(hash of the files, number of shapes), without TVM. Raises Unavailable where a file is missing."""
+    """Return (hash of the files, number of shapes), without TVM. Raises Unavailable where a file is missing."""
     digest = hashlib.sha256()
     for file in (WORKLOADS, RECORDS):
         try:
@@ -69,7 +69,7 @@ def _require_lists(folder: Path) -> None:
 
 
 def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], api: Api) -> Database:
-    """A database of those records that were found on this target."""
+    """Return a database of those records that were made on this target. Raises Unavailable where there are none."""
     kept = [record for record in records if str(record.target) == str(api.target)]
     foreign = sorted({str(record.target) for record in records} - {str(api.target)})
     if not kept and foreign:
@@ -84,7 +84,7 @@ def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], ap
 
 
 def _memory(records: list[Any], api: Api) -> Any:
-    """A database in memory that holds these records."""
+    """Return a database in memory that holds these records."""
     memory = api.meta_schedule.database.MemoryDatabase()
     for record in records:
         memory.commit_workload(record.workload.mod)

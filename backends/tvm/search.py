@@ -1,7 +1,7 @@
-"""Searching for a schedule with MetaSchedule, building and timing the candidates in this process.
+"""Search for a schedule with MetaSchedule, building and timing the candidates in this process.
 
-TVM's own builder and runner start processes that import tvm anew, for many times what 16 candidates of one layer
-take; a candidate that crashes ends the worker here, which is then told.
+TVM's own builder and runner start processes that import tvm anew, which takes many times as long as 16 candidates of
+one layer. A candidate that crashes ends the worker here, and that is reported.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from backends.tvm.api import Api, without_torch
 from neverslower.problem.subject import Search
 
 METHOD = "evolutionary, random cost model"
-"""How candidates are chosen; part of what a search is remembered by."""
+"""How candidates are chosen; part of the key by which a search is kept."""
 POPULATION = 64
 EXPLORED = 0.2
-"""Share of each generation that is drawn afresh."""
+"""The share of each generation that is drawn afresh."""
 REPEATS, SHORTEST = 3, 20
 """A candidate is timed so often, for so many milliseconds each."""
 
@@ -70,7 +70,7 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
 def _import_intrinsics() -> None:
     """Import TVM's tensor intrinsics, which the rules for newer CPUs look up by name.
 
-    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none: 26 seconds.
+    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none, for 26 seconds.
     """
     original = inspect.stack
     inspect.stack = _stack
@@ -82,7 +82,7 @@ def _import_intrinsics() -> None:
 
 
 def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """What `inspect.stack` returns, without source lines."""
+    """Return what `inspect.stack` does, without source lines."""
     frame = sys._getframe(1)
     frames = []
     while frame is not None:
@@ -93,7 +93,7 @@ def _stack(context: int = 1) -> list[inspect.FrameInfo]:
 
 
 def _builder(api: Api, built: dict[str, Any]) -> Any:
-    """A MetaSchedule builder that compiles in this process and leaves the modules in `built` by a number."""
+    """Return a MetaSchedule builder that compiles in this process and leaves the modules in `built` by number."""
     schedule = api.meta_schedule
     rewrite = __import__("tvm.s_tir.transform", fromlist=["transform"]).RemoveWeightLayoutRewriteBlock
 
@@ -116,7 +116,7 @@ def _builder(api: Api, built: dict[str, Any]) -> Any:
 
 
 def _runner(api: Api, built: dict[str, Any]) -> Any:
-    """A MetaSchedule runner that times the modules in `built` in this process, one after another."""
+    """Return a MetaSchedule runner that times the modules in `built` in this process, one after another."""
     schedule = api.meta_schedule
 
     @api.derived_object
@@ -137,11 +137,11 @@ def _runner(api: Api, built: dict[str, Any]) -> Any:
 
 
 def _done(schedule: Any, seconds: list[float] | None, error: str | None) -> Any:
-    """What a runner returns of a candidate, which is done already."""
+    """Return a runner's result of a candidate, which is done already."""
     result = schedule.runner.RunnerResult(seconds, error)
     return schedule.runner.RunnerFuture(lambda: True, lambda: result)
 
 
 def _filled(api: Api, info: Any) -> Any:
-    """A tensor of ones for an argument; zeros and denormals could take another time."""
+    """Return a tensor of ones for an argument; zeros and denormals could take another time."""
     return api.tvm.runtime.tensor(np.ones([int(size) for size in info.shape], dtype=str(info.dtype)), api.device)

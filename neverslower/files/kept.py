@@ -1,7 +1,7 @@
-"""A store of things that are costly to make again: folders kept by what went into them, bounded in size.
+"""Folders of things that are costly to make again, found by what went into them, and bounded in size.
 
 Each entry is a folder with a manifest that holds the fields of its key and a digest of every file. An entry whose
-manifest says another key, or whose files are not as they were written, is dropped and made again.
+manifest names another key, or whose files are not as they were written, is dropped and made again.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from pathlib import Path
 from neverslower.errors import StoreError
 
 LIMIT = 512_000_000
-"""Bytes that a store may hold unless told otherwise."""
+"""The bytes that all entries may take together unless another limit is given."""
 MANIFEST = "manifest.json"
 _UNFINISHED = ".new-"
 _PLACE = re.compile("[0-9a-f]{32}")
 _STALE = 3600.0
-"""Seconds after which an unfinished entry is what a killed process left."""
+"""Seconds after which an unfinished entry must be left over from a killed process."""
 
 Fields = Mapping[str, str]
 
 
 def default_root() -> Path:
-    """The user's folder for what can be made again (XDG Base Directory Specification)."""
+    """Return the user's folder for what can be made again (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "never-slower"
 
 
 @dataclass(frozen=True)
 class KeptFolder:
-    """One folder of a store: where it lies, what it was made from, its bytes, when it was last used."""
+    """One entry: where it lies, what it was made from, its bytes, and when it was last used."""
 
     path: Path
     fields: Fields
@@ -47,13 +47,13 @@ class KeptFolder:
 
 
 class Store:
-    """Folders by key; safe with several processes, since an entry appears whole, by one rename."""
+    """Folders by key; several processes may share them, since an entry appears whole, by one rename."""
 
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
 
     def find(self, fields: Fields) -> Path | None:
-        """The folder that was made from exactly these fields, whole; None if there is none."""
+        """Return the intact folder that was made from exactly these fields; None if there is none."""
         folder = self._place(fields)
         if not folder.is_dir():
             return None
@@ -88,7 +88,7 @@ class Store:
         )
 
     def _keep(self, folder: Path, fields: Fields) -> Path:
-        """Rename to the entry's place; where another process was faster, its entry is as good."""
+        """Rename the folder to its final place; where another process was faster, its entry is as good."""
         place = self._place(fields)
         for _ in range(2):
             try:
@@ -105,7 +105,7 @@ class Store:
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def entries(self) -> list[KeptFolder]:
-        """Every entry, the least recently used first."""
+        """Return every entry, the least recently used first."""
         return sorted(self._entries(), key=lambda kept: kept.used)
 
     def _entries(self) -> Iterator[KeptFolder]:
@@ -133,7 +133,7 @@ class Store:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> tuple[int, int]:
-        """Remove every entry; returns how many there were and their bytes."""
+        """Remove every entry; return how many there were and their bytes."""
         entries = self.entries()
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -141,7 +141,7 @@ class Store:
 
 
 def _fields(folder: Path) -> Fields:
-    """What an entry was made from; nothing where its manifest can't be read, for it takes room all the same."""
+    """Return what an entry was made from; {} where its manifest can't be read, for it takes room all the same."""
     try:
         return _manifest(folder)["fields"]
     except (OSError, ValueError):
@@ -149,7 +149,7 @@ def _fields(folder: Path) -> Fields:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:
-    """The manifest of an entry. Raises ValueError where it is none."""
+    """Return the manifest of an entry. Raises ValueError where it is malformed."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if not (
         isinstance(manifest, dict)
@@ -167,7 +167,7 @@ def _write_manifest(folder: Path, fields: Fields) -> None:
 
 
 def _intact(folder: Path, fields: Fields) -> bool:
-    """Whether an entry was made from these fields, and its files are those that were written."""
+    """Return whether an entry was made from these fields and its files are those that were written."""
     try:
         manifest = _manifest(folder)
         names = {path.name for path in folder.iterdir()} - {MANIFEST}

@@ -1,4 +1,4 @@
-"""Verdicts of exact evidence: instructions and dispatches, the same in every process, so that one look decides.
+"""Verdicts on exact evidence: instructions and dispatches are the same in every process, so one look decides.
 
 Counts know nothing of caches and stalls, and a dispatch nothing of time: neither is ever called slower.
 """
@@ -12,13 +12,13 @@ from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict
 
 MORE_WASTE = 0.05
-"""A share of work-items that only fills groups, above the unpruned layer's, that is told."""
+"""The rise in the share of work-items that only fill groups, over the unpruned layer's, that is reported."""
 
 
 def judge_pruned(
     evidence: Evidence, reference: Examined, candidate: Examined, thresholds: Thresholds = STANDARD
 ) -> Verdict:
-    """The verdict on a pruned layer: MORE, SAME or FEWER instructions; CHANGED or SAME as it is dispatched."""
+    """Return the verdict on a pruned layer: MORE, SAME or FEWER instructions; CHANGED or SAME for its dispatch."""
     if evidence is Evidence.INSTRUCTIONS:
         return _counted(reference.instructions, candidate.instructions, thresholds)
     return _dispatched(reference.plan, candidate.plan)
@@ -27,7 +27,7 @@ def judge_pruned(
 def judge_since(
     evidence: Evidence, before: Plan, instructions: int | None, now: Examined, thresholds: Thresholds = STANDARD
 ) -> Verdict:
-    """The verdict on what an upgrade did to one problem: any other dispatch is CHANGED, however it came."""
+    """Return the verdict on what an upgrade did to one problem; any other dispatch is CHANGED, whatever the cause."""
     if evidence is Evidence.INSTRUCTIONS:
         return _or_other_plan(_counted(instructions, now.instructions, thresholds), before, now.plan)
     if not (enqueues(before) and enqueues(now.plan)):
@@ -51,7 +51,7 @@ _NOTHING = Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, "no kernel was s
 
 
 def _or_other_plan(verdict: Verdict, before: Plan, now: Plan) -> Verdict:
-    """The verdict on counts, where another plan with no more of them is told as what it is."""
+    """Return the verdict on counts, or CHANGED where another plan needs no more instructions."""
     if before.name == now.name or verdict.code not in (Code.SAME, Code.FEWER):
         return verdict
     text = f"{before.name} became {now.name}: {verdict.reason.text}"
@@ -59,7 +59,7 @@ def _or_other_plan(verdict: Verdict, before: Plan, now: Plan) -> Verdict:
 
 
 def _dispatched(reference: Plan, candidate: Plan) -> Verdict:
-    """How a pruned layer is dispatched beside the unpruned one; nothing is claimed where the driver groups."""
+    """Compare a pruned layer's dispatch with the unpruned one's; nothing is claimed where the driver chooses groups."""
     before, after = enqueues(reference), enqueues(candidate)
     if not (before and after):
         return _NOTHING
@@ -73,7 +73,7 @@ def _dispatched(reference: Plan, candidate: Plan) -> Verdict:
 
 
 def _worse(before: Enqueue, after: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
-    """In what the pruned layer's kernel is dispatched worse than the unpruned one's, where groups are known of both."""
+    """Yield how the pruned layer's kernel is dispatched worse than the unpruned one's, where both groups are known."""
     if not (before.group and after.group):
         return
     if newly := "".join(name for name in after.uneven if name not in before.uneven):
@@ -91,7 +91,7 @@ def _worse(before: Enqueue, after: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
 
 
 def _differences(before: Plan, now: Plan) -> Iterator[str]:
-    """What one plan launches and another does not, a text each."""
+    """Yield how two plans differ, one text each."""
     if before.name != now.name:
         yield f"{before.name} became {now.name}"
     then, after = enqueues(before), enqueues(now)
@@ -108,7 +108,7 @@ def _differences(before: Plan, now: Plan) -> Iterator[str]:
 
 
 def _other_options(before: Plan, now: Plan) -> str:
-    """The options that one of two builds alone has."""
+    """Name the build options that only one of two plans has."""
     then, after = (set(" ".join(plan.options).split()) for plan in (before, now))
     return " ".join(
         [*sorted(f"without {option}" for option in then - after), *sorted(f"with {option}" for option in after - then)]
@@ -116,7 +116,7 @@ def _other_options(before: Plan, now: Plan) -> str:
 
 
 def _groups(enqueue: Enqueue) -> str:
-    """`24×196 by 8×8`: work-items by those of a group, without trailing ones."""
+    """Describe work-items and those of a group, without trailing ones: `24×196 by 8×8`."""
     size = max(number for number, items in enumerate(enqueue.items, start=1) if items != 1 or number == 1)
     items = "×".join(map(str, enqueue.items[:size]))
     return f"{items} by {'×'.join(map(str, enqueue.group[:size])) if enqueue.group else 'the driver'}"

@@ -1,7 +1,7 @@
-"""The processor of any Linux machine, from sysfs: governors and bounds of its clocks, and the clocks now.
+"""Read the processor of any Linux machine: its model, governors, clock ranges and current clocks.
 
-arm.py says what a cpufreq policy is; it is the same on every processor. Virtual machines have none, and nothing is said
-of them.
+arm.py says what a cpufreq policy is; it is the same on every processor. Virtual machines have none, so nothing is
+reported of them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from neverslower.device.readers.arm import current_clocks_hz, state
 from neverslower.device.state import State, Trouble, Unsound
 
 MOST_CLOCKS = 8
-"""A kernel may take 20 ms to tell one clock, so no more are asked for; boards have fewer policies than that."""
+"""The most clocks that are read, since a kernel may take 20 ms for one; boards have fewer policies than that."""
 FIX_CLOCKS = "sudo cpupower frequency-set --governor performance"
 
 
 def look(root: Path = Path("/")) -> State:
-    """Governors, bounds and clocks; policies that are alike are told once, and a clock that moves is a warning."""
+    """Read governors, clock ranges and clocks; equal policies are listed once, and a moving clock is a warning."""
     policies = state(root)
     settings = cpu_state(root / "sys/devices/system/cpu") | {
         f"cpu {kind}": ", ".join(dict.fromkeys(_of(policies, kind))) for kind in ("governor", "clock")
@@ -41,7 +41,7 @@ def _of(policies: Mapping[str, str], kind: str) -> list[str]:
 
 
 def _moving(policies: Mapping[str, str]) -> tuple[Unsound, ...]:
-    """A governor that moves a clock with the load, where its bounds leave it room."""
+    """Warn of governors that move a clock with the load, where its range leaves them room."""
     moving = [
         governor
         for name, governor in policies.items()

@@ -1,4 +1,4 @@
-"""The machine that a worker runs on, by every reader that finds something there; nothing is ever changed."""
+"""Look at the machine that a worker runs on, with every reader that finds something there; nothing is ever changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neverslower.device.state import State, Trouble
 
 
 def settings(root: Path = Path("/")) -> dict[str, str]:
-    """What joins the fingerprint of every time on a Jetson, the memory clock too where it is told; else nothing."""
+    """Return the settings that join every time's fingerprint on a Jetson, the memory clock if known; {} elsewhere."""
     if not jetson.is_jetson(root):
         return {}
     service = jtop.connected(root)
@@ -19,14 +19,14 @@ def settings(root: Path = Path("/")) -> dict[str, str]:
 
 
 class Host:
-    """Looks at one machine as often as it is asked; what counts events counts from the look before."""
+    """Looks at one machine whenever it is asked; events are counted from one look to the next."""
 
     def __init__(self, threads: int = 1, root: Path = Path("/")) -> None:
         self._root = root
         self._load, self._thermal = Load(threads, root), Thermal(root)
 
     def look(self) -> State:
-        """The state now."""
+        """Return the state now."""
         state = cpu.look(self._root).joined(self._thermal.look()).joined(self._load.look())
         if not jetson.is_jetson(self._root):
             return state.joined(mali.look(self._root))
@@ -35,7 +35,7 @@ class Host:
 
 
 def _of_jetson(state: State, files: State, service: State) -> State:
-    """jetson_clocks fixes all clocks, so its word stands for them; files tell where the service is silent."""
+    """Join a Jetson's states: jetson_clocks fixes all clocks, so its word on them counts if the service gives it."""
     rest = tuple(flaw for flaw in state.unsound if flaw.trouble is not Trouble.CLOCKS)
     clocks = service.unsound if "jetson_clocks" in service.settings else files.unsound
     joined = state.joined(files).joined(service)

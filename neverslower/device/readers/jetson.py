@@ -1,4 +1,4 @@
-"""The state of an NVIDIA Jetson, from sysfs and files that anyone may read: module, power mode, and clocks.
+"""Read the state of an NVIDIA Jetson from files that anyone may read: module, power mode and clocks.
 
 Sources: the `nvpmodel` service keeps the mode that was set last in /var/lib/nvpmodel/status (`pmode:0002`) and names
 modes in /etc/nvpmodel.conf (`< POWER_MODEL ID=2 NAME=MAXN >`); GPU and memory controller are devfreq devices, whose
@@ -6,7 +6,7 @@ lowest and highest frequency are equal once jetson_clocks has fixed them (NVIDIA
 "Platform Power and Performance"; Linux, Documentation/ABI/testing/sysfs-class-devfreq). The GPU's device is called
 `57000000.gpu` on a Nano, `17000000.gp10b` on a TX2, `17000000.gv11b` on a Xavier, `17000000.ga10b` or `17000000.gpu` on
 an Orin, `gpu-gpc-0` on a Thor (rbonghi/jetson_stats, jtop/core/gpu.py and issue 885); the memory controller of a Thor
-`bwmgr` (jtop/core/memory.py). That of an Orin is told to root only, or by jetson-stats (jtop.py).
+is called `bwmgr` (jtop/core/memory.py). Only root and jetson-stats (jtop.py) can read that of an Orin.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ FIX_CLOCKS = "sudo jetson_clocks"
 
 
 def is_jetson(root: Path = Path("/")) -> bool:
-    """Whether this is a Jetson: its device tree says so."""
+    """Return whether this machine is a Jetson, which its device tree says."""
     return "nvidia,tegra" in _text(root / "proc/device-tree/compatible")
 
 
 def module(root: Path = Path("/")) -> str:
-    """The board's name in its device tree."""
+    """Return the board's name from its device tree."""
     return _text(root / "proc/device-tree/model") or "Jetson"
 
 
 def jetpack(root: Path = Path("/")) -> str:
-    """The release of Jetson Linux: `R36.4.3` from `# R36 (release), REVISION: 4.3, …`."""
+    """Return the release of Jetson Linux: `R36.4.3` from `# R36 (release), REVISION: 4.3, …`."""
     match = re.search(r"# (R\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
     return f"{match[1]}.{match[2]}" if match else "unknown"
 
 
 def state(root: Path = Path("/")) -> dict[str, str]:
-    """Power mode, whether clocks are fixed, and the memory clock's bounds; what can't be read is left out."""
+    """Return the power mode and the GPU's and the memory's clock ranges; what can't be read is left out."""
     settings = {"nvpmodel": _power_mode(root)}
     for name in _DEVICES:
         if folder := _device(root, name):
@@ -49,7 +49,7 @@ def state(root: Path = Path("/")) -> dict[str, str]:
 
 
 def look(root: Path = Path("/")) -> State:
-    """Power mode and clocks; one that is not fixed is unsound, for it moves with the load."""
+    """Read power mode and clocks; a clock that is not fixed is unsound, for it moves with the load."""
     if not is_jetson(root):
         return State()
     settings, readings = state(root), {}
@@ -61,7 +61,7 @@ def look(root: Path = Path("/")) -> State:
 
 
 def unlocked(settings: dict[str, str]) -> tuple[Unsound, ...]:
-    """What says that jetson_clocks has not fixed the clocks; nothing where no clock can be read."""
+    """Report clocks that jetson_clocks has not fixed; nothing where no clock can be read."""
     moving = [f"{name} {text}" for name, text in settings.items() if name.endswith(" clock") and " to " in text]
     if not moving:
         return ()

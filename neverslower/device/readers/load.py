@@ -1,7 +1,7 @@
-"""Who else computes on this machine, from /proc: the share of a core that each process took since the last look.
+"""Read from /proc who else computes on this machine: the share of a core that each process took since the last look.
 
-Sources: utime and stime in /proc/PID/stat are in clock ticks, /proc/loadavg has the average of the last minute first
-(Linux, Documentation/filesystems/proc.rst; proc(5)). Inside a container only its own processes are seen.
+Sources: utime and stime in /proc/PID/stat are in clock ticks, and /proc/loadavg begins with the average of the last
+minute (Linux, Documentation/filesystems/proc.rst; proc(5)). A container sees its own processes only.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from neverslower.device.state import State, Trouble, Unsound
 HEAVY = 0.5
 """The share of a core from which on a process is named."""
 SHORTEST = 0.2
-"""Seconds between two looks below which ticks of 10 ms tell nothing."""
+"""The fewest seconds between two looks; over less, ticks of 10 ms say nothing."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process as /proc tells it: its name, its parent, and the seconds that it computed so far."""
+    """One process in /proc: its name, its parent, and the seconds that it has computed so far."""
 
     name: str
     parent: int
@@ -31,7 +31,7 @@ class Process:
 
 
 def processes(root: Path = Path("/")) -> dict[int, Process]:
-    """Every process that can be seen, by its number."""
+    """Return every visible process by its number."""
     tick = os.sysconf("SC_CLK_TCK")
     seen = {}
     for folder in (root / "proc").glob("[0-9]*"):
@@ -44,7 +44,7 @@ def processes(root: Path = Path("/")) -> dict[int, Process]:
 
 
 def family(known: Mapping[int, Process], own: int) -> set[int]:
-    """A worker's own run: itself, who started it, all that those two started, and the ancestors up to the first."""
+    """Return a worker's own run: itself, its parent, all that those two started, and the ancestors up to the first."""
     coordinator = known[own].parent if own in known else 0
     descendants = {own} | ({coordinator} - {0, 1})  # In a container the worker may be the first process itself.
     members = set(descendants)
@@ -59,7 +59,7 @@ def family(known: Mapping[int, Process], own: int) -> set[int]:
 
 
 class Load:
-    """Watches the other processes; the first look covers the time since it was made."""
+    """Watches the other processes; the first look covers the time since this object was made."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Load:
         self._then, self._known = clock(), processes(root)
 
     def look(self) -> State:
-        """The load, and who takes half a core or a crowd's largest; grave where all leave the library too few."""
+        """Report the load and the busy processes; grave where they leave the library too few cores."""
         now, known = self._clock(), processes(self._root)
         average = text(self._root / "proc/loadavg").split()
         readings = {"load of the last minute": float(average[0])} if average else {}
@@ -93,6 +93,7 @@ class Load:
         return State(readings=readings, unsound=self._busy(shares, known))
 
     def _busy(self, shares: Mapping[int, float], known: Mapping[int, Process]) -> tuple[Unsound, ...]:
+        """Name processes that take half a core or, if only their crowd is too much, the largest of them."""
         left = self._cores - self._threads
         crowd = sum(shares.values()) >= left + HEAVY
         ranked = sorted(shares, key=lambda number: -shares[number])
