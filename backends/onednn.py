@@ -23,8 +23,7 @@ import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Tensor
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.processor import cpu_hardware, cpu_state
-from neverslower.device.readers import host
+from neverslower.device.readers import cpu, host
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.problem.convolution import ConvProblem, DType, Layout
@@ -124,14 +123,14 @@ class OneDNN:
     def fingerprint(self) -> Fingerprint:
         """Return the processor, its governor, threads and settings, oneDNN's version and commit, torch around it."""
         torch = self._torch
-        hardware = cpu_hardware()
+        hardware = cpu.hardware()
         return Fingerprint(
             backend="onednn",
             device=f"{hardware['cpu']} {hardware['cores']}c",
             version=self._info.get("version", "0"),
             build=self._info.get("commit", "unknown"),
             hardware=hardware,
-            state=cpu_state() | host.settings() | settings(os.environ) | {"threads": str(self._threads)},
+            state=cpu.settings() | host.settings() | settings(os.environ) | {"threads": str(self._threads)},
             software={
                 "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
                 # What oneDNN makes of the processor: 3.12 calls the same one AVX10.1 that 3.7 calls AVX-512 with

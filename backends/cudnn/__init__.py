@@ -155,7 +155,7 @@ class CuDNN:
         }
         if self._nvml:
             hardware |= self._nvml.hardware()
-            state |= self._nvml.state()
+            state |= self._nvml.settings()
             software["driver"] = self._nvml.driver()
         if on_jetson:
             hardware["module"] = jetson.module()

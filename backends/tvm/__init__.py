@@ -21,8 +21,7 @@ from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.processor import cpu_hardware, cpu_state
-from neverslower.device.readers import host
+from neverslower.device.readers import cpu, host
 from neverslower.errors import OutOfMemory, StoreError, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan, Searched
 from neverslower.files.kept import Store, default_root
@@ -118,14 +117,14 @@ class TVM:
 
     def fingerprint(self) -> Fingerprint:
         """Return the processor, its governor, threads and database; tvm, its ffi, which build of them, and LLVM."""
-        hardware = cpu_hardware()
+        hardware = cpu.hardware()
         return Fingerprint(
             backend="tvm",
             device=f"{hardware['cpu']} {hardware['cores']}c",
             version=self.api.version,
             build=f"ffi-{self._installed.ffi}",
             hardware=hardware,
-            state=cpu_state()
+            state=cpu.settings()
             | host.settings()
             | {"threads": str(self._threads), "schedules": self._database.hash if self._database else "untuned"},
             software={

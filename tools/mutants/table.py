@@ -419,8 +419,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="jetson-power-mode-ignored",
         lie="Two runs in other power modes are compared as if they were one device.",
         path="neverslower/device/readers/jetson.py",
-        old='settings = {"nvpmodel": _power_mode(root)}',
-        new='settings = {"nvpmodel": ""}',
+        old='known = {"nvpmodel": _power_mode(root)}',
+        new='known = {"nvpmodel": ""}',
         caught_by="selftests/test_state.py::test_an_orin_is_read",
     ),
     Mutant(

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from neverslower.device.processor import read_text
+from neverslower.device.readers.sysfs import clock_range, number, text
 
 _ARM = "0x41"
 _PARTS = {
@@ -65,17 +65,17 @@ def parts(root: Path = Path("/")) -> str:
     return ", ".join(f"{count} {name}" for name, count in names.items())
 
 
-def state(root: Path = Path("/")) -> dict[str, str]:
+def settings(root: Path = Path("/")) -> dict[str, str]:
     """Return the settings that decide speed: cores online, and each policy's governor and clock range.
 
     Policies are named after their first core: `policy4 governor`, `policy4 clock`. What can't be read is left out.
     """
-    settings = {"cores online": text(root / "sys/devices/system/cpu/online")}
+    known = {"cores online": text(root / "sys/devices/system/cpu/online")}
     for policy in _policies(root):
-        settings[f"{policy.name} governor"] = text(policy / "scaling_governor")
+        known[f"{policy.name} governor"] = text(policy / "scaling_governor")
         low, high = (_frequency_hz(policy / f"scaling_{end}_freq") for end in ("min", "max"))
-        settings[f"{policy.name} clock"] = clock(low, high)
-    return {key: value for key, value in settings.items() if value}
+        known[f"{policy.name} clock"] = clock_range(low, high)
+    return {key: value for key, value in known.items() if value}
 
 
 def current_clocks_hz(root: Path = Path("/")) -> Iterator[tuple[str, int]]:
@@ -83,25 +83,6 @@ def current_clocks_hz(root: Path = Path("/")) -> Iterator[tuple[str, int]]:
     for policy in _policies(root):
         if frequency := _frequency_hz(policy / "scaling_cur_freq"):
             yield policy.name, frequency
-
-
-def clock(low_hz: int, high_hz: int) -> str:
-    """Describe a fixed clock, or the range in which a governor moves it; "" where either bound is unknown (0)."""
-    if not low_hz or not high_hz:
-        return ""
-    low, high = low_hz // 1_000_000, high_hz // 1_000_000
-    return f"{high} MHz, fixed" if low_hz == high_hz else f"{low} to {high} MHz"
-
-
-def number(path: Path) -> int:
-    """Return the number in a file, or 0 where there is none, such as in a list or in `<unknown>`."""
-    digits = text(path)
-    return int(digits) if digits.isdecimal() else 0
-
-
-def text(path: Path) -> str:
-    """Return a file's text without the NUL that ends strings of a device tree; empty where it can't be read."""
-    return read_text(path).replace("\0", " ").strip()
 
 
 def _part(implementer: str, part: str) -> str:

@@ -15,7 +15,7 @@ def settings(root: Path = Path("/")) -> dict[str, str]:
     if not jetson.is_jetson(root):
         return {}
     service = jtop.connected(root)
-    return arm.state(root) | jetson.state(root) | (dict(service.look().settings) if service else {})
+    return arm.settings(root) | jetson.settings(root) | (dict(service.look().settings) if service else {})
 
 
 class Host:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neverslower.device.readers.arm import clock, number
-from neverslower.device.readers.arm import state as cpu
-from neverslower.device.readers.arm import text as _text
+from neverslower.device.readers import arm
+from neverslower.device.readers.sysfs import clock_range, number
+from neverslower.device.readers.sysfs import text as _text
 from neverslower.device.state import State, Trouble, Unsound
 
 _DEVICES = {"gpu": r"\.(gpu|g[abpv]\d+b)$|^gpu-gpc-0$|^gpu$", "emc": r"emc|^bwmgr$"}
@@ -39,25 +39,25 @@ def jetpack(root: Path = Path("/")) -> str:
     return f"{match[1]}.{match[2]}" if match else "unknown"
 
 
-def state(root: Path = Path("/")) -> dict[str, str]:
+def settings(root: Path = Path("/")) -> dict[str, str]:
     """Return the power mode and the GPU's and the memory's clock ranges; what can't be read is left out."""
-    settings = {"nvpmodel": _power_mode(root)}
+    known = {"nvpmodel": _power_mode(root)}
     for name in _DEVICES:
         if folder := _device(root, name):
-            settings[f"{name} clock"] = clock(number(folder / "min_freq"), number(folder / "max_freq"))
-    return {key: text for key, text in settings.items() if text}
+            known[f"{name} clock"] = clock_range(number(folder / "min_freq"), number(folder / "max_freq"))
+    return {key: text for key, text in known.items() if text}
 
 
 def look(root: Path = Path("/")) -> State:
     """Read power mode and clocks; a clock that is not fixed is unsound, for it moves with the load."""
     if not is_jetson(root):
         return State()
-    settings, readings = state(root), {}
+    known, readings = settings(root), {}
     for name in _DEVICES:
         folder = _device(root, name)
         if folder and (hertz := number(folder / "cur_freq")):
             readings[f"{name} MHz"] = hertz / 1e6
-    return State(settings, readings, unlocked({**cpu(root), **settings}))
+    return State(known, readings, unlocked({**arm.settings(root), **known}))
 
 
 def unlocked(settings: dict[str, str]) -> tuple[Unsound, ...]:

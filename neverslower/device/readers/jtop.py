@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from neverslower.device.readers.arm import clock
 from neverslower.device.readers.jetson import FIX_CLOCKS
+from neverslower.device.readers.sysfs import clock_range
 from neverslower.device.state import State, Trouble, Unsound
 
 SOCKET = "run/jtop.sock"
@@ -71,7 +71,7 @@ def state(client: Any) -> State:
 
 
 def _clock(frequency: Mapping[str, int]) -> str:
-    return clock(frequency.get("min", 0) * 1000, frequency.get("max", 0) * 1000)
+    return clock_range(frequency.get("min", 0) * 1000, frequency.get("max", 0) * 1000)
 
 
 def _temperatures(sensors: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

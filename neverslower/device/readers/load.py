@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from neverslower.device.readers.arm import text
+from neverslower.device.readers.sysfs import text
 from neverslower.device.state import State, Trouble, Unsound
 
 HEAVY = 0.5

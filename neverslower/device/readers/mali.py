@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from neverslower.device.readers.arm import clock, number, text
+from neverslower.device.readers.sysfs import clock_range, number, text
 from neverslower.device.state import State, Trouble, Unsound
 
 
@@ -27,29 +27,29 @@ def driver(root: Path = Path("/")) -> str:
     return text(root / "sys/module/mali_kbase/version").partition(" ")[0]
 
 
-def state(root: Path = Path("/")) -> dict[str, str]:
+def settings(root: Path = Path("/")) -> dict[str, str]:
     """Return the settings that decide speed: governor, clock range and power policy; what can't be read is left out."""
     folder = _folder(root)
     if not folder:
         return {}
     policy = re.search(r"\[(\S+)\]", text(folder / "device/power_policy"))
-    settings = {
+    known = {
         "gpu governor": text(folder / "governor"),
-        "gpu clock": clock(number(folder / "min_freq"), number(folder / "max_freq")),
+        "gpu clock": clock_range(number(folder / "min_freq"), number(folder / "max_freq")),
         "gpu power policy": policy[1] if policy else "",
     }
-    return {key: value for key, value in settings.items() if value}
+    return {key: value for key, value in known.items() if value}
 
 
 def look(root: Path = Path("/")) -> State:
     """Read governor, clock and power policy; a moving clock is a warning."""
-    folder, settings, hertz = _folder(root), state(root), current_clock_hz(root)
+    folder, known, hertz = _folder(root), settings(root), current_clock_hz(root)
     readings = {"gpu MHz": hertz / 1e6} if hertz else {}
-    if not folder or " to " not in settings.get("gpu clock", "") or settings.get("gpu governor") == "performance":
-        return State(settings, readings)
-    text_ = f"the GPU's clock moves with its load (governor {settings.get('gpu governor', 'unknown')})"
+    if not folder or " to " not in known.get("gpu clock", "") or known.get("gpu governor") == "performance":
+        return State(known, readings)
+    why = f"the GPU's clock moves with its load (governor {known.get('gpu governor', 'unknown')})"
     remedy = f"echo performance | sudo tee /sys/class/devfreq/{folder.name}/governor"
-    return State(settings, readings, (Unsound(Trouble.CLOCKS, text_, remedy, grave=False),))
+    return State(known, readings, (Unsound(Trouble.CLOCKS, why, remedy, grave=False),))
 
 
 def current_clock_hz(root: Path = Path("/")) -> int | None:

@@ -76,7 +76,7 @@ class Nvml:
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         return {} if memory is None else {"memory": f"{memory.total / 2**30:.0f} GiB"}
 
-    def state(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Return the settings that decide speed: power limit, ECC, MIG, and the clocks that applications are given."""
         power = self._ask("nvmlDeviceGetEnforcedPowerLimit")
         ecc, mig = self._ask("nvmlDeviceGetEccMode"), self._ask("nvmlDeviceGetMigMode")
@@ -142,7 +142,7 @@ class Nvml:
             "gpu W": None if power is None else power / 1000,
         }
         known = {name: float(value) for name, value in readings.items() if value is not None}
-        return State(self.state(), known, (*self._slowed(), *self._hot(degrees), *self._shared(own)))
+        return State(self.settings(), known, (*self._slowed(), *self._hot(degrees), *self._shared(own)))
 
     def _slowed(self) -> Iterator[Unsound]:
         reasons = self._reasons() or 0

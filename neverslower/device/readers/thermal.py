@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from neverslower.device.readers.arm import number, text
+from neverslower.device.readers.sysfs import number, text
 from neverslower.device.state import State, Trouble, Unsound
 
 MARGIN = 5.0
