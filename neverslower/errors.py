@@ -37,8 +37,8 @@ class JournalError(NeverSlowerError):
     """A journal that can't be written."""
 
 
-class StoreError(NeverSlowerError):
-    """A folder of things kept between runs that can't be written."""
+class KeptFolderError(NeverSlowerError):
+    """A folder of things kept between runs can't be written."""
 
 
 class CalibrationError(NeverSlowerError):

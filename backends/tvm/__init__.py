@@ -22,9 +22,9 @@ from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import cpu, host
-from neverslower.errors import OutOfMemory, StoreError, Unavailable, Unsupported
+from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan, Searched
-from neverslower.files.kept import Store, default_root
+from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
 from neverslower.problem.subject import Search, Subject, TunedLog
@@ -52,13 +52,13 @@ def open(options: BackendOptions) -> TVM:
     """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
     installed = health.installed()
     health.require_compiler()
-    store = Store(default_root() / "tvm")
+    store = KeptFolders(default_root() / "tvm")
     try:
         health.check(installed, store)
         api = Api(options.threads)
         database = databases.read(Path(options.argument), api) if options.argument else None
         return TVM(api, installed, store, database, options.threads)
-    except StoreError as error:
+    except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
 
@@ -102,7 +102,7 @@ class TVM:
         self,
         api: Api,
         installed: health.Installed,
-        store: Store,
+        store: KeptFolders,
         database: databases.Database | None,
         threads: int,
     ) -> None:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neverslower.errors import Unavailable
-from neverslower.files.kept import Store
+from neverslower.files.kept import KeptFolders
 
 PAIRS = {"0.25": "0.1.12", "0.26": "0.1.14.post1", "0.27": "0.1.14.post1"}
 """The ffi that each release of tvm is known to work with."""
@@ -88,7 +88,7 @@ def _files_in(folder: str | None) -> Iterator[str]:
             yield f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def check(pair: Installed, store: Store) -> None:
+def check(pair: Installed, store: KeptFolders) -> None:
     """Try the pair in a child process, unless it is known to work. Raises Unavailable with what to install."""
     tvm, ffi = pair.tvm, pair.ffi
     fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": pair.build, "python": sys.executable, "probe": PROBE}

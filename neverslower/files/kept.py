@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neverslower.errors import StoreError
+from neverslower.errors import KeptFolderError
 
 LIMIT = 512_000_000
 """The bytes that all entries may take together unless another limit is given."""
@@ -46,8 +46,8 @@ class KeptFolder:
     used: float
 
 
-class Store:
-    """Folders by key; several processes may share them, since an entry appears whole, by one rename."""
+class KeptFolders:
+    """Kept folders by key; several processes may share them, since an entry appears whole, by one rename."""
 
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
@@ -65,7 +65,7 @@ class Store:
         return None
 
     def add(self, fields: Fields, fill: Callable[[Path], None]) -> Path:
-        """Let `fill` write the files of a new entry, and keep it. Raises StoreError where nothing can be written."""
+        """Let `fill` write the files of a new entry, and keep it. Raises KeptFolderError if nothing can be written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root))
@@ -82,8 +82,8 @@ class Store:
         self._trim(kept)
         return kept
 
-    def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(
+    def _unwritable(self, error: OSError) -> KeptFolderError:
+        return KeptFolderError(
             f"{self.root} can't be written: {error.strerror or error}; name another folder in XDG_CACHE_HOME"
         )
 
