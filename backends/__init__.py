@@ -20,7 +20,7 @@ TABLE = {
 
 
 def load(name: str) -> AdapterModule:
-    """The adapter module of a backend; its vendor library is not loaded yet. Raises UnknownName."""
+    """Return the adapter module of a backend, without loading its vendor library. Raises UnknownName."""
     if name not in TABLE:
         close = difflib.get_close_matches(name, TABLE, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -29,11 +29,11 @@ def load(name: str) -> AdapterModule:
 
 
 def remedy(name: str) -> str:
-    """The command that brings a backend's libraries."""
+    """Return the command that installs a backend's libraries."""
     capabilities = load(name).CAPABILITIES
     return f"pip install {' '.join(capabilities.packages or capabilities.modules)}"
 
 
 def missing_modules(name: str) -> list[str]:
-    """The libraries of a backend that this Python can't find, without importing any."""
+    """Return the libraries of a backend that this Python can't find, without importing any."""
     return [module for module in load(name).CAPABILITIES.modules if importlib.util.find_spec(module) is None]

@@ -1,7 +1,7 @@
-"""What an adapter offers: the Backend protocol, its capabilities as data, and the errors it may raise.
+"""The interface of an adapter: the Backend protocol, its capabilities as data, and the errors it may raise.
 
-An adapter runs in a worker process, maybe on another machine, with its vendor library and numpy; it imports the
-vendor library inside functions only, so that collecting tests needs none.
+An adapter runs in a worker process, maybe on another machine, with its vendor library and numpy. It imports the
+vendor library inside functions only, so that collecting tests does not need it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Tensor = NDArray[np.float32]
 class Capabilities:
     """What a backend can be asked for, as data.
 
-    `formats` are the (dtype, layout) pairs measured unless the user names others; `modules` the libraries without
-    which it is not worth starting, and `packages` what brings them, where pip knows them by other names. A backend
-    `on_request` runs only when it is named; an `exclusive` one takes a lock on its device, so that two runs never
-    time each other. One that `compiles` does it ahead, in processes of its own, and searches for schedules; what it
-    makes is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to
-    the process in which it examines problems, which is then not timed in; one that `watches` says when its device was
-    throttled; one that `waits` leaves its device alone between requests, so that a process of another library may take
-    turns with it; one that `maps` times whole curves of channel counts at once; one that `explains` has the policy
-    `best`, so that a hazard can be told from a bad choice. `quick_layers` are measured instead of a whole
-    network when the user names nothing, `tuned_layers` by the study of tuned logs; drawn problems have
-    `largest_drawn_macs` multiply-accumulates at most.
+    `formats` are the (dtype, layout) pairs measured unless the user names others. `modules` are the libraries without
+    which starting it is pointless, and `packages` the names by which pip knows them, where these differ. A backend
+    `on_request` runs only when it is named. An `exclusive` one locks its device, so that two runs never time each
+    other. One that `compiles` does so ahead of time, in processes of its own, and searches for schedules; what it makes
+    is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to the
+    process that examines problems, and no times are taken in that process. One that `watches` reports when its device
+    was throttled. One that `waits` leaves its device alone between requests, so that a process of another library may
+    take turns with it. One that `maps` times whole curves of channel counts at once. One that `explains` has the policy
+    `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole network when the user
+    names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most `largest_drawn_macs`
+    multiply-accumulates.
     """
 
     dtypes: frozenset[DType]
@@ -63,12 +63,15 @@ class Capabilities:
 
     @property
     def offers(self) -> tuple[str, ...]:
-        """The protocols beside Backend that the adapter follows, `profiles` and `waits`, by their fields' names."""
+        """Return the protocols that the adapter follows in addition to Backend, by field name.
+
+        `profiles` and `waits` are among them, though they need no protocol.
+        """
         names = ("compiles", "profiles", "watches", "waits", "maps", "explains")
         return tuple(name for name in names if getattr(self, name))
 
     def refusal(self, problem: ConvProblem) -> str | None:
-        """Why this problem is beyond the backend, or None."""
+        """Return why this problem is beyond the backend, or None."""
         checks = (
             (problem.dtype in self.dtypes, f"no {problem.dtype} (has {_listed(self.dtypes)})"),
             (problem.layout in self.layouts, f"no {problem.layout} (has {_listed(self.layouts)})"),
@@ -98,69 +101,70 @@ class BackendOptions:
 
 
 class Prepared(Protocol):
-    """One problem, compiled and with its buffers on the device; a round has `least_iterations` calls or more."""
+    """One problem, compiled and with its buffers on the device; a round has at least `least_iterations` calls."""
 
     cache: Cache
     least_iterations: int
 
     def plan(self) -> Plan:
-        """What the library chose for this problem, in the library's own words."""
+        """Return the plan that the library chose for this problem, in the library's own words."""
 
     def output(self) -> Tensor:
-        """The result of one call as float32 of shape (batch, out_channels, out_height, out_width)."""
+        """Return the result of one call as float32 of shape (batch, out_channels, out_height, out_width)."""
 
     def run(self, iterations: int) -> float:
-        """Run that many calls back to back and return the seconds they took together, by the backend's clock."""
+        """Run that many calls back to back; return the seconds they took together, by the backend's clock."""
 
 
 class Counted(Prepared, Protocol):
-    """A prepared problem of which instructions are counted."""
+    """A prepared problem whose instructions can be counted."""
 
     def instructions(self) -> int:
-        """What one call executes, the same in every process. Raises Unsupported where it can't be counted."""
+        """Return how many instructions one call executes, the same in every process. Raises Unsupported."""
 
 
 class Backend(Protocol):
     """One vendor library on one device.
 
-    A backend that has other evidence than time says which in an attribute `evidence`, in `exclusive` whether it needs
-    its device for itself at that, in `at_once` in how many processes problems may be examined beside each other, and in
-    `offers` what it offers, each where it is not as its CAPABILITIES say.
+    A backend may set four attributes where it differs from its CAPABILITIES: `evidence` for evidence other than time,
+    `exclusive` for whether it then still needs its device for itself, `at_once` for the number of processes that may
+    examine problems at the same time, and `offers` for what it offers.
     Where the evidence is exact, `Prepared.run` is not called.
     """
 
     def fingerprint(self) -> Fingerprint:
-        """Device, state and software; raises Unavailable where the device turns out not to be usable."""
+        """Return device, state and software. Raises Unavailable where the device turns out not to be usable."""
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
-        """Everything that happens once: layouts, compilation, buffers of its own.
+        """Do everything that happens once: layouts, compilation, buffers of its own.
 
-        `inputs` has `problem.input_shape` and `weights` `problem.weight_shape`, in values that the dtype can hold.
-        `policy` is by what the library is to choose, in the backend's own words (see neverslower.problem.subject).
-        Raises Unsupported with the library's words, or for a policy that it does not have, or OutOfMemory.
+        `inputs` has the shape `problem.input_shape` and `weights` has `problem.weight_shape`, in values that the dtype
+        can hold. `policy` says how the library is to choose, in the backend's own words (see
+        neverslower.problem.subject). Raises Unsupported with the library's words or for an unknown policy, and
+        OutOfMemory.
         """
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user has to know of how this backend was set up, one line each."""
+        """Return what a user has to know of how this backend was set up, one line each."""
 
     @property
     def clock(self) -> str:
-        """The name of the clock behind `Prepared.run`."""
+        """Return the name of the clock behind `Prepared.run`."""
 
     @property
     def shortest_round(self) -> float:
-        """Seconds that a round must last for the clock's resolution and overhead not to matter."""
+        """Return the seconds that a round must last for the clock's resolution and overhead not to matter."""
 
 
 class Watcher(Protocol):
-    """What a backend that `watches` offers beside Backend."""
+    """What a backend that `watches` offers in addition to Backend."""
 
     def disturbed(self) -> str:
-        """Why the device is slower than it should be, just after it worked; empty when it is not. Quick to ask."""
+        """Return why the device is slower than it should be, just after it worked; "" if it is not. Must be quick."""
 
     def state(self, machine: State) -> State:
-        """The device's state, given that of the machine which it is in (see neverslower.device.readers.host)."""
+        """Return the device's state, given that of its machine (see neverslower.device.readers.host)."""
 
 
 @dataclass(frozen=True)
@@ -174,30 +178,31 @@ class CurvePoint:
 
 
 class Mapper(Protocol):
-    """What a backend that `maps` offers beside Backend."""
+    """What a backend that `maps` offers in addition to Backend."""
 
     def curve(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
     ) -> tuple[list[CurvePoint], float]:
-        """Time problems that differ in their number of filters alone, in the order given; with seconds of the call.
+        """Time problems that differ only in their number of filters, in the order given; return points and seconds.
 
-        `weights` are those of the largest; each problem takes the first of them. Plans have no steps here.
+        `weights` are those of the largest; each problem takes the first of them. Plans have no steps here. The seconds
+        are those of the whole call.
         """
 
     def dispatches(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
-        """The plans of such problems with their steps, None for what is refused; nothing is timed."""
+        """Return the plans of such problems with their steps, None for a refused problem; nothing is timed."""
 
 
 class Compiler(Protocol):
-    """What a backend that `compiles` offers beside Backend."""
+    """What a backend that `compiles` offers in addition to Backend."""
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
-        """Those that are yet to be compiled."""
+        """Return the subjects that are yet to be compiled."""
 
     def compile(self, subject: Subject) -> object:
-        """Compile one, and keep the result where other processes of this device find it. Raises Unsupported."""
+        """Compile a subject, and keep the result where other processes of this device find it. Raises Unsupported."""
 
     def tune(self, wanted: Search) -> Searched:
         """Search for a schedule, and keep the log of it in the same place. Raises Unsupported."""
@@ -209,10 +214,10 @@ class AdapterModule(Protocol):
     CAPABILITIES: Capabilities
 
     def open(self, options: BackendOptions) -> Backend:
-        """Load the vendor library; raises Unavailable with the reason and the remedy."""
+        """Load the vendor library. Raises Unavailable with the reason and the remedy."""
 
     def reproduce(self, problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-        """Commands, one a line, that show this problem and plan without never-slower; printed without the library.
+        """Return commands, one a line, that show this problem and plan without never-slower.
 
-        `options` are those of the backend that found it.
+        It is called without the vendor library. `options` are those of the backend that observed the plan.
         """

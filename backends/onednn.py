@@ -1,9 +1,9 @@
 """oneDNN through torch on the CPU: torch's own oneDNN convolution, forced, so that no other kernel is chosen.
 
-torch's eager convolution picks oneDNN or one of its own kernels by shape and thread count; this adapter calls the
-operator behind that choice, `torch.mkldnn_convolution`, with plain weights. What it measures is what eager torch
-runs whenever it picks oneDNN: the convolution and the reorders around it, the weights' included. The plan lists
-them, as oneDNN itself reports them in its verbose mode.
+torch's eager convolution picks oneDNN or one of its own kernels by shape and thread count. This adapter calls the
+operator behind that choice, `torch.mkldnn_convolution`, with plain weights. So it measures what eager torch runs
+whenever it picks oneDNN: the convolution and the reorders around it, including the weights'. The plan lists them
+as oneDNN itself reports them in its verbose mode.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CAPABILITIES = Capabilities(
 _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
 _SETTINGS = ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
-"""What a user may forbid or allow oneDNN (its documentation, "CPU Dispatcher Control", "Floating-point Math Mode")."""
+"""Settings by which a user restricts oneDNN (its manual, "CPU Dispatcher Control", "Floating-point Math Mode")."""
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 def open(options: BackendOptions) -> OneDNN:
-    """Load torch; raises Unavailable where it is missing or built without oneDNN."""
+    """Load torch. Raises Unavailable where it is missing or built without oneDNN."""
     keep_freed_memory()
     try:
         import torch
@@ -75,7 +75,7 @@ def open(options: BackendOptions) -> OneDNN:
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """benchdnn commands that time each primitive of `plan` without never-slower, one a line, in order."""
+    """Return benchdnn commands that time each primitive of `plan` without never-slower, one a line, in order."""
     prefix = f"OMP_NUM_THREADS={options.threads} benchdnn --mode=P"
     steps = [Step.read(text) for text in plan.steps]
     main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
@@ -96,7 +96,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 
 
 def _reordered(problem: ConvProblem, step: Step, main: Step, after: bool) -> str:
-    """The dimensions of what a reorder moves: the output after the convolution, else the weights or the input."""
+    """Return the dimensions of what a reorder moves: the output after the convolution, else weights or input."""
     if after:
         dimensions: tuple[int, ...] = problem.output_shape
     elif step.tag("dst") == main.tag("wei"):
@@ -121,7 +121,7 @@ class OneDNN:
         self._info = parse_info(self._verbose_text(self._smallest_convolution))
 
     def fingerprint(self) -> Fingerprint:
-        """The processor, its governor, threads and settings; oneDNN's version and commit, and torch around it."""
+        """Return the processor, its governor, threads and settings, oneDNN's version and commit, torch around it."""
         torch = self._torch
         return cpu_fingerprint(
             "onednn",
@@ -139,7 +139,7 @@ class OneDNN:
         )
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
-        """Tensors in the problem's layout, and a first call; the library's refusal is Unsupported."""
+        """Make tensors in the problem's layout, and call once. Raises Unsupported or OutOfMemory in oneDNN's words."""
         if policy:
             raise Unsupported(f"onednn chooses by itself, it has no policy {policy!r}")
         CAPABILITIES.require(problem)
@@ -168,7 +168,7 @@ class OneDNN:
             self._torch.mkldnn_convolution(ones, ones, None, [0, 0], [1, 1], [1, 1], 1)
 
     def _verbose_text(self, call: Callable[[], Any]) -> str:
-        """What oneDNN prints while `call` runs; it writes to file descriptor 1, behind Python's back."""
+        """Return what oneDNN prints while `call` runs; it writes to file descriptor 1, behind Python's back."""
         mkldnn = self._torch.backends.mkldnn
         sys.stdout.flush()
         with tempfile.TemporaryFile() as captured:
@@ -206,23 +206,23 @@ class Prepared:
         )
 
     def call(self) -> Any:
-        """One convolution."""
+        """Run one convolution."""
         return self._function(*self._arguments)
 
     def plan(self) -> Plan:
-        """The primitives of one call as oneDNN reports them; the plan's name is the convolution's implementation."""
+        """Return the primitives of one call as oneDNN reports them, named after the convolution's implementation."""
         with self._backend._torch.inference_mode():
             steps = parse_steps(self._backend._verbose_text(self.call))
         main = next((step for step in steps if step.primitive == "convolution"), None)
         return Plan(main.implementation if main else "none reported", tuple(str(step) for step in steps))
 
     def output(self) -> Tensor:
-        """One call's result as float32, in NCHW order whatever the layout."""
+        """Return one call's result as float32, in NCHW order whatever the layout."""
         with self._backend._torch.inference_mode():
             return np.ascontiguousarray(self.call().float().numpy())
 
     def run(self, iterations: int) -> float:
-        """Seconds of that many calls; a CPU's calls are done when they return."""
+        """Return the seconds of that many calls; a CPU's calls are done when they return."""
         function, arguments, now = self._function, self._arguments, self._backend._now
         with self._backend._torch.inference_mode():
             begin = now()
@@ -233,7 +233,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Step:
-    """One primitive that oneDNN ran: what it is, who implements it, and the layouts it works on."""
+    """One primitive that oneDNN ran: its kind, its implementation, and the layouts it works on."""
 
     primitive: str
     implementation: str
@@ -244,17 +244,17 @@ class Step:
 
     @classmethod
     def read(cls, text: str) -> Step:
-        """The inverse of `str`."""
+        """Read what `str` wrote."""
         primitive, implementation, *details = text.split()
         return cls(primitive, implementation, tuple(details))
 
     def tag(self, name: str) -> str:
-        """The layout of `src`, `wei` or `dst`, or the `prop`agation kind; `any` if it was not reported."""
+        """Return the layout of `src`, `wei` or `dst`, or the `prop`agation kind; `any` if it was not reported."""
         return next((text.partition(":")[2] for text in self.details if text.startswith(f"{name}:")), "any")
 
 
 def parse_steps(verbose: str) -> list[Step]:
-    """The executed primitives in oneDNN's verbose output, in order.
+    """Return the executed primitives in oneDNN's verbose output, in order.
 
     A line reads `onednn_verbose[,v1],[primitive,]exec,ENGINE,PRIMITIVE,IMPLEMENTATION,PROPAGATION,MEMORY,…`;
     implementations of Arm Compute Library end in `:acl` (oneDNN's documentation, "Verbose Mode").
@@ -279,13 +279,13 @@ def parse_steps(verbose: str) -> list[Step]:
 
 
 def settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those of oneDNN's settings that environment variables make, by their newer names."""
-    found = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
-    return {name: value for name, value in found.items() if value}
+    """Return the oneDNN settings that environment variables make, by their newer names."""
+    chosen = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def parse_info(verbose: str) -> dict[str, str]:
-    """Version, commit and instruction set in the lines that oneDNN prints first in verbose mode."""
+    """Return version, commit and instruction set from the lines that oneDNN prints first in verbose mode."""
     info = {}
     if match := re.search(r"info,(?:oneDNN|DNNL) v(\S+) \(commit (\w+)\)", verbose):
         info["version"], info["commit"] = match.groups()

@@ -84,7 +84,7 @@ FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "
 
 
 def open(options: BackendOptions) -> Scripted:
-    """Read the script; raises Unavailable where it can't be read, or says so itself."""
+    """Read the script. Raises Unavailable where it can't be read, or where it says so itself."""
     script: dict[str, Any] = {}
     path = os.environ.get(VARIABLE, options.argument)
     if path:
@@ -97,13 +97,13 @@ def open(options: BackendOptions) -> Scripted:
         rules = script.get("rules", [])
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
             raise Unavailable(f"script {path}: rules must be a list of objects")
-        for what, found, known in (
+        for what, named, known in (
             ("key", set(script), KEYS),
             ("key of a rule", {key for rule in rules for key in rule}, RULE_KEYS),
             ("fault", {rule["fault"] for rule in rules if "fault" in rule}, FAULTS),
-            ("evidence", {script.get("evidence", "device_time")}, {str(one) for one in Evidence}),
+            ("evidence", {script.get("evidence", "device_time")}, {str(evidence) for evidence in Evidence}),
         ):
-            if unknown := found - known:
+            if unknown := named - known:
                 raise Unavailable(f"script {path}: unknown {what} {', '.join(sorted(map(str, unknown)))}")
         _check_kinds(path, script, rules)
     if "unavailable" in script:
@@ -112,7 +112,7 @@ def open(options: BackendOptions) -> Scripted:
 
 
 def _check_kinds(path: str, script: Mapping[str, Any], rules: list[Mapping[str, Any]]) -> None:
-    """Words must be words, numbers numbers, and predicates such as can be read."""
+    """Raise Unavailable for a value of the wrong type, and for a predicate that can't be read."""
     for holder in (script, *rules):
         for name, value in holder.items():
             kind = KINDS.get(name)
@@ -126,7 +126,7 @@ def _check_kinds(path: str, script: Mapping[str, Any], rules: list[Mapping[str, 
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """There is nothing behind a script that could be run without never-slower."""
+    """Return a line that says what was scripted, since nothing behind a script could be run without never-slower."""
     return f"a scripted latency of {problem.descriptor} (plan {plan})"
 
 
@@ -145,17 +145,17 @@ class Scripted:
         self._looks = np.random.default_rng([script.get("seed", 0), process])
 
     def disturbed(self) -> str:
-        """As often as the script says."""
+        """Report throttling as often as the script says."""
         chance = self.script.get("throttled", 0.0)
         return "scripted throttling" if chance and self._looks.random() < chance else ""
 
     def state(self, machine: State) -> State:
-        """Whatever the script says; this machine has no part in it."""
-        mine = [one for one in self.script.get("states", ()) if self.process in one.get("processes", [self.process])]
+        """Return the state in the script; this machine has no part in it."""
+        mine = [look for look in self.script.get("states", ()) if self.process in look.get("processes", [self.process])]
         return State.from_dict(mine[-1] if mine else {})
 
     def fingerprint(self) -> Fingerprint:
-        """Whatever the script says."""
+        """Return the fingerprint in the script."""
         script = self.script
         return Fingerprint(
             backend="scripted",
@@ -176,13 +176,13 @@ class Scripted:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Whatever the script says."""
+        """Return the remarks in the script."""
         return tuple(self.script.get("remarks", ()))
 
     def curve(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
     ) -> tuple[list[CurvePoint], float]:
-        """Every problem as if it were prepared alone."""
+        """Time every problem as if it were prepared alone."""
         begin, points = self.now, []
         for problem in problems:
             try:
@@ -196,26 +196,26 @@ class Scripted:
     def dispatches(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
-        """The plans of the rules."""
-        found: list[Plan | None] = []
+        """Return the plans of the rules, None for a refused problem."""
+        plans: list[Plan | None] = []
         for problem in problems:
             try:
-                found.append(self.prepare(problem, inputs, weights, policy).plan())
+                plans.append(self.prepare(problem, inputs, weights, policy).plan())
             except Unsupported:
-                found.append(None)
-        return found
+                plans.append(None)
+        return plans
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
-        """Those without a file in the script's folder; none if it names no folder."""
-        return [one for one in subjects if "compiled" in self.script and not self._compiled(one).exists()]
+        """Return the subjects without a file in the script's folder; none if it names no folder."""
+        return [subject for subject in subjects if "compiled" in self.script and not self._compiled(subject).exists()]
 
     def compile(self, subject: Subject) -> None:
-        """Leave a file in the script's folder, which says which process did it."""
+        """Leave a file in the script's folder that names this process."""
         self._fail(subject.problem, "compile")
         self._compiled(subject).write_text(str(os.getpid()), encoding="utf-8")
 
     def tune(self, wanted: Search) -> Searched:
-        """A search that takes no time and finds what the rules say."""
+        """Pretend a search that takes no time and finds what the rules say."""
         self._fail(wanted.problem, "tune")
         return Searched(f"{zlib.crc32(str(wanted).encode()):08x}", "scripted", wanted.trials, 1e-3, 0.0, False)
 
@@ -239,7 +239,7 @@ class Scripted:
 class Prepared:
     """One problem of a script; its noise depends on the script's seed, the process, the problem and the copy alone.
 
-    Copies of one problem in one process, as in an A/A comparison, share the process effect and not the noise.
+    Copies of one problem in one process, as in an A/A comparison, share the process effect but not the noise.
     """
 
     cache = Cache()
@@ -267,20 +267,20 @@ class Prepared:
         self._seconds = seconds * math.exp(effect)
 
     def plan(self) -> Plan:
-        """The last plan among the rules that hold."""
+        """Return the last plan among the rules that hold."""
         name = next((rule["plan"] for rule in reversed(self._rules) if "plan" in rule), "plain")
         tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
         steps = next((rule["steps"] for rule in reversed(self._rules) if "steps" in rule), [f"convolution {name}"])
         return Plan(name, tuple(steps), tuned)
 
     def instructions(self) -> int:
-        """What the last rule with a count says, else one for each multiply-accumulate."""
+        """Return the count of the last rule that has one, else one for each multiply-accumulate."""
         return int(
             next((rule["instructions"] for rule in reversed(self._rules) if "instructions" in rule), self._problem.macs)
         )
 
     def output(self) -> Tensor:
-        """The right result, unless the script says otherwise."""
+        """Return the right result, unless the script says otherwise."""
         output = convolve(self._problem, *self._tensors).astype(np.float32)
         if self._fault == "wrong":
             output[0, 0] += 1.0
@@ -289,7 +289,7 @@ class Prepared:
         return output
 
     def run(self, iterations: int) -> float:
-        """Advance the virtual clock by that many calls and return how far it went."""
+        """Advance the virtual clock by that many calls; return the seconds by which it moved."""
         script, random = self._backend.script, self._random
         seconds = iterations * self._seconds * (1 + script.get("drift", 0.0) * self._backend.now)
         if noise := script.get("noise", 0.0):

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.processor import cpu_hardware, cpu_state
-from neverslower.device.readers import host
+from neverslower.device.readers import cpu, host
 from neverslower.errors import Unavailable
 
 Options = TypeVar("Options")
@@ -57,13 +56,13 @@ def cpu_fingerprint(
     `state` and `software` are the library's own; the processor, its settings and those of the machine, and Python are
     found here.
     """
-    hardware = cpu_hardware()
+    hardware = cpu.hardware()
     return Fingerprint(
         backend=backend,
         device=f"{hardware['cpu']} {hardware['cores']}c",
         version=version,
         build=build,
         hardware=hardware,
-        state={**cpu_state(), **host.settings(), **state},
+        state={**cpu.settings(), **host.settings(), **state},
         software={**software, "python": python_version()},
     )

@@ -22,7 +22,7 @@ from neverslower.calibration.recording import Scheme
 from neverslower.errors import NeverSlowerError, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
-from neverslower.files.kept import Store, default_root
+from neverslower.files.kept import KeptFolders, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.maps.mapping import MapMaker, load, probe, save
 from neverslower.options import MOST, duration, usual_selection
@@ -277,7 +277,7 @@ def _what_is_missing(name: str) -> str:
 
 def _cache(options: argparse.Namespace) -> None:
     for name in _that_compile():
-        store = Store(default_root() / name)
+        store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()
             print(f"{name}: removed {count} entries, {size / 1e6:.1f} MB, from {store.root}")

@@ -1,8 +1,8 @@
-"""Mistakes of a user or of an environment, told in one line each; no module below imports from another."""
+"""Errors that a user or an environment causes, each explained in one line; no module below imports another."""
 
 
 class NeverSlowerError(Exception):
-    """Something that one clear line can tell a person: what is wrong and what mends it."""
+    """The base of all errors here: its one line tells a person what is wrong and what fixes it."""
 
 
 class InvalidProblem(NeverSlowerError, ValueError):
@@ -10,7 +10,7 @@ class InvalidProblem(NeverSlowerError, ValueError):
 
 
 class DescriptorError(InvalidProblem):
-    """A problem descriptor that cannot be read; `position` is the offending character, from 0."""
+    """A problem descriptor that cannot be read; `position` is the offending character, counted from 0."""
 
     def __init__(self, text: str, position: int, why: str) -> None:
         super().__init__(f"descriptor {text!r}, character {position + 1}: {why}")
@@ -22,7 +22,7 @@ class CannotPrune(NeverSlowerError, ValueError):
 
 
 class UnknownName(NeverSlowerError, LookupError):
-    """A network, layer or backend that does not exist; the message lists what does."""
+    """A network, layer or backend that does not exist; the message lists those that do."""
 
 
 class BaselineError(NeverSlowerError):
@@ -30,15 +30,15 @@ class BaselineError(NeverSlowerError):
 
 
 class BackendNotStored(BaselineError):
-    """A baseline that holds other backends than the one asked for."""
+    """A baseline that does not hold the backend asked for."""
 
 
 class JournalError(NeverSlowerError):
     """A journal that can't be written."""
 
 
-class StoreError(NeverSlowerError):
-    """A store of things made before that can't be written."""
+class KeptFolderError(NeverSlowerError):
+    """A folder of things kept between runs can't be written."""
 
 
 class CalibrationError(NeverSlowerError):
@@ -46,11 +46,11 @@ class CalibrationError(NeverSlowerError):
 
 
 class WorkerFailure(NeverSlowerError):
-    """No answer came from a worker, and none will come from it: it is unavailable, it died, or its adapter failed."""
+    """A worker gave no answer and will give none: it is unavailable, it died, or its adapter failed."""
 
 
 class WorkerDied(WorkerFailure):
-    """The worker is gone: it crashed, or it was ended at its time limit. `last_words` is what it wrote last."""
+    """The worker is gone: it crashed, or it was killed at its time limit. `last_words` is what it wrote last."""
 
     def __init__(self, why: str, last_words: str, hung: bool = False) -> None:
         super().__init__(f"{why}{': ' + last_words if last_words else ''}")
@@ -58,23 +58,23 @@ class WorkerDied(WorkerFailure):
 
 
 class WorkerError(WorkerFailure):
-    """The adapter failed in a way that is no refusal; the text ends in its traceback's last line."""
+    """The adapter failed, and not by refusing the problem; the text ends in the last line of its traceback."""
 
 
 class Unavailable(WorkerFailure):
-    """The backend can't be used here; the text says why, and what brings it."""
+    """The backend can't be used here; the text says why, and how to get it."""
 
 
 class DeviceBusy(Unavailable):
-    """Another run keeps the device, so this one can't judge."""
+    """Another run holds the device, so this run can't judge."""
 
 
 class DeviceLost(NeverSlowerError):
-    """The device answers no more in this process, which ends with this text as its last words."""
+    """The device no longer answers in this process, which ends with this text as its last words."""
 
 
 class Unsupported(NeverSlowerError):
-    """The library refuses the problem; the text is the library's own, or the capability that is missing."""
+    """The library refuses the problem; the text is the library's own, or names the missing capability."""
 
 
 class OutOfMemory(Unsupported):

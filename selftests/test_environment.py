@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverslower.device.fingerprint import Fingerprint, slug
-from neverslower.device.processor import cpu_hardware, cpu_model, cpu_state
+from neverslower.device.readers import cpu
 
 NOW = Fingerprint(
     backend="onednn",
@@ -93,23 +93,23 @@ HIKEY = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n\nHardware\
     ids=["xeon", "core", "named xeon", "epyc", "jetson", "server arm", "raspberry", "hikey"],
 )
 def test_the_processor_is_named_as_its_cpuinfo_does(cpuinfo, model):
-    assert cpu_model(cpuinfo) == model
+    assert cpu.model(cpuinfo) == model
 
 
 def test_an_empty_field_does_not_take_the_next_line():
-    assert cpu_model("Hardware\t:\nmodel name\t: AMD EPYC 7B12\n") == "AMD EPYC 7B12"
-    assert cpu_model("power management:\nmodel name\t: AMD EPYC 7B12\n") == "AMD EPYC 7B12"
+    assert cpu.model("Hardware\t:\nmodel name\t: AMD EPYC 7B12\n") == "AMD EPYC 7B12"
+    assert cpu.model("power management:\nmodel name\t: AMD EPYC 7B12\n") == "AMD EPYC 7B12"
 
 
 @pytest.mark.parametrize("cpuinfo", ["", "nonsense\n", ":\n:\n"])
 def test_without_a_name_the_platforms_word_is_taken(monkeypatch, cpuinfo):
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
-    assert cpu_model(cpuinfo) == "riscv64"
+    assert cpu.model(cpuinfo) == "riscv64"
 
 
 def test_the_hardware_is_told_in_words():
-    hardware = cpu_hardware()
+    hardware = cpu.hardware()
     assert set(hardware) == {"cpu", "cpu id", "arch", "cores"}
     assert int(hardware["cores"]) >= 1
     assert all(isinstance(value, str) for value in hardware.values())
@@ -131,20 +131,20 @@ def test_the_state_is_read_from_sysfs(tmp_path):
         "smt/control": "off\n",
         "cpu0/cpufreq/scaling_cur_freq": "1200000\n",
     }
-    state = cpu_state(_tree(tmp_path, files))
+    state = cpu.settings(_tree(tmp_path, files))
     assert state == {"governor": "performance", "boost": "0", "no_turbo": "1", "smt": "off"}
 
 
 def test_state_that_is_absent_or_empty_is_left_out(tmp_path):
-    assert cpu_state(_tree(tmp_path, {"smt/control": "notsupported\n", "cpufreq/boost": "\n"})) == {
+    assert cpu.settings(_tree(tmp_path, {"smt/control": "notsupported\n", "cpufreq/boost": "\n"})) == {
         "smt": "notsupported"
     }
-    assert cpu_state(tmp_path / "nowhere") == {}
+    assert cpu.settings(tmp_path / "nowhere") == {}
 
 
 def test_state_that_cannot_be_read_is_left_out(tmp_path):
     (tmp_path / "smt/control").mkdir(parents=True)
-    assert cpu_state(tmp_path) == {}
+    assert cpu.settings(tmp_path) == {}
 
 
 def test_a_fingerprint_is_no_obstacle_to_itself():

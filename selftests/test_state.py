@@ -74,7 +74,7 @@ def gpu(**changes: Any) -> Nvml:
 def test_an_h100s_state_is_what_stands_still():
     assert gpu().hardware() == {"memory": "80 GiB"}
     assert gpu().driver() == "580.159.04"
-    assert gpu().state() == {
+    assert gpu().settings() == {
         "power limit": "700 W",
         "ecc": "on",
         "mig": "off",
@@ -85,7 +85,7 @@ def test_an_h100s_state_is_what_stands_still():
 
 def test_what_a_board_does_not_answer_is_left_out():
     silent = Nvml(Library({}), "GPU-6feaab23", 0)
-    assert (silent.hardware(), silent.state(), silent.neighbours(), silent.slowdowns()) == ({}, {}, [], [])
+    assert (silent.hardware(), silent.settings(), silent.neighbours(), silent.slowdowns()) == ({}, {}, [], [])
     assert silent.blind
     assert not gpu().blind
 
@@ -124,7 +124,7 @@ def test_an_older_driver_is_asked_by_the_older_name():
 
 def test_a_gpus_look_tells_what_decides_from_what_jitters():
     found = gpu(nvmlDeviceGetTemperature=31, nvmlDeviceGetPowerUsage=68_500).look(own=512)
-    assert found.settings == gpu().state()
+    assert found.settings == gpu().settings()
     assert found.readings == {"sm MHz": 1980.0, "memory MHz": 1980.0, "gpu °C": 31.0, "gpu W": 68.5}
     assert found.unsound == ()
 
@@ -180,7 +180,7 @@ def test_an_orin_is_read(tmp_path):
     assert jetson.is_jetson(root)
     assert jetson.module(root) == "NVIDIA Jetson AGX Orin Developer Kit"
     assert jetson.jetpack(root) == "R36.4.3"
-    assert jetson.state(root) == {"nvpmodel": "2 MODE_30W", "gpu clock": "306 to 1300 MHz"}
+    assert jetson.settings(root) == {"nvpmodel": "2 MODE_30W", "gpu clock": "306 to 1300 MHz"}
 
 
 def test_fixed_clocks_are_told_from_free_ones(tmp_path):
@@ -189,15 +189,15 @@ def test_fixed_clocks_are_told_from_free_ones(tmp_path):
         "sys/class/devfreq/emc/min_freq": "3199000000",
         "sys/class/devfreq/emc/max_freq": "3199000000",
     }
-    state = jetson.state(tree(tmp_path, ORIN | fixed))
+    state = jetson.settings(tree(tmp_path, ORIN | fixed))
     assert (state["gpu clock"], state["emc clock"]) == ("1300 MHz, fixed", "3199 MHz, fixed")
 
 
 def test_a_machine_that_is_no_jetson_has_none_of_it(tmp_path):
     assert not jetson.is_jetson(tmp_path)
-    assert (jetson.state(tmp_path), jetson.jetpack(tmp_path)) == ({}, "unknown")
+    assert (jetson.settings(tmp_path), jetson.jetpack(tmp_path)) == ({}, "unknown")
 
 
 def test_an_unknown_power_mode_keeps_its_number(tmp_path):
     root = tree(tmp_path, ORIN | {"var/lib/nvpmodel/status": "pmode:0007\n"})
-    assert jetson.state(root)["nvpmodel"] == "7"
+    assert jetson.settings(root)["nvpmodel"] == "7"

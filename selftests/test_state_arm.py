@@ -66,21 +66,21 @@ def test_a_rock_5_or_orange_pi_5_is_read(tmp_path):
     root = tree(tmp_path, RK3588)
     assert arm.board(root) == "Xunlong Orange Pi 5 Plus"
     assert arm.parts(root) == "4 Cortex-A55, 4 Cortex-A76"
-    assert arm.state(root) == {
+    assert arm.settings(root) == {
         "cores online": "0-7",
         "policy0 governor": "schedutil",
         "policy0 clock": "1008 to 1800 MHz",
         "policy4 governor": "performance",
         "policy4 clock": "1200 to 2400 MHz",
     }
-    assert mali.state(root) == {"gpu governor": "simple_ondemand", "gpu clock": "200 to 1000 MHz"}
+    assert mali.settings(root) == {"gpu governor": "simple_ondemand", "gpu clock": "200 to 1000 MHz"}
 
 
 def test_a_hikey_960_with_fixed_clocks_is_read(tmp_path):
     root = tree(tmp_path, HIKEY_960)
     assert arm.parts(root) == "4 Cortex-A53, 4 Cortex-A73"
-    assert arm.state(root)["policy4 clock"] == "2362 MHz, fixed"
-    assert mali.state(root) == {
+    assert arm.settings(root)["policy4 clock"] == "2362 MHz, fixed"
+    assert mali.settings(root) == {
         "gpu governor": "userspace",
         "gpu clock": "767 MHz, fixed",
         "gpu power policy": "coarse_demand",
@@ -89,14 +89,14 @@ def test_a_hikey_960_with_fixed_clocks_is_read(tmp_path):
 
 def test_what_jitters_is_apart_from_what_decides(tmp_path):
     root = tree(tmp_path, RK3588)
-    before = arm.state(root), mali.state(root)
+    before = arm.settings(root), mali.settings(root)
     assert dict(arm.current_clocks_hz(root)) == {"policy0": 1_416_000_000, "policy4": 2_400_000_000}
     assert mali.current_clock_hz(root) == 850_000_000
     tree(root, {f"{POLICIES}/policy0/scaling_cur_freq": "1008000\n"})
     tree(root, {"sys/class/devfreq/fb000000.gpu/cur_freq": "200000000\n"})
     assert dict(arm.current_clocks_hz(root))["policy0"] == 1_008_000_000
     assert mali.current_clock_hz(root) == 200_000_000
-    assert (arm.state(root), mali.state(root)) == before
+    assert (arm.settings(root), mali.settings(root)) == before
 
 
 @pytest.mark.parametrize(
@@ -111,25 +111,30 @@ def test_what_jitters_is_apart_from_what_decides(tmp_path):
 )
 def test_each_field_that_decides_is_seen_to_change(tmp_path, name, text, key):
     root = tree(tmp_path, RK3588)
-    before = arm.state(root) | mali.state(root)
+    before = arm.settings(root) | mali.settings(root)
     tree(root, {name: text})
-    after = arm.state(root) | mali.state(root)
+    after = arm.settings(root) | mali.settings(root)
     assert [field for field in before if before[field] != after[field]] == [key]
 
 
 def test_policies_are_in_the_order_of_their_cores(tmp_path):
     files = {f"{POLICIES}/policy{first}/scaling_governor": "ondemand\n" for first in (10, 2, 0)}
-    assert list(arm.state(tree(tmp_path, files))) == ["policy0 governor", "policy2 governor", "policy10 governor"]
+    assert list(arm.settings(tree(tmp_path, files))) == ["policy0 governor", "policy2 governor", "policy10 governor"]
 
 
 def test_a_machine_without_any_of_it_has_no_state(tmp_path):
-    assert (arm.state(tmp_path), dict(arm.current_clocks_hz(tmp_path)), arm.parts(tmp_path), arm.board(tmp_path)) == (
+    assert (
+        arm.settings(tmp_path),
+        dict(arm.current_clocks_hz(tmp_path)),
+        arm.parts(tmp_path),
+        arm.board(tmp_path),
+    ) == (
         {},
         {},
         "",
         "",
     )
-    assert (mali.state(tmp_path), mali.current_clock_hz(tmp_path), mali.driver(tmp_path), mali.model(tmp_path)) == (
+    assert (mali.settings(tmp_path), mali.current_clock_hz(tmp_path), mali.driver(tmp_path), mali.model(tmp_path)) == (
         {},
         None,
         "",
@@ -140,8 +145,8 @@ def test_a_machine_without_any_of_it_has_no_state(tmp_path):
 def test_what_is_no_frequency_is_left_out(tmp_path):
     """cpufreq.rst: `scaling_setspeed` and others read `<unsupported>`, a frequency that is not known `<unknown>`."""
     root = tree(tmp_path, RK3588 | {f"{POLICIES}/policy0/scaling_max_freq": "<unknown>\n"})
-    assert "policy0 clock" not in arm.state(root)
-    assert "policy0 governor" in arm.state(root)
+    assert "policy0 clock" not in arm.settings(root)
+    assert "policy0 governor" in arm.settings(root)
 
 
 @pytest.mark.parametrize(
@@ -196,4 +201,4 @@ def test_other_makers_gpus_are_no_mali(tmp_path, name, compatible, found):
     files = {f"sys/class/devfreq/{name}/governor": "performance\n"}
     if compatible:
         files[f"sys/class/devfreq/{name}/device/of_node/compatible"] = compatible
-    assert bool(mali.state(tree(tmp_path, files))) == found
+    assert bool(mali.settings(tree(tmp_path, files))) == found

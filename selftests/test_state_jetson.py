@@ -144,7 +144,7 @@ def test_what_was_counted_before_is_no_news(tmp_path):
 def test_a_thor_is_read(tmp_path):
     root = tree(tmp_path, THOR)
     assert jetson.jetpack(root) == "R38.2.0"
-    assert jetson.state(root) == {
+    assert jetson.settings(root) == {
         "nvpmodel": "1 120W",
         "gpu clock": "300 to 1500 MHz",
         "emc clock": "600 to 4200 MHz",
@@ -155,7 +155,7 @@ def test_a_thor_is_read(tmp_path):
 @pytest.mark.parametrize(("files", "clock"), [(NANO, "76 to 921 MHz"), (TX2, "114 to 1300 MHz")])
 def test_older_boards_are_read(tmp_path, files, clock):
     root = tree(tmp_path, files)
-    assert jetson.state(root) == {"gpu clock": clock}
+    assert jetson.settings(root) == {"gpu clock": clock}
     if files is NANO:
         found = Host(root=root).look()
         assert found.readings == {"AO-therm °C": 41.5, "CPU-therm °C": 41.5, "GPU-therm °C": 41.5, "gpu MHz": 384.0}

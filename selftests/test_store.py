@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from neverslower.errors import StoreError
-from neverslower.files.kept import MANIFEST, Store, default_root
+from neverslower.errors import KeptFolderError
+from neverslower.files.kept import MANIFEST, KeptFolders, default_root
 from selftests.support import ROOT
 
 KEY = {"kind": "kernel", "subject": "one"}
@@ -43,14 +43,14 @@ def age(path: Path, seconds: float) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "deep" / "store")
+def store(tmp_path: Path) -> KeptFolders:
+    return KeptFolders(tmp_path / "deep" / "store")
 
 
 # Finding again
 
 
-def test_what_was_added_is_found(store: Store) -> None:
+def test_what_was_added_is_found(store: KeptFolders) -> None:
     assert store.find(KEY) is None
     added = store.add(KEY, content("made"))
     assert store.find(KEY) == added
@@ -59,12 +59,12 @@ def test_what_was_added_is_found(store: Store) -> None:
     assert not unfinished(store.root)
 
 
-def test_another_process_finds_it(store: Store) -> None:
+def test_another_process_finds_it(store: KeptFolders) -> None:
     added = store.add(KEY, content())
-    assert Store(store.root).find(KEY) == added
+    assert KeptFolders(store.root).find(KEY) == added
 
 
-def test_the_order_of_the_fields_does_not_matter(store: Store) -> None:
+def test_the_order_of_the_fields_does_not_matter(store: KeptFolders) -> None:
     added = store.add(KEY, content())
     assert store.find(dict(reversed(KEY.items()))) == added
 
@@ -73,17 +73,17 @@ def test_the_order_of_the_fields_does_not_matter(store: Store) -> None:
     "other",
     [KEY | {"subject": "One"}, KEY | {"more": ""}, {"kind": "kernel"}, {"subject": "kernel", "kind": "one"}, {}],
 )
-def test_every_field_counts(store: Store, other: dict[str, str]) -> None:
+def test_every_field_counts(store: KeptFolders, other: dict[str, str]) -> None:
     store.add(KEY, content())
     assert store.find(other) is None
 
 
-def test_an_entry_without_files_is_one(store: Store) -> None:
+def test_an_entry_without_files_is_one(store: KeptFolders) -> None:
     added = store.add(KEY, lambda folder: None)
     assert store.find(KEY) == added
 
 
-def test_an_entry_appears_whole(store: Store) -> None:
+def test_an_entry_appears_whole(store: KeptFolders) -> None:
     seen = []
 
     def fill(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_an_entry_appears_whole(store: Store) -> None:
     assert store.find(KEY) == added
 
 
-def test_the_entries_tell_what_they_were_made_from(store: Store) -> None:
+def test_the_entries_tell_what_they_were_made_from(store: KeptFolders) -> None:
     added = store.add(KEY, content("0123456789"))
     (entry,) = store.entries()
     assert (entry.path, entry.fields) == (added, KEY)
@@ -130,7 +130,7 @@ def rewritten(folder: Path, **fields: object) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_entry_is_dropped_and_made_again(store: Store, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_entry_is_dropped_and_made_again(store: KeptFolders, damage: Callable[[Path], object]) -> None:
     added = store.add(KEY, content())
     damage(added)
     assert store.find(KEY) is None
@@ -140,13 +140,13 @@ def test_a_damaged_entry_is_dropped_and_made_again(store: Store, damage: Callabl
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_entry_is_replaced_by_adding(store: Store, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_entry_is_replaced_by_adding(store: KeptFolders, damage: Callable[[Path], object]) -> None:
     damage(store.add(KEY, content()))
     assert (store.add(KEY, content("anew")) / "file").read_text(encoding="utf-8") == "anew"
     assert store.find(KEY)
 
 
-def test_an_entry_at_another_key_s_place_is_not_taken_for_it(store: Store) -> None:
+def test_an_entry_at_another_key_s_place_is_not_taken_for_it(store: KeptFolders) -> None:
     one, other = store.add(KEY, content("one")), store.add(OTHER, content("two"))
     shutil.rmtree(other)
     shutil.copytree(one, other)
@@ -158,7 +158,7 @@ def test_an_entry_at_another_key_s_place_is_not_taken_for_it(store: Store) -> No
 # The bound
 
 
-def filled(store: Store, count: int, size: int = 1000) -> list[Path]:
+def filled(store: KeptFolders, count: int, size: int = 1000) -> list[Path]:
     """Entries of some size, the first the least recently used."""
     found = []
     for number in range(count):
@@ -168,45 +168,45 @@ def filled(store: Store, count: int, size: int = 1000) -> list[Path]:
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
-    first, second, third = filled(Store(tmp_path), 3)
-    assert Store(tmp_path).find({"number": "0"}) == first  # Used again, so it is the second's turn now.
-    newest = Store(tmp_path, limit=3700).add(KEY, content("x" * 1000))
-    assert [one.path for one in Store(tmp_path).entries()] == [third, first, newest]
+    first, second, third = filled(KeptFolders(tmp_path), 3)
+    assert KeptFolders(tmp_path).find({"number": "0"}) == first  # Used again, so it is the second's turn now.
+    newest = KeptFolders(tmp_path, limit=3700).add(KEY, content("x" * 1000))
+    assert [one.path for one in KeptFolders(tmp_path).entries()] == [third, first, newest]
     assert not second.exists()
 
 
 def test_as_many_go_as_the_bound_asks_for(tmp_path: Path) -> None:
-    *others, last = filled(Store(tmp_path), 5)
-    newest = Store(tmp_path, limit=2500).add(KEY, content("x" * 1000))
+    *others, last = filled(KeptFolders(tmp_path), 5)
+    newest = KeptFolders(tmp_path, limit=2500).add(KEY, content("x" * 1000))
     assert not any(path.exists() for path in others)
     assert last.exists()
     assert newest.exists()
 
 
 def test_the_newest_stays_however_large_it_is(tmp_path: Path) -> None:
-    filled(Store(tmp_path), 2)
-    store = Store(tmp_path, limit=10)
+    filled(KeptFolders(tmp_path), 2)
+    store = KeptFolders(tmp_path, limit=10)
     newest = store.add(KEY, content("x" * 1000))
     assert [one.path for one in store.entries()] == [newest]
     assert store.find(KEY) == newest
 
 
 def test_the_newest_stays_though_the_clock_was_set_back(tmp_path: Path) -> None:
-    (future,) = filled(Store(tmp_path), 1)
+    (future,) = filled(KeptFolders(tmp_path), 1)
     age(future, -1e6)
-    store = Store(tmp_path, limit=1500)
+    store = KeptFolders(tmp_path, limit=1500)
     newest = store.add(KEY, content("x" * 1000))
     assert newest.exists()
     assert not future.exists()
 
 
 def test_within_the_bound_nothing_goes(tmp_path: Path) -> None:
-    found = filled(Store(tmp_path, limit=100_000), 5)
-    assert [one.path for one in Store(tmp_path).entries()] == found
+    found = filled(KeptFolders(tmp_path, limit=100_000), 5)
+    assert [one.path for one in KeptFolders(tmp_path).entries()] == found
 
 
 def test_looking_for_what_is_damaged_is_no_use_of_the_others(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = KeptFolders(tmp_path)
     first, second = filled(store, 2)
     store.find(KEY)
     assert [one.path for one in store.entries()] == [first, second]
@@ -216,7 +216,7 @@ def test_looking_for_what_is_damaged_is_no_use_of_the_others(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_fill_that_raises_leaves_nothing(store: Store, error: type[BaseException]) -> None:
+def test_a_fill_that_raises_leaves_nothing(store: KeptFolders, error: type[BaseException]) -> None:
     def fill(folder: Path) -> None:
         content()(folder)
         raise error
@@ -227,11 +227,11 @@ def test_a_fill_that_raises_leaves_nothing(store: Store, error: type[BaseExcepti
     assert list(store.root.iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(store: Store) -> None:
+def test_a_full_disk_is_told_and_leaves_nothing(store: KeptFolders) -> None:
     def fill(folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(StoreError, match=r"No space left on device.*XDG_CACHE_HOME") as caught:
+    with pytest.raises(KeptFolderError, match=r"No space left on device.*XDG_CACHE_HOME") as caught:
         store.add(KEY, fill)
     assert str(store.root) in str(caught.value)
     assert list(store.root.iterdir()) == []
@@ -239,11 +239,11 @@ def test_a_full_disk_is_told_and_leaves_nothing(store: Store) -> None:
 
 def test_a_root_that_can_t_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    store = Store(tmp_path / "file" / "store")
+    store = KeptFolders(tmp_path / "file" / "store")
     assert store.find(KEY) is None
     assert store.entries() == []
     assert store.clear() == (0, 0)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(KeptFolderError) as caught:
         store.add(KEY, content())
     assert str(caught.value) == (
         f"{store.root} can't be written: Not a directory; name another folder in XDG_CACHE_HOME"
@@ -260,22 +260,22 @@ def test_the_root_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch, tmp_path:
 # Several processes
 
 
-def test_who_comes_second_gets_the_entry_of_who_was_first(store: Store) -> None:
+def test_who_comes_second_gets_the_entry_of_who_was_first(store: KeptFolders) -> None:
     firsts = []
 
     def fill(folder: Path) -> None:
         content("second")(folder)
-        firsts.append(Store(store.root).add(KEY, content("first")))
+        firsts.append(KeptFolders(store.root).add(KEY, content("first")))
 
     assert [store.add(KEY, fill)] == firsts
     assert (firsts[0] / "file").read_text(encoding="utf-8") == "first"
     assert not unfinished(store.root)
 
 
-def test_who_comes_second_replaces_a_damaged_entry(store: Store) -> None:
+def test_who_comes_second_replaces_a_damaged_entry(store: KeptFolders) -> None:
     def fill(folder: Path) -> None:
         content("second")(folder)
-        (Store(store.root).add(KEY, content("first")) / "file").write_text("damaged", encoding="utf-8")
+        (KeptFolders(store.root).add(KEY, content("first")) / "file").write_text("damaged", encoding="utf-8")
 
     assert (store.add(KEY, fill) / "file").read_text(encoding="utf-8") == "second"
     assert store.find(KEY)
@@ -283,7 +283,7 @@ def test_who_comes_second_replaces_a_damaged_entry(store: Store) -> None:
 
 ADDING = """
 import pathlib, sys, time
-from neverslower.store import Store
+from neverslower.files.kept import KeptFolders
 root, go = map(pathlib.Path, sys.argv[1:])
 def fill(folder):
     for name in "abc":
@@ -293,8 +293,8 @@ while not go.exists():
     time.sleep(0.001)
 for number in range(60):
     fields = {"number": str(number)}
-    found = Store(root).add(fields, fill)
-    assert Store(root).find(fields) == found, number
+    found = KeptFolders(root).add(fields, fill)
+    assert KeptFolders(root).find(fields) == found, number
     assert {path.name for path in found.iterdir()} == {"a", "b", "c", "manifest.json"}, number
 """
 
@@ -313,22 +313,22 @@ def test_two_processes_that_add_the_same_at_once_both_get_it(tmp_path: Path) -> 
     for one in processes:
         _, errors = one.communicate(timeout=30)
         assert one.returncode == 0, errors.decode()
-    assert len(Store(root).entries()) == 60
+    assert len(KeptFolders(root).entries()) == 60
     assert not unfinished(root)
 
 
 KILLED = """
 import pathlib, sys, time
-from neverslower.store import Store
+from neverslower.files.kept import KeptFolders
 def fill(folder):
     (folder / "half").write_text("half")
     print("filling", flush=True)
     time.sleep(600)
-Store(pathlib.Path(sys.argv[1])).add({"kind": "kernel", "subject": "one"}, fill)
+KeptFolders(pathlib.Path(sys.argv[1])).add({"kind": "kernel", "subject": "one"}, fill)
 """
 
 
-def test_what_a_killed_process_left_goes_once_it_is_stale(store: Store) -> None:
+def test_what_a_killed_process_left_goes_once_it_is_stale(store: KeptFolders) -> None:
     command = [sys.executable, "-c", KILLED, str(store.root)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
@@ -352,7 +352,7 @@ def test_what_a_killed_process_left_goes_once_it_is_stale(store: Store) -> None:
 # Strangers, and clearing
 
 
-def test_strangers_are_no_entries_and_stay(store: Store) -> None:
+def test_strangers_are_no_entries_and_stay(store: KeptFolders) -> None:
     added = store.add(KEY, content())
     (store.root / "notes.txt").write_text("a user's", encoding="utf-8")
     for name, manifest in (("bare", None), ("unreadable", "{"), ("other", '{"fields": 1}')):
@@ -364,7 +364,7 @@ def test_strangers_are_no_entries_and_stay(store: Store) -> None:
     assert {path.name for path in store.root.iterdir()} == {"notes.txt", "bare", "unreadable", "other"}
 
 
-def test_clearing_removes_every_entry_and_says_how_much_that_was(store: Store) -> None:
+def test_clearing_removes_every_entry_and_says_how_much_that_was(store: KeptFolders) -> None:
     assert store.clear() == (0, 0)
     for fields in (KEY, OTHER):
         store.add(fields, content())

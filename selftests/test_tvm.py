@@ -27,7 +27,7 @@ from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
 from backends.tvm.api import Api
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.observation import Plan, Searched
-from neverslower.files.kept import KeptFolder, Store
+from neverslower.files.kept import KeptFolder, KeptFolders
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.problem.selection import Selection
 from neverslower.problem.subject import Search, Subject, TunedLog
@@ -69,8 +69,8 @@ REMEDY = "install the pair: pip install 'apache-tvm==0.27.0.post1' 'apache-tvm-f
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def store(tmp_path: Path) -> KeptFolders:
+    return KeptFolders(tmp_path / "store")
 
 
 @pytest.fixture
@@ -95,7 +95,9 @@ ir = te = IRModule = _Any()
 """
 
 
-def test_a_pair_that_crashes_is_named_with_the_one_to_install(store: Store, stand_in: Callable[[str], Path]) -> None:
+def test_a_pair_that_crashes_is_named_with_the_one_to_install(
+    store: KeptFolders, stand_in: Callable[[str], Path]
+) -> None:
     imports = stand_in("import os; os.kill(os.getpid(), 11)")
     for asked in (1, 2):  # It is no news that is remembered: another ffi may be installed meanwhile.
         with pytest.raises(Unavailable) as caught:
@@ -108,19 +110,21 @@ def test_a_pair_that_crashes_is_named_with_the_one_to_install(store: Store, stan
     assert store.entries() == []
 
 
-def test_a_pair_that_does_not_import_is_told_in_its_own_words(store: Store, stand_in: Callable[[str], Path]) -> None:
+def test_a_pair_that_does_not_import_is_told_in_its_own_words(
+    store: KeptFolders, stand_in: Callable[[str], Path]
+) -> None:
     stand_in("raise ImportError('libtvm.so: undefined symbol')")
     with pytest.raises(Unavailable, match=r"\(ImportError: libtvm.so: undefined symbol\); install the pair"):
         health.check(PAIR, store)
 
 
-def test_a_pair_that_writes_something_else_is_not_fit(store: Store, stand_in: Callable[[str], Path]) -> None:
+def test_a_pair_that_writes_something_else_is_not_fit(store: KeptFolders, stand_in: Callable[[str], Path]) -> None:
     stand_in(SOUND + "def _refuse(one, other): raise ValueError('not equal')\nir.assert_structural_equal = _refuse")
     with pytest.raises(Unavailable, match="ValueError: not equal"):
         health.check(PAIR, store)
 
 
-def test_a_sound_pair_is_tried_once(store: Store, stand_in: Callable[[str], Path]) -> None:
+def test_a_sound_pair_is_tried_once(store: KeptFolders, stand_in: Callable[[str], Path]) -> None:
     imports = stand_in(SOUND)
     for _ in range(3):
         health.check(PAIR, store)
@@ -264,7 +268,7 @@ def test_the_user_s_own_compiler_will_do(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # Searches and databases, without tvm
 
 
-def search_with(monkeypatch: pytest.MonkeyPatch, store: Store, *candidates: tuple[float, ...]) -> Searched:
+def search_with(monkeypatch: pytest.MonkeyPatch, store: KeptFolders, *candidates: tuple[float, ...]) -> Searched:
     """What is told of a search whose candidates took so long; 1e10 is TVM's word for one that failed."""
     found = SimpleNamespace(get_all_tuning_records=lambda: [SimpleNamespace(run_secs=one) for one in candidates])
     monkeypatch.setattr(tvm, "search", lambda api, wanted, folder: None)
@@ -272,13 +276,15 @@ def search_with(monkeypatch: pytest.MonkeyPatch, store: Store, *candidates: tupl
     return of_version(store).tune(SEARCH)
 
 
-def of_version(store: Store, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
+def of_version(store: KeptFolders, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
     """The backend on a stand-in for one installed tvm."""
     api: Any = SimpleNamespace(version=tvm_version, target=target)
     return tvm.TVM(api, replace(PAIR, **installed), store, None, 1)
 
 
-def test_the_best_candidate_is_the_one_that_was_fastest_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_the_best_candidate_is_the_one_that_was_fastest_once(
+    monkeypatch: pytest.MonkeyPatch, store: KeptFolders
+) -> None:
     found = search_with(monkeypatch, store, (3e-3, 4e-3), (5e-3, 2e-3), (1e10,), ())
     assert (found.best, found.trials, found.remembered) == (2e-3, 4, False)
     assert search_with(monkeypatch, store, (3e-3,)).remembered
@@ -286,7 +292,7 @@ def test_the_best_candidate_is_the_one_that_was_fastest_once(monkeypatch: pytest
 
 @pytest.mark.parametrize("candidates", [(), ((),), ((1e10,), (1e10, 1e10))], ids=["none", "not one", "all failed"])
 def test_a_search_of_which_nothing_ran_is_none(
-    monkeypatch: pytest.MonkeyPatch, store: Store, candidates: tuple[tuple[float, ...], ...]
+    monkeypatch: pytest.MonkeyPatch, store: KeptFolders, candidates: tuple[tuple[float, ...], ...]
 ) -> None:
     with pytest.raises(Unsupported, match="no schedule that runs"):
         search_with(monkeypatch, store, *candidates)
@@ -298,7 +304,7 @@ def test_a_search_of_which_nothing_ran_is_none(
     ids=["version", "ffi", "build", "target"],
 )
 def test_what_one_tvm_made_is_never_another_s(
-    monkeypatch: pytest.MonkeyPatch, store: Store, other: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, store: KeptFolders, other: dict[str, str]
 ) -> None:
     monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
     search_with(monkeypatch, store, (3e-3,))
@@ -314,7 +320,7 @@ def test_what_one_tvm_made_is_never_another_s(
 # What it keeps and times, without tvm
 
 
-def keeping(store: Store, **others: Any) -> tvm.TVM:
+def keeping(store: KeptFolders, **others: Any) -> tvm.TVM:
     """The adapter of some version, on some processor, with some log; nothing is compiled."""
     made: dict[str, Any] = {"version": "0.27.0", "target": "this", "ffi": "0.1.14", "log": "one"} | others
     records = SimpleNamespace(get_all_tuning_records=list)
@@ -337,7 +343,7 @@ def keeping(store: Store, **others: Any) -> tvm.TVM:
     ],
 )
 def test_a_kernel_is_kept_by_everything_that_it_was_made_from(
-    monkeypatch: pytest.MonkeyPatch, store: Store, others: dict[str, Any], one: ConvProblem
+    monkeypatch: pytest.MonkeyPatch, store: KeptFolders, others: dict[str, Any], one: ConvProblem
 ) -> None:
     monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
     keeping(store).compile(Subject(TINY))
@@ -458,13 +464,13 @@ def test_a_reproduction_runs(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> KeptFolders:
     """What this module's workers keep, apart from the user's."""
-    return Store(tmp_path_factory.mktemp("cache") / "never-slower" / "tvm")
+    return KeptFolders(tmp_path_factory.mktemp("cache") / "never-slower" / "tvm")
 
 
 @pytest.fixture(scope="module")
-def spec(cache: Store) -> WorkerSpec:
+def spec(cache: KeptFolders) -> WorkerSpec:
     return WorkerSpec("tvm", variables={"XDG_CACHE_HOME": str(cache.root.parent.parent)})
 
 
@@ -483,11 +489,11 @@ def searched(worker: Worker) -> Searched:
     return worker.tune(SEARCH, 300.0)
 
 
-def of_kind(cache: Store, kind: str) -> list[KeptFolder]:
+def of_kind(cache: KeptFolders, kind: str) -> list[KeptFolder]:
     return [one for one in cache.entries() if one.fields["kind"] == kind]
 
 
-def kernel(cache: Store, subject: Subject) -> Path:
+def kernel(cache: KeptFolders, subject: Subject) -> Path:
     (found,) = [one.path for one in of_kind(cache, "kernel") if one.fields["subject"] == subject.key]
     return found / KERNEL
 
@@ -539,7 +545,7 @@ def test_a_pruned_output_is_the_slice(worker: Worker) -> None:
 
 
 @needs_tvm
-def test_a_kernel_is_compiled_once(worker: Worker, cache: Store) -> None:
+def test_a_kernel_is_compiled_once(worker: Worker, cache: KeptFolders) -> None:
     one = problem(11)
     assert worker.missing([one.key]) == [one.key]
     worker.compile(one.key)
@@ -553,7 +559,7 @@ def test_a_kernel_is_compiled_once(worker: Worker, cache: Store) -> None:
 
 
 @needs_tvm
-def test_a_damaged_kernel_is_compiled_again(worker: Worker, cache: Store) -> None:
+def test_a_damaged_kernel_is_compiled_again(worker: Worker, cache: KeptFolders) -> None:
     one = problem(12)
     worker.compile(one.key)
     path = kernel(cache, Subject(one))
@@ -565,7 +571,7 @@ def test_a_damaged_kernel_is_compiled_again(worker: Worker, cache: Store) -> Non
 
 
 @needs_tvm
-def test_what_it_can_t_do_is_refused_and_leaves_nothing(worker: Worker, cache: Store) -> None:
+def test_what_it_can_t_do_is_refused_and_leaves_nothing(worker: Worker, cache: KeptFolders) -> None:
     before = len(cache.entries())
     one = replace(TINY, dtype=DType.TF32)
     for refused in (
@@ -584,7 +590,7 @@ def test_what_it_can_t_do_is_refused_and_leaves_nothing(worker: Worker, cache: S
 
 
 @needs_tvm
-def test_a_search_is_made_once(worker: Worker, cache: Store, searched: Searched) -> None:
+def test_a_search_is_made_once(worker: Worker, cache: KeptFolders, searched: Searched) -> None:
     again = worker.tune(SEARCH, 60.0)
     assert again == replace(searched, remembered=True, seconds=again.seconds)
     assert not searched.remembered
@@ -611,7 +617,7 @@ def test_the_log_of_a_search_holds_its_shape_and_no_other(worker: Worker, search
     assert worker.missing([own.key, TINY.key]) == []
 
 
-def search_of(cache: Store, search: Search, one: ConvProblem) -> Search:
+def search_of(cache: KeptFolders, search: Search, one: ConvProblem) -> Search:
     """A stand-in for a search of another problem, whose log holds other shapes."""
     wanted = replace(search, problem=one)
     (entry,) = [known for known in of_kind(cache, "search") if known.fields["search"] == str(search)]
@@ -646,7 +652,7 @@ def test_padding_takes_the_tuned_schedule(worker: Worker, searched: Searched) ->
 )
 @pytest.mark.parametrize("side", Side)
 def test_padding_leaves_the_output_right(
-    worker: Worker, cache: Store, searched: Searched, whole: ConvProblem, side: Side
+    worker: Worker, cache: KeptFolders, searched: Searched, whole: ConvProblem, side: Side
 ) -> None:
     policy = str(TunedLog(search_of(cache, SEARCH, whole), padded=True))
     found = worker.examine(Subject(whole.prune(whole.prune_step(side), side), policy).key)
@@ -666,7 +672,7 @@ def given(worker: Worker, folder: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def database(tmp_path: Path, cache: Store, searched: Searched) -> Path:
+def database(tmp_path: Path, cache: KeptFolders, searched: Searched) -> Path:
     """A work folder that holds one shape on this target."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -778,7 +784,7 @@ with Worker(WorkerSpec("tvm", variables={variables!r}, time_limit=600)) as worke
 @needs_tvm
 @needs_proc
 def test_a_coordinator_killed_while_a_search_runs_leaves_no_process(
-    spec: WorkerSpec, cache: Store, worker: Worker
+    spec: WorkerSpec, cache: KeptFolders, worker: Worker
 ) -> None:
     """By then another worker has tried tvm, so that nothing but the search is written."""
     wanted = Search(problem(64, height=28, width=28), 500, 0)

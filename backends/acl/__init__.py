@@ -192,7 +192,7 @@ class ACL:
         software = {"acl": hello["acl"], "runner": f"protocol {hello['protocol']}"}
         device, hardware = self._device(software)
         if self.evidence is Evidence.DEVICE_TIME:
-            state |= arm.state() | (mali.state() if choice.target == "opencl" else {})
+            state |= arm.settings() | (mali.settings() if choice.target == "opencl" else {})
         return Fingerprint(
             backend="acl",
             device=device,

@@ -1,7 +1,7 @@
 """cuDNN on an NVIDIA GPU, through its own graph API or through torch's convolution.
 
-`--backend cudnn` measures cuDNN's heuristic choice, `cudnn:best` the fastest plan that it offers, `cudnn:torch` what
-torch's convolution does, layout kernels included; `cold` and `gpu=N` join them by commas (see choice.py). torch gives
+`--backend cudnn` measures cuDNN's heuristic choice, `cudnn:best` the fastest plan that it offers, and `cudnn:torch`
+torch's convolution with its layout kernels; `cold` and `gpu=N` are added by commas (see choice.py). torch gives
 memory, streams and CUDA graphs. Times are the GPU's own, between two events around a graph of many calls.
 """
 
@@ -46,18 +46,18 @@ CAPABILITIES = Capabilities(
     largest_drawn_macs=300_000_000,
 )
 COLD_FACTOR = 2
-"""Cold buffers are rotated over so many times the L2 cache."""
+"""The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
 MOST_COPIES = 2048
-"""Copies of a problem's tensors that may be rotated; a smaller problem can't be measured cold."""
+"""The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
 GRAPH_SECONDS = 300e-6
-"""What one graph of a curve takes, about; each is a round."""
+"""About how long one graph of a curve takes; each is a round."""
 PROFILED_AT_ONCE = 64
 TRIAL_CALLS, TRIALS = 10, 3
-"""How each plan is timed before the best is chosen: as often as autotuning would, and more."""
+"""How each plan is timed before the best is chosen: at least as often as autotuning would."""
 
 
 def open(options: BackendOptions) -> CuDNN:
-    """Load torch and cuDNN; raises Unavailable without a usable GPU, with the driver's words."""
+    """Load torch and cuDNN. Raises Unavailable without a usable GPU, with the driver's words."""
     try:
         choice = CudnnOptions().with_words(options.argument)
     except ValueError as error:
@@ -76,7 +76,7 @@ def open(options: BackendOptions) -> CuDNN:
 
 
 def _modules() -> tuple[Any, Any]:
-    """torch, before cuDNN: it brings the library that the frontend then finds in the process."""
+    """Import torch, then cuDNN: torch brings the library that the frontend then finds in the process."""
     try:
         torch = importlib.import_module("torch")
         cudnn = importlib.import_module("cudnn")
@@ -108,7 +108,7 @@ _BRINGS_CUDA = (
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """The command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
+    """Return the command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
     return script.command(problem, plan)
 
 
@@ -123,7 +123,8 @@ class CuDNN:
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
-        self._neighbours = [one for one in self._nvml.neighbours() if one.process != os.getpid()] if self._nvml else []
+        neighbours = self._nvml.neighbours() if self._nvml else []
+        self._neighbours = [neighbour for neighbour in neighbours if neighbour.process != os.getpid()]
         self._stream = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
         torch.backends.cudnn.benchmark = False
@@ -131,11 +132,11 @@ class CuDNN:
 
     @property
     def lock_name(self) -> str:
-        """One lock for each GPU, also among several of one model."""
+        """Return the name of this GPU's lock, also among several GPUs of one model."""
         return f"{self._properties.name} {getattr(self._properties, 'uuid', self._choice.gpu)}"
 
     def fingerprint(self) -> Fingerprint:
-        """The GPU, its state and how it is measured; cuDNN's version, and everything around it."""
+        """Return the GPU, its state and how it is measured; cuDNN's version, and everything around it."""
         torch, gpu = self._torch, self._properties
         on_jetson = jetson.is_jetson()
         hardware = {
@@ -154,7 +155,7 @@ class CuDNN:
         }
         if self._nvml:
             hardware |= self._nvml.hardware()
-            state |= self._nvml.state()
+            state |= self._nvml.settings()
             software["driver"] = self._nvml.driver()
         if on_jetson:
             hardware["module"] = jetson.module()
@@ -172,27 +173,30 @@ class CuDNN:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Who else uses the GPU, and what can't be noticed here."""
-        found = [f"{one} is on this GPU too; times may be its doing" for one in self._neighbours]
+        """Return who else uses the GPU, and what can't be noticed here."""
+        remarks = [f"{neighbour} is on this GPU too; times may be its doing" for neighbour in self._neighbours]
         if self._why_blind:
-            found.append(f"throttling can't be noticed: {self._why_blind}")
+            remarks.append(f"throttling can't be noticed: {self._why_blind}")
         both = int(self._cudnn.backend_version()), self._torch.backends.cudnn.version()
         if both[1] and both[0] != both[1]:
-            found.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
-        return tuple(found)
+            remarks.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
+        return tuple(remarks)
 
     def disturbed(self) -> str:
-        """Why the GPU is being slowed down at this moment."""
+        """Return why the GPU is being slowed down at this moment."""
         return ", ".join(self._nvml.slowdowns()) if self._nvml else ""
 
     def state(self, machine: State) -> State:
-        """The GPU's state beside the machine's; on a Jetson they are one."""
+        """Return the machine's state joined with the GPU's; on a Jetson they are one."""
         return machine.joined(self._nvml.look(os.getpid())) if self._nvml else machine
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
-        """Tensors on the GPU, a plan by the policy, and a first call."""
+        """Put tensors on the GPU, choose a plan by the policy, and call once.
+
+        Raises Unsupported, OutOfMemory, or DeviceLost.
+        """
         choice = self._chosen(problem, policy)
-        with self._told(problem):
+        with self._errors_translated(problem):
             copies = self._copies(problem, choice)
             tensors = [(self._tensor(inputs, problem), self._tensor(weights, problem)) for _ in range(copies)]
             launched = self._launch(problem, tensors, choice)
@@ -212,7 +216,7 @@ class CuDNN:
         return choice
 
     @contextlib.contextmanager
-    def _told(self, problem: ConvProblem) -> Iterator[None]:
+    def _errors_translated(self, problem: ConvProblem) -> Iterator[None]:
         """Turn CUDA's and torch's errors into what they mean; after an error that stays, the device is lost."""
         torch = self._torch
         try:
@@ -229,7 +233,7 @@ class CuDNN:
             raise Unsupported(first_line(error)) from error
 
     def _copies(self, problem: ConvProblem, choice: CudnnOptions) -> int:
-        """How many sets of tensors are rotated."""
+        """Return how many sets of tensors are used in turn. Raises Unsupported where that would be too many."""
         if choice.cache == "hot":
             return 1
         copies = -(-COLD_FACTOR * int(self._properties.L2_cache_size) // problem.bytes) + 1
@@ -247,7 +251,7 @@ class CuDNN:
         return torch.empty_strided(shape, strides(shape, problem.layout), dtype=dtype, device="cuda")
 
     def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions) -> Launched:
-        """A convolution over these sets of (input, weights), called once: what is loaded late is loaded then."""
+        """Make a convolution over these sets of (input, weights), and call it once, so that all of it is loaded."""
         if choice.policy.through_torch:
             launched = self._through_torch(problem, tensors, choice)
         else:
@@ -279,20 +283,20 @@ class CuDNN:
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
         plan = self._fastest(convolution, tensors, outputs) if best else convolution.first()
-        told = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
-        return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, told)
+        chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
+        return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, chosen)
 
     def _call_of(
         self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
     ) -> Call:
-        """Calls of one plan, with a workspace of its own."""
+        """Return calls of one plan, with a workspace of its own."""
         workspace = self._torch.empty(max(1, plan.workspace), dtype=self._torch.uint8, device="cuda")
         return lambda number: convolution.execute(*tensors[number], outputs[number], workspace, plan)
 
     def _fastest(
         self, convolution: Convolution, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
     ) -> BuiltPlan:
-        """The plan whose calls take least, hot; one that fails when it runs is left out."""
+        """Return the plan whose calls take least time, hot; a plan that fails when it runs is left out."""
         best: BuiltPlan | None = None
         least = float("inf")
         for plan in convolution.plans():
@@ -318,15 +322,18 @@ class CuDNN:
     def curve(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
     ) -> tuple[list[CurvePoint], float]:
-        """Points in the order given; while the GPU runs one, the next is planned, so that it is never idle for long."""
-        largest = max(problems, key=lambda one: one.out_channels)
+        """Return points in the order given, and the seconds of the call.
+
+        The next point is planned while the GPU runs one, so that it is never idle for long.
+        """
+        largest = max(problems, key=lambda problem: problem.out_channels)
         choice = self._chosen(largest, policy)
         if choice.cache != "hot":
             raise Unsupported("curves are measured hot; measure single channel counts cold")
         points: list[CurvePoint] = [CurvePoint(None)] * len(problems)
-        with self._told(largest):
+        with self._errors_translated(largest):
             image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
-            by_turns = self._event_pairs(rounds), self._event_pairs(rounds)
+            alternating = self._event_pairs(rounds), self._event_pairs(rounds)
             self._torch.cuda.synchronize()
             begin = time.perf_counter()
             waiting: _Enqueued | None = None
@@ -338,7 +345,7 @@ class CuDNN:
                 except Unsupported as error:
                     points[number] = CurvePoint(None, refusal=str(error))
                     continue
-                enqueued = self._enqueue(number, launched, by_turns[turn], level)
+                enqueued = self._enqueue(number, launched, alternating[turn], level)
                 turn = 1 - turn
                 if waiting:
                     points[waiting.number] = waiting.read()
@@ -349,8 +356,8 @@ class CuDNN:
             return points, time.perf_counter() - begin
 
     def _launch_part(self, problem: ConvProblem, image: Any, weight: Any, choice: CudnnOptions) -> Launched:
-        """A layer with the first of these filters. Raises Unsupported."""
-        with self._told(problem):
+        """Launch a layer with the first of these filters. Raises Unsupported."""
+        with self._errors_translated(problem):
             return self._launch(problem, [(image, weight[: problem.out_channels])], choice)
 
     def _event_pairs(self, rounds: int) -> list[tuple[Any, Any]]:
@@ -358,7 +365,7 @@ class CuDNN:
         return [(events(enable_timing=True), events(enable_timing=True)) for _ in range(rounds)]
 
     def _enqueue(self, number: int, launched: Launched, pairs: Sequence[Any], level: float | None) -> _Enqueued:
-        """Rounds of one point, handed to the GPU; `level` is what a call takes, about."""
+        """Hand rounds of one point to the GPU; `level` is about how many seconds a call takes, None if unknown."""
         replay = Replay(self._torch, self._stream, launched.call)
         if level is None:
             level = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
@@ -375,11 +382,11 @@ class CuDNN:
     def dispatches(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
-        """Every point's plan with its steps, profiled many at once."""
-        largest = max(problems, key=lambda one: one.out_channels)
+        """Return every point's plan with its steps, profiled many at once."""
+        largest = max(problems, key=lambda problem: problem.out_channels)
         choice = self._chosen(largest, policy)
-        found: list[Plan | None] = []
-        with self._told(largest):
+        plans: list[Plan | None] = []
+        with self._errors_translated(largest):
             image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
             for first in range(0, len(problems), PROFILED_AT_ONCE):
                 launched: list[Launched | None] = []
@@ -389,20 +396,22 @@ class CuDNN:
                     except Unsupported:
                         launched.append(None)
                 self._torch.cuda.synchronize()
-                found += self._profiled(launched)
-        return found
+                plans += self._profiled(launched)
+        return plans
 
     def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
-        calls = [one.once for one in launched if one]
+        calls = [convolution.once for convolution in launched if convolution]
         try:
             seen = iter(profile(self._torch, calls))
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
-            return [one.plan if one else None for one in launched]
-        return [one.dispatched(*steps_and_shares(next(seen))) if one else None for one in launched]
+            return [convolution.plan if convolution else None for convolution in launched]
+        return [
+            convolution.dispatched(*steps_and_shares(next(seen))) if convolution else None for convolution in launched
+        ]
 
 
 def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
-    """(the reader of this GPU's state, why there is none)."""
+    """Return (the reader of this GPU's state, why it is missing or sees nothing)."""
     try:
         import pynvml
     except ModuleNotFoundError:
@@ -416,18 +425,18 @@ def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
 
 @dataclass(frozen=True)
 class Launched:
-    """A convolution that can be called, what its calls write, and its plan as far as it is known without a look."""
+    """A convolution that can be called, the outputs of its calls, and its plan as far as it is known unprofiled."""
 
     call: Call
     outputs: list[Any]
     plan: Plan
 
     def once(self) -> None:
-        """The first call of a round."""
+        """Make the first call of a round."""
         self.call(0)
 
     def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...]) -> Plan:
-        """The plan with its steps; what torch chose is named by the kernel that computes."""
+        """Return the plan with its steps; a plan that torch chose is named after the kernel that computes."""
         plan = replace(self.plan, steps=steps, shares=shares)
         if plan.rank is None and (launched := kernels(plan)):
             return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
@@ -445,7 +454,7 @@ class _Enqueued:
     iterations: int
 
     def read(self) -> CurvePoint:
-        """Wait for the last round, and say what each took."""
+        """Wait for the last round, and return how long each took."""
         self.pairs[-1][1].synchronize()
         seconds = tuple(begin.elapsed_time(end) / 1e3 / self.iterations for begin, end in self.pairs)
         return CurvePoint(self.launched.plan, self.iterations, seconds)
@@ -461,20 +470,20 @@ class Prepared:
         self.least_iterations = copies
 
     def plan(self) -> Plan:
-        """Engine and knobs as cuDNN names them, and the kernels of one call; attaches a profiler to this process."""
-        with self._backend._told(self._problem):
+        """Return engine and knobs in cuDNN's names, and the kernels of one call; attaches a profiler to the process."""
+        with self._backend._errors_translated(self._problem):
             (plan,) = self._backend._profiled([self._launched])
         assert plan is not None
         return plan
 
     def output(self) -> Tensor:
-        """One call's result as float32, in NCHW order whatever the layout."""
-        with self._backend._told(self._problem):
+        """Return one call's result as float32, in NCHW order whatever the layout."""
+        with self._backend._errors_translated(self._problem):
             self._launched.call(0)
-            found = self._launched.outputs[0].float().cpu().numpy()
-        return np.ascontiguousarray(found)
+            values = self._launched.outputs[0].float().cpu().numpy()
+        return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
-        """Seconds of that many calls, by the GPU's clock."""
-        with self._backend._told(self._problem):
+        """Return the seconds of that many calls, by the GPU's clock."""
+        with self._backend._errors_translated(self._problem):
             return self._replay.run(iterations)

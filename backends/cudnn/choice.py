@@ -1,4 +1,4 @@
-"""The words that say how cuDNN is to choose and what is measured: `torch,cold,gpu=1`. Needs no GPU."""
+"""The words that say how cuDNN chooses a plan and how it is measured: `torch,cold,gpu=1`. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from enum import Enum
 class Policy(str, Enum):
     """Ways of choosing a plan.
 
-    `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `best`: the fastest of all that it
-    offers, which is what autotuning gets. `torch`: what torch's convolution does, layout kernels included; and
+    `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `best`: the fastest of all plans
+    that it offers, which is what autotuning gets. `torch`: torch's own convolution, including its layout kernels; and
     `torch_best`: the same with `torch.backends.cudnn.benchmark` on.
     """
 
@@ -25,12 +25,12 @@ class Policy(str, Enum):
 
     @property
     def through_torch(self) -> bool:
-        """Whether torch's convolution is called, and not cuDNN itself."""
+        """Return whether torch's convolution is called instead of cuDNN itself."""
         return self in (Policy.TORCH, Policy.TORCH_BEST)
 
     @property
     def tuned(self) -> Policy:
-        """The policy that picks the fastest plan on the same way."""
+        """Return the policy that picks the fastest plan in the same way, through torch or not."""
         return Policy.TORCH_BEST if self.through_torch else Policy.BEST
 
 
@@ -39,14 +39,14 @@ CACHES = ("hot", "cold")
 
 @dataclass(frozen=True)
 class CudnnOptions:
-    """How plans are chosen, whether calls find their tensors in the L2 cache, and on which GPU."""
+    """How plans are chosen, whether calls find their tensors in the L2 cache, and on which GPU they run."""
 
     policy: Policy = Policy.HEURISTIC
     cache: str = "hot"
     gpu: int = 0
 
     def with_words(self, text: str) -> CudnnOptions:
-        """This choice, changed by comma-separated words. Raises ValueError that names the word and what there is.
+        """Return these options, changed by comma-separated words. Raises ValueError naming the word and the known ones.
 
         `best` alone means the fastest plan on the way that is set: through torch if that is how it is measured.
         """

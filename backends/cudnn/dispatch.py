@@ -12,13 +12,13 @@ from typing import Any
 from neverslower.evidence.kernels import Extent, Kernel
 
 MARK = "spin_kernel"
-"""The kernel of `torch.cuda._sleep`, launched after each call to tell where the next one begins."""
+"""The kernel of `torch.cuda._sleep`, launched after each call to mark where the next one begins."""
 Launched = list[tuple[Kernel, float]]
 """Kernels in order, each with the microseconds that it took under the profiler."""
 
 
 def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
-    """What each call launches; the first use of the profiler in a process takes seconds."""
+    """Return the kernels that each call launches; the first use of the profiler in a process takes seconds."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises on cycles of events, of which there is only one here.
@@ -36,18 +36,20 @@ def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
 
 
 def launches(trace: Mapping[str, Any], calls: int) -> list[Launched]:
-    """The launches of each call in a Chrome trace, divided at the marks. Raises ValueError where marks are missing."""
+    """Divide a Chrome trace at the marks into the launches of each call. Raises ValueError where marks are missing."""
     wanted = ("kernel", "gpu_memset", "gpu_memcpy")
-    events = sorted((one for one in trace["traceEvents"] if one.get("cat") in wanted), key=lambda one: one["ts"])
-    found: list[Launched] = [[]]
+    events = sorted(
+        (event for event in trace["traceEvents"] if event.get("cat") in wanted), key=lambda event: event["ts"]
+    )
+    launched: list[Launched] = [[]]
     for event in events:
         if MARK in event["name"]:
-            found.append([])
+            launched.append([])
         else:
-            found[-1].append((_kernel(event), float(event["dur"])))
-    if len(found) != calls + 1:
-        raise ValueError(f"the profiler saw {len(found) - 1} of {calls} calls end")
-    return found[:-1]
+            launched[-1].append((_kernel(event), float(event["dur"])))
+    if len(launched) != calls + 1:
+        raise ValueError(f"the profiler saw {len(launched) - 1} of {calls} calls end")
+    return launched[:-1]
 
 
 def _kernel(event: Mapping[str, Any]) -> Kernel:
@@ -56,7 +58,7 @@ def _kernel(event: Mapping[str, Any]) -> Kernel:
 
 
 def without_arguments(name: str) -> str:
-    """A kernel's name without the list of its arguments' types, which says nothing that the template does not."""
+    """Return a kernel's name without its list of argument types, which says nothing that the template does not."""
     depth = 0
     for position in range(len(name) - 1, -1, -1):
         depth += {")": 1, "(": -1}.get(name[position], 0)
@@ -72,6 +74,6 @@ def _extent(values: Sequence[int] | None) -> Extent:
 
 
 def steps_and_shares(launched: Launched) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """A plan's steps, and each one's share of the time, to a hundredth."""
+    """Return a plan's steps, and each one's share of the time, rounded to a hundredth."""
     total = sum(taken for _, taken in launched) or 1.0
     return tuple(str(kernel) for kernel, _ in launched), tuple(round(taken / total, 2) for _, taken in launched)

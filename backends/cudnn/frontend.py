@@ -11,7 +11,7 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 
 def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
-    """Element strides of a (N, C, H, W) tensor of that layout; written out, since sizes of 1 leave them ambiguous."""
+    """Return element strides of an (N, C, H, W) tensor, stated since sizes of 1 would leave them ambiguous."""
     _, channels, height, width = shape
     if layout is Layout.NHWC:
         return (channels * height * width, 1, width * channels, channels)
@@ -20,7 +20,7 @@ def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """A plan that built: its place in cuDNN's order, its name (engine and knobs), and its workspace in bytes."""
+    """A plan that was built: its place in cuDNN's order, its name (engine and knobs), and its workspace in bytes."""
 
     rank: int
     name: str
@@ -37,7 +37,7 @@ class Frontend:
         self.refusals = (cudnn.cudnnGraphNotSupportedError, NotImplementedError)
 
     def convolution(self, problem: ConvProblem) -> Convolution:
-        """The problem as an operation graph, with the plans offered for it. Raises Unsupported in cuDNN's words."""
+        """Return the problem as an operation graph with the plans offered for it. Raises Unsupported."""
         try:
             return self._planned(problem, self.cudnn.heur_mode.A)
         except Unsupported as refused:
@@ -62,7 +62,7 @@ class Frontend:
         return Convolution(self, graph, ports)
 
     def _graph(self, problem: ConvProblem) -> tuple[Any, tuple[Any, Any, Any]]:
-        """(the operation graph, its image, weight and output)."""
+        """Return (the operation graph, its (image, weight, output))."""
         types = self.cudnn.data_type
         kind = {DType.FLOAT16: types.HALF, DType.BFLOAT16: types.BFLOAT16}.get(problem.dtype, types.FLOAT)
         graph = self.cudnn.pygraph(
@@ -98,11 +98,11 @@ class Convolution:
 
     @property
     def offered(self) -> int:
-        """Plans that cuDNN lists, those among them that do not build or that the dtype rules out."""
+        """Return how many plans cuDNN lists, including those that do not build or that the dtype rules out."""
         return int(self._graph.get_execution_plan_count())
 
     def plans(self) -> Iterator[BuiltPlan]:
-        """Those that build, in cuDNN's order; the one that was yielded last is the one that is executed."""
+        """Yield the plans that build, in cuDNN's order; the plan yielded last is the one that is executed."""
         for rank in range(self.offered):
             try:
                 self._graph.build_plan_at_index(rank)
@@ -111,14 +111,14 @@ class Convolution:
             yield self._built(rank)
 
     def first(self) -> BuiltPlan:
-        """The first plan that builds. Raises Unsupported where none does."""
+        """Return the first plan that builds. Raises Unsupported where none does."""
         chosen = next(self.plans(), None)
         if chosen is None:
             raise Unsupported(f"cuDNN offers {self.offered} plans, and none of them builds")
         return chosen
 
     def select(self, plan: BuiltPlan) -> None:
-        """Execute this one from now on."""
+        """Execute this plan from now on."""
         self._graph.build_plan_at_index(plan.rank)
 
     def _built(self, rank: int) -> BuiltPlan:
@@ -133,6 +133,6 @@ class Convolution:
 
 
 def first_line(error: BaseException) -> str:
-    """The library's own words, the first line of them."""
+    """Return the first line of the library's own words."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Timing by CUDA graphs: many calls in one graph, launched at once between two events, so that no launch is timed."""
+"""Time by CUDA graphs: many calls in one graph, launched at once between two events, so that no launch is timed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST_GRAPH = 64
-"""Calls in a graph; a longer round replays it several times. Capturing a call takes some 25 µs."""
+"""The most calls in a graph; a longer round replays it several times. Capturing a call takes some 25 µs."""
 HEAD_START = 60_000
-"""Cycles that the GPU spins before a round, some 30 µs, while the host hands it the round."""
+"""Cycles, some 30 µs, that the GPU spins before a round, while the host hands it the round."""
 Call = Callable[[int], None]
 
 
 class Replay:
     """Calls of one convolution, ready to be replayed on a stream.
 
-    `call(i)` launches the i-th call of a round; over `buffers` different ones it comes back to the first tensors. With
-    more than one, a round must go through all of them (`least`), or it would find them in the cache after all.
+    `call(i)` launches the i-th call of a round; after `buffers` calls it returns to the first tensors. With more than
+    one buffer, a round must use all of them (`least`), or it would find its tensors in the cache after all.
     """
 
     def __init__(self, torch: Any, stream: Any, call: Call, buffers: int = 1) -> None:
@@ -26,11 +26,11 @@ class Replay:
 
     @property
     def least(self) -> int:
-        """The fewest calls that make a round."""
+        """Return the fewest calls that make a round."""
         return self._buffers
 
     def run(self, iterations: int) -> float:
-        """Seconds of so many calls on the GPU, by its own clock."""
+        """Return the seconds that so many calls take on the GPU, by its own clock."""
         begin, end = self._events
         self.enqueue(iterations, begin, end)
         end.synchronize()
@@ -51,7 +51,7 @@ class Replay:
         end.record(self._stream)
 
     def captured(self, iterations: int) -> Any:
-        """A graph of so many calls; the two that were asked for last are kept."""
+        """Return a graph of so many calls; the two that were asked for last are kept."""
         if iterations not in self._graphs:
             while len(self._graphs) > 1:
                 del self._graphs[next(iter(self._graphs))]

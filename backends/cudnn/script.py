@@ -108,13 +108,16 @@ graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE, cudnn.numerical_
 
 
 def command(problem: ConvProblem, plan: Plan) -> str:
-    """The command that writes the script."""
+    """Return the command that writes the script."""
     words = ["python", "-m", "neverslower", "script", problem.key, "--plan", plan.name]
     return f"{shlex.join(words)} > repro.py && python repro.py"
 
 
 def script(problem: ConvProblem, plan: str = "") -> str:
-    """A script that times `problem` by a plan of cuDNN's that is named, or by its first; `torch…` is torch's way."""
+    """Return a script that times `problem` by the named plan, or by cuDNN's first; `torch…` runs torch's convolution.
+
+    Raises InvalidProblem for asymmetric padding through torch.
+    """
     through_torch = plan.startswith("torch")
     if through_torch and not problem.symmetric_padding:
         raise InvalidProblem(f"{problem}: torch's conv2d has no asymmetric padding")

@@ -1,7 +1,7 @@
 """TVM on the CPU: relax's conv2d through LLVM for this very CPU, untuned or scheduled from a tuning database.
 
-`--backend tvm` measures what TVM makes of a layer nobody tuned; `--backend tvm:FOLDER` applies the database of that
-MetaSchedule work folder, where a shape that it does not hold falls back to untuned loops without a word from TVM.
+`--backend tvm` measures what TVM makes of a layer that nobody tuned. `--backend tvm:FOLDER` applies the database of
+that MetaSchedule work folder; TVM silently uses untuned loops for a shape that the database does not hold.
 The plan says which of the two it was. What is compiled is kept between runs (`python -m neverslower cache`).
 """
 
@@ -21,9 +21,9 @@ from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import OutOfMemory, StoreError, Unavailable, Unsupported
+from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan, Searched
-from neverslower.files.kept import Store, default_root
+from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
 from neverslower.problem.subject import Search, Subject, TunedLog
@@ -42,27 +42,27 @@ CAPABILITIES = Capabilities(
 )
 KERNEL, PLAN = "kernel.so", "plan.json"
 RECIPE = "1"
-"""Counts the ways in which this adapter has put a problem to TVM; part of what kernels and logs are kept by."""
+"""Counts the ways in which this adapter has put a problem to TVM; part of the key of kept kernels and logs."""
 FAILED = 1e10
-"""Seconds that MetaSchedule notes of a candidate that could not be built or run."""
+"""The seconds that MetaSchedule records for a candidate that could not be built or run."""
 
 
 def open(options: BackendOptions) -> TVM:
-    """Load tvm; raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
+    """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
     installed = health.installed()
     health.require_compiler()
-    store = Store(default_root() / "tvm")
+    store = KeptFolders(default_root() / "tvm")
     try:
         health.check(installed, store)
         api = Api(options.threads)
         database = databases.read(Path(options.argument), api) if options.argument else None
         return TVM(api, installed, store, database, options.threads)
-    except StoreError as error:
+    except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """A Python program of one line that times the untuned convolution without never-slower."""
+    """Return a Python program of one line that times the untuned convolution without never-slower."""
     top, bottom, left, right = problem.padding
     layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
     shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
@@ -92,7 +92,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 
 
 class TVM:
-    """The backend: one tvm, the database that it was given if any, and the store of what was made before."""
+    """The backend: one tvm, the database that it was given if any, and the folders kept from earlier runs."""
 
     clock = "time.perf_counter"
     shortest_round = 1e-3
@@ -101,7 +101,7 @@ class TVM:
         self,
         api: Api,
         installed: health.Installed,
-        store: Store,
+        store: KeptFolders,
         database: databases.Database | None,
         threads: int,
     ) -> None:
@@ -111,11 +111,11 @@ class TVM:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user has to know of the database."""
+        """Return what a user has to know of the database."""
         return self._database.remarks if self._database else ()
 
     def fingerprint(self) -> Fingerprint:
-        """The processor, its governor, threads and database; tvm, its ffi, which build of them, and LLVM."""
+        """Return the processor, its governor, threads and database; tvm, its ffi, which build of them, and LLVM."""
         return cpu_fingerprint(
             "tvm",
             version=self.api.version,
@@ -142,22 +142,22 @@ class TVM:
         return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
 
     def _search(self, wanted: Search, folder: Path) -> None:
-        """Search into a folder, which is not kept where nothing was found: the reason may have been a passing one."""
+        """Search into a folder. Raises Unsupported where nothing was found, so that a passing failure is not kept."""
         search(self.api, wanted, folder)
         self._outcome(wanted, folder)
 
     def _outcome(self, wanted: Search, folder: Path) -> tuple[databases.Database, list[float]]:
-        """The database of a search and each candidate's best time in seconds. Raises Unsupported where none ran."""
+        """Return the database of a search and each candidate's best time in seconds. Raises Unsupported if none ran."""
         database = databases.read(folder, self.api)
         records = database.records.get_all_tuning_records() if database.records is not None else []
-        times = [float(min(one.run_secs, default=FAILED)) for one in records]
+        times = [float(min(record.run_secs, default=FAILED)) for record in records]
         if min(times, default=FAILED) >= FAILED:
             raise Unsupported(f"the search {wanted} found no schedule that runs ({len(times)} candidates)")
         return database, times
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
-        """Those that are yet to be compiled."""
-        return [one for one in subjects if not self._compiled(one)]
+        """Return the subjects that are yet to be compiled."""
+        return [subject for subject in subjects if not self._compiled(subject)]
 
     def _compiled(self, subject: Subject) -> Path | None:
         try:
@@ -166,11 +166,11 @@ class TVM:
             return None
 
     def compile(self, subject: Subject) -> Path:
-        """The folder of the compiled subject, from the store or made now. Raises Unsupported with TVM's words."""
+        """Return the folder of the compiled subject, kept or made now. Raises Unsupported with TVM's words."""
         CAPABILITIES.require(subject.problem)
         fields = self._kernel_fields(subject)
-        if found := self._store.find(fields):
-            return found
+        if kept := self._store.find(fields):
+            return kept
         return self._store.add(fields, lambda folder: self._build(subject, folder))
 
     def _build(self, subject: Subject, folder: Path) -> None:
@@ -201,18 +201,18 @@ class TVM:
         return self._versions("search") | {"search": str(wanted), "method": METHOD}
 
     def _kernel_fields(self, subject: Subject) -> dict[str, str]:
-        """What a kernel is kept by. Raises Unsupported where the search that schedules it has not been made."""
+        """Return the key of a kernel. Raises Unsupported where the search that schedules it has not been made."""
         database = self._database_of(TunedLog.parse(subject.policy))
         schedule = f"database {database.hash}" if database and database.records is not None else "untuned"
         return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
 
     def _versions(self, kind: str) -> dict[str, str]:
-        """What all that is kept depends on; other environments of this user keep theirs in the same folder."""
+        """Return what all that is kept depends on; other environments of this user keep theirs in the same folder."""
         tvm = {"tvm": self.api.version, "ffi": self._installed.ffi, "build": self._installed.build}
         return {"kind": kind, "target": str(self.api.target), "recipe": RECIPE} | tvm
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
-        """Compile or take from the store, load, and give it tensors; a padded subject gets its zero filters here."""
+        """Compile or find the kernel, load it and give it tensors; a padded subject gets its zero filters here."""
         subject = Subject(problem, policy)
         log = TunedLog.parse(policy)
         shape = log.search.problem if log and log.padded else problem
@@ -221,20 +221,25 @@ class TVM:
         try:
             machine = self.api.load(folder / KERNEL)
             padded = numerics.padded_tensors(shape, problem, (inputs, weights))
-            machine.set_input(MAIN, *(self.api.tensor(one, shape) for one in padded))
+            machine.set_input(MAIN, *(self.api.tensor(tensor, shape) for tensor in padded))
             return Prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan, time.perf_counter)
         except MemoryError as error:
             raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
 
     def _plan(self, functions: dict[str, bool], log: TunedLog | None) -> Plan:
-        """`untuned`, or `tuned` with the database's hash; each function by name, and the record's target."""
+        """Return a plan that is `untuned`, or `tuned` by the database of that hash.
+
+        Its steps name each function and, if scheduled, its record's database and target.
+        """
         database = self._database_of(log)
         tuned = all(functions.values())
         name = f"tuned {database.hash}" if tuned and database else "untuned"
         if log and log.padded:
             name = f"{name}, padded"
         origin = f" from {database.hash}, {self.api.target}" if database else ""
-        steps = (f"{one} {f'tuned{origin}' if scheduled else 'untuned'}" for one, scheduled in functions.items())
+        steps = (
+            f"{function} {f'tuned{origin}' if scheduled else 'untuned'}" for function, scheduled in functions.items()
+        )
         return Plan(name, tuple(steps), tuned=tuned)
 
 
@@ -250,18 +255,18 @@ class Prepared:
         self._call(MAIN)
 
     def plan(self) -> Plan:
-        """How each function was scheduled."""
+        """Return how each function was scheduled."""
         return self._plan
 
     def output(self) -> Tensor:
-        """One call's result as float32, in NCHW order whatever the layout."""
+        """Return one call's result as float32, in NCHW order whatever the layout."""
         self._call(MAIN)
         values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
         ordered = values.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else values
         return np.ascontiguousarray(ordered[:, self._kept])
 
     def run(self, iterations: int) -> float:
-        """Seconds of that many calls; a CPU's calls are done when they return."""
+        """Return the seconds of that many calls; a CPU's calls are done when they return."""
         call, now = self._call, self._now
         begin = now()
         for _ in range(iterations):

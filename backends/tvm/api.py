@@ -1,6 +1,6 @@
-"""TVM's own interface in the few words that this adapter needs, the same for 0.25 to 0.27.
+"""TVM's interface, reduced to what this adapter needs, and the same for releases 0.25 to 0.27.
 
-What differs between releases is here: 0.27 calls TensorType what 0.25 calls TensorStructInfo, beside another
+Differences between releases live here: 0.27 calls TensorType what 0.25 calls TensorStructInfo, and 0.25 has another
 TensorType.
 """
 
@@ -37,7 +37,7 @@ def without_torch() -> Iterator[None]:
 
 
 class Api:
-    """An imported tvm and the target that it compiles for: this very CPU, with `threads` cores."""
+    """An imported tvm and its target: this very CPU, with `threads` cores."""
 
     def __init__(self, threads: int) -> None:
         os.environ["TVM_NUM_THREADS"] = str(threads)
@@ -51,30 +51,30 @@ class Api:
 
     @cached_property
     def meta_schedule(self) -> Any:
-        """The tuner, which not every use needs."""
+        """Return the tuner, which not every use needs."""
         with without_torch():
             return importlib.import_module("tvm.s_tir.meta_schedule")
 
     @property
     def derived_object(self) -> Any:
-        """The decorator of Python classes that TVM calls; it moved between releases, its use here did not."""
+        """Return the decorator of Python classes that TVM calls; it moved between releases, its use here did not."""
         return importlib.import_module("tvm.s_tir.meta_schedule.runner.local_runner").derived_object
 
     @property
     def version(self) -> str:
-        """TVM's own version."""
+        """Return TVM's own version."""
         return str(self.tvm.__version__)
 
     @property
     def llvm(self) -> str:
-        """The version of LLVM that TVM generates code with."""
+        """Return the version of LLVM that TVM generates code with."""
         major = self.tvm.get_global_func("target.llvm_version_major")()
         return str(major)
 
     def module(self, problem: ConvProblem) -> Any:
-        """The relax module of one convolution, after the passes that come before scheduling.
+        """Return the relax module of one convolution, after the passes that come before scheduling.
 
-        Half precisions accumulate in float32 and round once, as TVM's own mixed-precision pass has it.
+        Half precisions accumulate in float32 and round once, as in TVM's own mixed-precision pass.
         """
         relax = self.relax
         tensor = getattr(relax, "TensorStructInfo", None) or relax.TensorType
@@ -107,7 +107,7 @@ class Api:
         )
 
     def lowered(self, problem: ConvProblem, database: Any = None) -> Any:
-        """The module with its loops; those that `database` has a record of are scheduled by it."""
+        """Return the module as loops; `database` schedules those of which it has a record."""
         with contextlib.ExitStack() as stack:
             for context in (self.target, database):
                 if context is not None:
@@ -115,7 +115,7 @@ class Api:
             return self.relax.get_pipeline("zero")(self.module(problem))
 
     def functions(self, lowered: Any) -> Mapping[str, bool]:
-        """Each loop function by name, and whether a record scheduled it."""
+        """Return for each loop function, by name, whether a record scheduled it."""
         primitive = self.tvm.tirx.PrimFunc
         return {
             str(name.name_hint): bool(function.attrs.get("tirx.is_scheduled", False))
@@ -128,16 +128,16 @@ class Api:
         return self.tvm.compile(lowered, target=self.target)
 
     def load(self, path: Path) -> Any:
-        """A virtual machine on a compiled library."""
+        """Load a compiled library into a virtual machine."""
         return self.relax.VirtualMachine(self.tvm.runtime.load_module(str(path)), self.device)
 
     def tensor(self, values: NDArray[np.float32], problem: ConvProblem) -> Any:
-        """Values in NCHW or OIHW order as a tensor of the problem's dtype and layout, with memory of its own."""
+        """Return values in NCHW or OIHW order as a tensor of the problem's dtype and layout, with memory of its own."""
         ordered = values.transpose(0, 2, 3, 1) if problem.layout is Layout.NHWC else values
         return self.tvm.runtime.tensor(np.ascontiguousarray(ordered, dtype=str(problem.dtype)), self.device)
 
 
 def arranged(shape: tuple[int, int, int, int], layout: Layout) -> tuple[int, int, int, int]:
-    """A shape given as (outermost, channels, height, width) in the order of a layout."""
+    """Return a shape, given as (outermost, channels, height, width), in the order of a layout."""
     first, channels, height, width = shape
     return (first, height, width, channels) if layout is Layout.NHWC else shape

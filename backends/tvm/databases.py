@@ -1,7 +1,7 @@
-"""Databases of tuning records: opened, identified by a hash, and freed of what belongs to another target.
+"""Open databases of tuning records, identify them by a hash, and drop records of other targets.
 
-TVM applies a record without looking at the CPU that it was found on (apache/tvm#15549), and can't open a database
-that another release wrote; both are told here instead of passed over.
+TVM applies a record without looking at the CPU that it was made on (apache/tvm#15549), and can't open a database
+that another release wrote; both are reported here instead of passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 class Database:
     """A user's or a search's database; `records` is None where this TVM can't open it.
 
-    `hash` tells it apart from others, `shapes` is how many it was tuned for, `remarks` what a user has to know.
+    `hash` tells it apart from others, `shapes` is how many shapes it was tuned for, `remarks` is for the user to know.
     """
 
     hash: str
@@ -37,17 +37,17 @@ def read(folder: Path, api: Api) -> Database:
     try:
         _require_lists(folder)
         stored = api.meta_schedule.database.JSONDatabase(work_dir=str(folder), allow_missing=False)
-        found = list(stored.get_all_tuning_records())
+        records = list(stored.get_all_tuning_records())
     except Exception as error:  # noqa: BLE001  Whatever the reader raises means that this release can't read it.
         why = (str(error).strip().splitlines() or ["no reason given"])[-1]
         lost = "its one shape falls back" if shapes == 1 else f"its {shapes} shapes fall back"
         remark = f"{folder}: tvm {api.version} can't open it ({why}); {lost} to untuned"
         return Database(name, shapes, None, (remark,))
-    return _of_this_target(folder, name, shapes, found, api)
+    return _of_this_target(folder, name, shapes, records, api)
 
 
 def identify(folder: Path) -> tuple[str, int]:
-    """(hash of the files, number of shapes), without TVM. Raises Unavailable where a file is missing."""
+    """Return (hash of the files, number of shapes), without TVM. Raises Unavailable where a file is missing."""
     digest = hashlib.sha256()
     for file in (WORKLOADS, RECORDS):
         try:
@@ -68,21 +68,23 @@ def _require_lists(folder: Path) -> None:
                 raise ValueError(f"{file}, line {number}: not a list")
 
 
-def _of_this_target(folder: Path, name: str, shapes: int, found: list[Any], api: Api) -> Database:
-    """A database of those records that were found on this target."""
-    kept = [record for record in found if str(record.target) == str(api.target)]
-    foreign = sorted({str(record.target) for record in found} - {str(api.target)})
+def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], api: Api) -> Database:
+    """Return a database of those records that were made on this target. Raises Unavailable where there are none."""
+    kept = [record for record in records if str(record.target) == str(api.target)]
+    foreign = sorted({str(record.target) for record in records} - {str(api.target)})
     if not kept and foreign:
-        text = f"{folder}: its {len(found)} records are of another target, {'; '.join(foreign)}"
+        text = f"{folder}: its {len(records)} records are of another target, {'; '.join(foreign)}"
         raise Unavailable(f"{text}; this is {api.target}: tune here, or with the same --threads")
     if not foreign:
         return Database(name, shapes, _memory(kept, api))
-    remark = f"{folder}: {len(found) - len(kept)} of {len(found)} records are of another target ({'; '.join(foreign)})"
+    remark = (
+        f"{folder}: {len(records) - len(kept)} of {len(records)} records are of another target ({'; '.join(foreign)})"
+    )
     return Database(name, shapes, _memory(kept, api), (f"{remark} and refused; this is {api.target}",))
 
 
 def _memory(records: list[Any], api: Api) -> Any:
-    """A database in memory that holds these records."""
+    """Return a database in memory that holds these records."""
     memory = api.meta_schedule.database.MemoryDatabase()
     for record in records:
         memory.commit_workload(record.workload.mod)

@@ -1,7 +1,7 @@
-"""Is this tvm fit for use: do it and its ffi go together, and is there a compiler to link with?
+"""Check whether this tvm is fit for use: that it and its ffi go together, and that there is a compiler to link with.
 
 A tvm with another ffi than the one it was built with imports, compiles and runs, and then crashes the process when it
-writes JSON, which every tuning database is. So a child process tries, once for each pair of versions.
+writes JSON, which every tuning database is. So a child process tries that, once for each pair of versions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from backends.shared import not_installed
 from neverslower.errors import Unavailable
-from neverslower.files.kept import Store
+from neverslower.files.kept import KeptFolders
 
 PAIRS = {"0.25": "0.1.12", "0.26": "0.1.14.post1", "0.27": "0.1.14.post1"}
 """The ffi that each release of tvm is known to work with."""
@@ -36,7 +36,7 @@ function = te.create_prim_func([x, te.compute((4,), lambda i: x[i] + 1.0, "y")])
 module = tvm.IRModule({"main": function})
 tvm.ir.assert_structural_equal(tvm.ir.load_json(tvm.ir.save_json(module)), module)
 """
-"""Writes and reads a loop: an empty module survives even a wrong pair."""
+"""A program that writes and reads a loop: an empty module survives even a wrong pair."""
 PATIENCE = 60.0
 
 
@@ -50,7 +50,7 @@ class Installed:
 
 
 def installed() -> Installed:
-    """What this Python has, without importing any of it. Raises Unavailable."""
+    """Return what this Python has, without importing any of it. Raises Unavailable."""
     tvm, ffi = _distribution("apache-tvm"), _distribution("apache-tvm-ffi")
     digest = hashlib.sha256()
     for line in sorted({*_files(tvm, "tvm"), *_files(ffi, "tvm_ffi"), *_files_in(os.environ.get("TVM_LIBRARY_PATH"))}):
@@ -66,33 +66,33 @@ def _distribution(package: str) -> Distribution:
 
 
 def _files(package: Distribution, module: str) -> Iterator[str]:
-    """Each file of a package with its hash as pip noted it, which is the same wherever the same wheel is installed.
+    """Yield each file of a package with the hash that pip recorded: the same wherever the same wheel is installed.
 
-    Of a checkout that was installed to be edited pip knows no files, and the version does not change with them. There
-    it is their sizes and times, and those of the libraries beside, where tvm.libinfo looks for them.
+    pip records no files of an editable checkout, and its version stays while they change. So there each file comes with
+    its size and time, and so do the libraries nearby, where tvm.libinfo looks for them.
     """
     if json.loads(package.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
-        found = find_spec(module)
-        for folder in (found and found.submodule_search_locations) or ():
+        spec = find_spec(module)
+        for folder in (spec and spec.submodule_search_locations) or ():
             for place in ("", "../../build/lib", "../../lib"):
                 yield from _files_in(os.path.join(folder, place))
     for line in (package.read_text("RECORD") or "").splitlines():
-        if ",sha256=" in line and line.startswith(f"{module}/"):  # Scripts beside it name the folder of this Python.
+        if ",sha256=" in line and line.startswith(f"{module}/"):  # Scripts outside it name this Python's folder.
             yield line
 
 
 def _files_in(folder: str | None) -> Iterator[str]:
-    """Each program and library in a folder, with its size and time."""
+    """Yield each program and library in a folder, with its size and time."""
     for path in Path(folder).resolve().rglob("*") if folder else ():
         if path.suffix in (".py", ".so", ".dylib") and path.is_file():
-            found = path.stat()
-            yield f"{path} {found.st_size} {found.st_mtime_ns}"
+            status = path.stat()
+            yield f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def check(found: Installed, store: Store) -> None:
-    """Try the pair in a child process, unless it is known to work; raises Unavailable with what to install."""
-    tvm, ffi = found.tvm, found.ffi
-    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": found.build, "python": sys.executable, "probe": PROBE}
+def check(pair: Installed, store: KeptFolders) -> None:
+    """Try the pair in a child process, unless it is known to work. Raises Unavailable with what to install."""
+    tvm, ffi = pair.tvm, pair.ffi
+    fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": pair.build, "python": sys.executable, "probe": PROBE}
     if store.find(fields):
         return
     command = [sys.executable, "-c", PROBE]
@@ -106,7 +106,7 @@ def check(found: Installed, store: Store) -> None:
 
 
 def _nothing(folder: Path) -> None:
-    """An entry without files: that it is there says it all."""
+    """Write no files: that the entry exists is all there is to know."""
 
 
 def _how(done: subprocess.CompletedProcess[str]) -> str:
@@ -116,7 +116,7 @@ def _how(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def remedy(tvm: str) -> str:
-    """What to install beside a version of tvm."""
+    """Return what to install for a version of tvm."""
     for release, ffi in PAIRS.items():
         if tvm.startswith(f"{release}."):
             return f"install the pair: pip install 'apache-tvm=={tvm}' 'apache-tvm-ffi=={ffi}'"
@@ -125,7 +125,7 @@ def remedy(tvm: str) -> str:
 
 
 def require_compiler() -> None:
-    """TVM links what it compiles with the system's compiler; raises Unavailable where there is none."""
+    """Raise Unavailable where there is no system compiler, with which TVM links what it compiles."""
     wanted = os.environ.get("CXX") or os.environ.get("CC")
     names = (wanted,) if wanted else COMPILERS
     if not any(shutil.which(name) for name in names):

@@ -1,7 +1,7 @@
-"""Searching for a schedule with MetaSchedule, building and timing the candidates in this process.
+"""Search for a schedule with MetaSchedule, building and timing the candidates in this process.
 
-TVM's own builder and runner start processes that import tvm anew, for many times what 16 candidates of one layer
-take; a candidate that crashes ends the worker here, which is then told.
+TVM's own builder and runner start processes that import tvm anew, which takes many times as long as 16 candidates of
+one layer. A candidate that crashes ends the worker here, and that is reported.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from backends.tvm.api import Api, without_torch
 from neverslower.problem.subject import Search
 
 METHOD = "evolutionary, random cost model"
-"""How candidates are chosen; part of what a search is remembered by."""
+"""How candidates are chosen; part of the key by which a search is kept."""
 POPULATION = 64
 EXPLORED = 0.2
-"""Share of each generation that is drawn afresh."""
+"""The share of each generation that is drawn afresh."""
 REPEATS, SHORTEST = 3, 20
 """A candidate is timed so often, for so many milliseconds each."""
 
@@ -70,7 +70,7 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
 def _import_intrinsics() -> None:
     """Import TVM's tensor intrinsics, which the rules for newer CPUs look up by name.
 
-    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none: 26 seconds.
+    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none, for 26 seconds.
     """
     original = inspect.stack
     inspect.stack = _stack
@@ -82,30 +82,32 @@ def _import_intrinsics() -> None:
 
 
 def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """What `inspect.stack` returns, without source lines."""
+    """Return what `inspect.stack` does, without source lines."""
     frame = sys._getframe(1)
-    found = []
+    frames = []
     while frame is not None:
         code = frame.f_code
-        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
         frame = frame.f_back  # type: ignore[assignment]
-    return found
+    return frames
 
 
 def _builder(api: Api, built: dict[str, Any]) -> Any:
-    """A MetaSchedule builder that compiles in this process and leaves the modules in `built` by a number."""
+    """Return a MetaSchedule builder that compiles in this process and leaves the modules in `built` by number."""
     schedule = api.meta_schedule
     rewrite = __import__("tvm.s_tir.transform", fromlist=["transform"]).RemoveWeightLayoutRewriteBlock
 
     @api.derived_object
     class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
         def build(self, build_inputs: Any) -> list[Any]:
-            return [self._one(one) for one in build_inputs]
+            return [self._built(candidate) for candidate in build_inputs]
 
-        def _one(self, one: Any) -> Any:
+        def _built(self, candidate: Any) -> Any:
             name = str(len(built))
             try:
-                built[name] = api.tvm.driver.build(rewrite(skip_tensor_rewrite=True)(one.mod), target=one.target)
+                built[name] = api.tvm.driver.build(
+                    rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
+                )
             except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
                 return schedule.builder.BuilderResult(None, str(error))
             return schedule.builder.BuilderResult(name, None)
@@ -114,18 +116,18 @@ def _builder(api: Api, built: dict[str, Any]) -> Any:
 
 
 def _runner(api: Api, built: dict[str, Any]) -> Any:
-    """A MetaSchedule runner that times the modules in `built` in this process, one after another."""
+    """Return a MetaSchedule runner that times the modules in `built` in this process, one after another."""
     schedule = api.meta_schedule
 
     @api.derived_object
     class Runner(schedule.runner.PyRunner):  # type: ignore[misc, name-defined]
         def run(self, runner_inputs: Any) -> list[Any]:
-            return [_done(schedule, *self._one(one)) for one in runner_inputs]
+            return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
 
-        def _one(self, one: Any) -> tuple[list[float] | None, str | None]:
+        def _timed(self, candidate: Any) -> tuple[list[float] | None, str | None]:
             try:
-                module = built.pop(str(one.artifact_path))
-                arguments = [_filled(api, info) for info in one.args_info]
+                module = built.pop(str(candidate.artifact_path))
+                arguments = [_filled(api, info) for info in candidate.args_info]
                 timer = module.time_evaluator("main", api.device, number=1, repeat=REPEATS, min_repeat_ms=SHORTEST)
                 return [float(seconds) for seconds in timer(*arguments).results], None
             except Exception as error:  # noqa: BLE001  A candidate that can't run is a failed trial.
@@ -135,11 +137,11 @@ def _runner(api: Api, built: dict[str, Any]) -> Any:
 
 
 def _done(schedule: Any, seconds: list[float] | None, error: str | None) -> Any:
-    """What a runner returns of a candidate, which is done already."""
+    """Return a runner's result of a candidate, which is done already."""
     result = schedule.runner.RunnerResult(seconds, error)
     return schedule.runner.RunnerFuture(lambda: True, lambda: result)
 
 
 def _filled(api: Api, info: Any) -> Any:
-    """A tensor of ones for an argument; zeros and denormals could take another time."""
+    """Return a tensor of ones for an argument; zeros and denormals could take another time."""
     return api.tvm.runtime.tensor(np.ones([int(size) for size in info.shape], dtype=str(info.dtype)), api.device)

@@ -1,4 +1,4 @@
-"""What machine this is and whether it is fit to measure on: the fingerprint, the state, and the readers of both.
+"""What machine this is, and whether it is fit to measure on: the fingerprint, the state, and the readers of both.
 
 Nothing here changes a setting of the device.
 """

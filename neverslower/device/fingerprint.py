@@ -1,4 +1,4 @@
-"""Fingerprint: what must match for a stored comparison, apart from the software that is under test."""
+"""The fingerprint: what must match for a stored comparison, and the software that is under test."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 class Fingerprint:
     """The device and the software of one backend.
 
-    `hardware` and `state` must be equal for a stored comparison to mean anything; `software` holds the library and
-    what surrounds it, its differences are confounders to be named. `version` is the library's own version (PEP 440)
+    `hardware` and `state` must be equal for a stored comparison to mean anything. `software` holds the library and
+    what surrounds it; its differences are confounders, to be named. `version` is the library's own version (PEP 440)
     and `build` tells two builds of one version apart.
     """
 
@@ -27,16 +27,16 @@ class Fingerprint:
 
     @property
     def folder(self) -> str:
-        """`<backend>@<device>`, the name of this fingerprint's folder of baselines."""
+        """Return `<backend>@<device>`, the name of this fingerprint's folder of baselines."""
         return f"{slug(self.backend)}@{slug(self.device)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON and for the way from a worker."""
+        """Return plain data, for JSON and for the way from a worker to the coordinator."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
-        """The inverse of `as_dict`, of older records too: they have oneDNN's name of the processor as hardware."""
+        """Read what `as_dict` made, also for records that still keep oneDNN's name of the processor as hardware."""
         fields = dict(data)
         hardware, software = dict(fields.pop("hardware", {})), dict(fields.pop("software", {}))
         if isa := hardware.pop("isa", None):
@@ -44,7 +44,7 @@ class Fingerprint:
         return cls(**fields, hardware=hardware, software=software)
 
     def obstacles(self, stored: Fingerprint) -> list[str]:
-        """Why a comparison with `stored` would mean nothing: each differing field, as `name: stored → now`."""
+        """List why a comparison with `stored` would mean nothing: each differing field, as `name: stored → now`."""
         return [
             *differences("device", {"name": stored.device}, {"name": self.device}),
             *differences("hardware", stored.hardware, self.hardware),
@@ -52,16 +52,16 @@ class Fingerprint:
         ]
 
     def confounders(self, stored: Fingerprint) -> list[str]:
-        """What differs in the software besides what is under test, as `name: stored → now`."""
+        """List the differences in software, which may explain a change, as `name: stored → now`."""
         return differences("software", stored.software, self.software)
 
     def changes(self, stored: Fingerprint) -> list[str]:
-        """Everything that differs, what makes a comparison pointless first."""
+        """List everything that differs, obstacles first."""
         return [*self.obstacles(stored), *self.confounders(stored)]
 
 
 def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Fields of two mappings that disagree, in order of name; a missing one is shown as absent."""
+    """List the fields in which two mappings disagree, in order of name; a missing field is shown as absent."""
     names = sorted(set(stored) | set(now))
     return [
         f"{group} {name}: {stored.get(name, 'absent')} → {now.get(name, 'absent')}"
@@ -71,5 +71,5 @@ def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -
 
 
 def slug(text: str) -> str:
-    """A name that is safe in a path: lower case, digits, and single hyphens, dots or underscores between them."""
+    """Return a name that is safe in a path: lower case, digits, and single hyphens, dots or underscores between."""
     return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._") or "unknown"

@@ -1,4 +1,4 @@
-"""The state of a device as data: what decides a comparison, what jitters, and what makes measuring pointless."""
+"""The state of a device as data: what a comparison depends on, what jitters, and what makes measuring pointless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from neverslower.device.fingerprint import differences
 
 
 class Trouble(str, Enum):
-    """Why a device's times would tell of its state instead of its library."""
+    """Reasons why a device's times would say more about its state than about its library."""
 
     THROTTLED = "throttled"
     HOT = "hot"
@@ -24,7 +24,7 @@ class Trouble(str, Enum):
 
 @dataclass(frozen=True)
 class Unsound:
-    """One thing that is unsound, and the command that mends it; what is not `grave` is a warning."""
+    """One thing that is wrong with the device's state, and the command that fixes it; a warning if not `grave`."""
 
     trouble: Trouble
     text: str
@@ -37,9 +37,9 @@ class Unsound:
 
 @dataclass(frozen=True)
 class State:
-    """What one look found.
+    """What one look at the device saw.
 
-    `settings` decide whether two runs may be compared, and stand still; `readings` (their names end in the unit)
+    `settings` stay as they are and decide whether two runs may be compared. `readings` (whose names end in the unit)
     change from moment to moment and decide nothing. What can't be read is in neither, and is not unsound.
     """
 
@@ -49,31 +49,31 @@ class State:
 
     @property
     def grave(self) -> tuple[Unsound, ...]:
-        """What makes measuring pointless."""
-        return tuple(one for one in self.unsound if one.grave)
+        """Return the troubles that make measuring pointless."""
+        return tuple(flaw for flaw in self.unsound if flaw.grave)
 
     def joined(self, other: State) -> State:
-        """Both looks as one; where both know a name, the other's word counts."""
+        """Join two looks; where both know a name, `other` wins."""
         return State(
             {**self.settings, **other.settings}, {**self.readings, **other.readings}, self.unsound + other.unsound
         )
 
     def changes(self, before: State) -> list[str]:
-        """What is otherwise than it was: each setting that differs, and what has become unsound since.
+        """List how the state differs from `before`: each changed setting, and each trouble that is new.
 
-        A device gets hot by working, so that is none; its clocks are settings.
+        A device gets hot by working, so heat is not a change; its clocks are among the settings.
         """
-        known = {one.trouble for one in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
-        new = [one.text for one in self.grave if one.trouble not in known]
+        known = {flaw.trouble for flaw in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
+        new = [flaw.text for flaw in self.grave if flaw.trouble not in known]
         return differences("state", before.settings, self.settings) + new
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for the journal and for the way from a worker."""
-        unsound = tuple(asdict(one) | {"trouble": str(one.trouble)} for one in self.unsound)
+        """Return plain data, for the journal and for the way from a worker to the coordinator."""
+        unsound = tuple(asdict(flaw) | {"trouble": str(flaw.trouble)} for flaw in self.unsound)
         return {"settings": dict(self.settings), "readings": dict(self.readings), "unsound": unsound}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> State:
-        """The inverse of `as_dict`."""
-        unsound = tuple(Unsound(**{**one, "trouble": Trouble(one["trouble"])}) for one in data.get("unsound", ()))
+        """Read what `as_dict` made."""
+        unsound = tuple(Unsound(**{**flaw, "trouble": Trouble(flaw["trouble"])}) for flaw in data.get("unsound", ()))
         return cls(data.get("settings", {}), data.get("readings", {}), unsound)

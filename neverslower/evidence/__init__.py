@@ -1,4 +1,4 @@
-"""What was seen of a convolution, as data: observations, kernels, enqueued work.
+"""Observations of a convolution as plain data: plans, kernels, enqueued work and raw samples.
 
 Nothing here measures, judges or reads a file.
 """

@@ -1,4 +1,4 @@
-"""What OpenCL is asked to run: kernels with their work-items and groups, and what of them only fills groups."""
+"""Kernels that OpenCL is asked to run, with their work-items and work-groups, and the work that only fills groups."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _STEP = re.compile(r"(.+) global=(\d+)x(\d+)x(\d+) local=(?:(\d+)x(\d+)x(\d+)|dr
 
 @dataclass(frozen=True)
 class Enqueue:
-    """One kernel of OpenCL: its name, work-items and those in a group, each (x, y, z); None is the driver's choice.
+    """One OpenCL kernel: its name, its work-items and the work-items of one group, both as (x, y, z).
 
-    A step of a plan is the text of one.
+    `group` is None where the driver chooses it. A step of a plan is the text of one enqueue.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Enqueue:
 
     @classmethod
     def parse(cls, step: str) -> Enqueue | None:
-        """The inverse of `str`; None for a step that is no kernel of OpenCL."""
+        """Read what `str` wrote; return None for a step that is not an OpenCL kernel."""
         match = _STEP.fullmatch(step)
         if not match:
             return None
@@ -38,23 +38,23 @@ class Enqueue:
 
     @property
     def uneven(self) -> str:
-        """The dimensions, such as `xy`, in which groups do not divide the work-items; none where the driver groups."""
+        """Return the dimensions, such as `xy`, that groups do not divide evenly; "" where the driver chooses groups."""
         group = self.group or (1, 1, 1)
         return "".join(name for name, items, size in zip("xyz", self.items, group, strict=True) if items % size)
 
     @property
     def launched(self) -> int:
-        """Work-items, with those that fill the last group of each dimension."""
+        """Return the number of work-items launched, counting those that only fill the last group of a dimension."""
         group = self.group or (1, 1, 1)
         return math.prod(-(-items // size) * size for items, size in zip(self.items, group, strict=True))
 
     @property
     def waste(self) -> float:
-        """The share of the launched work-items that only fills groups."""
+        """Return the share of the launched work-items that only fills groups, from 0 to 1."""
         return 1 - math.prod(self.items) / self.launched
 
 
 def enqueues(plan: Plan) -> list[Enqueue]:
-    """What a plan enqueues, in order; empty where its steps are none of OpenCL."""
-    found = [Enqueue.parse(step) for step in plan.steps]
-    return [one for one in found if one is not None]
+    """Return the kernels that a plan enqueues, in order; empty where its steps are not OpenCL kernels."""
+    parsed = [Enqueue.parse(step) for step in plan.steps]
+    return [enqueue for enqueue in parsed if enqueue is not None]

@@ -1,4 +1,4 @@
-"""What a GPU was asked to run: kernels with grid and block, their kind and generation, read from their names."""
+"""Kernels that a GPU was asked to run, with grid and block, and what their names tell of kind and generation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HELPER = re.compile(
     r"|convertTensor|transpose|elementwise|\bcopy|Memset|Memcpy|vectorized_fold|computeOffsets|init_device_workspace",
     re.IGNORECASE,
 )
-"""Kernels that move or rearrange data around the one that multiplies: cuDNN's and torch's own names for them."""
+"""Kernels that move or rearrange data around the kernel that multiplies, by cuDNN's and torch's names for them."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch: the kernel's name, blocks in the grid and threads in a block, each (x, y, z)."""
+    """One launch: the kernel's name, the blocks in its grid and the threads in a block, both as (x, y, z)."""
 
     name: str
     grid: Extent = (1, 1, 1)
@@ -32,7 +32,7 @@ class Kernel:
 
     @classmethod
     def parse(cls, step: str) -> Kernel | None:
-        """The inverse of `str`; None for a step that is no kernel."""
+        """Read what `str` wrote; return None for a step that is not a kernel."""
         match = _STEP.fullmatch(step)
         if not match:
             return None
@@ -42,23 +42,26 @@ class Kernel:
 
     @property
     def helper(self) -> bool:
-        """Whether it only moves or rearranges data."""
+        """Return whether the kernel only moves or rearranges data."""
         return bool(_HELPER.search(self.name))
 
     @property
     def tiles(self) -> int:
-        """Blocks in the grid: the pieces that the work was cut into."""
+        """Return the number of blocks in the grid: the pieces that the work was cut into."""
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
     def generation(self) -> str:
-        """The architecture that the kernel was written for, `sm90`, as its name says; empty where it does not."""
+        """Return the architecture that the name says the kernel was written for, such as `sm90`, or an empty string."""
         match = re.search(r"(?<![a-z0-9])sm(\d+)", self.name)
         return f"sm{match[1]}" if match else ""
 
     @property
     def short(self) -> str:
-        """The name without template arguments and namespaces, for people; CUTLASS says in the former what it is."""
+        """Return the name for people, without namespaces and template arguments.
+
+        CUTLASS calls every kernel `Kernel` and says what it is in the first template argument, which is then used.
+        """
         plain, _, arguments = self.name.removeprefix("void ").partition("<")
         short = plain.rsplit("::", 1)[-1].strip()
         if short in ("Kernel", "Kernel2", "device_kernel"):
@@ -67,11 +70,11 @@ class Kernel:
 
 
 def kernels(plan: Plan) -> list[Kernel]:
-    """A plan's launches, in order; empty where its steps are not kernels or were not looked at."""
-    found = [Kernel.parse(step) for step in plan.steps]
-    return [one for one in found if one is not None]
+    """Return a plan's launches in order; empty where its steps are not kernels or were not recorded."""
+    parsed = [Kernel.parse(step) for step in plan.steps]
+    return [kernel for kernel in parsed if kernel is not None]
 
 
 def main_kernels(launched: Sequence[Kernel]) -> list[Kernel]:
-    """Those that compute; all of them where every one looks like a helper."""
-    return [one for one in launched if not one.helper] or list(launched)
+    """Return the kernels that compute; all of them where every name looks like a helper's."""
+    return [kernel for kernel in launched if not kernel.helper] or list(launched)

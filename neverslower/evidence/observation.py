@@ -1,4 +1,4 @@
-"""What was seen: the kinds of evidence, a library's plan, and the raw samples of one paired measurement."""
+"""Observations: the kinds of evidence, a library's plan, and the raw samples of one paired measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Seconds = NDArray[np.float64]
 
 
 class Evidence(str, Enum):
-    """Kinds of evidence; two kinds are never mixed in one verdict."""
+    """The kinds of evidence; one verdict never mixes two of them."""
 
     DEVICE_TIME = "device_time"
     INSTRUCTIONS = "instructions"
@@ -25,18 +25,18 @@ class Evidence(str, Enum):
 
     @property
     def exact(self) -> bool:
-        """Whether looking once is enough: the same in every process, and no matter what else runs."""
+        """Return whether one look is enough, because every process sees the same whatever else runs."""
         return self is not Evidence.DEVICE_TIME
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a library chose for a problem: the main implementation, and every step it runs, in order.
+    """The plan that a library chose for a problem: its main implementation, and every step that it runs, in order.
 
-    `tuned` says whether a search found this plan, where the library makes that distinction; the words say it too.
-    Of a GPU's library the steps are its dispatch (see kernels.Kernel), and `shares` the share of the time that each
-    took when they were listed. `rank` is the plan's place among the `offered` ones, from 0, and `workspace` its bytes.
-    `options` are those that the kernel of each step was built with, where the library builds them.
+    `tuned` says whether a search found the plan, where the library makes that distinction; `name` says it too.
+    For a GPU library the steps are its dispatch (see kernels.Kernel), and `shares` says which share of the time each
+    step took when they were listed. `rank` is the plan's place among the `offered` ones, from 0, and `workspace` its
+    bytes. `options` are the build options of each step's kernel, where the library builds kernels.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of `dataclasses.asdict`, also where lists have taken the place of tuples."""
+        """Read what `dataclasses.asdict` made, also after JSON has turned its tuples into lists."""
         tuples = {name: tuple(data.get(name, ())) for name in ("steps", "shares", "options")}
         return cls(**{**data, **tuples})
 
@@ -60,9 +60,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cache:
-    """Whether calls find their tensors in the device's last cache (`hot`) or not (`cold`).
+    """Whether calls find their tensors in the device's last-level cache (`hot`) or not (`cold`).
 
-    `share` is the bytes of the tensors that a round touches over those of the cache, where they are known.
+    `share` is the bytes of the tensors that a round touches, divided by the bytes of the cache; None where unknown.
     """
 
     kind: str = "hot"
@@ -71,10 +71,10 @@ class Cache:
 
 @dataclass(frozen=True)
 class Examined:
-    """What a worker found out about one problem before any timing.
+    """What a worker learned of one problem before any timing.
 
-    `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value, None
-    where nothing is computed. `instructions` is what one call executes, where that is the evidence.
+    `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value; None
+    where nothing is computed. `instructions` is the number that one call executes, where instructions are the evidence.
     """
 
     plan: Plan
@@ -86,12 +86,12 @@ class Examined:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:
-        """The inverse of `dataclasses.asdict`."""
+        """Read what `dataclasses.asdict` made."""
         return cls(**{**data, "plan": Plan.from_dict(data["plan"]), "cache": Cache(**data["cache"])})
 
     @property
     def wrong(self) -> bool:
-        """Whether the output can't be trusted; a NaN is wrong too."""
+        """Return whether the output can't be trusted; a NaN is wrong too."""
         return self.error is not None and not self.error <= self.tolerance
 
 
@@ -99,8 +99,8 @@ class Examined:
 class Curve:
     """Times of one layer at several numbers of filters, in the order in which they were measured.
 
-    `samples` are seconds per call, of shape (counts, rounds), NaN where the library refused, with its words in
-    `refusals`. `seconds` is how long all of it took beside the device, which was `disturbed` for that reason.
+    `samples` are seconds per call, of shape (counts, rounds), with NaN where the library refused; `refusals` holds its
+    words. `seconds` is how long the worker took for all of it. `disturbed` says why the device was disturbed, if so.
     """
 
     counts: tuple[int, ...]
@@ -114,9 +114,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search for a schedule left: the database's hash, its target, the candidates timed, seconds of the best.
+    """The result of a search for a schedule: the database's hash, its target, the trials made, the best one's seconds.
 
-    `seconds` is what the search took, next to nothing where it was `remembered` from an earlier run.
+    `seconds` is how long the search took; that is close to nothing where it was `remembered` from an earlier run.
     """
 
     database: str
@@ -129,12 +129,12 @@ class Searched:
 
 @dataclass(frozen=True, eq=False)
 class PairedPass:
-    """One process's interleaved rounds of a comparison, raw.
+    """The raw interleaved rounds of one comparison in one process.
 
     `seconds` has the shape (blocks, 2, 2): reference and candidate, each with the first and the second round of its
-    block, in seconds per call. Even blocks ran reference, candidate, candidate, reference; odd ones the mirror
-    image. `iterations` are the calls in one round of each, `discarded` the blocks that were dropped because the device
-    was disturbed, with the reason.
+    block, in seconds per call. Even blocks ran reference, candidate, candidate, reference; odd blocks ran the mirror
+    image. `iterations` are the calls in one round of each, `discarded` counts the blocks that were dropped because the
+    device was disturbed, and `why_discarded` says by what.
     """
 
     seconds: Seconds
@@ -146,24 +146,24 @@ class PairedPass:
 
     @classmethod
     def joined(cls, turns: Sequence[PairedPass]) -> PairedPass:
-        """The pass that one process took in these turns."""
+        """Join the turns that one process took into one pass."""
         last = turns[-1]
         return replace(
             last,
-            seconds=np.concatenate([one.seconds for one in turns]),
-            discarded=sum(one.discarded for one in turns),
-            why_discarded=", ".join(dict.fromkeys(one.why_discarded for one in turns if one.why_discarded)),
+            seconds=np.concatenate([turn.seconds for turn in turns]),
+            discarded=sum(turn.discarded for turn in turns),
+            why_discarded=", ".join(dict.fromkeys(turn.why_discarded for turn in turns if turn.why_discarded)),
         )
 
     def record(self, number: int) -> dict[str, Any]:
-        """Everything raw as plain data, for a journal; `number` is the process's among those of its run."""
+        """Return everything raw as plain data for a journal; `number` counts the processes of a run."""
         dropped = {"discarded": self.discarded, "why_discarded": self.why_discarded} if self.discarded else {}
         how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
         return how | dropped | {"seconds": self.seconds.tolist()}
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> PairedPass:
-        """The inverse of `record`; raises ValueError, KeyError or TypeError for anything else."""
+        """Read what `record` made. Raises ValueError, KeyError or TypeError for anything else."""
         first, second = data["iterations"]
         return cls(
             np.asarray(data["seconds"], dtype=np.float64).reshape(-1, 2, 2),
@@ -176,10 +176,10 @@ class PairedPass:
 
     @property
     def reference(self) -> Seconds:
-        """The reference's rounds in the order in which they ran, seconds per call."""
+        """Return the reference's rounds in the order in which they ran, in seconds per call, of shape (2 × blocks,)."""
         return self.seconds[:, 0, :].reshape(-1)
 
     @property
     def candidate(self) -> Seconds:
-        """The candidate's rounds in the order in which they ran, seconds per call."""
+        """Return the candidate's rounds in the order in which they ran, in seconds per call, of shape (2 × blocks,)."""
         return self.seconds[:, 1, :].reshape(-1)

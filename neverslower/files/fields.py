@@ -1,4 +1,4 @@
-"""Reading JSON that anybody may have edited: each field has its kind, or a ValueError says what is wrong."""
+"""Read JSON that anybody may have edited: each field has its type, or a ValueError says what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, what: str, remedy: str, kind: type[NeverSlowerError]) -> Any:
-    """The content of a JSON file; raises `kind`, naming what the file is, what is wrong with it and the remedy."""
+    """Return the content of a JSON file. Raises `kind`, naming the file's purpose, what is wrong and the remedy."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=json_object)
     except OSError as error:
@@ -26,19 +26,19 @@ def read_json(path: Path, what: str, remedy: str, kind: type[NeverSlowerError]) 
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which no name may stand twice."""
-    found: dict[str, Any] = {}
+    """Return a JSON object as a dictionary. Raises ValueError where a name stands twice or can't be printed."""
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in members:
             raise ValueError(f"{name!r} stands twice in one object")
         if not name.isprintable():
             raise ValueError(f"{name!r} is no name")
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def field(record: object, name: str, kind: type[T]) -> T:
-    """A field of a JSON object; ValueError tells what is missing or of another kind."""
+    """Return a field of a JSON object. Raises ValueError where it is missing or not of this type."""
     if not isinstance(record, dict):
         raise ValueError(f"{reprlib.repr(record)} where an object with {name} belongs")
     if name not in record:
@@ -52,7 +52,7 @@ def field(record: object, name: str, kind: type[T]) -> T:
 
 
 def word(record: object, name: str) -> str:
-    """A field that names something on one line."""
+    """Return a field that names something on one line. Raises ValueError."""
     value = field(record, name, str)
     if not value.isprintable():
         raise ValueError(f"{name} is {reprlib.repr(value)}")
@@ -60,27 +60,27 @@ def word(record: object, name: str) -> str:
 
 
 def values(record: object, name: str, kind: type[T]) -> list[T]:
-    """A field that lists values of one kind."""
+    """Return a field that lists values of one type. Raises ValueError."""
     return [field({name: value}, name, kind) for value in field(record, name, list)]
 
 
 def finite(name: str, value: object) -> float:
-    """A JSON number that a float can hold."""
+    """Return a JSON number that a float can hold. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} is {reprlib.repr(value)}")
     return float(value)
 
 
 def fingerprint_of(prints: Mapping[str, Any], name: str) -> Fingerprint:
-    """The stored fingerprint of a backend."""
+    """Return the stored fingerprint of a backend. Raises ValueError."""
     stored = field(prints, name, dict)
     if word(stored, "backend") != name:
         raise ValueError(f"the fingerprint of {name} says backend {stored['backend']}")
-    for one in ("device", "version", "build"):
-        word(stored, one)
+    for part in ("device", "version", "build"):
+        word(stored, part)
     for group in ("hardware", "state", "software"):
-        for one in field(stored, group, dict):
-            field(stored[group], one, str)
+        for setting in field(stored, group, dict):
+            field(stored[group], setting, str)
     if unknown := set(stored) - set(Fingerprint.__dataclass_fields__):
         raise ValueError(f"the fingerprint of {name} has {', '.join(sorted(unknown))}")
     return Fingerprint.from_dict(stored)

@@ -1,4 +1,4 @@
-"""The journal of a campaign: an append-only file, one JSON line a result, flushed as it is written."""
+"""The journal of a campaign: an append-only file with one JSON line per result, flushed as it is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from neverslower.errors import JournalError, NeverSlowerError
 
 BEFORE = "before"
-"""How the journal names the other side."""
+"""The journal's name for the library of `--against`, the one before the upgrade."""
 
 
 class Journal:
@@ -39,7 +39,7 @@ class Journal:
             ) from error
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Append one line: the event, the time in seconds since the epoch, and its fields."""
+        """Append one line: the event, the time in seconds since the epoch, and its fields. Raises JournalError."""
         line = json.dumps({"event": event, "time": round(time.time(), 3), **fields}, separators=(",", ":"))
         with self._lock:
             if self._failed:  # The file may end in a part of a line, to which nothing must be added.
@@ -54,28 +54,27 @@ class Journal:
                 raise self._failed from error
 
     def _append(self, rest: bytes) -> None:
-        """All of it; a disk that is nearly full takes a part first, and fails at the next one."""
+        """Write all of it; a disk that is nearly full takes a part first and fails at the next one."""
         while rest:
             rest = rest[self._file.write(rest) :]
 
     def close(self) -> None:
-        """Close the file; what could not be written to it has been told by `write`."""
+        """Close the file; `write` has already reported what could not be written."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 def new_journal(root: Path, name: str) -> Path:
-    """A journal's path below `root` that no other run has: two that start at once write two journals."""
+    """Return a path below `root` that no other run has, so that two runs that start at once write two journals."""
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     return root / ".neverslower" / f"{name}-{stamp}.jsonl"
 
 
 def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "--resume ") -> None:
-    """Give each event of a journal to `add`, which raises what a wrong one makes it.
+    """Give each event of a journal to `add`, which raises whatever a malformed event makes it raise.
 
-    A line cut short is left out, wherever it is: what a killed run left in the middle, where another went on.
-
-    One that ends in .xz is unpacked. Raises NeverSlowerError that says what is wrong, and what `named` the file.
+    A line cut short is skipped wherever it is: a killed run may have left it in the middle, where another run went on.
+    A file that ends in .xz is unpacked. Raises NeverSlowerError that says what is wrong; `named` precedes the path.
     """
     try:
         content = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
@@ -93,7 +92,7 @@ def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "-
 
 
 def _event(line: str) -> Any:
-    """What a line holds, None where it was cut short: no beginning of an object is one."""
+    """Return what a line holds; None where it was cut short, since no prefix of an object is valid JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
@@ -101,7 +100,7 @@ def _event(line: str) -> Any:
 
 
 def _ends_in_a_part_of_a_line(path: Path) -> bool:
-    """Whether the last byte of a file that is there and not empty ends no line."""
+    """Return whether the file exists and does not end with a newline."""
     if not path.exists() or not path.stat().st_size:
         return False
     with path.open("rb") as file:

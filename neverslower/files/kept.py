@@ -1,7 +1,7 @@
-"""A store of things that are costly to make again: folders kept by what went into them, bounded in size.
+"""Folders of things that are costly to make again, found by what went into them, and bounded in size.
 
 Each entry is a folder with a manifest that holds the fields of its key and a digest of every file. An entry whose
-manifest says another key, or whose files are not as they were written, is dropped and made again.
+manifest names another key, or whose files are not as they were written, is dropped and made again.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neverslower.errors import StoreError
+from neverslower.errors import KeptFolderError
 
 LIMIT = 512_000_000
-"""Bytes that a store may hold unless told otherwise."""
+"""The bytes that all entries may take together unless another limit is given."""
 MANIFEST = "manifest.json"
 _UNFINISHED = ".new-"
 _PLACE = re.compile("[0-9a-f]{32}")
 _STALE = 3600.0
-"""Seconds after which an unfinished entry is what a killed process left."""
+"""Seconds after which an unfinished entry must be left over from a killed process."""
 
 Fields = Mapping[str, str]
 
 
 def default_root() -> Path:
-    """The user's folder for what can be made again (XDG Base Directory Specification)."""
+    """Return the user's folder for what can be made again (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "never-slower"
 
 
 @dataclass(frozen=True)
 class KeptFolder:
-    """One folder of a store: where it lies, what it was made from, its bytes, when it was last used."""
+    """One entry: where it lies, what it was made from, its bytes, and when it was last used."""
 
     path: Path
     fields: Fields
@@ -46,14 +46,14 @@ class KeptFolder:
     used: float
 
 
-class Store:
-    """Folders by key; safe with several processes, since an entry appears whole, by one rename."""
+class KeptFolders:
+    """Kept folders by key; several processes may share them, since an entry appears whole, by one rename."""
 
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
 
     def find(self, fields: Fields) -> Path | None:
-        """The folder that was made from exactly these fields, whole; None if there is none."""
+        """Return the intact folder that was made from exactly these fields; None if there is none."""
         folder = self._place(fields)
         if not folder.is_dir():
             return None
@@ -65,7 +65,7 @@ class Store:
         return None
 
     def add(self, fields: Fields, fill: Callable[[Path], None]) -> Path:
-        """Let `fill` write the files of a new entry, and keep it. Raises StoreError where nothing can be written."""
+        """Let `fill` write the files of a new entry, and keep it. Raises KeptFolderError if nothing can be written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root))
@@ -82,21 +82,21 @@ class Store:
         self._trim(kept)
         return kept
 
-    def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(
+    def _unwritable(self, error: OSError) -> KeptFolderError:
+        return KeptFolderError(
             f"{self.root} can't be written: {error.strerror or error}; name another folder in XDG_CACHE_HOME"
         )
 
     def _keep(self, folder: Path, fields: Fields) -> Path:
-        """Rename to the entry's place; where another process was faster, its entry is as good."""
+        """Rename the folder to its final place; where another process was faster, its entry is as good."""
         place = self._place(fields)
         for _ in range(2):
             try:
                 folder.rename(place)
                 return place
             except OSError:
-                if found := self.find(fields):  # `find` removes what is damaged, so the next rename succeeds.
-                    return found
+                if theirs := self.find(fields):  # `find` removes what is damaged, so the next rename succeeds.
+                    return theirs
         folder.rename(place)
         return place
 
@@ -105,8 +105,8 @@ class Store:
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def entries(self) -> list[KeptFolder]:
-        """Every entry, the least recently used first."""
-        return sorted(self._entries(), key=lambda one: one.used)
+        """Return every entry, the least recently used first."""
+        return sorted(self._entries(), key=lambda kept: kept.used)
 
     def _entries(self) -> Iterator[KeptFolder]:
         if not self.root.is_dir():
@@ -120,7 +120,7 @@ class Store:
     def _trim(self, newest: Path) -> None:
         """Drop the least recently used entries beyond the limit, and what killed processes left."""
         entries = self.entries()
-        total = sum(one.size for one in entries)
+        total = sum(entry.size for entry in entries)
         for entry in entries:
             if total <= self.limit:
                 break
@@ -133,15 +133,15 @@ class Store:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> tuple[int, int]:
-        """Remove every entry; returns how many there were and their bytes."""
+        """Remove every entry; return how many there were and their bytes."""
         entries = self.entries()
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
-        return len(entries), sum(one.size for one in entries)
+        return len(entries), sum(entry.size for entry in entries)
 
 
 def _fields(folder: Path) -> Fields:
-    """What an entry was made from; nothing where its manifest can't be read, for it takes room all the same."""
+    """Return what an entry was made from; {} where its manifest can't be read, for it takes room all the same."""
     try:
         return _manifest(folder)["fields"]
     except (OSError, ValueError):
@@ -149,11 +149,15 @@ def _fields(folder: Path) -> Fields:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, str]]:
-    """The manifest of an entry. Raises ValueError where it is none."""
-    found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    if not (isinstance(found, dict) and isinstance(found.get("fields"), dict) and isinstance(found.get("files"), dict)):
+    """Return the manifest of an entry. Raises ValueError where it is malformed."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if not (
+        isinstance(manifest, dict)
+        and isinstance(manifest.get("fields"), dict)
+        and isinstance(manifest.get("files"), dict)
+    ):
         raise ValueError(f"{folder}: not a manifest")
-    return found
+    return manifest
 
 
 def _write_manifest(folder: Path, fields: Fields) -> None:
@@ -163,7 +167,7 @@ def _write_manifest(folder: Path, fields: Fields) -> None:
 
 
 def _intact(folder: Path, fields: Fields) -> bool:
-    """Whether an entry was made from these fields, and its files are those that were written."""
+    """Return whether an entry was made from these fields and its files are those that were written."""
     try:
         manifest = _manifest(folder)
         names = {path.name for path in folder.iterdir()} - {MANIFEST}

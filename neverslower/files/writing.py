@@ -1,4 +1,4 @@
-"""Writing files whole: another process never sees a part of one, and a failure leaves the old one as it was."""
+"""Write files whole: another process never sees a part of one, and a failure leaves the old one as it was."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from neverslower.errors import BaselineError
 
 
 def probe(folder: Path) -> None:
-    """Make a folder, and make sure that files can be written there; raises OSError."""
+    """Make a folder, and make sure that files can be written there. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
 def require_storable(folder: Path, what: str) -> None:
-    """What can't be stored is not measured. Raises BaselineError."""
+    """Check before measuring that the result can be stored. Raises BaselineError."""
     try:
         probe(folder)
     except OSError as error:
@@ -28,14 +28,14 @@ def require_storable(folder: Path, what: str) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, errors: str = "strict") -> None:
-    """Write a file, or replace it, so that nobody ever sees a part of it; OSError leaves an old one as it was."""
+    """Write or replace a file so that nobody ever sees a part of it. Raises OSError, and then the old file stays."""
     with written(path.parent, content, errors) as temporary:
         temporary.replace(path)
 
 
 @contextmanager
 def written(folder: Path, content: str | bytes, errors: str = "strict") -> Iterator[Path]:
-    """A temporary file in a folder, on disk with all of its content; gone afterwards unless it was given a name."""
+    """Yield a temporary file, on disk with all of its content; it is removed afterwards unless it was renamed."""
     data = content.encode("utf-8", errors) if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=folder, prefix=".writing-")
     temporary = Path(name)

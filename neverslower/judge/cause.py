@@ -1,7 +1,7 @@
-"""Why fewer channels cost more: the cause of a hazard, named from both plans and from what the best plan would take.
+"""Why fewer channels cost more: name the cause of a hazard from both plans and from the time of the best plan.
 
-Functions of data: nothing is measured here. What a GPU's library launched tells most (see kernels.py); a library that
-reports no kernels leaves the cause unknown, unless its best plan is not slower.
+Functions of data: nothing is measured here. The kernels that a GPU library launched say most (see kernels.py); where
+a library reports no kernels the cause stays unknown, unless its best plan is not slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cause(str, Enum):
 
 @dataclass(frozen=True)
 class Remedy:
-    """Padding to `channels`: the time of the padded problem over that of the pruned one, measured side by side."""
+    """Padding to `channels`, with the time of the padded problem over that of the pruned one, measured side by side."""
 
     channels: int
     ratio: Interval
@@ -42,7 +42,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A cause with the evidence for it, a line each; the best plan's time over the unpruned layer's; a remedy."""
+    """A cause with its evidence, one line each, the best plan's time over the unpruned layer's, and a remedy."""
 
     cause: Cause
     evidence: tuple[str, ...]
@@ -58,18 +58,20 @@ def explain(
     remedy: Remedy | None = None,
     slower: bool = True,
 ) -> Explanation:
-    """The cause of a candidate that is slower than its reference, each by its plan, or what differs if it is not.
+    """Return why a candidate is slower than its reference, each by its plan; if it is not `slower`, how they differ.
 
-    `best` is the verdict on the candidate's best plan against the reference as it was chosen, None where it was not
-    measured. `processors` are those of the GPU, 0 where they are not known.
+    `best` is the verdict on the candidate's best plan against the reference's chosen plan, None where it was not
+    measured. `processors` are the GPU's multiprocessors, 0 where unknown.
     """
     ratio = best.ratio if best else None
     if slower and best and best.code in (Code.SAME, Code.FASTER):
         text = f"the best plan takes {ratio} the time of the unpruned layer, the chosen one is slower"
         return Explanation(Cause.HEURISTIC_MISS, (text,), ratio, remedy)
     cause, evidence = _from_kernels(kernels(reference), kernels(candidate), processors)
-    told = f"the best plan takes {ratio} the time of the unpruned layer" if ratio else "the best plan was not measured"
-    return Explanation(cause, (*evidence, told), ratio, remedy)
+    best_text = (
+        f"the best plan takes {ratio} the time of the unpruned layer" if ratio else "the best plan was not measured"
+    )
+    return Explanation(cause, (*evidence, best_text), ratio, remedy)
 
 
 def _from_kernels(
@@ -79,22 +81,25 @@ def _from_kernels(
         return Cause.UNKNOWN, ("the library does not say what it launched",)
     before, after = main_kernels(reference), main_kernels(candidate)
     added = _added_helpers(reference, candidate)
-    if [one.name for one in before] != [one.name for one in after]:
+    if [kernel.name for kernel in before] != [kernel.name for kernel in after]:
         return Cause.KERNEL_CHANGE, (*_kernel_change(before, after), *added)
     if added:
         return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
-    changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
-    for one, other in changed:
-        if other.tiles > one.tiles:
-            return Cause.TILE_OR_WAVE, (_tiles(one, other, processors),)
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    for old, new in changed:
+        if new.tiles > old.tiles:
+            return Cause.TILE_OR_WAVE, (_tiles(old, new, processors),)
     if changed:
-        one, other = changed[0]
-        return Cause.UNKNOWN, (f"{other.short}: grid {one.grid} became {other.grid}, which is no more tiles",)
+        old, new = changed[0]
+        return Cause.UNKNOWN, (f"{new.short}: grid {old.grid} became {new.grid}, which is no more tiles",)
     return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
 
 
 def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[str, ...]:
-    generations = [" ".join(sorted({one.generation for one in side if one.generation})) for side in (before, after)]
+    """Describe how the main kernels differ, and the architectures that they were written for where these differ too."""
+    generations = [
+        " ".join(sorted({kernel.generation for kernel in side if kernel.generation})) for side in (before, after)
+    ]
     change = f"{_names(before)} became {_names(after)}"
     if all(generations) and generations[0] != generations[1]:
         return change, f"written for {generations[0]}, then for {generations[1]}"
@@ -102,8 +107,8 @@ def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[s
 
 
 def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> tuple[str, ...]:
-    """Kernels around the main one that only the candidate launches, or more often."""
-    counted = [Counter(one.short for one in side if one.helper) for side in (reference, candidate)]
+    """Name the helper kernels that only the candidate launches, or launches more often."""
+    counted = [Counter(kernel.short for kernel in side if kernel.helper) for side in (reference, candidate)]
     extra = counted[1] - counted[0]
     if not extra:
         return ()
@@ -111,12 +116,12 @@ def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> 
     return (f"only the pruned layer launches {listed}",)
 
 
-def _tiles(one: Kernel, other: Kernel, processors: int) -> str:
-    """How the grid of a kernel that stayed grew; a wave is as many tiles as there are processors."""
-    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (one, other)]
+def _tiles(before: Kernel, after: Kernel, processors: int) -> str:
+    """Describe how the grid of an unchanged kernel grew; a wave is as many tiles as there are processors."""
+    waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (before, after)]
     more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
-    return f"{other.short}: {one.tiles} tiles became {other.tiles}{more}"
+    return f"{after.short}: {before.tiles} tiles became {after.tiles}{more}"
 
 
 def _names(launched: Sequence[Kernel]) -> str:
-    return " and ".join(dict.fromkeys(one.short for one in launched))
+    return " and ".join(dict.fromkeys(kernel.short for kernel in launched))

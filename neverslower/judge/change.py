@@ -1,12 +1,12 @@
-"""Did a channel count become slower than it was? Stored passes against current ones, the process as the replicate.
+"""Did a channel count become slower than it was? Compare stored passes with current ones; the process is the replicate.
 
-The log median time of benchmark b in pass p is modelled as  level_b + common_p + own_bp : what a pass does to every
-benchmark alike (clocks, neighbours, a process's luck with memory) and what it does to one. A change is what remains
-of the difference of two runs' levels beyond both. The common part is one random event for the whole campaign, with
-few degrees of freedom, so its error is spent once; the benchmarks' own parts are many, so theirs is divided by the
-number of comparisons (Bonferroni).
+The log median time of benchmark b in pass p is modelled as  level_b + common_p + own_bp : the common part is what a
+pass does to every benchmark alike (clocks, neighbours, a process's luck with memory), the own part what it does to
+one. A change is what remains of the difference of two runs' levels beyond both. The common part is one random event
+for the whole campaign, with few degrees of freedom, so its error is spent once; the benchmarks' own parts are many,
+so theirs is divided by the number of comparisons (Bonferroni).
 
-Benchmarks differ in how much they scatter, by a factor of ten and more, and few passes tell little about each. So
+Benchmarks differ in how much they scatter, by a factor of ten and more, and few passes say little about each. So
 each one's own variance is moderated: drawn towards what is typical, as far as all of them together say that it
 should be. With d degrees of freedom of its own and a prior of d0 at s0², estimated from the spread of all the sample
 variances, it is (d0·s0² + d·s²) / (d0 + d), with d0 + d degrees of freedom (Smyth, Statistical Applications in
@@ -29,7 +29,7 @@ from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCo
 
 _LARGEST = math.log(sys.float_info.max)
 Levels = Mapping[object, Sequence[float]]
-"""Log median seconds of each benchmark in each pass."""
+"""The log median seconds of each benchmark in each pass."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,14 @@ class Variance:
     freedom: float = 0.0
 
     def half_width(self, error: float, replicates: float) -> float:
-        """How far a mean of independent values may stray by chance, one-sided; infinite without freedom."""
+        """Return how far a mean of independent values may stray by chance, one-sided; infinite without freedom.
+
+        The mean's variance is `value` × `replicates`, which is 1/n for a mean of n values.
+        """
         return student_quantile(1 - error, self.freedom) * math.sqrt(self.value * replicates)
 
     def pooled(self, other: Variance) -> Variance:
-        """Both together, weighted by their degrees of freedom."""
+        """Pool both variances, weighted by their degrees of freedom."""
         freedom = self.freedom + other.freedom
         total = self.value * self.freedom + other.value * other.freedom
         return Variance(total / freedom if freedom else 0.0, freedom)
@@ -52,47 +55,47 @@ class Variance:
 
 @dataclass(frozen=True)
 class PassSpread:
-    """How far the passes of one run scatter, in log time: together, and each benchmark besides."""
+    """How far the passes of one run scatter in log time: all benchmarks together, and each benchmark by itself."""
 
     common: Variance = Variance()
     own: Mapping[object, Variance] = field(default_factory=dict)
 
     @classmethod
     def of(cls, levels: Levels) -> PassSpread:
-        """The spread of a run's benchmarks, in as many passes as half of those with several have.
+        """Estimate the spread of a run from its levels, in as many passes as at least half of the benchmarks have.
 
-        The judge wants more passes of one benchmark than of another, so what is fewer is left to what is typical. A
-        pass's common effect is the median of the benchmarks' deviations in it, so that a few that went astray do not
-        count as everybody's.
+        Only benchmarks with several passes count for that number. The judge wants more passes of some benchmarks than
+        of others; those with fewer get the typical variance. A pass's common effect is the median of the benchmarks'
+        deviations in it, so that a few outliers do not count as everybody's.
         """
-        several = [len(one) for one in levels.values() if len(one) > 1]
+        several = [len(own_levels) for own_levels in levels.values() if len(own_levels) > 1]
         passes = int(np.median(several)) if several else 0
-        full = {key: np.asarray(one[:passes]) for key, one in levels.items() if len(one) >= passes}
+        full = {key: np.asarray(own_levels[:passes]) for key, own_levels in levels.items() if len(own_levels) >= passes}
         if passes < 2:
             return cls()
         table = np.array(list(full.values()))
         deviations = table - table.mean(axis=1, keepdims=True)
         common = np.median(deviations, axis=0)
         rest = deviations - (common - common.mean())
-        # A benchmark alone can't tell its own scatter from the common one; its own is then nothing beside it.
+        # A benchmark alone can't separate its own scatter from the common one: then all of it counts as common.
         freedom = (passes - 1) * (1 - 1 / len(table))
         own = (rest**2).sum(axis=1) / freedom if freedom else np.zeros(len(table))
         variances = {key: Variance(float(value), freedom) for key, value in zip(full, own, strict=True)}
         return cls(Variance(float(common.var(ddof=1)), passes - 1), variances)
 
     def pooled(self, other: PassSpread) -> PassSpread:
-        """Two runs' spreads together, benchmark by benchmark."""
+        """Pool two runs' spreads, benchmark by benchmark."""
         keys = set(self.own) | set(other.own)
         own = {key: self.own.get(key, Variance()).pooled(other.own.get(key, Variance())) for key in keys}
         return PassSpread(self.common.pooled(other.common), own)
 
     @cached_property
     def prior(self) -> Variance:
-        """What is typical of a benchmark's own variance: s0² with d0 degrees of freedom, infinite if all are alike."""
-        return typical_variance([one for one in self.own.values() if one.freedom and one.value > 0])
+        """Return the typical own variance of a benchmark: s0² with d0 degrees of freedom, infinite if all are alike."""
+        return typical_variance([variance for variance in self.own.values() if variance.freedom and variance.value > 0])
 
     def own_variance(self, key: object) -> Variance:
-        """One benchmark's own variance, moderated; see the module's derivation."""
+        """Return one benchmark's own variance, moderated (see the module's derivation)."""
         mine, prior = self.own.get(key, Variance()), self.prior
         if math.isinf(prior.freedom):
             return prior
@@ -100,13 +103,13 @@ class PassSpread:
 
 
 def typical_variance(variances: Sequence[Variance]) -> Variance:
-    """The prior (s0², d0) of sample variances, by matching the mean and the variance of their logarithms."""
+    """Return the prior (s0², d0) of sample variances, by matching the mean and the variance of their logarithms."""
     from scipy.special import digamma, polygamma
 
     if len(variances) < 3:
         return Variance()
-    half = np.array([one.freedom / 2 for one in variances])
-    logs = np.log([one.value for one in variances]) - digamma(half) + np.log(half)
+    half = np.array([variance.freedom / 2 for variance in variances])
+    logs = np.log([variance.value for variance in variances]) - digamma(half) + np.log(half)
     spread = float(logs.var(ddof=1) - polygamma(1, half).mean())
     centre = float(logs.mean())
     if spread <= 0:
@@ -116,7 +119,7 @@ def typical_variance(variances: Sequence[Variance]) -> Variance:
 
 
 def _inverse_trigamma(value: float) -> float:
-    """Where the trigamma function, which falls from infinity to 0, takes a value: by halving on a log scale."""
+    """Return where the trigamma function, which falls from infinity to 0, takes a value; bisects on a log scale."""
     from scipy.special import polygamma
 
     low, high = -20.0, 20.0
@@ -127,12 +130,12 @@ def _inverse_trigamma(value: float) -> float:
 
 
 def levels_of(passes: Iterable[PairedPass]) -> list[float]:
-    """The candidate's level in each pass; one of which no block was kept has none."""
-    return [log_median(one.candidate) for one in passes if one.candidate.size]
+    """Return the candidate's level in each pass; a pass of which no block was kept has none."""
+    return [log_median(pass_.candidate) for pass_ in passes if pass_.candidate.size]
 
 
 def log_median(seconds: Floats) -> float:
-    """The level of one pass: the log of its median time."""
+    """Return the level of one pass: the log of its median time in seconds."""
     return math.log(float(np.median(seconds)))
 
 
@@ -144,9 +147,10 @@ def judge_change(
     comparisons: int,
     thresholds: Thresholds = STANDARD,
 ) -> Verdict:
-    """The verdict of one channel count now against then, from its levels in each pass; the ratio is now over then.
+    """Return the verdict on one channel count, now against stored, from its levels in each pass.
 
-    `spread` is pooled over both runs, `key` the benchmark's in it, `comparisons` the number judged together.
+    The ratio is now over stored. `spread` is pooled over both runs, `key` is the benchmark's key in it, `comparisons`
+    the number judged together.
     """
     if not spread.common.freedom or min(len(stored), len(now)) < 1:
         text = "a change needs at least two passes in one of the runs; measure with more"
@@ -158,9 +162,10 @@ def judge_change(
 def judge_pairs(
     differences: Sequence[float], spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds = STANDARD
 ) -> Verdict:
-    """The same for passes that were taken in pairs, old and new beside each other, from each pair's new − old level.
+    """Return the verdict on passes taken in pairs, old and new next to each other, from each pair's new − old level.
 
-    What moves between pairs touches both of one, and is gone from their difference. `spread` is that of differences.
+    What moves between pairs touches both passes of a pair, and so cancels in their difference. `spread` is that of the
+    differences.
     """
     if not spread.common.freedom or not differences:
         text = "a change needs at least two pairs of processes; measure with more --passes"
@@ -169,18 +174,18 @@ def judge_pairs(
 
 
 def pairs_needed(spread: PassSpread, comparisons: int, most: int, thresholds: Thresholds = STANDARD) -> int:
-    """The pairs of processes after which a change by the target is proved every second time, `most` at the most.
+    """Return after how many pairs of processes a change by the target is proved every second time; at most `most`.
 
-    Planned from the scatter of differences alone, not from their mean: which numbers are asked for says nothing of
-    whether something changed.
+    It is planned from the scatter of the differences alone, not from their mean: the number of pairs asked for then
+    says nothing about whether something changed.
     """
     wanted = math.log1p(thresholds.target) - math.log1p(thresholds.tolerance)
     strict = thresholds.family_error / 2
     for pairs in range(2, most):
         common = Variance(spread.common.value, pairs - 1)
         own = Variance(spread.prior.value, spread.prior.freedom + pairs - 1)
-        besides = own.half_width(strict / max(1, comparisons), 1 / pairs) if spread.prior.freedom else 0.0
-        if common.half_width(strict, 1 / pairs) + besides <= wanted:
+        alone = own.half_width(strict / max(1, comparisons), 1 / pairs) if spread.prior.freedom else 0.0
+        if common.half_width(strict, 1 / pairs) + alone <= wanted:
             return pairs
     return most
 
@@ -188,7 +193,7 @@ def pairs_needed(spread: PassSpread, comparisons: int, most: int, thresholds: Th
 def _judge_shift(
     shift: float, replicates: float, spread: PassSpread, key: object, comparisons: int, thresholds: Thresholds
 ) -> Verdict:
-    """The verdict on a difference of two levels, each the mean of so many passes (one over their number, summed)."""
+    """Return the verdict on a difference of two levels; `replicates` is the sum of 1 / passes over both means."""
     own = spread.own_variance(key)
     unknown = key not in spread.own and not own.freedom
     if unknown or not math.isfinite(shift):
@@ -204,7 +209,7 @@ def _judge_shift(
     ratio = Interval(*(_times(value) for value in (shift, shift - below, shift + above)))
     code, reason = decide(ratio, thresholds)
     if code is Code.UNDECIDED:
-        together, alone = (math.expm1(math.sqrt(one.value)) for one in (spread.common, own))
+        together, alone = (math.expm1(math.sqrt(variance.value)) for variance in (spread.common, own))
         scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
         reason = Reason(reason.code, f"{reason.text}; {scatter}")
     mde = (1 + thresholds.tolerance) * _times(below) - 1
@@ -212,19 +217,19 @@ def _judge_shift(
 
 
 def _times(log_ratio: float) -> float:
-    """The ratio with this logarithm; infinite where a float can't hold it."""
+    """Return the ratio with this logarithm; infinite where a float can't hold it."""
     return math.exp(log_ratio) if log_ratio < _LARGEST else math.inf
 
 
 def shown_again(stored: Sequence[float], again: float, line: float = STANDARD.target) -> bool:
-    """Whether a fresh process's level repeats a regression: beyond `line` over the stored mean."""
+    """Return whether a fresh process's level repeats a regression: beyond `line` over the stored mean."""
     return again - float(np.mean(stored)) > math.log1p(line)
 
 
 def in_pairs(before: Sequence[PairedPass], now: Sequence[PairedPass]) -> list[float]:
-    """New − old log median of the candidate in each pair of passes.
+    """Return the new − old log median of the candidate in each pair of passes.
 
-    One that has no partner is left out, and so is one of which no block was kept.
+    A pass without a partner is left out, and so is a pair in which one pass kept no block.
     """
     pairs = zip(before, now, strict=False)
     whole = ((old.candidate, new.candidate) for old, new in pairs if old.candidate.size and new.candidate.size)

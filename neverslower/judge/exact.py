@@ -1,4 +1,4 @@
-"""Verdicts of exact evidence: instructions and dispatches, the same in every process, so that one look decides.
+"""Verdicts on exact evidence: instructions and dispatches are the same in every process, so one look decides.
 
 Counts know nothing of caches and stalls, and a dispatch nothing of time: neither is ever called slower.
 """
@@ -12,13 +12,13 @@ from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict
 
 MORE_WASTE = 0.05
-"""A share of work-items that only fills groups, above the unpruned layer's, that is told."""
+"""The rise in the share of work-items that only fill groups, over the unpruned layer's, that is reported."""
 
 
 def judge_pruned(
     evidence: Evidence, reference: Examined, candidate: Examined, thresholds: Thresholds = STANDARD
 ) -> Verdict:
-    """The verdict on a pruned layer: MORE, SAME or FEWER instructions; CHANGED or SAME as it is dispatched."""
+    """Return the verdict on a pruned layer: MORE, SAME or FEWER instructions; CHANGED or SAME for its dispatch."""
     if evidence is Evidence.INSTRUCTIONS:
         return _counted(reference.instructions, candidate.instructions, thresholds)
     return _dispatched(reference.plan, candidate.plan)
@@ -27,7 +27,7 @@ def judge_pruned(
 def judge_since(
     evidence: Evidence, before: Plan, instructions: int | None, now: Examined, thresholds: Thresholds = STANDARD
 ) -> Verdict:
-    """The verdict on what an upgrade did to one problem: any other dispatch is CHANGED, however it came."""
+    """Return the verdict on what an upgrade did to one problem; any other dispatch is CHANGED, whatever the cause."""
     if evidence is Evidence.INSTRUCTIONS:
         return _or_other_plan(_counted(instructions, now.instructions, thresholds), before, now.plan)
     if not (enqueues(before) and enqueues(now.plan)):
@@ -51,7 +51,7 @@ _NOTHING = Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, "no kernel was s
 
 
 def _or_other_plan(verdict: Verdict, before: Plan, now: Plan) -> Verdict:
-    """The verdict on counts, where another plan with no more of them is told as what it is."""
+    """Return the verdict on counts, or CHANGED where another plan needs no more instructions."""
     if before.name == now.name or verdict.code not in (Code.SAME, Code.FEWER):
         return verdict
     text = f"{before.name} became {now.name}: {verdict.reason.text}"
@@ -59,68 +59,72 @@ def _or_other_plan(verdict: Verdict, before: Plan, now: Plan) -> Verdict:
 
 
 def _dispatched(reference: Plan, candidate: Plan) -> Verdict:
-    """How a pruned layer is dispatched beside the unpruned one; nothing is claimed where the driver groups."""
+    """Compare a pruned layer's dispatch with the unpruned one's; nothing is claimed where the driver chooses groups."""
     before, after = enqueues(reference), enqueues(candidate)
     if not (before and after):
         return _NOTHING
-    if [one.name for one in before] != [one.name for one in after]:
+    if [enqueue.name for enqueue in before] != [enqueue.name for enqueue in after]:
         text = f"{_names(before)} became {_names(after)}"
         return Verdict(Code.CHANGED, Reason(ReasonCode.PLAN_CHANGED, text))
-    worse = [found for pair in zip(before, after, strict=True) for found in _worse(*pair)]
+    worse = [difference for pair in zip(before, after, strict=True) for difference in _worse(*pair)]
     if worse:
         return Verdict(Code.CHANGED, Reason(worse[0][0], "; ".join(text for _, text in worse)))
     return Verdict(Code.SAME, Reason(ReasonCode.COUNTED, "the same kernels, no more uneven and no more work-items"))
 
 
-def _worse(one: Enqueue, other: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
-    """In what the pruned layer's kernel is dispatched worse than the unpruned one's, where groups are known of both."""
-    if not (one.group and other.group):
+def _worse(before: Enqueue, after: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
+    """Yield how the pruned layer's kernel is dispatched worse than the unpruned one's, where both groups are known."""
+    if not (before.group and after.group):
         return
-    if newly := "".join(name for name in other.uneven if name not in one.uneven):
-        text = f"{other.name}: {_groups(other)} is uneven in {newly}, {_groups(one)} of the unpruned layer is not"
+    if newly := "".join(name for name in after.uneven if name not in before.uneven):
+        text = f"{after.name}: {_groups(after)} is uneven in {newly}, {_groups(before)} of the unpruned layer is not"
         yield ReasonCode.UNEVEN_DISPATCH, text
-    if other.launched > one.launched:
-        text = f"{other.name}: {other.launched:,} work-items with filling, {one.launched:,} of the unpruned layer"
+    if after.launched > before.launched:
+        text = f"{after.name}: {after.launched:,} work-items with filling, {before.launched:,} of the unpruned layer"
         yield ReasonCode.MORE_WORK_ITEMS, text
-    elif other.waste > one.waste + MORE_WASTE:
+    elif after.waste > before.waste + MORE_WASTE:
         text = (
-            f"{other.name}: {other.waste:.0%} of the work-items only fill groups, {one.waste:.0%} in the unpruned layer"
+            f"{after.name}: {after.waste:.0%} of the work-items only fill groups, "
+            f"{before.waste:.0%} in the unpruned layer"
         )
         yield ReasonCode.MORE_WASTE, text
 
 
 def _differences(before: Plan, now: Plan) -> Iterator[str]:
-    """What one plan launches and another does not, a text each."""
+    """Yield how two plans differ, one text each."""
     if before.name != now.name:
         yield f"{before.name} became {now.name}"
     then, after = enqueues(before), enqueues(now)
-    if [one.name for one in then] != [one.name for one in after]:
-        gone, come = [one for one in then if one not in after], [one for one in after if one not in then]
+    if [enqueue.name for enqueue in then] != [enqueue.name for enqueue in after]:
+        gone = [enqueue for enqueue in then if enqueue not in after]
+        come = [enqueue for enqueue in after if enqueue not in then]
         yield f"{_listed(gone)} became {_listed(come)}"
         return
-    for one, other in zip(then, after, strict=True):
-        if one != other:
-            yield f"{one.name}: {_groups(one)} became {_groups(other)}"
+    for old, new in zip(then, after, strict=True):
+        if old != new:
+            yield f"{old.name}: {_groups(old)} became {_groups(new)}"
     if then == after and before.options != now.options:
         yield f"built with other options: {_other_options(before, now)}"
 
 
 def _other_options(before: Plan, now: Plan) -> str:
-    """The options that one of two builds alone has."""
+    """Name the build options that only one of two plans has."""
     then, after = (set(" ".join(plan.options).split()) for plan in (before, now))
-    return " ".join([*sorted(f"without {one}" for one in then - after), *sorted(f"with {one}" for one in after - then)])
+    return " ".join(
+        [*sorted(f"without {option}" for option in then - after), *sorted(f"with {option}" for option in after - then)]
+    )
 
 
-def _groups(one: Enqueue) -> str:
-    """`24×196 by 8×8`: work-items by those of a group, without trailing ones."""
-    size = max(number for number, items in enumerate(one.items, start=1) if items != 1 or number == 1)
-    items = "×".join(map(str, one.items[:size]))
-    return f"{items} by {'×'.join(map(str, one.group[:size])) if one.group else 'the driver'}"
+def _groups(enqueue: Enqueue) -> str:
+    """Describe work-items and those of a group, without trailing ones: `24×196 by 8×8`."""
+    size = max(number for number, items in enumerate(enqueue.items, start=1) if items != 1 or number == 1)
+    items = "×".join(map(str, enqueue.items[:size]))
+    return f"{items} by {'×'.join(map(str, enqueue.group[:size])) if enqueue.group else 'the driver'}"
 
 
 def _names(launched: Sequence[Enqueue]) -> str:
-    return " and ".join(dict.fromkeys(one.name for one in launched)) or "nothing"
+    return " and ".join(dict.fromkeys(enqueue.name for enqueue in launched)) or "nothing"
 
 
 def _listed(launched: Sequence[Enqueue]) -> str:
-    return " and ".join(f"{one.name} ({_groups(one)})" for one in launched) or "nothing"
+    return " and ".join(f"{enqueue.name} ({_groups(enqueue)})" for enqueue in launched) or "nothing"

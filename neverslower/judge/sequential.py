@@ -95,12 +95,11 @@ class Preset:
 
     @property
     def most_passes(self) -> int:
-        """The passes that the budget lasts for."""
+        """Return the number of passes that the budget allows."""
         return self.most_blocks // self.blocks_at_once
 
     def first_error(self, error: float) -> float:
-        """The error at which SLOWER is proved with unlucky passes among them, before a later pass confirms it at
-        `error`.
+        """Return the error at which SLOWER is first proved against unlucky passes; a later pass confirms it at `error`.
 
         That pass can add a factor of nearly 1 / unlucky. A third of it is counted on: what is clear must be confirmed.
         """
@@ -111,11 +110,11 @@ class Preset:
 QUICK = Preset("quick", blocks_at_once=8, most_blocks=64)
 STANDARD_PRESET = Preset("standard", blocks_at_once=8, most_blocks=192)
 THOROUGH = Preset("thorough", blocks_at_once=8, most_blocks=384, unlucky=0.2, unlucky_error=1e-5)
-PRESETS: Mapping[str, Preset] = MappingProxyType({one.name: one for one in (QUICK, STANDARD_PRESET, THOROUGH)})
+PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in (QUICK, STANDARD_PRESET, THOROUGH)})
 
 
 def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0.0) -> Floats:
-    """log M after each unit, against the hypothesis that the centre lies at `centre` or below.
+    """Return log M after each unit, against the hypothesis that the centre lies at `centre` or below.
 
     `passes` are log ratios of units of shape (…, units of the pass), in the order in which they were taken; `centre`
     is of shape (…). The result has the shape (…, all units). For "at `centre` or above", negate both.
@@ -123,7 +122,7 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
     where = np.asarray(centre, dtype=float)[..., None]
     caps = np.log(np.array(CAPS)) if unlucky > 0 else np.array([math.inf])
     costs = np.log1p(unlucky * np.expm1(caps)) if unlucky > 0 else np.zeros(1)
-    found = []
+    mixtures = []
     done: Floats = np.zeros(1)
     for units, scale in zip(passes, _scales_of_the_past(passes), strict=True):
         z = _in_deviations(units - where, scale)
@@ -132,57 +131,58 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
         if unlucky > 0:
             evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
         total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
-        found.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
+        mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
         if units.shape[-1]:
             done = total[..., -1:, :, :]
-    return np.concatenate(found, axis=-1)
+    return np.concatenate(mixtures, axis=-1)
 
 
 def _in_deviations(gap: Floats, scale: Floats) -> Floats:
-    """`gap` over `scale`; one deviation where the scale isn't known yet, many where it is nothing."""
+    """Return `gap` over `scale`; ±1 where the scale is not known yet (NaN), infinite where it is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(np.isnan(scale), np.sign(gap), gap / scale)
     return np.where(gap == 0, 0.0, z)
 
 
 def _scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
-    """The deviation of the units before each unit; NaN while they are too few."""
+    """Return the deviation of the units before each unit, split like `passes`; NaN while they are too few."""
     together = np.concatenate(passes, axis=-1)
     scales = np.full(together.shape, np.nan)
     for t in range(PAST_FOR_A_SCALE, together.shape[-1]):
         scales[..., t] = _deviation(together[..., :t])
-    ends = np.cumsum([one.shape[-1] for one in passes])[:-1]
+    ends = np.cumsum([units.shape[-1] for units in passes])[:-1]
     return list(np.split(scales, ends, axis=-1))
 
 
 def _deviation(units: Floats) -> Floats:
-    """The standard deviation that normal units with these steps would have.
+    """Return the standard deviation that normal units with these steps would have.
 
-    Steps from one unit to the next leave out what drifts and, but for the first of each, what is a pass's own.
+    Steps from one unit to the next leave out drift and, but for the first step of each pass, the pass's own effect.
     """
     steps = np.abs(np.diff(units, axis=-1))
     return np.asarray(np.median(steps, axis=-1) / (stats.normal_quantile(0.75) * math.sqrt(2)))
 
 
 def first_crossing(evidence: Floats, error: float) -> NDArray[np.intp]:
-    """The number of units after which log evidence (…, units) first reaches 1/error, or a number beyond all of them."""
+    """Return after how many units log evidence (…, units) first reaches 1/error; one more than all units if never."""
     reached = evidence >= -math.log(error)
     return np.asarray(np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1, evidence.shape[-1] + 1))
 
 
 def units_of(seconds: np.ndarray, length: int) -> Floats:
-    """The log ratios of units of `length` blocks, the odd ones at the end left out, from PairedPass.seconds."""
+    """Return the log ratios of units of `length` blocks, without the rest at the end, from PairedPass.seconds."""
     ratios = block_log_ratios(seconds)
     whole = len(ratios) // length * length
     return np.asarray(ratios[:whole].reshape(-1, length).mean(axis=1))
 
 
 def block_length(pools: Sequence[np.ndarray], longest: int = LONGEST_BLOCK) -> int:
-    """How many blocks make a unit so that neighbouring units are about independent, from seconds (blocks, 2, 2) each.
+    """Return how many blocks make a unit so that neighbouring units are about independent.
 
-    The correlation of neighbours is Pearson's of the units' clipped deviations from their pool's median, averaged over
-    pools of which each counts the same; that of n independent values is −1/n on average, which is made good. An odd
-    length keeps what the mirrored order leaves behind, blocks that alternate: lengths beyond 1 are even.
+    Each pool is seconds of shape (blocks, 2, 2). The correlation of neighbours is Pearson's of the units' clipped
+    deviations from their pool's median, averaged over pools that count alike; that of n independent values is −1/n on
+    average, which is corrected. An odd length keeps the alternation that the mirrored order leaves: lengths beyond 1
+    are even.
     """
     length = 1
     for length in (1, *range(2, longest + 1, 2)):
@@ -196,12 +196,12 @@ def block_length(pools: Sequence[np.ndarray], longest: int = LONGEST_BLOCK) -> i
 
 
 def _even(lags: Sequence[float]) -> bool:
-    """Whether strong correlation is rare among pools: a mean near 0 may hide pools that alternate."""
+    """Return whether strong correlation is rare among pools: a mean near 0 may hide pools that alternate."""
     return float(np.mean(np.abs(lags) > 0.6)) <= 0.05
 
 
 def _neighbours_correlate(units: Floats) -> float | None:
-    """The lag-1 correlation, clipped at three deviations, or None of too few units or of units without noise."""
+    """Return the lag-1 correlation, clipped at three deviations; None for too few units, or units without noise."""
     n = len(units)
     away = units - np.median(units) if n else units
     spread = 1.4826 * float(np.median(np.abs(away))) if n else 0.0
@@ -214,7 +214,7 @@ def _neighbours_correlate(units: Floats) -> float | None:
 
 @dataclass(frozen=True)
 class SequentialJudge:
-    """Judges what is there so far; may be asked after every pass, and stopped by the answer (see the module).
+    """Judges all passes so far; may be asked after every pass, and may decide when to stop (see the module).
 
     Passes are fresh preparations in the order in which they were taken. SLOWER is proved twice: by all units at
     family_error / comparisons as if no preparation were unlucky, and at the preset's `first_error` with its share of
@@ -226,18 +226,18 @@ class SequentialJudge:
 
     @property
     def most_passes(self) -> int:
-        """The passes that the budget lasts for."""
+        """Return the number of passes that the budget allows."""
         return self.preset.most_passes
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
-        """The verdict of all passes so far."""
+        """Return the verdict on all passes so far."""
         if problem := bad_samples(passes, self.thresholds.most_discarded):
             return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
         units = self._units(passes)
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)
         if math.isinf(low) and math.isinf(high):
-            taken = sum(len(one.seconds) for one in passes)
+            taken = sum(len(pass_.seconds) for pass_ in passes)
             text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
@@ -247,14 +247,14 @@ class SequentialJudge:
         return Verdict(code, reason, ratio, noise_floor(passes, error), self._mde(units, error))
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
-        """Whether more blocks would not change the verdict, or the budget is spent.
+        """Return whether more blocks would not change the verdict, or the budget is spent.
 
         A SLOWER whose estimate lies below the target goes on: it may be proved SAME as well, which comes first.
         """
-        taken = sum(len(one.seconds) + one.discarded for one in passes)
+        taken = sum(len(pass_.seconds) + pass_.discarded for pass_ in passes)
         if taken + self.preset.blocks_at_once > self.preset.most_blocks:
             return True
-        if not any(len(one.seconds) for one in passes):
+        if not any(len(pass_.seconds) for pass_ in passes):
             return False
         if bad_samples(passes, 1.0):
             return True
@@ -266,7 +266,7 @@ class SequentialJudge:
         return self._slower(units, self._error(comparisons)) and _centre(units) >= math.log1p(self.thresholds.target)
 
     def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
-        """The verdict on what was SLOWER by its passes, after a later one in a fresh process: red if SLOWER still.
+        """Return the verdict on a SLOWER after a later pass in a fresh process; it is red only if it is SLOWER still.
 
         Unlucky passes are allowed for at family_error / comparisons too, so that the campaign's one number covers them,
         and the later pass must lie beyond the tolerance by itself: what was proved before can't speak for it.
@@ -293,14 +293,14 @@ class SequentialJudge:
         return min(1.0, max(0.0, float(slower) / needed[0])), min(1.0, max(0.0, float(same) / needed[1]))
 
     def fewest_passes(self, comparisons: int) -> int:
-        """The passes from which on SLOWER and SAME can both be proved."""
+        """Return the number of passes from which on SLOWER and SAME can both be proved."""
         return _fewest_passes(self._error(comparisons), self.thresholds.miss_error, self.preset)
 
     def _error(self, comparisons: int) -> float:
         return self.thresholds.family_error / max(1, comparisons)
 
     def _units(self, passes: Sequence[PairedPass]) -> list[Floats]:
-        return [units_of(one.seconds, self.preset.block_length) for one in passes]
+        return [units_of(pass_.seconds, self.preset.block_length) for pass_ in passes]
 
     def _slower(self, units: Sequence[Floats], error: float) -> bool:
         return self._lower(units, error, math.log1p(self.thresholds.tolerance)) > -math.inf
@@ -309,18 +309,22 @@ class SequentialJudge:
         return self._upper(units, math.log1p(self.thresholds.target)) < math.inf
 
     def _lower(self, units: Sequence[Floats], error: float, only: float | None = None) -> float:
-        """The bound above which the log ratio is proved to lie; `only` asks of one place, and is returned if proved."""
+        """Return the bound above which the log ratio is proved to lie, −∞ if none.
+
+        `only` asks about one place, which is returned if it is proved.
+        """
         alone = _bound(units, 0.0, error, only)
         return min(alone, _bound(units, self.preset.unlucky, self.preset.first_error(error), only))
 
     def _upper(self, units: Sequence[Floats], only: float | None = None) -> float:
+        """Return the bound below which the log ratio is proved to lie, ∞ if none; `only` as in `_lower`."""
         place = None if only is None else -only
         return -_bound(_negated(units), self.preset.unlucky, self.thresholds.miss_error, place)
 
     def _mde(self, units: Sequence[Floats], error: float) -> float | None:
-        """The slowdown that has about an even chance to be proved at the budget, with this noise.
+        """Return the slowdown that, with this noise, is proved about every second time at the budget.
 
-        None where no slowdown can be.
+        None where no slowdown can be proved.
         """
         shift = _detectable(error, self.preset)
         together = np.concatenate(units)
@@ -330,28 +334,31 @@ class SequentialJudge:
 
 
 def _bounded(log_ratio: float) -> float:
-    """The ratio with this logarithm, as far as it is proved."""
+    """Return the ratio with this logarithm, at most UNPROVED."""
     return math.exp(min(log_ratio, math.log(UNPROVED)))
 
 
 def _negated(units: Sequence[Floats]) -> list[Floats]:
-    return [-one for one in units]
+    return [-pass_units for pass_units in units]
 
 
 def _centre(units: Sequence[Floats]) -> float:
-    """The Hodges–Lehmann centre of all units; 0 of none."""
+    """Return the Hodges–Lehmann centre of all units; 0 if there are none."""
     together = np.concatenate(units) if units else np.empty(0)
     return float(np.median(stats.walsh_averages(together))) if len(together) else 0.0
 
 
 def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | None) -> float:
-    """The largest place that the log ratio is proved to lie above, −∞ of none; of `only` that place if it is proved."""
+    """Return the largest place that the log ratio is proved to lie above, −∞ if none.
+
+    Given `only`, return it if it is proved, else −∞; that takes one evaluation instead of a search.
+    """
     together = np.concatenate(units) if units else np.empty(0)
     if not len(together):
         return -math.inf
 
     def proved(places: Floats) -> np.ndarray:
-        stacked = [np.broadcast_to(one, (len(places), len(one))) for one in units]
+        stacked = [np.broadcast_to(pass_units, (len(places), len(pass_units))) for pass_units in units]
         return np.asarray(log_evidence(stacked, places, unlucky).max(axis=-1) >= -math.log(error))
 
     if only is not None:
@@ -372,14 +379,14 @@ def _units_at_once(preset: Preset) -> int:
 
 
 def _proved(units: Sequence[Floats], error: float, preset: Preset) -> bool:
-    """Whether the log ratio is proved to lie above 0, by all units and with unlucky passes among them."""
+    """Return whether the log ratio is proved to lie above 0, both by all units and with unlucky passes among them."""
     guarded = _bound(units, preset.unlucky, preset.first_error(error), 0.0)
     return guarded > -math.inf and _bound(units, 0.0, error, 0.0) > -math.inf
 
 
 @lru_cache(maxsize=64)
 def _fewest_passes(error: float, miss_error: float, preset: Preset) -> int:
-    """Passes from which on units that tower above the noise prove both, or all that the budget lasts for."""
+    """Return after how many passes units far above the noise prove both; all that the budget allows if none do."""
     clear = 1e3 + np.arange(float(_units_at_once(preset)))
     for count in range(1, preset.most_passes):
         units = [clear] * count
@@ -390,17 +397,17 @@ def _fewest_passes(error: float, miss_error: float, preset: Preset) -> int:
 
 @lru_cache(maxsize=64)
 def _detectable(error: float, preset: Preset) -> float | None:
-    """The gap, in deviations of a unit, from which on the budget proves SLOWER about every second time, or None.
+    """Return the gap, in deviations of a unit, that the budget proves SLOWER about every second time, or None.
 
-    Taken from units at the normal distribution's quantiles, in an order that scatters them evenly over the passes.
+    It is taken from units at the normal distribution's quantiles, in an order that scatters them evenly over passes.
     """
     passes, each = preset.most_passes, _units_at_once(preset)
     # Multiples of the golden ratio fill the unit interval evenly, in any stretch.
     place = (np.arange(1, passes * each + 1) * (math.sqrt(5) - 1) / 2) % 1
-    noise = np.array([stats.normal_quantile(float(one)) for one in place]).reshape(passes, each)
+    noise = np.array([stats.normal_quantile(float(quantile)) for quantile in place]).reshape(passes, each)
 
     def proved(shift: float) -> bool:
-        return _proved([one + shift for one in noise], error, preset)
+        return _proved([pass_noise + shift for pass_noise in noise], error, preset)
 
     low, high = 0.0, 64.0
     if not proved(high):
@@ -414,7 +421,7 @@ def _detectable(error: float, preset: Preset) -> float | None:
 def until_enough(
     judge: Judge, comparisons: int, take: Callable[[int], PairedPass | Verdict]
 ) -> list[PairedPass] | Verdict:
-    """The passes that `take` gives, by their numbers, until the judge has seen enough; or the failure of one."""
+    """Return the passes that `take` gives, by their numbers, until the judge has seen enough; or the failure of one."""
     passes: list[PairedPass] = []
     while not judge.enough(passes, comparisons) and len(passes) < judge.most_passes:
         found = take(len(passes))
@@ -425,7 +432,7 @@ def until_enough(
 
 
 def wald_units(shift: float, error: float, miss: float) -> float:
-    """The fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
+    """Return the fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
 
     Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
     ratio has made up for both errors, over the information in one unit.

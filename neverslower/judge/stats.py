@@ -15,38 +15,41 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bounds:
-    """A lower and an upper bound, each wrong with the chance that was asked for."""
+    """A lower and an upper bound, each wrong with at most the chance that was asked for."""
 
     low: float
     high: float
 
 
 def normal_quantile(probability: float) -> float:
-    """The standard normal's quantile."""
+    """Return the standard normal distribution's quantile."""
     return NormalDist().inv_cdf(probability)
 
 
 def robust_deviation(values: Floats) -> float:
-    """The standard deviation that a normal sample with this median absolute deviation would have."""
+    """Return the standard deviation that a normal sample with this median absolute deviation would have."""
     return float(np.median(np.abs(values - np.median(values)))) * 1.4826
 
 
 def walsh_averages(values: Floats) -> Floats:
-    """The means of all pairs of values, each with itself too, sorted; their median is the Hodges–Lehmann centre."""
+    """Return the sorted means of all pairs of n values, including each with itself: n(n+1)/2 of them.
+
+    Their median is the Hodges–Lehmann centre.
+    """
     rows, columns = _pairs(len(values))
     return np.sort((values[rows] + values[columns]) / 2)
 
 
 @lru_cache(maxsize=16)
 def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of all pairs of n values, each with itself too; a campaign asks for the same n thousands of times."""
+    """Return the indices of all pairs of n values, each with itself too."""
     rows, columns = np.triu_indices(n)
     return rows, columns
 
 
 @lru_cache(maxsize=256)
 def signed_rank_tail(n: int) -> Floats:
-    """P(W ≤ k) for k = 0 … n(n+1)/2: Wilcoxon's signed-rank statistic of n values symmetric about 0.
+    """Return P(W ≤ k) for k = 0 … n(n+1)/2: Wilcoxon's signed-rank statistic of n values symmetric about 0.
 
     Each rank 1 … n joins the sum with probability 1/2, so the counts of subsets with sum k follow by adding one rank
     after another (Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, section 3.1).
@@ -61,7 +64,7 @@ def signed_rank_tail(n: int) -> Floats:
 
 
 def signed_rank_interval(walsh: Floats, n: int, error: float) -> Bounds | None:
-    """Bounds of the centre of symmetry of n values with these sorted Walsh averages, or None if n is too small.
+    """Return bounds of the centre of symmetry of n values with these sorted Walsh averages, or None if n is too small.
 
     Each bound alone is wrong with a chance of at most `error`, exactly, whatever the symmetric distribution:
     W counts the Walsh averages above the centre, so the (k+1)-th smallest average exceeds the centre only
@@ -74,12 +77,12 @@ def signed_rank_interval(walsh: Floats, n: int, error: float) -> Bounds | None:
 
 
 def smallest_sample(error: float) -> int:
-    """The fewest values with which the signed-rank test can reach `error`: P(W = 0) = 2⁻ⁿ."""
+    """Return the fewest values with which the signed-rank test can reach `error`: P(W = 0) = 2⁻ⁿ."""
     return math.ceil(-math.log2(error))
 
 
 def student_quantile(probability: float, freedom: float) -> float:
-    """Student's t quantile, infinite without degrees of freedom."""
+    """Return Student's t quantile; infinite without degrees of freedom, the normal one with infinitely many."""
     from scipy.special import stdtrit  # scipy.stats would take seconds to import
 
     if math.isinf(freedom):
@@ -88,7 +91,7 @@ def student_quantile(probability: float, freedom: float) -> float:
 
 
 def median_interval(values: Floats, confidence: float = 0.95) -> Bounds:
-    """Order statistics that enclose the median with at least this confidence, or the extremes if none do.
+    """Return order statistics that enclose the median with at least this confidence, or the extremes if none do.
 
     The number of values below the median is binomial with probability 1/2, whatever the distribution.
     """
@@ -103,10 +106,10 @@ def median_interval(values: Floats, confidence: float = 0.95) -> Bounds:
 
 
 def rate_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound of a rate, of which so many of so many trials were hits; 1 of none.
+    """Return the exact one-sided upper bound of a rate, given `hits` in `trials`; 1 where all trials were hits.
 
-    The rate at which so few hits or fewer have a chance of 1 − confidence (Clopper & Pearson 1934, The use of
-    confidence or fiducial limits illustrated in the case of the binomial); about 3 / trials where there was no hit.
+    At that rate, so few hits or fewer have a chance of 1 − confidence (Clopper & Pearson 1934, The use of confidence or
+    fiducial limits illustrated in the case of the binomial). It is about 3 / trials where there was no hit.
     """
     from scipy.special import betaincinv
 

@@ -15,7 +15,7 @@ from neverslower.judge import stats
 
 
 class Code(str, Enum):
-    """What was found: of time, of instructions, of dispatch, or why there is nothing to say."""
+    """The verdict in a word: on time, on instructions, on dispatch, or why there is nothing to say."""
 
     FASTER = "FASTER"
     SAME = "SAME"
@@ -35,17 +35,17 @@ class Code(str, Enum):
 
     @property
     def measured(self) -> bool:
-        """Whether a measurement stands behind the word."""
+        """Return whether the verdict rests on a measurement."""
         return self in (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED, Code.FEWER, Code.MORE, Code.CHANGED)
 
     @property
     def decided(self) -> bool:
-        """Whether the question was answered."""
+        """Return whether the question was answered."""
         return self.measured and self is not Code.UNDECIDED
 
 
 class ReasonCode(str, Enum):
-    """Why a verdict is what it is, in a word that programs can read."""
+    """The reason for a verdict, in a word that programs can read."""
 
     PROVED = "proved"
     NOT_IN_TUNED_LOG = "not_in_tuned_log"
@@ -77,14 +77,14 @@ class ReasonCode(str, Enum):
 
 @dataclass(frozen=True)
 class Reason:
-    """Why that verdict: a code for programs, a text for people."""
+    """The reason for a verdict: a code for programs and a text for people."""
 
     code: ReasonCode
     text: str
 
 
 UNPROVED = 1e6
-"""Where a bound lies, or its inverse, of which nothing is proved yet: no two calls differ by so much."""
+"""The place of an upper bound, or the inverse of a lower one, that proves nothing: no two calls differ by so much."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision with its reason, and for a measured one what it rests on.
+    """A decision with its reason and, if measured, what it rests on.
 
     `ratio` is candidate over reference. `noise_floor` is the gap that the reference shows against itself and `mde`
     the smallest slowdown that this measurement could have proved, both as fractions (0.02 is 2 %).
@@ -122,12 +122,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The lines that a verdict is drawn along; fractions, so 0.01 is 1 %.
+    """The limits that decide a verdict, as fractions: 0.01 is 1 %.
 
-    Slowdowns up to `tolerance` are nobody's business; from `target` on they must be found. `family_error` is the
-    chance of any false SLOWER in a whole campaign, `miss_error` that of a wrong SAME or FASTER in one comparison.
-    Of the blocks that were taken, `most_discarded` may be dropped for a disturbed device; more, and nothing is judged.
-    Counts of `instructions` are exact, so that what differs by this share is told.
+    Slowdowns up to `tolerance` do not matter; from `target` on they must be found. `family_error` is the chance of any
+    false SLOWER in a whole campaign, `miss_error` that of a wrong SAME or FASTER in one comparison. At most a share of
+    `most_discarded` of the blocks may be dropped for a disturbed device; beyond that nothing is judged. Counts of
+    `instructions` are exact, so a difference of more than this share is reported.
     """
 
     tolerance: float = 0.01
@@ -146,39 +146,38 @@ class Judge(Protocol):
 
     @property
     def most_passes(self) -> int:
-        """The passes after which a comparison has had its budget."""
+        """Return the number of passes after which a comparison has used up its budget."""
         ...
 
     def fewest_passes(self, comparisons: int) -> int:
-        """The passes from which on the ratio can have two bounds."""
+        """Return the number of passes from which on the ratio can have two bounds."""
         ...
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
-        """The verdict; raises nothing: samples that can't be judged are INVALID."""
+        """Return the verdict. Raises nothing: samples that can't be judged are INVALID."""
         ...
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
-        """Whether more passes would not change the verdict, or the budget is spent."""
+        """Return whether more passes would not change the verdict, or the budget is spent."""
         ...
 
     def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
-        """The verdict on what was SLOWER by its passes, after a later one in a fresh process."""
+        """Return the verdict on what its passes proved SLOWER, after a later pass in a fresh process."""
         ...
 
 
 def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
-    """The gap that the reference shows against itself, as a fraction: what is below it proves nothing.
+    """Return the gap that the reference shows against itself, as a fraction: a gap below it proves nothing.
 
-    The half-width, at the level of a SLOWER, of the reference's own first against second rounds, each on one side as
-    the candidate was on both: √2 of it is the rounds' doubled weight.
+    It is the half-width, at the level of a SLOWER, of the reference's first rounds against its second ones.
     """
-    own = np.concatenate([np.log(one.seconds[:, 0, 0] / one.seconds[:, 0, 1]) for one in passes])
+    own = np.concatenate([np.log(pass_.seconds[:, 0, 0] / pass_.seconds[:, 0, 1]) for pass_ in passes])
     spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
     return math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
 
 
 def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
-    """The word for a ratio whose interval is `ratio`: each is tried in turn, and what can be proved twice is SAME."""
+    """Return the word for a ratio, and why; words are tried in turn, so a ratio proved both SAME and SLOWER is SAME."""
     tolerance, target = thresholds.tolerance, thresholds.target
     if ratio.high < 1 - tolerance:
         return Code.FASTER, Reason(ReasonCode.PROVED, f"proved below {1 - tolerance:.2f}×")
@@ -191,9 +190,9 @@ def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
 
 
 def explained(verdict: Verdict, reference: Examined | None, candidate: Examined | None) -> Verdict:
-    """The verdict, where a SLOWER candidate that fell out of the tuned log is told from any other.
+    """Return the verdict, with another reason where a SLOWER candidate merely fell out of the tuned log.
 
-    It says nothing of the layer: the candidate runs untuned loops, the reference a schedule that a search found.
+    Such a verdict says nothing of the layer: the candidate runs untuned loops, the reference a searched schedule.
     """
     if verdict.code is not Code.SLOWER or not (reference and candidate and reference.plan.tuned):
         return verdict
@@ -204,20 +203,20 @@ def explained(verdict: Verdict, reference: Examined | None, candidate: Examined 
 
 
 def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
-    """log(candidate / reference) of each block, from seconds of shape (blocks, 2, 2): see PairedPass."""
+    """Return log(candidate / reference) of each block, of shape (blocks,), from seconds of shape (blocks, 2, 2)."""
     logs = np.log(seconds).mean(axis=2)
     return np.asarray(logs[:, 1] - logs[:, 0])
 
 
 def bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
-    """Why these samples can't be judged, or None."""
-    kept, discarded = sum(len(one.seconds) for one in passes), sum(one.discarded for one in passes)
+    """Return why these samples can't be judged, or None if they can."""
+    kept, discarded = sum(len(pass_.seconds) for pass_ in passes), sum(pass_.discarded for pass_ in passes)
     if discarded > most_discarded * (kept + discarded):
-        why = ", ".join(dict.fromkeys(one.why_discarded for one in passes if one.discarded))
+        why = ", ".join(dict.fromkeys(pass_.why_discarded for pass_ in passes if pass_.discarded))
         return f"{discarded} of {kept + discarded} blocks were dropped: {why}"
-    if not passes or not any(len(one.seconds) for one in passes):
+    if not passes or not any(len(pass_.seconds) for pass_ in passes):
         return "no samples"
-    for one in passes:
-        if not np.all(np.isfinite(one.seconds)) or np.any(one.seconds <= 0):
+    for pass_ in passes:
+        if not np.all(np.isfinite(pass_.seconds)) or np.any(pass_.seconds <= 0):
             return "a sample is not a positive number of seconds"
     return None

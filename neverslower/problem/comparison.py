@@ -1,4 +1,4 @@
-"""What is compared with what: the unit that a test item asks for and the campaign measures."""
+"""Comparisons: the unit that a test item asks for and the campaign measures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from neverslower.problem.subject import Subject, TunedLog
 STANDARD_DISTANCES = (1, 3, 7, 15, 31, 63, 127)
 """Channels removed, as in Radu et al., IISWC 2019; used as far as they are smaller than the layer."""
 SHARES = (0.12, 0.25, 0.50)
-"""Shares of the channels removed; what is not a whole number of channels is rounded down."""
+"""Shares of the channels removed, rounded down to whole channels."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One layer against its pruned self on one backend; unpruned against unpruned is the noise floor (A/A).
+    """One layer against its pruned self on one backend; unpruned against unpruned gives the noise floor (A/A).
 
-    `telling` orders comparisons when time is short: the smallest goes first. `policies` are by what the library
-    chooses for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id.
+    `telling` orders comparisons when time is short: the smallest goes first. `policies` say how the library chooses its
+    plan for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id.
     """
 
     backend: str
@@ -32,59 +32,59 @@ class Comparison:
 
     @property
     def reference(self) -> ConvProblem:
-        """The unpruned layer."""
+        """Return the unpruned layer's problem."""
         return self.layer.problem
 
     @property
     def against_itself(self) -> bool:
-        """Whether this is the unpruned layer against itself."""
+        """Return whether this compares the unpruned layer with itself."""
         return self.candidate == self.reference and self.policies[0] == self.policies[1]
 
     @property
     def asks_whether_slower(self) -> bool:
-        """Whether this is a pruned layer against its unpruned self, both as the backend has them by default."""
+        """Return whether this compares a pruned layer with its unpruned self, both by the backend's default policy."""
         return not self.against_itself and not self.studied
 
     @property
     def studied(self) -> bool:
-        """Whether this belongs to a study of policies, and not to the question how pruned layers do by default."""
+        """Return whether this belongs to a study of policies instead of asking how pruned layers do by default."""
         return any(self.policies)
 
     @property
     def subjects(self) -> tuple[Subject, Subject]:
-        """Reference and candidate, each with its policy."""
+        """Return (reference, candidate), each with its policy."""
         return Subject(self.reference, self.policies[0]), Subject(self.candidate, self.policies[1])
 
     @property
     def keys(self) -> tuple[str, str]:
-        """The keys of reference and candidate: what a worker is asked for."""
+        """Return the keys of (reference, candidate), by which a worker is asked for them."""
         reference, candidate = self.subjects
         return reference.key, candidate.key
 
     @property
     def named(self) -> dict[str, str]:
-        """What names this in a journal: the id, and the keys of both subjects."""
+        """Return the fields that name this in a journal: the id, and the keys of both subjects."""
         reference, candidate = self.keys
         return {"id": self.id, "reference": reference, "candidate": candidate}
 
     @property
     def tuned_logs(self) -> list[TunedLog]:
-        """The logs of searches that are needed before this can be measured."""
+        """Return the logs of searches that must exist before this can be measured."""
         return [log for policy in self.policies if (log := TunedLog.parse(policy))]
 
     @property
     def distance(self) -> int:
-        """Channels removed."""
+        """Return the number of channels removed."""
         return self.reference.channels(self.side) - self.candidate.channels(self.side)
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """(backend, reference, candidate): equal for comparisons that need measuring once."""
+        """Return (backend, reference, candidate), which is equal for comparisons that need measuring only once."""
         return self.backend, *self.keys
 
     @property
     def id(self) -> str:
-        """The readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`."""
+        """Return the readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`."""
         kept = self.candidate.channels(self.side)
         label = f"-{self.label}" if self.label else ""
         return (
@@ -93,10 +93,10 @@ class Comparison:
 
 
 def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]:
-    """(distance, telling rank) of the standard distances and shares at which a layer can be pruned, ascending.
+    """Return (distance, telling rank) of the standard distances and shares at which a layer can be pruned, ascending.
 
-    Where groups allow only multiples of a number, a distance is rounded up to the next one. The most telling come
-    first in rank: the paper's 12 % and its shortest distances, then the longest.
+    Where groups allow only multiples of a number, a distance is rounded up to the next one. The most telling distances
+    come first in rank: the paper's 12 % and its shortest distances, then the longest.
     """
     channels, step = problem.channels(side), problem.prune_step(side)
     shares = [int(channels * share) for share in SHARES]
@@ -110,11 +110,11 @@ def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]
 
 
 PADDED_TO = (8, 32, 64)
-"""Multiples to which padding is tried: what vector units and tiles of libraries are made for."""
+"""Multiples to which padding is tried, since vector units and the tiles of libraries are made for them."""
 
 
 def padded_selves(comparison: Comparison) -> list[ConvProblem]:
-    """The pruned layer with channels added again, up to the next multiple of some sizes and to the unpruned layer."""
+    """Return the pruned layer padded to the next multiple of each size in PADDED_TO, and to the unpruned layer."""
     side, whole = comparison.side, comparison.reference
     kept, all_channels = comparison.candidate.channels(side), whole.channels(side)
     counts = {min(all_channels, -(-(kept + 1) // size) * size) for size in PADDED_TO} | {all_channels}

@@ -1,8 +1,8 @@
-"""ConvProblem: the whole shape of one convolution, its printed form, and what pruning makes of it.
+"""The whole shape of one convolution, its printed form, and its pruned forms.
 
 The printed form is oneDNN benchdnn's problem descriptor, `mb1_g1ic128oc128_ih28oh28kh3sh1ph1`, read with
 benchdnn's own defaults (oneDNN, tests/benchdnn/conv/conv_aux.cpp, `str2desc`): two images, one group, stride 1,
-no dilation, width as height; the output follows from the padding, or the padding from the output.
+no dilation, width equal to height. The output follows from the padding, or the padding from the output.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class DType(str, Enum):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element in memory."""
+        """Return the bytes of one element in memory."""
         return 4 if self in (DType.FLOAT32, DType.TF32) else 2
 
 
 class Layout(str, Enum):
-    """Order of the activations' axes in memory."""
+    """The order of the activations' axes in memory."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
@@ -49,7 +49,7 @@ class Layout(str, Enum):
 
 
 class Side(str, Enum):
-    """Which channels a pruning removes: the layer's own filters, or its producer's."""
+    """The channels that a pruning removes: the layer's own filters, or its producer's."""
 
     OUT = "out"
     IN = "in"
@@ -98,7 +98,7 @@ class ConvProblem:
         object.__setattr__(self, "padding", (*self._canonical_padding(0), *self._canonical_padding(1)))
 
     def _extent(self, axis: int) -> int:
-        """Input pixels that one window spans."""
+        """Return the number of input pixels that one window spans along an axis."""
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
     def _output(self, axis: int) -> int:
@@ -107,7 +107,7 @@ class ConvProblem:
         return (size + before + after - self._extent(axis)) // self.stride[axis] + 1
 
     def _canonical_padding(self, axis: int) -> Pair:
-        """The same output with the trailing padding equal to the leading one, else as small as it can be."""
+        """Return (leading, trailing) padding for the same output: equal if possible, else the least trailing one."""
         size = (self.height, self.width)[axis]
         before, after = self.padding[2 * axis : 2 * axis + 2]
         symmetric = (size + 2 * before - self._extent(axis)) // self.stride[axis] + 1
@@ -117,62 +117,62 @@ class ConvProblem:
 
     @property
     def out_height(self) -> int:
-        """Rows of the output."""
+        """Return the rows of the output."""
         return self._output(0)
 
     @property
     def out_width(self) -> int:
-        """Columns of the output."""
+        """Return the columns of the output."""
         return self._output(1)
 
     @property
     def symmetric_padding(self) -> bool:
-        """Whether leading and trailing padding agree on both axes."""
+        """Return whether leading and trailing padding are equal on both axes."""
         top, bottom, left, right = self.padding
         return top == bottom and left == right
 
     @property
     def depthwise(self) -> bool:
-        """Whether each input channel is convolved alone."""
+        """Return whether each input channel is convolved alone."""
         return self.groups > 1 and self.groups == self.in_channels
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
-        """(out_channels, in_channels / groups, kernel height, kernel width)."""
+        """Return (out_channels, in_channels / groups, kernel height, kernel width)."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel)
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """(batch, in_channels, height, width), whatever the layout in memory."""
+        """Return (batch, in_channels, height, width), whatever the layout in memory."""
         return (self.batch, self.in_channels, self.height, self.width)
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
-        """(batch, out_channels, out_height, out_width), whatever the layout in memory."""
+        """Return (batch, out_channels, out_height, out_width), whatever the layout in memory."""
         return (self.batch, self.out_channels, self.out_height, self.out_width)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates, those on padding included."""
+        """Return the number of multiply-accumulates, including those on padding."""
         filters, depth, kernel_h, kernel_w = self.weight_shape
         return self.batch * self.out_height * self.out_width * filters * depth * kernel_h * kernel_w
 
     @property
     def bytes(self) -> int:
-        """Bytes of input, weights and output together."""
+        """Return the bytes of input, weights and output together."""
         sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
         return sum(sizes) * self.dtype.itemsize
 
     @property
     def elements(self) -> int:
-        """Numbers in the padded input, the weights and the output together."""
+        """Return how many numbers the padded input, the weights and the output hold together."""
         top, bottom, left, right = self.padding
         padded = (self.batch, self.in_channels, self.height + top + bottom, self.width + left + right)
         return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape))
 
     @cached_property
     def descriptor(self) -> str:
-        """The benchdnn descriptor; it says neither dtype nor layout."""
+        """Return the benchdnn descriptor, which gives neither dtype nor layout."""
         text = f"mb{self.batch}_g{self.groups}ic{self.in_channels}oc{self.out_channels}_{self._axis('h', 0)}"
         across = self._axis("w", 1)
         return text if across.replace("w", "h") == self._axis("h", 0) else f"{text}_{across}"
@@ -185,7 +185,7 @@ class ConvProblem:
 
     @cached_property
     def key(self) -> str:
-        """A stable name of the whole problem, `DESCRIPTOR-DTYPE-LAYOUT`; `from_key` reads it."""
+        """Return a stable name of the whole problem, `DESCRIPTOR-DTYPE-LAYOUT`; `from_key` reads it."""
         return f"{self.descriptor}-{self.dtype}-{self.layout}"
 
     def __str__(self) -> str:
@@ -193,7 +193,7 @@ class ConvProblem:
 
     @classmethod
     def from_key(cls, key: str) -> ConvProblem:
-        """The problem that `key` names; the inverse of `key`. Raises InvalidProblem for what is none."""
+        """Return the problem that a `key` names. Raises InvalidProblem for any other text."""
         try:
             descriptor, dtype, layout = key.rsplit("-", 2)
             return parse_descriptor(descriptor, DType(dtype), Layout(layout))
@@ -201,11 +201,11 @@ class ConvProblem:
             raise InvalidProblem(f"{key!r} is not a problem's key (DESCRIPTOR-DTYPE-LAYOUT): {error}") from None
 
     def channels(self, side: Side) -> int:
-        """The channel count that a pruning on `side` reduces."""
+        """Return the channel count that a pruning on `side` reduces."""
         return self.out_channels if side is Side.OUT else self.in_channels
 
     def prune_step(self, side: Side) -> int:
-        """The smallest number of channels that can be removed on `side`; every distance is a multiple of it.
+        """Return the smallest number of channels that can be removed on `side`; every distance is a multiple of it.
 
         A depthwise layer loses whole groups (a filter goes with its input channel); another grouped layer loses the
         same number of channels from each group.
@@ -213,7 +213,7 @@ class ConvProblem:
         return self.channels(side) // self.groups if self.depthwise else self.groups
 
     def prune(self, distance: int, side: Side = Side.OUT) -> ConvProblem:
-        """The same layer with `distance` channels fewer on `side`, a multiple of `prune_step`.
+        """Return the same layer with `distance` channels fewer on `side`, a multiple of `prune_step`.
 
         Raises CannotPrune, with the reason, where nothing valid is left.
         """
@@ -245,7 +245,7 @@ class ConvProblem:
 
 
 def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int], list[int]]:
-    """Indices of the unpruned layer's (input, output) channels that `pruned` keeps: the first ones of each group."""
+    """Return the indices of the (input, output) channels of `unpruned` that `pruned` keeps: the first of each group."""
 
     def kept(before: int, after: int) -> list[int]:
         stride, width = before // unpruned.groups, after // pruned.groups
@@ -262,7 +262,7 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def _require_whole_numbers(problem: ConvProblem) -> None:
-    """Reject what is not an integer of the right sign and arity, naming the field."""
+    """Raise InvalidProblem, naming the field, for a value that is not an integer of the right sign and number."""
     positive = ("in_channels", "height", "width", "out_channels", "batch", "groups")
     fields: dict[str, tuple[tuple[object, ...], int, int]]
     fields = {name: ((getattr(problem, name),), 1, 1) for name in positive}
@@ -278,7 +278,7 @@ def _require_whole_numbers(problem: ConvProblem) -> None:
 
 
 def _require_words(problem: ConvProblem) -> None:
-    """Reject a dtype or layout that is not one of the enumeration's: a bare string equals one, hashed otherwise."""
+    """Raise InvalidProblem for a bare string as dtype or layout: it equals the enumeration's but hashes otherwise."""
     words: tuple[tuple[str, object, type[Enum]], ...]
     words = (("dtype", problem.dtype, DType), ("layout", problem.layout, Layout))
     for name, value, kind in words:
@@ -287,12 +287,12 @@ def _require_words(problem: ConvProblem) -> None:
 
 
 MOST_ELEMENTS = 10**12
-"""Numbers that a described problem may consist of; beyond it is a slip of the finger."""
+"""The most numbers that a described problem may consist of; more is a typing mistake."""
 _FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])([0-9]*)")
 
 
 def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = Layout.NCHW) -> ConvProblem:
-    """The problem that a benchdnn descriptor describes, with benchdnn's defaults (`mb2`, groups 1, `dh0` = dense).
+    """Return the problem that a benchdnn descriptor describes, by benchdnn's defaults (`mb2`, groups 1, `dh0` = dense).
 
     A trailing name (`n"conv1"`) is accepted and dropped. Raises DescriptorError, with the position, for text that is
     not a descriptor, and InvalidProblem for one whose numbers do not fit together.
@@ -332,7 +332,7 @@ def _problem(fields: Mapping[str, int], down: _Axis, across: _Axis, dtype: DType
 
 
 def _read_fields(text: str) -> dict[str, int]:
-    """The descriptor's numbers by name; the symbol `_` separates, and `n` begins a free name."""
+    """Return the descriptor's numbers by name; the symbol `_` separates them, and `n` begins a free name."""
     fields: dict[str, int] = {}
     position = 0
     while position < len(text):
@@ -362,7 +362,7 @@ def _read_fields(text: str) -> dict[str, int]:
 
 
 def _require_printable(text: str, position: int) -> None:
-    """A free name ends up in test ids and in baselines."""
+    """Raise DescriptorError for a free name that can't be printed, for it ends up in test ids and in baselines."""
     for index, symbol in enumerate(text[position:], position):
         if not symbol.isprintable():
             raise DescriptorError(text, index, "a name is made of printable characters")
@@ -378,7 +378,7 @@ class _Axis:
 
     @classmethod
     def read(cls, text: str, fields: dict[str, int], letter: str) -> _Axis:
-        """One axis of a descriptor: what is left out follows from the rest, as in benchdnn."""
+        """Read one axis of a descriptor, and infer what is left out as benchdnn does. Raises InvalidProblem."""
         for kind in "ik":
             if f"{kind}{letter}" not in fields:
                 raise DescriptorError(text, len(text), f"{kind}{letter} is missing beside the other {letter} fields")
@@ -402,7 +402,7 @@ class _Axis:
 
 
 def _trailing(size: int, extent: int, stride: int, before: int, out: int) -> int | None:
-    """The trailing padding that gives `out`: the leading one if it does, else the smallest; None if none does."""
+    """Return the trailing padding that gives `out`: equal to the leading one if it can, else the least; else None."""
 
     def output(after: int) -> int:
         return (size + before + after - extent) // stride + 1

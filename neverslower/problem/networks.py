@@ -19,7 +19,7 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 @dataclass(frozen=True)
 class Layer:
-    """A named place in a network, holding one problem; `places` are all the places where the same shape occurs."""
+    """A named place in a network, holding one problem; `places` lists every place where the same shape occurs."""
 
     network: str
     index: int
@@ -29,11 +29,11 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """`resnet50.L16`."""
+        """Return the name, such as `resnet50.L16`; the place itself for a layer of no network."""
         return f"{self.network}.L{self.index}" if self.network else self.place
 
     def with_format(self, dtype: DType, layout: Layout) -> Layer:
-        """The same layer computed in another dtype and layout."""
+        """Return the same layer computed in another dtype and layout."""
         return replace(self, problem=replace(self.problem, dtype=dtype, layout=layout))
 
 
@@ -142,7 +142,7 @@ NETWORKS: dict[str, Callable[[], list[Layer]]] = {
 
 @cache
 def network(name: str) -> tuple[Layer, ...]:
-    """Every convolution of a network in module order. Raises UnknownName with the networks that there are."""
+    """Return every convolution of a network in module order. Raises UnknownName, listing the known networks."""
     if name not in NETWORKS:
         close = difflib.get_close_matches(name, NETWORKS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -151,7 +151,7 @@ def network(name: str) -> tuple[Layer, ...]:
 
 
 def distinct_layers(layers: Iterable[Layer]) -> list[Layer]:
-    """The first layer of each distinct problem, carrying the names of all the places where it occurs."""
+    """Return the first layer of each distinct problem, carrying the names of all the places where it occurs."""
     first: dict[ConvProblem, Layer] = {}
     places: dict[ConvProblem, list[str]] = {}
     for layer in layers:

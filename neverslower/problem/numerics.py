@@ -1,4 +1,4 @@
-"""Is the output right? Deterministic tensors, a float64 reference in numpy, and the tolerance of each dtype."""
+"""Check whether an output is right: deterministic tensors, a float64 reference in numpy, a tolerance for each dtype."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ TOLERANCES = {
 }
 _SEED = 20190103
 HELD_BYTES = 256_000_000
-"""Tensors drawn lately are kept up to so many bytes, and float64 references too."""
+"""The bytes of recently drawn tensors that are kept; as many bytes of float64 references are kept too."""
 K = TypeVar("K")
 BYTES_EACH = 24
-"""What a number of a problem takes while its output is checked: float64 tensors, padded, beside float32 ones."""
+"""Bytes that each number of a problem takes while its output is checked: padded float64 tensors and float32 ones."""
 
 
 def tensors(problem: ConvProblem) -> tuple[Array, Array]:
-    """(inputs, weights) in values that the dtype holds (TF32 rounds them itself).
+    """Return (inputs, weights) of `input_shape` and `weight_shape`, in values that the dtype holds.
 
-    A pruned layer's weights are the first of the unpruned one's.
+    TF32 rounds by itself. A pruned layer's weights are the first of the unpruned layer's. Raises MemoryError.
     """
     _require_memory(problem)
     inputs = _DRAWN.take(_SEED, problem.input_shape, problem.dtype)
@@ -42,13 +42,13 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
 
 
 class _Drawn:
-    """Values drawn lately: of one shape but for its first size, a smaller tensor is the beginning of a larger one."""
+    """Recently drawn values; a tensor with a smaller first size is the beginning of a larger one."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[tuple[int, tuple[int, ...], DType], Array] = OrderedDict()
 
     def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
-        """The first values of a seed's sequence, in that shape; not to be written to."""
+        """Return the first values of a seed's sequence in that shape; the caller must not write to them."""
         key = seed, shape[1:], dtype
         held = self._held.get(key)
         if held is None or len(held) < shape[0]:
@@ -63,20 +63,20 @@ _DRAWN = _Drawn()
 
 
 def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
-    """Drop what was used longest ago, until the rest fits; the latest stays however large it is."""
-    while len(held) > 1 and sum(one.nbytes for one in held.values()) > HELD_BYTES:
+    """Drop the least recently used arrays until the rest fits; the latest stays however large it is."""
+    while len(held) > 1 and sum(array.nbytes for array in held.values()) > HELD_BYTES:
         held.popitem(last=False)
 
 
 def _require_memory(problem: ConvProblem) -> None:
-    """Raise MemoryError for what this machine can't hold, before the kernel ends other processes for it."""
+    """Raise MemoryError for what this machine can't hold, before the kernel kills other processes for it."""
     needed, there = problem.elements * BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise MemoryError(f"tensors and reference take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:.0f} GB")
 
 
 def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
-    """Round to what the dtype can hold, kept as float32."""
+    """Round to values that the dtype can hold, kept as float32."""
     if dtype is DType.FLOAT16:
         return values.astype(np.float16).astype(np.float32)
     single = values.astype(np.float32)
@@ -88,7 +88,7 @@ def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
 
 
 def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
-    """The convolution in float64, of shape `problem.output_shape`: one matrix product for each tap and group."""
+    """Return the convolution in float64, of shape `problem.output_shape`: one matrix product for each tap and group."""
     top, bottom, left, right = problem.padding
     padded = np.pad(inputs.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     taps = weights.astype(np.float64)
@@ -104,7 +104,7 @@ def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
 
 
 def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
-    """What tap (i, j) sees at each output pixel."""
+    """Return the pixels that tap (i, j) sees at each output pixel, of shape (batch, in_channels, rows, columns)."""
     (stride_h, stride_w), (dilation_h, dilation_w) = problem.stride, problem.dilation
     top, left = i * dilation_h, j * dilation_w
     bottom = top + (problem.out_height - 1) * stride_h + 1
@@ -113,9 +113,9 @@ def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
 
 
 def deviation(output: NDArray[np.floating], expected: NDArray[np.floating], typical: float = 0.0) -> float:
-    """Largest absolute difference as a fraction of the largest expected value; infinite for NaN or a wrong shape.
+    """Return the largest absolute difference over the largest expected value; infinite for NaN or a wrong shape.
 
-    Where there are so few values that all of them may be sums that cancel, `typical` is what they are measured by.
+    `typical` is the least divisor, for outputs of so few values that all of them may be sums that cancel.
     """
     if output.shape != expected.shape:
         return float("inf")
@@ -125,20 +125,20 @@ def deviation(output: NDArray[np.floating], expected: NDArray[np.floating], typi
 
 
 def typical_output(problem: ConvProblem) -> float:
-    """The standard deviation of an output of `tensors`: each tap adds the product of two uniform values in [-1, 1]."""
+    """Return the standard deviation of an output of `tensors`: each tap adds a product of two uniforms in [-1, 1]."""
     _, depth, kernel_h, kernel_w = problem.weight_shape
     return float(np.sqrt(depth * kernel_h * kernel_w)) / 3
 
 
 class References:
-    """Float64 references of the layers seen last: its pruned layers' references are the first of a layer's channels."""
+    """Float64 references of recent layers; a pruned layer's reference is the first channels of the unpruned layer's."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
-        """The float64 output of `tensors(problem)`."""
-        held = next((one for one in self._held if _begins(one, problem)), problem)
+        """Return the float64 output of `tensors(problem)`, of shape `problem.output_shape`."""
+        held = next((layer for layer in self._held if _begins(layer, problem)), problem)
         if held not in self._held:
             self._held[held] = convolve(problem, inputs, weights)
         self._held.move_to_end(held)
@@ -147,15 +147,15 @@ class References:
 
 
 def _begins(held: ConvProblem, problem: ConvProblem) -> bool:
-    """Whether `problem`'s output is the beginning of `held`'s: ungrouped, alike but for fewer output channels."""
+    """Return whether `problem`'s output is the beginning of `held`'s: ungrouped, and alike but for fewer filters."""
     alike = replace(problem, out_channels=held.out_channels) == held if problem.groups == 1 else problem == held
     return alike and problem.out_channels <= held.out_channels
 
 
 def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Tensors under which `pruned` must give the kept channels of `unpruned`'s output.
+    """Return tensors under which `pruned` must give the kept channels of `unpruned`'s output.
 
-    Returns ((inputs, weights) of the unpruned layer, the same of the pruned one). Input channels that pruning
+    They come as ((inputs, weights) of the unpruned layer, the same of the pruned one). Input channels that pruning
     removes are zero for the unpruned layer, which is what a pruned producer means to its consumer.
     """
     kept_in, kept_out = kept_channels(unpruned, pruned)
@@ -169,7 +169,7 @@ def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Ar
 
 
 def padded_tensors(unpruned: ConvProblem, pruned: ConvProblem, tensors: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The pruned layer's (inputs, weights) for the unpruned layer: zeros in the place of the channels removed."""
+    """Return the pruned layer's (inputs, weights) in the unpruned layer's shapes, zero at the removed channels."""
     kept_in, kept_out = kept_channels(unpruned, pruned)
     inputs = np.zeros(unpruned.input_shape, np.float32)
     weights = np.zeros(unpruned.weight_shape, np.float32)

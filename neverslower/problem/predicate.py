@@ -12,7 +12,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.problem.convolution import ConvProblem
 
 LONGEST = 1000
-"""Characters of a predicate; beyond it Python's own parser may run out of stack."""
+"""The most characters of a predicate; on longer ones Python's own parser may run out of stack."""
 FIELDS: dict[str, Callable[[ConvProblem], Any]] = {
     "batch": lambda p: p.batch,
     "groups": lambda p: p.groups,
@@ -49,12 +49,12 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 class PredicateError(NeverSlowerError, ValueError):
-    """A predicate that is not in the language; the message names the part."""
+    """A predicate that the language does not allow; the message names the part."""
 
 
 @cache
 def _parse(text: str) -> ast.expr:
-    """The expression; a misspelt field is an error even where evaluation would stop before it."""
+    """Parse an expression, and reject a misspelt field even where evaluation would stop before it."""
     if len(text) > LONGEST:
         raise PredicateError(f"predicate {text[:20]!r}…: {len(text)} characters; {LONGEST} is the most")
     try:
@@ -70,7 +70,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def holds(text: str, problem: ConvProblem) -> bool:
-    """Whether the predicate is true of the problem. Raises PredicateError for what it can't read."""
+    """Return whether the predicate is true of the problem. Raises PredicateError where it can't be read."""
     try:
         return bool(_value(_parse(text), problem, text))
     except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:

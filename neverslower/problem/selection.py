@@ -1,4 +1,4 @@
-"""Which layers, formats and pruning distances a run asks for, from the user's words to comparisons."""
+"""Turn the user's words into comparisons: which layers, formats and pruning distances a run asks for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Format = tuple[DType, Layout]
 class Profile:
     """How much a run measures: the networks when none is named, and the samples of each comparison.
 
-    `preset` says how long each comparison is measured at most (see sequential.Preset). Where times are set against
-    another run's, now or later, each is measured in `passes` fresh processes at the least. `few` lets a slow backend
-    measure a few layers only. `time_budget` is in seconds, None for no end.
+    `preset` limits how long each comparison is measured (see sequential.Preset). Where times are set against another
+    run's, now or later, each is measured in at least `passes` fresh processes. `few` lets a slow backend measure a few
+    layers only. `time_budget` is in seconds; None means no limit.
     """
 
     name: str
@@ -42,7 +42,7 @@ PROFILES = {
 class Selection:
     """The user's choice; empty tuples mean the profile's or the backend's default.
 
-    `keep` are the channel counts to prune to, instead of those at the standard distances.
+    `keep` lists the channel counts to prune to, instead of those at the standard distances.
     """
 
     profile: Profile = PROFILES["quick"]
@@ -55,11 +55,11 @@ class Selection:
 
     @property
     def names_nothing(self) -> bool:
-        """Whether the user left it to the profile and the backend what to measure."""
+        """Return whether the user left it to the profile and the backend what to measure."""
         return not (self.networks or self.layers or self.problems)
 
     def places(self) -> list[Layer]:
-        """Every chosen place, before equal shapes are joined. Raises UnknownName or DescriptorError."""
+        """Return every chosen place, before equal shapes are joined. Raises UnknownName or DescriptorError."""
         chosen = [layer for name in self.networks for layer in network(name)]
         chosen += [layer for pattern in self.layers for layer in _matching(pattern)]
         chosen += [Layer("", 0, text, parse_descriptor(text)) for text in self.problems]
@@ -68,24 +68,24 @@ class Selection:
         return chosen
 
     def distinct(self, formats: Iterable[Format]) -> list[Layer]:
-        """The distinct chosen layers in each format, with all their places in the networks that were touched."""
+        """Return the distinct chosen layers in each format, each with all its places in the networks touched."""
         chosen = self.places()
         touched = dict.fromkeys(layer.network for layer in chosen if layer.network)
         every = distinct_layers([place for name in touched for place in network(name)])
         places = {layer.problem: layer.places for layer in every}
-        layers = [replace(one, places=places.get(one.problem, one.places)) for one in distinct_layers(chosen)]
-        return [layer.with_format(*one) for one in formats for layer in layers]
+        layers = [replace(layer, places=places.get(layer.problem, layer.places)) for layer in distinct_layers(chosen)]
+        return [layer.with_format(*chosen_format) for chosen_format in formats for layer in layers]
 
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
-        """Each chosen layer against its pruned selves, and against itself, without repetition.
+        """Return each chosen layer against its pruned selves and against itself, without repetition.
 
         Raises CannotPrune where a layer can't be pruned to a count in `keep`.
         """
-        found: dict[tuple[str, str, str], Comparison] = {}
+        comparisons: dict[tuple[str, str, str], Comparison] = {}
         for layer in self.distinct(formats):
             for comparison in _of_layer(backend, layer, self.sides, self.keep):
-                found.setdefault(comparison.identity, comparison)
-        return list(found.values())
+                comparisons.setdefault(comparison.identity, comparison)
+        return list(comparisons.values())
 
 
 def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
@@ -97,7 +97,7 @@ def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[
 
 
 def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, int]]:
-    """(distance, telling rank) of the channel counts that the user named. Raises CannotPrune, naming the layer."""
+    """Return (distance, telling rank) of the channel counts in `keep`. Raises CannotPrune, naming the layer."""
     whole, step = layer.problem.channels(side), layer.problem.prune_step(side)
     for count in keep:
         if not 0 < count < whole or count % step:
@@ -110,14 +110,14 @@ def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, i
 
 
 def _matching(pattern: str) -> list[Layer]:
-    """The layers whose name (`resnet50.L16`) or place (`resnet50.layer2.1.conv2`) matches a shell-style pattern."""
+    """Return layers whose name (`resnet50.L16`) or place (`resnet50.layer2.1.conv2`) matches a shell-style pattern."""
     every = [layer for name in NETWORKS for layer in network(name)]
-    found = [
+    matching = [
         layer
         for layer in every
         if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(f"{layer.network}.{layer.place}", pattern)
     ]
-    if not found:
+    if not matching:
         net = pattern.split(".", maxsplit=1)[0]
         known = (
             f"{net} has {net}.L0 to {net}.L{len(network(net)) - 1}"
@@ -125,4 +125,4 @@ def _matching(pattern: str) -> list[Layer]:
             else f"networks: {', '.join(NETWORKS)}"
         )
         raise UnknownName(f"no layer matches {pattern!r} ({known}; `python -m neverslower layers` lists them)")
-    return found
+    return matching

@@ -1,7 +1,7 @@
-"""What a worker is asked to prepare: a problem, and by which policy the library is to choose for it.
+"""What a worker is asked to prepare: a problem, and the policy by which the library is to choose a plan for it.
 
-An empty policy is the backend's own way. Others are the backend's words; those of a compiler that searches for
-schedules are written and read here, since a study of tuned logs needs them before any library is loaded.
+An empty policy is the backend's default. Other policies are the backend's own words. Those of a compiler that
+searches for schedules are written and read here, since a study of tuned logs needs them before any library is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from neverslower.errors import InvalidProblem
 from neverslower.problem.convolution import ConvProblem
 
 BEST = "best"
-"""The policy of taking the fastest plan of all that the library offers; backends that `explain` have it."""
+"""The policy that takes the fastest of all plans that the library offers; backends that `explain` have it."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,19 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """A stable name; `from_key` reads it."""
+        """Return a stable name that `from_key` reads."""
         return f"{self.problem.key} {self.policy}" if self.policy else self.problem.key
 
     @classmethod
     def from_key(cls, key: str) -> Subject:
-        """The inverse of `key`. Raises InvalidProblem."""
+        """Return the subject that a `key` names. Raises InvalidProblem."""
         problem, _, policy = key.partition(" ")
         return cls(ConvProblem.from_key(problem), policy)
 
 
 @dataclass(frozen=True)
 class Search:
-    """One search for a schedule: of which problem, how many trials, from which seed."""
+    """One search for a schedule: its problem, how many trials it makes, and its seed."""
 
     problem: ConvProblem
     trials: int
@@ -48,7 +48,7 @@ class Search:
 
     @classmethod
     def parse(cls, text: str) -> Search:
-        """The inverse of `str`. Raises InvalidProblem."""
+        """Read what `str` wrote. Raises InvalidProblem."""
         match = re.fullmatch(r"(\S+)/(\d+)/(\d+)", text)
         if not match:
             raise InvalidProblem(f"{text!r} is not a search (KEY/TRIALS/SEED)")
@@ -57,7 +57,10 @@ class Search:
 
 @dataclass(frozen=True)
 class TunedLog:
-    """The policy of scheduling from the log of one search; `padded`: as the searched problem, its excess cut off."""
+    """The policy of scheduling from the log of one search.
+
+    If `padded`, the problem runs as the larger one that was searched, and the excess is cut off its output.
+    """
 
     search: Search
     padded: bool = False
@@ -67,7 +70,7 @@ class TunedLog:
 
     @classmethod
     def parse(cls, policy: str) -> TunedLog | None:
-        """The policy that a text names, None for the empty one. Raises InvalidProblem."""
+        """Return the policy that a text names, None for the empty one. Raises InvalidProblem."""
         if not policy:
             return None
         kind, _, search = policy.partition(":")

@@ -1,1 +1,4 @@
-"""Readers of device state, one module a source; they read and never change anything."""
+"""Readers of what a device is and of its state, one module per source; they never change anything.
+
+A reader's `settings` are what a comparison depends on, its `look` is a State.
+"""

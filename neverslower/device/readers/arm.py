@@ -1,8 +1,8 @@
-"""The state of an Arm board's processor, from sysfs and files that anyone may read: cores, governors, and clocks.
+"""Read the state of an Arm board's processor from sysfs files that anyone may read: cores, governors and clocks.
 
-Sources: each cpufreq policy is a group of cores with one clock; `scaling_min_freq` and `scaling_max_freq` are the
-bounds within which `scaling_governor` moves it, in kHz (Linux, Documentation/admin-guide/pm/cpufreq.rst). The upper
-bound is what thermal protection leaves of it, so a board that is too hot shows another state.
+Sources: each cpufreq policy is a group of cores with one clock; `scaling_governor` moves it between
+`scaling_min_freq` and `scaling_max_freq`, in kHz (Linux, Documentation/admin-guide/pm/cpufreq.rst). Thermal
+protection lowers the upper bound, so a board that is too hot shows another state.
 `CPU part` in /proc/cpuinfo is the part number of MIDR_EL1, whose names are in Arm's technical reference manuals and
 in Linux's arch/arm64/include/asm/cputype.h.
 """
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from neverslower.device.processor import read_text
+from neverslower.device.readers.sysfs import clock_range, number, text
 
 _ARM = "0x41"
 _PARTS = {
@@ -53,59 +53,40 @@ _PARTS = {
 
 
 def board(root: Path = Path("/")) -> str:
-    """The board's name in its device tree; empty where there is none."""
+    """Return the board's name from its device tree; empty where there is none."""
     return text(root / "proc/device-tree/model")
 
 
 def parts(root: Path = Path("/")) -> str:
-    """The cores that are online, in the system's order: `4 Cortex-A55, 4 Cortex-A76`; unknown ones by number."""
+    """Return the cores that are online, in the system's order: `4 Cortex-A55, 4 Cortex-A76`; unknown ones by number."""
     cores = re.split(r"\n\s*\n", text(root / "proc/cpuinfo"))
     fields = [dict(re.findall(r"^(CPU implementer|CPU part)\s*:\s*(\S+)", core, flags=re.MULTILINE)) for core in cores]
     names = Counter(_part(core.get("CPU implementer", "?"), core["CPU part"]) for core in fields if "CPU part" in core)
     return ", ".join(f"{count} {name}" for name, count in names.items())
 
 
-def state(root: Path = Path("/")) -> dict[str, str]:
-    """What decides speed and stands still: cores online, each policy's governor and bounds; what is absent is left out.
+def settings(root: Path = Path("/")) -> dict[str, str]:
+    """Return the settings that decide speed: cores online, and each policy's governor and clock range.
 
-    Policies are named after their first core: `policy4 governor`, `policy4 clock`.
+    Policies are named after their first core: `policy4 governor`, `policy4 clock`. What can't be read is left out.
     """
-    found = {"cores online": text(root / "sys/devices/system/cpu/online")}
+    known = {"cores online": text(root / "sys/devices/system/cpu/online")}
     for policy in _policies(root):
-        found[f"{policy.name} governor"] = text(policy / "scaling_governor")
+        known[f"{policy.name} governor"] = text(policy / "scaling_governor")
         low, high = (_frequency_hz(policy / f"scaling_{end}_freq") for end in ("min", "max"))
-        found[f"{policy.name} clock"] = clock(low, high)
-    return {key: value for key, value in found.items() if value}
+        known[f"{policy.name} clock"] = clock_range(low, high)
+    return {key: value for key, value in known.items() if value}
 
 
 def current_clocks_hz(root: Path = Path("/")) -> Iterator[tuple[str, int]]:
-    """Each policy's clock now, read as it is asked for; it jitters from moment to moment and decides nothing."""
+    """Yield each policy's current clock in Hz, read as it is asked for; it jitters and decides nothing."""
     for policy in _policies(root):
         if frequency := _frequency_hz(policy / "scaling_cur_freq"):
             yield policy.name, frequency
 
 
-def clock(low_hz: int, high_hz: int) -> str:
-    """A fixed clock, or the range in which a governor moves it; empty where either bound, 0, is unknown."""
-    if not low_hz or not high_hz:
-        return ""
-    low, high = low_hz // 1_000_000, high_hz // 1_000_000
-    return f"{high} MHz, fixed" if low_hz == high_hz else f"{low} to {high} MHz"
-
-
-def number(path: Path) -> int:
-    """The number in a file; 0 where there is none, such as in a list or in `<unknown>`."""
-    found = text(path)
-    return int(found) if found.isdecimal() else 0
-
-
-def text(path: Path) -> str:
-    """What a file says, without the NUL that ends strings of a device tree; nothing where it can't be read."""
-    return read_text(path).replace("\0", " ").strip()
-
-
 def _part(implementer: str, part: str) -> str:
-    """Part numbers are each implementer's own."""
+    """Name a core; part numbers belong to their implementer, so only Arm's are looked up."""
     return _PARTS.get(part.lower(), f"{implementer} {part}") if implementer == _ARM else f"{implementer} {part}"
 
 

@@ -1,4 +1,4 @@
-"""The state of a Jetson by jetson-stats, whose service tells without root what sysfs tells root only: the memory clock.
+"""Read a Jetson's state from jetson-stats, whose service reads as root what sysfs hides from others: the memory clock.
 
 Sources: rbonghi/jetson_stats 4. `nvpmodel` has an id and a name (jtop/core/nvpmodel.py), `jetson_clocks` is true while
 they are fixed (jtop/core/jetson_clocks.py), `gpu` maps names to `{"type", "status", "freq": {"governor", "cur", "min",
@@ -13,22 +13,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from neverslower.device.readers.arm import clock
 from neverslower.device.readers.jetson import FIX_CLOCKS
+from neverslower.device.readers.sysfs import clock_range
 from neverslower.device.state import State, Trouble, Unsound
 
 SOCKET = "run/jtop.sock"
 
 
 class Jtop:
-    """A connection to the service, which sends its news twice a second; a look reads the last ones."""
+    """A connection to the service, which sends its readings twice a second; a look reads the last ones."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         client.start()
 
     def look(self) -> State:
-        """The last answers; nothing where the service has stopped answering."""
+        """Return the last readings; an empty state where the service has stopped answering."""
         try:
             return state(self._client)
         except Exception:  # noqa: BLE001  A service that ends, or is of another release, must not end a campaign.
@@ -37,7 +37,7 @@ class Jtop:
 
 @cache
 def connected(root: Path = Path("/")) -> Jtop | None:
-    """The connection of this process, where the service is there, and this Python has its client."""
+    """Connect this process once, if the service runs and this Python has its client; else return None."""
     if not (root / SOCKET).exists():
         return None
     try:
@@ -49,8 +49,8 @@ def connected(root: Path = Path("/")) -> Jtop | None:
 
 
 def state(client: Any) -> State:
-    """What the service's answers say."""
-    gpu: Mapping[str, int] = next((one["freq"] for one in dict(client.gpu).values() if one.get("freq")), {})
+    """Turn the service's answers into a state."""
+    gpu: Mapping[str, int] = next((chip["freq"] for chip in dict(client.gpu).values() if chip.get("freq")), {})
     emc = dict(client.memory).get("EMC", {})
     fixed = client.jetson_clocks
     settings = {
@@ -71,10 +71,10 @@ def state(client: Any) -> State:
 
 
 def _clock(frequency: Mapping[str, int]) -> str:
-    return clock(frequency.get("min", 0) * 1000, frequency.get("max", 0) * 1000)
+    return clock_range(frequency.get("min", 0) * 1000, frequency.get("max", 0) * 1000)
 
 
-def _temperatures(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, one in dict(found).items():
-        if one.get("online"):
-            yield f"{name} °C", float(one["temp"])
+def _temperatures(sensors: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, sensor in dict(sensors).items():
+        if sensor.get("online"):
+            yield f"{name} °C", float(sensor["temp"])

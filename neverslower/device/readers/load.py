@@ -1,7 +1,7 @@
-"""Who else computes on this machine, from /proc: the share of a core that each process took since the last look.
+"""Read from /proc who else computes on this machine: the share of a core that each process took since the last look.
 
-Sources: utime and stime in /proc/PID/stat are in clock ticks, /proc/loadavg has the average of the last minute first
-(Linux, Documentation/filesystems/proc.rst; proc(5)). Inside a container only its own processes are seen.
+Sources: utime and stime in /proc/PID/stat are in clock ticks, and /proc/loadavg begins with the average of the last
+minute (Linux, Documentation/filesystems/proc.rst; proc(5)). A container sees its own processes only.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from neverslower.device.readers.arm import text
+from neverslower.device.readers.sysfs import text
 from neverslower.device.state import State, Trouble, Unsound
 
 HEAVY = 0.5
 """The share of a core from which on a process is named."""
 SHORTEST = 0.2
-"""Seconds between two looks below which ticks of 10 ms tell nothing."""
+"""The fewest seconds between two looks; over less, ticks of 10 ms say nothing."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process as /proc tells it: its name, its parent, and the seconds that it computed so far."""
+    """One process in /proc: its name, its parent, and the seconds that it has computed so far."""
 
     name: str
     parent: int
@@ -31,20 +31,20 @@ class Process:
 
 
 def processes(root: Path = Path("/")) -> dict[int, Process]:
-    """Every process that can be seen, by its number."""
+    """Return every visible process by its number."""
     tick = os.sysconf("SC_CLK_TCK")
-    found = {}
+    seen = {}
     for folder in (root / "proc").glob("[0-9]*"):
         before, _, rest = text(folder / "stat").rpartition(")")
         fields = rest.split()
         if len(fields) > 12:
             seconds = (int(fields[11]) + int(fields[12])) / tick
-            found[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
-    return found
+            seen[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
+    return seen
 
 
 def family(known: Mapping[int, Process], own: int) -> set[int]:
-    """A worker's own run: itself, who started it, all that those two started, and the ancestors up to the first."""
+    """Return a worker's own run: itself, its parent, all that those two started, and the ancestors up to the first."""
     coordinator = known[own].parent if own in known else 0
     descendants = {own} | ({coordinator} - {0, 1})  # In a container the worker may be the first process itself.
     members = set(descendants)
@@ -53,13 +53,13 @@ def family(known: Mapping[int, Process], own: int) -> set[int]:
         members.add(ancestor)
         ancestor = known[ancestor].parent
     while descendants:
-        descendants = {number for number, one in known.items() if one.parent in descendants} - members
+        descendants = {number for number, process in known.items() if process.parent in descendants} - members
         members |= descendants
     return members
 
 
 class Load:
-    """Watches the other processes; the first look covers the time since it was made."""
+    """Watches the other processes; the first look covers the time since this object was made."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Load:
         self._then, self._known = clock(), processes(root)
 
     def look(self) -> State:
-        """The load, and who takes half a core or a crowd's largest; grave where all leave the library too few."""
+        """Report the load and the busy processes; grave where they leave the library too few cores."""
         now, known = self._clock(), processes(self._root)
         average = text(self._root / "proc/loadavg").split()
         readings = {"load of the last minute": float(average[0])} if average else {}
@@ -84,8 +84,8 @@ class Load:
             return State(readings=readings)
         mine = family(known, self._own)
         shares = {
-            number: (one.seconds - (self._known[number].seconds if number in self._known else 0.0)) / passed
-            for number, one in known.items()
+            number: (process.seconds - (self._known[number].seconds if number in self._known else 0.0)) / passed
+            for number, process in known.items()
             if number not in mine
         }
         self._then, self._known = now, known
@@ -93,12 +93,15 @@ class Load:
         return State(readings=readings, unsound=self._busy(shares, known))
 
     def _busy(self, shares: Mapping[int, float], known: Mapping[int, Process]) -> tuple[Unsound, ...]:
+        """Name processes that take half a core or, if only their crowd is too much, the largest of them."""
         left = self._cores - self._threads
         crowd = sum(shares.values()) >= left + HEAVY
-        ranked = sorted(shares, key=lambda one: -shares[one])
+        ranked = sorted(shares, key=lambda number: -shares[number])
         heavy = [number for number in ranked if shares[number] >= HEAVY] or ranked[:crowd]
         if not heavy:
             return ()
         grave = sum(shares.values()) > left
-        named = ", ".join(f"{known[one].name} (process {one}, {shares[one]:.0%} of a core)" for one in heavy[:3])
+        named = ", ".join(
+            f"{known[number].name} (process {number}, {shares[number]:.0%} of a core)" for number in heavy[:3]
+        )
         return (Unsound(Trouble.BUSY, f"busy with {named}", f"kill {heavy[0]}, or wait for it to end", grave),)

@@ -1,7 +1,7 @@
-"""The state of a discrete NVIDIA GPU, through nvidia-ml-py: what must stand still, and whether it was throttled.
+"""Read a discrete NVIDIA GPU through nvidia-ml-py: the settings that must stay, and whether it was throttled.
 
 NVML's names and numbers are those of nvml.h (NVIDIA, NVML API Reference, "Clocks Event Reasons"). What a driver or a
-board does not answer is left out. Jetson boards have no such answers; see neverslower/device/readers/jetson.py.
+board does not answer is left out. Jetson boards answer nothing here; see neverslower/device/readers/jetson.py.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ SLOWDOWNS: Mapping[int, str] = {
     0x0000000000000040: "thermal slowdown (hardware)",
     0x0000000000000080: "power brake",
 }
-"""Reasons for which a GPU runs slower than asked; idling and clocks that somebody set are none."""
+"""Reasons why a GPU runs slower than asked; an idle GPU and clocks that somebody set are not among them."""
 SET_BY_SOMEBODY = 0x2
-"""The reason of clocks that were asked for: low, but steady."""
+"""The reason that stands for clocks that somebody asked for: low, but steady."""
 LOWEST_CLOCK = 0.75
-"""Below this share of the default clock a sample tells of the clock, not of the library (the rule of nvbench)."""
+"""Below this share of the default clock a sample says more about the clock than about the library (nvbench's rule)."""
 POWER_CAP = 0x4
-"""A reason that comes and goes with the work; blocks that it disturbed are dropped one by one."""
+"""A reason that comes and goes with the work, so blocks that it disturbed are dropped one by one."""
 HEAVY = 10
-"""Per cent of the GPU's time from which on another process is heavy."""
+"""The per cent of the GPU's time from which on another process is heavy."""
 MARGIN = 10
-"""A start so few °C below the GPU's slowdown will not stay below it."""
+"""A GPU that starts within so many °C of its slowdown temperature will reach it."""
 SLOWDOWN_THRESHOLD, TEMPERATURE_GPU = 1, 0
 """NVML_TEMPERATURE_THRESHOLD_SLOWDOWN and NVML_TEMPERATURE_GPU."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Another process on the GPU: its number, and the bytes that it keeps there where NVML tells."""
+    """Another process on the GPU: its number, and the bytes that it holds there where NVML says so."""
 
     process: int
     bytes: int | None
@@ -48,7 +48,7 @@ class Neighbour:
 
 
 class Nvml:
-    """One GPU, by its identifier, else by its index; raises NVMLError where NVML does not know it.
+    """One GPU, found by its identifier, else by its index. Raises NVMLError where NVML does not know it.
 
     `library` is nvidia-ml-py's module, passed in so that recorded answers can stand in for it.
     """
@@ -62,7 +62,7 @@ class Nvml:
             self._device = library.nvmlDeviceGetHandleByIndex(index)
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """An answer, or None where this driver or board has none."""
+        """Return an answer, or None where this driver or board has none."""
         asked: Callable[..., Any] | None = getattr(self._library, function, None)
         if asked is None:
             return None
@@ -72,61 +72,62 @@ class Nvml:
             return None
 
     def hardware(self) -> dict[str, str]:
-        """Memory in GiB, as far as NVML knows it."""
+        """Return the memory in GiB, if NVML knows it."""
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         return {} if memory is None else {"memory": f"{memory.total / 2**30:.0f} GiB"}
 
-    def state(self) -> dict[str, str]:
-        """Power limit, ECC, MIG, and the clock that applications are given: what decides speed and stands still."""
+    def settings(self) -> dict[str, str]:
+        """Return the settings that decide speed: power limit, ECC, MIG, and the clocks that applications are given."""
         power = self._ask("nvmlDeviceGetEnforcedPowerLimit")
         ecc, mig = self._ask("nvmlDeviceGetEccMode"), self._ask("nvmlDeviceGetMigMode")
         clock = self._ask("nvmlDeviceGetApplicationsClock", self._library.NVML_CLOCK_SM)
         memory_clock = self._ask("nvmlDeviceGetMaxClockInfo", self._library.NVML_CLOCK_MEM)
-        found = {
+        settings = {
             "power limit": None if power is None else f"{power / 1000:.0f} W",
             "ecc": None if ecc is None else _switch(ecc[0]),
             "mig": None if mig is None else _switch(mig[0]),
             "sm clock asked for": None if clock is None else f"{clock} MHz",
             "memory clock": None if memory_clock is None else f"{memory_clock} MHz",
         }
-        return {name: text for name, text in found.items() if text is not None}
+        return {name: text for name, text in settings.items() if text is not None}
 
     def driver(self) -> str:
-        """The driver's version."""
+        """Return the driver's version."""
         return str(self._library.nvmlSystemGetDriverVersion())
 
     def neighbours(self) -> list[Neighbour]:
-        """Processes that compute on this GPU now."""
+        """List the processes that compute on this GPU now."""
         return [
-            Neighbour(one.pid, one.usedGpuMemory) for one in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
+            Neighbour(process.pid, process.usedGpuMemory)
+            for process in self._ask("nvmlDeviceGetComputeRunningProcesses") or ()
         ]
 
     @property
     def blind(self) -> bool:
-        """Whether neither reasons for a lower clock nor the clock itself are told, as on some boards and in MIG."""
+        """Return whether NVML gives neither the clock nor reasons for a lower one, as on some boards and in MIG."""
         return self._reasons() is None and self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM) is None
 
     def _reasons(self) -> int | None:
-        """Bits that say why the clock is what it is; older drivers have the function by another name."""
+        """Return the bits that say why the clock is what it is; older drivers give the function another name."""
         for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            if (found := self._ask(name)) is not None:
-                return int(found)
+            if (bits := self._ask(name)) is not None:
+                return int(bits)
         return None
 
     def slowdowns(self) -> list[str]:
-        """Why the GPU is slower than it should be at this moment; empty when it is not."""
+        """List why the GPU is slower than it should be at this moment; empty when it is not."""
         reasons = self._reasons() or 0
-        found = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
+        slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
         clock = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
         default = self._ask("nvmlDeviceGetDefaultApplicationsClock", self._library.NVML_CLOCK_SM)
         if clock is not None and default and clock < LOWEST_CLOCK * default and not reasons & SET_BY_SOMEBODY:
-            found.append(f"clock at {clock} of {default} MHz")
-        return found
+            slowdowns.append(f"clock at {clock} of {default} MHz")
+        return slowdowns
 
     def look(self, own: int) -> State:
-        """Settings, readings, and what is unsound; `own` is the process that does not count as another.
+        """Read settings, readings and troubles; `own` is the process that does not count as another.
 
-        An idle GPU lowers its clock, so that the clock itself tells nothing here.
+        An idle GPU lowers its clock, so a low clock proves nothing here.
         """
         clock, memory = (
             self._ask("nvmlDeviceGetClockInfo", kind)
@@ -141,7 +142,7 @@ class Nvml:
             "gpu W": None if power is None else power / 1000,
         }
         known = {name: float(value) for name, value in readings.items() if value is not None}
-        return State(self.state(), known, (*self._slowed(), *self._hot(degrees), *self._shared(own)))
+        return State(self.settings(), known, (*self._slowed(), *self._hot(degrees), *self._shared(own)))
 
     def _slowed(self) -> Iterator[Unsound]:
         reasons = self._reasons() or 0
@@ -153,18 +154,18 @@ class Nvml:
     def _hot(self, degrees: int | None) -> Iterator[Unsound]:
         limit = self._ask("nvmlDeviceGetTemperatureThreshold", SLOWDOWN_THRESHOLD)
         if degrees is not None and limit and degrees >= limit - MARGIN:
-            found = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
-            yield Unsound(Trouble.HOT, found, "let it cool, and mind the air around it")
+            text = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
+            yield Unsound(Trouble.HOT, text, "let it cool, and mind the air around it")
 
     def _shared(self, own: int) -> Iterator[Unsound]:
-        """Others on the GPU: grave where NVML tells that one has computed there just now."""
+        """Report other processes that NVML saw computing on the GPU just now."""
         used: Counter[int] = Counter()
         for sample in self._ask("nvmlDeviceGetProcessUtilization", 0) or ():
             used[sample.pid] = max(used[sample.pid], sample.smUtil)
-        for one in self.neighbours():
-            if one.process != own and used[one.process] >= HEAVY:
-                text = f"the GPU is busy with {one}, {used[one.process]} % of its time"
-                yield Unsound(Trouble.BUSY, text, f"kill {one.process}, or wait for it to end")
+        for neighbour in self.neighbours():
+            if neighbour.process != own and used[neighbour.process] >= HEAVY:
+                text = f"the GPU is busy with {neighbour}, {used[neighbour.process]} % of its time"
+                yield Unsound(Trouble.BUSY, text, f"kill {neighbour.process}, or wait for it to end")
 
 
 def _switch(value: int) -> str:

@@ -1,9 +1,9 @@
-"""Temperatures, and whether the machine is being slowed down, from sysfs files that anyone may read.
+"""Read temperatures, and whether the machine is being slowed down, from sysfs files that anyone may read.
 
 Sources: a thermal zone has a `type`, a `temp` in m°C, and trip points, of which a `passive` one is where clocks are
 lowered; a cooling device that acts has a `cur_state` above 0, and is named after what it lowers: `cpufreq-cpu0`,
 `thermal-cpufreq-0`, `devfreq-fb000000.gpu`, `Processor` (Linux, Documentation/driver-api/thermal/sysfs-api.rst,
-drivers/thermal/); on an Orin `gpu-throttle-alert` and the like, as their users tell. Events are counted since boot:
+drivers/thermal/); on an Orin `gpu-throttle-alert` and the like, as their users report. Events are counted since boot:
 `core_throttle_count` of x86 processors (drivers/thermal/intel/therm_throt.c), and on a Jetson `oc1_event_cnt` (low
 voltage), `oc2` (average current), `oc3` (peak current) of the hwmon device soctherm_oc (NVIDIA, Jetson Linux Developer
 Guide, "Platform Power and Performance"; the driver tegra23x-oc-event).
@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from neverslower.device.readers.arm import number, text
+from neverslower.device.readers.sysfs import number, text
 from neverslower.device.state import State, Trouble, Unsound
 
 MARGIN = 5.0
-"""A start so few °C below the point at which clocks are lowered will not stay below it."""
+"""A machine that starts within so many °C of the point where clocks are lowered will reach it."""
 IMPLAUSIBLE = 40.0
 """A passive trip point below so many °C is one that nobody set."""
 _LOWERS_CLOCKS = re.compile(r"cpufreq|devfreq|throttle|^Processor$", re.IGNORECASE)
@@ -33,7 +33,7 @@ POWER = "a stronger power supply, or a power mode that it can feed (sudo nvpmode
 
 
 class Thermal:
-    """Watches temperatures and throttling; events are counted since it was made, then from look to look."""
+    """Watches temperatures and throttling; counts events since this object was made, then from look to look."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
@@ -41,7 +41,7 @@ class Thermal:
         self._counted = self._count()
 
     def look(self) -> State:
-        """Each zone's temperature; what is hot, and what lowers clocks."""
+        """Read each zone's temperature, and report what is hot and what lowers clocks."""
         readings, unsound = {}, []
         for folder in sorted((self._root / "sys/class/thermal").glob("thermal_zone*")):
             degrees = _degrees(folder / "temp")
@@ -50,8 +50,8 @@ class Thermal:
                 readings[f"{name} °C"] = degrees
                 limit = min(_passive(folder), default=None)
                 if limit is not None and degrees >= limit - MARGIN:
-                    found = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
-                    unsound.append(Unsound(Trouble.HOT, found, COOL))
+                    why = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
+                    unsound.append(Unsound(Trouble.HOT, why, COOL))
         return State(readings=readings, unsound=(*unsound, *self._throttled()))
 
     def _throttled(self) -> Iterator[Unsound]:
@@ -65,21 +65,21 @@ class Thermal:
             yield Unsound(Trouble.THROTTLED, f"throttled: {name} counted {events} more", remedy)
 
     def _count(self) -> Counter[str]:
-        """Events by the counter's name, those of all cores together."""
-        found: Counter[str] = Counter()
+        """Count events by the counter's name, summed over all cores."""
+        events: Counter[str] = Counter()
         for path in self._counters:
-            found[path.name] += number(path)
-        return found
+            events[path.name] += number(path)
+        return events
 
 
 def _degrees(path: Path) -> float | None:
-    """A temperature in m°C as °C; None where the sensor is off, as Tegra's are with their parts."""
-    found = text(path)
-    return int(found) / 1000 if re.fullmatch(r"-?\d+", found) and int(found) > -100_000 else None
+    """Return a temperature in °C from a file in m°C; None where the sensor is off, as Tegra's are with their parts."""
+    millidegrees = text(path)
+    return int(millidegrees) / 1000 if re.fullmatch(r"-?\d+", millidegrees) and int(millidegrees) > -100_000 else None
 
 
 def _passive(zone: Path) -> Iterator[float]:
-    """The temperatures of a zone at which clocks are lowered."""
+    """Yield the temperatures of a zone, in °C, at which clocks are lowered."""
     for path in zone.glob("trip_point_*_type"):
         degrees = _degrees(path.with_name(path.name.replace("_type", "_temp")))
         if text(path) == "passive" and degrees is not None and degrees >= IMPLAUSIBLE:
