@@ -17,8 +17,8 @@ from neverslower import cli
 from neverslower.calibration import measuring, recording, stored
 from neverslower.calibration.figures import (
     Calibration,
+    CalibrationOptions,
     LayerFigures,
-    Options,
     against_itself,
     calibration_of,
     drift,
@@ -46,7 +46,7 @@ from selftests.support import comparison, fake_passes, layers, problem, scripted
 from selftests.test_plugin import FLAT
 
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abc", {"cpu": "x"}, {"governor": "performance"}, {})
-OPTIONS = Options("", 1, "standard", 241)
+OPTIONS = CalibrationOptions("", 1, "standard", 241)
 FIGURES = LayerFigures("net.L1", problem().key, 1e-3, 48, {"SAME": 8}, 0.004, 0.005, 0.02, 0.003, 0.001)
 FILE = "baselines/scripted@scripted/calibration.json"
 

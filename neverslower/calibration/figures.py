@@ -30,7 +30,7 @@ from neverslower.judge.verdict import Code, Verdict, block_log_ratios
 
 
 @dataclass(frozen=True)
-class Options:
+class CalibrationOptions:
     """What was calibrated for: the backend's argument, threads, and a run of `comparisons` with a preset."""
 
     argument: str
@@ -81,7 +81,7 @@ class Calibration:
 
     fingerprint: Fingerprint
     date: str
-    options: Options
+    options: CalibrationOptions
     layers: tuple[LayerFigures, ...]
     processes: int
     seconds: float
@@ -143,7 +143,7 @@ class Calibration:
 # Figures
 
 
-def calibration_of(recording: Recording, options: Options) -> Calibration:
+def calibration_of(recording: Recording, options: CalibrationOptions) -> Calibration:
     """The figures of everything that was recorded. Raises CalibrationError where no layer has a pass."""
     scheme, fingerprint = recording.scheme, recording.fingerprint
     assert scheme is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.calibration.figures import Calibration, LayerFigures, Options, noise
+from neverslower.calibration.figures import Calibration, CalibrationOptions, LayerFigures, noise
 from neverslower.campaign.findings import Findings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import CalibrationError
@@ -91,11 +91,13 @@ def _read(content: Mapping[str, Any]) -> Calibration:
     )
 
 
-def _read_options(stored: Mapping[str, Any]) -> Options:
+def _read_options(stored: Mapping[str, Any]) -> CalibrationOptions:
     preset = word(stored, "preset")
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}")
-    return Options(word(stored, "argument"), field(stored, "threads", int), preset, field(stored, "comparisons", int))
+    return CalibrationOptions(
+        word(stored, "argument"), field(stored, "threads", int), preset, field(stored, "comparisons", int)
+    )
 
 
 def _read_layer(stored: Mapping[str, Any]) -> LayerFigures:

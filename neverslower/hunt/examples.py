@@ -21,7 +21,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptExamples:
     """The examples of one backend on one device, a JSON line each in `FOLDER/<backend>@<device>.<question>.jsonl`.
 
     A line holds the keys of both problems and the pruned side, and for people the verdict, the ratio, the plans and
