@@ -30,7 +30,7 @@ from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.files.kept import Store, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
-from neverslower.maps import mapping
+from neverslower.maps import map_file
 from neverslower.maps.mapping import MapMaker
 from neverslower.options import MOST, duration, usual_selection
 from neverslower.outcome.rejudge import changes_of
@@ -424,10 +424,10 @@ def _map(options: argparse.Namespace) -> None:
     _require_suffix(options.output, ".json.xz", "a map")
     _require_installed(name)
     spec = WorkerSpec(name, argument, options.worker)
-    mapping.probe(options.output)
+    map_file.probe(options.output)
     maker = MapMaker(spec, options.rounds, progress=_on_stderr)
     document = maker.run(layers)
-    mapping.save(options.output, document)
+    map_file.save(options.output, document)
     share = document["busy_seconds"] / max(document["wall_seconds"], 1e-9)
     took = f"{document['wall_seconds']:.0f} s, {share:.0%} of it in rounds that count"
     print(f"{options.output}: {document['points']:,} channel counts in {took}")
@@ -457,7 +457,7 @@ def _add_staircase(commands: Commands) -> None:
 
 
 def _staircase(options: argparse.Namespace) -> None:
-    read = mapping.load(options.map)
+    read = map_file.load(options.map)
     _write_picture(options.output, staircase_picture(read.staircase(options.layer), read.fingerprint))
     print(options.output)
 
@@ -469,7 +469,7 @@ def _add_headline(commands: Commands) -> None:
 
 
 def _headline(options: argparse.Namespace) -> None:
-    print("\n".join(headline_table(mapping.load(path) for path in options.maps)))
+    print("\n".join(headline_table(map_file.load(path) for path in options.maps)))
 
 
 # Writing
