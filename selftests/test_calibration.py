@@ -39,7 +39,7 @@ from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.stats import rate_bound
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.networks import Layer
-from neverslower.report.calibration import lines, to_mend
+from neverslower.report.calibration import lines, to_fix
 from neverslower.worker.process import Worker
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import comparison, fake_passes, layers, problem, scripted
@@ -150,8 +150,8 @@ def test_what_looks_found_is_told_once_with_how_often():
     ],
 )
 def test_what_keeps_a_device_from_telling_is_named_with_what_mends_it(change, words):
-    assert to_mend(calibration()) == []
-    (told,) = to_mend(calibration(**change))
+    assert to_fix(calibration()) == []
+    (told,) = to_fix(calibration(**change))
     assert words in told
     assert "mend it: " in told
 

@@ -1,4 +1,4 @@
-"""Look at each backend: can it be measured here, in which state is its device, which baseline fits. Nothing is timed."""
+"""Look at each backend: can it be measured here, is its device sound, which baseline fits. Nothing is timed."""
 
 from __future__ import annotations
 
