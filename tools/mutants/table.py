@@ -742,8 +742,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="against-ignored-in-the-option",
         lie="Whatever --against names, both sides are the library here.",
         path="neverslower/options.py",
-        old="replace(one, execnet=against) for",
-        new="replace(one, execnet=one.execnet) for",
+        old="replace(spec, execnet=against) for",
+        new="replace(spec, execnet=spec.execnet) for",
         caught_by="selftests/test_against.py::test_a_run_beside_another_library_is_red_where_it_got_slower",
     ),
     Mutant(
