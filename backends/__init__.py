@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from typing import cast
 
-from backends.base import AdapterModule
+from backends.base import AdapterModule, Command
 from neverslower.errors import UnknownName
 
 TABLE = {
@@ -17,6 +17,8 @@ TABLE = {
     "acl": "backends.acl",
     "scripted": "backends.scripted",
 }
+FOR_TESTING = "scripted"
+"""The backend without a library; users are not asked to look at it."""
 
 
 def load(name: str) -> AdapterModule:
@@ -37,3 +39,9 @@ def remedy(name: str) -> str:
 def missing_modules(name: str) -> list[str]:
     """Return the libraries of a backend that this Python can't find, without importing any."""
     return [module for module in load(name).CAPABILITIES.modules if importlib.util.find_spec(module) is None]
+
+
+def commands(kind: str) -> tuple[Command, ...]:
+    """Return the commands of one kind, BUILD or SCRIPT, that adapters add to the command line."""
+    offered = (getattr(load(name), kind, None) for name in TABLE)
+    return tuple(command for command in offered if command)

@@ -6,9 +6,9 @@ vendor library inside functions only, so that collecting tests does not need it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,8 +208,34 @@ class Compiler(Protocol):
         """Search for a schedule, and keep the log of it in the same place. Raises Unsupported."""
 
 
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a command: its name, or its flag, and what argparse's `add_argument` takes with it."""
+
+    name: str
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that an adapter adds to `python -m neverslower`, run in the user's own process.
+
+    `run` takes the parsed arguments by name and a function that shows a line of progress; it returns the text to
+    print. It raises NeverSlowerError for a user's mistake.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+    run: Callable[[Mapping[str, Any], Callable[[str], None]], str]
+
+
 class AdapterModule(Protocol):
-    """What a module in this folder defines."""
+    """What a module in this folder defines.
+
+    It may also define a Command that the command line then has: BUILD, which makes what the backend needs before it
+    can be measured, and SCRIPT, which writes a reproduction that is too long for a line.
+    """
 
     CAPABILITIES: Capabilities
 

@@ -1,1 +1,1 @@
-"""How good the suite is: what its judge and its machinery cost and find; not run by default."""
+"""Measure the suite itself: what its judge finds, and what its machinery costs. Not run by default."""

@@ -1,22 +1,23 @@
-"""Whole runs killed at random moments, gone on with, and held against the undisturbed run.
+"""Kill whole runs at random moments, resume them, and compare the end with that of an undisturbed run.
 
     python -m bench.faults --kills 200
 
 A run is pytest on the scripted backend: hazards, noise, a layer that does not fit, confirmations, causes, outputs; in
-two of three chains beside another library, in one of them by turns. It is killed at a random moment of its time, or of
-what it writes to its journal; then `--resume` goes on with it, and is killed in turn, until a run reaches its end.
+two of three chains with another library (`--against`), in one of them alternating. It is killed at a random moment of
+its time, or of what it writes to its journal; then `--resume` goes on with it and is killed too, until a run reaches
+its end.
 
 A verdict that the journal held at the kill must be there afterwards and be the undisturbed run's; one that a killed
 worker cost must be CRASHED, and the run red. Nothing may be measured twice but half a pair, no exit code be 0 before
-every verdict is there, and no process be left.
-Fails (exit code 1) where that is not so.
+every verdict is there, and no process be left. Where that is not so the exit code is 1.
 
-The draws are seeded; what a moment meets is not, since it depends on the machine.
+The draws are seeded; what happens at a drawn moment depends on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -37,7 +38,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
 MARK = "NEVER_SLOWER_FAULTS"
-"""The variable by which a run's processes are known, whoever is their parent by now."""
+"""The environment variable that marks a run's processes, whoever their parent is by now."""
 SCRIPT = {
     "exclusive": True,
     "noise": 0.004,
@@ -69,16 +70,17 @@ PYTEST = (
     "sys.exit(pytest.console_main())"
 )
 PATIENCE = 120.0
-"""A run that takes longer hangs."""
+"""Seconds after which a run counts as hung."""
 MOST_RUNS = 50
 HERE, THERE = "now", "before"
-"""The sides: of the library under test, and of the other one."""
+"""The journal's words for the library under test and for the other one."""
 GREEN = {"SAME", "FASTER"}
 Key = tuple[str, str, str, str]
+"""A question: (kind of event, library, reference, candidate)."""
 
 
 class Kill(str, Enum):
-    """Who is killed, and how."""
+    """Which process is killed, and how."""
 
     WORKER = "a worker, kill -9"
     PARENT = "the run, kill -9"
@@ -88,15 +90,17 @@ class Kill(str, Enum):
 
     @property
     def signal(self) -> signal.Signals:
-        """What is sent."""
+        """Return the signal to send."""
         return {Kill.CTRL_C: signal.SIGINT, Kill.TERM: signal.SIGTERM}.get(self, signal.SIGKILL)
 
 
 @dataclass
 class Tally:
-    """What so many kills did: `held` are the verdicts that the journal held then, `cost` what workers cost.
+    """Counts of what went wrong after so many kills.
 
-    `told` says of each verdict that changed what it was and is.
+    `held` counts the verdicts that the journal held at the kill, `lost` and `changed` those of them that were not there
+    or another one afterwards, `cost` the verdicts that killed workers cost, `twice` what was measured twice, `left`
+    processes that outlived their run, and `hung` runs that did not end. `messages` say how each verdict changed.
     """
 
     kills: int = 0
@@ -108,27 +112,27 @@ class Tally:
     twice: int = 0
     left: int = 0
     hung: int = 0
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Count another's too."""
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        """Add another tally to this one."""
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(other, count.name))
 
     def change(self, key: Key, was: str, now: str) -> None:
         """Count a verdict that became another."""
         self.changed += 1
-        self.told.append(f"{' '.join(key)}: {was}, now {now}")
+        self.messages.append(f"{' '.join(key)}: {was}, now {now}")
 
     @property
     def sound(self) -> bool:
-        """Whether nothing went wrong."""
+        """Tell whether nothing went wrong."""
         return not (self.lost or self.changed or self.wrong_greens or self.twice or self.left or self.hung)
 
 
 @dataclass
 class Journalled:
-    """What the whole lines of a journal hold: the last verdict of each question, and how often each was measured."""
+    """The contents of a journal's whole lines: the last verdict of each question, and how often it was measured."""
 
     size: int = 0
     verdicts: dict[Key, str] = field(default_factory=dict)
@@ -137,15 +141,13 @@ class Journalled:
 
     @classmethod
     def read(cls, path: Path) -> Journalled:
-        """A journal, which may be absent."""
+        """Read a journal, which may be absent; a torn line is passed over."""
         data = path.read_bytes() if path.exists() else b""
-        found = cls(len(data))
+        journalled = cls(len(data))
         for line in data.splitlines():
-            try:
-                found._add(json.loads(line))
-            except ValueError:
-                continue  # Torn.
-        return found
+            with contextlib.suppress(ValueError):
+                journalled._add(json.loads(line))
+        return journalled
 
     def _add(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -158,7 +160,7 @@ class Journalled:
 
 
 class Bench:
-    """Runs in folders of their own below one; the first, undisturbed one says what is right."""
+    """Makes runs in folders of their own below one; the first run is undisturbed, and its verdicts are right."""
 
     def __init__(self, folder: Path, way: Way) -> None:
         self._folder, self._way = folder, way
@@ -172,7 +174,7 @@ class Bench:
             raise RuntimeError(f"the undisturbed run ended in {code}:\n{run.said()}")
 
     def chain(self, number: int, seed: int, kinds: Kinds) -> None:
-        """One run, killed again and again as long as there are kinds of kills to be tried, until it ends."""
+        """Kill one run again and again while there are kills left to make, and resume it until it ends."""
         chance = random.Random(f"{seed}/{number}")
         last, crashes = Kill.PARENT, False
         for _ in range(MOST_RUNS):
@@ -188,17 +190,17 @@ class Bench:
         raise RuntimeError(f"chain {number} does not come to its end: {run.said()}")
 
     def _kill(self, run: _Run, kind: Kill, chance: random.Random) -> bool:
-        """Kill at a moment drawn from what a run may have left; False where the run ended before."""
+        """Kill at a random moment of what the run has left to do; return False where the run ended before."""
         left = 1 - len(run.before.measured) / len(self.right.measured)
         moment = time.monotonic() + chance.uniform(0, self.seconds * max(0.5, left))
         size = run.before.size + chance.randrange(1, int(self.right.size * max(0.3, left)))
-        # A worker waits for most of a run; while the journal grows it is at work.
+        # A worker is idle for most of a run, and busy while the journal grows.
         by_time = chance.random() < (0.2 if kind is Kill.WORKER else 0.5)
         return run.kill(kind, lambda: time.monotonic() >= moment if by_time else run.written() >= size, chance)
 
 
 class Kinds:
-    """The kills that are yet to be made, and what those that were made did; several threads take them."""
+    """The kills that are yet to be made, and a tally for each kind; several threads use it."""
 
     def __init__(self, kills: int, seed: int, every: Sequence[Kill]) -> None:
         self._waiting = [every[number % len(every)] for number in range(kills)]
@@ -208,16 +210,16 @@ class Kinds:
 
     @property
     def done(self) -> bool:
-        """Whether all were made."""
+        """Tell whether all kills were made."""
         return not self._waiting
 
     def take(self) -> Kill | None:
-        """The next one, if any is left."""
+        """Take the next kill, None where none is left."""
         with self._lock:
             return self._waiting.pop() if self._waiting else None
 
     def count(self, kind: Kill, tally: Tally, again: Kill | None) -> None:
-        """What a kill did; where its run ended before it, it is to be made again."""
+        """Count what a kill did, and put back the kind `again`, whose run ended before it was killed."""
         with self._lock:
             self.tallies[kind].add(tally)
             if again:
@@ -225,50 +227,55 @@ class Kinds:
 
 
 def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code: int, crashes: bool) -> Tally:
-    """What is wrong in the journal of a run that ended in `code`.
+    """Count what is wrong in the journal of a run that ended in `code`.
 
-    `held` is what it held at moments before, `right` what an undisturbed one holds; `crashes` says whether a worker was
-    killed, which may leave a verdict open until another run draws it anew.
+    `held` is what the journal held at earlier moments, at its begin first; `right` is what an undisturbed one holds.
+    `crashes` says whether a worker was killed, which may leave a verdict open until another run draws it anew.
     """
-    found = Tally()
-    for verdicts in (one.verdicts for one in held):
-        found.lost += len(verdicts.keys() - now.verdicts.keys())
-        for key, was in verdicts.items():
-            if was != now.verdicts.get(key, was) and not (crashes and _cost(key, verdicts)):
-                found.change(key, was, now.verdicts[key])
+    tally = Tally()
+    for earlier in held:
+        tally.lost += len(earlier.verdicts.keys() - now.verdicts.keys())
+        for key, was in earlier.verdicts.items():
+            if was != now.verdicts.get(key, was) and not (crashes and _cost(key, earlier.verdicts)):
+                tally.change(key, was, now.verdicts[key])
     for key, verdict in now.verdicts.items():
         if verdict == right.verdicts.get(key):
             continue
         if crashes and _cost(key, now.verdicts):
-            found.cost += held[0].verdicts.get(key) != verdict
+            tally.cost += held[0].verdicts.get(key) != verdict
         else:
-            found.change(key, f"rightly {right.verdicts.get(key)}", verdict)
-        found.wrong_greens += verdict in GREEN
+            tally.change(key, f"rightly {right.verdicts.get(key)}", verdict)
+        tally.wrong_greens += verdict in GREEN
     before = held[0].measured
     again = [key for key, count in now.measured.items() if count > 1 and count > before[key]]
-    found.twice = sum(not _half(key, before, right.measured) for key in again)
-    found.wrong_greens += code == 0 and now.verdicts != right.verdicts
-    return found
+    tally.twice = sum(not _half(key, before, right.measured) for key in again)
+    tally.wrong_greens += code == 0 and now.verdicts != right.verdicts
+    return tally
 
 
 def _half(measured: tuple[Key, int | None], before: Counter[tuple[Key, int | None]], right: Container[object]) -> bool:
-    """Whether a pass had no partner of the other library when the run began: then both are measured again, together."""
-    (kind, side, *pair), number = measured
-    partner = (kind, THERE if side == HERE else HERE, *pair), number
+    """Tell whether a pass had no partner of the other library when the run began.
+
+    Such a pass is rightly measured again, together with its partner.
+    """
+    (kind, library, reference, candidate), number = measured
+    partner = (kind, THERE if library == HERE else HERE, reference, candidate), number
     return partner in right and not before[partner]
 
 
 def _cost(key: Key, verdicts: dict[Key, str]) -> bool:
-    """Whether a killed worker may have cost this verdict: it is CRASHED, which is red, in the library under test.
+    """Tell whether a killed worker may have cost this verdict: in the library under test it is CRASHED, which is red.
 
-    The other library is then measured no more there. A killed worker of its own costs it nothing.
+    The other library is then not measured there any more, so it may be UNDECIDED. A killed worker of the other library
+    costs no verdict.
     """
-    kind, _, *pair = key
-    return verdicts.get((kind, HERE, *pair)) == "CRASHED" and (key[1] == HERE or verdicts[key] == "UNDECIDED")
+    kind, library, reference, candidate = key
+    crashed = verdicts.get((kind, HERE, reference, candidate)) == "CRASHED"
+    return crashed and (library == HERE or verdicts[key] == "UNDECIDED")
 
 
 class _Run:
-    """One pytest process, which begins a journal or goes on with it."""
+    """One pytest process, which begins a journal or resumes it."""
 
     def __init__(self, folder: Path, way: Way) -> None:
         folder.mkdir(exist_ok=True)
@@ -296,7 +303,7 @@ class _Run:
             )
 
     def kill(self, kind: Kill, due: Callable[[], bool], chance: random.Random) -> bool:
-        """Wait for the moment, and kill; False where the run ended before."""
+        """Wait until it is `due`, and kill; return False where the run ended before."""
         while not due():
             if self.process.poll() is not None:
                 return False
@@ -310,7 +317,7 @@ class _Run:
         return True
 
     def _kill_a_worker(self, chance: random.Random) -> bool:
-        """Kill one of the run's other processes as soon as there is one; the lock's is among them."""
+        """Kill one of the run's other processes as soon as there is one; the process that holds the lock counts."""
         while self.process.poll() is None:
             if others := sorted(self._alive()):
                 try:
@@ -321,7 +328,7 @@ class _Run:
         return False
 
     def _alive(self) -> Iterator[int]:
-        """The run's processes beside pytest's own."""
+        """Yield the ids of the run's processes but pytest's own."""
         for path in PROC.glob("[0-9]*"):
             try:
                 mine = self._mark.encode() in (path / "environ").read_bytes().split(b"\0")
@@ -331,11 +338,14 @@ class _Run:
                 yield int(path.name)
 
     def written(self) -> int:
-        """The bytes of the journal."""
+        """Return the bytes of the journal."""
         return self.journal.stat().st_size if self.journal.exists() else 0
 
     def ended(self, right: Journalled, kind: Kill | None, chance: random.Random, crashes: bool) -> Tally:
-        """Wait for the end, and count what is wrong then; `crashes` says whether a worker of this chain was killed."""
+        """Wait for the end, and count what is wrong then.
+
+        `kind` is the kill that was made, if any; `crashes` says whether a worker of this chain was ever killed.
+        """
         hung = False
         try:
             code = self.process.wait(PATIENCE)
@@ -348,35 +358,35 @@ class _Run:
             self._tear(chance)
             self._held = Journalled.read(self.journal)
         now = Journalled.read(self.journal)
-        found = judged([self.before, *([self._held] if kind else [])], now, right, code, crashes)
-        found.kills, found.hung, found.left = int(kind is not None), int(hung), left
-        found.held = len(self._held.verdicts) if kind else 0
+        tally = judged([self.before, *([self._held] if kind else [])], now, right, code, crashes)
+        tally.kills, tally.hung, tally.left = int(kind is not None), int(hung), left
+        tally.held = len(self._held.verdicts) if kind else 0
         if self.journal.exists() and not self.journal.read_bytes().startswith(self._bytes):
-            found.lost += 1  # What was written must stay as it is.
+            tally.lost += 1  # What was written must stay as it is.
         page = self._page.read_text(encoding="utf-8") if self._page.exists() else ""
-        found.wrong_greens += "GREEN" in page and now.verdicts != right.verdicts
-        return found
+        tally.wrong_greens += "GREEN" in page and now.verdicts != right.verdicts
+        return tally
 
     def _left(self) -> int:
-        """How many processes outlive the run by more than a moment."""
+        """Count the processes that outlive the run by ten seconds."""
         end = time.monotonic() + 10.0
         while (alive := len(list(self._alive()))) and time.monotonic() < end:
             time.sleep(0.02)
         return alive
 
     def _tear(self, chance: random.Random) -> None:
-        """Cut the last line at any of its bytes, unless it was there when the run began."""
+        """Cut the journal's last line at a random byte, unless that line was there when the run began."""
         data = self.journal.read_bytes() if self.journal.exists() else b""
         start = data.rstrip(b"\n").rfind(b"\n") + 1
         if start >= len(self._bytes) and start < len(data):
             os.truncate(self.journal, chance.randrange(start, len(data)))
 
     def whole(self, right: Journalled) -> bool:
-        """Whether this run reached its end, with every verdict."""
+        """Tell whether this run reached its end, with every verdict."""
         return self.process.returncode == 0 and Journalled.read(self.journal).verdicts == right.verdicts
 
     def said(self) -> str:
-        """What it printed."""
+        """Return what the run printed."""
         return self._output.read_text(encoding="utf-8", errors="replace")
 
 
@@ -388,7 +398,7 @@ def kill_and_resume(
     ways: Sequence[Way],
     every: Sequence[Kill] = tuple(Kill),
 ) -> Kinds:
-    """Make so many kills of these kinds, in chains, several at once, that measure in one of these ways by turns."""
+    """Make so many kills of these kinds, in chains, several at once; the chains alternate between the ways."""
     different = {way: Bench(folder / str(number), way) for number, way in enumerate(dict.fromkeys(ways))}
     benches = [different[way] for way in ways]
     kinds = Kinds(kills, seed, every)
@@ -406,24 +416,24 @@ def kill_and_resume(
 
 
 def table(tallies: dict[Kill, Tally]) -> list[str]:
-    """A line a kind of kill, and one for all."""
+    """Return a Markdown table with a line for each kind of kill and one for all, and the verdicts that changed."""
     whole = Tally()
-    for one in tallies.values():
-        whole.add(one)
-    names = [one.name for one in fields(Tally) if one.name != "told"]
+    for tally in tallies.values():
+        whole.add(tally)
+    names = [count.name for count in fields(Tally) if count.name != "messages"]
     lines = [f"| killed | {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for title, one in (*((str(kind.value), tally) for kind, tally in tallies.items()), ("all", whole)):
-        lines.append(f"| {title} | {' | '.join(str(getattr(one, name)) for name in names)} |")
-    return lines + whole.told
+    for title, tally in (*((str(kind.value), tally) for kind, tally in tallies.items()), ("all", whole)):
+        lines.append(f"| {title} | {' | '.join(str(getattr(tally, name)) for name in names)} |")
+    return lines + whole.messages
 
 
 def main() -> int:
-    """Kill, go on, print the table; 1 where anything was lost, changed, wrongly green, or left."""
+    """Kill, resume, print the table; return 1 where anything was lost, changed, wrongly green, or left."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once; default 2")
-    names = [one.name.lower() for one in Kill]
+    names = [kill.name.lower() for kill in Kill]
     parser.add_argument("--kind", action="append", choices=names, help="kill only so (repeatable); default: each")
     parser.add_argument("--beside", action="store_true", help="measure beside another library in every chain")
     options = parser.parse_args()
@@ -434,7 +444,7 @@ def main() -> int:
         kinds = kill_and_resume(Path(folder), options.kills, options.seed, options.jobs, ways, every)
     print("\n".join(table(kinds.tallies)))
     print(f"{options.kills} kills in {time.monotonic() - begin:.0f} s, seed {options.seed}")
-    return 0 if all(one.sound for one in kinds.tallies.values()) else 1
+    return 0 if all(tally.sound for tally in kinds.tallies.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the sequential judge is measured against: the best test that knows its number of samples before it starts."""
+"""The judge that the sequential one is compared with: a test that knows its number of samples before it starts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class FixedSizeJudge:
     """Judges once, after all samples are in, by the signed ranks of the blocks' log ratios.
 
     A block is reference and candidate in mirrored order, so drift that is linear over a block cancels, and swapping
-    the two sides negates its log ratio: under equality the log ratios are symmetric about 0, and about log r when
-    the candidate takes r times as long. That is all that the signed-rank interval needs: no normality, no variance.
+    the two negates its log ratio: under equality the log ratios are symmetric about 0, and about log r when the
+    candidate takes r times as long. The signed-rank interval needs no more than that: no normality, no variance.
     A false SLOWER in any of m comparisons has a chance of at most `family_error` since each is made at
     `family_error / m` (Bonferroni).
     """
@@ -39,10 +39,10 @@ class FixedSizeJudge:
     thresholds: Thresholds = STANDARD
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
-        """The verdict of all passes together."""
+        """Return the verdict of all passes together, as one of so many comparisons."""
         if problem := bad_samples(passes, self.thresholds.most_discarded):
             return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
-        ratios = np.concatenate([block_log_ratios(one.seconds) for one in passes])
+        ratios = np.concatenate([block_log_ratios(pass_.seconds) for pass_ in passes])
         error = self.thresholds.family_error / max(1, comparisons)
         walsh = stats.walsh_averages(ratios)
         strict = stats.signed_rank_interval(walsh, len(ratios), error)
@@ -56,7 +56,3 @@ class FixedSizeJudge:
         ratio = Interval(*(math.exp(value) for value in (np.median(walsh), strict.low, loose.high)))
         code, reason = decide(ratio, self.thresholds)
         return Verdict(code, reason, ratio, noise_floor(passes, error), mde)
-
-    def smallest(self, comparisons: int) -> int:
-        """The fewest blocks with which the test reaches its errors, and some more: one outlier must not hide all."""
-        return stats.smallest_sample(min(self.thresholds.family_error / comparisons, self.thresholds.miss_error)) + 4

@@ -1,4 +1,4 @@
-"""What the judge makes of a recorded pool of A/A comparisons: false SLOWER, and the noise floor by duration.
+"""Judge a recorded pool of A/A comparisons: count false SLOWER, and show the noise floor by duration.
 
 python -m bench.judge_noise bench/data/cudnn-h100.npz
 """
@@ -22,7 +22,7 @@ EDGES = (0.0, 5e-6, 10e-6, 20e-6, 50e-6, 150e-6, 1e-3, 1.0)
 
 
 def judged(path: Path) -> list[tuple[float, Verdict]]:
-    """(median seconds of a call, verdict) of each comparison of a pool, all judged as one family."""
+    """Return (median seconds of a call, verdict) of each comparison of a pool, all judged as one family."""
     with np.load(path) as file:
         pool = seconds_of(file)
     judge = FixedSizeJudge()
@@ -35,19 +35,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pool", type=Path)
-    found = judged(parser.parse_args().pool)
-    slower = [verdict for _, verdict in found if verdict.code is Code.SLOWER]
-    print(f"{len(found)} A/A comparisons: {len(slower)} SLOWER {', '.join(str(one.ratio) for one in slower)}")
+    timed = judged(parser.parse_args().pool)
+    slower = [verdict for _, verdict in timed if verdict.code is Code.SLOWER]
+    print(f"{len(timed)} A/A comparisons: {len(slower)} SLOWER {', '.join(str(verdict.ratio) for verdict in slower)}")
     print("| a call takes | comparisons | median noise floor | smallest slowdown that could be proved | SLOWER |")
     print("|---|---|---|---|---|")
     for low, high in itertools.pairwise(EDGES):
-        rows = [verdict for seconds, verdict in found if low <= seconds < high]
-        if rows:
-            floor = float(np.median([one.noise_floor for one in rows if one.noise_floor is not None]))
-            mde = float(np.median([one.mde for one in rows if one.mde is not None]))
-            wrong = sum(one.code is Code.SLOWER for one in rows)
+        verdicts = [verdict for seconds, verdict in timed if low <= seconds < high]
+        if verdicts:
+            floor = float(np.median([verdict.noise_floor for verdict in verdicts if verdict.noise_floor is not None]))
+            mde = float(np.median([verdict.mde for verdict in verdicts if verdict.mde is not None]))
+            wrong = sum(verdict.code is Code.SLOWER for verdict in verdicts)
             span = f"{words.seconds(low) if low else '0'} to {words.seconds(high)}"
-            print(f"| {span} | {len(rows)} | {words.percent(floor)} | {words.percent(mde)} | {wrong} |")
+            print(f"| {span} | {len(verdicts)} | {words.percent(floor)} | {words.percent(mde)} | {wrong} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Slowdowns that are really there: on this device the candidate does one call more in every so many of its own.
+"""Judge slowdowns that are really there: on this device the candidate makes one call more in every so many.
 
     python -m bench.live --backend cudnn --dtype float16 --layout NHWC --network resnet50 --journal live.jsonl
 
-Both sides are one layer, prepared twice. Where the reference makes N calls in a round the candidate makes N + N / 33,
-and its time is divided by N too: so it takes 3 % longer, by real work; 5 % and 10 % with a call more in 20 and in 10.
-Measured and judged as in a campaign of 1,000 comparisons, with the judge's own passes and confirmation. The journal
-holds all samples; with one that is there already it goes on. Run it on an otherwise idle machine.
+Reference and candidate are one layer, prepared twice. Where the reference makes N calls in a round the candidate makes
+N + N / 33, and its time is divided by N too: so it takes 3 % longer, by real work; 5 % and 10 % with a call more in 20
+and in 10. Measured and judged as in a campaign of 1,000 comparisons, with the judge's own passes and confirmation. The
+journal holds all samples; a journal that exists is resumed. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from neverslower.worker.sampling import Runnable
 FAMILY = 1000
 """The comparisons that a campaign is said to make."""
 EVERY = (0, 33, 20, 10)
-"""The calls after which the candidate makes one more; 0 for never."""
+"""After how many calls the candidate makes one more; 0 for never."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class _OneMore:
-    """Runs one call more in every so many, in the time of which only the others are told."""
+    """Runs one call more in every so many, while the worker divides the time by the calls without those."""
 
     inner: Runnable
     every: int
     cache: Cache
 
     def run(self, iterations: int) -> float:
-        """Seconds of `iterations` calls and the additional ones."""
+        """Return the seconds of `iterations` calls and of the additional ones."""
         return self.inner.run(iterations + iterations // self.every)
 
 
-class SlowedSession(FarSide):
-    """A worker's session in which a candidate that equals its reference makes additional calls."""
+class SlowedFarSide(FarSide):
+    """The far side of a worker in which the candidate makes additional calls, one in `every`."""
 
     every = 0
 
@@ -78,24 +78,25 @@ class SlowedSession(FarSide):
 def take(
     backend: str, argument: str, process: int, asked: Sequence[Asked], blocks: int
 ) -> tuple[dict[str, Any], list[PairedPass]]:
-    """The device's fingerprint, and a pass of each, both sides prepared anew; in every other process candidates first.
+    """Measure a pass of each comparison; return the device's fingerprint and the passes, in the order given.
 
-    Runs in a process of its own.
+    Each pass prepares the layer twice anew; in every other process the candidate comes first. Call it in a process of
+    its own.
     """
     os.environ.update(ENVIRONMENT)
-    session = SlowedSession()
-    opened = session.open(backend, argument, 1, process)
-    found = []
-    for one in asked:
-        session.every = one.every
-        taken = session.measure(one.key, one.key, blocks, process % 2 == 1, afresh=True)
+    far_side = SlowedFarSide()
+    opened = far_side.open(backend, argument, 1, process)
+    passes = []
+    for comparison in asked:
+        far_side.every = comparison.every
+        taken = far_side.measure(comparison.key, comparison.key, blocks, process % 2 == 1, afresh=True)
         seconds = np.frombuffer(taken.pop("seconds")).reshape(-1, 2, 2)
-        found.append(PairedPass(seconds, tuple(taken.pop("iterations")), opened["clock"], **taken))
-    return opened["fingerprint"], found
+        passes.append(PairedPass(seconds, tuple(taken.pop("iterations")), opened["clock"], **taken))
+    return opened["fingerprint"], passes
 
 
 class Campaign:
-    """Pass after pass, each in a process of its own, as a campaign does."""
+    """Takes pass after pass, each in a process of its own, as a campaign does."""
 
     def __init__(self, backend: str, judge: SequentialJudge, journal: Journal, seed: int) -> None:
         self._backend, self._judge, self._journal, self._seed = backend, judge, journal, seed
@@ -106,59 +107,60 @@ class Campaign:
         replay(journal.path, self._remember)
 
     def _remember(self, line: Mapping[str, Any]) -> None:
-        """A line of an earlier run's journal; passes that were cut short are missing altogether."""
+        """Take in a line of an earlier run's journal; a pass that was cut short is missing altogether."""
         if line["event"] in ("live", "confirmed"):
-            one, taken = Asked(line["number"], line["key"], line["every"]), PairedPass.from_record(line)
+            comparison, taken = Asked(line["number"], line["key"], line["every"]), PairedPass.from_record(line)
             if line["event"] == "live":
-                self._known.setdefault(one, []).append(taken)
+                self._known.setdefault(comparison, []).append(taken)
             else:
-                self._confirmed.setdefault(one, taken)  # The first one counts: another would be another chance.
+                self._confirmed.setdefault(comparison, taken)  # The first counts: another would be another chance.
             self._processes = max(self._processes, line["pass"] + 1)
         elif line["event"] == "fingerprint":
             self._fingerprint = {name: line[name] for name in Fingerprint.__dataclass_fields__}
 
     def run(self, asked: Sequence[Asked]) -> tuple[dict[Asked, list[PairedPass]], dict[Asked, Verdict]]:
-        """The passes and the verdict of each."""
-        passes = {one: self._known.get(one, []) for one in asked}
+        """Measure until each comparison is decided, and confirm what is SLOWER; return the passes and the verdicts."""
+        passes = {comparison: self._known.get(comparison, []) for comparison in asked}
         while waiting := [one for one in asked if not self._judge.enough(passes[one], FAMILY)]:
             print(f"pass {self._processes + 1}: {len(waiting)} comparisons", flush=True)
-            for one, taken in self._take("live", waiting, self._judge.preset.blocks_at_once):
-                passes[one].append(taken)
-        verdicts = {one: self._judge(passes[one], FAMILY) for one in asked}
-        suspects = [one for one in asked if verdicts[one].code is Code.SLOWER]
-        waiting = [one for one in suspects if one not in self._confirmed]
+            for comparison, taken in self._take("live", waiting, self._judge.preset.blocks_at_once):
+                passes[comparison].append(taken)
+        verdicts = {comparison: self._judge(passes[comparison], FAMILY) for comparison in asked}
+        suspects = [comparison for comparison in asked if verdicts[comparison].code is Code.SLOWER]
+        waiting = [suspect for suspect in suspects if suspect not in self._confirmed]
         self._confirmed |= dict(self._take("confirmed", waiting, CONFIRMING * self._judge.preset.blocks_at_once))
-        for one in suspects:
-            verdicts[one] = self._judge.confirmed(passes[one], self._confirmed[one], FAMILY)
+        for suspect in suspects:
+            verdicts[suspect] = self._judge.confirmed(passes[suspect], self._confirmed[suspect], FAMILY)
         return passes, verdicts
 
     def _take(self, event: str, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
+        """Measure a pass of each in a fresh process, in a shuffled order; write them to the journal and yield them."""
         if not asked:
             return
         order = random.Random(f"{self._seed}/{self._processes}").sample(list(asked), len(asked))
         name, _, argument = self._backend.partition(":")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            fingerprint, found = process.submit(take, name, argument, self._processes, order, blocks).result()
+            fingerprint, passes = process.submit(take, name, argument, self._processes, order, blocks).result()
         if self._fingerprint is None:
             self._journal.write("fingerprint", fingerprint)
         elif self._fingerprint != fingerprint:
             raise SystemExit(f"{self._journal.path} was measured elsewhere: name another with --journal")
         self._fingerprint = fingerprint
-        for one, taken in zip(order, found, strict=True):
-            self._journal.write(event, vars(one) | taken.record(self._processes))
-            yield one, taken
+        for comparison, taken in zip(order, passes, strict=True):
+            self._journal.write(event, vars(comparison) | taken.record(self._processes))
+            yield comparison, taken
         self._processes += 1
 
 
 def table(passes: dict[Asked, list[PairedPass]], verdicts: dict[Asked, Verdict]) -> Iterator[str]:
-    """One line for each amount of additional work."""
+    """Yield a Markdown table with a line for each amount of additional work."""
     yield "| one call more in | takes longer by | called slower | undecided | ratio, median | blocks, mean |"
     yield "|---" * 6 + "|"
-    for every in dict.fromkeys(one.every for one in verdicts):
-        mine = [one for one in verdicts if one.every == every]
-        codes = Counter(verdicts[one].code for one in mine)
-        ratio = np.median([found.estimate for one in mine if (found := verdicts[one].ratio)])
-        blocks = np.mean([sum(len(taken.seconds) for taken in passes[one]) for one in mine])
+    for every in dict.fromkeys(comparison.every for comparison in verdicts):
+        mine = [comparison for comparison in verdicts if comparison.every == every]
+        codes = Counter(verdicts[comparison].code for comparison in mine)
+        ratio = np.median([ratio.estimate for comparison in mine if (ratio := verdicts[comparison].ratio)])
+        blocks = np.mean([sum(len(taken.seconds) for taken in passes[comparison]) for comparison in mine])
         longer = 1 / every if every else 0.0
         slower, undecided = codes[Code.SLOWER], codes[Code.UNDECIDED]
         yield f"| {every or '–'} | {longer:.1%} | {slower} of {len(mine)} | {undecided} | {ratio:.3f} | {blocks:.0f} |"

@@ -1,4 +1,4 @@
-"""What a test costs beside the measuring: a thousand tests on scripted latencies, the time of workers taken off.
+"""Measure what a test costs besides its measuring: a thousand tests on scripted latencies, less the time of workers.
 
 python -m bench.overhead
 """

@@ -8,6 +8,6 @@ from neverslower.evidence.observation import Seconds
 
 
 def seconds_of(pool: Any) -> Seconds:
-    """Seconds a call of an opened pool's rounds, of shape (comparisons, blocks, 2, 2): see PairedPass."""
+    """Return seconds a call of an opened pool's rounds, of shape (comparisons, blocks, 2, 2): see PairedPass."""
     seconds: Seconds = pool["nanoseconds"] * 1e-9 / pool["iterations"][:, None, :, None]
     return seconds

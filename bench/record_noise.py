@@ -49,9 +49,9 @@ def main() -> None:
             fingerprint = worker.fingerprint
             for number in np.flatnonzero(processes == process):
                 key = layers[order[number]].problem.key
-                found = worker.measure(key, key, options.blocks, afresh=True)
-                iterations[number] = found.iterations
-                per_round = found.seconds * np.asarray(found.iterations)[None, :, None]
+                paired = worker.measure(key, key, options.blocks, afresh=True)
+                iterations[number] = paired.iterations
+                per_round = paired.seconds * np.asarray(paired.iterations)[None, :, None]
                 nanoseconds[number] = np.rint(per_round * 1e9)
         print(f"{process + 1}/{options.processes} processes", flush=True)
     assert fingerprint is not None

@@ -1,10 +1,10 @@
-"""What the sequential judge does in simulation: errors, samples, coverage, against a fixed-size test and Wald's bound.
+"""Simulate the sequential judge: errors, samples, coverage, compared with a fixed-size test and Wald's bound.
 
     python -m bench.simulate                # all tables, a few minutes on one core
     python -m bench.simulate --only errors  # one of them
 
-Deterministic by --seed. What is drawn are the log ratios of blocks, not single rounds, so that hundreds of thousands of
-comparisons are a matter of minutes; `selftests/test_sequential.py` holds that the judge and `decisions` agree.
+Deterministic by --seed. The log ratios of blocks are drawn, not single rounds, so that hundreds of thousands of
+comparisons take minutes; `selftests/test_sequential.py` checks that the judge and `decisions` agree.
 """
 
 from __future__ import annotations
@@ -32,38 +32,41 @@ from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import STANDARD, Thresholds
 
 RULE_OF_THREE = -math.log(0.05)
-"""Nothing seen in n trials: the 95 % upper bound of the rate is this over n."""
+"""Where nothing was seen in n trials, the 95 % upper bound of the rate is this over n."""
 UNDECIDED, SAME, FASTER, SLOWER = range(4)
 CHUNK = 5000
+"""Comparisons that are drawn at once, for the sake of memory."""
 FIRST_PASSES = 4
 FAMILY = 1000
+"""The comparisons of a campaign."""
 Counts = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of each comparison: its code, and the passes that were taken; at the budget some are unfinished."""
+    """Arrays of the comparisons' codes, and of the passes taken; some are unfinished when the budget ends."""
 
     codes: Counts
     passes: Counts
     unfinished: NDArray[np.bool_]
 
     def share(self, code: int) -> float:
-        """The share of comparisons that came out so."""
+        """Return the share of comparisons with this code."""
         return float(np.mean(self.codes == code))
 
 
 def decisions(units: Floats, judge: SequentialJudge, comparisons: int = FAMILY) -> Decided:
-    """What the judge makes of units (comparisons, passes, units of a pass), asked after every pass.
+    """Decide as the judge would, asked after every pass, about units of shape (comparisons, passes, units of a pass).
 
-    Most are decided by the first passes: the others alone are looked at again with all of theirs.
+    The first passes decide most of them; only the others are looked at again, with all passes.
     """
-    found = _decisions(units[:, :FIRST_PASSES], judge, comparisons)
-    left = np.flatnonzero(found.unfinished)
+    decided = _decisions(units[:, :FIRST_PASSES], judge, comparisons)
+    left = np.flatnonzero(decided.unfinished)
     if units.shape[1] > FIRST_PASSES and len(left):
         again = _decisions(units[left], judge, comparisons)
-        found.codes[left], found.passes[left], found.unfinished[left] = again.codes, again.passes, again.unfinished
-    return found
+        decided.codes[left], decided.passes[left] = again.codes, again.passes
+        decided.unfinished[left] = again.unfinished
+    return decided
 
 
 def _decisions(units: Floats, judge: SequentialJudge, comparisons: int) -> Decided:
@@ -73,7 +76,8 @@ def _decisions(units: Floats, judge: SequentialJudge, comparisons: int) -> Decid
     error = lines.family_error / comparisons
 
     def passes_until(sign: int, line: float, level: float, unlucky: float) -> Counts:
-        evidence = log_evidence([sign * one for one in passes], np.full(len(units), sign * math.log(line)), unlucky)
+        signed = [sign * pass_ for pass_ in passes]
+        evidence = log_evidence(signed, np.full(len(units), sign * math.log(line)), unlucky)
         return np.asarray(-(-first_crossing(evidence, level) // each))
 
     slower = np.maximum(
@@ -98,10 +102,10 @@ def _decisions(units: Floats, judge: SequentialJudge, comparisons: int) -> Decid
 
 
 def centres(units: Floats) -> Floats:
-    """The Hodges–Lehmann centre of each row."""
+    """Return the Hodges–Lehmann centre of each row."""
     rows, columns = np.triu_indices(units.shape[1])
     parts = np.array_split(units, max(1, len(units) // 500))
-    return np.concatenate([np.median((one[:, rows] + one[:, columns]) / 2, axis=1) for one in parts])
+    return np.concatenate([np.median((part[:, rows] + part[:, columns]) / 2, axis=1) for part in parts])
 
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -109,17 +113,17 @@ Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Normal blocks."""
+    """Draw from the normal distribution."""
     return rng.standard_normal(shape)
 
 
 def spikes(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Student's t of two degrees of freedom: no variance."""
+    """Draw from Student's t of two degrees of freedom, which has no variance."""
     return rng.standard_t(2, shape)
 
 
 def drift(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Noise that grows fivefold over a pass, and what a drift's curvature leaves in mirrored blocks."""
+    """Draw noise that grows fivefold over a pass, and what a drift's curvature leaves in mirrored blocks."""
     place = np.linspace(0, 1, shape[-1])
     mirrored = np.where(np.arange(shape[-1]) % 2, -1, 1)
     curve = rng.normal(0, 1, (*shape[:-1], 1))
@@ -127,32 +131,32 @@ def drift(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def throttling(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """A tenth of the blocks fall into a change of clock: one side of them is off by 20 deviations."""
+    """Draw blocks of which a tenth falls into a change of clock: they are off by 20 deviations."""
     hit = rng.random(shape) < 0.1
     return np.asarray(rng.standard_normal(shape) + hit * rng.choice([-20.0, 20.0], shape))
 
 
 def bimodal(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
-    """Each side runs at either of two clocks in each block: three modes, far apart."""
+    """Draw blocks in which reference and candidate each run at one of two clocks: three modes, far apart."""
     modes = rng.integers(0, 2, shape) - rng.integers(0, 2, shape)
     return np.asarray(0.2 * rng.standard_normal(shape) + 2.0 * modes)
 
 
 def correlated(rng: np.random.Generator, shape: tuple[int, ...], by: float = 0.18) -> Floats:
-    """Blocks of which neighbours correlate as in the pool of the two-core machine."""
+    """Draw blocks whose neighbours correlate as in the pool of the two-core machine."""
     noise = rng.standard_normal(shape)
     for block in range(1, shape[-1]):
         noise[..., block] = by * noise[..., block - 1] + math.sqrt(1 - by**2) * noise[..., block]
     return noise
 
 
-NOISES: dict[str, Noise] = {one.__name__: one for one in (normal, spikes, drift, throttling, bimodal, correlated)}
+NOISES: dict[str, Noise] = {noise.__name__: noise for noise in (normal, spikes, drift, throttling, bimodal, correlated)}
 
 
 def units(
     rng: np.random.Generator, count: int, preset: Preset, ratio: float, deviation: float, noise: Noise = normal
 ) -> Floats:
-    """Units of `count` comparisons, passes of the preset; `deviation` is that of a block's log ratio."""
+    """Draw units of shape (count, passes of the preset, units of a pass); a block's log ratio has the `deviation`."""
     shape = (count, preset.most_passes, preset.blocks_at_once)
     blocks = math.log(ratio) + deviation * noise(rng, shape)
     length = preset.block_length
@@ -160,19 +164,19 @@ def units(
 
 
 def prepared(rng: np.random.Generator, count: int, passes: int, share: float, effect: float) -> Floats:
-    """What preparations do to log ratios: nothing but for a share of them, which is slower or faster by `effect`."""
+    """Draw what preparations add to log ratios, of shape (count, passes, 1): 0, or ±`effect` in a share of them."""
     hit = rng.random((count, passes, 1)) < share
     return np.asarray(hit * rng.choice([-effect, effect], (count, passes, 1)))
 
 
 def chunks(total: int) -> Iterator[int]:
-    """Sizes that sum to `total`, none too large for memory."""
+    """Yield sizes that sum to `total`, none too large for memory."""
     for start in range(0, total, CHUNK):
         yield min(CHUNK, total - start)
 
 
 def errors(rng: np.random.Generator, scale: float) -> Iterator[str]:
-    """False SLOWER, at the level of one comparison in a campaign of a thousand."""
+    """Tabulate false SLOWER, at the level of one comparison in a campaign of a thousand."""
     judge, preset = SequentialJudge(), STANDARD_PRESET
     yield f"False SLOWER of a preset {preset.name} in campaigns of {FAMILY} (level 1e-5 each)"
     yield "| noise of a block | ratio | preparations | comparisons | false SLOWER | upper bound of the rate |"
@@ -192,7 +196,7 @@ def errors(rng: np.random.Generator, scale: float) -> Iterator[str]:
 
 
 def campaigns(rng: np.random.Generator, scale: float) -> Iterator[str]:
-    """Any false red in campaigns of which 30 % are truly slower."""
+    """Report any false red in campaigns of which 30 % are truly slower."""
     judge, preset = SequentialJudge(), STANDARD_PRESET
     number = max(1, round(100 * scale))
     for share in (0.0, 0.03):
@@ -218,7 +222,10 @@ def campaigns(rng: np.random.Generator, scale: float) -> Iterator[str]:
 
 
 def coverage(rng: np.random.Generator, scale: float) -> Iterator[str]:
-    """How often the interval at the time of stopping holds the ratio, and its width beside the fixed-size one."""
+    """Tabulate how often the interval holds the ratio when the judge stops, and how wide it is.
+
+    The width is compared with that of the fixed-size test on the same passes.
+    """
     count = max(1, round(400 * scale))
     preset = STANDARD_PRESET
     lines = Thresholds(family_error=0.025, miss_error=0.025)
@@ -246,7 +253,10 @@ def coverage(rng: np.random.Generator, scale: float) -> Iterator[str]:
 
 
 def samples(rng: np.random.Generator, scale: float) -> Iterator[str]:
-    """Units until a verdict, beside a fixed-size signed-rank test of equal errors and the least that Wald allows."""
+    """Tabulate the units until a verdict, next to those of a fixed-size signed-rank test of equal errors, and Wald's.
+
+    Wald's is the lower bound for any sequential test.
+    """
     count = max(1, round(500 * scale))
     lines = STANDARD
     error = lines.family_error / FAMILY
@@ -274,14 +284,14 @@ def samples(rng: np.random.Generator, scale: float) -> Iterator[str]:
                 drawn = units(rng, count, preset, ratio, deviation * math.sqrt(2))
                 if preset is single:
                     row += f"| {_first_proof(drawn, ratio, lines, error):.0f} "
-                found = decisions(drawn, SequentialJudge(lines, preset))
-                row += f"| {found.passes.mean() * preset.blocks_at_once / 2:.0f} "
-                undecided = max(undecided, found.share(UNDECIDED))
+                decided = decisions(drawn, SequentialJudge(lines, preset))
+                row += f"| {decided.passes.mean() * preset.blocks_at_once / 2:.0f} "
+                undecided = max(undecided, decided.share(UNDECIDED))
             yield row + f"| {undecided:.1%} |"
 
 
 def _first_proof(drawn: Floats, ratio: float, lines: Thresholds, error: float) -> float:
-    """Units until SAME is first proved of equal layers, SLOWER of others, with no preparation held unlucky."""
+    """Return the mean units until SAME is first proved of equal layers, SLOWER of others; no preparation is unlucky."""
     sign, line, level = (-1, lines.target, lines.miss_error) if ratio == 1 else (1, lines.tolerance, error)
     evidence = log_evidence([sign * drawn.reshape(len(drawn), -1)], np.full(len(drawn), sign * math.log1p(line)))
     return float(np.mean(first_crossing(evidence, level)))

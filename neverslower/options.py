@@ -1,4 +1,4 @@
-"""From the command line's words to what a run selects and how it measures; pytest-free, so that it can be tested."""
+"""Turn the command line's words into a plan: what a run selects and how it measures. Free of pytest, to be tested."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from neverslower.report import words
 from neverslower.worker.process import LOCAL, WorkerSpec
 
 TUNING_BUDGET = 600.0
-"""Seconds that all searches for schedules may take together, unless told otherwise."""
+"""Seconds that all searches for schedules may take together, unless the user says otherwise."""
 EXPLAIN_BUDGET = 60.0
-"""Seconds that finding causes may take, unless told otherwise."""
+"""Seconds that finding causes may take, unless the user says otherwise."""
 HUNT_BUDGET = 60.0
-"""Seconds after which a hunt draws no new layer, unless told otherwise."""
+"""Seconds after which a hunt draws no new layer, unless the user says otherwise."""
 DAY = 86400.0
 MOST_ERROR = 0.1
-"""A run that is wrongly red more often is no test."""
+"""The largest chance of a false red that may be asked for; a run that is wrongly red more often is no test."""
 MOST = 1000
-"""More passes, blocks or threads than that are a slip of the finger."""
+"""The most passes, blocks or threads that may be asked for; a larger number is a slip of the finger."""
 Member = TypeVar("Member", bound=Enum)
 
 
 @dataclass(frozen=True)
 class Option:
-    """One command-line option: its flag, its help line, and how the parser is to take it."""
+    """One command-line option: its flag, its help line, and what argparse's `add_argument` takes with them."""
 
     flag: str
     help: str
@@ -46,7 +46,7 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The attribute that the parsed value gets."""
+        """Return the attribute under which the parsed value is stored."""
         return "neverslower_" + self.flag.strip("-").replace("-", "_")
 
 
@@ -59,12 +59,12 @@ def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = st
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """The channel counts that `96` or `92-97` names. Raises ValueError, which tells a command line's parser."""
+    """Return the channel counts that `96` or `92-97` names. Raises ValueError, which argparse reports."""
     first, dash, last = text.partition("-")
-    found = range(int(first), int(last if dash else first) + 1)
-    if not found or len(found) > MOST:
+    named = range(int(first), int(last if dash else first) + 1)
+    if not named or len(named) > MOST:
         raise ValueError(text)
-    return tuple(found)
+    return tuple(named)
 
 
 OPTIONS = (
@@ -168,7 +168,12 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Everything that a run was asked for."""
+    """Everything that the user asked of a run; what depends on the backend is by its name.
+
+    `required` are backends without which the run can't judge, `against` the specs of the libraries to compare with.
+    `names_nothing` says that the user named no layer, `strict` that hazards unknown to the baseline fail, and
+    `hunt_budget` is in seconds, None for no end.
+    """
 
     selections: Mapping[str, Selection]
     profile: Profile
@@ -185,11 +190,15 @@ class RunPlan:
     against: Mapping[str, WorkerSpec] = field(default_factory=dict)
 
     def comparisons(self) -> list[Comparison]:
-        """Every comparison that the run could make, on each backend."""
-        return [one for name in self.backends for one in self.selections[name].comparisons(name, self.formats[name])]
+        """Return every comparison that the run could make, on each backend."""
+        return [
+            comparison
+            for name in self.backends
+            for comparison in self.selections[name].comparisons(name, self.formats[name])
+        ]
 
     def space(self, name: str) -> Space:
-        """What may be drawn for a backend: its capabilities, in the formats and on the sides that the user chose."""
+        """Return the space to draw from for a backend: what it can do, in the formats and sides that the user chose."""
         capabilities, formats = backends.load(name).CAPABILITIES, self.formats[name]
         return Space(
             dtypes=tuple(dict.fromkeys(dtype for dtype, _ in formats)),
@@ -202,45 +211,78 @@ class RunPlan:
         )
 
     def tuned_log_cases(self) -> list[Case]:
-        """The study of tuned logs on each backend that searches: of the layers named, else of its own choice."""
-        found = []
-        for name in self.backends:
-            capabilities = backends.load(name).CAPABILITIES
-            if capabilities.tuned_layers:
-                chosen = self.selections[name]
-                chosen = replace(chosen, layers=capabilities.tuned_layers) if self.names_nothing else chosen
-                for layer in chosen.distinct(self.formats[name]):
-                    for side in chosen.sides:
-                        found += tuned_log.cases(name, layer, side, self.trials, chosen.keep)
-        return found
+        """Return the study's cases on each backend that searches: of the layers named, else of the backend's choice."""
+        return [case for name in self.backends for case in self._tuned_log_cases_of(name)]
+
+    def _tuned_log_cases_of(self, name: str) -> list[Case]:
+        layers = backends.load(name).CAPABILITIES.tuned_layers
+        if not layers:
+            return []
+        chosen = replace(self.selections[name], layers=layers) if self.names_nothing else self.selections[name]
+        return [
+            case
+            for layer in chosen.distinct(self.formats[name])
+            for side in chosen.sides
+            for case in tuned_log.cases(name, layer, side, self.trials, chosen.keep)
+        ]
 
     def thresholds(self, questions: int) -> Thresholds:
-        """The lines of each of so many questions, among which the run's chance of a false red is shared."""
+        """Return the thresholds of each of so many questions, which share the run's chance of a false red."""
         return replace(STANDARD, family_error=self.family_error / max(1, questions))
 
     def settings_fields(self, thresholds: Thresholds) -> dict[str, Any]:
-        """How the run measures, as plain data, for a baseline."""
+        """Return how the run measures, as plain data, for a baseline."""
         return {"profile": self.profile.name} | asdict(self.settings) | {"thresholds": asdict(thresholds)}
 
 
 def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
-    """The plan that parsed options (by flag without dashes) amount to; raises NeverSlowerError for a user's mistake.
+    """Return the plan of a run from its parsed options, by flag without dashes.
 
-    `comparing` says that times will be set against a baseline's; then, as for a baseline, processes must be several.
+    `comparing` says that times will be compared with a baseline's, which takes several processes, as a baseline does.
+    Raises NeverSlowerError for a user's mistake, the first in a fixed order.
     """
     profile = PROFILES[values["profile"]]
-    dtypes = tuple(_choice(DType, text, "--dtype") for text in values["dtype"])
-    layouts = tuple(_choice(Layout, text, "--layout") for text in values["layout"])
+    dtypes = tuple(_member(DType, text, "--dtype") for text in values["dtype"])
+    layouts = tuple(_member(Layout, text, "--layout") for text in values["layout"])
+    selection = _selection(values, profile)
+    selection.places()  # Refuse an unknown name before anything else happens.
+    _refuse_impossible(values, comparing)
+    settings = _settings(values, profile, comparing)
+    specs = _specs(values)
+    _refuse_formats_that_none_has(specs, values)
+    run_plan = RunPlan(
+        selections={name: _of_backend(name, selection) for name in specs},
+        profile=profile,
+        settings=settings,
+        backends=specs,
+        required=tuple(text.partition(":")[0] for text in values["require-backend"]),
+        strict=values["strict-verdicts"],
+        formats={name: _formats(name, dtypes, layouts, profile.every_format) for name in specs},
+        trials=values["trials"],
+        names_nothing=selection.names_nothing,
+        hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
+        family_error=values["family-error"],
+        refuse_unsound=values["unsound"] == "refuse",
+        against=_against(specs, values["against"]),
+    )
+    run_plan.comparisons()  # Refuse a channel count that a layer can't be pruned to.
+    return run_plan
+
+
+def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = values["side"]
-    selection = Selection(
+    return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
-        keep=tuple(dict.fromkeys(count for some in values["keep"] for count in some)),
+        keep=tuple(dict.fromkeys(count for counts_ in values["keep"] for count in counts_)),
     )
-    selection.places()  # An unknown name is told before anything else happens.
+
+
+def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
+    """Raise NeverSlowerError for a number out of range, an empty word, or options that exclude each other."""
     for flag in ("passes", "blocks", "threads", "trials"):
         if values[flag] is not None and not 1 <= values[flag] <= MOST:
             raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
@@ -254,10 +296,14 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     if values["against"] and comparing:
         raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one away")
-    comparing = comparing or bool(values["against"])
-    settings = Settings(
+
+
+def _settings(values: Mapping[str, Any], profile: Profile, comparing: bool) -> Settings:
+    """Return how to measure; whatever compares stored or other times needs several passes, for their variance."""
+    several = comparing or bool(values["against"] or values["accept-baseline"])
+    return Settings(
         preset=values["preset"] or profile.preset,
-        passes=values["passes"] or (profile.passes if comparing or values["accept-baseline"] else 1),
+        passes=values["passes"] or (profile.passes if several else 1),
         blocks=values["blocks"] or Settings.blocks,
         seed=values["seed"],
         time_budget=_budget("--time-budget", values["time-budget"], profile.time_budget),
@@ -265,42 +311,21 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         explain_budget=_budget("--explain-budget", values["explain-budget"], EXPLAIN_BUDGET),
         explain_all=values["explain"],
     )
-    specs = _specs(values)
-    _refuse_formats_that_none_has(specs, values)
-    formats = {name: _formats(name, dtypes, layouts, profile.every_format) for name in specs}
-    required = tuple(text.partition(":")[0] for text in values["require-backend"])
-    selections = {name: _of_backend(name, selection) for name in specs}
-    plan = RunPlan(
-        selections=selections,
-        profile=profile,
-        settings=settings,
-        backends=specs,
-        required=required,
-        strict=values["strict-verdicts"],
-        formats=formats,
-        trials=values["trials"],
-        names_nothing=selection.names_nothing,
-        hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
-        family_error=values["family-error"],
-        refuse_unsound=values["unsound"] == "refuse",
-        against=_other_side(specs, values["against"]),
-    )
-    plan.comparisons()  # So is a channel count that a layer can't be pruned to.
-    return plan
 
 
 def _of_backend(name: str, selection: Selection) -> Selection:
-    """The user's selection; where nothing is named, a slow backend's few layers instead of a whole network."""
+    """Return the user's selection; where nothing is named, a slow backend's few layers instead of a whole network."""
     few = backends.load(name).CAPABILITIES.quick_layers
     return replace(selection, layers=few) if few and selection.names_nothing and selection.profile.few else selection
 
 
 def usual_selection(name: str) -> Selection:
-    """What a run of a backend measures when the user names nothing."""
+    """Return what a run of a backend measures when the user names nothing."""
     return _of_backend(name, Selection())
 
 
-def _choice(kind: type[Member], text: str, flag: str) -> Member:
+def _member(kind: type[Member], text: str, flag: str) -> Member:
+    """Return the member of an enumeration that a word names, in any case. Raises NeverSlowerError."""
     for member in kind:
         if str(member).lower() == text.lower():
             return member
@@ -308,6 +333,7 @@ def _choice(kind: type[Member], text: str, flag: str) -> Member:
 
 
 def _budget(flag: str, text: str | None, default: float | None) -> float | None:
+    """Return the seconds of a budget, None for `0`, which is no end. Raises NeverSlowerError."""
     if text is None:
         return default
     if text == "0":
@@ -316,7 +342,7 @@ def _budget(flag: str, text: str | None, default: float | None) -> float | None:
 
 
 def duration(flag: str, text: str) -> float:
-    """The seconds that an option names; raises NeverSlowerError, which names the option."""
+    """Return the seconds that an option names. Raises NeverSlowerError, which names the option."""
     try:
         return words.parse_duration(text)
     except ValueError as error:
@@ -324,7 +350,10 @@ def duration(flag: str, text: str) -> float:
 
 
 def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
-    """A worker's spec for each backend asked for, `NAME` or `NAME:ARGUMENT`; all installed ones if none is named."""
+    """Return a worker's spec for each backend asked for, `NAME` or `NAME:ARGUMENT`, else for each that is installed.
+
+    Raises NeverSlowerError for an unknown name, and for one that is named with two arguments.
+    """
     named: Sequence[str] = list(dict.fromkeys([*values["backend"], *values["require-backend"]]))
     specs = {}
     for text in named or [name for name in backends.TABLE if _offers_itself(name)]:
@@ -342,9 +371,9 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
     return specs
 
 
-def _other_side(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, WorkerSpec]:
-    """The spec of the library that each backend is measured beside; none where the user names none."""
-    return {name: replace(one, execnet=against) for name, one in specs.items()} if against else {}
+def _against(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, WorkerSpec]:
+    """Return the spec of the library that each backend is compared with; none where the user names none."""
+    return {name: replace(spec, execnet=against) for name, spec in specs.items()} if against else {}
 
 
 def _offers_itself(name: str) -> bool:
@@ -352,7 +381,7 @@ def _offers_itself(name: str) -> bool:
 
 
 def _formats(backend: str, dtypes: tuple[DType, ...], layouts: tuple[Layout, ...], every: bool) -> tuple[Format, ...]:
-    """The user's dtypes and layouts, each missing axis as the backend has it by default."""
+    """Return the user's dtypes and layouts in every combination; what is not named is the backend's default."""
     own = backends.load(backend).CAPABILITIES.formats
     if not dtypes and not layouts:
         return own if every else own[:1]
@@ -361,10 +390,13 @@ def _formats(backend: str, dtypes: tuple[DType, ...], layouts: tuple[Layout, ...
 
 
 def _refuse_formats_that_none_has(specs: Mapping[str, WorkerSpec], values: Mapping[str, Any]) -> None:
-    """A dtype or layout that no chosen backend can do is a mistake; one that some can't is theirs to skip."""
+    """Raise NeverSlowerError for a dtype or layout that no chosen backend can do.
+
+    One that only some can't do is no mistake: those backends skip it.
+    """
     for flag, kind, axis in (("dtype", DType, "dtypes"), ("layout", Layout, "layouts")):
         can = {name: getattr(backends.load(name).CAPABILITIES, axis) for name in specs}
         for text in values[flag]:
-            if can and not any(_choice(kind, text, f"--{flag}") in those for those in can.values()):
+            if can and not any(_member(kind, text, f"--{flag}") in those for those in can.values()):
                 listed = "; ".join(f"{name} has {', '.join(sorted(map(str, those)))}" for name, those in can.items())
                 raise NeverSlowerError(f"--{flag} {text}: no chosen backend can do that ({listed})")

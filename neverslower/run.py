@@ -22,7 +22,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError, DeviceBusy, Unavailable, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal
-from neverslower.hunt.examples import Kept
+from neverslower.hunt.examples import KeptExamples
 from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
 from neverslower.judge.sequential import SequentialJudge
@@ -141,7 +141,7 @@ class Run:
                     guard.begin(name, oracle)
                 space = self.plan.space(name)
                 question, search = ("outputs", numerics_hunt) if numerics else ("never-slower", hunt)
-                examples = Kept(self.journal_path.parent / "examples", oracle.fingerprint, question)
+                examples = KeptExamples(self.journal_path.parent / "examples", oracle.fingerprint, question)
                 explicit, warnings = examples.load()
                 found = search(oracle, space, explicit, self.plan.hunt_budget, progress)
                 guard.look(name, oracle, "after")

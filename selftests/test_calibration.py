@@ -17,8 +17,8 @@ from neverslower import cli
 from neverslower.calibration import measuring, recording, stored
 from neverslower.calibration.figures import (
     Calibration,
+    CalibrationOptions,
     LayerFigures,
-    Options,
     against_itself,
     calibration_of,
     drift,
@@ -39,14 +39,14 @@ from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.stats import rate_bound
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.networks import Layer
-from neverslower.report.calibration import lines, to_mend
+from neverslower.report.calibration import lines, to_fix
 from neverslower.worker.process import Worker
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import comparison, fake_passes, layers, problem, scripted
 from selftests.test_plugin import FLAT
 
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abc", {"cpu": "x"}, {"governor": "performance"}, {})
-OPTIONS = Options("", 1, "standard", 241)
+OPTIONS = CalibrationOptions("", 1, "standard", 241)
 FIGURES = LayerFigures("net.L1", problem().key, 1e-3, 48, {"SAME": 8}, 0.004, 0.005, 0.02, 0.003, 0.001)
 FILE = "baselines/scripted@scripted/calibration.json"
 
@@ -150,8 +150,8 @@ def test_what_looks_found_is_told_once_with_how_often():
     ],
 )
 def test_what_keeps_a_device_from_telling_is_named_with_what_mends_it(change, words):
-    assert to_mend(calibration()) == []
-    (told,) = to_mend(calibration(**change))
+    assert to_fix(calibration()) == []
+    (told,) = to_fix(calibration(**change))
     assert words in told
     assert "mend it: " in told
 

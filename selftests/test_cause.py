@@ -13,7 +13,7 @@ from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Plan
 from neverslower.judge.cause import Cause, explain
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
-from neverslower.maps.mapping import Map, load
+from neverslower.maps.map_file import Map, load
 from selftests.support import ROOT
 
 H100 = ROOT / "baselines" / "cudnn@nvidia-h100-80gb-hbm3"

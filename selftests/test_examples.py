@@ -10,7 +10,7 @@ import pytest
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Plan
-from neverslower.hunt.examples import Kept
+from neverslower.hunt.examples import KeptExamples
 from neverslower.hunt.hunting import Counterexample, Hunted
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
@@ -38,23 +38,23 @@ def hunted(*found: Comparison, gone: tuple[Comparison, ...] = (), ratio: float =
     return Hunted(9, 9, {}, 0, 0, 1.0, shown, (), gone)
 
 
-def records(kept: Kept) -> list[dict[str, object]]:
+def records(kept: KeptExamples) -> list[dict[str, object]]:
     return [json.loads(line) for line in kept.path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return Kept(tmp_path / "examples", fingerprint(), "never-slower")
+def kept(tmp_path: Path) -> KeptExamples:
+    return KeptExamples(tmp_path / "examples", fingerprint(), "never-slower")
 
 
-def test_what_is_kept_comes_back(kept: Kept) -> None:
+def test_what_is_kept_comes_back(kept: KeptExamples) -> None:
     assert kept.load() == ([], [])
     assert kept.save(hunted(ONE, OTHER, THIRD)) == [f"kept: {one.id}" for one in (ONE, OTHER, THIRD)]
     assert kept.load() == ([ONE, OTHER, THIRD], [])
     assert kept.path.name == "scripted@board-tm-4c.never-slower.jsonl"
 
 
-def test_a_line_says_what_was_found_and_where(kept: Kept) -> None:
+def test_a_line_says_what_was_found_and_where(kept: KeptExamples) -> None:
     kept.save(hunted(ONE))
     assert records(kept) == [
         {
@@ -69,27 +69,27 @@ def test_a_line_says_what_was_found_and_where(kept: Kept) -> None:
     ]
 
 
-def test_what_is_gone_is_dropped_and_told(kept: Kept) -> None:
+def test_what_is_gone_is_dropped_and_told(kept: KeptExamples) -> None:
     kept.save(hunted(ONE, OTHER))
     assert kept.save(hunted(THIRD, gone=(ONE,))) == [f"kept: {THIRD.id}", f"gone: {ONE.id}"]
     assert kept.load() == ([OTHER, THIRD], [])
 
 
-def test_what_was_never_kept_is_not_told_as_gone(kept: Kept) -> None:
+def test_what_was_never_kept_is_not_told_as_gone(kept: KeptExamples) -> None:
     assert kept.save(hunted(gone=(ONE,))) == []
     assert not kept.path.exists()
 
 
-def test_an_example_that_is_found_again_is_kept_once_and_rests(kept: Kept) -> None:
+def test_an_example_that_is_found_again_is_kept_once_and_rests(kept: KeptExamples) -> None:
     kept.save(hunted(ONE))
     before = kept.path.read_text(encoding="utf-8")
     assert kept.save(hunted(ONE, ratio=1.31)) == []
     assert kept.path.read_text(encoding="utf-8") == before
 
 
-def test_with_another_version_or_plan_the_line_is_written_anew(kept: Kept) -> None:
+def test_with_another_version_or_plan_the_line_is_written_anew(kept: KeptExamples) -> None:
     kept.save(hunted(ONE, OTHER))
-    upgraded = Kept(kept.folder, fingerprint("2.0"), "never-slower")
+    upgraded = KeptExamples(kept.folder, fingerprint("2.0"), "never-slower")
     assert upgraded.save(hunted(ONE, ratio=1.5)) == []
     assert [(one["version"], one["ratio"]) for one in records(kept)] == [("2.0", 1.5), ("1.2", 1.25)]
     upgraded.save(hunted(ONE, plan="new"))
@@ -116,7 +116,7 @@ def test_with_another_version_or_plan_the_line_is_written_anew(kept: Kept) -> No
         '{"reference": "mb1_g1ic1oc2_ih1oh1kh1sh1ph0-float32-NCHW", "candi',
     ],
 )
-def test_a_damaged_line_costs_a_warning_and_stays_as_it_is(kept: Kept, line: str) -> None:
+def test_a_damaged_line_costs_a_warning_and_stays_as_it_is(kept: KeptExamples, line: str) -> None:
     kept.save(hunted(ONE))
     with kept.path.open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
@@ -130,7 +130,7 @@ def test_a_damaged_line_costs_a_warning_and_stays_as_it_is(kept: Kept, line: str
     assert line in kept.path.read_text(encoding="utf-8").splitlines()
 
 
-def test_a_file_that_is_no_text_costs_warnings(kept: Kept) -> None:
+def test_a_file_that_is_no_text_costs_warnings(kept: KeptExamples) -> None:
     kept.folder.mkdir()
     kept.path.write_bytes(b"\xff\xfe\x00\n\x80")
     found, warnings = kept.load()
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_text_costs_warnings(kept: Kept) -> None:
     assert b"\xff\xfe" in kept.path.read_bytes()
 
 
-def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(kept: Kept) -> None:
+def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(kept: KeptExamples) -> None:
     kept.path.mkdir(parents=True)
     with pytest.raises(NeverSlowerError, match="can't be read: Is a directory"):
         kept.load()
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_an_empty_one(kept: Kept) ->
         kept.save(hunted(ONE))
 
 
-def test_a_failure_is_kept_too(kept: Kept) -> None:
+def test_a_failure_is_kept_too(kept: KeptExamples) -> None:
     crash = Verdict(Code.CRASHED, Reason(ReasonCode.WORKER_DIED, "signal 11"))
     failed = (Counterexample(ONE, crash, (None, None)),)
     kept.save(Hunted(1, 0, {}, 0, 0, 1.0, (), failed, ()))
@@ -156,7 +156,7 @@ def test_a_failure_is_kept_too(kept: Kept) -> None:
     assert records(kept)[0]["verdict"] == "CRASHED"
 
 
-def test_nothing_half_written_is_left(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_is_left(kept: KeptExamples, monkeypatch: pytest.MonkeyPatch) -> None:
     kept.save(hunted(ONE))
     before = kept.path.read_text(encoding="utf-8")
 

@@ -13,7 +13,8 @@ from neverslower import cli
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.kernels import kernels
 from neverslower.evidence.observation import Plan
-from neverslower.maps.mapping import MapMaker, countable, load, save
+from neverslower.maps.map_file import load, save
+from neverslower.maps.mapping import MapMaker, countable
 from neverslower.maps.staircase import Staircase, headlines
 from neverslower.problem.networks import Layer
 from neverslower.report.headline import headline_table

@@ -15,7 +15,7 @@ import re
 import shlex
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from backends.acl import build
 from backends.acl.choice import AclOptions
 from backends.acl.launch import NULL_DRIVER, counts_instructions, emulated, emulator_version, launch, runs_itself
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
-from backends.base import BackendOptions, Capabilities, Tensor
+from backends.base import Argument, BackendOptions, Capabilities, Command, Tensor
 from backends.shared import read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import arm, mali
@@ -375,3 +375,20 @@ def _extent(sizes: list[int]) -> tuple[int, int, int]:
 
 def _group(sizes: list[int] | None) -> tuple[int, int, int] | None:
     return _extent(sizes) if sizes else None
+
+
+def _build(arguments: Mapping[str, Any], progress: Callable[[str], None]) -> str:
+    return f"{build.build(arguments['root'], progress).runner}\n"
+
+
+BUILD = Command(
+    "build-acl",
+    "build the runner of the acl backend, against the system's Arm Compute Library or another one",
+    (
+        Argument(
+            "--root",
+            {"default": "", "metavar": "FOLDER", "help": "of an ACL with headers; default: the system's"},
+        ),
+    ),
+    _build,
+)

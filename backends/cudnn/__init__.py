@@ -12,13 +12,13 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
+from backends.base import Argument, BackendOptions, Capabilities, Command, CurvePoint, Tensor
 from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.dispatch import profile, steps_and_shares
@@ -487,3 +487,20 @@ class Prepared:
         """Return the seconds of that many calls, by the GPU's clock."""
         with self._backend._errors_translated(self._problem):
             return self._replay.run(iterations)
+
+
+def _script(arguments: Mapping[str, Any], progress: Callable[[str], None]) -> str:
+    return script.script(ConvProblem.from_key(arguments["key"]), arguments["plan"])
+
+
+SCRIPT = Command(
+    "script",
+    "print a script that times one problem without never-slower (cudnn)",
+    (
+        Argument("key", {"metavar": "KEY", "help": "a problem, DESCRIPTOR-DTYPE-LAYOUT, as baselines name it"}),
+        Argument(
+            "--plan", {"default": "", "metavar": "NAME", "help": "the plan to time; default: the library's first"}
+        ),
+    ),
+    _script,
+)

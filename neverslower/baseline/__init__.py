@@ -1,4 +1,4 @@
-"""What is stored of a run: entries, the two formats, the folder of a device, and what accepting a run changes.
+"""Stored runs: their entries, the two file formats, the folder of a device, and what accepting a new run changes.
 
 Nothing here measures.
 """

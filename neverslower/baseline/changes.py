@@ -1,4 +1,4 @@
-"""What accepting a run as the new baseline would change."""
+"""List what accepting a run as the new baseline would change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neverslower.judge.verdict import Code, Interval
 
 
 def verdict_changes(before: Baseline | None, after: Iterable[Result]) -> list[str]:
-    """What accepting would change: new and vanished comparisons, and verdicts that differ, a line each."""
+    """Return a line for each new hazard, each vanished comparison, and each verdict that would change."""
     lines = []
     stored = dict(before.entries) if before else {}
     for result in after:

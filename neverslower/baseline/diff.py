@@ -1,4 +1,4 @@
-"""Two records of exact evidence side by side: what an upgrade gave other instructions, or another dispatch."""
+"""Compare two records of exact evidence: which problems take other instructions, or are dispatched otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from neverslower.judge.verdict import Code, Verdict
 
 @dataclass(frozen=True)
 class ProblemDiff:
-    """What became of one problem, None where one record alone holds it: the second, or it is `gone`."""
+    """One problem in two records: its verdict, or None where only one record holds it.
+
+    That is the first record where the problem is `gone`, else the second.
+    """
 
     name: str
     verdict: Verdict | None
@@ -27,37 +30,41 @@ class ProblemDiff:
 
 
 def compare(before: Baseline, after: Baseline) -> list[ProblemDiff]:
-    """Every problem of two records, in the second one's order. Raises BaselineError where they can't be compared."""
+    """Return a diff for each problem in either record, those of `after` first and in its order.
+
+    A problem that several comparisons share counts once. Raises BaselineError where the records can't be compared.
+    """
     _require_comparable(before, after)
-    changes = []
+    diffs = []
     seen: set[str] = set()
-    once = {entry.candidate: entry for entry in before.entries.values()}
+    stored = {entry.candidate: entry for entry in before.entries.values()}
     for entry in after.entries.values():
         if entry.candidate in seen:
             continue
         seen.add(entry.candidate)
-        known = once.get(entry.candidate)
-        changes.append(ProblemDiff(entry.label or entry.candidate, _since(before, known, entry) if known else None))
-    if not seen & set(once):
+        known = stored.get(entry.candidate)
+        diffs.append(ProblemDiff(entry.label or entry.candidate, _since(before, known, entry) if known else None))
+    if not seen & set(stored):
         raise BaselineError(f"{before.path} and {after.path} have no problem in common")
-    gone = [one for key, one in once.items() if key not in seen]
-    return changes + [ProblemDiff(one.label or one.candidate, None, gone=True) for one in gone]
+    gone = [entry for key, entry in stored.items() if key not in seen]
+    return diffs + [ProblemDiff(entry.label or entry.candidate, None, gone=True) for entry in gone]
 
 
 def _require_comparable(before: Baseline, after: Baseline) -> None:
-    for one in (before, after):
-        if not one.evidence.exact:
+    for record in (before, after):
+        if not record.evidence.exact:
             text = "holds times: `pytest-benchmark compare` shows them, and `pytest --benchmark-compare` judges them"
-            raise BaselineError(f"{one.path} {text}")
+            raise BaselineError(f"{record.path} {text}")
     if obstacles := after.fingerprint.obstacles(before.fingerprint):
         raise BaselineError(f"{before.path} and {after.path} can't be compared: {'; '.join(obstacles)}")
 
 
 def _since(before: Baseline, known: Entry, now: Entry) -> Verdict:
+    # A record holds no outputs, and those of stored runs were right: their error counts as 0.
     seen = Examined(now.plan, None, 0.0, 0.0, instructions=now.instructions)
     return judge_since(before.evidence, known.plan, known.instructions, seen)
 
 
-def worse(changes: list[ProblemDiff]) -> bool:
-    """Whether anything changed that a strict run would not let pass."""
-    return any(one.verdict is None or one.verdict.code in (Code.MORE, Code.CHANGED, Code.INVALID) for one in changes)
+def worse(diffs: list[ProblemDiff]) -> bool:
+    """Tell whether anything changed that a strict run would not let pass."""
+    return any(diff.verdict is None or diff.verdict.code in (Code.MORE, Code.CHANGED, Code.INVALID) for diff in diffs)

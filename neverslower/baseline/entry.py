@@ -1,4 +1,7 @@
-"""What is stored of a run, and reading JSON that anybody may have edited: each field has its kind, or it is told."""
+"""Stored runs as data, and what both file formats share in writing and reading them.
+
+Anybody may have edited a file, so each field that is read must be of its kind; else ValueError names the field.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 
 SHORTEST, LONGEST = 1e-12, 1e6
-"""Seconds that a call may be stored to take: from the last digit that is kept to more than any call takes."""
+"""The shortest and the longest stored time of a call, in seconds: the last digit that is kept, and beyond any call."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the accepted baseline says of one comparison."""
+    """The accepted baseline's verdict on one comparison, with the ratio of candidate to reference where it has one."""
 
     code: Code
     ratio: Interval | None
@@ -31,9 +34,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored comparison: the identity, the label of its layer, its plan, and its verdict.
+    """One stored comparison: its test's name, the keys of both problems, the candidate's plan, and the verdict.
 
-    Of a time there are its `levels` in each pass, of exact evidence the `instructions` where they were counted.
+    A time has `levels`, the candidate's log median of seconds in each pass; exact evidence has `instructions` where
+    they were counted.
     """
 
     name: str
@@ -48,7 +52,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What stands in the brackets of its test's name; nothing where there are none."""
+        """Return what stands in the brackets of the test's name, or an empty string."""
         return label_of(self.name)
 
 
@@ -56,8 +60,8 @@ class Entry:
 class Baseline:
     """A stored run of one backend on one device, with one kind of evidence.
 
-    `beside` is the spec of the other library where nothing is stored: it was measured in this very run, in pairs of
-    passes.
+    With `--against` nothing is stored: the other library was measured in the same run, in pairs of passes, and
+    `beside` is its spec.
     """
 
     path: Path
@@ -67,17 +71,17 @@ class Baseline:
     beside: str = ""
 
     def entry(self, comparison: Comparison) -> Entry | None:
-        """What is stored of a comparison."""
+        """Return what is stored of a comparison, or None."""
         return self.entries.get((comparison.reference.key, comparison.candidate.key))
 
     @cached_property
     def spread(self) -> PassSpread:
-        """How far the stored run's passes scatter."""
+        """Return how far the stored run's passes scatter."""
         return PassSpread.of({key: entry.levels for key, entry in self.entries.items()})
 
 
 def label_of(test: str) -> str:
-    """`onednn-resnet50.L16-float32-NCHW-out127` of a test's name that ends in it, in brackets."""
+    """Return the part in brackets of a test's name: `onednn-resnet50.L16-float32-NCHW-out127`."""
     return test.partition("[")[2].removesuffix("]")
 
 
@@ -85,7 +89,7 @@ def label_of(test: str) -> str:
 
 
 def about(comparison: Comparison) -> dict[str, Any]:
-    """What names a comparison in every format, as plain data."""
+    """Return the fields that name a comparison in both formats, as plain data."""
     return {
         "layer": comparison.layer.name,
         "places": list(comparison.layer.places),
@@ -97,7 +101,7 @@ def about(comparison: Comparison) -> dict[str, Any]:
 
 
 def verdict_of(verdict: Verdict) -> dict[str, Any]:
-    """What every format says of a verdict, as plain data."""
+    """Return the fields of a verdict in both formats, as plain data."""
     ratio = verdict.ratio
     return {
         "code": str(verdict.code),
@@ -113,7 +117,10 @@ def verdict_of(verdict: Verdict) -> dict[str, Any]:
 def entry_of(
     info: Mapping[str, Any], name: str, plan: Plan, levels: tuple[float, ...] = (), instructions: int | None = None
 ) -> Entry:
-    """The inverse of `about` and `verdict_of`, with what each format has of its own."""
+    """Read an entry from what `about` and `verdict_of` wrote; each format gives the rest.
+
+    Raises ValueError, which names the field that is missing, of another kind, or impossible.
+    """
     verdict = field(info, "verdict", dict)
     return Entry(
         name=name,
@@ -129,14 +136,17 @@ def entry_of(
 
 
 def _key(info: Mapping[str, Any], name: str) -> str:
-    """A problem's name that can be read."""
+    """Return a field that holds a problem's key. Raises ValueError where it is no key."""
     key = word(info, name)
     ConvProblem.from_key(key)
     return key
 
 
 def _ratio(verdict: Mapping[str, Any]) -> Interval | None:
-    """The ratio of two possible times, with its interval."""
+    """Return the stored ratio with its interval, None where the verdict has none.
+
+    Raises ValueError unless it is the ratio of two times that may be stored.
+    """
     if verdict.get("ratio", ()) is None:
         return None
     stored = field(verdict, "ratio", list)

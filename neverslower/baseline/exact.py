@@ -27,7 +27,7 @@ FORMAT, SCHEMA = "never-slower exact evidence", 1
 
 
 def text(fingerprint: Fingerprint, results: Mapping[str, Result], reason: str) -> str:
-    """A whole record; `results` are by test id, all of one kind of evidence."""
+    """Return the text of a record; `results` are by test id, at least one, all of one kind of evidence."""
     options: dict[str, int] = {}
     rows = [_row(name, result, options) for name, result in results.items()]
     evidence = next(iter(results.values())).evidence
@@ -41,11 +41,14 @@ def text(fingerprint: Fingerprint, results: Mapping[str, Result], reason: str) -
         "fingerprint": asdict(fingerprint),
         "options": list(options),
     }
-    return "".join(json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in (header, *rows))
+    return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in (header, *rows))
 
 
 def _row(name: str, result: Result, options: dict[str, int]) -> dict[str, Any]:
-    """One comparison: the pruned problem as it was seen, and the verdict beside the unpruned one."""
+    """Return a comparison's line: the pruned problem as it was seen, and its verdict against the unpruned one.
+
+    `options` numbers the build options of all lines; new ones are added to it.
+    """
     seen = result.candidate
     assert seen is not None
     return {
@@ -53,7 +56,7 @@ def _row(name: str, result: Result, options: dict[str, int]) -> dict[str, Any]:
         **about(result.comparison),
         "plan": seen.plan.name,
         "steps": list(seen.plan.steps),
-        "options": [options.setdefault(one, len(options)) for one in seen.plan.options],
+        "options": [options.setdefault(option, len(options)) for option in seen.plan.options],
         "instructions": seen.instructions,
         "output_error": None if seen.error is None else float(f"{seen.error:.2g}"),
         "verdict": verdict_of(result.verdict),

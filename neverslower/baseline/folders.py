@@ -1,4 +1,4 @@
-"""A device's folder of baselines: saving under the next number, loading, and choosing the one to compare with."""
+"""A device's folder of baselines: save under the next number, load, and choose the one to compare with."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ SUFFIXES = (".json", ".jsonl")
 
 
 def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Path:
-    """Write a baseline and its table under the next free number, both whole or none."""
+    """Write a baseline and its table under the next free number, both whole or none; return the baseline's path.
+
+    Raises BaselineError where the folder can't be written.
+    """
     folder = root / fingerprint.folder
     with (
         _saving(folder),
@@ -42,7 +45,11 @@ def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Pa
 
 
 def save_exact(root: Path, fingerprint: Fingerprint, text: str) -> Path:
-    """Write a record of exact evidence under the next free number; its name also says the state's own words."""
+    """Write a record of exact evidence under the next free number, and return its path.
+
+    The name also holds the state's method and evidence, so that records of several methods can be told apart. Raises
+    BaselineError where the folder can't be written.
+    """
     folder = root / fingerprint.folder
     words = "-".join(slug(fingerprint.state[name]) for name in ("method", "evidence") if name in fingerprint.state)
     with _saving(folder), written(folder, text) as stored:
@@ -56,7 +63,7 @@ def _version_words(fingerprint: Fingerprint) -> str:
 
 @contextmanager
 def _saving(folder: Path) -> Iterator[None]:
-    """Make the folder, and tell what could not be written there."""
+    """Make the folder, and turn a failure to write there into a BaselineError with the remedy."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -67,12 +74,12 @@ def _saving(folder: Path) -> Iterator[None]:
 
 
 def _take_number(folder: Path, name: str, stored: Path) -> Path:
-    """Give a written file its name, with the next number that no other run took meanwhile."""
+    """Give a written file its name, with the next number that no other run took meanwhile; return its path."""
     number = 1 + max((_number(path) for path in folder.glob("*.json*")), default=0)
     while True:
         path = folder / f"{number:04d}_{name}"
         try:
-            os.link(stored, path)
+            os.link(stored, path)  # Unlike a rename, a link fails where the name is taken.
             return path
         except FileExistsError:
             number += 1
@@ -95,35 +102,52 @@ class BaselineChoice:
 
 
 def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> BaselineChoice:
-    """The stored run to set this one against, among those of equal hardware and state.
+    """Choose the stored run to compare with, among those of equal hardware and state.
 
-    For an `upgrade` it is the nearest lower version's, else the same version's; otherwise the same version's, else
-    the nearest lower one's. Of several of one version the newest counts, the same build before another.
+    An `upgrade` takes the nearest lower version, else the same version; any other run takes the same version, else
+    the nearest lower one. Among several of one version an equal build comes first, then the newest. Raises
+    BaselineError where the folder or a baseline in it can't be read.
     """
     folder = root / fingerprint.folder
-    found = [_load_of(path, fingerprint.backend) for path in stored_files(folder)]
-    equal = [one for one in found if not fingerprint.obstacles(one.fingerprint)]
+    stored = [_load_of(path, fingerprint.backend) for path in stored_files(folder)]
+    equal = [baseline for baseline in stored if not fingerprint.obstacles(baseline.fingerprint)]
     if not equal:
-        return BaselineChoice(None, _absence(folder, found, fingerprint))
-    now = _version(fingerprint.version)
-    lower = [one for one in equal if _version(one.fingerprint.version) < now]
-    same = [one for one in equal if _version(one.fingerprint.version) == now]
-    if lower:
-        nearest = max(_version(one.fingerprint.version) for one in lower)
-        lower = [one for one in lower if _version(one.fingerprint.version) == nearest]
+        return BaselineChoice(None, _absence(folder, stored, fingerprint))
+    lower, same = _nearest_lower(equal, fingerprint), _same_version(equal, fingerprint)
     groups = (lower, same) if upgrade else (same, lower)
     for group in groups:
         if group:
             return BaselineChoice(
-                max(group, key=lambda one: (one.fingerprint.build == fingerprint.build, _number(one.path)))
+                max(
+                    group,
+                    key=lambda baseline: (baseline.fingerprint.build == fingerprint.build, _number(baseline.path)),
+                )
             )
-    stored = ", ".join(sorted({one.fingerprint.version for one in equal}))
-    text = f"{folder} holds only versions above {fingerprint.version} ({stored})"
+    versions = ", ".join(sorted({baseline.fingerprint.version for baseline in equal}))
+    text = f"{folder} holds only versions above {fingerprint.version} ({versions})"
     return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
 
 
+def _same_version(baselines: Sequence[Baseline], fingerprint: Fingerprint) -> list[Baseline]:
+    now = _version(fingerprint.version)
+    return [baseline for baseline in baselines if _version(baseline.fingerprint.version) == now]
+
+
+def _nearest_lower(baselines: Sequence[Baseline], fingerprint: Fingerprint) -> list[Baseline]:
+    """Return the baselines of the highest version below that of the fingerprint, if there is one."""
+    now = _version(fingerprint.version)
+    lower = [baseline for baseline in baselines if _version(baseline.fingerprint.version) < now]
+    if not lower:
+        return []
+    nearest = max(_version(baseline.fingerprint.version) for baseline in lower)
+    return [baseline for baseline in lower if _version(baseline.fingerprint.version) == nearest]
+
+
 def stored_files(folder: Path) -> list[Path]:
-    """The baselines in a folder, which need not be there, in the order in which they were accepted."""
+    """Return the baselines in a folder, which need not exist, in the order in which they were accepted.
+
+    Raises BaselineError where the folder can't be read.
+    """
     try:
         return sorted(path for path in folder.glob("*.json*") if _FILE.fullmatch(path.name))
     except OSError as error:
@@ -131,7 +155,7 @@ def stored_files(folder: Path) -> list[Path]:
 
 
 def _load_of(path: Path, backend: str) -> Baseline:
-    """A baseline from the folder of a backend, which must be this backend's."""
+    """Load a baseline from the folder of a backend. Raises BaselineError where it is another backend's."""
     try:
         return load(path, backend)
     except BackendNotStored as error:
@@ -139,7 +163,10 @@ def _load_of(path: Path, backend: str) -> Baseline:
 
 
 def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
-    """The baseline at `path`, if it may be compared with: INCOMPARABLE names the field that differs."""
+    """Return the baseline at `path`, or why it can't be compared with: INCOMPARABLE names the fields that differ.
+
+    Raises BaselineError where it is no baseline, or can't be read.
+    """
     if path.suffix not in SUFFIXES:
         text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
         raise BaselineError(f"{text}, or with = and a file")
@@ -153,11 +180,12 @@ def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
     return BaselineChoice(baseline)
 
 
-def _absence(folder: Path, found: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
-    if not found:
+def _absence(folder: Path, stored: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
+    """Return the verdict where no stored run has equal hardware and state; it names what the nearest one lacks."""
+    if not stored:
         text = f"no baseline in {folder}; accept one with --accept-baseline REASON"
         return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
-    nearest = min((fingerprint.obstacles(one.fingerprint) for one in found), key=len)
+    nearest = min((fingerprint.obstacles(baseline.fingerprint) for baseline in stored), key=len)
     text = f"every baseline in {folder} was measured in another state: {'; '.join(nearest)}"
     return Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
 
@@ -165,7 +193,7 @@ def _absence(folder: Path, found: Sequence[Baseline], fingerprint: Fingerprint) 
 def _version(text: str) -> Version:
     try:
         return Version(text)
-    except InvalidVersion:
+    except InvalidVersion:  # A library built from a branch may have any word there; it counts as older than all.
         return Version("0")
 
 

@@ -1,4 +1,4 @@
-"""What a device's baselines say over time: each channel count's time or count, ratio and plan, version by version."""
+"""Follow each channel count through a device's baselines: time or instructions, ratio and plan, by version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """One channel count through the stored versions, None where one does not hold it."""
+    """One channel count through the stored versions: `kept` of `whole` channels, and None in a version without it."""
 
     layer: str
     kept: int
@@ -50,26 +50,29 @@ class Trend:
 
 
 def trends(root: Path, pattern: str = "*") -> list[Trend]:
-    """Every device's trend, of layers that match the pattern. Raises BaselineError for a folder without baselines."""
-    found = []
+    """Return the trends below `root`, of layers that match the pattern; a device has one for each state and evidence.
+
+    Raises BaselineError where no folder holds a baseline, or one can't be read.
+    """
+    every = []
     for folder in sorted(path for path in root.glob("*@*") if path.is_dir()):
         loaded = [folders.load(path) for path in folders.stored_files(folder)]
-        found += [_trend(folder.name, runs, pattern) for runs in _comparable(loaded)]
-    if not found:
+        every += [_trend(folder.name, runs, pattern) for runs in _comparable(loaded)]
+    if not every:
         raise BaselineError(f"no baseline in {root}; accept one with pytest --accept-baseline REASON")
-    return [one for one in found if one.lines]
+    return [trend for trend in every if trend.lines]
 
 
 def _comparable(loaded: Sequence[Baseline]) -> list[list[Baseline]]:
-    """Runs of one device, state and evidence, which alone can stand side by side."""
+    """Group the runs by device, state and evidence: only runs that share all three can be compared."""
     groups: list[list[Baseline]] = []
-    for one in loaded:
+    for run in loaded:
         for group in groups:
-            if one.evidence is group[0].evidence and not one.fingerprint.obstacles(group[0].fingerprint):
-                group.append(one)
+            if run.evidence is group[0].evidence and not run.fingerprint.obstacles(group[0].fingerprint):
+                group.append(run)
                 break
         else:
-            groups.append([one])
+            groups.append([run])
     return groups
 
 
@@ -78,13 +81,13 @@ def _trend(folder: str, runs: Sequence[Baseline], pattern: str) -> Trend:
     for run in runs:
         entries |= {key: entry for key, entry in run.entries.items() if fnmatch.fnmatch(entry.layer, pattern)}
     lines = [_line(entry, tuple(_point(run.entries.get(key)) for run in runs)) for key, entry in entries.items()]
-    ordered = sorted(lines, key=lambda one: (_natural(one.layer), one.format, -one.kept))
+    ordered = sorted(lines, key=lambda line: (_natural(line.layer), line.format, -line.kept))
     return Trend(folder, runs[0].evidence, tuple(runs), tuple(ordered))
 
 
 def _line(entry: Entry, points: tuple[Point | None, ...]) -> Line:
     reference, candidate = ConvProblem.from_key(entry.reference), ConvProblem.from_key(entry.candidate)
-    whole, kept = (one.channels(entry.side) for one in (reference, candidate))
+    whole, kept = reference.channels(entry.side), candidate.channels(entry.side)
     return Line(entry.layer, kept, whole, f"{candidate.dtype} {candidate.layout} {entry.side}", points)
 
 
@@ -96,7 +99,7 @@ def _point(entry: Entry | None) -> Point | None:
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """L2 before L10."""
+    """Return a sorting key by which L2 comes before L10."""
     parts: list[str] = []
     for character in name:
         if parts and parts[-1][-1].isdigit() == character.isdigit():

@@ -1,10 +1,10 @@
-"""Baselines: stored runs in pytest-benchmark's names and format, choosing among them, and accepting a new one.
+"""Baselines of times: stored runs in pytest-benchmark's names and format.
 
 `baselines/<backend>@<device>/NNNN_<version>+<build>.json` holds a benchmark a line: its samples where pytest-benchmark
-looks for them, and under `extra_info` what never-slower needs beside them. A small table of verdicts lies next to it
+looks for them, and under `extra_info` what never-slower needs in addition. A small table of verdicts lies next to it
 for people to diff. The schema's number is in SCHEMA; a file of a newer one is refused, and so is one in which anything
-that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value. Exact evidence lies
-beside them in a format of its own (exact_record), for pytest-benchmark knows nothing but times.
+that never-slower or pytest-benchmark reads is missing, of another kind, or no possible value. Exact evidence lies next
+to them in a format of its own (exact.py), since pytest-benchmark knows nothing but times.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from neverslower.judge.change import levels_of, log_median
 from neverslower.judge.verdict import Verdict
 
 SCHEMA = 1
+# The fields of `stats` that pytest-benchmark's table, and its histogram, read without looking whether they are there.
 _TABLE = ("min", "max", "mean", "stddev", "median", "iqr", "ops", "rounds", "iterations")
 _HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
 
@@ -39,10 +40,10 @@ _HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
 
 
 def extra_info(result: Result, explanation: Explanation | None = None) -> dict[str, Any]:
-    """What a stored benchmark says beside its samples: problem, plan, the unpruned layer's samples, and the verdict.
+    """Return what a stored benchmark holds besides its samples: problem, plan, reference samples, and verdict.
 
-    The samples of a pass are `blocks` × 2 rounds, first and second round of each block by turns, in the benchmark's
-    `data` (the candidate) and in `reference_seconds`; see observation.PairedPass.
+    The samples of a pass are `blocks` × 2 rounds, alternating between the first and the second round of a block, in
+    the benchmark's `data` (the candidate) and in `reference_seconds`; see observation.PairedPass.
     """
     comparison, verdict = result.comparison, result.verdict
     plan = result.candidate.plan if result.candidate else Plan("unknown")
@@ -59,10 +60,10 @@ def extra_info(result: Result, explanation: Explanation | None = None) -> dict[s
         "clock": result.passes[0].clock if result.passes else None,
         "cache": result.passes[0].cache if result.passes else None,
         "cache_share": result.candidate.cache.share if result.candidate else None,
-        "blocks": [len(one.seconds) for one in result.passes],
-        "iterations": [list(one.iterations) for one in result.passes],
-        "discarded": sum(one.discarded for one in result.passes),
-        "reference_seconds": _seconds(one.reference for one in result.passes),
+        "blocks": [len(pass_.seconds) for pass_ in result.passes],
+        "iterations": [list(pass_.iterations) for pass_ in result.passes],
+        "discarded": sum(pass_.discarded for pass_ in result.passes),
+        "reference_seconds": _seconds(pass_.reference for pass_ in result.passes),
         "confirmation": _confirmation(result),
         "process_deviation": float(np.std(levels, ddof=1)) if len(levels) > 1 else None,
         "verdict": verdict_fields(verdict),
@@ -71,7 +72,7 @@ def extra_info(result: Result, explanation: Explanation | None = None) -> dict[s
 
 
 def _explanation(explanation: Explanation | None) -> dict[str, Any] | None:
-    """Why it is slower, as plain data: the cause, its evidence, the best plan's ratio, and the remedy."""
+    """Return an explanation as plain data: the cause, its evidence, the best plan's ratio, and the remedy."""
     if explanation is None:
         return None
     best, remedy = explanation.best, explanation.remedy
@@ -85,46 +86,48 @@ def _explanation(explanation: Explanation | None) -> dict[str, Any] | None:
 
 
 def _confirmation(result: Result) -> dict[str, Any] | None:
-    """What the fresh process measured that a SLOWER was measured in again, and the verdict before it."""
-    found = result.confirmation
-    if found is None or result.first is None:
+    """Return the pass that a fresh process measured to confirm SLOWER, and the verdict before it; None without one."""
+    confirming = result.confirmation
+    if confirming is None or result.first is None:
         return None
     return {
         "first": verdict_fields(result.first),
-        "iterations": list(found.iterations),
-        "reference_seconds": _seconds([found.reference]),
-        "candidate_seconds": _seconds([found.candidate]),
+        "iterations": list(confirming.iterations),
+        "reference_seconds": _seconds([confirming.reference]),
+        "candidate_seconds": _seconds([confirming.candidate]),
     }
 
 
 def _seconds(parts: Iterable[Seconds]) -> list[float]:
-    """Samples as they are stored: to the picosecond, which no clock reaches."""
+    """Return samples as they are stored: joined, and rounded to the picosecond, which no clock resolves."""
     return [round(second, 12) for part in parts for second in part.tolist()]
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as plain data."""
+    """Return a verdict with its noise floor and smallest detectable slowdown, as plain data."""
     return {**verdict_of(verdict), "noise_floor": verdict.noise_floor, "mde": verdict.mde}
 
 
 def samples(result: Result) -> list[float]:
-    """The candidate's rounds in all passes, seconds per call, as they were measured."""
-    return _seconds(one.candidate for one in result.passes)
+    """Return the candidate's rounds of all passes in the order of measuring, in seconds per call."""
+    return _seconds(pass_.candidate for pass_ in result.passes)
 
 
 def header(
     fingerprints: Mapping[str, Fingerprint], settings: Mapping[str, Any], reason: str | None = None
 ) -> dict[str, Any]:
-    """The file's own part: schema, each backend's fingerprint, how it was measured, and why it was accepted."""
-    prints = {name: one.as_dict() for name, one in fingerprints.items()}
+    """Return the file's own part: schema, each backend's fingerprint, how it was measured, why it was accepted."""
+    prints = {name: fingerprint.as_dict() for name, fingerprint in fingerprints.items()}
     return {"schema": SCHEMA, "fingerprints": prints, "settings": dict(settings), "reason": reason}
 
 
 def machine_info(fingerprints: Iterable[Fingerprint]) -> dict[str, Any]:
-    """What pytest-benchmark compares before it warns of another machine: the devices with hardware and state."""
-    known = sorted(fingerprints, key=lambda one: one.backend)
-    node = ", ".join(dict.fromkeys(one.device for one in known))
-    return {"node": node} | {one.backend: {**one.hardware, **one.state} for one in known}
+    """Return what pytest-benchmark compares before it warns of another machine: devices, hardware and state."""
+    known = sorted(fingerprints, key=lambda fingerprint: fingerprint.backend)
+    node = ", ".join(dict.fromkeys(fingerprint.device for fingerprint in known))
+    return {"node": node} | {
+        fingerprint.backend: {**fingerprint.hardware, **fingerprint.state} for fingerprint in known
+    }
 
 
 def document(
@@ -134,7 +137,7 @@ def document(
     settings: Mapping[str, Any],
     explanations: Mapping[Identity, Explanation] | None = None,
 ) -> dict[str, Any]:
-    """A whole baseline file; `results` are by test id, which is the benchmark's `fullname`."""
+    """Return a whole baseline file as plain data; `results` are by test id, which is the benchmark's `fullname`."""
     why = explanations or {}
     return {
         "machine_info": machine_info([fingerprint]),
@@ -164,7 +167,7 @@ def _benchmark(fullname: str, result: Result, explanation: Explanation | None) -
 
 
 def _statistics(data: Sequence[float]) -> dict[str, Any]:
-    """pytest-benchmark's summary of some samples."""
+    """Return pytest-benchmark's summary of samples in seconds; at least one."""
     values = np.asarray(data)
     mean, deviation = float(values.mean()), float(values.std(ddof=1)) if len(data) > 1 else 0.0
     q1, median, q3 = quantiles(data, n=4, method="inclusive") if len(data) > 1 else [data[0]] * 3
@@ -194,19 +197,22 @@ def _statistics(data: Sequence[float]) -> dict[str, Any]:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """The file's text, one line a benchmark, so that a change of one shows as one line."""
+    """Return the file's text, with one line a benchmark, so that a diff shows a changed benchmark as one line."""
     rest = {key: value for key, value in content.items() if key != "benchmarks"}
     head = json.dumps(rest, indent=1, ensure_ascii=False, allow_nan=False)
-    lines = [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in content["benchmarks"]]
+    lines = [json.dumps(benchmark, ensure_ascii=False, allow_nan=False) for benchmark in content["benchmarks"]]
     return head[:-2] + ',\n "benchmarks": [\n' + ",\n".join(lines) + "\n ]\n}\n"
 
 
 def merge(path: Path, chosen: Sequence[Baseline]) -> None:
-    """Write one file that holds the benchmarks of several baselines, for pytest-benchmark's own comparison."""
+    """Write one file that holds the benchmarks of several baselines, for pytest-benchmark's own comparison.
+
+    Raises BaselineError where a baseline can't be read or the file can't be written.
+    """
     try:
-        contents = [json.loads(one.path.read_text(encoding="utf-8")) for one in chosen]
+        contents = [json.loads(baseline.path.read_text(encoding="utf-8")) for baseline in chosen]
         merged = contents[0] | {
-            "machine_info": machine_info(one.fingerprint for one in chosen),
+            "machine_info": machine_info(baseline.fingerprint for baseline in chosen),
             "benchmarks": [benchmark for content in contents for benchmark in content["benchmarks"]],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,17 +221,17 @@ def merge(path: Path, chosen: Sequence[Baseline]) -> None:
         text = f"{path} can't be written: {error.strerror}; pytest-benchmark compares with it, put --journal elsewhere"
         raise BaselineError(text) from error
     except (ValueError, RecursionError) as error:
-        names = ", ".join(str(one.path) for one in chosen)
+        names = ", ".join(str(baseline.path) for baseline in chosen)
         raise BaselineError(f"baseline {names}: not plain JSON ({error}); restore it from version control") from None
 
 
 def verdict_table(content: Mapping[str, Any]) -> str:
-    """The table that people diff: a line a comparison, its verdict, ratio with interval, and plan."""
+    """Return the table that people diff: a line a comparison, its verdict, ratio with interval, and plan."""
     rows = ["comparison\tverdict\tratio\tlow\thigh\tplan"]
-    for one in content["benchmarks"]:
-        info = one["extra_info"]
+    for benchmark in content["benchmarks"]:
+        info = benchmark["extra_info"]
         ratio = [f"{value:.3f}" for value in info["verdict"]["ratio"] or ()] or ["", "", ""]
-        rows.append("\t".join([one["param"], info["verdict"]["code"], *ratio, info["plan"]]))
+        rows.append("\t".join([benchmark["param"], info["verdict"]["code"], *ratio, info["plan"]]))
     return "\n".join(rows) + "\n"
 
 
@@ -255,20 +261,23 @@ def load(path: Path, backend: str | None = None) -> Baseline:
 
 
 def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tuple[str, str], Entry]:
-    """The entries of one backend; what other backends and other tests stored is read by pytest-benchmark only."""
+    """Return the entries of one backend by the keys of both problems.
+
+    What other backends and other tests stored is only checked, since pytest-benchmark reads it too.
+    """
     entries: dict[tuple[str, str], Entry] = {}
     names: set[str] = set()
-    for one in benchmarks:
-        fullname = word(one, "fullname")
+    for benchmark in benchmarks:
+        fullname = word(benchmark, "fullname")
         if fullname in names:
             raise BaselineError(f"baseline {path}: {fullname} is there twice; restore it from version control")
         names.add(fullname)
         try:
-            _check_summary(one)
-            info = field(one, "extra_info", dict)
+            _check_summary(benchmark)
+            info = field(benchmark, "extra_info", dict)
             if info.get("backend") != backend:
                 continue
-            entry = _entry(path, one, info)
+            entry = _entry(path, benchmark, info)
         except ValueError as error:
             raise ValueError(f"{fullname}: {error}") from None
         key = (entry.reference, entry.candidate)
@@ -278,9 +287,12 @@ def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tup
     return entries
 
 
-def _check_summary(one: object) -> None:
-    """What pytest-benchmark's own comparison reads must be there."""
-    stats = field(one, "stats", dict)
+def _check_summary(benchmark: object) -> None:
+    """Raise ValueError where something is missing that pytest-benchmark's own comparison reads, or is hidden from it.
+
+    It copies the fields of `stats` over those of the benchmark, so `stats` may hold none of their names.
+    """
+    stats = field(benchmark, "stats", dict)
     for name in (*_TABLE, *_HISTOGRAM):
         finite(name, stats.get(name))
     word(stats, "outliers")
@@ -288,11 +300,11 @@ def _check_summary(one: object) -> None:
         raise ValueError(f"stats has {', '.join(sorted(shadowing))}")
 
 
-def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
-    name = word(one, "fullname")
-    if "data" not in one["stats"]:
+def _entry(path: Path, benchmark: Any, info: Mapping[str, Any]) -> Entry:
+    name = word(benchmark, "fullname")
+    if "data" not in benchmark["stats"]:
         raise BaselineError(f"baseline {path}: {name} has no samples; save with --benchmark-save-data")
-    data, reference = field(one["stats"], "data", list), field(info, "reference_seconds", list)
+    data, reference = field(benchmark["stats"], "data", list), field(info, "reference_seconds", list)
     for second in (*data, *reference):
         if not (isinstance(second, float) and SHORTEST <= second <= LONGEST):
             raise BaselineError(f"baseline {path}: {name} holds {reprlib.repr(second)} as a time; restore or remove it")
@@ -303,11 +315,8 @@ def _entry(path: Path, one: Any, info: Mapping[str, Any]) -> Entry:
 
 
 def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
-    """The log median of each pass; a pass of n blocks has 2n rounds."""
+    """Return the log median of each pass; a pass of n blocks has 2n rounds."""
     if sum(blocks) * 2 != len(data) or min(blocks, default=0) < 1:
         raise ValueError(f"{len(data)} samples do not make {sum(blocks)} blocks")
     ends = np.cumsum([2 * count for count in blocks])[:-1]
     return tuple(log_median(part) for part in np.split(np.asarray(data), ends) if len(part))
-
-
-# Choosing

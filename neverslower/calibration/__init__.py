@@ -1,4 +1,4 @@
-"""How finely a device can tell: layers against themselves, the figures that follow, and the doctor who looks at both.
+"""How small a slowdown a device can show: layers measured against themselves, the figures that follow, the doctor.
 
 Nothing here judges a pruned layer.
 """

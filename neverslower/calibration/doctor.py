@@ -1,4 +1,4 @@
-"""What can be measured here: each backend, why not, its device's state, and which baseline fits; nothing is timed."""
+"""Look at each backend: can it be measured here, is its device sound, which baseline fits. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from neverslower.worker.process import Worker, WorkerSpec
 
 @dataclass(frozen=True)
 class Checkup:
-    """One backend: why it is `missing`, or what it found.
+    """One backend: why it is `missing`, or what its worker reported.
 
-    `state` and `standing` are None of evidence that is the same in every state.
+    `state` and `standing` are None where the evidence is exact, since that does not depend on the device's state.
     """
 
     backend: str
@@ -34,12 +34,15 @@ class Checkup:
 
     @property
     def sound(self) -> bool:
-        """Whether it can measure here and now, and be believed."""
+        """Tell whether it can measure here and now, on a device whose state does not spoil what it measures."""
         return self.fingerprint is not None and not (self.state and self.state.grave)
 
 
 def examine(specs: Iterable[WorkerSpec], missing: Callable[[str], str], root: Path) -> list[Checkup]:
-    """Look at each backend in turn; `missing` says why one can't even be started, `root` holds the baselines."""
+    """Look at each backend in turn; `root` holds the baselines.
+
+    `missing` returns why a backend, given by name, can't even be started, or an empty string.
+    """
     return [
         Checkup(spec.backend, missing=why) if (why := missing(spec.backend)) else _started(spec, root) for spec in specs
     ]
@@ -63,7 +66,7 @@ def _started(spec: WorkerSpec, root: Path) -> Checkup:
 
 
 def _fitting(root: Path, fingerprint: Fingerprint) -> BaselineChoice:
-    """The baseline that a run would be set against; one that can't be read is told as its absence."""
+    """Return the baseline that a run would be compared with; one that can't be read is reported as its absence."""
     try:
         return folders.choose(root, fingerprint, upgrade=True)
     except BaselineError as error:

@@ -1,7 +1,7 @@
-"""Measures a calibration: a few layers against themselves, again and again, into a journal from which it can go on.
+"""Measure a calibration: a few layers against themselves, again and again, into a journal from which it can go on.
 
 Every pass prepares the layer twice anew, in buffers of its own; a process serves for some passes, and then a fresh one
-comes. Which of the two is prepared first goes by turns. Nothing is judged here: see figures.py.
+starts. Reference and candidate alternate in being prepared first. Nothing is judged here: see figures.py.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from neverslower.problem.networks import Layer
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 
 LAYERS = 6
-"""Layers that are measured unless the user names some, spread over the durations that there are."""
+"""How many layers are measured unless the user names some; they are spread over the durations of those selected."""
 TURNS = 4
-"""Passes of each layer in one process: as many as make up for starting it."""
+"""Passes of each layer in one process: enough to be worth its start."""
 LEAST_PROCESSES = 2
-"""Fewer say nothing of how processes differ, and are never left at, however short the time."""
+"""So many processes are measured however short the time: fewer show nothing of how processes differ."""
 STRETCHES = 2
-"""Processes in which each layer is also measured at a stretch, for how neighbouring blocks depend on each other."""
+"""Processes in which each layer also has one long pass, which shows how neighbouring blocks depend on each other."""
 STRETCH = 8 * LONGEST_BLOCK
-"""Blocks of a stretch: eight units of the longest length."""
+"""Blocks of such a long pass: eight units of the longest block length that is looked for."""
 
 
 class Calibrator:
-    """Measures until `budget` seconds are over, and goes on where a recording ends."""
+    """Measures until `budget` seconds are over, and goes on where a recording ends.
+
+    `blocks` are the blocks of a pass; `refuse_unsound` says whether an unsound device ends it.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Calibrator:
         self._passes = 0
 
     def run(self, layers: Sequence[Layer], most: int | None = LAYERS) -> None:
-        """Measure `most` of these layers, None for all of them, or those of the recording.
+        """Measure `most` of these layers (None: all of them), or those of the recording where there is one.
 
         Raises NeverSlowerError where the device can't be calibrated; what was measured until then is in the journal.
         """
@@ -88,6 +91,7 @@ class Calibrator:
         self._guard.begin(self.spec.backend, worker)
 
     def _known(self) -> Mapping[str, str]:
+        """Return the layers that the recording measured without a failure, keys by name; none without a recording."""
         if self._recorded is None or self._recorded.scheme is None:
             return {}
         layers, failed = self._recorded.scheme.layers, self._recorded.failures
@@ -96,15 +100,18 @@ class Calibrator:
     # Choosing
 
     def _chosen(self, worker: Worker, layers: Sequence[Layer], most: int | None) -> dict[str, str]:
-        """The layers to measure, by their names, which the journal keeps."""
+        """Examine the layers, choose `most` of them, and write the scheme to the journal; return keys by name.
+
+        Raises CalibrationError where none can be measured.
+        """
         seconds: dict[str, float] = {}
         failures: dict[str, str] = {}
         for done, layer in enumerate(layers, start=1):
-            found = self._examined(worker, layer)
-            if isinstance(found, str):
-                failures[layer.name] = found
+            examined = self._examined(worker, layer)
+            if isinstance(examined, str):
+                failures[layer.name] = examined
             else:
-                seconds[layer.name] = found
+                seconds[layer.name] = examined
             self._progress(f"{self.spec.backend}: examine", done, len(layers), None)
         if not seconds:
             why = next(iter(failures.items()), ("nothing", "no layer was selected"))
@@ -117,21 +124,24 @@ class Calibrator:
         return chosen
 
     def _examined(self, worker: Worker, layer: Layer) -> float | str:
-        """Seconds a call, or why the layer can't be measured."""
+        """Return the seconds of a call, or why the layer can't be measured."""
         try:
-            found: Examined = worker.examine(layer.problem.key)
+            examined: Examined = worker.examine(layer.problem.key)
         except (Unsupported, WorkerError) as error:
             return _one_line(error)
-        return f"its output is off by {found.error:.2g}" if found.wrong else found.seconds_per_call
+        return f"its output is off by {examined.error:.2g}" if examined.wrong else examined.seconds_per_call
 
     # Measuring
 
     def _spent(self) -> bool:
-        """Whether another turn like the longest so far would end too late."""
+        """Tell whether another turn like the longest so far would end too late."""
         return self._clock() + self._longest > self._begin + self.budget
 
     def _process(self, number: int) -> None:
-        """A fresh process's passes, each layer in turn, as far as time goes."""
+        """Take the passes of a fresh process, each layer in turn, while time is left.
+
+        Where the worker dies its layer is left out, and the next process goes on with the others.
+        """
         with self._start(self.spec, number) as worker:
             try:
                 for turn in range(TURNS):
@@ -158,10 +168,13 @@ class Calibrator:
         return names
 
     def _take(self, worker: Worker, event: str, name: str, number: int, blocks: int, candidate_first: bool) -> None:
-        """One pass of a layer, written to the journal; a layer that fails is left out from then on."""
+        """Measure one pass of a layer and write it to the journal; a layer that fails is left out from then on.
+
+        Raises WorkerDied, and CalibrationError where no layer is left.
+        """
         key = self._layers[name]
         try:
-            found = worker.measure(key, key, blocks, candidate_first, afresh=True)
+            paired = worker.measure(key, key, blocks, candidate_first, afresh=True)
         except (Unsupported, WorkerError, WorkerDied) as error:
             del self._layers[name]
             self._journal.write("failed", {"layer": name, "reason": _one_line(error)})
@@ -170,26 +183,26 @@ class Calibrator:
             if not self._layers:
                 raise CalibrationError(f"no layer is left to calibrate: {name}: {_one_line(error)}") from error
             return
-        self._journal.write(event, taken_fields(Taken(name, number, time.time(), found)))
+        self._journal.write(event, taken_fields(Taken(name, number, time.time(), paired)))
 
 
 def spread(seconds: Mapping[str, float], most: int) -> list[str]:
-    """At most so many names whose durations lie about evenly between the shortest and the longest, by their ratio."""
-    left = dict(sorted(seconds.items(), key=lambda one: one[1]))
+    """Return at most so many names, whose durations are spread evenly over the ratio of the longest to the shortest."""
+    left = dict(sorted(seconds.items(), key=lambda item: item[1]))
     if most >= len(left):
         return list(left)
     shortest, longest = (math.log(max(end, 1e-12)) for end in (min(left.values()), max(left.values())))
-    found = []
+    names = []
     for step in range(most):
         wanted = shortest + (longest - shortest) * (step / max(1, most - 1))
         nearest = min(left, key=lambda name: abs(math.log(max(left[name], 1e-12)) - wanted))
-        found.append(nearest)
+        names.append(nearest)
         del left[nearest]
-    return found
+    return names
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong: that a process died, or the last line of a traceback."""
+    """Return what went wrong in one line: why a process died, or the last line of a traceback."""
     if isinstance(error, WorkerDied):
         return error.why
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""What a calibration's journal holds, raw: A/A passes of a few layers, looks at the device, and what failed."""
+"""Read and write a calibration's journal: raw A/A passes of a few layers, looks at the device, and failures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from neverslower.files.journal import replay
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a calibration measures: on which backend, `blocks` at once, and the keys of its layers by their names.
+    """How a calibration measures: backend, argument, threads, blocks of a pass, and its layers, keys by name.
 
-    What was measured by another scheme is something else.
+    Passes of different schemes can't be put together.
     """
 
     backend: str
@@ -32,7 +32,7 @@ class Scheme:
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """One fresh preparation of a layer beside another one, timed: in which process, and when (since the epoch)."""
+    """One pass of a layer against another preparation of itself: in which process, and when (seconds of the epoch)."""
 
     name: str
     process: int
@@ -42,7 +42,7 @@ class Taken:
 
 @dataclass
 class Recording:
-    """Everything that was seen, in the order in which it was. Stretches are long passes, for dependence alone."""
+    """Everything that a journal holds, in its order. `stretches` are long passes, used for `block_length` alone."""
 
     path: Path
     scheme: Scheme | None = None
@@ -54,15 +54,15 @@ class Recording:
 
     @property
     def processes(self) -> int:
-        """How many processes were started; their numbers are below."""
-        return 1 + max((one.process for one in self.passes), default=-1)
+        """Return how many processes were started, counted from the highest number, which starts at 0."""
+        return 1 + max((pass_.process for pass_ in self.passes), default=-1)
 
     def of(self, name: str) -> list[Taken]:
-        """A layer's passes."""
-        return [one for one in self.passes if one.name == name]
+        """Return a layer's passes."""
+        return [pass_ for pass_ in self.passes if pass_.name == name]
 
     def require_equal(self, now: Scheme) -> None:
-        """Raise NeverSlowerError where what is wanted now is measured in another way, layers apart."""
+        """Raise NeverSlowerError where the scheme wanted now is another one; its layers may differ."""
         assert self.scheme is not None
         for name in ("backend", "argument", "threads", "blocks"):
             then, wanted = getattr(self.scheme, name), getattr(now, name)
@@ -79,34 +79,34 @@ class Recording:
 
 def load(path: Path) -> Recording:
     """Read a calibration's journal. Raises NeverSlowerError that names what is wrong."""
-    found = Recording(path)
-    replay(path, partial(_add, found))
-    if found.scheme is None or found.fingerprint is None:
+    recording = Recording(path)
+    replay(path, partial(_add, recording))
+    if recording.scheme is None or recording.fingerprint is None:
         raise NeverSlowerError(f"--resume {path}: it holds no calibration; leave --resume away to start one")
-    return found
+    return recording
 
 
 def scheme_fields(scheme: Scheme) -> dict[str, Any]:
-    """A scheme as plain data, for the journal."""
+    """Return a scheme as plain data, for the journal."""
     return asdict(scheme)
 
 
-def taken_fields(one: Taken) -> dict[str, Any]:
-    """A pass as plain data, for the journal."""
-    return {"layer": one.name, "at": one.at} | one.paired.record(one.process)
+def taken_fields(pass_: Taken) -> dict[str, Any]:
+    """Return a pass as plain data, for the journal."""
+    return {"layer": pass_.name, "at": pass_.at} | pass_.paired.record(pass_.process)
 
 
-def _add(found: Recording, line: Mapping[str, Any]) -> None:
+def _add(recording: Recording, line: Mapping[str, Any]) -> None:
     kind = line["event"]
     if kind == "calibration":
-        found.scheme = Scheme(**{name: line[name] for name in Scheme.__dataclass_fields__})
+        recording.scheme = Scheme(**{name: line[name] for name in Scheme.__dataclass_fields__})
     elif kind == "fingerprint":
-        found.fingerprint = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
+        recording.fingerprint = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
     elif kind in ("pass", "stretch"):
         at = finite("at", line["at"])
-        one = Taken(word(line, "layer"), int(line["pass"]), at, PairedPass.from_record(line))
-        (found.passes if kind == "pass" else found.stretches).append(one)
+        pass_ = Taken(word(line, "layer"), int(line["pass"]), at, PairedPass.from_record(line))
+        (recording.passes if kind == "pass" else recording.stretches).append(pass_)
     elif kind == "state" and "unknown" not in line:
-        found.states.append(State.from_dict(line))
+        recording.states.append(State.from_dict(line))
     elif kind == "failed":
-        found.failures[word(line, "layer")] = word(line, "reason")
+        recording.failures[word(line, "layer")] = word(line, "reason")

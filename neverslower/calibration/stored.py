@@ -1,4 +1,4 @@
-"""The calibration that lies beside a device's baselines: writing it, reading it, and how a device stands to it."""
+"""Write and read the calibration that lies next to a device's baselines, and tell whether it holds for a device now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neverslower.calibration.figures import Calibration, LayerFigures, Options, noise
+from neverslower.calibration.figures import Calibration, CalibrationOptions, LayerFigures, noise
 from neverslower.campaign.findings import Findings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import CalibrationError
@@ -25,11 +25,11 @@ FILE = "calibration.json"
 """The calibration's name in a device's folder of baselines."""
 SCHEMA = 1
 NOISE_DIFFERS = 2.0
-"""A run's noise beyond so many times the calibration's, or as many times below it, is another noise."""
+"""A run's noise that is larger than the calibration's by this factor, or smaller, counts as different."""
 
 
 def save(root: Path, calibration: Calibration) -> Path:
-    """Write it as the device's calibration, in the place of an earlier one. Raises CalibrationError."""
+    """Write a calibration in the place of the device's earlier one, and return its path. Raises CalibrationError."""
     folder = root / calibration.fingerprint.folder
     path = folder / FILE
     try:
@@ -43,9 +43,11 @@ def save(root: Path, calibration: Calibration) -> Path:
 
 
 def as_dict(calibration: Calibration) -> dict[str, Any]:
-    """A calibration as plain data; what is `overall` follows from the layers, and is there for other readers."""
+    """Return a calibration as plain data; `overall` follows from the layers, and is stored for other readers."""
     names = ("comparisons", "slower", "slower_bound", "noise", "noise_floor", "mde", "process_deviation", "drift")
-    layers = [asdict(one) | {"comparisons": one.comparisons, "slower": one.slower} for one in calibration.layers]
+    layers = [
+        asdict(layer) | {"comparisons": layer.comparisons, "slower": layer.slower} for layer in calibration.layers
+    ]
     return {
         "schema": SCHEMA,
         **{name: getattr(calibration, name) for name in ("date", "processes", "seconds")},
@@ -73,11 +75,11 @@ def load(path: Path) -> Calibration:
 def _read(content: Mapping[str, Any]) -> Calibration:
     stored = field(content, "fingerprint", dict)
     length = content.get("block_length")
-    layers = tuple(_read_layer(one) for one in values(content, "layers", dict))
+    layers = tuple(_read_layer(layer) for layer in values(content, "layers", dict))
     if not layers:
         raise ValueError("it has no layers")
     date = word(content, "date")
-    datetime.fromisoformat(date)
+    datetime.fromisoformat(date)  # Raises ValueError where it is no date.
     return Calibration(
         fingerprint=fingerprint_of({word(stored, "backend"): stored}, stored["backend"]),
         date=date,
@@ -91,11 +93,13 @@ def _read(content: Mapping[str, Any]) -> Calibration:
     )
 
 
-def _read_options(stored: Mapping[str, Any]) -> Options:
+def _read_options(stored: Mapping[str, Any]) -> CalibrationOptions:
     preset = word(stored, "preset")
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}")
-    return Options(word(stored, "argument"), field(stored, "threads", int), preset, field(stored, "comparisons", int))
+    return CalibrationOptions(
+        word(stored, "argument"), field(stored, "threads", int), preset, field(stored, "comparisons", int)
+    )
 
 
 def _read_layer(stored: Mapping[str, Any]) -> LayerFigures:
@@ -116,7 +120,7 @@ def _read_layer(stored: Mapping[str, Any]) -> LayerFigures:
 
 
 def _amount(record: Mapping[str, Any], name: str) -> float:
-    """A field that is a number, and not a negative one."""
+    """Return a field that is a number, and not a negative one. Raises ValueError."""
     value = finite(name, record.get(name))
     if value < 0:
         raise ValueError(f"{name} is {value}")
@@ -129,29 +133,29 @@ def _amount_if_any(record: Mapping[str, Any], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """The calibration that counts for a device as it is now, or `why` what is stored does not."""
+    """The calibration that holds for a device as it is now, or `why` the stored one does not; neither without one."""
 
     calibration: Calibration | None = None
     why: str = ""
 
 
 def standing(root: Path, fingerprint: Fingerprint) -> Standing:
-    """What is stored for a device; of another device or state, or one that can't be read, it doesn't count."""
+    """Return the calibration stored for a device, or why it does not hold: it can't be read, or its state differs."""
     path = root / fingerprint.folder / FILE
     if not os.path.lexists(path):
         return Standing()
     try:
-        found = load(path)
+        calibration = load(path)
     except CalibrationError as error:
         return Standing(why=str(error))
-    if obstacles := fingerprint.obstacles(found.fingerprint):
+    if obstacles := fingerprint.obstacles(calibration.fingerprint):
         return Standing(why=f"calibrated in another state: {'; '.join(obstacles)}")
-    return Standing(found)
+    return Standing(calibration)
 
 
 @dataclass(frozen=True)
 class NoiseSince:
-    """The noise of layers that were calibrated and of the same layers in a run, medians of both."""
+    """The median noise of the same `layers` in a calibration (`then`) and in a run (`now`)."""
 
     then: float
     now: float
@@ -159,22 +163,22 @@ class NoiseSince:
 
     @property
     def differs(self) -> bool:
-        """Whether the run's noise is another one."""
+        """Tell whether the run's noise differs by more than NOISE_DIFFERS."""
         return not self.then / NOISE_DIFFERS <= self.now <= self.then * NOISE_DIFFERS
 
 
 def noise_since(calibration: Calibration, findings: Findings) -> NoiseSince | None:
-    """The noise of a run's own A/A comparisons beside the calibration's, None where they have no layer in common.
+    """Compare the noise of a run's own A/A comparisons with the calibration's; None where they share no layer.
 
-    Layers differ in noise, so each is set against itself only; what the medians are taken of is the same layers.
+    Layers differ in noise, so both medians are taken of the layers that both have.
     """
-    then = {one.problem: one.noise for one in calibration.layers}
+    then = {layer.problem: layer.noise for layer in calibration.layers}
     now = {
         result.comparison.keys[0]: noise(result.passes)
         for result in findings.results.values()
         if result.comparison.backend == calibration.fingerprint.backend
         and result.comparison.against_itself
-        and any(len(one.seconds) for one in result.passes)
+        and any(len(pass_.seconds) for pass_ in result.passes)
     }
     common = sorted(set(then) & set(now))
     if not common:

@@ -1,4 +1,4 @@
-"""Layers that nobody listed: drawn with Hypothesis, measured on demand, shown in their smallest form, and kept.
+"""Layers that nobody listed: drawn with Hypothesis, measured on demand, made as small as possible, and kept.
 
 Only this room imports Hypothesis.
 """

@@ -1,4 +1,4 @@
-"""Counterexamples that are kept: what a hunt found is asked for first by the next one, and dropped once it is gone."""
+"""Keep counterexamples between hunts: the next hunt asks for them first, and drops those that are gone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptExamples:
     """The examples of one backend on one device, a JSON line each in `FOLDER/<backend>@<device>.<question>.jsonl`.
 
-    A line holds the keys of both problems and the pruned side, and for people the verdict, the ratio, the plans and
-    the library's version when it was found. A line that can't be read stays as it is.
+    A line holds the keys of both problems and the pruned side. For people it also holds the verdict, the ratio, the
+    plans and the library's version at the time. A line that can't be read stays as it is.
     """
 
     folder: Path
@@ -34,26 +34,26 @@ class Kept:
 
     @property
     def path(self) -> Path:
-        """The file, which need not exist."""
+        """Return the file's path; the file need not exist."""
         return self.folder / f"{self.fingerprint.folder}.{self.question}.jsonl"
 
     def load(self) -> tuple[list[Comparison], list[str]]:
-        """The examples, and a line of warning for each that can't be read."""
-        found, strange = self._read()
+        """Return the examples, and a warning for each line that can't be read. Raises NeverSlowerError."""
+        stored, strange = self._read()
         warnings = [f"{self.path}: {line[:60]!r} is no example ({why})" for line, why in strange.items()]
-        return [one for one, _ in found.values()], warnings
+        return [comparison for comparison, _ in stored.values()], warnings
 
     def save(self, hunted: Hunted) -> list[str]:
-        """Keep what was found and drop what is gone; returns what changed, a line each. Raises NeverSlowerError."""
+        """Keep what a hunt found and drop what is gone; return a line for each change. Raises NeverSlowerError."""
         stored, strange = self._read()
         kept = dict(stored)
         changes = []
-        for one in (*hunted.failures, *hunted.found):
-            identity, record = one.comparison.identity, self._record(one)
+        for example in (*hunted.failures, *hunted.found):
+            identity, record = example.comparison.identity, self._record(example)
             if identity not in stored:
-                changes.append(f"kept: {one.comparison.id}")
+                changes.append(f"kept: {example.comparison.id}")
             if identity not in stored or _settled(record) != _settled(stored[identity][1]):
-                kept[identity] = one.comparison, record
+                kept[identity] = example.comparison, record
         for comparison in hunted.gone:
             if kept.pop(comparison.identity, None):
                 changes.append(f"gone: {comparison.id}")
@@ -62,14 +62,17 @@ class Kept:
         return changes
 
     def _read(self) -> tuple[dict[Identity, tuple[Comparison, Record]], dict[str, str]]:
-        """(examples with their records, lines that are none with the reason). Raises NeverSlowerError."""
+        """Read the file; return its examples with their records, and its other lines with the reason for each.
+
+        Raises NeverSlowerError where the file can't be read, so that it is not replaced as if it were empty.
+        """
         try:
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except FileNotFoundError:
             return {}, {}
         except OSError as error:
             raise NeverSlowerError(f"{self.path} can't be read: {error.strerror}; mend or remove it") from error
-        found: dict[Identity, tuple[Comparison, Record]] = {}
+        stored: dict[Identity, tuple[Comparison, Record]] = {}
         strange = {}
         for line in lines:
             try:
@@ -78,23 +81,23 @@ class Kept:
             except (ValueError, TypeError, LookupError, RecursionError) as error:
                 strange[line] = str(error)
             else:
-                found[comparison.identity] = comparison, record
-        return found, strange
+                stored[comparison.identity] = comparison, record
+        return stored, strange
 
-    def _record(self, found: Counterexample) -> Record:
-        comparison, ratio = found.comparison, found.verdict.ratio
+    def _record(self, example: Counterexample) -> Record:
+        comparison, ratio = example.comparison, example.verdict.ratio
         return {
             "reference": comparison.reference.key,
             "candidate": comparison.candidate.key,
             "side": str(comparison.side),
-            "verdict": str(found.verdict.code),
+            "verdict": str(example.verdict.code),
             "ratio": round(ratio.estimate, 4) if ratio else None,
-            "plan": " → ".join(plan.name if plan else "unknown" for plan in found.plans),
+            "plan": " → ".join(plan.name if plan else "unknown" for plan in example.plans),
             "version": self.fingerprint.version,
         }
 
     def _write(self, lines: Iterable[str]) -> None:
-        """The whole file or none of it."""
+        """Write the whole file or none of it. Raises NeverSlowerError."""
         text = "".join(f"{line}\n" for line in lines)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,12 +107,12 @@ class Kept:
 
 
 def _settled(record: Record) -> Record:
-    """What does not differ from one run to the next, so that a file that is kept under version control rests."""
+    """Return the fields that do not differ from run to run, so that a file under version control seldom changes."""
     return {name: value for name, value in record.items() if name != "ratio"}
 
 
 def _comparison(backend: str, record: Record) -> Comparison:
-    """The comparison of a line. Raises ValueError, TypeError or LookupError for what is none."""
+    """Return the comparison of a line. Raises ValueError, TypeError or LookupError where the line holds none."""
     reference, candidate = (ConvProblem.from_key(str(record[name])) for name in ("reference", "candidate"))
     side = Side(record["side"])
     if reference.prune(reference.channels(side) - candidate.channels(side), side) != candidate:

@@ -1,8 +1,9 @@
-"""Hunting: Hypothesis draws comparisons, an oracle answers, and what contradicts the property is made small.
+"""Hunt for slow layers: Hypothesis draws comparisons, an oracle answers, and what contradicts the property shrinks.
 
-Hypothesis asks for one comparison many times and wants the same answer each time; that the oracle remembers gives it,
-however noisy the device is. It also makes drawing twice cheap: first all examples are drawn, in batches, and nothing
-stops there; then for each kind of contradiction its batch is drawn again, and the first of that kind shrinks.
+Hypothesis asks for one comparison many times and needs the same answer each time. The oracle remembers its answers, so
+they are the same however noisy the device is, and drawing twice is cheap. So all examples are drawn first, in batches,
+and no contradiction stops that; then, for each kind of contradiction, its batch is drawn again and the first of that
+kind shrinks.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from neverslower.judge.verdict import Code, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 
 CONFIRMATIONS = 3
-"""So many of the smallest hazards of a kind are measured again until one is confirmed."""
+"""How many of the smallest hazards of a kind are measured again, at most, until one is confirmed."""
 BATCH = 10
-"""Examples of one run of Hypothesis: so many are drawn afresh, later ones are variations, most of them the same."""
+"""Examples of one run of Hypothesis: it draws so many afresh, and after that mostly repeats variations of them."""
 OVERDRAWN = 4
-"""So many times what is wanted is drawn at the most: a small space has no more distinct comparisons."""
+"""Drawing ends after this many times the wanted examples: a small space may have fewer distinct comparisons."""
 EXPLORING = 0.5
-"""The share of the time budget after which nothing new is drawn once there is something to be made small."""
+"""The share of the time budget for drawing, once there is something to shrink; the rest is for shrinking."""
 _CONTRADICT = (Code.CRASHED, Code.INVALID, Code.SLOWER)
 _FAILURES = (Code.CRASHED, Code.INVALID)
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A comparison that contradicts the property, its verdict, and the plans of both layers where they are known."""
+    """A comparison that contradicts the property, its verdict, and the plans of reference and candidate, if known."""
 
     comparison: Comparison
     verdict: Verdict
@@ -47,13 +48,13 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Hunted:
-    """What a hunt came to; all numbers are of distinct comparisons.
+    """The result of a hunt; all numbers count distinct comparisons.
 
-    `drawn` are all that were asked for, explicit ones and those of shrinking among them: `left_out` of them for want
-    of time, the others by verdict in `counts`. `measured` are those that were timed (or compared, in a hunt for wrong
-    outputs), `unconfirmed` those that a fresh process did not show. `found` are confirmed hazards, the smallest of
-    each kind, `failures` crashes and wrong outputs, explicit ones first; `gone` are explicit ones proved not to be
-    slower now.
+    `drawn` counts all that were asked for, with the explicit ones and those of shrinking: `left_out` of them were not
+    measured for lack of time, `counts` has the others by verdict. `measured` counts those that were timed (or, in a
+    hunt for wrong outputs, compared), `unconfirmed` those that were SLOWER but not again in a fresh process. `found`
+    are confirmed hazards, the smallest of each kind; `failures` are crashes and wrong outputs, explicit ones first;
+    `gone` are explicit ones proved not to be slower now. `seconds` is how long the hunt took.
     """
 
     drawn: int
@@ -75,21 +76,21 @@ def hunt(
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> Hunted:
-    """Look for layers that get slower by pruning, as many as the loaded profile of Hypothesis has examples.
+    """Look for layers that get slower by pruning; Hypothesis's loaded profile says how many are drawn.
 
     Explicit comparisons are asked for first, and do not end the hunt. What is SLOWER is measured again in a fresh
     process, even when the time budget has ended.
     """
     run = _Hunt(oracle, oracle.verdict, oracle.knows, "hunt", budget_seconds, progress, clock)
     least = run.search(explicit, comparisons(oracle.spec.backend, space))
-    for one in run.slower(explicit):
-        run.confirm(one)
+    for comparison in run.slower(explicit):
+        run.confirm(comparison)
     for kind, hazard in least.items():
-        # The smallest may be the whim of one process; those of its kind that were met last were nearly as small.
-        # The one that was met first is not chosen by its verdict, as those met while shrinking are.
-        *alike, first = [one for one in reversed(run.slower()) if run.kind(one) == kind] or [hazard]
-        for one in _distinct([*_distinct([hazard, *alike])[: CONFIRMATIONS - 1], first]):
-            if run.confirm(one):
+        # The smallest may be an accident of one process; those of its kind that were met last are nearly as small.
+        # The first one met is tried too: shrinking picks the others for their verdicts, which favours accidents.
+        *alike, first = [slower for slower in reversed(run.slower()) if run.kind(slower) == kind] or [hazard]
+        for comparison in _distinct([*_distinct([hazard, *alike])[: CONFIRMATIONS - 1], first]):
+            if run.confirm(comparison):
                 break
     return run.hunted(explicit, least.values())
 
@@ -102,14 +103,14 @@ def numerics_hunt(
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
 ) -> Hunted:
-    """Look for wrong outputs and crashes; nothing is timed, and all that is found is a failure."""
+    """Look for wrong outputs and crashes; nothing is timed, and every contradiction is a failure."""
     run = _Hunt(oracle, oracle.numerics, oracle.knows_numerics, "numerics", budget_seconds, progress, clock)
     least = run.search(explicit, comparisons(oracle.spec.backend, space))
     return run.hunted(explicit, least.values())
 
 
 class _Contradiction(Exception):
-    """Raised while drawing, for Hypothesis to shrink what was drawn."""
+    """Raised while drawing, so that Hypothesis shrinks what was drawn."""
 
     def __init__(self, comparison: Comparison) -> None:
         super().__init__(comparison.id)
@@ -117,7 +118,7 @@ class _Contradiction(Exception):
 
 
 class _Hunt:
-    """One hunt's questions and answers, while its time lasts."""
+    """The questions and answers of one hunt: what was met, its verdict, and what was left out or confirmed."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class _Hunt:
         self._confirmed: set[Identity] = set()
 
     def search(self, explicit: Iterable[Comparison], strategy: SearchStrategy[Comparison]) -> dict[str, Comparison]:
-        """Ask for explicit comparisons and drawn ones; the smallest contradiction of each kind that was drawn."""
+        """Ask for explicit comparisons and drawn ones; return the smallest drawn contradiction of each kind."""
         for comparison in explicit:
             self._ask(comparison, self._moment(1.0))
         met: dict[str, tuple[Comparison, int]] = {}
@@ -162,7 +163,7 @@ class _Hunt:
         met: dict[str, tuple[Comparison, int]],
         drawn: set[Identity],
     ) -> None:
-        """Draw a batch, and keep the first contradiction of each kind with the number of the batch."""
+        """Draw a batch, and add the first contradiction of each kind to `met`, with the number of the batch."""
 
         def ask(comparison: Comparison) -> None:
             if len(drawn) == self._wanted:
@@ -178,7 +179,7 @@ class _Hunt:
     def _least(
         self, strategy: SearchStrategy[Comparison], number: int, kind: str, until: float | None
     ) -> Comparison | None:
-        """What the first contradiction of a kind shrinks to; None where it is not drawn again."""
+        """Return what the first contradiction of a kind shrinks to, None where it is not drawn again."""
 
         def refute(comparison: Comparison) -> None:
             if self._ask(comparison, until) and self.kind(comparison) == kind:
@@ -186,14 +187,14 @@ class _Hunt:
 
         try:
             _draw(strategy, number, [Phase.generate, Phase.shrink], refute)
-        except _Contradiction as found:
-            return found.comparison
+        except _Contradiction as contradiction:
+            return contradiction.comparison
         return None
 
     def _ask(self, comparison: Comparison, until: float | None) -> Verdict | None:
-        """The answer, or None where it is not known and the moment has come after which nothing is measured.
+        """Return the answer, or None where it is not known and it is too late to measure: `until` is past.
 
-        That moment does not come back, so what is left out stays left out as long as Hypothesis asks.
+        Time does not go back, so what is left out stays left out, and Hypothesis gets one answer each time it asks.
         """
         identity = comparison.identity
         if identity in self._verdicts:
@@ -209,31 +210,31 @@ class _Hunt:
         return self._verdicts[identity]
 
     def _moment(self, share: float) -> float | None:
-        """When so much of the time budget is spent, if there is one."""
+        """Return the moment at which this share of the time budget is spent, None without a budget."""
         return None if self._budget is None else self._begin + share * self._budget
 
     def _share(self, waiting: int) -> float | None:
-        """When the first of so many that wait has had its part of the time that is left."""
+        """Return the moment at which the first of so many that wait has used its part of the remaining time."""
         now, end = self._clock(), self._moment(1.0)
         return None if end is None else now + max(0.0, end - now) / waiting
 
     def kind(self, comparison: Comparison) -> str:
-        """What tells one fault from another: the word, and for a hazard the implementations that pruning leads to."""
+        """Return what tells one contradiction from another: its code, and for a hazard the plans of both layers."""
         code = self._code(comparison)
         plans = self._oracle.plans(comparison) if code is Code.SLOWER else ()
         return " ".join([str(code), *(str(plan) for plan in plans)])
 
     def slower(self, among: Iterable[Comparison] | None = None) -> list[Comparison]:
-        """The comparisons, all or some, that are SLOWER as yet, in the order in which they were met."""
+        """Return the comparisons, all or those given, that are SLOWER so far, in the order in which they were met."""
         chosen = self._met.values() if among is None else among
-        return [one for one in chosen if self._code(one) is Code.SLOWER]
+        return [comparison for comparison in chosen if self._code(comparison) is Code.SLOWER]
 
     def _code(self, comparison: Comparison) -> Code | None:
         verdict = self._verdicts.get(comparison.identity)
         return verdict.code if verdict else None
 
     def confirm(self, comparison: Comparison) -> bool:
-        """Let a fresh process measure what is SLOWER, once; whether it still is."""
+        """Let a fresh process measure what is SLOWER, once; return whether it is still SLOWER."""
         identity = comparison.identity
         if identity not in self._confirmed and self._code(comparison) is Code.SLOWER:
             self._verdicts[identity] = self._oracle.confirmed(comparison)
@@ -242,40 +243,43 @@ class _Hunt:
         return identity in self._confirmed
 
     def hunted(self, explicit: Iterable[Comparison], least: Iterable[Comparison]) -> Hunted:
-        """Everything together."""
-        codes = Counter(one.code for one in self._verdicts.values())
+        """Return the hunt's result; `least` are the smallest contradictions of each kind."""
+        codes = Counter(verdict.code for verdict in self._verdicts.values())
         explicit = _distinct(explicit)
-        told = _distinct([*explicit, *least])
-        confirmed = [one for one in _distinct([*told, *self._met.values()]) if one.identity in self._confirmed]
+        reported = _distinct([*explicit, *least])
+        every = _distinct([*reported, *self._met.values()])
+        confirmed = [comparison for comparison in every if comparison.identity in self._confirmed]
         return Hunted(
             drawn=len(self._verdicts) + len(self._left_out),
             measured=sum(number for code, number in codes.items() if code.measured),
             counts=dict(codes),
             left_out=len(self._left_out),
-            unconfirmed=sum(one.reason.code is ReasonCode.NOT_CONFIRMED for one in self._verdicts.values()),
+            unconfirmed=sum(verdict.reason.code is ReasonCode.NOT_CONFIRMED for verdict in self._verdicts.values()),
             seconds=self._clock() - self._begin,
             found=self._shown(confirmed),
-            failures=self._shown(self._failures(told)),
-            gone=tuple(one for one in explicit if self._code(one) in (Code.SAME, Code.FASTER)),
+            failures=self._shown(self._failures(reported)),
+            gone=tuple(known for known in explicit if self._code(known) in (Code.SAME, Code.FASTER)),
         )
 
-    def _failures(self, told: Sequence[Comparison]) -> list[Comparison]:
-        """Those that were made least; and of a kind that was only met on the way to others, the first."""
-        failures = [one for one in told if self._code(one) in _FAILURES]
+    def _failures(self, reported: Sequence[Comparison]) -> list[Comparison]:
+        """Return the failures among those reported, and one of each code that only shrinking met."""
+        failures = [comparison for comparison in reported if self._code(comparison) in _FAILURES]
         for code in _FAILURES:
             if code not in map(self._code, failures):
-                failures += [one for one in self._met.values() if self._code(one) is code][:1]
+                failures += [comparison for comparison in self._met.values() if self._code(comparison) is code][:1]
         return failures
 
     def _shown(self, chosen: Iterable[Comparison]) -> tuple[Counterexample, ...]:
         verdicts, plans = self._verdicts, self._oracle.plans
-        return tuple(Counterexample(one, verdicts[one.identity], plans(one)) for one in chosen)
+        return tuple(
+            Counterexample(comparison, verdicts[comparison.identity], plans(comparison)) for comparison in chosen
+        )
 
 
 def _draw(
     strategy: SearchStrategy[Comparison], number: int, phases: Sequence[Phase], check: Callable[[Comparison], None]
 ) -> None:
-    """Draw a batch, without anything that would make Hypothesis speak, store, or stop for being slow."""
+    """Draw a batch, with Hypothesis set to print nothing, store nothing, and not stop because examples are slow."""
 
     @seed(number)
     @settings(
@@ -286,7 +290,7 @@ def _draw(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
-        phases=[one for one in phases if one in settings().phases],
+        phases=[phase for phase in phases if phase in settings().phases],
     )
     @given(comparison=strategy)
     def property_holds(comparison: Comparison) -> None:
@@ -296,15 +300,15 @@ def _draw(
 
 
 def _seed() -> int:
-    """The seed of the first batch: always the same for a derandomised profile, or the one of --hypothesis-seed."""
+    """Return the seed of the first batch: fixed for a derandomised profile, else --hypothesis-seed, else random."""
     if settings().derandomize:
         return 0
     return secrets.randbits(64) if core.global_force_seed is None else core.global_force_seed
 
 
-def _distinct(found: Iterable[Comparison]) -> list[Comparison]:
-    """Without repetition: a depthwise layer pruned on either side is one comparison."""
+def _distinct(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Return the first comparison of each identity: a depthwise layer pruned on either side is one comparison."""
     first: dict[Identity, Comparison] = {}
-    for one in found:
-        first.setdefault(one.identity, one)
+    for comparison in comparisons:
+        first.setdefault(comparison.identity, comparison)
     return list(first.values())

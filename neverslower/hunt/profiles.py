@@ -1,4 +1,4 @@
-"""Hypothesis's profiles: how many layers a hunt draws, and whether it draws the same ones each time."""
+"""Register Hypothesis's profiles: how many layers a hunt draws, and whether it draws the same ones each time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What Hypothesis draws: layers shaped like those of networks and beyond them, each with a pruning.
+"""Draw layers with Hypothesis: shaped like those of networks, or freely, each with some of its channels pruned.
 
-Whatever is drawn, the same choices are made in the same order, and each is then cut to what is left of the space;
-nothing is filtered. So a choice keeps its meaning while Hypothesis makes others simpler: a layer of a network becomes
-a free one with the same counts, and these come down one by one.
+Every example makes the same choices in the same order; each choice is then cut to what is left of the space, and
+nothing is filtered. So a choice keeps its meaning while Hypothesis simplifies the others: a network's layer becomes a
+free one with the same counts, and these come down one by one.
 """
 
 from __future__ import annotations
@@ -22,21 +22,26 @@ from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, netwo
 
 T = TypeVar("T")
 LARGEST_TENSOR = 2_000_000
-"""Elements of a drawn input or output; networks at batch 1 have fewer where their multiplications are as few."""
+"""Elements of a drawn input or output at most; networks' layers with as few multiplications have fewer at batch 1."""
 AMPLE = 10**9
-"""What is drawn up to this and then cut to a network's own count mostly is that count."""
+"""Counts are drawn up to this and then cut to a network's own: nearly all lie above that one, and so become it."""
 
 _DENSE, _DEPTHWISE, _GROUPED = range(3)
 _UNLIKE = ((False, False), (False, False), (False, False), (True, False), (False, True))
-"""Whether the axes are unlike, and whether the padding at both ends of an axis is."""
+"""Choices of (the axes differ, the padding at both ends of an axis differs); mostly neither does."""
 _DILATIONS = (1, 1, 1, 2, 3)
 _BATCHES = (1, 1, 1, 1, 1, 1, 2, 3, 4)
-_NEAR_STANDARD = sorted({max(1, one + offset) for one in STANDARD_DISTANCES for offset in (-1, 0, 1)}, reverse=True)
+_NEAR_STANDARD = sorted(
+    {max(1, distance + offset) for distance in STANDARD_DISTANCES for offset in (-1, 0, 1)}, reverse=True
+)
 
 
 @dataclass(frozen=True)
 class Space:
-    """What may be drawn: a backend's capabilities, the sides to prune, the most multiply-accumulates of a layer."""
+    """The space to draw from: a backend's capabilities, the sides to prune, the most multiply-accumulates of a layer.
+
+    Raises ValueError where no layer in it could be pruned.
+    """
 
     dtypes: tuple[DType, ...] = (DType.FLOAT32,)
     layouts: tuple[Layout, ...] = (Layout.NCHW,)
@@ -53,13 +58,13 @@ class Space:
 
 @cache
 def _one_of(choices: tuple[T, ...]) -> SearchStrategy[T]:
-    """One of several, made once: building strategies takes longer than drawing from them."""
+    """Return a strategy for one of several, cached because building strategies takes longer than drawing from them."""
     return st.sampled_from(choices) if len(choices) > 1 else st.just(choices[0])
 
 
 @dataclass(frozen=True)
 class _Limits:
-    """The largest counts of a layer. Those of a network's layer are `typical`, which is to say mostly reached."""
+    """The largest counts of a layer. Those of a network's layer are `typical`: mostly the largest count is drawn."""
 
     kernel: int
     stride: int
@@ -72,22 +77,22 @@ class _Limits:
     typical: bool
 
     def up_to(self, draw: DrawFn, most: int, least: int = 1) -> int:
-        """A count that shrinks towards the least."""
+        """Draw a count that shrinks towards the least."""
         return _cut(draw, AMPLE, most, least) if self.typical else draw(st.integers(least, most))
 
     def mostly(self, draw: DrawFn, most: int, drawn: int, least: int = 1) -> int:
-        """A count that often is `most` in free layers too: there it is cut from what is `drawn` at most."""
+        """Draw a count that is often `most`, in free layers too: there it is cut from a count up to `drawn`."""
         return _cut(draw, AMPLE if self.typical else drawn, most, least)
 
 
 def _cut(draw: DrawFn, drawn: int, most: int, least: int = 1) -> int:
-    """A count that is drawn from a wide range and cut: `most` is likely, and each count shrinks towards the least."""
+    """Draw a count up to `drawn` and cut it to `most`, which becomes likely; the count shrinks towards the least."""
     return min(draw(st.integers(least, drawn)), most)
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One spatial axis; padding stays below what one window spans, so that one output can always be had."""
+    """One spatial axis; its padding is smaller than what a window spans, so that one output is always possible."""
 
     kernel: int
     stride: int
@@ -97,21 +102,21 @@ class _Axis:
 
     @property
     def least(self) -> int:
-        """The input size that gives one output."""
+        """Return the input size that gives one output."""
         return (self.kernel - 1) * self.dilation + 1 - self.before - self.after
 
     def size(self, wanted: int, outputs: int) -> int:
-        """The input size nearest to the wanted one that gives from 1 to `outputs` outputs."""
+        """Return the input size nearest to the wanted one that gives from 1 to `outputs` outputs."""
         return max(self.least, min(wanted, outputs * self.stride - 1 + self.least))
 
     def outputs(self, size: int) -> int:
-        """Output pixels of an input of this size."""
+        """Return the number of output pixels of an input of this size."""
         return (size - self.least) // self.stride + 1
 
 
 @st.composite
 def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
-    """Layers within `space`, each against itself with some channels pruned; two thirds like those of networks."""
+    """Draw a layer within `space` and the same layer with some channels pruned; two in three are like networks'."""
     dtype, layout = draw(_one_of(space.dtypes)), draw(_one_of(space.layouts))
     side = draw(_one_of(space.sides))
     limits = draw(_limits(space))
@@ -141,24 +146,34 @@ def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
 
 @cache
 def _limits(space: Space) -> SearchStrategy[_Limits]:
-    """Free limits, the widest first since a count shrinks by itself, then twice as many of networks' layers."""
+    """Return a strategy for limits: free ones first, then about twice as many of networks' layers.
+
+    Hypothesis shrinks towards the first, which are the widest: there each count can still come down by itself.
+    """
     groupings = (_GROUPED, _GROUPED, _DEPTHWISE, _DENSE) if space.groups else (_DENSE,)
     every = itertools.product(groupings, (512, 128, 32, 8), (7, 5, 3, 3, 1, 1), (3, 2, 1, 1))
     free = [_free(*counts) for counts in every]
     layers = distinct_layers([layer for name in NETWORKS for layer in network(name)])
     problems = [layer.problem for layer in layers if space.groups or layer.problem.groups == 1]
-    fitting = {_typical(one) for one in problems if 2 * one.kernel[0] * one.kernel[1] <= space.largest_macs}
-    plain = sorted(fitting, key=lambda one: (one.grouping, one.kernel, one.stride, one.out_channels, astuple(one)))
-    return st.sampled_from([*free, *(one for one in plain for _ in range(2 * len(free) // len(plain)))])
+    fitting = {
+        _typical(problem) for problem in problems if 2 * problem.kernel[0] * problem.kernel[1] <= space.largest_macs
+    }
+    plain = sorted(fitting, key=_complexity)
+    return st.sampled_from([*free, *(limits for limits in plain for _ in range(2 * len(free) // len(plain)))])
+
+
+def _complexity(limits: _Limits) -> tuple[object, ...]:
+    """Return a key that sorts plain layers first, since Hypothesis shrinks towards them."""
+    return limits.grouping, limits.kernel, limits.stride, limits.out_channels, astuple(limits)
 
 
 def _free(grouping: int, channels: int, kernel: int, stride: int) -> _Limits:
-    """Beyond networks: up to 32 groups and 56×56 pixels."""
+    """Return the limits of a layer unlike those of networks: up to 32 groups and 56×56 pixels."""
     return _Limits(kernel, stride, 3, grouping, 32, channels, channels, 56, typical=False)
 
 
 def _typical(problem: ConvProblem) -> _Limits:
-    """A network's layer, all of which are square, and dense or depthwise."""
+    """Return the limits of a network's layer; all of these are square, and dense or depthwise."""
     return _Limits(
         kernel=problem.kernel[0],
         stride=problem.stride[0],
@@ -173,7 +188,7 @@ def _typical(problem: ConvProblem) -> _Limits:
 
 
 def _axes(draw: DrawFn, space: Space, limits: _Limits) -> tuple[_Axis, _Axis]:
-    """Both axes, mostly the same one twice; of others the kernels differ, and with them what padding they can have."""
+    """Draw both axes, mostly the same one twice; otherwise their kernels differ, and so does the padding they allow."""
     oblong, asymmetric = draw(_one_of(_UNLIKE if space.asymmetric_padding else _UNLIKE[:4]))
     oblong = oblong and not limits.typical
     down, across = (limits.mostly(draw, limits.kernel, 7) for _ in range(2))
@@ -194,9 +209,9 @@ def _axes(draw: DrawFn, space: Space, limits: _Limits) -> tuple[_Axis, _Axis]:
 
 
 def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int, tuple[int, int, int]]:
-    """(channels to remove, (groups, input channels, output channels)) of at most `room` multiplications a pixel.
+    """Draw (channels to remove, (groups, input channels, output channels)) of at most `room` multiplications a pixel.
 
-    What is kept is drawn, not what there was, since what makes a pruned layer slow is mostly found in itself.
+    The channels kept are drawn, not those of the unpruned layer, since a pruned layer is mostly slow for its own count.
     """
     most, most_others = limits.out_channels, limits.in_channels
     if side is Side.IN:
@@ -221,15 +236,15 @@ def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int
 
 @cache
 def _farthest(channels: int) -> SearchStrategy[int]:
-    """The most channels to remove of so many: all but one, or what is near a standard distance."""
-    standard = [one for one in _NEAR_STANDARD if one < channels - 1]
+    """Return a strategy for the most channels to remove of so many: all but one, or close to a standard distance."""
+    standard = [distance for distance in _NEAR_STANDARD if distance < channels - 1]
     return st.sampled_from([max(1, channels - 1), *standard])
 
 
 def _extents(
     draw: DrawFn, limits: _Limits, axes: tuple[_Axis, _Axis], channels: int, pixels: int
 ) -> tuple[int, int, int]:
-    """(batch, height, width) with at most so many output pixels in all, and tensors that are not too large."""
+    """Draw (batch, height, width) with at most `pixels` output pixels in all, and tensors that are not too large."""
     down, across = axes
     elements = max(1, LARGEST_TENSOR // channels)
     batch = min(draw(_one_of(_BATCHES)), pixels, elements)

@@ -1,8 +1,8 @@
-"""Staircases: a layer's time over its channel count, and what it says about pruning. Functions of arrays."""
+"""Staircases: a layer's time over its channel count, and which counts it advises against. Functions of arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from neverslower.problem.convolution import ConvProblem
 class Staircase:
     """Median seconds of a call at each number of filters, ascending up to the unpruned layer, each with its plan.
 
-    A map of every count is a survey: its times have no verdicts. What it calls slower lies above the target.
+    A map is a survey, and its times have no verdicts: a count is called slower where its ratio is above the target.
     """
 
     name: str
@@ -30,30 +30,36 @@ class Staircase:
 
     @property
     def network(self) -> str:
-        """The network that the layer belongs to."""
+        """Return the name of the network that the layer belongs to."""
         return self.name.partition(".")[0]
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
-        """Each count's time over that of the unpruned layer."""
+        """Return each count's time over that of the unpruned layer, an array as long as `counts`."""
         return np.asarray(self.seconds / self.seconds[-1])
 
     @cached_property
     def hazards(self) -> tuple[int, ...]:
-        """Positions of the counts that are slower than the unpruned layer by the target or more."""
+        """Return the positions of the counts that are slower than the unpruned layer by the target or more."""
         return tuple(int(index) for index in np.flatnonzero(self.ratios[:-1] >= 1 + STANDARD.target))
 
     def worst(self, share: float = 0.12) -> tuple[float, int]:
-        """(ratio, count) of the slowest among those with at most this share of the channels pruned."""
+        """Return (ratio, count) of the slowest count with at most this share of the channels pruned.
+
+        Where there is no such count it is the unpruned layer, with ratio 1.
+        """
         least = (1 - share) * self.counts[-1]
         near = [index for index, count in enumerate(self.counts[:-1]) if count >= least]
         if not near:
             return 1.0, self.counts[-1]
-        index = max(near, key=lambda one: self.ratios[one])
+        index = max(near, key=lambda position: self.ratios[position])
         return float(self.ratios[index]), self.counts[index]
 
     def best_gain(self, within: float = 0.10) -> tuple[float, int, int]:
-        """(gain, count, the other): the most that a count gains over the slowest one within that share of it."""
+        """Return (gain, count, slow count): the count that gains most over the slowest one at most `within` away.
+
+        The gain is a ratio of times, 1 where no count gains; `within` is a share of the faster count.
+        """
         counts = np.asarray(self.counts)
         best = (1.0, self.counts[-1], self.counts[-1])
         for index, count in enumerate(self.counts):
@@ -65,17 +71,23 @@ class Staircase:
         return best
 
     def explained(self, index: int, processors: int = 0) -> Explanation:
-        """Why the count at this position is slower than the unpruned layer, from both dispatches alone."""
+        """Explain from both dispatches alone why the count at this position is slower than the unpruned layer.
+
+        `processors` is the number of the GPU's multiprocessors, 0 where it is unknown.
+        """
         return explain(self.plans[-1], self.plans[index], None, processors)
 
     def causes(self, processors: int = 0) -> dict[int, Cause]:
-        """The cause of each hazard, by position."""
+        """Return the cause of each hazard, by position."""
         return {index: self.explained(index, processors).cause for index in self.hazards}
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What a network's staircases say at most: the worst of light pruning, and the best that a good count gains."""
+    """A network's extremes: the worst slowdown of light pruning, and the best gain of a good count.
+
+    `worst` is (ratio, layer, count, unpruned count), `gain` is (ratio, layer, count, slow count).
+    """
 
     network: str
     counts: int
@@ -85,21 +97,20 @@ class Headline:
 
 
 def headlines(staircases: Iterable[Staircase]) -> list[Headline]:
-    """A headline for each network; `worst` is (ratio, layer, count, of), `gain` (ratio, layer, count, the slow one)."""
+    """Return a headline for each network, in the order in which the networks first appear."""
     networks: dict[str, list[Staircase]] = {}
-    for one in staircases:
-        networks.setdefault(one.network, []).append(one)
-    found = []
-    for name, members in networks.items():
-        worst = max(((*one.worst(), one) for one in members), key=lambda row: row[0])
-        gain = max(((*one.best_gain(), one) for one in members), key=lambda row: row[0])
-        found.append(
-            Headline(
-                name,
-                sum(len(one.counts) for one in members),
-                sum(len(one.hazards) for one in members),
-                (worst[0], worst[2].name, worst[1], worst[2].counts[-1]),
-                (gain[0], gain[3].name, gain[1], gain[2]),
-            )
-        )
-    return found
+    for staircase in staircases:
+        networks.setdefault(staircase.network, []).append(staircase)
+    return [_headline(name, members) for name, members in networks.items()]
+
+
+def _headline(network: str, members: Sequence[Staircase]) -> Headline:
+    ratio, count, slow = max(((*member.worst(), member) for member in members), key=lambda row: row[0])
+    gain, good, bad, fast = max(((*member.best_gain(), member) for member in members), key=lambda row: row[0])
+    return Headline(
+        network,
+        counts=sum(len(member.counts) for member in members),
+        slower=sum(len(member.hazards) for member in members),
+        worst=(ratio, slow.name, count, slow.counts[-1]),
+        gain=(gain, fast.name, good, bad),
+    )

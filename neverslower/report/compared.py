@@ -1,4 +1,4 @@
-"""Two records of exact evidence, told: each problem that changed, and how many of each sort."""
+"""Report how two records of exact evidence differ: each problem that changed, and how many of each verdict."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from neverslower.judge.verdict import Code
 from neverslower.report.reproduction import software
 
 
-def lines(before: Baseline, after: Baseline, changes: Sequence[ProblemDiff]) -> Iterator[str]:
-    """The comparison, what is the same counted alone."""
+def lines(before: Baseline, after: Baseline, diffs: Sequence[ProblemDiff]) -> Iterator[str]:
+    """Yield what is compared, each problem that changed, and the count of each verdict."""
     yield f"{before.evidence} of {software(before.fingerprint)} against {software(after.fingerprint)}"
     yield f"on {after.fingerprint.device}, {', '.join(f'{k} {v}' for k, v in after.fingerprint.state.items())}"
-    for change in changes:
-        if change.verdict is None or change.verdict.code is not Code.SAME:
-            yield f"  {change}"
-    counts = Counter(str(one.verdict.code) if one.verdict else "in one alone" for one in changes)
-    yield f"{len(changes)} problems: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"
+    for diff in diffs:
+        if diff.verdict is None or diff.verdict.code is not Code.SAME:
+            yield f"  {diff}"
+    counts = Counter(str(diff.verdict.code) if diff.verdict else "in one alone" for diff in diffs)
+    yield f"{len(diffs)} problems: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"

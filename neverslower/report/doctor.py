@@ -1,4 +1,4 @@
-"""What a doctor found, told: a block a backend, what has to be done marked, and one line at the end."""
+"""Report what the doctor found: a block for each backend, with what has to be done, and one line at the end."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from neverslower.report.terminal import baseline_words
 
 
 def lines(checkups: Sequence[Checkup]) -> Iterator[str]:
-    """Everything that was found."""
-    for one in checkups:
-        yield from _backend(one)
-    sound = [one.backend for one in checkups if one.sound]
-    unsound = [one.backend for one in checkups if one.fingerprint and not one.sound]
+    """Yield each backend's block, and the backends that can be measured."""
+    for checkup in checkups:
+        yield from _backend(checkup)
+    sound = [checkup.backend for checkup in checkups if checkup.sound]
+    unsound = [checkup.backend for checkup in checkups if checkup.fingerprint and not checkup.sound]
     if unsound:
         yield f"unsound: {', '.join(unsound)}; a run refuses to measure there unless it gets --unsound warn"
     yield f"ready: {', '.join(sound)}" if sound else "ready: nothing; mend what is named above, or install a backend"
 
 
-def _backend(one: Checkup) -> Iterator[str]:
-    if one.fingerprint is None:
-        first, *rest = one.missing.splitlines() or [""]
-        yield f"{one.backend}: not here: {first.removeprefix('unavailable: ')}"
+def _backend(checkup: Checkup) -> Iterator[str]:
+    if checkup.fingerprint is None:
+        first, *rest = checkup.missing.splitlines() or [""]
+        yield f"{checkup.backend}: not here: {first.removeprefix('unavailable: ')}"
         yield from (f"  {line}" for line in rest)
         return
-    yield f"{one.backend}: {software(one.fingerprint)} on {one.fingerprint.device}"
-    yield f"  with: {_listed(one.fingerprint.software)}"
-    if one.state:
-        yield from _state(one.state)
-    yield from (f"  note: {remark}" for remark in one.remarks)
-    yield f"  {baseline_words(one.choice)}"
-    if one.standing:
-        yield f"  {calibration.standing_words(one.standing, calibration.command(one.backend, one.argument))}"
+    yield f"{checkup.backend}: {software(checkup.fingerprint)} on {checkup.fingerprint.device}"
+    yield f"  with: {_listed(checkup.fingerprint.software)}"
+    if checkup.state:
+        yield from _state(checkup.state)
+    yield from (f"  note: {remark}" for remark in checkup.remarks)
+    yield f"  {baseline_words(checkup.choice)}"
+    if checkup.standing:
+        remedy = calibration.command(checkup.backend, checkup.argument)
+        yield f"  {calibration.standing_words(checkup.standing, remedy)}"
 
 
 def _state(state: State) -> Iterator[str]:
     yield f"  state: {_listed(state.settings) or 'nothing here tells it'}"
     if state.readings:
         yield f"  now: {_listed({name: f'{value:g}' for name, value in state.readings.items()})}"
-    for one in state.unsound:
-        yield f"  {'UNSOUND' if one.grave else 'warning'}: {one.text}"
-        yield f"    mend it: {one.remedy}"
+    for unsound in state.unsound:
+        yield f"  {'UNSOUND' if unsound.grave else 'warning'}: {unsound.text}"
+        yield f"    mend it: {unsound.remedy}"
 
 
 def _listed(words: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A trend as lines: a block a device, a row a channel count, a column a stored version."""
+"""Report trends: a block for each device, with a row for each channel count and a column for each stored version."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from neverslower.report.reproduction import software
 
 
 def lines(trends: Iterable[Trend]) -> Iterator[str]:
-    """Every device's block; a plan is written where it is the first one or another than before."""
-    for one in trends:
-        yield f"{one.folder}, {one.evidence}"
-        for number, run in enumerate(one.runs, start=1):
+    """Yield every device's block; a row names a plan where it is the first one, or differs from the one before."""
+    for trend in trends:
+        yield f"{trend.folder}, {trend.evidence}"
+        for number, run in enumerate(trend.runs, start=1):
             yield f"  ({number}) {run.path.name}: {software(run.fingerprint)}"
         layer = ""
-        for line in one.lines:
+        for line in trend.lines:
             if f"{line.layer} {line.format}" != layer:
                 layer = f"{line.layer} {line.format}"
                 yield f"  {layer}"
-            yield f"    {line.kept:5} of {line.whole}: {'  →  '.join(_cells(line, one.evidence))}"
+            yield f"    {line.kept:5} of {line.whole}: {'  →  '.join(_cells(line, trend.evidence))}"
 
 
 def _cells(line: Line, evidence: Evidence) -> Iterator[str]:

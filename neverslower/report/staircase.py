@@ -1,4 +1,4 @@
-"""A picture of a staircase: a layer's time over its channel count, and what is slower in the colour of its cause."""
+"""Draw a staircase: a layer's time over its channel count, with slower counts in the colour of their cause."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def staircase_picture(staircase: Staircase, fingerprint: Fingerprint) -> str:
-    """The SVG text: microseconds over output channels, from 0, the unpruned layer's time as a line."""
+    """Return the text of an SVG: microseconds over output channels, both from 0; the unpruned time is a line."""
     processors = int(fingerprint.hardware.get("sms", 0))
     causes = staircase.causes(processors)
     across = _Axis(0, staircase.counts[-1], LEFT, LEFT + WIDTH)
@@ -50,12 +50,12 @@ class _Axis:
         self.low, self.high, self._start, self._end = low, high, start, end
 
     def at(self, value: float) -> float:
-        """Where a value lies."""
+        """Return the pixel at which a value lies."""
         return self._start + (self._end - self._start) * (value - self.low) / (self.high - self.low)
 
     def ticks(self, about: int) -> Iterator[int]:
-        """Round values, about so many."""
-        step = next((one for one in STEPS if (self.high - self.low) / one <= about), STEPS[-1])
+        """Yield round values from 0 on, at most `about` of them where STEPS has a large enough step."""
+        step = next((step for step in STEPS if (self.high - self.low) / step <= about), STEPS[-1])
         yield from range(0, int(self.high) + 1, step)
 
 
@@ -67,8 +67,8 @@ def _title(staircase: Staircase, fingerprint: Fingerprint, causes: Mapping[int, 
     shape = f"{problem.height}×{problem.width}, {problem.in_channels}→{problem.out_channels}, "
     kernel = f"{problem.kernel[0]}×{problem.kernel[1]}, {problem.dtype} {problem.layout}, batch {problem.batch}"
     policy = fingerprint.state.get("policy", "")
-    told = f"{shape}{kernel}; {software(fingerprint)}, {policy}, on {fingerprint.device}"
-    yield f'<text x="{LEFT}" y="44" fill="#555">{escape(told)}</text>'
+    subtitle = f"{shape}{kernel}; {software(fingerprint)}, {policy}, on {fingerprint.device}"
+    yield f'<text x="{LEFT}" y="44" fill="#555">{escape(subtitle)}</text>'
     counts = Counter(causes.values())
     x = float(LEFT)
     for cause, colour in COLOURS.items():

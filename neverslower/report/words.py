@@ -1,4 +1,4 @@
-"""How quantities are written for people."""
+"""Write quantities for people, and read the durations that they write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neverslower.judge.stats import median_interval
 
 
 def seconds(value: float) -> str:
-    """A time with a unit that suits it: `1.53 ms`."""
+    """Return a time in seconds with a unit that suits it: `1.53 ms`."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
@@ -20,29 +20,29 @@ def seconds(value: float) -> str:
 
 
 def time_with_interval(samples: Seconds) -> str:
-    """The median of some samples with its 95 % interval."""
+    """Return the median of samples in seconds, with its 95 % interval."""
     bounds = median_interval(samples)
     return f"{seconds(float(np.median(samples)))} [{seconds(bounds.low)}, {seconds(bounds.high)}]"
 
 
 def percent(value: float | None) -> str:
-    """A fraction as per cent, or a dash."""
+    """Return a fraction as per cent, or a dash for None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def signed_percent(value: float) -> str:
-    """A fraction as per cent, with its sign."""
+    """Return a fraction as per cent, with its sign."""
     return f"{100 * value:+.1f} %"
 
 
 def duration(value: float) -> str:
-    """A longer time: `2 min 05 s`."""
+    """Return a longer time, given in seconds: `2 min 05 s`."""
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `90`, `90s`, `5m`, `1h` or `1h30m`. Raises ValueError."""
+    """Return the seconds in `90`, `90s`, `5m`, `1h` or `1h30m`. Raises ValueError for anything else, and for 0."""
     number = r"(\d+(?:\.\d+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip().lower())
     total = (
