@@ -1154,17 +1154,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="lost-library-is-green",
         lie="A run that lost the old library on the way has judged.",
-        path="neverslower/run.py",
-        old="        if lost := self.before.alone.get(name):\n",
-        new="        if lost := self.findings.alone.get(name):\n",
+        path="neverslower/outcome/run_verdict.py",
+        old="    if lost := before.alone.get(name):\n",
+        new="    if lost := findings.alone.get(name):\n",
         caught_by="selftests/test_faults.py::test_a_run_that_lost_the_other_library_cannot_judge",
     ),
     Mutant(
         name="nothing-beside-is-green",
         lie="A run whose old library could do nothing found no regression.",
-        path="neverslower/run.py",
-        old="        if measured and not (choice and choice.baseline and choice.baseline.entries):\n",
-        new="        if not measured and not (choice and choice.baseline and choice.baseline.entries):\n",
+        path="neverslower/outcome/run_verdict.py",
+        old="    if measured and not (choice and choice.baseline and choice.baseline.entries):\n",
+        new="    if not measured and not (choice and choice.baseline and choice.baseline.entries):\n",
         caught_by="selftests/test_against.py::test_nothing_to_be_set_against_is_no_success",
     ),
     Mutant(
