@@ -1211,7 +1211,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="journal-forgets-a-crash",
         lie="What crashed on the old side was measured, says the journal when it is read again.",
         path="neverslower/outcome/rejudge.py",
-        old="        if confirms or one not in recorded.crashed\n",
+        old="        if confirms or identity not in recorded.crashed\n",
         new="",
         caught_by="selftests/test_against.py::test_what_crashed_on_one_side_is_read_again_as_it_was",
     ),
