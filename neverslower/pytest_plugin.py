@@ -26,9 +26,10 @@ from neverslower.outcome.table import Finding, Outcome, outcome_of
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report import calibration, drawn, markdown, terminal, upgrade, words
+from neverslower.report import drawn, markdown, summary, words
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
+from neverslower.report.summary import Emphasis
 from neverslower.run import Run
 
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
@@ -41,6 +42,12 @@ LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
 _STATE = pytest.StashKey[Run]()
+_MARKUP: dict[Emphasis, dict[str, bool]] = {
+    Emphasis.NONE: {},
+    Emphasis.BOLD: {"bold": True},
+    Emphasis.RED: {"red": True},
+}
+"""How pytest's terminal makes a line stand out."""
 
 
 class DeviceClock:
@@ -52,7 +59,7 @@ class DeviceClock:
         self._shown = 0.0
 
     def __call__(self) -> float:
-        """The time since the round began; reading it after a round starts the next one at 0."""
+        """Return the seconds since the round began; reading it after a round starts the next one at 0."""
         shown, self._shown = self._shown, 0.0
         return shown
 
@@ -65,48 +72,50 @@ CLOCK = DeviceClock()
 
 
 class Suite:
-    """The session as test items see it: each `expect_…` looks a verdict up and raises pytest's outcome for it."""
+    """The run as test items see it: each `expect_…` looks a verdict up and raises pytest's outcome for it."""
 
-    def __init__(self, session: Run) -> None:
-        self.session = session
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def expect_never_slower(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """The pruned layer takes no longer than the unpruned one, or it is a hazard that is known."""
-        self._conclude(self.session.assessment.never_slower(comparison), request)
+        """Expect that the pruned layer takes no longer than the unpruned one, or that the hazard is known."""
+        self._conclude(self.run.assessment.never_slower(comparison), request)
 
     def expect_no_regression(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """This channel count is no slower than in the baseline that the user asked to compare with."""
-        self._conclude(self.session.assessment.no_regression(comparison), request)
+        """Expect that this channel count is no slower than in the baseline that the user asked to compare with."""
+        self._conclude(self.run.assessment.no_regression(comparison), request)
 
     def expect_equal_outputs(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """The pruned layer's output equals the kept channels of the unpruned layer's."""
-        self._conclude(self.session.assessment.equal_outputs(comparison), request)
+        """Expect that the pruned layer's output equals the kept channels of the unpruned layer's."""
+        self._conclude(self.run.assessment.equal_outputs(comparison), request)
 
     def expect_tuned_log(self, case: Case, request: pytest.FixtureRequest) -> None:
-        """A pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
-        self._conclude(self.session.assessment.tuned_log(case), request)
+        """Expect that a pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
+        self._conclude(self.run.assessment.tuned_log(case), request)
 
     def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:
-        """No layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
+        """Expect that no layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
         self._conclude_hunt(backend, False, request)
 
     def expect_right_drawn_outputs(self, backend: str, request: pytest.FixtureRequest) -> None:
-        """The output of every layer that Hypothesis draws is right."""
+        """Expect that the output of every layer that Hypothesis draws is right."""
         self._conclude_hunt(backend, True, request)
 
     def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
         progress = ProgressLine(request.config)
         try:
-            hunted = self.session.hunt(backend, numerics, progress)
+            hunted = self.run.hunt(backend, numerics, progress)
         except Unavailable as error:
             pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
         except NeverSlowerError as error:
             pytest.fail(str(error), pytrace=False)
         finally:
             progress.end()
-        lines = [line for one in (*hunted.failures, *hunted.found) for line in drawn.counterexample(one, self.again)]
+        lines = [
+            line for example in (*hunted.failures, *hunted.found) for line in drawn.counterexample(example, self.again)
+        ]
         text = "\n".join(lines)
-        if hunted.failures or (hunted.found and self.session.plan.strict):
+        if hunted.failures or (hunted.found and self.run.plan.strict):
             pytest.fail(text, pytrace=False)
         if hunted.found:
             pytest.xfail(f"{Finding.HAZARD_FOUND}: {lines[0]}")
@@ -114,34 +123,34 @@ class Suite:
             pytest.skip("nothing that was drawn could be measured")
 
     def again(self, comparison: Comparison) -> str:
-        """The command that measures a drawn layer again, all three questions."""
-        return command_again(comparison, "tests", self.session.plan.backends)
+        """Return the command that measures a drawn layer again, all three questions."""
+        return command_again(comparison, "tests", self.run.plan.backends)
 
     def record(self, comparison: Comparison, benchmark: Any) -> None:
         """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
-        result = self.session.findings.results.get(comparison.identity)
+        result = self.run.findings.results.get(comparison.identity)
         if result is None or not result.passes or result.verdict.code in (Code.INVALID, Code.CRASHED):
             return
         rounds = iter(timed.samples(result))
-        explanation = self.session.findings.explanations.get(comparison.identity)
+        explanation = self.run.findings.explanations.get(comparison.identity)
         benchmark.extra_info.update(timed.extra_info(result, explanation))
-        count = sum(one.candidate.size for one in result.passes)
+        count = sum(measured.candidate.size for measured in result.passes)
         benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
 
     def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
-        self.session.assessed.append(assessed)
+        self.run.concluded(assessed)
         node = cast(pytest.Item, request.node)
-        node.user_properties += properties(assessed, self.session.findings)
+        node.user_properties += properties(assessed, self.run.findings)
         self._raise(assessed, node.nodeid.partition("[")[0])
 
     def _raise(self, assessed: Assessed, test: str) -> None:
         findings = [assessed.finding, *assessed.also]
-        outcomes = [outcome_of(finding, self.session.plan.strict) for finding in findings]
+        outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
         if Outcome.FAILED in outcomes:
             again = command_again(
-                assessed.comparison, test, self.session.plan.backends, self.session.compare, self.session.plan.against
+                assessed.comparison, test, self.run.plan.backends, self.run.compare, self.run.plan.against
             )
-            text = reproduction(assessed, self.session.findings, self._reproduce(assessed), again)
+            text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again)
             pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
             pytest.xfail(f"{assessed.finding}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
@@ -150,13 +159,13 @@ class Suite:
 
     def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
         name = assessed.comparison.backend
-        spec = self.session.plan.backends[name]
+        spec = self.run.plan.backends[name]
         options = BackendOptions(spec.argument, spec.threads)
         return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
 
 
 def _needs(items: Iterable[pytest.Item]) -> tuple[list[Comparison], list[Comparison]]:
-    """(comparisons to time, comparisons whose outputs to check) that some items ask for."""
+    """Return (comparisons to time, comparisons whose outputs to check) that some items ask for."""
     timed: list[Comparison] = []
     checked: list[Comparison] = []
     for item in items:
@@ -174,7 +183,7 @@ def _parameters(item: pytest.Item) -> list[object]:
 
 
 def _comparison_of(item: pytest.Item) -> Comparison | None:
-    return next((one for one in _parameters(item) if isinstance(one, Comparison)), None)
+    return next((value for value in _parameters(item) if isinstance(value, Comparison)), None)
 
 
 def _function(item: pytest.Item) -> str:
@@ -218,13 +227,13 @@ class VanishedItem(pytest.Item):
 
     def runtest(self) -> None:
         """Fail with the entry's name."""
-        session = self.config.stash[_STATE]
-        assessed = session.assessment.vanished(self.entry, session.comparisons[0])
-        session.assessed.append(assessed)
+        run = self.config.stash[_STATE]
+        assessed = run.assessment.vanished(self.entry, run.comparisons[0])
+        run.concluded(assessed)
         pytest.fail(f"{assessed.verdict.reason.text}; if that is meant, accept a new baseline", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where the item stands in reports."""
+        """Return where the item stands in reports."""
         return self.path, None, self.name
 
 
@@ -248,12 +257,12 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
-    session = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
-    config.stash[_STATE] = session
+    run = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
+    config.stash[_STATE] = run
     with _users_mistakes(config):
         if values["accept-baseline"] is not None:
-            session.probe_root()
-        _prepare_pytest_benchmark(config, session)
+            run.probe_root()
+        _prepare_pytest_benchmark(config, run)
 
 
 def _refuse_what_spoils_timing(config: pytest.Config) -> None:
@@ -267,20 +276,20 @@ def _refuse_what_spoils_timing(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
 
 
-def _prepare_pytest_benchmark(config: pytest.Config, session: Run) -> None:
+def _prepare_pytest_benchmark(config: pytest.Config, run: Run) -> None:
     option = config.option
     if option.benchmark_storage == PYTEST_BENCHMARKS_STORAGE:
-        option.benchmark_storage = f"file://{session.root}"
+        option.benchmark_storage = f"file://{run.root}"
     if option.benchmark_compare == "":
         raise NeverSlowerError("--benchmark-compare= names nothing: give a file or a number, or leave the = away")
     if option.benchmark_json:
         _probe(Path(option.benchmark_json))
     if option.benchmark_histogram and not importlib.util.find_spec("pygal"):
         raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
-    if session.compare and not option.collectonly:
-        session.identify()
-    if session.compare is True or _chosen(session, exact=True):
-        option.benchmark_compare = _merged(session)
+    if run.compare and not option.collectonly:
+        run.identify()
+    if run.compare is True or _chosen(run, exact=True):
+        option.benchmark_compare = _merged(run)
     wanted = ("compare", "save", "autosave", "json", "histogram", "verbose")
     if not any(getattr(option, f"benchmark_{name}", None) for name in wanted):
         option.benchmark_quiet = True  # Its table of every channel count would bury the summary.
@@ -298,23 +307,23 @@ def _probe(path: Path) -> None:
         raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
 
 
-def _merged(session: Run) -> str | None:
-    """One file for pytest-benchmark that holds the chosen baselines of all backends, or None.
+def _merged(run: Run) -> str | None:
+    """Return one file for pytest-benchmark that holds the chosen baselines of all backends, or None.
 
     It compares times alone: what is exact is left out.
     """
-    chosen = _chosen(session, exact=False)
+    chosen = _chosen(run, exact=False)
     if not chosen:
         return None
-    path = session.journal_path.parent / "compared" / "0001_chosen.json"
+    path = run.journal_path.parent / "compared" / "0001_chosen.json"
     timed.merge(path, chosen)
     return str(path)
 
 
-def _chosen(session: Run, exact: bool) -> list[Baseline]:
-    """The baselines of one sort of evidence that were chosen to compare with."""
-    chosen = [choice.baseline for choice in session.choices.values() if choice.baseline]
-    return [one for one in chosen if one.evidence.exact == exact]
+def _chosen(run: Run, exact: bool) -> list[Baseline]:
+    """Return the baselines of one sort of evidence that were chosen to compare with."""
+    chosen = [choice.baseline for choice in run.choices.values() if choice.baseline]
+    return [baseline for baseline in chosen if baseline.evidence.exact == exact]
 
 
 @contextlib.contextmanager
@@ -330,35 +339,36 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
-    session = metafunc.config.stash[_STATE]
+    run = metafunc.config.stash[_STATE]
     if "drawn_on" in metafunc.fixturenames:
-        parameters = [pytest.param(name, id=name) for name in session.plan.backends]
-        metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(session))])
+        parameters = [pytest.param(name, id=name) for name in run.plan.backends]
+        metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(run))])
     if "tuned_log" in metafunc.fixturenames:
         why_none = "no chosen backend searches for schedules; tvm does"
-        session.hindrance = session.hindrance or (None if session.tuned_log_cases else why_none)
-        _parametrize(metafunc, "tuned_log", session.tuned_log_cases, why_none)
+        if not (run.hindrance or run.tuned_log_cases):
+            run.hindered(why_none)
+        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_none)
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
-        comparisons = session.comparisons
+        comparisons = run.comparisons
         if name == "pruned":
-            comparisons = [one for one in comparisons if not one.against_itself]
+            comparisons = [comparison for comparison in comparisons if not comparison.against_itself]
         if not comparisons:
-            session.hindrance = _why_nothing(session)
-        _parametrize(metafunc, name, comparisons, session.hindrance or "")
+            run.hindered(_why_nothing(run))
+        _parametrize(metafunc, name, comparisons, run.hindrance or "")
 
 
 def _parametrize(metafunc: pytest.Metafunc, name: str, values: Sequence[Comparison | Case], why_none: str) -> None:
-    parameters = [pytest.param(one, id=one.id) for one in values]
+    parameters = [pytest.param(value, id=value.id) for value in values]
     metafunc.parametrize(name, parameters or [_nothing(why_none)])
 
 
 def _nothing(why: str) -> Any:
-    """The one parameter of a test that has nothing to do; it is skipped."""
+    """Return the one parameter of a test that has nothing to do; it is skipped."""
     return pytest.param(None, id="nothing", marks=pytest.mark.skip(reason=why))
 
 
-def _why_nothing(session: Run) -> str:
-    if session.plan.backends:
+def _why_nothing(run: Run) -> str:
+    if run.plan.backends:
         return "nothing to compare: the chosen layers have no channel that can be pruned"
     missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
     return "no backend is installed; " + "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
@@ -366,18 +376,18 @@ def _why_nothing(session: Run) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note which tests record which comparison, and add an item for each that vanished since the baseline."""
-    session = config.stash[_STATE]
+    run = config.stash[_STATE]
     for item in items:
         comparison = _comparison_of(item)
         if comparison and _function(item) == LATENCY_TEST:
-            session.recorded[comparison.identity] = item.nodeid
-    if session.recorded and session.compare:
+            run.records(comparison, item.nodeid)
+    if run.recorded and run.compare:
         parent = next(item.parent for item in items if _function(item) == LATENCY_TEST)
-        items.extend(_vanished(session, cast(pytest.Module, parent)))
+        items.extend(_vanished(run, cast(pytest.Module, parent)))
 
 
-def _vanished(session: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
-    for entry in session.vanished():
+def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
+    for entry in run.vanished():
         item = VanishedItem.from_parent(parent, name=f"vanished[{entry.label}]")
         item.entry = entry
         yield item
@@ -416,7 +426,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 
 
 def bisect_code(code: int) -> int:
-    """`git bisect run`'s code for an exit code: 0 good, 1 bad, 125 cannot judge, above 127 broken."""
+    """Return `git bisect run`'s code for an exit code: 0 good, 1 bad, 125 cannot judge, above 127 broken."""
     if code in (0, 1):
         return code
     return 125 if code in (CANNOT_JUDGE, int(pytest.ExitCode.NO_TESTS_COLLECTED)) else 128 + code
@@ -424,62 +434,38 @@ def bisect_code(code: int) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Counts by verdict, the worst by ratio, and what else is to be known; after pytest-benchmark's own table."""
-    session = config.stash.get(_STATE, None)
-    if session is None or not (session.scheduled or session.hindrance):
+    """Print the summary after pytest-benchmark's own table, and add it to a workflow's page where there is one."""
+    run = config.stash.get(_STATE, None)
+    if run is None or not (run.scheduled or run.hindrance):
         return
-    terminalreporter.section(terminal.title(session.findings), sep="=", bold=True)
-    for line in terminal.summary(session.findings, session.assessed, session.choices):
-        terminalreporter.write_line(line)
-    for line in terminal.losses(session.before, "the other library: "):
-        terminalreporter.write_line(line)
-    for line in (*upgrade.lost(session.before.alone), *upgrade.lines(session.changes)):
-        terminalreporter.write_line(line)
-    for line in calibration.remarks(session.findings, session.standings(), session.plan.backends):
-        terminalreporter.write_line(line)
-    again = Suite(session).again
-    for what, hunted in session.hunts.items():
-        for line in drawn.summary(what, hunted, again):
-            terminalreporter.write_line(line)
-    for line in session.kept:
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"journal: {os.path.relpath(session.journal_path)}")
-    for line in session.acceptance:
-        terminalreporter.write_line(line, bold=True)
-    why = session.cannot_judge()
-    ended_early = exitstatus in ENDED_EARLY and not session.acceptance
+    overview = run.overview(exitstatus in ENDED_EARLY and not run.acceptance, Suite(run).again)
+    terminalreporter.section(summary.title(overview), sep="=", bold=True)
+    for line in summary.lines(overview):
+        terminalreporter.write_line(line.text, **_MARKUP[line.emphasis])
     if path := os.environ.get(STEP_SUMMARY):
-        _append_summary(Path(path), session, "the run ended early" if ended_early else why)
-    if ended_early:
-        told = "ended early: what was measured so far is in the journal; go on with --resume"
-        terminalreporter.write_line(f"{told} {os.path.relpath(session.journal_path)}", red=True)
-    elif why:
-        terminalreporter.write_line(f"cannot judge: {why}", red=True)
+        _append(Path(path), markdown.summary(overview))
 
 
-def _append_summary(path: Path, session: Run, why_not: str | None) -> None:
-    """Add the run to a workflow's page; a file that can't be written is no verdict."""
-    strict = session.plan.strict
-    text = markdown.summary(session.findings, session.assessed, session.choices, why_not, strict, session.changes)
+def _append(path: Path, text: str) -> None:
+    """Add text to a file; one that can't be written is no verdict."""
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(text)
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
-    """What pytest-benchmark takes for the machine: the devices' fingerprints, once they are known."""
-    session = config.stash.get(_STATE, None)
-    return timed.machine_info(session.fingerprints.values()) if session and session.fingerprints else None
+    """Return what pytest-benchmark takes for the machine: the devices' fingerprints, once they are known."""
+    run = config.stash.get(_STATE, None)
+    return timed.machine_info(run.fingerprints.values()) if run and run.fingerprints else None
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add what makes a saved run a baseline that can be compared with."""
-    session = config.stash.get(_STATE, None)
-    if session and session.findings.fingerprints:
-        output_json["never_slower"] = timed.header(
-            session.findings.fingerprints, session.plan.settings_fields(session.thresholds)
-        )
-        for one in output_json["benchmarks"]:
-            one["params"] = {"problem": one["extra_info"].get("problem")}
+    run = config.stash.get(_STATE, None)
+    if run and run.findings.fingerprints:
+        settings = run.plan.settings_fields(run.thresholds)
+        output_json["never_slower"] = timed.header(run.findings.fingerprints, settings)
+        for benchmark in output_json["benchmarks"]:
+            benchmark["params"] = {"problem": benchmark["extra_info"].get("problem")}
 
 
 # Fixtures
@@ -487,5 +473,5 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> Suite:
-    """The session's suite, whose `expect_…` methods the tests call."""
+    """Return the run's suite, whose `expect_…` methods the tests call."""
     return Suite(pytestconfig.stash[_STATE])

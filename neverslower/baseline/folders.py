@@ -180,6 +180,24 @@ def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
     return BaselineChoice(baseline)
 
 
+def named(root: Path, fingerprint: Fingerprint, asked: str) -> Path:
+    """Return the file that --benchmark-compare names: by its path, or by the number of one of this device's.
+
+    Raises BaselineError where it is none of both, or several.
+    """
+    folder, path = root / fingerprint.folder, Path(asked)
+    if os.path.isfile(path):
+        return path
+    prefix = asked.zfill(4) if asked.isdigit() else asked
+    stored = (path for path in folder.glob("*.json*") if path.suffix in SUFFIXES)
+    numbered = sorted(path for path in stored if path.name.startswith(prefix))
+    if len(numbered) == 1:
+        return numbered[0]
+    raise BaselineError(
+        f"--benchmark-compare={asked}: no such file, and {len(numbered)} baselines in {folder} begin so"
+    )
+
+
 def _absence(folder: Path, stored: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
     """Return the verdict where no stored run has equal hardware and state; it names what the nearest one lacks."""
     if not stored:

@@ -20,7 +20,7 @@ from neverslower.problem.comparison import Comparison
 
 @dataclass(frozen=True)
 class Assessed:
-    """What is to be said about one item: the finding, its verdict, and the baseline's entry if it has one.
+    """What is said about one item: the finding, its verdict, and the baseline's entry if it has one.
 
     `also` are findings that are listed beside the deciding one.
     """
@@ -48,7 +48,7 @@ class Assessment:
     _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
 
     def never_slower(self, comparison: Comparison) -> Assessed:
-        """Is the pruned layer slower than the unpruned one, and is that known?"""
+        """Return whether the pruned layer is slower than the unpruned one, and whether that is known."""
         verdict = self._verdict(comparison)
         entry = self._entry(comparison)
         if verdict.code not in (Code.SLOWER, Code.MORE):
@@ -62,7 +62,7 @@ class Assessment:
         return Assessed(comparison, finding, verdict, entry)
 
     def no_regression(self, comparison: Comparison) -> Assessed:
-        """Is this channel count slower than it was, and did its plan change?"""
+        """Return whether this channel count is slower than it was, and whether its plan changed."""
         result = self.findings.results.get(comparison.identity)
         entry = self._entry(comparison)
         own = self._verdict(comparison)
@@ -87,18 +87,18 @@ class Assessment:
         return Assessed(comparison, finding, change, entry, also)
 
     def equal_outputs(self, comparison: Comparison) -> Assessed:
-        """Does the pruned layer's output equal the kept channels of the unpruned one's?"""
+        """Return whether the pruned layer's output equals the kept channels of the unpruned one's."""
         agreement = self.findings.agreements.get(comparison.identity)
         verdict = agreement.verdict if agreement else self._missing(comparison)
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
 
     def tuned_log(self, case: Case) -> Assessed:
-        """What became of a pruned shape beside the unpruned one's tuned log."""
+        """Return what became of a pruned shape beside the unpruned one's tuned log."""
         verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
         return Assessed(case.shown, hazard_finding(verdict, None), verdict)
 
     def vanished(self, entry: Entry, comparison: Comparison) -> Assessed:
-        """An entry of the baseline within the selected scope that the suite no longer has."""
+        """Return what is said of an entry within the selected scope that the suite no longer measures."""
         reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{entry.name} is in the baseline, and no test measures it now")
         return Assessed(comparison, Finding.VANISHED, Verdict(Code.NO_BASELINE, reason), entry)
 
@@ -107,7 +107,7 @@ class Assessment:
         return result.verdict if result else self._missing(comparison)
 
     def _missing(self, comparison: Comparison) -> Verdict:
-        """The verdict of what the campaign could not even begin."""
+        """Return the verdict of what the campaign could not even begin."""
         if why := self.findings.unavailable.get(comparison.backend):
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why))
         return Verdict(Code.UNDECIDED, Reason(ReasonCode.INTERRUPTED, "the campaign ended before it was measured"))
@@ -132,18 +132,18 @@ class Assessment:
         return Verdict(Code.NO_BASELINE, reason)
 
     def regressed(self, backend: str) -> list[Comparison]:
-        """What looks slower than in the baseline, before a fresh process has shown it again."""
-        found = []
+        """Return what looks slower than in the baseline, before a fresh process has shown it again."""
+        slower = []
         for identity, result in self.findings.results.items():
             entry = self._entry(result.comparison)
             if identity[0] != backend or result.comparison.studied or not (entry and result.passes):
                 continue
             if self._change(result, entry).code is Code.SLOWER:
-                found.append(result.comparison)
-        return found
+                slower.append(result.comparison)
+        return slower
 
     def _confirmed_change(self, result: Result, entry: Entry) -> Verdict:
-        """The change, where a SLOWER that a fresh process did not show again is undecided."""
+        """Return the change; a SLOWER that a fresh process did not show again is undecided."""
         change = self._change(result, entry)
         if change.code is not Code.SLOWER:  # Exact evidence is never SLOWER, and needs no second look.
             return change
@@ -158,14 +158,14 @@ class Assessment:
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
 
     def _other_failed(self, comparison: Comparison) -> str | None:
-        """Why the other library, where there is one, could not be measured once more."""
+        """Return why the other library, where there is one, could not be measured once more."""
         if self.before is None:
             return None
         again = self.before.rechecks.get(comparison.identity)
         return again.reason.text if isinstance(again, Verdict) else self.before.alone.get(comparison.backend)
 
     def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
-        """Whether a fresh process repeats a regression; beside another library, whether one more pair of them does."""
+        """Return whether a fresh process repeats a regression; beside another library, whether one more pair does."""
         level = log_median(again.candidate)
         if not self._beside(comparison.backend):
             return shown_again(entry.levels, level, self.thresholds.target)
@@ -175,7 +175,7 @@ class Assessment:
         return shown_again([log_median(other.candidate)], level, self.thresholds.tolerance)
 
     def _beside(self, backend: str) -> bool:
-        """Whether the baseline was measured in this run, in pairs of passes."""
+        """Return whether the baseline was measured in this run, in pairs of passes."""
         baseline = self.choices[backend].baseline
         return baseline is not None and bool(baseline.beside)
 
@@ -191,14 +191,14 @@ class Assessment:
         return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
 
     def _differences(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
-        """New − old log median of each pair of passes, by benchmark, and how far they scatter; computed once."""
+        """Return new − old log median of each pair of passes, by benchmark, and their scatter; compute it once."""
         if backend not in self._measured:
-            found = differences(self.findings, self.before, backend) if self.before else {}
-            self._measured[backend] = found, PassSpread.of(found)
+            by_benchmark = differences(self.findings, self.before, backend) if self.before else {}
+            self._measured[backend] = by_benchmark, PassSpread.of(by_benchmark)
         return self._measured[backend]
 
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
-        """A backend's log medians in each pass of this run, and both runs' spread; computed once."""
+        """Return a backend's log medians in each pass of this run, and both runs' spread; compute it once."""
         if backend not in self._measured:
             levels: dict[object, list[float]] = {
                 identity[1:]: levels_of(result.passes)
@@ -212,10 +212,10 @@ class Assessment:
 
     @staticmethod
     def _is_unpruned_of(result: Result, comparison: Comparison) -> bool:
-        one = result.comparison
+        own = result.comparison
         return (
-            one.against_itself
-            and not one.studied
-            and one.reference == comparison.reference
-            and one.backend == comparison.backend
+            own.against_itself
+            and not own.studied
+            and own.reference == comparison.reference
+            and own.backend == comparison.backend
         )

@@ -15,13 +15,13 @@ from neverslower.judge.change import in_pairs, levels_of
 
 
 def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
-    """What the other library showed, to be asked like a stored run; None where it could not be measured."""
+    """Return what the other library showed, to be asked like a stored run; None where it could not be measured."""
     fingerprint = before.fingerprints.get(backend)
     if fingerprint is None:
         return None
-    found = (one for one in before.results.values() if one.comparison.backend == backend and one.candidate)
-    mine = [one for one in found if one.verdict.code.measured]  # What crashed on the way is nothing to be set against.
-    entries = {one.comparison.identity[1:]: _entry(one) for one in mine if not one.comparison.studied}
+    mine = [result for result in before.results.values() if result.comparison.backend == backend and result.candidate]
+    mine = [result for result in mine if result.verdict.code.measured]  # What crashed is nothing to be set against.
+    entries = {result.comparison.identity[1:]: _entry(result) for result in mine if not result.comparison.studied}
     evidence = mine[0].evidence if mine else Baseline.evidence
     return Baseline(Path(spec), fingerprint, entries, evidence, beside=spec)
 
@@ -42,8 +42,8 @@ def _entry(result: Result) -> Entry:
 
 
 def differences(now: Findings, before: Findings, backend: str) -> dict[object, list[float]]:
-    """New − old log median of each pair of passes, by (reference, candidate), as far as both were measured."""
-    found: dict[object, list[float]] = {}
+    """Return new − old log median of each pair of passes, by (reference, candidate), where both were measured."""
+    pairs: dict[object, list[float]] = {}
     for identity, result in now.results.items():
         other = before.results.get(identity)
         if identity[0] != backend or other is None or result.comparison.studied:
@@ -51,13 +51,13 @@ def differences(now: Findings, before: Findings, backend: str) -> dict[object, l
         if not (result.verdict.code.measured and other.verdict.code.measured):
             continue
         if levels := in_pairs(other.passes, result.passes):
-            found[identity[1:]] = levels
-    return found
+            pairs[identity[1:]] = levels
+    return pairs
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is another in a plan than before: in a word, with the evidence for it."""
+    """How two plans differ: in a word, with the evidence for it."""
 
     what: str
     evidence: tuple[str, ...]
@@ -67,11 +67,11 @@ class Difference:
 
 
 def plan_difference(before: Plan, now: Plan) -> Difference:
-    """What changed with a time: the kernels, the plan, how it is dispatched, or none of what the library tells."""
+    """Return how two plans differ: in kernels, by name, in dispatch, or in nothing that the library tells."""
     if kernels(before) and kernels(now):
-        found = explain(before, now, None)
+        explanation = explain(before, now, None)
         if before.steps != now.steps:
-            return Difference(str(found.cause), tuple(_of_libraries(found.evidence)))
+            return Difference(str(explanation.cause), tuple(_of_libraries(explanation.evidence)))
     elif before.steps != now.steps:
         return Difference("dispatch", (f"{', '.join(before.steps)} became {', '.join(now.steps)}",))
     if before.name != now.name:
@@ -80,6 +80,6 @@ def plan_difference(before: Plan, now: Plan) -> Difference:
 
 
 def _of_libraries(evidence: tuple[str, ...]) -> Iterator[str]:
-    """The evidence in words of libraries, without what is said of the best plan, which nobody measured here."""
+    """Return the evidence in words of libraries, without what is said of the best plan, which nobody measured here."""
     told = (line for line in evidence if "best plan" not in line)
     return (line.replace("only the pruned layer launches", "only the new one launches") for line in told)

@@ -32,7 +32,7 @@ class Reread:
 
 
 def changes_of(path: Path) -> Reread:
-    """What another library changed, in a run with --against. Raises NeverSlowerError where the journal holds none."""
+    """Return what another library changed, in a run with --against. Raises NeverSlowerError for another journal."""
     recorded = load(path, named="")
     before = recorded.of_the_other
     if not before.passes:
@@ -52,18 +52,18 @@ def changes_of(path: Path) -> Reread:
 
 
 def _keep_pairs(findings: Findings, recorded: Recorded) -> None:
-    """Of passes those that have a partner, for what changed; each library's own verdicts rest on all of them."""
+    """Keep the passes that have a partner, for what changed; each library's own verdicts rest on all."""
     paired = recorded.in_order
     for identity, result in findings.results.items():
         findings.results[identity] = replace(result, passes=tuple(paired.get(identity, ())))
 
 
 def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:
-    """One side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
+    """Return one side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
     results = {
-        one: _result(recorded, one, passes, judge, family, confirms)
-        for one, passes in recorded.in_order.items()
-        if confirms or one not in recorded.crashed
+        identity: _result(recorded, identity, passes, judge, family, confirms)
+        for identity, passes in recorded.in_order.items()
+        if confirms or identity not in recorded.crashed
     }
     return Findings(
         results=results,
@@ -94,16 +94,16 @@ def _result(
 
 
 def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -> Examined | None:
-    found = known.get((backend, key))
-    return found if isinstance(found, Examined) else None
+    examined = known.get((backend, key))
+    return examined if isinstance(examined, Examined) else None
 
 
 def _comparison(identity: Identity, name: str) -> Comparison:
-    """The comparison that a journal names so: see Comparison.id."""
+    """Return the comparison that a journal names so: see Comparison.id."""
     backend, reference, candidate = identity
-    one, other = Subject.from_key(reference), Subject.from_key(candidate)
-    middle = f"-{other.problem.dtype}-{other.problem.layout}-"
+    unpruned, pruned = Subject.from_key(reference), Subject.from_key(candidate)
+    middle = f"-{pruned.problem.dtype}-{pruned.problem.layout}-"
     layer, _, rest = name.removeprefix(f"{backend}-").partition(middle)
     side = Side.IN if rest.startswith(str(Side.IN)) else Side.OUT
-    policies = (one.policy, other.policy)
-    return Comparison(backend, Layer("", 0, layer, one.problem), other.problem, side, policies=policies)
+    policies = (unpruned.policy, pruned.policy)
+    return Comparison(backend, Layer("", 0, layer, unpruned.problem), pruned.problem, side, policies=policies)

@@ -96,12 +96,12 @@ UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding
 
 
 def outcome_of(finding: Finding, strict: bool) -> Outcome:
-    """pytest's outcome for a finding."""
+    """Return pytest's outcome for a finding."""
     return TABLE[finding][strict]
 
 
 def unmeasured(verdict: Verdict) -> Finding | None:
-    """The finding of a verdict behind which no usable measurement stands, or None."""
+    """Return the finding of a verdict behind which no usable measurement stands, or None."""
     if verdict.code is Code.UNDECIDED and verdict.reason.code is ReasonCode.TIME_BUDGET:
         return Finding.OUT_OF_TIME
     if verdict.reason.code is ReasonCode.BACKEND_UNAVAILABLE:
@@ -123,7 +123,7 @@ def hazard_finding(
     unpruned_change: Verdict | None = None,
     thresholds: Thresholds = STANDARD,
 ) -> Finding:
-    """Is the pruned layer slower than the unpruned one, and is that news?
+    """Return whether the pruned layer is slower than the unpruned one, and whether that is news.
 
     `known` is the baseline's entry for this comparison; `change` and `unpruned_change` are the verdicts of the two
     layers' own times against the baseline, where they could be judged.
@@ -152,12 +152,12 @@ def hazard_finding(
 
 
 def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:
-    """Whether a ratio is proved to lie above the stored interval by more than the tolerance."""
+    """Return whether a ratio is proved to lie above the stored interval by more than the tolerance."""
     return ratio is not None and known is not None and ratio.low > known.high * (1 + thresholds.tolerance)
 
 
 def _overlap(ratio: Interval | None, known: Interval | None) -> bool:
-    """Whether a ratio is not proved to lie below the stored interval."""
+    """Return whether a ratio is not proved to lie below the stored interval."""
     return ratio is not None and known is not None and ratio.high >= known.low
 
 
@@ -167,7 +167,7 @@ def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | Non
 
 
 def change_finding(change: Verdict, plan_changed: bool) -> Finding:
-    """Is this channel count slower than in the baseline? `change` is now against then."""
+    """Return whether this channel count is slower than in the baseline; `change` is now against then."""
     if change.code is Code.SLOWER:
         return Finding.REGRESSION
     if change.code is Code.MORE:

@@ -47,27 +47,27 @@ class Case:
 
     @property
     def shown(self) -> Comparison:
-        """The comparison that stands for the case in messages."""
+        """Return the comparison that stands for the case in messages."""
         return self.comparisons[0]
 
     @property
     def id(self) -> str:
-        """The readable name used in test ids: `tvm-resnet50.L16-float32-NCHW-out113-miss`."""
+        """Return the readable name used in test ids: `tvm-resnet50.L16-float32-NCHW-out113-miss`."""
         return self.shown.id
 
 
 def cases(backend: str, layer: Layer, side: Side, trials: int, keep: Sequence[int] = ()) -> list[Case]:
-    """The study of one layer: misses at the most telling channel counts or at `keep`, with remedies for some."""
+    """Return the study of one layer: misses at the most telling channel counts or at `keep`, with remedies for some."""
     whole = layer.problem.channels(side)
     ranked = sorted(pruning_distances(layer.problem, side), key=lambda pair: pair[1])
     distances = [whole - count for count in keep] or [distance for distance, _ in ranked[:MISSES]]
-    found = []
+    studied = []
     for rank, distance in enumerate(distances, start=1):
         study = _Study(backend, layer, layer.problem.prune(distance, side), side, trials, rank)
-        found.append(study.miss())
+        studied.append(study.miss())
         if rank <= RETUNED or keep:
-            found += [study.padded(), study.tuned()]
-    return found
+            studied += [study.padded(), study.tuned()]
+    return studied
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ class _Study:
         return Comparison(self.backend, self.layer, candidate, self.side, self.rank, policies, label)
 
     def miss(self) -> Case:
-        """The pruned shape with the unpruned one's log."""
+        """Return the pruned shape with the unpruned one's log."""
         return Case(
             Kind.MISS, (self._against_the_tuned_one(self.pruned, self._log(self.layer.problem), str(Kind.MISS)),)
         )
 
     def padded(self) -> Case:
-        """The pruned shape run as the tuned one, zero filters added."""
+        """Return the pruned shape run as the tuned one, zero filters added."""
         policy = self._log(self.layer.problem, padded=True)
         return Case(Kind.PADDED, (self._against_the_tuned_one(self.pruned, policy, str(Kind.PADDED)),))
 
     def tuned(self) -> Case:
-        """Every search of the pruned shape, and the unpruned one's other searches, against its first."""
+        """Return every search of the pruned shape, and the unpruned one's other searches, against its first."""
         pruned = [
             self._against_the_tuned_one(
                 self.pruned, self._log(self.pruned, seed), f"{Kind.TUNED}{seed}" if seed else str(Kind.TUNED)
@@ -115,14 +115,14 @@ class _Study:
 
 
 def verdict_of(case: Case, results: Mapping[Identity, Result], thresholds: Thresholds = STANDARD) -> Verdict | None:
-    """The case's verdict, or None where not all of its comparisons have one."""
-    made = [result for one in case.comparisons if (result := results.get(one.identity))]
+    """Return the case's verdict, or None where not all of its comparisons have one."""
+    made = [result for comparison in case.comparisons if (result := results.get(comparison.identity))]
     if len(made) < len(case.comparisons):
         return None
-    verdicts = [one.verdict for one in made]
-    if unmeasured := next((one for one in verdicts if one.ratio is None), None):
+    verdicts = [result.verdict for result in made]
+    if unmeasured := next((verdict for verdict in verdicts if verdict.ratio is None), None):
         return unmeasured
-    if any(_left_untuned(case.kind, one) for one in made):
+    if any(_left_untuned(case.kind, result) for result in made):
         text = "a search left its own shape untuned, so there is no tuned layer to compare"
         return Verdict(Code.UNDECIDED, Reason(ReasonCode.LUCK_OF_THE_SEARCH, text))
     if case.kind is not Kind.TUNED:
@@ -131,28 +131,30 @@ def verdict_of(case: Case, results: Mapping[Identity, Result], thresholds: Thres
 
 
 def _left_untuned(kind: Kind, result: Result) -> bool:
-    """Whether something ran untuned that has a search of its own; a miss's candidate has none."""
+    """Return whether something ran untuned that has a search of its own; a miss's candidate has none."""
     searched = [result.reference] if kind is Kind.MISS else [result.reference, result.candidate]
-    return any(one is not None and one.plan.tuned is False for one in searched)
+    return any(examined is not None and examined.plan.tuned is False for examined in searched)
 
 
 def equally_tuned(pruned: Sequence[Verdict], unpruned: Sequence[Verdict], thresholds: Thresholds = STANDARD) -> Verdict:
-    """Several searches of each shape, all set against the unpruned shape's first, which is not in `unpruned`.
+    """Return the verdict on several searches of each shape, all against the unpruned one's first.
+
+    That first one is not in `unpruned`.
 
     SLOWER when every search of the pruned shape came out slower than every one of the unpruned shape; if all were
     drawn from one distribution, three against three do so with a chance of 1 in 20. The ratio is that of the
     medians, its bounds the best against the worst.
     """
-    ours = [one.ratio for one in pruned if one.ratio]
-    theirs = [THE_TUNED_ONE, *(one.ratio for one in unpruned if one.ratio)]
+    ours = [verdict.ratio for verdict in pruned if verdict.ratio]
+    theirs = [THE_TUNED_ONE, *(verdict.ratio for verdict in unpruned if verdict.ratio)]
     ratio = Interval(
-        statistics.median(one.estimate for one in ours) / statistics.median(one.estimate for one in theirs),
-        min(one.low for one in ours) / max(one.high for one in theirs),
-        max(one.high for one in ours) / min(one.low for one in theirs),
+        statistics.median(own.estimate for own in ours) / statistics.median(other.estimate for other in theirs),
+        min(own.low for own in ours) / max(other.high for other in theirs),
+        max(own.high for own in ours) / min(other.low for other in theirs),
     )
-    best = min(one.high for one in ours) / min(one.low for one in theirs)
+    best = min(own.high for own in ours) / min(other.low for other in theirs)
     searches = f"{len(ours)} searches of each shape"
-    if ratio.low > 1 + thresholds.tolerance and all(one.code is Code.SLOWER for one in pruned):
+    if ratio.low > 1 + thresholds.tolerance and all(verdict.code is Code.SLOWER for verdict in pruned):
         text = f"slower though tuned equally: each of {searches} (by luck alone 1 in 20)"
         return Verdict(Code.SLOWER, Reason(ReasonCode.EQUALLY_TUNED, text), ratio)
     if ratio.high < 1 - thresholds.tolerance:
@@ -160,7 +162,7 @@ def equally_tuned(pruned: Sequence[Verdict], unpruned: Sequence[Verdict], thresh
     if best < 1 + thresholds.target:
         text = f"the best of {searches}: {best:.2f}× or less"
         return Verdict(Code.SAME, Reason(ReasonCode.EQUALLY_TUNED, text), ratio)
-    cut_short = next((one for one in pruned if one.reason.code in _CUT_SHORT), None)
+    cut_short = next((verdict for verdict in pruned if verdict.reason.code in _CUT_SHORT), None)
     if cut_short:
         return Verdict(Code.UNDECIDED, cut_short.reason, ratio)
     text = f"{searches} overlap, and the best pruned one is not proved as fast: luck of the search"

@@ -34,17 +34,17 @@ class Change:
 
     @property
     def new_hazard(self) -> bool:
-        """Whether pruning to this count costs time now, and was proved not to before."""
+        """Return whether pruning to this count costs time now, and was proved not to before."""
         return self.now_code is Code.SLOWER and self.before_code in (Code.SAME, Code.FASTER)
 
     @property
     def gone_hazard(self) -> bool:
-        """The other way round."""
+        """Return whether it cost time before, and is proved not to now."""
         return self.before_code is Code.SLOWER and self.now_code in (Code.SAME, Code.FASTER)
 
 
 def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
-    """What changed at each channel count that both libraries were measured at."""
+    """Yield what changed at each channel count that both libraries were measured at."""
     for result in findings.results.values():
         comparison = result.comparison
         assessed = assessment.no_regression(comparison)

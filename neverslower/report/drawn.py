@@ -12,7 +12,7 @@ Again = Callable[[Comparison], str]
 
 
 def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
-    """The lines of one hunt: what was drawn, what it came to, then each counterexample."""
+    """Yield the lines of one hunt: what was drawn, what it came to, then each counterexample."""
     counts = ", ".join(f"{hunted.counts[code]} {code}" for code in Code if hunted.counts.get(code))
     if hunted.counts.get(Code.SLOWER):
         counts += f" (confirmed: {len(hunted.found)})"
@@ -22,19 +22,19 @@ def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
         yield f"  not shown again by a fresh process: {hunted.unconfirmed}"
     if hunted.left_out:
         yield f"  left out by the time budget: {hunted.left_out}; --hunt-budget gives more"
-    for one in (*hunted.failures, *hunted.found):
-        yield from (f"  {line}" for line in counterexample(one, again))
-    yield from (f"  slower in an earlier run, not any more: {one.id}" for one in hunted.gone)
+    for example in (*hunted.failures, *hunted.found):
+        yield from (f"  {line}" for line in counterexample(example, again))
+    yield from (f"  slower in an earlier run, not any more: {example.id}" for example in hunted.gone)
 
 
-def counterexample(one: Counterexample, again: Again) -> Iterator[str]:
-    """A layer that contradicts the property, its plans, and the command."""
-    comparison, verdict = one.comparison, one.verdict
+def counterexample(example: Counterexample, again: Again) -> Iterator[str]:
+    """Yield a layer that contradicts the property, its plans, and the command."""
+    comparison, verdict = example.comparison, example.verdict
     kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
     channels = f"{kept} of {whole} {comparison.side}put channels"
     yield f"{verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {comparison.reference}, {channels}"
     yield f"  {verdict.reason.text}"
-    reference, candidate = one.plans
+    reference, candidate = example.plans
     if reference and candidate:
         yield f"  plan {reference} → {candidate}"
         if reference.steps != candidate.steps:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of
-from neverslower.outcome.upgrade import Change
 from neverslower.report import upgrade
 from neverslower.report.reproduction import software
+from neverslower.report.summary import Overview
 from neverslower.report.terminal import baseline_words, losses, states, title
 
 MOST_LINES = 60
@@ -32,30 +31,18 @@ _NOT_COVERED = (
 )
 
 
-def summary(
-    findings: Findings,
-    assessed: Sequence[Assessed],
-    choices: Mapping[str, BaselineChoice],
-    cannot_judge: str | None,
-    strict: bool,
-    changes: Sequence[Change] = (),
-) -> str:
-    """The whole summary."""
-    lines = list(_lines(findings, assessed, choices, cannot_judge, strict, changes))
+def summary(overview: Overview) -> str:
+    """Return the whole summary of a run."""
+    lines = list(_lines(overview))
     if len(lines) > MOST_LINES:
         lines = [*lines[: MOST_LINES - 1], f"… and {len(lines) - MOST_LINES + 1} lines more in the terminal's summary"]
     return "\n".join(lines) + "\n"
 
 
-def _lines(
-    findings: Findings,
-    assessed: Sequence[Assessed],
-    choices: Mapping[str, BaselineChoice],
-    cannot_judge: str | None,
-    strict: bool,
-    changes: Sequence[Change],
-) -> Iterator[str]:
-    red = [one for one in assessed if _is_red(one, strict)]
+def _lines(overview: Overview) -> Iterator[str]:
+    findings, assessed, strict = overview.findings, overview.assessed, overview.strict
+    cannot_judge = "the run ended early" if overview.ended_early else overview.cannot_judge
+    red = [item for item in assessed if _is_red(item, strict)]
     yield f"## {_verdict(red, cannot_judge)}"
     yield ""
     if cannot_judge:
@@ -64,65 +51,68 @@ def _lines(
     yield f"{title(findings).removeprefix('never-slower: ')}."
     yield ""
     yield from _table(red, findings.explanations)
-    if changes:
+    if changes := overview.changes:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from _other(assessed, strict)
     yield from _not_covered(findings, assessed)
     for name, fingerprint in findings.fingerprints.items():
-        yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(choices.get(name))}"
+        yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(overview.choices.get(name))}"
     yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
 
 
-def _is_red(one: Assessed, strict: bool) -> bool:
-    return Outcome.FAILED in [outcome_of(finding, strict) for finding in (one.finding, *one.also)]
+def _is_red(assessed: Assessed, strict: bool) -> bool:
+    """Return whether an item fails."""
+    return Outcome.FAILED in [outcome_of(finding, strict) for finding in (assessed.finding, *assessed.also)]
 
 
 def _verdict(red: Sequence[Assessed], cannot_judge: str | None) -> str:
     if red:
-        counts = Counter(one.finding for one in red)
+        counts = Counter(item.finding for item in red)
         return f"never-slower: RED, {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
     return "never-slower: CANNOT JUDGE" if cannot_judge else "never-slower: GREEN"
 
 
 def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
-    """The red ones that are proved, the largest ratio first; the others are counted as not covered."""
-    proved = [one for one in red if one.finding not in _NOT_COVERED]
+    """Yield the red items that are proved, the largest ratio first; the others are counted as not covered."""
+    proved = [item for item in red if item.finding not in _NOT_COVERED]
     if not proved:
         return
     yield "| what | channels | ratio | why |"
     yield "|---|---|---|---|"
-    ranked = sorted(proved, key=lambda one: -(one.verdict.ratio.estimate if one.verdict.ratio else 0.0))
-    for one in ranked[:MOST_ROWS]:
-        comparison = one.comparison
-        if one.finding is Finding.VANISHED:
-            yield f"| {_cell(one.verdict.reason.text)} | | | {one.finding} |"
-            continue
-        whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
-        cause = explanations.get(comparison.identity)
-        why = f"{one.finding}; cause: {cause.cause}" if cause else f"{one.finding}; {_cell(one.verdict.reason.text)}"
-        ratio = one.verdict.ratio or one.verdict.code
-        yield f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+    ranked = sorted(proved, key=lambda item: -(item.verdict.ratio.estimate if item.verdict.ratio else 0.0))
+    yield from (_row(item, explanations) for item in ranked[:MOST_ROWS])
     if len(ranked) > MOST_ROWS:
         yield f"| … and {len(ranked) - MOST_ROWS} more | | | |"
     yield ""
 
 
+def _row(item: Assessed, explanations: Mapping[Identity, Explanation]) -> str:
+    comparison = item.comparison
+    if item.finding is Finding.VANISHED:
+        return f"| {_cell(item.verdict.reason.text)} | | | {item.finding} |"
+    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
+    cause = explanations.get(comparison.identity)
+    why = f"{item.finding}; cause: {cause.cause}" if cause else f"{item.finding}; {_cell(item.verdict.reason.text)}"
+    ratio = item.verdict.ratio or item.verdict.code
+    return f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+
+
 def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:
-    """What is worth a line though it is not red."""
+    """Yield what is worth a line though it is not red."""
     told = UNREMARKABLE | set(_NOT_COVERED)
-    counts = Counter(one.finding for one in assessed if one.finding not in told and not _is_red(one, strict))
+    counts = Counter(item.finding for item in assessed if item.finding not in told and not _is_red(item, strict))
     if counts:
         yield f"- {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
 
 
 def _not_covered(findings: Findings, assessed: Sequence[Assessed]) -> Iterator[str]:
-    counts = Counter(one.finding for one in assessed)
+    counts = Counter(item.finding for item in assessed)
     named = [f"{counts[finding]} × {finding}" for finding in _NOT_COVERED if counts[finding]]
     missing = [f"{name}: {_cell(why)}" for name, why in findings.unavailable.items()]
     yield f"- not covered: {'; '.join([*named, *missing])}" if named or missing else "- not covered: nothing"
 
 
 def _cell(text: str) -> str:
-    """A reason as one line of a table."""
+    """Return a reason as one line of a table."""
     first = (text.strip().splitlines() or [""])[0].replace("|", "\\|")
     return first if len(first) <= MOST_CHARACTERS else f"{first[: MOST_CHARACTERS - 1]}…"

@@ -24,7 +24,7 @@ Reproduce = Callable[[ConvProblem, Plan], str]
 
 
 def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str) -> str:
-    """The whole message of an item that is not simply green; `again` is the pytest command that measures it again."""
+    """Return the message of an item that fails; `again` is the pytest command that measures it again."""
     return "\n".join(_lines(assessed, findings, reproduce, again))
 
 
@@ -62,16 +62,16 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
 
 
 def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
-    """What is another in the plan than when the baseline was stored."""
+    """Yield how the plan differs from the stored one, of a regression."""
     if assessed.finding is not Finding.REGRESSION or not (assessed.entry and result and result.candidate):
         return
-    found = plan_difference(assessed.entry.plan, result.candidate.plan)
-    yield f"  changed   {found.what}"
-    yield from (f"            {line}" for line in found.evidence)
+    difference = plan_difference(assessed.entry.plan, result.candidate.plan)
+    yield f"  changed   {difference.what}"
+    yield from (f"            {line}" for line in difference.evidence)
 
 
 def cause_lines(explanation: Explanation | None) -> Iterator[str]:
-    """Why it is slower, and what mends it."""
+    """Yield why something is slower, and what mends it."""
     if explanation is None:
         return
     yield f"  cause     {explanation.cause}"
@@ -81,7 +81,7 @@ def cause_lines(explanation: Explanation | None) -> Iterator[str]:
 
 
 def headline(comparison: Comparison) -> str:
-    """`resnet50.L3 on onednn, 255 of 256 output channels (distance 1)`."""
+    """Return such as `resnet50.L3 on onednn, 255 of 256 output channels (distance 1)`."""
     kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
     return (
         f"{comparison.layer.name} on {comparison.backend}, {kept} of {whole} {comparison.side}put channels "
@@ -90,7 +90,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def software(fingerprint: Fingerprint) -> str:
-    """`onednn 3.12.0 (80afa71)`."""
+    """Return such as `onednn 3.12.0 (80afa71)`."""
     commit = re.fullmatch(r"[0-9a-f]{8,}", fingerprint.build)
     build = fingerprint.build[:7] if commit else fingerprint.build
     return f"{fingerprint.backend} {fingerprint.version} ({build})"
@@ -103,7 +103,7 @@ def command_again(
     compare: str | bool = False,
     against: Mapping[str, WorkerSpec] | None = None,
 ) -> str:
-    """The pytest command that measures this one comparison again, as this run did.
+    """Return the pytest command that measures this one comparison again, as this run did.
 
     `test` is a test function, or a folder of tests that all look at the comparison.
     """
@@ -126,7 +126,7 @@ def command_again(
 
 
 def _times(result: Result) -> Iterator[str]:
-    """Both times with interval and plan."""
+    """Yield both times with interval and plan."""
     sides = (
         ("unpruned", result.comparison.reference, np.concatenate([one.reference for one in result.passes])),
         ("pruned", result.comparison.candidate, np.concatenate([one.candidate for one in result.passes])),
@@ -140,7 +140,7 @@ def _times(result: Result) -> Iterator[str]:
 
 
 def _seen(result: Result) -> Iterator[str]:
-    """Both problems as exact evidence has them."""
+    """Yield both problems as exact evidence has them."""
     for name, problem, seen in (
         ("unpruned", result.comparison.reference, result.reference),
         ("pruned", result.comparison.candidate, result.candidate),

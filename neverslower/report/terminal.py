@@ -59,22 +59,24 @@ _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDE
 
 
 def title(findings: Findings) -> str:
-    """What the run found of pruned layers, in the words of its evidence."""
+    """Return what the run found of pruned layers, in the words of its evidence."""
     told = []
     for evidence, code, what in _TITLES:
-        mine = [one for one in _pruned(findings) if one.evidence is evidence]
+        mine = [result for result in _pruned(findings) if result.evidence is evidence]
         if mine:
-            told.append(f"{sum(one.verdict.code is code for one in mine)} of {len(mine)} pruned layers {what} unpruned")
+            told.append(
+                f"{sum(result.verdict.code is code for result in mine)} of {len(mine)} pruned layers {what} unpruned"
+            )
     return f"never-slower: {'; '.join(told)}" if told else "never-slower"
 
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
-    """The lines of the summary."""
+    """Yield the lines of the summary."""
     pruned = _pruned(findings)
     if pruned:
         yield _counts("pruned against unpruned", pruned)
     against_itself = [
-        one for one in findings.results.values() if one.comparison.against_itself and not one.evidence.exact
+        result for result in findings.results.values() if result.comparison.against_itself and not result.evidence.exact
     ]
     if against_itself:
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
@@ -86,13 +88,13 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from states(findings)
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
-    yield from _tuned_logs(findings, [one for one in assessed if one.comparison.studied])
+    yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
     yield from _listing(assessed)
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
         yield f"{software(fingerprint)} on {fingerprint.device}; {baseline_words(choice)}"
         if choice and choice.baseline:
-            yield from (f"  differs: {one}" for one in fingerprint.confounders(choice.baseline.fingerprint))
+            yield from (f"  differs: {field}" for field in fingerprint.confounders(choice.baseline.fingerprint))
         if name in findings.pairs:
             yield f"  {findings.pairs[name]}"
     if findings.searches:
@@ -107,21 +109,21 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
 
 
 def _pruned(findings: Findings) -> list[Result]:
-    return [one for one in findings.results.values() if one.comparison.asks_whether_slower]
+    return [result for result in findings.results.values() if result.comparison.asks_whether_slower]
 
 
 def states(findings: Findings) -> Iterator[str]:
-    """What was unsound about each device when the run began, and what changed while it was measured."""
+    """Yield what was unsound about each device when the run began, and what changed while it was measured."""
     for name, unsound in findings.unsound.items():
         if name not in findings.refused:
-            yield from (f"{name}: {'UNSOUND: ' if one.grave else ''}{one}" for one in unsound)
+            yield from (f"{name}: {'UNSOUND: ' if trouble.grave else ''}{trouble}" for trouble in unsound)
     for name, change in findings.changed.items():
         count = sum(identity[0] == name for identity in findings.marked)
         yield f"{name}: the device's state changed while it was measured: {change}; {count} comparisons are marked"
 
 
 def losses(findings: Findings, whose: str = "") -> Iterator[str]:
-    """How many verdicts were lost to what, unless a line of its own tells it."""
+    """Yield how many verdicts were lost to what, unless a line of its own tells it."""
     lost = findings.lost
     if set(lost) <= _TOLD_ELSEWHERE:
         return
@@ -137,19 +139,23 @@ def _counts(title: str, results: Sequence[Result]) -> str:
 
 
 def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
-    """How often each cause was found, and how often padding mends it."""
+    """Yield how often each cause was found, and how often padding mends it."""
     if not explanations:
         return
-    counts = Counter(one.cause for one in explanations)
-    padded = sum(one.remedy is not None for one in explanations)
+    counts = Counter(explanation.cause for explanation in explanations)
+    padded = sum(explanation.remedy is not None for explanation in explanations)
     listed = ", ".join(f"{count} {cause}" for cause, count in counts.most_common())
     yield f"why: {listed}; padding would be faster for {padded} of {len(explanations)}"
 
 
 def _worst(results: Sequence[Result], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
     for code, told in ((Code.SLOWER, "slower ones"), (Code.MORE, "with more instructions")):
-        found = [(one.verdict.ratio.estimate, one) for one in results if one.verdict.code is code and one.verdict.ratio]
-        yield from _worst_of(found, told, explanations)
+        ranked = [
+            (result.verdict.ratio.estimate, result)
+            for result in results
+            if result.verdict.code is code and result.verdict.ratio
+        ]
+        yield from _worst_of(ranked, told, explanations)
 
 
 def _worst_of(
@@ -159,81 +165,86 @@ def _worst_of(
         return
     slower.sort(key=lambda pair: -pair[0])
     yield f"the worst {min(WORST, len(slower))} of {len(slower)} {what}:"
-    for _, one in slower[:WORST]:
-        whole, kept = (p.channels(one.comparison.side) for p in (one.comparison.reference, one.comparison.candidate))
-        plan = one.candidate.plan if one.candidate else "unknown"
-        why = explanations.get(one.comparison.identity)
+    for _, result in slower[:WORST]:
+        whole, kept = (
+            p.channels(result.comparison.side) for p in (result.comparison.reference, result.comparison.candidate)
+        )
+        plan = result.candidate.plan if result.candidate else "unknown"
+        why = explanations.get(result.comparison.identity)
         cause = f", {why.cause}" if why else ""
-        yield f"  {one.verdict.ratio}  {one.comparison.id}  {whole} → {kept} channels, plan {plan}{cause}"
+        yield f"  {result.verdict.ratio}  {result.comparison.id}  {whole} → {kept} channels, plan {plan}{cause}"
 
 
 def _tuned_logs(findings: Findings, studied: Sequence[Assessed]) -> Iterator[str]:
-    """The study of tuned logs: the searches of each layer, then a line a channel count with what was done about it."""
+    """Yield the study of tuned logs: the searches of each layer, then a line a channel count with each remedy."""
     by_layer: dict[Comparison, list[Assessed]] = {}
-    for one in studied:
-        key = replace(one.comparison, candidate=one.comparison.reference, policies=("", ""), label="", telling=0)
-        by_layer.setdefault(key, []).append(one)
+    for item in studied:
+        key = replace(item.comparison, candidate=item.comparison.reference, policies=("", ""), label="", telling=0)
+        by_layer.setdefault(key, []).append(item)
     for comparison, members in by_layer.items():
         yield f"tuned log of {comparison.layer.name}, {comparison.reference}: {_searches(findings, comparison)}"
         by_count: dict[int, list[str]] = {}
-        for one in members:
-            count = one.comparison.candidate.channels(one.comparison.side)
-            by_count.setdefault(count, []).append(f"{one.comparison.label} {one.verdict.ratio or one.verdict.code}")
+        for item in members:
+            count = item.comparison.candidate.channels(item.comparison.side)
+            by_count.setdefault(count, []).append(f"{item.comparison.label} {item.verdict.ratio or item.verdict.code}")
         yield from (f"  {count} channels: {'; '.join(texts)}" for count, texts in by_count.items())
 
 
 def _searches(findings: Findings, comparison: Comparison) -> str:
-    """How the unpruned layer's searches came out."""
-    mine = {search: found for search, found in findings.searches.items() if search.problem == comparison.reference}
+    """Return how the unpruned layer's searches came out."""
+    mine = {
+        search: searched for search, searched in findings.searches.items() if search.problem == comparison.reference
+    }
     if not mine:
         return "no search was made"
     trials = next(iter(mine)).trials
-    best = ", ".join(f"{words.seconds(found.best)} (seed {search.seed})" for search, found in mine.items())
-    remembered = sum(found.remembered for found in mine.values())
+    best = ", ".join(f"{words.seconds(searched.best)} (seed {search.seed})" for search, searched in mine.items())
+    remembered = sum(searched.remembered for searched in mine.values())
     took = f"{remembered} remembered, " if remembered else ""
-    return f"{trials} trials each, best {best}; {took}{words.duration(sum(found.seconds for found in mine.values()))}"
+    seconds = sum(searched.seconds for searched in mine.values())
+    return f"{trials} trials each, best {best}; {took}{words.duration(seconds)}"
 
 
 def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:
-    """Every finding that is not plain: counted, and the telling ones listed."""
-    found: dict[Finding, list[Assessed]] = {}
-    for one in assessed:
-        for finding in (one.finding, *one.also):
-            found.setdefault(finding, []).append(one)
+    """Yield every finding that is not plain: counted, and the telling ones listed."""
+    by_finding: dict[Finding, list[Assessed]] = {}
+    for item in assessed:
+        for finding in (item.finding, *item.also):
+            by_finding.setdefault(finding, []).append(item)
     for finding in Finding:
-        members = found.get(finding, [])
+        members = by_finding.get(finding, [])
         if not members or finding in UNREMARKABLE:
             continue
         yield f"{finding}: {len(members)}"
         shown = _shown(finding, members)
-        yield from (f"  {_line(one)}" for one in members[:shown])
+        yield from (f"  {_line(item)}" for item in members[:shown])
         if shown and len(members) > shown:
             yield f"  … and {len(members) - shown} more"
 
 
 def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
-    """How many of a finding are listed: one where the reason is the same for all of many."""
-    reasons = {one.verdict.reason.text for one in members}
+    """Return how many of a finding are listed: one where the reason is the same for all of many."""
+    reasons = {item.verdict.reason.text for item in members}
     if finding in _ONE_TELLS_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
         return 1
     return LISTED if finding in _LISTED_ALONE else 0
 
 
-def _line(one: Assessed) -> str:
-    if one.finding is Finding.VANISHED:
-        return one.verdict.reason.text
-    ratio = f"{one.verdict.ratio} " if one.verdict.ratio else ""
-    return f"{one.comparison.id}: {ratio}{_telling_line(one.verdict.reason.text)}"
+def _line(item: Assessed) -> str:
+    if item.finding is Finding.VANISHED:
+        return item.verdict.reason.text
+    ratio = f"{item.verdict.ratio} " if item.verdict.ratio else ""
+    return f"{item.comparison.id}: {ratio}{_telling_line(item.verdict.reason.text)}"
 
 
 def _telling_line(text: str) -> str:
-    """The first line of a reason, and the last one of a traceback."""
+    """Return the first line of a reason, of a traceback the last one."""
     lines = text.splitlines() or [""]
     return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def baseline_words(choice: BaselineChoice | None) -> str:
-    """Which baseline was chosen, or why none."""
+    """Return which baseline was chosen, or why none."""
     if choice is None or (choice.baseline is None and choice.absence is None):
         return "no baseline"
     if choice.baseline is None:

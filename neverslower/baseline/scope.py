@@ -1,0 +1,47 @@
+"""Which stored entries a run's options select, so that a run that does not measure one of them can say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from neverslower.baseline.entry import Entry
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.selection import Format, Selection
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The layers, formats, sides and channel counts that the options select on each backend."""
+
+    selections: Mapping[str, Selection]
+    formats: Mapping[str, Sequence[Format]]
+
+    def holds(self, backend: str, entry: Entry) -> bool:
+        """Return whether the options select what an entry is about: its layer, format, side and channel count."""
+        problem, selection = ConvProblem.from_key(entry.reference), self.selections[backend]
+        kept = ConvProblem.from_key(entry.candidate).channels(entry.side)
+        return (
+            entry.layer in self._layers[backend]
+            and (problem.dtype, problem.layout) in self.formats[backend]
+            and entry.side in selection.sides
+            and (not selection.keep or kept in selection.keep)
+        )
+
+    @cached_property
+    def _layers(self) -> dict[str, set[str]]:
+        return {name: {layer.name for layer in chosen.places()} for name, chosen in self.selections.items()}
+
+
+def vanished(choices: Mapping[str, BaselineChoice], scope: Scope, comparisons: Iterable[Comparison]) -> list[Entry]:
+    """Return what the chosen baselines hold in scope and no comparison measures any more."""
+    measured = {comparison.identity for comparison in comparisons}
+    return [
+        entry
+        for name, choice in choices.items()
+        for entry in (choice.baseline.entries.values() if choice.baseline else ())
+        if (name, entry.reference, entry.candidate) not in measured and scope.holds(name, entry)
+    ]
