@@ -70,7 +70,8 @@ MUTANTS: tuple[Mutant, ...] = (
         lie="Blocks that took long are taken for noise and left out, so a candidate that stalls now and then is fine.",
         path="neverslower/worker/sampling.py",
         old="    return np.concatenate(kept), discarded, why",
-        new="    every = np.concatenate(kept)\n    return every[every.max(axis=(1, 2)) < 2 * np.median(every)], discarded, why",
+        new="    every = np.concatenate(kept)\n"
+        "    return every[every.max(axis=(1, 2)) < 2 * np.median(every)], discarded, why",
         caught_by="selftests/test_sampling.py::test_samples_are_seconds_per_call_in_their_block_side_and_order",
     ),
     Mutant(
@@ -85,8 +86,11 @@ MUTANTS: tuple[Mutant, ...] = (
         name="throttling-asked-for-too-early",
         lie="The device is asked whether it was throttled before the blocks that it is asked about.",
         path="neverslower/worker/sampling.py",
-        old='            taken = np.array([_block(arms, iterations, order()) for _ in range(number)])\n            if now := disturbed() if disturbed else "":\n',
-        new='            now = disturbed() if disturbed else ""\n            taken = np.array([_block(arms, iterations, order()) for _ in range(number)])\n            if now:\n',
+        old="            taken = np.array([_block(arms, iterations, order()) for _ in range(number)])\n"
+        '            if now := disturbed() if disturbed else "":\n',
+        new='            now = disturbed() if disturbed else ""\n'
+        "            taken = np.array([_block(arms, iterations, order()) for _ in range(number)])\n"
+        "            if now:\n",
         caught_by="selftests/test_explained.py::test_blocks_that_a_disturbed_device_took_are_not_among_the_samples",
     ),
     Mutant(
