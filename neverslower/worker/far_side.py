@@ -130,13 +130,13 @@ class FarSide:
         tolerance = numerics.TOLERANCES[problem.dtype]
         if self._evidence is Evidence.DISPATCH:
             return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
-        expected = self._references.expected(problem, inputs, weights)
-        error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
+        error, compared = self._references.error(problem, inputs, weights, prepared.output())
         if self._evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
-            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count))
+            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count, compared=compared))
         held = self._hold((key, 0), problem, prepared)
-        return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
+        seconds = held.seconds_per_call
+        return asdict(Examined(prepared.plan(), error, tolerance, seconds, prepared.cache, compared=compared))
 
     def prepare(self, key: str) -> None:
         """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
