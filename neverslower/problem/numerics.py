@@ -178,6 +178,26 @@ class References:
         return self._held[held][:, : problem.out_channels]
 
 
+class Outputs:
+    """A library's own outputs of `tensors`, those seen last: what was computed once need not be computed again."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[ConvProblem, Array] = OrderedDict()
+
+    def keep(self, problem: ConvProblem, output: Array) -> None:
+        """Keep the output of `tensors(problem)`."""
+        self._held[problem] = output
+        self._held.move_to_end(problem)
+        _trim(self._held)
+
+    def of_same_tensors(self, unpruned: ConvProblem, pruned: ConvProblem) -> tuple[Array, Array] | None:
+        """Return both outputs, where they are there and `tensors` of the one are the beginning of the other's."""
+        both = self._held.get(unpruned), self._held.get(pruned)
+        if both[0] is None or both[1] is None or unpruned == pruned or not _begins(unpruned, pruned):
+            return None
+        return both[0], both[1]
+
+
 def _begins(held: ConvProblem, problem: ConvProblem) -> bool:
     """Whether `problem`'s output is the beginning of `held`'s: ungrouped, alike but for fewer output channels."""
     alike = replace(problem, out_channels=held.out_channels) == held if problem.groups == 1 else problem == held

@@ -58,6 +58,7 @@ class FarSide:
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
         self._references = numerics.References()
+        self._outputs = numerics.Outputs()
         self._lock: int | None = None
         self._watcher: Watcher | None = None
         self._evidence = Evidence.DEVICE_TIME
@@ -130,7 +131,10 @@ class FarSide:
         tolerance = numerics.TOLERANCES[problem.dtype]
         if self._evidence is Evidence.DISPATCH:
             return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
-        error, compared = self._references.error(problem, inputs, weights, prepared.output())
+        output = prepared.output()
+        if not subject.policy:
+            self._outputs.keep(problem, output)
+        error, compared = self._references.error(problem, inputs, weights, output)
         if self._evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
             return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count, compared=compared))
@@ -218,6 +222,8 @@ class FarSide:
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
         whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        if both := self._outputs.of_same_tensors(whole, part):
+            return self._deviation_of(both[1], both[0], whole, part)
         whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
         return self._from_kept(self._output(part, part_tensors), whole, part, whole_tensors)
 
@@ -238,7 +244,12 @@ class FarSide:
         self, output: Tensor, whole: ConvProblem, part: ConvProblem, tensors: tuple[Tensor, Tensor]
     ) -> tuple[float, float]:
         """(deviation, tolerance) of an output from the channels of `whole`'s that `part` keeps."""
-        expected = self._output(whole, tensors)[:, kept_channels(whole, part)[1]]
+        return self._deviation_of(output, self._output(whole, tensors), whole, part)
+
+    @staticmethod
+    def _deviation_of(output: Tensor, unpruned: Tensor, whole: ConvProblem, part: ConvProblem) -> tuple[float, float]:
+        """Return (deviation, tolerance) of `part`'s output from the channels of `whole`'s that it keeps."""
+        expected = unpruned[:, kept_channels(whole, part)[1]]
         error = numerics.deviation(output, expected, numerics.typical_output(part))
         # Both sides may be off by the tolerance, in opposite directions.
         return error, 2 * numerics.TOLERANCES[part.dtype]
