@@ -18,7 +18,9 @@ the device is found disturbed after some blocks. `evidence` may be instructions 
 `instructions` a call executes, and `steps` how it is dispatched. `states` are looks at the device, each with the
 `settings`, `readings` and what is `unsound` (see neverslower.device.state); the last one that names this process, or
 none, counts. An `exclusive` device is kept from other runs, and one that `waits` lets two libraries take turns.
-Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, nan, error.
+An output that is wrong, or no number, is so in its very last value, or in its first one (wrong_first); `off` says by
+which fraction of the largest value.
+Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, wrong_first, nan, error.
 """
 
 from __future__ import annotations
@@ -65,22 +67,36 @@ KEYS = {
     "drift", "spikes", "fixed", "per_mac", "remarks", "compiled", "rules", "throttled", "evidence", "states",
     "exclusive", "waits",
 }  # fmt: skip
-RULE_KEYS = {"when", "policy", "processes", "times", "seconds", "plan", "tuned", "fault", "steps", "instructions"}
+RULE_KEYS = {
+    "when",
+    "policy",
+    "processes",
+    "times",
+    "seconds",
+    "plan",
+    "tuned",
+    "fault",
+    "steps",
+    "instructions",
+    "off",
+}
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(
         ("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled", "evidence"), str
     ),
     **dict.fromkeys(("hardware", "state", "software"), dict),
     **dict.fromkeys(
-        ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled"), (int, float)
+        ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled", "off"), (int, float)
     ),
     **dict.fromkeys(("spikes", "processes", "remarks", "steps", "states"), list),
     **dict.fromkeys(("seed", "instructions"), int),
     **dict.fromkeys(("exclusive", "waits"), bool),
 }
+WRONG = 0.05
+"""By which fraction of the largest value an output is wrong: by more than any tolerance."""
 VARIABLE = "NEVERSLOWER_SCRIPT"
 _ANY = ConvProblem(1, 1, 1, 1, (1, 1))
-FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "nan", "error"}
+FAULTS = {"crash", "hang", "hang_holding_gil", "unsupported", "out_of_memory", "wrong", "wrong_first", "nan", "error"}
 
 
 def open(options: BackendOptions) -> Scripted:
@@ -282,10 +298,11 @@ class Prepared:
     def output(self) -> Tensor:
         """Return the right result, unless the script says otherwise."""
         output = convolve(self._problem, *self._tensors).astype(np.float32)
-        if self._fault == "wrong":
-            output[0, 0] += 1.0
+        if self._fault in ("wrong", "wrong_first"):
+            off = next((rule["off"] for rule in reversed(self._rules) if "off" in rule), WRONG)
+            output.flat[0 if self._fault == "wrong_first" else -1] += off * np.abs(output).max()
         if self._fault == "nan":
-            output[0, 0] = np.nan
+            output[-1, -1, -1, -1] = np.nan
         return output
 
     def run(self, iterations: int) -> float:

@@ -286,7 +286,9 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
 
     def properties(index):
         asked.append(index)
-        return SimpleNamespace(name=f"GPU number {index}", uuid=f"uuid-{index}")
+        return SimpleNamespace(
+            name=f"GPU number {index}", uuid=f"uuid-{index}", major=9, minor=0, multi_processor_count=132
+        )
 
     cuda = SimpleNamespace(
         set_device=asked.append,
@@ -294,9 +296,14 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
         Stream=lambda: SimpleNamespace(cuda_stream=0),
         set_stream=lambda stream: None,
     )
-    torch = SimpleNamespace(cuda=cuda, backends=SimpleNamespace(cudnn=SimpleNamespace(benchmark=True)))
+    settings = SimpleNamespace(cudnn=SimpleNamespace(benchmark=True))
+    torch = SimpleNamespace(cuda=cuda, backends=settings, version=SimpleNamespace(cuda="13.0"))
     library = SimpleNamespace(
-        create_handle=lambda: 0, set_stream=lambda handle, stream: None, cudnnGraphNotSupportedError=RuntimeError
+        backend_version_string=lambda: "9.1.0",
+        __version__="1.32.0",
+        create_handle=lambda: 0,
+        set_stream=lambda handle, stream: None,
+        cudnnGraphNotSupportedError=RuntimeError,
     )
     monkeypatch.setattr(cudnn, "_nvml", lambda properties, index: asked.append(index) or (None, ""))
     assert CuDNN(torch, library, CudnnOptions(gpu=1)).lock_name == "GPU number 1 uuid-1"

@@ -13,7 +13,7 @@ from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import padded_selves
 from neverslower.worker.process import Worker
-from neverslower.worker.sampling import interleave_undisturbed
+from neverslower.worker.sampling import interleave
 from selftests.support import comparison, problem, scripted
 
 SETTINGS = Settings(passes=2, blocks=12)
@@ -121,7 +121,7 @@ def looks(*answers):
 
 
 def test_blocks_of_a_disturbed_device_are_taken_again():
-    seconds, discarded, why = interleave_undisturbed(Steady(), Steady(), (2, 3), 10, looks("", "hot", ""))
+    seconds, discarded, why = interleave(Steady(), Steady(), (2, 3), 10, looks("", "hot", ""))
     assert seconds.shape == (10, 2, 2)
     assert (discarded, why) == (4, "hot")
 
@@ -142,13 +142,13 @@ class Device:
 
 def test_blocks_that_a_disturbed_device_took_are_not_among_the_samples():
     device = Device()
-    seconds, discarded, _ = interleave_undisturbed(device, device, (1, 1), 8, device.disturbed, warmup=0)
+    seconds, discarded, _ = interleave(device, device, (1, 1), 8, device.disturbed, warmup=0)
     assert sorted(seconds.ravel()) == [*range(1, 17), *range(33, 49)]
     assert discarded == 4
 
 
 def test_a_device_that_stays_disturbed_ends_it():
-    seconds, discarded, why = interleave_undisturbed(Steady(), Steady(), (1, 1), 10, lambda: "power cap")
+    seconds, discarded, why = interleave(Steady(), Steady(), (1, 1), 10, lambda: "power cap")
     assert seconds.shape == (0, 2, 2)
     assert discarded >= 10
     assert why == "power cap"

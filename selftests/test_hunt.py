@@ -144,7 +144,7 @@ def test_all_three_accounts_of_an_output_agree_over_the_whole_space(tmp_path: Pa
 
 
 def test_a_hunt_for_wrong_outputs_finds_and_shrinks_one(tmp_path: Path) -> None:
-    with Oracle(scripted(tmp_path, rules=[fault("out_channels >= 5", "wrong")])) as oracle:
+    with Oracle(scripted(tmp_path, rules=[fault("out_channels >= 5", "wrong_first")])) as oracle:
         found = numerics_hunt(oracle, SMALL)
     (one,) = found.failures
     assert (one.comparison.reference.descriptor, one.comparison.distance) == ("mb1_g1ic1oc5_ih1oh1kh1sh1ph0", 1)

@@ -274,7 +274,7 @@ def test_a_right_output_is_right_on_all_three_accounts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("channels", "said"), [(15, "float64 reference"), (16, "slice of the unpruned layer")])
 def test_a_wrong_output_is_found_whichever_layer_it_is_of(tmp_path: Path, channels: int, said: str) -> None:
-    rules = [{"when": f"out_channels == {channels}", "fault": "wrong"}]
+    rules = [{"when": f"out_channels == {channels}", "fault": "wrong_first"}]
     with Oracle(scripted(tmp_path, rules=rules)) as oracle:
         verdict = oracle.numerics(comparison(1))
         assert seen(verdict) == "INVALID wrong_output"

@@ -21,8 +21,10 @@ import pytest
 from backends import scripted as backend
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported, WorkerDied, WorkerError
 from neverslower.evidence.observation import Cache
-from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem import numerics
+from neverslower.problem.convolution import ConvProblem, DType, Side
 from neverslower.worker import bootstrap, far_side
+from neverslower.worker.far_side import FarSide
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, _from_the_start, last_words
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, script, scripted
 
@@ -185,6 +187,42 @@ def test_a_wrong_output_is_seen_when_examining_and_when_agreeing(tmp_path: Path,
         assert not worker.examine(UNPRUNED.key).wrong
         error, tolerance = worker.agree(UNPRUNED.key, PRUNED.key)
     assert error > tolerance
+
+
+@pytest.mark.parametrize("dtype", DType)
+def test_an_output_is_held_to_its_own_dtypes_tolerance(tmp_path: Path, dtype: DType) -> None:
+    """Just outside of it, in the last value alone; twice as much where two of the library's outputs are compared."""
+    whole, part = (replace(one, dtype=dtype) for one in (UNPRUNED, PRUNED))
+    tolerance = numerics.TOLERANCES[dtype]
+    for off, of_the_reference, of_the_slice in ((0.7, False, False), (1.4, True, False), (2.8, True, True)):
+        rule = {"when": f"out_channels == {part.out_channels}", "fault": "wrong", "off": off * tolerance}
+        with Worker(scripted(tmp_path, rules=[rule])) as worker:
+            assert worker.examine(part.key).wrong is of_the_reference
+            error, limit = worker.agree(whole.key, part.key)
+        assert (error > limit) is of_the_slice
+
+
+def test_an_output_that_was_examined_is_compared_without_computing_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = FarSide()
+    session.open("scripted", scripted(tmp_path).argument, 1, 0)
+    for one in (UNPRUNED, PRUNED):
+        session.examine(one.key)
+    monkeypatch.setattr(session.backend, "prepare", None)
+    error, limit = session.agree(UNPRUNED.key, PRUNED.key)
+    assert error <= limit
+
+
+def test_what_a_pruned_producer_gives_is_computed_for_its_consumer(tmp_path: Path) -> None:
+    """The unpruned layer must see zeros in the place of the channels removed, as no examined output does."""
+    session = FarSide()
+    session.open("scripted", scripted(tmp_path).argument, 1, 0)
+    narrow = UNPRUNED.prune(3, Side.IN)
+    for one in (UNPRUNED, narrow):
+        session.examine(one.key)
+    error, limit = session.agree(UNPRUNED.key, narrow.key)
+    assert error <= limit
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
+from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import Call, Replay
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson
@@ -31,6 +32,7 @@ from neverslower.device.state import State
 from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
+from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 CAPABILITIES = Capabilities(
@@ -128,7 +130,7 @@ class CuDNN:
         self._stream = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
         torch.backends.cudnn.benchmark = False
-        self._frontend = Frontend(cudnn, torch, self._stream)
+        self._frontend = Frontend(cudnn, torch, self._stream, self._plan_store())
 
     @property
     def lock_name(self) -> str:
@@ -181,6 +183,18 @@ class CuDNN:
         if both[1] and both[0] != both[1]:
             remarks.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
         return tuple(remarks)
+
+    def _plan_store(self) -> PlanStore:
+        """Return where plans are kept that this very library builds for this GPU."""
+        torch, gpu = self._torch, self._properties
+        library = {
+            "cudnn": self._cudnn.backend_version_string(),
+            "frontend": str(self._cudnn.__version__),
+            "cuda": str(torch.version.cuda),
+            "gpu": f"{gpu.name} {gpu.major}.{gpu.minor} {gpu.multi_processor_count}",
+            "driver": self._nvml.driver() if self._nvml else "",
+        }
+        return PlanStore(KeptFolders(default_root() / "cudnn"), library)
 
     def disturbed(self) -> str:
         """Return why the GPU is being slowed down at this moment."""
@@ -279,10 +293,13 @@ class CuDNN:
     def _through_frontend(
         self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
     ) -> Launched:
-        convolution = self._frontend.convolution(problem)
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
-        plan = self._fastest(convolution, tensors, outputs) if best else convolution.first()
+        if best:
+            convolution = self._frontend.convolution(problem)
+            plan = self._fastest(convolution, tensors, outputs)
+        else:
+            convolution, plan = self._frontend.first(problem)
         chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
         return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, chosen)
 

@@ -18,11 +18,10 @@ Launched = list[tuple[Kernel, float]]
 
 
 def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
-    """Return the kernels that each call launches; the first use of the profiler in a process takes seconds."""
-    activities = [torch.profiler.ProfilerActivity.CUDA]
+    """Return the kernels that each call launches."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises on cycles of events, of which there is only one here.
-        with torch.profiler.profile(activities=activities) as profiler:
+        with _profiler(torch) as profiler:
             for call in calls:
                 call()
                 torch.cuda._sleep(100)
@@ -33,6 +32,17 @@ def profile(torch: Any, calls: Sequence[Callable[[], Any]]) -> list[Launched]:
             with open(path, encoding="utf-8", errors="replace") as file:
                 trace = json.load(file)
     return launches(trace, len(calls))
+
+
+def _profiler(torch: Any) -> Any:
+    """Return a profiler of the GPU alone.
+
+    torch.profiler.profile does the same, after it has imported torch._inductor, which takes 5 s and serves no purpose
+    here.
+    """
+    major, minor = (int(number) for number in str(torch.__version__).split(".")[:2])
+    where = {"use_device": "cuda"} if (major, minor) >= (2, 4) else {"use_cuda": True}
+    return torch.autograd.profiler.profile(use_cpu=False, use_kineto=True, **where)
 
 
 def launches(trace: Mapping[str, Any], calls: int) -> list[Launched]:

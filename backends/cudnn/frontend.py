@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from neverslower.errors import Unsupported
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+
+PORTS = (1, 2, 3)
+"""The numbers of a graph's image, weight and output."""
 
 
 def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
@@ -27,11 +30,31 @@ class BuiltPlan:
     workspace: int
 
 
+@dataclass(frozen=True)
+class KeptPlan:
+    """A plan as it is kept: what was said of it when it was built, how many were offered, and cuDNN's own bytes."""
+
+    plan: BuiltPlan
+    offered: int
+    content: bytes
+
+
+class KeptPlans(Protocol):
+    """Keeps the plan that a library chose for a problem, for other processes of the same library on the same device."""
+
+    def find(self, problem: ConvProblem) -> KeptPlan | None:
+        """Return what is kept of a problem, if there is something."""
+
+    def add(self, problem: ConvProblem, kept: KeptPlan) -> None:
+        """Keep a plan; that it can't be kept is no error."""
+
+
 class Frontend:
     """cuDNN through nvidia-cudnn-frontend; both modules are passed in so that this one imports without them."""
 
-    def __init__(self, cudnn: Any, torch: Any, stream: Any) -> None:
+    def __init__(self, cudnn: Any, torch: Any, stream: Any, plans: KeptPlans | None = None) -> None:
         self.cudnn, self.torch = cudnn, torch
+        self._plans = plans
         self.handle = cudnn.create_handle()
         cudnn.set_stream(handle=self.handle, stream=stream.cuda_stream)
         self.refusals = (cudnn.cudnnGraphNotSupportedError, NotImplementedError)
@@ -46,9 +69,30 @@ class Frontend:
             except Unsupported:
                 raise refused from None
 
+    def first(self, problem: ConvProblem) -> tuple[Convolution, BuiltPlan]:
+        """Return the problem's graph with the first plan that builds, loaded where one like it was kept.
+
+        What cuDNN compiles at run time takes 257 ms to build and 11 ms to load. Raises Unsupported in cuDNN's words.
+        """
+        if self._plans and (kept := self._plans.find(problem)):
+            try:
+                return self._loaded(problem, kept)
+            except (*self.refusals, RuntimeError, ValueError):
+                pass  # Kept by a library that this one does not understand: build it.
+        convolution = self.convolution(problem)
+        plan = convolution.first()
+        if self._plans:
+            self._plans.add(problem, KeptPlan(plan, convolution.offered, convolution.serialized()))
+        return convolution, plan
+
+    def _loaded(self, problem: ConvProblem, kept: KeptPlan) -> tuple[Convolution, BuiltPlan]:
+        graph = self.cudnn.pygraph(handle=self.handle)
+        graph.deserialize(kept.content)
+        return Convolution(self, graph, kept.offered), kept.plan
+
     def _planned(self, problem: ConvProblem, mode: Any) -> Convolution:
         try:
-            graph, ports = self._graph(problem)
+            graph = self._graph(problem)
             graph.validate()
             graph.build_operation_graph()
             graph.create_execution_plans([mode])
@@ -59,10 +103,10 @@ class Frontend:
             graph.check_support()
         except (*self.refusals, RuntimeError, ValueError) as error:
             raise Unsupported(first_line(error)) from error
-        return Convolution(self, graph, ports)
+        return Convolution(self, graph)
 
-    def _graph(self, problem: ConvProblem) -> tuple[Any, tuple[Any, Any, Any]]:
-        """Return (the operation graph, its (image, weight, output))."""
+    def _graph(self, problem: ConvProblem) -> Any:
+        """Return the operation graph, whose image, weight and output have the numbers of PORTS."""
         types = self.cudnn.data_type
         kind = {DType.FLOAT16: types.HALF, DType.BFLOAT16: types.BFLOAT16}.get(problem.dtype, types.FLOAT)
         graph = self.cudnn.pygraph(
@@ -85,21 +129,28 @@ class Frontend:
             dilation=list(problem.dilation),
         )
         # Left alone, cuDNN would choose the output's layout.
+        for port, number in zip((image, weight, output), PORTS, strict=True):
+            port.set_uid(number)  # By which a graph that was loaded knows them.
         output.set_output(True).set_dim(list(problem.output_shape))
         output.set_stride(list(strides(problem.output_shape, problem.layout))).set_data_type(kind)
-        return graph, (image, weight, output)
+        return graph
 
 
 class Convolution:
     """The graph of one convolution."""
 
-    def __init__(self, frontend: Frontend, graph: Any, ports: tuple[Any, Any, Any]) -> None:
-        self._frontend, self._graph, self._ports = frontend, graph, ports
+    def __init__(self, frontend: Frontend, graph: Any, offered: int | None = None) -> None:
+        self._frontend, self._graph = frontend, graph
+        self._loaded, self._offered = offered is not None, offered
 
     @property
     def offered(self) -> int:
         """Return how many plans cuDNN lists, including those that do not build or that the dtype rules out."""
-        return int(self._graph.get_execution_plan_count())
+        return int(self._graph.get_execution_plan_count()) if self._offered is None else self._offered
+
+    def serialized(self) -> bytes:
+        """Return the graph with the plan that was built last, as bytes that a process of the same library loads."""
+        return bytes(self._graph.serialize())
 
     def plans(self) -> Iterator[BuiltPlan]:
         """Yield the plans that build, in cuDNN's order; the plan yielded last is the one that is executed."""
@@ -128,8 +179,11 @@ class Convolution:
 
     def execute(self, image: Any, weight: Any, output: Any, workspace: Any, plan: BuiltPlan) -> None:
         """Launch one call of a plan on the stream."""
-        tensors = dict(zip(self._ports, (image, weight, output), strict=True))
-        self._graph.execute_plan_at_index(tensors, workspace, plan.rank, handle=self._frontend.handle)
+        tensors = dict(zip(PORTS, (image, weight, output), strict=True))
+        if self._loaded:
+            self._graph.execute(tensors, workspace, handle=self._frontend.handle)
+        else:
+            self._graph.execute_plan_at_index(tensors, workspace, plan.rank, handle=self._frontend.handle)
 
 
 def first_line(error: BaseException) -> str:

@@ -214,6 +214,6 @@ def _identity(line: Mapping[str, Any]) -> Identity:
 def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
     """What was found of a subject; a crash is not taken for granted, and tried again."""
     if "plan" in line:
-        return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__})
+        return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__ if name in line})
     code, reason = Code(line["code"]), line["reason"]
     return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))

@@ -75,6 +75,7 @@ class Examined:
 
     `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value; None
     where nothing is computed. `instructions` is the number that one call executes, where instructions are the evidence.
+    `compared` is the fraction of the output that was set against the reference.
     """
 
     plan: Plan
@@ -83,6 +84,7 @@ class Examined:
     seconds_per_call: float
     cache: Cache = Cache()
     instructions: int | None = None
+    compared: float = 1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:

@@ -22,6 +22,8 @@ from neverslower.errors import KeptFolderError
 
 LIMIT = 512_000_000
 """The bytes that all entries may take together unless another limit is given."""
+TRIMMED_EVERY = 64
+"""Entries that one process adds between two looks at the whole store, which read every entry."""
 MANIFEST = "manifest.json"
 _UNFINISHED = ".new-"
 _PLACE = re.compile("[0-9a-f]{32}")
@@ -51,6 +53,7 @@ class KeptFolders:
 
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
+        self._added = 0
 
     def find(self, fields: Fields) -> Path | None:
         """Return the intact folder that was made from exactly these fields; None if there is none."""
@@ -79,7 +82,9 @@ class KeptFolders:
             raise self._unwritable(error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        self._trim(kept)
+        if self._added % TRIMMED_EVERY == 0:
+            self._trim(kept)
+        self._added += 1
         return kept
 
     def _unwritable(self, error: OSError) -> KeptFolderError:

@@ -22,6 +22,8 @@ def of_output(found: Examined) -> Verdict | None:
         return None
     assert found.error is not None
     text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
+    if found.compared < 1:
+        text += f", compared at {found.compared:.2g} of its values"
     return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import OrderedDict
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.problem.convolution import ConvProblem, DType, kept_channels
+from neverslower.problem.reference import convolve_at, sample_of
 
 Array = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -26,9 +28,13 @@ TOLERANCES = {
 _SEED = 20190103
 HELD_BYTES = 256_000_000
 """The bytes of recently drawn tensors that are kept; as many bytes of float64 references are kept too."""
+DRAWN_AT_ONCE = 1 << 24
+"""Values that are drawn at once."""
 K = TypeVar("K")
 BYTES_EACH = 24
 """Bytes that each number of a problem takes while its output is checked: padded float64 tensors and float32 ones."""
+BYTES_EACH_SAMPLED = 8
+"""The same where a sample of the output is checked: a float32 tensor, and what the library makes of it."""
 
 
 def tensors(problem: ConvProblem) -> tuple[Array, Array]:
@@ -52,11 +58,21 @@ class _Drawn:
         key = seed, shape[1:], dtype
         held = self._held.get(key)
         if held is None or len(held) < shape[0]:
-            held = quantise(np.random.default_rng(seed).uniform(-1, 1, shape), dtype)
+            held = _draw(np.random.default_rng(seed), shape, dtype)
             self._held[key] = held
         self._held.move_to_end(key)
         _trim(self._held)
         return held[: shape[0]]
+
+
+def _draw(chance: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> Array:
+    """Return the first values of a sequence; drawn in slices, for in float64 all of them may not fit in memory."""
+    drawn = np.empty(shape, np.float32)
+    step = max(1, DRAWN_AT_ONCE // math.prod(shape[1:]))
+    for first in range(0, len(drawn), step):
+        part = drawn[first : first + step]
+        part[...] = quantise(chance.uniform(-1, 1, part.shape), dtype)
+    return drawn
 
 
 _DRAWN = _Drawn()
@@ -70,7 +86,8 @@ def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
 
 def _require_memory(problem: ConvProblem) -> None:
     """Raise MemoryError for what this machine can't hold, before the kernel kills other processes for it."""
-    needed, there = problem.elements * BYTES_EACH, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    each = BYTES_EACH if sample_of(problem) is None else BYTES_EACH_SAMPLED
+    needed, there = problem.elements * each, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise MemoryError(f"tensors and reference take {needed / 1e9:,.0f} GB, this machine has {there / 1e9:.0f} GB")
 
@@ -136,6 +153,21 @@ class References:
     def __init__(self) -> None:
         self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
 
+    def error(
+        self, problem: ConvProblem, inputs: Array, weights: Array, output: NDArray[np.floating]
+    ) -> tuple[float, float]:
+        """Return (the deviation of an output of `tensors(problem)`, the fraction of it that was compared).
+
+        Where the whole reference would take long, a sample is compared; a value that is no number is wrong anywhere.
+        """
+        typical = typical_output(problem)
+        at = sample_of(problem)
+        if at is None:
+            return deviation(output, self.expected(problem, inputs, weights), typical), 1.0
+        if output.shape != problem.output_shape or not np.isfinite(output).all():
+            return float("inf"), 1.0
+        return deviation(at.of(output), convolve_at(problem, inputs, weights, at), typical), at.share(problem)
+
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
         """Return the float64 output of `tensors(problem)`, of shape `problem.output_shape`."""
         held = next((layer for layer in self._held if _begins(layer, problem)), problem)
@@ -144,6 +176,26 @@ class References:
         self._held.move_to_end(held)
         _trim(self._held)
         return self._held[held][:, : problem.out_channels]
+
+
+class Outputs:
+    """A library's own outputs of `tensors`, those seen last: what was computed once need not be computed again."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[ConvProblem, Array] = OrderedDict()
+
+    def keep(self, problem: ConvProblem, output: Array) -> None:
+        """Keep the output of `tensors(problem)`."""
+        self._held[problem] = output
+        self._held.move_to_end(problem)
+        _trim(self._held)
+
+    def of_same_tensors(self, unpruned: ConvProblem, pruned: ConvProblem) -> tuple[Array, Array] | None:
+        """Return both outputs, where they are there and `tensors` of the one are the beginning of the other's."""
+        both = self._held.get(unpruned), self._held.get(pruned)
+        if both[0] is None or both[1] is None or unpruned == pruned or not _begins(unpruned, pruned):
+            return None
+        return both[0], both[1]
 
 
 def _begins(held: ConvProblem, problem: ConvProblem) -> bool:

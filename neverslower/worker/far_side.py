@@ -10,11 +10,12 @@ import faulthandler
 import fcntl
 import gc
 import os
+import random
 import tempfile
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +31,7 @@ from neverslower.evidence.observation import Evidence, Examined
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, kept_channels
 from neverslower.problem.subject import Search, Subject
-from neverslower.worker.sampling import calibrate, interleave, interleave_undisturbed
+from neverslower.worker.sampling import calibrate, interleave, sweep
 
 CACHE_BYTES, CACHED = 256_000_000, 64
 """Prepared problems are kept up to so many bytes of tensors, and so many: each may hold a loaded library too."""
@@ -57,6 +58,7 @@ class FarSide:
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
         self._references = numerics.References()
+        self._outputs = numerics.Outputs()
         self._lock: int | None = None
         self._watcher: Watcher | None = None
         self._evidence = Evidence.DEVICE_TIME
@@ -129,13 +131,16 @@ class FarSide:
         tolerance = numerics.TOLERANCES[problem.dtype]
         if self._evidence is Evidence.DISPATCH:
             return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
-        expected = self._references.expected(problem, inputs, weights)
-        error = numerics.deviation(prepared.output(), expected, numerics.typical_output(problem))
+        output = prepared.output()
+        if not subject.policy:
+            self._outputs.keep(problem, output)
+        error, compared = self._references.error(problem, inputs, weights, output)
         if self._evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
-            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count))
+            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count, compared=compared))
         held = self._hold((key, 0), problem, prepared)
-        return asdict(Examined(prepared.plan(), error, tolerance, held.seconds_per_call, prepared.cache))
+        seconds = held.seconds_per_call
+        return asdict(Examined(prepared.plan(), error, tolerance, seconds, prepared.cache, compared=compared))
 
     def prepare(self, key: str) -> None:
         """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
@@ -159,15 +164,33 @@ class FarSide:
             one = self._prepared(names[0])
             other = self._prepared(names[1], one.number)
         iterations = (one.iterations, other.iterations)
-        if self._watcher is None:
-            seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks), 0, ""
-        else:
-            seconds, discarded, why = interleave_undisturbed(
-                one.prepared, other.prepared, iterations, blocks, self._watcher.disturbed
-            )
+        seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks, self._disturbed)
         cache = other.prepared.cache.kind
         rest = {"iterations": iterations, "cache": cache, "discarded": discarded, "why_discarded": why}
         return {"seconds": seconds.tobytes(), **rest}
+
+    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> dict[str, Any]:
+        """Prepare a layer's arms anew, in an order drawn from `seed`, and time them together.
+
+        Returns packed samples of shape (1 + candidates, sweeps, 2), the reference's first, and the other fields of
+        observation.PairedPass, those of each arm listed. A candidate that equals the reference gets buffers of its own.
+        """
+        names = [(reference, 0), *((key, 1 if key == reference else 0) for key in candidates)]
+        chance = random.Random(seed)
+        self._held.clear()
+        held = {name: self._prepared(name, together=len(names)) for name in chance.sample(names, len(names))}
+        arms = [held[name] for name in names]
+        iterations = tuple(arm.iterations for arm in arms)
+        prepared = [arm.prepared for arm in arms]
+        seconds, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
+        caches = tuple(arm.prepared.cache.kind for arm in arms)
+        rest = {"iterations": iterations, "caches": caches, "discarded": discarded, "why_discarded": why}
+        return {"seconds": np.ascontiguousarray(seconds.swapaxes(0, 1)).tobytes(), **rest}
+
+    @property
+    def _disturbed(self) -> Callable[[], str] | None:
+        """What says that the device is disturbed, where the backend can tell."""
+        return self._watcher.disturbed if self._watcher else None
 
     def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
         """The points of a curve of channel counts (see backends.base.Mapper), and how long the device took for them."""
@@ -199,6 +222,8 @@ class FarSide:
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
         whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
+        if both := self._outputs.of_same_tensors(whole, part):
+            return self._deviation_of(both[1], both[0], whole, part)
         whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
         return self._from_kept(self._output(part, part_tensors), whole, part, whole_tensors)
 
@@ -219,7 +244,12 @@ class FarSide:
         self, output: Tensor, whole: ConvProblem, part: ConvProblem, tensors: tuple[Tensor, Tensor]
     ) -> tuple[float, float]:
         """(deviation, tolerance) of an output from the channels of `whole`'s that `part` keeps."""
-        expected = self._output(whole, tensors)[:, kept_channels(whole, part)[1]]
+        return self._deviation_of(output, self._output(whole, tensors), whole, part)
+
+    @staticmethod
+    def _deviation_of(output: Tensor, unpruned: Tensor, whole: ConvProblem, part: ConvProblem) -> tuple[float, float]:
+        """Return (deviation, tolerance) of `part`'s output from the channels of `whole`'s that it keeps."""
+        expected = unpruned[:, kept_channels(whole, part)[1]]
         error = numerics.deviation(output, expected, numerics.typical_output(part))
         # Both sides may be off by the tolerance, in opposite directions.
         return error, 2 * numerics.TOLERANCES[part.dtype]
@@ -227,14 +257,17 @@ class FarSide:
     def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
         return self.backend.prepare(problem, *tensors).output()
 
-    def _prepared(self, name: tuple[str, int], after: int = 0) -> Held:
-        """What is held under a name, if it was prepared after that; else it is prepared now."""
+    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2) -> Held:
+        """Return what is held under a name, if it was prepared after that; else prepare it now.
+
+        It is one of so many that are measured `together`: these stay, however large they are.
+        """
         if name in self._held and self._held[name].number > after:
             self._held.move_to_end(name)
             return self._held[name]
         self._held.pop(name, None)
         subject = Subject.from_key(name[0])
-        return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)))
+        return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)), together)
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
         """Prepare a subject; where it does not fit beside what is held, once more without that."""
@@ -249,12 +282,11 @@ class FarSide:
     def _held_bytes(self) -> int:
         return sum(one.problem.bytes for one in self._held.values())
 
-    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared) -> Held:
+    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared, together: int = 2) -> Held:
         self._count += 1
         calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
         self._held[name] = held = Held(self._count, problem, prepared, *calibrated)
-        # The pair that is being measured stays, however large it is.
-        while len(self._held) > 2 and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
+        while len(self._held) > together and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)
         return held
 

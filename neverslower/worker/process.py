@@ -283,6 +283,21 @@ class Worker(_Process):
         seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
         return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
 
+    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass]:
+        """Time a layer's candidates together around one reference, all by key; a pass of each, in their order.
+
+        All of them are prepared anew, in an order drawn from `seed`; see far_side.FarSide.sweep.
+        """
+        limit = self.spec.time_limit * max(1, len(candidates))
+        found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, limit=limit)
+        seconds = np.frombuffer(found["seconds"], dtype=np.float64).reshape(1 + len(candidates), -1, 2)
+        rest = {name: found[name] for name in ("discarded", "why_discarded")}
+        first, *others = found["iterations"]
+        return [
+            PairedPass(np.stack([seconds[0], arm], axis=1), (first, calls), self.clock, cache, **rest)
+            for arm, calls, cache in zip(seconds[1:], others, found["caches"][1:], strict=True)
+        ]
+
     def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str = "") -> Curve:
         """Time a layer, by key, at each of these numbers of filters, in this order."""
         found = self._ask("curve", largest, tuple(counts), rounds, policy)

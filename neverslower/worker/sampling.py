@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +16,12 @@ from neverslower.evidence.observation import Seconds
 MAX_ITERATIONS = 1 << 20
 WATCHED_BLOCKS = 4
 """Blocks between two looks at the device's state: an even number, so that mirrored ones stay pairs."""
+WARM_UP = 2
+"""Rounds of each arm that do not count, before those that do."""
+Disturbed = Callable[[], str]
+"""Says why the device is disturbed at this moment, nothing where it is not."""
+Taken = tuple[Seconds, int, str]
+"""(seconds per call of shape (blocks, arms, 2), blocks discarded, why)."""
 
 
 class Runnable(Protocol):
@@ -54,56 +62,79 @@ def calibrate(runnable: Runnable, shortest_round: float, least: int = 1) -> tupl
 
 
 def interleave(
-    reference: Runnable, candidate: Runnable, iterations: tuple[int, int], blocks: int, warmup: int = 2
-) -> Seconds:
-    """Interleaved rounds of a pair: seconds per call, of shape (blocks, 2, 2), see observation.PairedPass.
-
-    A block is A B B A, the next one B A A B, so that linear drift and the position within a block cancel.
-    """
-    with garbage_collection_off():
-        _warm_up(reference, candidate, iterations, warmup)
-        return _blocks(reference, candidate, iterations, blocks)
-
-
-def interleave_undisturbed(
     reference: Runnable,
     candidate: Runnable,
     iterations: tuple[int, int],
     blocks: int,
-    disturbed: Callable[[], str],
-    warmup: int = 2,
-) -> tuple[Seconds, int, str]:
-    """(interleaved rounds, blocks discarded, why) on a device that says whether it is `disturbed`.
+    disturbed: Disturbed | None = None,
+    warmup: int = WARM_UP,
+) -> Taken:
+    """Interleave rounds of a pair: seconds per call, of shape (blocks, 2, 2), see observation.PairedPass.
 
-    What was taken since the last look is dropped then and taken again, until as many were dropped as are wanted.
+    A block is A B B A, the next one B A A B, so that linear drift and the position within a block cancel.
     """
-    kept = [np.empty((0, 2, 2))]
+    pair = (reference, candidate)
+    orders = cycle(((0, 1, 1, 0), (1, 0, 0, 1)))
+    return _blocks(pair, iterations, blocks, lambda: next(orders), disturbed, warmup)
+
+
+def sweep(
+    arms: Sequence[Runnable],
+    iterations: Sequence[int],
+    sweeps: int,
+    chance: random.Random,
+    disturbed: Disturbed | None = None,
+    warmup: int = WARM_UP,
+) -> Taken:
+    """Time all arms of a layer together: seconds per call, of shape (sweeps, arms, 2).
+
+    A sweep runs every arm once in an order that `chance` draws, and then back, so that linear drift cancels between
+    any two arms. A fresh order in each sweep leaves no period that a disturbance could lock on to.
+    """
+
+    def order() -> list[int]:
+        forth = chance.sample(range(len(arms)), len(arms))
+        return forth + forth[::-1]
+
+    return _blocks(arms, iterations, sweeps, order, disturbed, warmup)
+
+
+def _blocks(
+    arms: Sequence[Runnable],
+    iterations: Sequence[int],
+    blocks: int,
+    order: Callable[[], Sequence[int]],
+    disturbed: Disturbed | None,
+    warmup: int,
+) -> Taken:
+    """Take blocks in which every arm runs two rounds, in the `order` that is asked for before each.
+
+    On a device that says whether it is disturbed, what was taken since the last look is dropped then and taken again,
+    until as many blocks were dropped as are wanted.
+    """
+    kept = [np.empty((0, len(arms), 2))]
     found = discarded = 0
     why = ""
     with garbage_collection_off():
-        _warm_up(reference, candidate, iterations, warmup)
+        for _ in range(warmup):
+            for arm, calls in zip(arms, iterations, strict=True):
+                arm.run(calls)
         while found < blocks and discarded < blocks:
-            taken = _blocks(reference, candidate, iterations, min(WATCHED_BLOCKS, blocks - found))
-            if now := disturbed():
-                discarded, why = discarded + len(taken), now
+            number = min(WATCHED_BLOCKS, blocks - found) if disturbed else blocks
+            taken = np.array([_block(arms, iterations, order()) for _ in range(number)])
+            if now := disturbed() if disturbed else "":
+                discarded, why = discarded + number, now
             else:
                 kept.append(taken)
-                found += len(taken)
+                found += number
     return np.concatenate(kept), discarded, why
 
 
-def _warm_up(reference: Runnable, candidate: Runnable, iterations: tuple[int, int], rounds: int) -> None:
-    for _ in range(rounds):
-        reference.run(iterations[0])
-        candidate.run(iterations[1])
-
-
-def _blocks(reference: Runnable, candidate: Runnable, iterations: tuple[int, int], blocks: int) -> Seconds:
-    pair = (reference, candidate)
-    seconds = np.empty((blocks, 2, 2))
-    for block in range(blocks):
-        taken = [0, 0]
-        for side in (0, 1, 1, 0) if block % 2 == 0 else (1, 0, 0, 1):
-            seconds[block, side, taken[side]] = pair[side].run(iterations[side]) / iterations[side]
-            taken[side] += 1
+def _block(arms: Sequence[Runnable], iterations: Sequence[int], order: Sequence[int]) -> Seconds:
+    """One block: seconds per call of each arm's two rounds, in the order in which they ran."""
+    seconds = np.empty((len(arms), 2))
+    taken = [0] * len(arms)
+    for arm in order:
+        seconds[arm, taken[arm]] = arms[arm].run(iterations[arm]) / iterations[arm]
+        taken[arm] += 1
     return seconds

@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 
 from tools.mutants.mutant import Mutant
 
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci")
-"""Derandomized, so that a mutant that is caught once is caught every time."""
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci", "--rootdir=.")
+"""Derandomized, so that a mutant that is caught once is caught every time; ids begin at the tree's root."""
 LIMIT = 300.0
 """Seconds that selftests may take; a mutant may make them hang."""
 TESTS_FAILED = 1

@@ -1,0 +1,123 @@
+"""Plans that cuDNN built, kept for other processes: found again whole, by the same library only, and never needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backends.cudnn.frontend import BuiltPlan, Frontend, KeptPlan
+from backends.cudnn.plans import PlanStore
+from neverslower.files.kept import KeptFolders
+from selftests.support import problem
+
+LIBRARY = {"cudnn": "9.19.0", "gpu": "H200"}
+KEPT = KeptPlan(BuiltPlan(2, "eng67_k2=8", 4096), 38, b"a plan")
+
+
+class Port:
+    """A tensor of a graph, which takes every setting."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: self
+
+
+class Graph:
+    """A graph of which one plan builds; notes what was asked of it."""
+
+    def __init__(self, asked: list[str], refuses: bool = False) -> None:
+        self._asked, self._refuses = asked, refuses
+
+    def __getattr__(self, name: str) -> Any:
+        def answer(*arguments: Any, **settings: Any) -> Any:
+            self._asked.append(name)
+            return {"tensor": Port(), "conv_fprop": Port(), "get_execution_plan_count": 38, "serialize": [1, 2]}.get(
+                name, {"get_plan_name_at_index": "eng67", "get_workspace_size_plan_at_index": 4096}.get(name)
+            )
+
+        return answer
+
+    def deserialize(self, content: bytes) -> None:
+        """Load a plan, or refuse it."""
+        self._asked.append(f"deserialize {list(content)}")
+        if self._refuses:
+            raise RuntimeError("CUDNN_STATUS_BAD_PARAM")
+
+
+def frontend(asked: list[str], plans: PlanStore | None, refuses: bool = False) -> Frontend:
+    """A frontend over a library that notes what it is asked."""
+    kinds = SimpleNamespace(HALF=0, BFLOAT16=1, FLOAT=2)
+    cudnn = SimpleNamespace(
+        create_handle=lambda: 0,
+        set_stream=lambda handle, stream: None,
+        cudnnGraphNotSupportedError=NotImplementedError,
+        data_type=kinds,
+        heur_mode=SimpleNamespace(A=0, FALLBACK=1),
+        numerical_note=SimpleNamespace(TENSOR_CORE=0, DOWN_CONVERT_INPUTS=1),
+        pygraph=lambda **settings: Graph(asked, refuses),
+    )
+    return Frontend(cudnn, None, SimpleNamespace(cuda_stream=0), plans)
+
+
+def store(folder: Path, **library: str) -> PlanStore:
+    return PlanStore(KeptFolders(folder), LIBRARY | library)
+
+
+def test_what_was_kept_is_found_as_it_was(tmp_path: Path) -> None:
+    store(tmp_path).add(problem(13), KEPT)
+    assert store(tmp_path).find(problem(13)) == KEPT
+
+
+@pytest.mark.parametrize("other", [{"cudnn": "9.28.0"}, {"gpu": "H100"}])
+def test_another_library_or_device_finds_nothing(tmp_path: Path, other: dict[str, str]) -> None:
+    store(tmp_path).add(problem(13), KEPT)
+    assert store(tmp_path, **other).find(problem(13)) is None
+    assert store(tmp_path).find(problem(14)) is None
+
+
+def test_a_damaged_plan_is_none(tmp_path: Path) -> None:
+    store(tmp_path).add(problem(13), KEPT)
+    (path,) = tmp_path.glob("*/plan.bin")
+    path.write_bytes(b"another")
+    assert store(tmp_path).find(problem(13)) is None
+
+
+def test_a_folder_that_can_t_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    store(tmp_path / "file").add(problem(13), KEPT)
+
+
+def test_a_plan_is_built_once_and_then_loaded(tmp_path: Path) -> None:
+    asked: list[str] = []
+    _, built = frontend(asked, store(tmp_path)).first(problem(13))
+    assert "build_plan_at_index" in asked
+    asked.clear()
+    convolution, loaded = frontend(asked, store(tmp_path)).first(problem(13))
+    assert asked == ["deserialize [1, 2]"]
+    assert loaded == built
+    assert convolution.offered == 38
+
+
+def test_a_loaded_plan_is_executed_by_the_numbers_of_its_tensors(tmp_path: Path) -> None:
+    asked: list[str] = []
+    for _ in range(2):
+        convolution, plan = frontend(asked, store(tmp_path)).first(problem(13))
+    asked.clear()
+    convolution.execute("image", "weight", "output", "workspace", plan)
+    assert asked == ["execute"]
+
+
+def test_a_plan_that_does_not_load_is_built(tmp_path: Path) -> None:
+    asked: list[str] = []
+    frontend(asked, store(tmp_path)).first(problem(13))
+    asked.clear()
+    frontend(asked, store(tmp_path), refuses=True).first(problem(13))
+    assert "build_plan_at_index" in asked
+
+
+def test_nothing_needs_to_be_kept() -> None:
+    asked: list[str] = []
+    frontend(asked, None).first(problem(13))
+    assert "serialize" not in asked
