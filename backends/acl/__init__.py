@@ -1,4 +1,4 @@
-"""Arm Compute Library, in a runner process of its own: timed on a board, counted and dissected on any machine.
+"""Arm Compute Library, run by a process of its own: timed on a board; counted, and its dispatch shown, anywhere.
 
 `--backend acl:WORD,…` (see choice.py). On a 64-bit Arm machine `acl` and `acl:opencl` take times. Elsewhere the CPU is
 emulated, and `acl` counts instructions. `acl:g72` shows on any machine what ACL would dispatch to a Mali of that name:
@@ -42,13 +42,13 @@ CAPABILITIES = Capabilities(
     waits=True,
 )
 VIRTUAL_BOARDS = ("linux,dummy-virt",)
-"""How QEMU's virtual machines name themselves in the device tree; whether they emulate or not can't be told there."""
+"""What QEMU's virtual machines call their board in the device tree, which does not tell whether they emulate."""
 COUNTED_RUN = 1
-"""Of which run the instructions are counted, from 0: the first one also fills caches of the library's."""
+"""The run whose instructions are counted, from 0: the first one also fills the library's caches."""
 
 
 def open(options: BackendOptions) -> ACL:
-    """Find the runner and start it; raises Unavailable with what is missing and the commands that bring it."""
+    """Find the runner and start it. Raises Unavailable with what is missing and the commands that bring it."""
     choice = read_argument("acl", options.argument, AclOptions.parse)
     evidence = _evidence(choice)
     try:
@@ -61,11 +61,12 @@ def open(options: BackendOptions) -> ACL:
 
 
 def _evidence(choice: AclOptions) -> Evidence:
-    """What was asked for, or what this machine can give."""
+    """Return the evidence that was asked for, or else what this machine can give."""
     return choice.evidence or (Evidence.INSTRUCTIONS if emulated() else Evidence.DEVICE_TIME)
 
 
 def _require_emulator(evidence: Evidence, opencl: bool) -> None:
+    """Raise Unavailable where an emulator can't give this evidence; `opencl` asks for a GPU that must be there."""
     if evidence is Evidence.DEVICE_TIME or opencl:
         raise Unavailable(
             "acl takes times on a 64-bit Arm machine alone; here acl:instructions counts, and a Mali's name, such as "
@@ -81,11 +82,11 @@ def _require_emulator(evidence: Evidence, opencl: bool) -> None:
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """A line that asks the runner alone; it needs no tensors."""
+    """Return a shell command that asks the runner alone; it needs no tensors."""
     choice = AclOptions.parse(options.argument)
     evidence = _evidence(choice)
     prepare = {"op": "prepare", "id": 1} | request(choice, problem)
-    then = {
+    look = {
         Evidence.INSTRUCTIONS: {"op": "count", "id": 1, "after": COUNTED_RUN},
         Evidence.DISPATCH: {"op": "dispatch", "id": 1},
         Evidence.DEVICE_TIME: {"op": "run", "id": 1, "iterations": 10},
@@ -93,17 +94,17 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     counts = "/dev/stderr" if evidence is Evidence.INSTRUCTIONS else ""
     started = launch(build.place(choice.root), choice, evidence, options.threads, counts)
     variables = [f"{name}={value}" for name, value in started.variables.items()]
-    lines = " ".join(shlex.quote(json.dumps(line, separators=(",", ":"))) for line in (prepare, then))
+    lines = " ".join(shlex.quote(json.dumps(line, separators=(",", ":"))) for line in (prepare, look))
     return f"printf '%s\\n' {lines} | {shlex.join([*variables, *started.command])}"
 
 
 def request(choice: AclOptions, problem: ConvProblem) -> dict[str, Any]:
-    """What the runner is to prepare."""
+    """Return the fields of a request to prepare a problem."""
     return {"method": choice.method, "fast_math": choice.fast_math, "problem": described(problem)}
 
 
 def described(problem: ConvProblem) -> dict[str, Any]:
-    """A problem in the runner's words."""
+    """Return a problem as the runner reads it (native/src/problem.cpp): sizes as (channels, height, width)."""
     return {
         "batch": problem.batch,
         "groups": problem.groups,
@@ -119,7 +120,7 @@ def described(problem: ConvProblem) -> dict[str, Any]:
 
 
 class ACL:
-    """One ACL on one target, for one kind of evidence."""
+    """The backend: one ACL on one target, for one kind of evidence."""
 
     clock = "std::chrono::steady_clock"
     shortest_round = 5e-3
@@ -128,7 +129,7 @@ class ACL:
         self._choice, self._built, self.evidence = choice, built, evidence
         self._threads = 1 if evidence is Evidence.INSTRUCTIONS else threads
         self.exclusive = evidence is Evidence.DEVICE_TIME
-        # A count by the processor's own counters is disturbed by nothing, but on a board every core may be wanted.
+        # On a board nothing disturbs a count by the processor's own counters, but every core may be in use.
         self.at_once = os.cpu_count() or 1 if emulated() else 1
         self._runner: Runner | None = None
         self._hello = self.runner.hello
@@ -144,23 +145,23 @@ class ACL:
 
     @property
     def runner(self) -> Runner:
-        """The process, started anew where it died."""
+        """The runner's process, which is started anew where it died."""
         if self._runner is None or not self._runner.alive:
             self._runner = self._start()
         return self._runner
 
     def _start(self, counts: str = "") -> Runner:
-        """A process of its own; instructions go to the file `counts` where an emulator counts them."""
+        """Start another runner. Where an emulator counts instructions, it writes them to the file `counts`."""
         started = launch(self._built, self._choice, self.evidence, self._threads, counts)
         return Runner(started.command, started.variables)
 
     def close(self) -> None:
-        """End the runner."""
+        """End the runner's process."""
         if self._runner:
             self._runner.close()
 
     def _require_null(self) -> None:
-        """A GPU that is not there is shown by the library that stands in for it, and by no driver that is there."""
+        """Raise Unavailable unless our own OpenCL library answers for the GPU that is not there."""
         gpu = self._hello["gpu"]
         if not gpu or not gpu["driver"].startswith(NULL_DRIVER) or gpu["name"] != self._choice.gpu:
             raise Unavailable(
@@ -169,7 +170,7 @@ class ACL:
             )
 
     def _require_real(self) -> None:
-        """Times come from a program that the machine runs itself, and of OpenCL from a real device."""
+        """Raise Unavailable unless this machine itself runs the program, and OpenCL runs on a real GPU."""
         if not runs_itself(self.runner.pid, self._built.runner):
             raise Unavailable("the runner is emulated here, whatever the machine calls itself: no time is taken")
         if arm.board() in VIRTUAL_BOARDS:
@@ -179,7 +180,7 @@ class ACL:
             raise Unavailable(f"{gpu['name']} is no GPU ({gpu['driver']}): no time is taken")
 
     def fingerprint(self) -> Fingerprint:
-        """ACL's version and build; the board, or what stands for it."""
+        """Return ACL's version and build, and the board or what stands in for it."""
         hello, choice = self._hello, self._choice
         state = {
             "evidence": str(self.evidence),
@@ -204,7 +205,7 @@ class ACL:
         )
 
     def _device(self, software: dict[str, str]) -> tuple[str, dict[str, str]]:
-        """(name, hardware); what surrounds it joins the software."""
+        """Return the device's name and hardware; add to `software` what drives or emulates it."""
         gpu = self._hello["gpu"]
         if self._choice.gpu:
             software["target"] = gpu["target"]
@@ -220,75 +221,83 @@ class ACL:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the evidence is, where it is no time."""
-        told = {
+        """What a user has to know: what the evidence is worth, and that ACL takes the GPU for another."""
+        caveats = {
             Evidence.INSTRUCTIONS: "instructions are counted, which know nothing of caches and stalls",
             Evidence.DISPATCH: "what would be dispatched is shown, nothing is computed",
         }
-        found = [told[self.evidence]] if self.evidence in told else []
+        remarks = [caveats[self.evidence]] if self.evidence in caveats else []
         gpu = self._hello["gpu"]
         if gpu and gpu["target"].lower() not in gpu["name"].lower():
-            found.append(f"ACL {self._hello['acl']} takes a {gpu['name']} for {gpu['target']}")
-        return tuple(found)
+            remarks.append(f"ACL {self._hello['acl']} takes a {gpu['name']} for {gpu['target']}")
+        return tuple(remarks)
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
-        """A function of ACL's, configured and prepared. Raises Unsupported with its own words."""
+        """Configure and prepare one of ACL's functions. Raises Unsupported with ACL's own words."""
         if policy:
             raise Unsupported(f"acl chooses by the method in its argument, not by a policy {policy!r}")
         CAPABILITIES.require(problem)
         runner, fields = self.runner, request(self._choice, problem)
         number = runner.number()
-        with contextlib.ExitStack() as files, _told(self.exclusive):
+        with contextlib.ExitStack() as files, _errors_translated(self.exclusive):
             if self.evidence is not Evidence.DISPATCH:
-                for name, values in (("inputs", inputs), ("weights", weights)):
-                    fields[name] = _path(files.enter_context(_file(values)))
+                for name, tensor in (("inputs", inputs), ("weights", weights)):
+                    fields[name] = _path(files.enter_context(_file(tensor)))
             chosen = runner.ask("prepare", id=number, **fields)["chosen"]
         return Prepared(self, runner, number, problem, str(chosen))
 
     def count(self, problem: ConvProblem) -> int:
-        """The instructions of one call, in a process that does nothing else: so they are the same in every run."""
+        """Return the instructions of one call, counted in a process that does nothing else: so every run agrees.
+
+        Raises Unsupported where they can't be counted here.
+        """
         with tempfile.TemporaryFile() as counts:
             runner = self._start(_path(counts))
             try:
                 runner.ask("prepare", id=1, **request(self._choice, problem))
-                told = runner.ask("count", id=1, after=COUNTED_RUN)["instructions"]
+                instructions = runner.ask("count", id=1, after=COUNTED_RUN)["instructions"]
             finally:
                 runner.close()
             counts.seek(0)
-            found = told if told is not None else _counted(counts.read())
-        if found is None:
+            # Where the runner may read the processor's own counters it says the count; under QEMU the plugin writes it.
+            if instructions is None:
+                instructions = _counted(counts.read())
+        if instructions is None:
             raise Unsupported(
                 "instructions can't be counted here: the kernel forbids it (sysctl kernel.perf_event_paranoid), "
                 "or the processor's counters are hidden"
             )
-        return int(found)
+        return int(instructions)
 
 
 def _counted(lines: bytes) -> int | None:
-    """What QEMU's plugin wrote of the one pair of marks."""
+    """Return the count that QEMU's plugin wrote for the one pair of marks, or None where it wrote none."""
     counts = [json.loads(line)["instructions"] for line in lines.splitlines()]
     return counts[0] if counts else None
 
 
 @contextlib.contextmanager
-def _told(lost: bool) -> Iterator[None]:
-    """Turn the runner's answers into what they mean; where `lost`, its death takes all that is prepared with it."""
+def _errors_translated(exclusive: bool) -> Iterator[None]:
+    """Turn the runner's errors into what they mean to the suite.
+
+    The death of a runner loses everything that is prepared in it: DeviceLost where it has its device to itself.
+    """
     try:
         yield
     except Refused as error:
         raise Unsupported(str(error)) from None
-    except RunnerFailed as error:  # What validate() lets pass may be refused by an exception later.
+    except RunnerFailed as error:  # What ACL's validate() lets pass may be refused by an exception later.
         if re.search(r"not (implemented|supported)", str(error), re.IGNORECASE):
             raise Unsupported(str(error)) from None
         raise
     except RunnerDied as error:
-        if lost:
+        if exclusive:
             raise DeviceLost(str(error)) from None
         raise
 
 
 def _require_one_version(hello: Any) -> None:
-    """Headers of one version and a library of another give functions that are not what they seem."""
+    """Raise Unavailable where headers and library differ in version: functions would not be what they seem."""
     versions = [_numbers(text) for text in re.findall(r"\d+(?:\.\d+)+", hello["headers"])]
     library = _numbers(hello["acl"])
     if not versions or not any(library):
@@ -302,25 +311,25 @@ def _require_one_version(hello: Any) -> None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """(20, 8) of `20.08`; nothing where the text is no version."""
+    """Return (20, 8) for `20.08`, and () for what is no version."""
     return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"\d+(\.\d+)+", version) else ()
 
 
-def _file(values: Tensor) -> IO[bytes]:
-    """A file without a name that holds a tensor, gone with this process."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by whom it is given to)
-    np.ascontiguousarray(values, dtype=np.float32).tofile(file)
+def _file(tensor: Tensor) -> IO[bytes]:
+    """Return a file without a name that holds a tensor, and is gone with this process."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
+    np.ascontiguousarray(tensor, dtype=np.float32).tofile(file)
     file.flush()
     return file
 
 
 def _path(file: IO[bytes]) -> str:
-    """Where another process of this machine finds a file without a name."""
+    """Return the path by which another process of this machine opens a file without a name."""
     return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 class Prepared:
-    """One convolution in the runner."""
+    """One convolution, prepared in the runner."""
 
     cache = Cache()
     least_iterations = 1
@@ -331,32 +340,36 @@ class Prepared:
         weakref.finalize(self, runner.forget, number)
 
     def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        with _told(self._backend.exclusive):
+        with _errors_translated(self._backend.exclusive):
             return self._runner.ask(operation, id=self._number, **fields)
 
     def plan(self) -> Plan:
-        """The method, and of OpenCL what it dispatches."""
+        """Return the method; on OpenCL also the kernels that it launches, in order."""
         if self._runner.hello["target"] != "opencl":
             return Plan(self._chosen)
-        launched = self._ask("dispatch")["kernels"]
-        steps = [str(Enqueue(one["name"], _extent(one["global"]), _group(one["local"]))) for one in launched]
-        options = tuple(" ".join(one["options"].split()) for one in launched)
-        return Plan(self._chosen, tuple(steps), shares=self._shares(), options=options)
+        kernels = self._ask("dispatch")["kernels"]
+        steps = tuple(_step(kernel) for kernel in kernels)
+        options = tuple(" ".join(kernel["options"].split()) for kernel in kernels)
+        return Plan(self._chosen, steps, shares=self._shares(), options=options)
 
     def _shares(self) -> tuple[float, ...]:
-        """Each kernel's share of a call, by the events of a GPU that is there; apart from the calls that are timed."""
+        """Return each kernel's share of a call, by OpenCL's events; none without a GPU.
+
+        The call is a separate one: events take time, and the calls that are timed have none.
+        """
         if self._backend.evidence is not Evidence.DEVICE_TIME:
             return ()
-        seconds = [one["seconds"] for one in self._ask("profile")["kernels"]]
-        return tuple(one / sum(seconds) for one in seconds) if sum(seconds) > 0 else ()
+        seconds = [kernel["seconds"] for kernel in self._ask("profile")["kernels"]]
+        total = sum(seconds)
+        return tuple(duration / total for duration in seconds) if total > 0 else ()
 
     def instructions(self) -> int:
-        """The instructions of one call."""
-        with _told(self._backend.exclusive):
+        """Return the instructions of one call. Raises Unsupported where they can't be counted."""
+        with _errors_translated(self._backend.exclusive):
             return self._backend.count(self._problem)
 
     def output(self) -> Tensor:
-        """One call's result. Raises Unsupported where nothing is computed."""
+        """Return the result of one call. Raises Unsupported where nothing is computed."""
         if self._backend.evidence is Evidence.DISPATCH:
             raise Unsupported("nothing is computed where a dispatch is recorded")
         with tempfile.TemporaryFile() as file:
@@ -365,16 +378,18 @@ class Prepared:
             return np.fromfile(file, dtype=np.float32).reshape(self._problem.output_shape)
 
     def run(self, iterations: int) -> float:
-        """Seconds of that many calls, by the steady clock of the runner."""
+        """Return the seconds of that many calls together, by the runner's steady clock."""
         return float(self._ask("run", iterations=iterations)["seconds"])
+
+
+def _step(kernel: dict[str, Any]) -> str:
+    """Return a plan's step for one kernel as the runner describes it; its groups may be left to the driver."""
+    group = _extent(kernel["local"]) if kernel["local"] else None
+    return str(Enqueue(kernel["name"], _extent(kernel["global"]), group))
 
 
 def _extent(sizes: list[int]) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
-
-
-def _group(sizes: list[int] | None) -> tuple[int, int, int] | None:
-    return _extent(sizes) if sizes else None
 
 
 def _build(arguments: Mapping[str, Any], progress: Callable[[str], None]) -> str:

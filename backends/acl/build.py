@@ -1,7 +1,7 @@
-"""Building the runner against an ACL, and finding what was built; it is kept in the cache of this user.
+"""Build the runner against an ACL, and find what was built; it is kept in this user's cache.
 
-Each folder of an ACL, and the system's, has a build of its own: the runner, an OpenCL library that runs nothing, and on
-a machine that emulates Arm a plugin of QEMU's that counts instructions.
+Each folder of an ACL, and the system's ACL, has a build of its own: the runner, an OpenCL library that runs nothing,
+and, on a machine that emulates Arm, a plugin for QEMU that counts instructions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NotBuilt(NeverSlowerError):
 
 @dataclass(frozen=True)
 class Built:
-    """What was built for one ACL."""
+    """Where the build for one ACL lies; `root` is the folder of that ACL, empty for the system's."""
 
     folder: Path
     root: str
@@ -50,24 +50,24 @@ class Built:
 
     @property
     def counter(self) -> Path:
-        """QEMU's plugin, for this machine."""
+        """The plugin for QEMU, built for this machine."""
         return self.folder / "counter" / "libcounter.so"
 
 
 def on_arm() -> bool:
-    """Whether this machine says that it runs programs for 64-bit Arm; an emulator says so too."""
+    """Tell whether this machine says that it runs programs for 64-bit Arm; an emulator says so too."""
     return platform.machine() in ("aarch64", "arm64")
 
 
 def packages() -> str:
-    """The command that brings everything but an ACL of one's own."""
+    """Return the command that installs everything that a build needs, but for an ACL of one's own."""
     if on_arm():
         return f"{APT} {NATIVE_PACKAGES}"
     return f"dpkg --add-architecture arm64 && apt-get update && {APT} {CROSS_PACKAGES}"
 
 
 def place(root: str) -> Built:
-    """Where the build of an ACL lies, or would; folders whose names differ in little have builds of their own."""
+    """Return where the build for an ACL lies, or would lie; folders whose slugs are alike have separate builds."""
     if not root:
         return Built(default_root() / "acl" / "system", "")
     whole = str(Path(root).resolve())
@@ -76,19 +76,21 @@ def place(root: str) -> Built:
 
 
 def find(root: str) -> Built:
-    """What was built for an ACL. Raises NotBuilt with the commands that build it."""
+    """Return what was built for an ACL. Raises NotBuilt with the commands that build it."""
     built = place(root)
     if built.runner.is_file() and (on_arm() or built.counter.is_file()):
         return built
     option = f" --root {root}" if root else ""
-    lacking = [name for name in _tools() if not shutil.which(name)]
+    lacking = _lacking_tools()
     first = f"{', '.join(lacking)} is missing: `{packages()}`; then " if lacking else ""
     whose = root or "the ACL of this system"
     raise NotBuilt(f"no runner is built for {whose}: {first}`python -m neverslower build-acl{option}`")
 
 
-def _tools() -> tuple[str, ...]:
-    return ("cmake", "g++") if on_arm() else ("cmake", "gcc", f"{CROSS}g++", EMULATOR)
+def _lacking_tools() -> list[str]:
+    """Return the programs that a build needs and that are not on the PATH."""
+    tools = ("cmake", "g++") if on_arm() else ("cmake", "gcc", f"{CROSS}g++", EMULATOR)
+    return [name for name in tools if not shutil.which(name)]
 
 
 def _sources() -> Path:
@@ -97,10 +99,13 @@ def _sources() -> Path:
 
 
 def build(root: str, tell: Callable[[str], None]) -> Built:
-    """Build the runner and what belongs to it. Raises NotBuilt with what is missing, or the compiler's words."""
+    """Build the runner and what belongs to it, a line to `tell` for each step.
+
+    Raises NotBuilt with what is missing, or with the compiler's words.
+    """
     if root and not Path(root).is_dir():
         raise NotBuilt(f"--root {root}: no such folder; give the folder of an ACL, or leave it away for the system's")
-    if lacking := [name for name in _tools() if not shutil.which(name)]:
+    if lacking := _lacking_tools():
         raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` brings it")
     built = place(root)
     options = [f"-DACL_ROOT={built.root}"] if root else []
@@ -120,24 +125,26 @@ def _cross() -> list[str]:
 
 
 def _cmake(name: str, sources: Path, folder: Path, options: list[str], tell: Callable[[str], None]) -> None:
-    # What was found before may have been mended since, or lie in another checkout.
+    # The last build may have looked for something that is there now, or been made from another checkout.
     (folder / "CMakeCache.txt").unlink(missing_ok=True)
-    for what, command in (
+    for step, command in (
         ("configure", ["cmake", "-S", str(sources), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options]),
         ("build", ["cmake", "--build", str(folder), "--parallel"]),
     ):
-        tell(f"{what} {name}")
+        tell(f"{step} {name}")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise NotBuilt(f"{name} could not be built ({what}): {_telling(done.stdout + done.stderr)}")
+            raise NotBuilt(f"{name} could not be built ({step}): {_telling(done.stdout + done.stderr)}")
 
 
 def _telling(output: str) -> str:
-    """What CMake or the compiler says is wrong, in one line."""
+    """Return in one line what CMake or the compiler says is wrong."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if line.startswith("CMake Error"):
-            words = [one for one in lines[number + 1 : number + 6] if not one.startswith(("--", "Call Stack"))]
+            # CMake's text may be wrapped over the lines that follow.
+            following = lines[number + 1 : number + 6]
+            words = [words for words in following if not words.startswith(("--", "Call Stack"))]
             return " ".join(words) or line
     errors = [line for line in lines if "error" in line.lower() or "undefined reference" in line]
     return (errors or lines or ["no word of why"])[0]

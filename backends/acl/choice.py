@@ -1,4 +1,4 @@
-"""What `--backend acl:WORD,…` chooses: where ACL runs, by which method, and what is looked at."""
+"""What the words of `--backend acl:WORD,…` choose: where ACL runs, by which method, and what is looked at."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from neverslower.evidence.observation import Evidence
 METHODS = ("auto", "gemm", "direct", "winograd")
 EVIDENCE = {"time": Evidence.DEVICE_TIME, "instructions": Evidence.INSTRUCTIONS}
 CPU = "cortex-a76"
-"""The processor that is emulated: one whose extensions all versions of ACL know how to use right."""
+"""The processor that is emulated: all versions of ACL use its extensions correctly."""
 MALIS = (
     "t604", "t628", "t720", "t760", "t830", "t860", "t880", "g31", "g51", "g52", "g57", "g68", "g71", "g72", "g76",
     "g77", "g78", "g310", "g510", "g610", "g615", "g710", "g715", "g720",
 )  # fmt: skip
-"""Arm GPUs by the names that their drivers give; ACL chooses its kernels by them, an older one not by all of them."""
+"""Arm GPUs by the names that their drivers give; ACL chooses kernels by the name, and an older ACL knows fewer."""
 USAGE = (
     f"neon or opencl, a method ({', '.join(METHODS)}), time or instructions, the name of a Mali such as g72 for what "
     "would be dispatched there, root=FOLDER of another ACL, cpu=NAME to emulate, tuner, fast_math"
@@ -24,7 +24,11 @@ USAGE = (
 
 @dataclass(frozen=True)
 class AclOptions:
-    """The words, understood. Without `evidence` it is what this machine can give; a `gpu` is one that is not there."""
+    """What the words ask for.
+
+    `evidence` is None where it is left to what this machine can give. `gpu` names a GPU that is not there, whose
+    dispatch is shown; `root` is the folder of another ACL than the system's, `cpu` the processor to emulate.
+    """
 
     target: str = "neon"
     method: str = "auto"
@@ -37,19 +41,24 @@ class AclOptions:
 
     @classmethod
     def parse(cls, text: str) -> AclOptions:
-        """The choice of a backend's argument. Raises ValueError that names the word and what there is."""
-        chosen = cls()
+        """Read comma-separated words. Raises ValueError that names the wrong word and what there is."""
+        options = cls()
         for word in filter(None, text.split(",")):
-            chosen = chosen._with(word)
-        if chosen.gpu and chosen.evidence:
-            raise ValueError(f"{chosen.gpu} is not there to be asked for {chosen.evidence}; its dispatch can be shown")
-        if chosen.target == "opencl" and chosen.evidence is Evidence.INSTRUCTIONS:
+            options = options._with(word)
+        options._check()
+        return replace(options, evidence=Evidence.DISPATCH) if options.gpu else options
+
+    def _check(self) -> None:
+        """Raise ValueError where the words do not go together."""
+        if self.gpu and self.evidence:
+            raise ValueError(f"{self.gpu} is not there to be asked for {self.evidence}; its dispatch can be shown")
+        if self.target == "opencl" and self.evidence is Evidence.INSTRUCTIONS:
             raise ValueError("instructions are counted on the CPU: take neon")
-        if chosen.tuner and (chosen.gpu or chosen.target != "opencl"):
+        if self.tuner and (self.gpu or self.target != "opencl"):
             raise ValueError("the tuner times kernels on a GPU that is there: take opencl")
-        return replace(chosen, evidence=Evidence.DISPATCH) if chosen.gpu else chosen
 
     def _with(self, word: str) -> AclOptions:
+        """Return these options, changed by one word. Raises ValueError where the word is unknown."""
         name, _, value = word.partition("=")
         if value and name == "root":
             return replace(self, root=value)
@@ -63,6 +72,9 @@ class AclOptions:
             return replace(self, evidence=EVIDENCE[word])
         if word in ("tuner", "fast_math"):
             return replace(self, tuner=self.tuner or word == "tuner", fast_math=self.fast_math or word == "fast_math")
+        return self._with_mali(word)
+
+    def _with_mali(self, word: str) -> AclOptions:
         mali = re.fullmatch(r"(?:mali-?)?([gt]\d+)", word.lower())
         if mali and mali[1] in MALIS:
             return replace(self, target="opencl", gpu=f"Mali-{mali[1].upper()}")

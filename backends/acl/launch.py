@@ -1,7 +1,7 @@
-"""How a runner is started, and with that what it may claim: time only from a program that this machine runs itself.
+"""How a runner is started, which decides what it may claim: time only where this machine itself runs the program.
 
-What a program says of its machine is not asked: an emulator says what it emulates. What counts is the file that the
-kernel runs as the process, which under an emulator is the emulator.
+A program is not asked about its machine, for an emulator answers with what it emulates. The kernel is asked which file
+it runs as the process: under an emulator that is the emulator.
 """
 
 from __future__ import annotations
@@ -19,41 +19,49 @@ from backends.acl.choice import AclOptions
 from neverslower.evidence.observation import Evidence
 
 NULL_DRIVER = "never-slower null OpenCL"
-"""How the OpenCL library that runs nothing begins to name its driver."""
+"""How the driver's name begins of the OpenCL library that runs nothing."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command with its environment."""
+    """A command, and the environment variables that it needs besides this process's own."""
 
     command: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def emulated() -> bool:
-    """Whether a runner needs an emulator here."""
+    """Tell whether a runner needs an emulator here."""
     return not on_arm()
 
 
 def launch(built: Built, choice: AclOptions, evidence: Evidence, threads: int, counts: str = "") -> Launch:
-    """How to start a runner; instructions are counted into the file `counts` where an emulator counts them."""
+    """Return how to start a runner. Where an emulator counts instructions, it writes them to the file `counts`."""
     runner = [str(built.runner), "--evidence", str(evidence), "--target", choice.target, "--threads", str(threads)]
     runner += ["--tuner"] if choice.tuner else []
-    guest = {}
+    variables = {}
     if choice.gpu:
-        guest = {"NEVER_SLOWER_GPU": choice.gpu, "LD_LIBRARY_PATH": str(built.null_opencl)}
+        variables = {"NEVER_SLOWER_GPU": choice.gpu, "LD_LIBRARY_PATH": str(built.null_opencl)}
     if not emulated():
-        return Launch(tuple(runner), guest)
+        return Launch(tuple(runner), variables)
     plugin = ["-plugin", f"{built.counter},out={counts}"] if counts else []
+    return Launch((*_emulator(built, choice.cpu), *plugin, *_for_the_guest(variables), *runner))
+
+
+def _emulator(built: Built, cpu: str) -> list[str]:
     own_loader = Path(built.root, "usr/lib/ld-linux-aarch64.so.1") if built.root else Path("/nowhere")
-    loader = ["-L", built.root] if own_loader.exists() else []
-    passed = [text for name, value in guest.items() for text in ("-E", f"{name}={value}")]
-    # What tunes the guest's C library would change what its calls execute.
-    return Launch((EMULATOR, "-cpu", choice.cpu, "-U", "GLIBC_TUNABLES", *loader, *plugin, *passed, *runner))
+    libraries = ["-L", built.root] if own_loader.exists() else []
+    # The guest must not see GLIBC_TUNABLES: what tunes its C library changes what its calls execute.
+    return [EMULATOR, "-cpu", cpu, "-U", "GLIBC_TUNABLES", *libraries]
+
+
+def _for_the_guest(variables: Mapping[str, str]) -> list[str]:
+    """Return QEMU's options that set variables for the emulated program alone."""
+    return [text for name, value in variables.items() for text in ("-E", f"{name}={value}")]
 
 
 def runs_itself(pid: int, runner: Path) -> bool:
-    """Whether the kernel runs this very program as that process, and nothing that emulates it."""
+    """Tell whether the kernel runs this very program as that process, and nothing that emulates it."""
     try:
         return os.path.samefile(f"/proc/{pid}/exe", runner)
     except OSError:
@@ -61,14 +69,14 @@ def runs_itself(pid: int, runner: Path) -> bool:
 
 
 def counts_instructions() -> bool:
-    """Whether the emulator takes plugins, as builds of QEMU may or may not."""
+    """Tell whether the emulator takes plugins, which is decided when QEMU is built."""
     return "-plugin" in _emulator_says("-h")
 
 
 def emulator_version() -> str:
-    """`7.2.22`, or nothing where no emulator is there or needed."""
-    said = _emulator_says("--version") if emulated() else ""
-    match = re.search(r"version (\d[\w.]*)", said)
+    """Return the emulator's version, such as `7.2.22`; nothing where none is there or needed."""
+    output = _emulator_says("--version") if emulated() else ""
+    match = re.search(r"version (\d[\w.]*)", output)
     return match[1] if match else ""
 
 

@@ -1,4 +1,4 @@
-"""The process that runs ACL, and the lines of JSON that it is asked in; native/src is the other side."""
+"""The process that runs ACL, which is asked and answers in lines of JSON; native/src holds the other side."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from neverslower.errors import NeverSlowerError
 
 PROTOCOL = 1
 LIMIT = 100.0
-"""Seconds for one answer: less than a worker has, so that what hangs is told in a line of its own."""
+"""Seconds for one answer: less than a worker has, so that it is the runner that is said to hang."""
 
 
 class RunnerDied(NeverSlowerError):
-    """The runner is gone, or was ended because it gave no answer; the text is its end in one line."""
+    """The runner is gone, or was ended since it gave no answer; the text says in one line how it ended."""
 
 
 class RunnerFailed(NeverSlowerError):
-    """The runner answered with an error: the library's exception, or a request that it can't read."""
+    """The runner answered with an error: the library threw an exception, or the request can't be read."""
 
 
 class Refused(Exception):
-    """The library refuses the problem; the text is its own."""
+    """The library refuses the problem; the text is the library's own."""
 
 
 class Runner:
-    """One runner process. Raises RunnerDied where it does not begin as it should."""
+    """One runner process, which must answer each request within `limit` seconds.
+
+    Raises RunnerDied where it can't be started, or does not introduce itself as it should.
+    """
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str], limit: float = LIMIT) -> None:
         self._limit = limit
@@ -48,7 +51,7 @@ class Runner:
         except OSError as error:
             self._stderr.close()
             raise RunnerDied(f"the ACL runner can't be started: {command[0]}: {error.strerror}") from error
-        self._waiting = b""
+        self._received = b""
         self._number = 0
         self._unwanted: list[int] = []
         try:
@@ -59,7 +62,7 @@ class Runner:
 
     @property
     def pid(self) -> int:
-        """Of the process: the runner's own where it runs natively, else that of what emulates it."""
+        """The id of the process: the runner itself where it runs natively, else the emulator."""
         return self._process.pid
 
     def _hello(self) -> Mapping[str, Any]:
@@ -75,16 +78,16 @@ class Runner:
         return hello
 
     def number(self) -> int:
-        """A new name for a problem."""
+        """Return a new number, by which the runner is to know a problem."""
         self._number += 1
         return self._number
 
     def forget(self, number: int) -> None:
-        """Free a problem before the next request: now may be in the middle of another one."""
+        """Free a problem before the next request; not now, which may be in the middle of one."""
         self._unwanted.append(number)
 
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
-        """The answer to one request. Raises Refused, RunnerFailed or RunnerDied."""
+        """Return the answer to one request. Raises Refused, RunnerFailed or RunnerDied."""
         while self._unwanted:
             self._answered("drop", id=self._unwanted.pop())
         return self._answered(operation, **fields)
@@ -92,28 +95,23 @@ class Runner:
     def _answered(self, operation: str, **fields: Any) -> dict[str, Any]:
         if self._stderr.closed:
             raise RunnerDied(f"the ACL runner has ended, asked to {operation}")
-        line = json.dumps({"op": operation, **fields}, separators=(",", ":")) + "\n"
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
-        except OSError:
-            raise self._died(operation) from None
+        self._write(operation, {"op": operation, **fields})
         answer = self._read(operation)
         if answer.get("id") != fields.get("id"):
             self.close()
             raise RunnerDied(f"the ACL runner, asked to {operation}, answered another request")
-        if "refused" in answer:
-            raise Refused(str(answer["refused"]))
-        if "error" in answer:
-            raise RunnerFailed(f"ACL, asked to {operation}: {answer['error']}")
-        found = answer.get("ok")
-        if not isinstance(found, dict):
-            raise RunnerFailed(f"the ACL runner, asked to {operation}, said {json.dumps(answer)[:200]}")
-        return found
+        return _result(operation, answer)
+
+    def _write(self, operation: str, request: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died(operation) from None
 
     def _read(self, operation: str) -> dict[str, Any]:
-        """One line of the runner's, as it comes within the limit."""
+        """Return the next line of the runner's, as JSON. Raises RunnerDied where none comes within the limit."""
         line = self._line(operation)
         try:
             answer = json.loads(line)
@@ -127,20 +125,20 @@ class Runner:
     def _line(self, operation: str) -> bytes:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        while b"\n" not in self._waiting:
+        while b"\n" not in self._received:
             ready, _, _ = select.select([descriptor], [], [], self._limit)
             if not ready:
                 self.close()
                 raise RunnerDied(f"the ACL runner gave no answer within {self._limit:g} s, asked to {operation}")
-            some = os.read(descriptor, 1 << 16)
-            if not some:
+            received = os.read(descriptor, 1 << 16)
+            if not received:
                 raise self._died(operation)
-            self._waiting += some
-        line, _, self._waiting = self._waiting.partition(b"\n")
+            self._received += received
+        line, _, self._received = self._received.partition(b"\n")
         return line
 
     def _died(self, operation: str) -> RunnerDied:
-        """Why there is no answer."""
+        """End what is left of the process, and return the error that says why there is no answer."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         words = self._last_words()
@@ -167,12 +165,24 @@ class Runner:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Tell whether the runner can be asked."""
         return not self._stderr.closed and self._process.poll() is None
 
 
+def _result(operation: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the runner answered. Raises Refused or RunnerFailed where it is no result."""
+    if "refused" in answer:
+        raise Refused(str(answer["refused"]))
+    if "error" in answer:
+        raise RunnerFailed(f"ACL, asked to {operation}: {answer['error']}")
+    result = answer.get("ok")
+    if not isinstance(result, dict):
+        raise RunnerFailed(f"the ACL runner, asked to {operation}, said {json.dumps(answer)[:200]}")
+    return result
+
+
 def _ending(code: int | None) -> str:
-    """How a process ended; an emulator passes a signal on, or ends with 128 and its number."""
+    """Return how a process ended. An emulator dies of its guest's signal, or exits with 128 and its number."""
     if code is None:
         return "closed its output"
     number = -code if code < 0 else code - 128
