@@ -38,11 +38,6 @@ class Code(str, Enum):
         """Return whether the verdict rests on a measurement."""
         return self in (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED, Code.FEWER, Code.MORE, Code.CHANGED)
 
-    @property
-    def decided(self) -> bool:
-        """Return whether the question was answered."""
-        return self.measured and self is not Code.UNDECIDED
-
 
 class ReasonCode(str, Enum):
     """The reason for a verdict, in a word that programs can read."""
