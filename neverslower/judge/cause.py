@@ -79,6 +79,8 @@ def _from_kernels(
 ) -> tuple[Cause, tuple[str, ...]]:
     if not reference or not candidate:
         return Cause.UNKNOWN, ("the library does not say what it launched",)
+    # From the plainest cause to the subtlest: another kernel explains everything, added helpers explain themselves, and
+    # only then does the grid of one and the same kernel matter.
     before, after = main_kernels(reference), main_kernels(candidate)
     added = _added_helpers(reference, candidate)
     if [kernel.name for kernel in before] != [kernel.name for kernel in after]:
@@ -109,7 +111,7 @@ def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[s
 def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> tuple[str, ...]:
     """Name the helper kernels that only the candidate launches, or launches more often."""
     counted = [Counter(kernel.short for kernel in side if kernel.helper) for side in (reference, candidate)]
-    extra = counted[1] - counted[0]
+    extra = counted[1] - counted[0]  # Counters subtract down to 0: what only the reference launches is no cause.
     if not extra:
         return ()
     listed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in sorted(extra.items()))

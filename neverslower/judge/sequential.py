@@ -130,6 +130,7 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
         evidence = np.cumsum(each, axis=-2)[..., None]
         if unlucky > 0:
             evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
+        # The pass's evidence is that of its units so far, capped; `done` holds the passes before, each capped once.
         total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
         mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
         if units.shape[-1]:
@@ -361,6 +362,8 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
     low, high = float(together.min()) - 40 * max(float(np.ptp(together)), 1e-9), float(together.max())
     if not proved(np.array([low]))[0]:
         return -math.inf
+    # Places are proved up to the bound and not beyond, so each step keeps the interval in which that changes. Asking of
+    # 17 places at once costs little more than of one, since they are rows of one array.
     while high - low > 1e-6:
         places = np.linspace(low, high, 18)
         last = int(np.flatnonzero(proved(places[:-1]))[-1])

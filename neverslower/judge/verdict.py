@@ -166,6 +166,8 @@ def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
 
     It is the half-width, at the level of a SLOWER, of the reference's first rounds against its second ones.
     """
+    # A round against a round varies twice as much as a block, whose two sides are means of two rounds each. The centre
+    # of signed ranks has π/3 of the mean's variance on normal values.
     own = np.concatenate([np.log(pass_.seconds[:, 0, 0] / pass_.seconds[:, 0, 1]) for pass_ in passes])
     spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
     return math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))
