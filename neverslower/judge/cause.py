@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from neverslower.enums import StrEnum
 from neverslower.evidence.kernels import Kernel, kernels, main_kernels
 from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code, Interval, Verdict
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Causes, in the order in which they are looked for."""
 
     HEURISTIC_MISS = "heuristic miss"
@@ -24,9 +24,6 @@ class Cause(str, Enum):
     ALIGNMENT = "alignment"
     TILE_OR_WAVE = "tile or wave step"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
+from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.judge import stats
 
 
-class Code(str, Enum):
+class Code(StrEnum):
     """The verdict in a word: on time, on instructions, on dispatch, or why there is nothing to say."""
 
     FASTER = "FASTER"
@@ -30,16 +30,13 @@ class Code(str, Enum):
     INVALID = "INVALID"
     CRASHED = "CRASHED"
 
-    def __str__(self) -> str:
-        return self.value
-
     @property
     def measured(self) -> bool:
         """Return whether the verdict rests on a measurement."""
         return self in (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED, Code.FEWER, Code.MORE, Code.CHANGED)
 
 
-class ReasonCode(str, Enum):
+class ReasonCode(StrEnum):
     """The reason for a verdict, in a word that programs can read."""
 
     PROVED = "proved"
@@ -65,9 +62,6 @@ class ReasonCode(str, Enum):
     UNEVEN_DISPATCH = "uneven_dispatch"
     MORE_WORK_ITEMS = "more_work_items"
     MORE_WASTE = "more_waste"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
+from neverslower.enums import StrEnum
 from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem
 
 Pair = tuple[int, int]
@@ -21,7 +22,7 @@ Padding = tuple[int, int, int, int]
 """(top, bottom, left, right)."""
 
 
-class DType(str, Enum):
+class DType(StrEnum):
     """The arithmetic of a problem: TF32 is float32 in memory with TF32 multiplication allowed."""
 
     FLOAT32 = "float32"
@@ -29,33 +30,24 @@ class DType(str, Enum):
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
 
-    def __str__(self) -> str:
-        return self.value
-
     @property
     def itemsize(self) -> int:
         """Return the bytes of one element in memory."""
         return 4 if self in (DType.FLOAT32, DType.TF32) else 2
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """The order of the activations' axes in memory."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Side(str, Enum):
+class Side(StrEnum):
     """The channels that a pruning removes: the layer's own filters, or its producer's."""
 
     OUT = "out"
     IN = "in"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
