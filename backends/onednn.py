@@ -159,6 +159,7 @@ class OneDNN:
         torch = self._torch
         dtype = {DType.FLOAT32: torch.float32, DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}
         order = torch.channels_last if problem.layout is Layout.NHWC else torch.contiguous_format
+        # A copy: a layer against itself must also differ in where its tensors lie, as two layers do.
         copied = torch.from_numpy(np.array(values, copy=True))
         return copied.to(dtype[problem.dtype]).contiguous(memory_format=order)
 
@@ -178,7 +179,7 @@ class OneDNN:
                 with mkldnn.verbose(mkldnn.VERBOSE_ON):
                     call()
             finally:
-                ctypes.CDLL(None).fflush(None)
+                ctypes.CDLL(None).fflush(None)  # C's buffer is not Python's, and would be written after the switch.
                 os.dup2(saved, 1)
                 os.close(saved)
             captured.seek(0)

@@ -273,6 +273,7 @@ class Prepared:
         self._backend, self._problem, self._tensors = backend, problem, (inputs, weights)
         self._rules, self._fault = rules, fault
         script = backend.script
+        # From the problem's key and not from a shared stream: what is prepared in which order must not change samples.
         entropy = [script.get("seed", 0), backend.process, zlib.crc32(problem.key.encode())]
         effect = np.random.default_rng(entropy).normal(0, script.get("process_effect", 0.0))
         self._random = np.random.default_rng([*entropy, backend.copies[problem.key]])
@@ -312,7 +313,7 @@ class Prepared:
         if noise := script.get("noise", 0.0):
             seconds *= math.exp(random.normal(0, noise))
         chance, factor = script.get("spikes", (0.0, 1.0))
-        if chance and random.random() < chance:
+        if chance and random.random() < chance:  # Without spikes nothing is drawn from the stream.
             seconds *= factor
         self._backend.now += seconds
         return float(seconds)
@@ -326,7 +327,7 @@ def _commit(fault: str | None, problem: ConvProblem) -> None:
     elif fault == "hang":
         time.sleep(3600)
     elif fault == "hang_holding_gil":
-        ctypes.PyDLL(None).sleep(3600)
+        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the GIL, so no thread of the worker can answer.
     elif fault == "unsupported":
         raise Unsupported(f"scripted refusal of {problem.out_channels} channels")
     elif fault == "out_of_memory":

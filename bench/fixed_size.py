@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench import signed_rank
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
 from neverslower.judge.verdict import (
@@ -45,11 +46,12 @@ class FixedSizeJudge:
         ratios = np.concatenate([block_log_ratios(pass_.seconds) for pass_ in passes])
         error = self.thresholds.family_error / max(1, comparisons)
         walsh = stats.walsh_averages(ratios)
-        strict = stats.signed_rank_interval(walsh, len(ratios), error)
-        loose = stats.signed_rank_interval(walsh, len(ratios), self.thresholds.miss_error)
+        strict = signed_rank.interval(walsh, len(ratios), error)
+        loose = signed_rank.interval(walsh, len(ratios), self.thresholds.miss_error)
         if strict is None or loose is None:
             hardest = min(error, self.thresholds.miss_error)
-            text = f"{len(ratios)} blocks can't reach an error of {hardest:.1g}; {stats.smallest_sample(hardest)} can"
+            enough = signed_rank.smallest_sample(hardest)
+            text = f"{len(ratios)} blocks can't reach an error of {hardest:.1g}; {enough} can"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
         # The estimate of a candidate that is `mde` slower has an even chance of lying high enough to be proved.
         mde = (1 + self.thresholds.tolerance) * math.exp(float(np.median(walsh)) - strict.low) - 1

@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.fixed_size import FixedSizeJudge
+from bench.signed_rank import smallest_sample
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
 from neverslower.judge.sequential import (
     STANDARD_PRESET,
     Preset,
     SequentialJudge,
-    first_crossing,
     log_evidence,
-    wald_units,
 )
 from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import STANDARD, Thresholds
@@ -40,6 +39,22 @@ FIRST_PASSES = 4
 FAMILY = 1000
 """The comparisons of a campaign."""
 Counts = NDArray[np.intp]
+
+
+def first_crossing(evidence: Floats, error: float) -> NDArray[np.intp]:
+    """Return after how many units log evidence (…, units) first reaches 1/error; one more than all units if never."""
+    reached = evidence >= -math.log(error)
+    return np.asarray(np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1, evidence.shape[-1] + 1))
+
+
+def wald_units(shift: float, error: float, miss: float) -> float:
+    """Return the fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
+
+    Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
+    ratio has made up for both errors, over the information in one unit.
+    """
+    information = (1 - miss) * math.log((1 - miss) / error) + miss * math.log(miss / (1 - error))
+    return information / (shift**2 / 2)
 
 
 @dataclass(frozen=True)
@@ -267,7 +282,7 @@ def samples(rng: np.random.Generator, scale: float) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for deviation in (0.01, 0.02, 0.03):
         quantiles = stats.normal_quantile(1 - error) + stats.normal_quantile(1 - lines.miss_error)
-        fixed = max(stats.smallest_sample(error), math.pi / 3 * (quantiles * deviation / gap) ** 2)
+        fixed = max(smallest_sample(error), math.pi / 3 * (quantiles * deviation / gap) ** 2)
         budget = 4 * math.ceil(fixed)
         for ratio in (1.0, 1.03, 1.05):
             shift = math.log(ratio / (1 + lines.tolerance)) / deviation

@@ -16,7 +16,8 @@ import backends
 from selftests.support import ROOT
 
 FLOORS = (
-    {"errors", "evidence", "device"},
+    {"enums", "errors"},
+    {"evidence", "device"},
     {"files", "problem", "judge"},
     {"backends"},
     {"worker"},
@@ -224,7 +225,7 @@ def test_the_far_side_needs_numpy_at_most(start: str) -> None:
 @pytest.mark.parametrize(
     ("module", "below"),
     [
-        ("neverslower.problem.convolution", {"neverslower.errors"}),
+        ("neverslower.problem.convolution", {"neverslower.enums", "neverslower.errors"}),
         ("neverslower.judge.stats", set()),
         ("neverslower.device.fingerprint", set()),
         ("neverslower.errors", set()),

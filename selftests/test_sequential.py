@@ -14,10 +14,8 @@ from neverslower.judge.sequential import (
     THOROUGH,
     SequentialJudge,
     block_length,
-    first_crossing,
     log_evidence,
     units_of,
-    wald_units,
 )
 from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Thresholds
 from selftests.support import ROOT
@@ -78,14 +76,16 @@ def test_evidence_against_a_centre_above_the_true_one_is_less_still():
 @pytest.mark.parametrize("error", [0.05, 0.01])
 def test_the_chance_ever_to_reach_a_level_is_that_level(error, unlucky):
     units = np.random.default_rng(3).standard_normal((4000, 6, 4))
-    crossed = first_crossing(log_evidence(list(units.transpose(1, 0, 2)), np.zeros(4000), unlucky), error) <= 24
+    crossed = (
+        simulate.first_crossing(log_evidence(list(units.transpose(1, 0, 2)), np.zeros(4000), unlucky), error) <= 24
+    )
     assert crossed.mean() <= error + 3 * np.sqrt(error / 4000)
 
 
 def test_unlucky_passes_do_not_break_the_level():
     rng = np.random.default_rng(4)
     units = rng.standard_normal((4000, 6, 4)) + 50 * (rng.random((4000, 6, 1)) < 0.1)
-    crossed = first_crossing(log_evidence(list(units.transpose(1, 0, 2)), np.zeros(4000), 0.1), 0.01) <= 24
+    crossed = simulate.first_crossing(log_evidence(list(units.transpose(1, 0, 2)), np.zeros(4000), 0.1), 0.01) <= 24
     assert crossed.mean() <= 0.01 + 3 * np.sqrt(0.01 / 4000)
 
 
@@ -402,8 +402,8 @@ def test_recorded_layers_are_not_slower_than_themselves_and_found_when_a_tenth_s
 def test_wald_asks_for_less_where_the_gap_is_wider():
     # α = 1e-5, β = 5 % at the target saves 39 % of the fixed-size samples, as shared knowledge has it.
     fixed = (stats.normal_quantile(1 - 1e-5) + stats.normal_quantile(0.95)) ** 2
-    assert 1 - wald_units(1.0, 1e-5, 0.05) / fixed == pytest.approx(0.39, abs=0.02)
-    assert wald_units(2.0, 1e-5, 0.05) == pytest.approx(wald_units(1.0, 1e-5, 0.05) / 4)
+    assert 1 - simulate.wald_units(1.0, 1e-5, 0.05) / fixed == pytest.approx(0.39, abs=0.02)
+    assert simulate.wald_units(2.0, 1e-5, 0.05) == pytest.approx(simulate.wald_units(1.0, 1e-5, 0.05) / 4)
 
 
 def test_the_u_test_is_that_of_scipy():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from bench import signed_rank
 from neverslower.judge import stats
 
 TRIALS = 3000
@@ -30,13 +31,13 @@ def test_there_are_as_many_walsh_averages_as_pairs_in_order(values):
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 5, 8, 11])
 def test_the_signed_rank_tail_is_that_of_all_sign_patterns(n):
     sums = [sum(itertools.compress(range(1, n + 1), signs)) for signs in itertools.product((0, 1), repeat=n)]
-    tail = stats.signed_rank_tail(n)
+    tail = signed_rank.tail(n)
     expected = [sum(total <= k for total in sums) / 2**n for k in range(n * (n + 1) // 2 + 1)]
     np.testing.assert_allclose(tail, expected, atol=1e-14)
 
 
 def test_the_signed_rank_tail_begins_where_all_signs_agree():
-    assert stats.signed_rank_tail(40)[0] == 2.0**-40
+    assert signed_rank.tail(40)[0] == 2.0**-40
 
 
 def _normal(rng, n):
@@ -61,10 +62,10 @@ def test_each_bound_is_wrong_as_often_as_stated_whatever_the_symmetric_distribut
     rng = np.random.default_rng(20190103)
     wrong = np.zeros(2)
     for _ in range(TRIALS):
-        bounds = stats.signed_rank_interval(stats.walsh_averages(draw(rng, n) + 0.3), n, error)
+        bounds = signed_rank.interval(stats.walsh_averages(draw(rng, n) + 0.3), n, error)
         wrong += (bounds.low > 0.3, bounds.high < 0.3)
     # Exactly the largest attainable tail below the stated error, within five standard deviations of the count.
-    tail = stats.signed_rank_tail(n)
+    tail = signed_rank.tail(n)
     attained = tail[tail <= error].max()
     within = 5 * math.sqrt(TRIALS * attained)
     assert np.all(np.abs(wrong - TRIALS * attained) <= within)
@@ -75,7 +76,7 @@ def test_a_smaller_error_widens_the_interval_and_more_values_narrow_it():
     values = rng.normal(0, 1, 200)
 
     def width(n, error):
-        bounds = stats.signed_rank_interval(stats.walsh_averages(values[:n]), n, error)
+        bounds = signed_rank.interval(stats.walsh_averages(values[:n]), n, error)
         return bounds.high - bounds.low
 
     assert width(20, 1e-5) > width(20, 1e-3) > width(20, 1e-1) > 0
@@ -84,28 +85,28 @@ def test_a_smaller_error_widens_the_interval_and_more_values_narrow_it():
 
 @given(arrays(float, st.integers(7, 20), elements=st.floats(-100, 100)))
 def test_negating_the_values_negates_the_interval(values):
-    bounds = stats.signed_rank_interval(stats.walsh_averages(values), len(values), 0.01)
-    mirrored = stats.signed_rank_interval(stats.walsh_averages(-values), len(values), 0.01)
+    bounds = signed_rank.interval(stats.walsh_averages(values), len(values), 0.01)
+    mirrored = signed_rank.interval(stats.walsh_averages(-values), len(values), 0.01)
     assert (mirrored.low, mirrored.high) == (-bounds.high, -bounds.low)
     assert bounds.low <= bounds.high
 
 
 @pytest.mark.parametrize("error", [0.5, 0.25, 0.05, 0.01, 1e-3, 1e-5, 2.0**-10, 2.0**-10 * 0.999])
 def test_the_smallest_sample_is_the_first_that_attains_the_error(error):
-    n = stats.smallest_sample(error)
-    assert stats.signed_rank_interval(stats.walsh_averages(np.arange(float(n))), n, error) is not None
+    n = signed_rank.smallest_sample(error)
+    assert signed_rank.interval(stats.walsh_averages(np.arange(float(n))), n, error) is not None
     fewer = stats.walsh_averages(np.arange(float(n - 1)))
-    assert stats.signed_rank_interval(fewer, n - 1, error) is None
+    assert signed_rank.interval(fewer, n - 1, error) is None
 
 
 @pytest.mark.parametrize(("n", "error"), [(0, 0.5), (1, 0.1), (6, 0.01), (19, 1e-6)])
 def test_an_error_that_cannot_be_attained_has_no_interval(n, error):
-    assert stats.signed_rank_interval(stats.walsh_averages(np.arange(float(n))), n, error) is None
+    assert signed_rank.interval(stats.walsh_averages(np.arange(float(n))), n, error) is None
 
 
 def test_at_its_smallest_sample_the_interval_is_the_range():
     values = np.array([5.0, -1.0, 3.0, 8.0, 2.0, 4.0, 4.5])
-    assert stats.signed_rank_interval(stats.walsh_averages(values), 7, 0.01) == stats.Bounds(-1.0, 8.0)
+    assert signed_rank.interval(stats.walsh_averages(values), 7, 0.01) == stats.Bounds(-1.0, 8.0)
 
 
 def test_the_robust_deviation_is_the_standard_deviation_of_normal_values():

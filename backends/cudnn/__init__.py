@@ -293,6 +293,7 @@ class CuDNN:
     def _through_frontend(
         self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
     ) -> Launched:
+        # NaN, so that a plan that writes only a part of its output is seen to be wrong.
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
         if best:
@@ -321,11 +322,11 @@ class CuDNN:
                 call = self._call_of(convolution, plan, tensors, outputs)
                 call(0)
                 replay = Replay(self._torch, self._stream, call)
-                if replay.run(1) > 4 * least:
+                if replay.run(1) > 4 * least:  # One call is enough to drop a plan that is far slower.
                     continue
                 seconds = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
             except (RuntimeError, *self._frontend.refusals):
-                self._torch.cuda.synchronize()
+                self._torch.cuda.synchronize()  # Raises if the error stays: then the device is lost, not this plan.
                 continue
             if seconds < least:
                 best, least = plan, seconds
@@ -350,6 +351,7 @@ class CuDNN:
         points: list[CurvePoint] = [CurvePoint(None)] * len(problems)
         with self._errors_translated(largest):
             image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
+            # Two sets of events: one is being recorded while the other one is read.
             alternating = self._event_pairs(rounds), self._event_pairs(rounds)
             self._torch.cuda.synchronize()
             begin = time.perf_counter()
@@ -388,7 +390,7 @@ class CuDNN:
             level = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
         iterations = int(min(64, max(4, round(GRAPH_SECONDS / level))))
         graph = replay.captured(iterations)
-        for _ in range(2):
+        for _ in range(2):  # Brings the tensors into the cache and the clock up, untimed.
             graph.replay()
         for begin, end in pairs:
             begin.record(self._stream)

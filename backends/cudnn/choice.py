@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from enum import Enum
+
+from neverslower.enums import StrEnum
 
 
-class Policy(str, Enum):
+class Policy(StrEnum):
     """Ways of choosing a plan.
 
     `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `best`: the fastest of all plans
@@ -19,9 +20,6 @@ class Policy(str, Enum):
     BEST = "best"
     TORCH = "torch"
     TORCH_BEST = "torch_best"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def through_torch(self) -> bool:

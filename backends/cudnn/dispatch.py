@@ -69,6 +69,7 @@ def _kernel(event: Mapping[str, Any]) -> Kernel:
 
 def without_arguments(name: str) -> str:
     """Return a kernel's name without its list of argument types, which says nothing that the template does not."""
+    # From the end, since template arguments may hold parentheses of their own.
     depth = 0
     for position in range(len(name) - 1, -1, -1):
         depth += {")": 1, "(": -1}.get(name[position], 0)

@@ -63,7 +63,7 @@ class Frontend:
         """Return the problem as an operation graph with the plans offered for it. Raises Unsupported."""
         try:
             return self._planned(problem, self.cudnn.heur_mode.A)
-        except Unsupported as refused:
+        except Unsupported as refused:  # Its words say more than those of the fallback, should that fail too.
             try:
                 return self._planned(problem, self.cudnn.heur_mode.FALLBACK)
             except Unsupported:

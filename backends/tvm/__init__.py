@@ -252,7 +252,7 @@ class Prepared:
     def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
         self._machine, self._layout, self._kept, self._plan, self._now = machine, layout, kept, plan, clock
         self._call = machine.module["invoke_stateful"]
-        self._call(MAIN)
+        self._call(MAIN)  # The first call allocates, and must not be timed.
 
     def plan(self) -> Plan:
         """Return how each function was scheduled."""

@@ -100,6 +100,7 @@ def check(pair: Installed, store: KeptFolders) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"apache-tvm {tvm} did not write JSON within {PATIENCE:g} s; {remedy(tvm)}") from None
+    # Only a success is kept: a failure may be fixed by something that is not among the fields.
     if done.returncode:
         raise Unavailable(f"apache-tvm {tvm} does not work with apache-tvm-ffi {ffi} ({_how(done)}); {remedy(tvm)}")
     store.add(fields, _nothing)

@@ -37,6 +37,7 @@ class Fingerprint:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Fingerprint:
         """Read what `as_dict` made, also for records that still keep oneDNN's name of the processor as hardware."""
+        # Releases of oneDNN name one processor's isa differently: as hardware it would make upgrades incomparable.
         fields = dict(data)
         hardware, software = dict(fields.pop("hardware", {})), dict(fields.pop("software", {}))
         if isa := hardware.pop("isa", None):

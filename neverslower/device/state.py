@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import Any
 
 from neverslower.device.fingerprint import differences
+from neverslower.enums import StrEnum
 
 
-class Trouble(str, Enum):
+class Trouble(StrEnum):
     """Reasons why a device's times would say more about its state than about its library."""
 
     THROTTLED = "throttled"
     HOT = "hot"
     BUSY = "busy"
     CLOCKS = "clocks"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

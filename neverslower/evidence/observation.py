@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neverslower.enums import StrEnum
+
 Seconds = NDArray[np.float64]
 
 
-class Evidence(str, Enum):
+class Evidence(StrEnum):
     """The kinds of evidence; one verdict never mixes two of them."""
 
     DEVICE_TIME = "device_time"
     INSTRUCTIONS = "instructions"
     DISPATCH = "dispatch"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def exact(self) -> bool:

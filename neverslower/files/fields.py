@@ -31,7 +31,7 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         if name in members:
             raise ValueError(f"{name!r} stands twice in one object")
-        if not name.isprintable():
+        if not name.isprintable():  # It may end up in a report, and a control character would rewrite the terminal.
             raise ValueError(f"{name!r} is no name")
         members[name] = value
     return members
@@ -44,7 +44,7 @@ def field(record: object, name: str, kind: type[T]) -> T:
     if name not in record:
         raise ValueError(f"{name} is missing")
     value = record[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool):  # true would pass as the number 1.
         raise ValueError(f"{name} is {reprlib.repr(value)}")
     if isinstance(value, str):
         value.encode()  # Half a surrogate pair could not be written anywhere.

@@ -62,7 +62,7 @@ class KeptFolders:
             return None
         if _intact(folder, fields):
             with suppress(OSError):
-                os.utime(folder)
+                os.utime(folder)  # The time of last use, by which `_trim` chooses.
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -74,6 +74,7 @@ class KeptFolders:
             folder = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.root))
         except OSError as error:
             raise self._unwritable(error) from error
+        # Filled under a name that no reader looks at, and renamed when whole: a killed process leaves no half entry.
         try:
             fill(folder)
             _write_manifest(folder, fields)
@@ -106,6 +107,7 @@ class KeptFolders:
         return place
 
     def _place(self, fields: Fields) -> Path:
+        # Sorted, for the order of the fields is no part of the key; 128 bits are beyond any collision by chance.
         text = json.dumps(dict(sorted(fields.items())), separators=(",", ":"))
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -129,7 +131,7 @@ class KeptFolders:
         for entry in entries:
             if total <= self.limit:
                 break
-            if entry.path != newest:
+            if entry.path != newest:  # It is about to be used, however large it is.
                 shutil.rmtree(entry.path, ignore_errors=True)
                 total -= entry.size
         for path in self.root.glob(f"{_UNFINISHED}*"):

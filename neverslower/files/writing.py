@@ -43,8 +43,8 @@ def written(folder: Path, content: str | bytes, errors: str = "strict") -> Itera
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
+            os.fsync(file.fileno())  # Before the rename, or a power cut could leave the new name with no content.
+        temporary.chmod(0o644)  # mkstemp makes it for this user alone; baselines are read by others.
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from neverslower.enums import StrEnum
 from neverslower.evidence.kernels import Kernel, kernels, main_kernels
 from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code, Interval, Verdict
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Causes, in the order in which they are looked for."""
 
     HEURISTIC_MISS = "heuristic miss"
@@ -24,9 +24,6 @@ class Cause(str, Enum):
     ALIGNMENT = "alignment"
     TILE_OR_WAVE = "tile or wave step"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,8 @@ def _from_kernels(
 ) -> tuple[Cause, tuple[str, ...]]:
     if not reference or not candidate:
         return Cause.UNKNOWN, ("the library does not say what it launched",)
+    # From the plainest cause to the subtlest: another kernel explains everything, added helpers explain themselves, and
+    # only then does the grid of one and the same kernel matter.
     before, after = main_kernels(reference), main_kernels(candidate)
     added = _added_helpers(reference, candidate)
     if [kernel.name for kernel in before] != [kernel.name for kernel in after]:
@@ -109,7 +108,7 @@ def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[s
 def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> tuple[str, ...]:
     """Name the helper kernels that only the candidate launches, or launches more often."""
     counted = [Counter(kernel.short for kernel in side if kernel.helper) for side in (reference, candidate)]
-    extra = counted[1] - counted[0]
+    extra = counted[1] - counted[0]  # Counters subtract down to 0: what only the reference launches is no cause.
     if not extra:
         return ()
     listed = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in sorted(extra.items()))

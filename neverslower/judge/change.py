@@ -78,6 +78,7 @@ class PassSpread:
         common = np.median(deviations, axis=0)
         rest = deviations - (common - common.mean())
         # A benchmark alone can't separate its own scatter from the common one: then all of it counts as common.
+        # The common effect took passes − 1 degrees of freedom from all benchmarks together: each lost its share.
         freedom = (passes - 1) * (1 - 1 / len(table))
         own = (rest**2).sum(axis=1) / freedom if freedom else np.zeros(len(table))
         variances = {key: Variance(float(value), freedom) for key, value in zip(full, own, strict=True)}
@@ -106,13 +107,13 @@ def typical_variance(variances: Sequence[Variance]) -> Variance:
     """Return the prior (s0², d0) of sample variances, by matching the mean and the variance of their logarithms."""
     from scipy.special import digamma, polygamma
 
-    if len(variances) < 3:
+    if len(variances) < 3:  # Two variances say nothing of how variances spread.
         return Variance()
     half = np.array([variance.freedom / 2 for variance in variances])
     logs = np.log([variance.value for variance in variances]) - digamma(half) + np.log(half)
     spread = float(logs.var(ddof=1) - polygamma(1, half).mean())
     centre = float(logs.mean())
-    if spread <= 0:
+    if spread <= 0:  # They spread no more than equal variances would by chance.
         return Variance(math.exp(centre), math.inf)
     half_freedom = _inverse_trigamma(spread)
     return Variance(math.exp(centre + float(digamma(half_freedom)) - math.log(half_freedom)), 2 * half_freedom)
@@ -205,6 +206,8 @@ def _judge_shift(
         return spread.common.half_width(error, replicates) + besides
 
     strict, loose = thresholds.family_error / 2, thresholds.miss_error / 2
+    # Half of each error for the common part, once; the other half for the benchmark's own part. SLOWER is asked of
+    # all comparisons, so its half is divided among them; a wrong SAME counts for its own comparison only.
     below, above = half_width(strict, strict / max(1, comparisons)), half_width(loose, loose)
     ratio = Interval(*(_times(value) for value in (shift, shift - below, shift + above)))
     code, reason = decide(ratio, thresholds)

@@ -30,7 +30,7 @@ def judge_since(
     """Return the verdict on what an upgrade did to one problem; any other dispatch is CHANGED, whatever the cause."""
     if evidence is Evidence.INSTRUCTIONS:
         return _or_other_plan(_counted(instructions, now.instructions, thresholds), before, now.plan)
-    if not (enqueues(before) and enqueues(now.plan)):
+    if not (enqueues(before) and enqueues(now.plan)):  # Nothing seen twice would look like no change.
         return _NOTHING
     differing = list(_differences(before, now.plan))
     if differing:
@@ -103,6 +103,7 @@ def _differences(before: Plan, now: Plan) -> Iterator[str]:
     for old, new in zip(then, after, strict=True):
         if old != new:
             yield f"{old.name}: {_groups(old)} became {_groups(new)}"
+    # Options are reported only where the launches are equal: other launches say enough by themselves.
     if then == after and before.options != now.options:
         yield f"built with other options: {_other_options(before, now)}"
 

@@ -27,7 +27,7 @@ The evidence, for the hypothesis that the log ratio's centre lies at θ or below
     Time-uniform, nonparametric, nonasymptotic confidence sequences). SLOWER and SAME are read off two such bounds.
 
 A campaign of m comparisons proves SLOWER at α = family_error / m: e-Bonferroni. What Wald (1945, Sequential tests of
-statistical hypotheses) allows at best is in `wald_units`.
+statistical hypotheses) allows at best is in `bench/simulate.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
@@ -130,6 +130,7 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
         evidence = np.cumsum(each, axis=-2)[..., None]
         if unlucky > 0:
             evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
+        # The pass's evidence is that of its units so far, capped; `done` holds the passes before, each capped once.
         total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
         mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
         if units.shape[-1]:
@@ -161,12 +162,6 @@ def _deviation(units: Floats) -> Floats:
     """
     steps = np.abs(np.diff(units, axis=-1))
     return np.asarray(np.median(steps, axis=-1) / (stats.normal_quantile(0.75) * math.sqrt(2)))
-
-
-def first_crossing(evidence: Floats, error: float) -> NDArray[np.intp]:
-    """Return after how many units log evidence (…, units) first reaches 1/error; one more than all units if never."""
-    reached = evidence >= -math.log(error)
-    return np.asarray(np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1, evidence.shape[-1] + 1))
 
 
 def units_of(seconds: np.ndarray, length: int) -> Floats:
@@ -367,6 +362,8 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
     low, high = float(together.min()) - 40 * max(float(np.ptp(together)), 1e-9), float(together.max())
     if not proved(np.array([low]))[0]:
         return -math.inf
+    # Places are proved up to the bound and not beyond, so each step keeps the interval in which that changes. Asking of
+    # 17 places at once costs little more than of one, since they are rows of one array.
     while high - low > 1e-6:
         places = np.linspace(low, high, 18)
         last = int(np.flatnonzero(proved(places[:-1]))[-1])
@@ -429,13 +426,3 @@ def until_enough(
             return found
         passes.append(found)
     return passes
-
-
-def wald_units(shift: float, error: float, miss: float) -> float:
-    """Return the fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
-
-    Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
-    ratio has made up for both errors, over the information in one unit.
-    """
-    information = (1 - miss) * math.log((1 - miss) / error) + miss * math.log(miss / (1 - error))
-    return information / (shift**2 / 2)

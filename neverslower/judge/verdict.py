@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
+from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.judge import stats
 
 
-class Code(str, Enum):
+class Code(StrEnum):
     """The verdict in a word: on time, on instructions, on dispatch, or why there is nothing to say."""
 
     FASTER = "FASTER"
@@ -30,21 +30,13 @@ class Code(str, Enum):
     INVALID = "INVALID"
     CRASHED = "CRASHED"
 
-    def __str__(self) -> str:
-        return self.value
-
     @property
     def measured(self) -> bool:
         """Return whether the verdict rests on a measurement."""
         return self in (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED, Code.FEWER, Code.MORE, Code.CHANGED)
 
-    @property
-    def decided(self) -> bool:
-        """Return whether the question was answered."""
-        return self.measured and self is not Code.UNDECIDED
 
-
-class ReasonCode(str, Enum):
+class ReasonCode(StrEnum):
     """The reason for a verdict, in a word that programs can read."""
 
     PROVED = "proved"
@@ -70,9 +62,6 @@ class ReasonCode(str, Enum):
     UNEVEN_DISPATCH = "uneven_dispatch"
     MORE_WORK_ITEMS = "more_work_items"
     MORE_WASTE = "more_waste"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -171,6 +160,8 @@ def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
 
     It is the half-width, at the level of a SLOWER, of the reference's first rounds against its second ones.
     """
+    # A round against a round varies twice as much as a block, whose two sides are means of two rounds each. The centre
+    # of signed ranks has π/3 of the mean's variance on normal values.
     own = np.concatenate([np.log(pass_.seconds[:, 0, 0] / pass_.seconds[:, 0, 1]) for pass_ in passes])
     spread = stats.robust_deviation(own) / math.sqrt(2.0 * len(own))
     return math.expm1(stats.normal_quantile(1 - error) * spread * math.sqrt(math.pi / 3))

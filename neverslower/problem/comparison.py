@@ -96,10 +96,11 @@ def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]
     """Return (distance, telling rank) of the standard distances and shares at which a layer can be pruned, ascending.
 
     Where groups allow only multiples of a number, a distance is rounded up to the next one. The most telling distances
-    come first in rank: the paper's 12 % and its shortest distances, then the longest.
+    come first in rank: the paper's 12 %, every second standard distance, the others, then the larger shares.
     """
     channels, step = problem.channels(side), problem.prune_step(side)
     shares = [int(channels * share) for share in SHARES]
+    # Every second distance first, so that a run that ends early has seen the whole range.
     ranked = [shares[0], *STANDARD_DISTANCES[::2], *STANDARD_DISTANCES[1::2], *shares[1:]]
     ranks: dict[int, int] = {}
     for rank, wanted in enumerate(ranked, start=1):
@@ -117,6 +118,7 @@ def padded_selves(comparison: Comparison) -> list[ConvProblem]:
     """Return the pruned layer padded to the next multiple of each size in PADDED_TO, and to the unpruned layer."""
     side, whole = comparison.side, comparison.reference
     kept, all_channels = comparison.candidate.channels(side), whole.channels(side)
+    # `kept + 1`: a count that is a multiple already goes to the next one, for padding must add something.
     counts = {min(all_channels, -(-(kept + 1) // size) * size) for size in PADDED_TO} | {all_channels}
     step = whole.prune_step(side)
     possible = sorted(count for count in counts if kept < count and (all_channels - count) % step == 0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
+from neverslower.enums import StrEnum
 from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem
 
 Pair = tuple[int, int]
@@ -21,7 +22,7 @@ Padding = tuple[int, int, int, int]
 """(top, bottom, left, right)."""
 
 
-class DType(str, Enum):
+class DType(StrEnum):
     """The arithmetic of a problem: TF32 is float32 in memory with TF32 multiplication allowed."""
 
     FLOAT32 = "float32"
@@ -29,33 +30,24 @@ class DType(str, Enum):
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
 
-    def __str__(self) -> str:
-        return self.value
-
     @property
     def itemsize(self) -> int:
         """Return the bytes of one element in memory."""
         return 4 if self in (DType.FLOAT32, DType.TF32) else 2
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """The order of the activations' axes in memory."""
 
     NCHW = "NCHW"
     NHWC = "NHWC"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Side(str, Enum):
+class Side(StrEnum):
     """The channels that a pruning removes: the layer's own filters, or its producer's."""
 
     OUT = "out"
     IN = "in"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,7 @@ class ConvProblem:
                     f"{self.padding[2 * axis : 2 * axis + 2]}, kernel {self.kernel[axis]}, "
                     f"dilation {self.dilation[axis]}"
                 )
+        # Past the frozen class, for two ways of writing one convolution must be equal, hash alike and share a key.
         object.__setattr__(self, "padding", (*self._canonical_padding(0), *self._canonical_padding(1)))
 
     def _extent(self, axis: int) -> int:
@@ -110,6 +103,8 @@ class ConvProblem:
         """Return (leading, trailing) padding for the same output: equal if possible, else the least trailing one."""
         size = (self.height, self.width)[axis]
         before, after = self.padding[2 * axis : 2 * axis + 2]
+        # A stride may skip the last rows, so different trailing paddings give one output: the descriptor, which names
+        # only the leading one, must be able to stand for all of them.
         symmetric = (size + 2 * before - self._extent(axis)) // self.stride[axis] + 1
         if after == before or symmetric == self._output(axis):
             return before, before
@@ -175,11 +170,13 @@ class ConvProblem:
         """Return the benchdnn descriptor, which gives neither dtype nor layout."""
         text = f"mb{self.batch}_g{self.groups}ic{self.in_channels}oc{self.out_channels}_{self._axis('h', 0)}"
         across = self._axis("w", 1)
+        # benchdnn reads a missing width as the height, so a square problem has one short name.
         return text if across.replace("w", "h") == self._axis("h", 0) else f"{text}_{across}"
 
     def _axis(self, letter: str, axis: int) -> str:
         size, out = (self.height, self.width)[axis], self._output(axis)
         text = f"i{letter}{size}o{letter}{out}k{letter}{self.kernel[axis]}s{letter}{self.stride[axis]}"
+        # benchdnn counts the pixels between two taps, so a dense kernel has dilation 0 there and 1 here.
         dilated = f"d{letter}{self.dilation[axis] - 1}" if self.dilation != (1, 1) else ""
         return f"{text}{dilated}p{letter}{self.padding[2 * axis]}"
 
@@ -240,6 +237,7 @@ class ConvProblem:
                 f"{self}: a depthwise layer loses whole groups of {per_group} {side}put channels; "
                 f"{distance} is not a multiple"
             )
+        # Each group has one input channel, so both counts follow from the groups that are left.
         kept = self.groups - distance // per_group
         return replace(self, groups=kept, in_channels=kept, out_channels=kept * (self.out_channels // self.groups))
 
@@ -272,6 +270,7 @@ def _require_whole_numbers(problem: ConvProblem) -> None:
         if not isinstance(values, tuple) or len(values) != length:
             raise InvalidProblem(f"{name}={values!r} must be a tuple of {length}")
         for value in values:
+            # Not isinstance: True is an int too, but prints as another problem.
             if type(value) is not int or value < least:
                 shown = value if length == 1 else values
                 raise InvalidProblem(f"{name}={shown!r} must be {'at least 1' if least else '0 or more'}")
@@ -354,7 +353,7 @@ def _read_fields(text: str) -> dict[str, int]:
             raise DescriptorError(text, position, f"{name} belongs to 3-D convolutions; 2-D ones have h and w")
         if name in fields:
             raise DescriptorError(text, position, f"{name} is given twice")
-        if len(digits) > 9:
+        if len(digits) > 9:  # Beyond any memory; int() of a very long text would take long or be refused.
             raise DescriptorError(text, match.start(2), f"{name} is too large")
         fields[name] = int(digits)
         position = match.end()
@@ -391,7 +390,7 @@ class _Axis:
         if out is None:
             before = before or 0
             return cls(size, kernel, stride, dilation, (before, before))
-        if before is None:
+        if before is None:  # Half of what the output needs, rounded down, as benchdnn does.
             before = max(0, ((out - 1) * stride - size + extent) // 2)
         after = _trailing(size, extent, stride, before, out)
         if after is None:

@@ -98,6 +98,7 @@ def _resnet50() -> list[Layer]:
             net.conv(f"{place}.conv2", width, 3, stride=stride, padding=1)
             net.conv(f"{place}.conv3", 4 * width, 1)
             if block == 0:
+                # The shortcut starts from the block's input again, and ends in the same shape as conv3.
                 net.channels, net.size = channels, size
                 net.conv(f"{place}.downsample", 4 * width, 1, stride=stride)
     return net.layers

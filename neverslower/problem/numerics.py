@@ -55,6 +55,7 @@ class _Drawn:
 
     def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
         """Return the first values of a seed's sequence in that shape; the caller must not write to them."""
+        # numpy fills an array row by row, so one seed gives a pruned layer the first filters of the unpruned one.
         key = seed, shape[1:], dtype
         held = self._held.get(key)
         if held is None or len(held) < shape[0]:
@@ -98,6 +99,8 @@ def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
         return values.astype(np.float16).astype(np.float32)
     single = values.astype(np.float32)
     if dtype is DType.BFLOAT16:
+        # numpy has no bfloat16. It is the upper half of a float32, rounded to nearest, ties to even: add half a unit of
+        # the half that stays, less one where its last bit is 0, and cut.
         bits = single.view(np.uint32)
         rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
         return np.asarray((rounded & np.uint32(0xFFFF0000)).view(np.float32))
@@ -111,11 +114,13 @@ def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
     taps = weights.astype(np.float64)
     _, out_channels, rows, columns = problem.output_shape
     per_in, per_out = problem.in_channels // problem.groups, out_channels // problem.groups
+    # Tap by tap needs no im2col buffer, which is kernel area times the input, and leaves the work to BLAS.
     output = np.zeros((problem.batch, problem.groups, per_out, rows * columns))
     for i in range(problem.kernel[0]):
         for j in range(problem.kernel[1]):
             window = _window(padded, problem, i, j).reshape(problem.batch, problem.groups, per_in, -1)
             tap = np.ascontiguousarray(taps[:, :, i, j]).reshape(problem.groups, per_out, per_in)
+            # With one input channel per group the product is an outer one, which broadcasting does.
             output += tap @ window if per_in > 1 else tap * window
     return output.reshape(problem.output_shape)
 
@@ -200,6 +205,7 @@ class Outputs:
 
 def _begins(held: ConvProblem, problem: ConvProblem) -> bool:
     """Return whether `problem`'s output is the beginning of `held`'s: ungrouped, and alike but for fewer filters."""
+    # In a grouped layer fewer filters per group are not the first filters of the whole.
     alike = replace(problem, out_channels=held.out_channels) == held if problem.groups == 1 else problem == held
     return alike and problem.out_channels <= held.out_channels
 
@@ -215,6 +221,7 @@ def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Ar
     visible = np.zeros_like(inputs)
     visible[:, kept_in] = inputs[:, kept_in]
     filters = weights[kept_out]
+    # With fewer groups (depthwise) each filter keeps its depth; with as many, it loses the pruned input channels.
     if pruned.groups == unpruned.groups:
         filters = filters[:, : pruned.weight_shape[1]]
     return (visible, weights), (np.ascontiguousarray(inputs[:, kept_in]), np.ascontiguousarray(filters))

@@ -63,6 +63,7 @@ def _parse(text: str) -> ast.expr:
         raise PredicateError(f"predicate {text!r}, character {error.offset}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # A null byte; too deep for the parser's stack.
         raise PredicateError(f"predicate {text!r}: {str(error) or 'too deep'}") from None
+    # All names at once: `and` and `or` would hide a misspelt field until a problem comes that reaches it.
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id not in FIELDS:
             raise PredicateError(f"predicate {text!r}: no field {node.id!r} (known: {', '.join(FIELDS)})")
@@ -81,6 +82,8 @@ def _value(node: ast.expr, problem: ConvProblem, text: str) -> Any:
     def value(inner: ast.expr) -> Any:
         return _value(inner, problem, text)
 
+    # Only these forms are evaluated, and never by eval: a file of hazards may come from anybody. No power and no shift,
+    # whose results could fill the memory.
     match node:
         case ast.Constant(value=int() | str() as constant):
             return constant

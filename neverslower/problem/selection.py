@@ -71,6 +71,8 @@ class Selection:
         """Return the distinct chosen layers in each format, each with all its places in the networks touched."""
         chosen = self.places()
         touched = dict.fromkeys(layer.network for layer in chosen if layer.network)
+        # A layer is named after its first chosen place but lists every place of its shape, chosen or not: its result
+        # holds for all of them.
         every = distinct_layers([place for name in touched for place in network(name)])
         places = {layer.problem: layer.places for layer in every}
         layers = [replace(layer, places=places.get(layer.problem, layer.places)) for layer in distinct_layers(chosen)]

@@ -63,7 +63,7 @@ def look(root: Path = Path("/")) -> State:
         f"cpu {kind}": ", ".join(dict.fromkeys(_of(policies, kind))) for kind in ("governor", "clock")
     }
     if "cpu governor" in known:
-        known.pop("governor", None)  # That of the first core, which is among those.
+        known.pop("governor", None)  # The first core's, which "cpu governor" lists with the others'.
     known["cores online"] = policies.get("cores online", "")
     clocks = dict(itertools.islice(arm.current_clocks_hz(root), MOST_CLOCKS))
     return State(

@@ -36,6 +36,7 @@ class Host:
 
 def _of_jetson(state: State, files: State, service: State) -> State:
     """Join a Jetson's states: jetson_clocks fixes all clocks, so its word on them counts if the service gives it."""
+    # Files see a clock as moving when only its bounds differ; the service knows whether jetson_clocks holds it.
     rest = tuple(flaw for flaw in state.unsound if flaw.trouble is not Trouble.CLOCKS)
     clocks = service.unsound if "jetson_clocks" in service.settings else files.unsound
     joined = state.joined(files).joined(service)

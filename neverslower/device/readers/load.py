@@ -35,9 +35,10 @@ def processes(root: Path = Path("/")) -> dict[int, Process]:
     tick = os.sysconf("SC_CLK_TCK")
     seen = {}
     for folder in (root / "proc").glob("[0-9]*"):
+        # A process's name may hold spaces and parentheses, so fields are counted from the last parenthesis.
         before, _, rest = text(folder / "stat").rpartition(")")
         fields = rest.split()
-        if len(fields) > 12:
+        if len(fields) > 12:  # A process that ended meanwhile has an empty file.
             seconds = (int(fields[11]) + int(fields[12])) / tick
             seen[int(folder.name)] = Process(before.partition("(")[2], int(fields[1]), seconds)
     return seen
@@ -52,6 +53,7 @@ def family(known: Mapping[int, Process], own: int) -> set[int]:
     while ancestor in known and ancestor not in (0, 1):
         members.add(ancestor)
         ancestor = known[ancestor].parent
+    # Breadth first; members are left out, for a process number that was used again could close a circle.
     while descendants:
         descendants = {number for number, process in known.items() if process.parent in descendants} - members
         members |= descendants
@@ -94,6 +96,7 @@ class Load:
 
     def _busy(self, shares: Mapping[int, float], known: Mapping[int, Process]) -> tuple[Unsound, ...]:
         """Name processes that take half a core or, if only their crowd is too much, the largest of them."""
+        # What others take beyond the cores that the library leaves is taken from the library.
         left = self._cores - self._threads
         crowd = sum(shares.values()) >= left + HEAVY
         ranked = sorted(shares, key=lambda number: -shares[number])

@@ -119,6 +119,7 @@ class Nvml:
         reasons = self._reasons() or 0
         slowdowns = [text for bit, text in SLOWDOWNS.items() if reasons & bit]
         clock = self._ask("nvmlDeviceGetClockInfo", self._library.NVML_CLOCK_SM)
+        # A clock may be low without a reason being given; one that somebody set low is steady, and so no slowdown.
         default = self._ask("nvmlDeviceGetDefaultApplicationsClock", self._library.NVML_CLOCK_SM)
         if clock is not None and default and clock < LOWEST_CLOCK * default and not reasons & SET_BY_SOMEBODY:
             slowdowns.append(f"clock at {clock} of {default} MHz")
@@ -162,6 +163,7 @@ class Nvml:
         used: Counter[int] = Counter()
         for sample in self._ask("nvmlDeviceGetProcessUtilization", 0) or ():
             used[sample.pid] = max(used[sample.pid], sample.smUtil)
+        # A desktop or an idle notebook holds memory all day and disturbs nobody, so presence alone is not reported.
         for neighbour in self.neighbours():
             if neighbour.process != own and used[neighbour.process] >= HEAVY:
                 text = f"the GPU is busy with {neighbour}, {used[neighbour.process]} % of its time"

@@ -59,6 +59,7 @@ class Thermal:
             name = text(folder / "type")
             if _LOWERS_CLOCKS.search(name) and number(folder / "cur_state"):
                 yield Unsound(Trouble.THROTTLED, f"throttled: {name} is at work", COOL)
+        # Cooling devices show this moment only; counters also show what came and went between two looks.
         before, self._counted = self._counted, self._count()
         for name, events in (self._counted - before).items():
             remedy = POWER if name.startswith("oc") else COOL
