@@ -283,7 +283,7 @@ def test_who_comes_second_replaces_a_damaged_entry(store: Store) -> None:
 
 ADDING = """
 import pathlib, sys, time
-from neverslower.store import Store
+from neverslower.files.kept import Store
 root, go = map(pathlib.Path, sys.argv[1:])
 def fill(folder):
     for name in "abc":
@@ -319,7 +319,7 @@ def test_two_processes_that_add_the_same_at_once_both_get_it(tmp_path: Path) -> 
 
 KILLED = """
 import pathlib, sys, time
-from neverslower.store import Store
+from neverslower.files.kept import Store
 def fill(folder):
     (folder / "half").write_text("half")
     print("filling", flush=True)

@@ -769,7 +769,7 @@ def test_a_folder_without_a_database_is_unavailable(worker: Worker, tmp_path: Pa
 
 TUNING = """
 from neverslower.subject import Search
-from neverslower.worker import Worker, WorkerSpec
+from neverslower.worker.process import Worker, WorkerSpec
 with Worker(WorkerSpec("tvm", variables={variables!r}, time_limit=600)) as worker:
     worker.tune(Search.parse({search!r}), 600)
 """
