@@ -9,12 +9,18 @@ VENV ?= .venv
 ARGS ?=
 STAMP := $(VENV)/.never-slower
 
-.PHONY: check test lint mutants help clean
+.PHONY: check test test-slow lint mutants help clean
 check: $(STAMP)
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
+# Two processes beside each other, and the same drawn examples on every machine; what takes long is test-slow's.
+SELFTESTS = $(VENV)/bin/python -m pytest -c selftests/pytest.ini -n 2 --dist worksteal --hypothesis-profile=ci
+
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest selftests $(ARGS)
+	@$(SELFTESTS) -m "not slow" selftests $(ARGS)
+
+test-slow: $(STAMP)
+	@$(SELFTESTS) -m slow selftests $(ARGS)
 
 lint: $(STAMP)
 	@$(VENV)/bin/python -m ruff check .

@@ -1,21 +1,35 @@
-"""A copy of the suite in an empty folder, run on a script: what the tests of the plugin use."""
+"""How selftests are run: beside each other or alone, and most with their workers in this process.
 
+Also a copy of the suite in an empty folder, run on a script: what the tests of the plugin use.
+"""
+
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import scipy.special  # noqa: F401  (in-process runs drop modules that they load first, and numpy loads only once)
 
+# Loaded here, and so once for all of the suite's runs in this process.
+from neverslower import cli, pytest_plugin, run  # noqa: F401
+from neverslower.calibration import doctor, measuring
 from neverslower.hunt import profiles
+from neverslower.maps import mapping
+from selftests import in_process
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
 """Distances 1, 3, 4, 7, 8 and 15 of 16 channels."""
+SHARED = "NEVERSLOWER_SELFTESTS"
+"""Names the folder that xdist's processes share."""
+DOORS = (run, cli, doctor, measuring, mapping)
+"""Those who start workers for a user."""
 
 
 class SuiteRunner:
@@ -52,11 +66,31 @@ profiles.register()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of xdist's processes a TMPDIR of its own, where devices are locked."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = tempfile.mkdtemp(prefix="selftests-")
+    """Give xdist's processes a folder to share, and each a TMPDIR of its own in it, where devices are locked."""
+    number = os.environ.get("PYTEST_XDIST_WORKER")
+    if number is None:
+        os.environ[SHARED] = folder = tempfile.mkdtemp(prefix="selftests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ["TMPDIR"] = tempfile.tempdir = folder
+    else:
+        own = Path(os.environ[SHARED]) / number
+        own.mkdir()
+        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run what is marked `alone` while none of xdist's processes runs another test."""
+    alone = item.get_closest_marker("alone") is not None
+    folder = Path(os.environ[SHARED])
+    with contextlib.ExitStack() as held:
+        # Who waits to be alone holds the turnstile meanwhile: no further test slips in before it.
+        turnstile = held.enter_context((folder / "turnstile").open("w"))
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
+        room = held.enter_context((folder / "room").open("w"))
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if not alone:
+            fcntl.flock(turnstile, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
@@ -69,5 +103,15 @@ def as_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def runner(pytester: pytest.Pytester) -> SuiteRunner:
+def workers_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let what a user starts have its workers in this process, unless its script kills or hangs them, or the test is
+    marked `processes`.
+    """
+    if request.node.get_closest_marker("processes") is None:
+        for door in DOORS:
+            monkeypatch.setattr(door, "Worker", in_process.start)
+
+
+@pytest.fixture
+def runner(pytester: pytest.Pytester, workers_here: None) -> SuiteRunner:
     return SuiteRunner(pytester)

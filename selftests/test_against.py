@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pytest
 
 from neverslower import cli
 from neverslower.baseline.folders import BaselineChoice
-from neverslower.campaign import library
 from neverslower.campaign.campaign import Campaign, NoBaselines
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import load
@@ -30,8 +29,10 @@ from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.table import Finding
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.process import Worker, WorkerSpec
+from neverslower.worker.process import StartWorker, Worker, WorkerSpec
+from selftests import in_process
 from selftests.conftest import SuiteRunner
+from selftests.in_process import InProcess
 from selftests.support import comparison, fake_passes, script, scripted
 
 FOUR = [comparison(distance) for distance in (0, 1, 3, 7)]
@@ -78,9 +79,8 @@ def run(
         script = noise | others.pop(f"{name}_script", {})
         specs.append(scripted(folder / name, rules=[STEADY, *rules], **script))
     reviewer = Reviewer()
-    reviewer.campaign = Campaign(
-        {"scripted": specs[1]}, settings, reviewer=reviewer, against={"scripted": specs[0]}, **others
-    )
+    others = {"reviewer": reviewer, "against": {"scripted": specs[0]}, "start": in_process.start} | others
+    reviewer.campaign = Campaign({"scripted": specs[1]}, settings, **others)
     reviewer.campaign.run(FOUR, checked)
     found = changes(reviewer.assessment, reviewer.campaign.findings)
     return reviewer, {one.channels: one for one in found}
@@ -119,13 +119,11 @@ def test_two_sides_of_one_library_are_the_same(tmp_path: Path) -> None:
     assert reviewer.campaign.findings.rechecks == {}
 
 
-def test_processes_alternate_in_mirrored_order_and_never_live_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_alternate_in_mirrored_order_and_never_live_together(tmp_path: Path) -> None:
     order: list[str] = []
     alive: list[Worker] = []
 
-    class Noted(Worker):
+    class Noted(InProcess):
         def _open(self) -> None:
             super()._open()
             order.append(self.fingerprint.version)
@@ -140,21 +138,19 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(
                 alive.remove(self)
             super().close()
 
-    monkeypatch.setattr(library, "Worker", Noted)
-    run(tmp_path, [], [])
+    run(tmp_path, [], [], start=Noted)
     assert order[2:] == ["old", "new", "new", "old", "old", "new", "new", "old"]  # The first two examine.
 
 
-def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path) -> None:
     order: list[tuple[str, int, str, int]] = []
 
-    class Noted(Worker):
+    class Noted(InProcess):
         def measure(self, reference: str, candidate: str, blocks: int, *others: Any, **named: Any) -> Any:
             order.append((self.fingerprint.version, self._number, candidate, blocks))
             return super().measure(reference, candidate, blocks, *others, **named)
 
-    monkeypatch.setattr(library, "Worker", Noted)
-    reviewer, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2)], **TURNS)
+    reviewer, found = run(tmp_path, [rule(9, times=2.0)], [rule(15, times=1.2)], start=Noted, **TURNS)
     assert {count: one.code for count, one in found.items()} == {
         16: Code.SAME,
         15: Code.SLOWER,
@@ -232,20 +228,15 @@ def test_a_crash_of_the_new_library_is_red_however_often_it_happens(tmp_path: Pa
     assert reviewer.assessment.no_regression(FOUR[1]).finding is Finding.CRASHED
 
 
-@pytest.fixture
-def gone_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Lets no worker of the old library start from the one with this number on."""
+def gone_from(number: int) -> StartWorker:
+    """Starts workers, but none of the old library from the one with this number on."""
 
-    def gone(number: int) -> None:
-        class Lost(Worker):
-            def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
-                if "/old/" in spec.argument and process >= number:
-                    raise Unavailable("the image is gone")
-                super().__init__(spec, process)
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        if "/old/" in spec.argument and process >= number:
+            raise Unavailable("the image is gone")
+        return in_process.start(spec, process)
 
-        monkeypatch.setattr(library, "Worker", Lost)
-
-    return gone
+    return start
 
 
 TURNS: dict[str, Any] = {"old_script": {"waits": True}, "new_script": {"waits": True}}
@@ -261,17 +252,13 @@ TURNS: dict[str, Any] = {"old_script": {"waits": True}, "new_script": {"waits": 
     ],
 )
 def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
-    tmp_path: Path,
-    gone_from: Callable[[int], None],
-    how: dict[str, Any],
-    number: int,
-    judged: dict[int, Code],
+    tmp_path: Path, how: dict[str, Any], number: int, judged: dict[int, Code]
 ) -> None:
     """What the pairs had shown until then is told, in the run and from its journal, and nothing is shown again."""
-    gone_from(number)
     journal = Journal(tmp_path / "journal")
     old = [rule(16, fault="crash", processes=[0])] if number == 1 else []
-    reviewer, found = run(tmp_path, old, [rule(15, times=1.2)], journal=journal, checked=FOUR[1:], **how)
+    new, others = [rule(15, times=1.2)], {"start": gone_from(number)} | how
+    reviewer, found = run(tmp_path, old, new, journal=journal, checked=FOUR[1:], **others)
     journal.close()
     findings = reviewer.campaign.findings
     assert [findings.results[one.identity].verdict.code for one in FOUR] == [Code.SAME, Code.SLOWER, *[Code.SAME] * 2]
@@ -333,25 +320,22 @@ def test_whether_something_changed_has_no_say_in_how_many_pairs_are_planned(tmp_
     assert planned[0] == planned[1]
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
-    """Who was asked to measure what: (version, the worker's number, candidate)."""
-    found: list[tuple[str, int, str]] = []
+def noting(found: list[tuple[str, int, str]]) -> StartWorker:
+    """Starts workers that note who is asked to measure what: (version, the worker's number, candidate)."""
 
-    class Noted(Worker):
+    class Noted(InProcess):
         def measure(self, reference: str, candidate: str, *others: Any, **named: Any) -> Any:
             found.append((self.fingerprint.version, self._number, candidate))
             return super().measure(reference, candidate, *others, **named)
 
-    monkeypatch.setattr(library, "Worker", Noted)
-    return found
+    return Noted
 
 
 @pytest.mark.parametrize("how", [{}, TURNS], ids=["in passes", "in turns"])
 @pytest.mark.parametrize("lines", [10, 11], ids=["after a pair", "amid a pair"])
-def test_an_interrupted_run_beside_another_library_goes_on(
-    tmp_path: Path, asked: list[tuple[str, int, str]], how: dict[str, Any], lines: int
-) -> None:
+def test_an_interrupted_run_beside_another_library_goes_on(tmp_path: Path, how: dict[str, Any], lines: int) -> None:
+    asked: list[tuple[str, int, str]] = []
+    how = {"start": noting(asked)} | how
     journal = tmp_path / "journal"
     opened = Journal(journal)
     _, whole = run(tmp_path, [], [rule(15, times=1.2)], journal=opened, **how)
@@ -366,7 +350,7 @@ def test_an_interrupted_run_beside_another_library_goes_on(
     assert {count: one.code for count, one in again.items()} == {count: one.code for count, one in whole.items()}
     pairs = len(recorded.passes)
     assert pairs == len(recorded.of_the_other.passes) >= 4
-    requests = 2 * (4 if how else 1)  # Of a pair.
+    requests = 2 * (4 if "new_script" in how else 1)  # Of a pair.
     assert len(asked) - first == first - requests * pairs
     for one in FOUR:
         passes = reviewer.campaign.findings.results[one.identity].passes
@@ -376,9 +360,9 @@ def test_an_interrupted_run_beside_another_library_goes_on(
 
 
 @pytest.mark.parametrize("how", [{}, TURNS], ids=["in passes", "in turns"])
-def test_a_whole_run_that_goes_on_measures_nothing(
-    tmp_path: Path, asked: list[tuple[str, int, str]], how: dict[str, Any]
-) -> None:
+def test_a_whole_run_that_goes_on_measures_nothing(tmp_path: Path, how: dict[str, Any]) -> None:
+    asked: list[tuple[str, int, str]] = []
+    how = {"start": noting(asked)} | how
     old, new = [rule(13, fault="unsupported"), rule(9, fault="wrong")], [rule(15, times=1.2)]
     opened, settings = Journal(tmp_path / "journal"), replace(SETTINGS, explain_budget=0.0)
     _, whole = run(tmp_path, old, new, settings, journal=opened, **how)
@@ -397,19 +381,18 @@ def test_a_run_in_turns_goes_on_in_turns(tmp_path: Path) -> None:
         run(tmp_path, [], [], recorded=load(opened.path))
 
 
-def test_a_pass_in_turns_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_in_turns_is_that_of_one_process(tmp_path: Path) -> None:
     """A process of the old library dies in the third turn of its first pass; both begin that pass anew."""
     order: list[tuple[str, int, str]] = []
 
-    class Dying(Worker):
+    class Dying(InProcess):
         def measure(self, reference: str, candidate: str, *others: Any, **named: Any) -> Any:
             order.append((self.fingerprint.version, self._number, candidate))
             if len(order) == 5:
                 raise WorkerDied("killed", "")
             return super().measure(reference, candidate, *others, **named)
 
-    monkeypatch.setattr(library, "Worker", Dying)
-    _, found = run(tmp_path, [], [], **TURNS)
+    _, found = run(tmp_path, [], [], start=Dying, **TURNS)
     assert [one.code for one in found.values()] == [Code.SAME] * 4
     first = order[0][2]
     before = [("old", 1), ("new", 1), ("new", 1), ("old", 1), ("old", 1)]  # The last of them dies.
@@ -521,6 +504,7 @@ def beside(runner: SuiteRunner, new: dict[str, Any] = NEW, *arguments: str) -> A
     return runner.run(new, "--against", other, *arguments)
 
 
+@pytest.mark.processes
 def test_a_run_beside_another_library_is_red_where_it_got_slower(
     runner: SuiteRunner, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -617,6 +617,7 @@ HAZARDS = [{"when": "out_channels in (15, 13)", "times": 2.0}]
 
 
 @needs_proc
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("phase", "rules"),
     [("prepare", []), ("measure, pass 1", []), ("measure, pass 2", []), ("confirm", HAZARDS), ("numerics", [])],
@@ -644,6 +645,7 @@ def test_a_worker_killed_in_any_phase_costs_one_verdict(
 
 
 @needs_proc
+@pytest.mark.processes
 def test_a_worker_killed_while_a_regression_is_measured_again_is_a_crash(
     runner: SuiteRunner, stored: Path, kept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from neverslower import cli
-from neverslower.calibration import measuring, recording, stored
+from neverslower.calibration import recording, stored
 from neverslower.calibration.figures import (
     Calibration,
     CalibrationOptions,
@@ -40,11 +40,13 @@ from neverslower.judge.stats import rate_bound
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.networks import Layer
 from neverslower.report.calibration import lines, to_fix
-from neverslower.worker.process import Worker
+from neverslower.worker.process import StartWorker
+from selftests import in_process
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import comparison, fake_passes, layers, problem, scripted
 from selftests.test_plugin import FLAT
 
+pytestmark = pytest.mark.usefixtures("workers_here")
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abc", {"cpu": "x"}, {"governor": "performance"}, {})
 OPTIONS = CalibrationOptions("", 1, "standard", 241)
 FIGURES = LayerFigures("net.L1", problem().key, 1e-3, 48, {"SAME": 8}, 0.004, 0.005, 0.02, 0.003, 0.001)
@@ -327,7 +329,13 @@ class Steps:
 
 
 def measured(
-    folder: Path, count: int = 3, budget: float = 0.0, resume: bool = False, refuse: bool = True, **script: Any
+    folder: Path,
+    count: int = 3,
+    budget: float = 0.0,
+    resume: bool = False,
+    refuse: bool = True,
+    start: StartWorker = in_process.start,
+    **script: Any,
 ) -> Recording:
     """The recording of a calibration on a script, in the folder's journal."""
     path = folder / "journal.jsonl"
@@ -335,7 +343,7 @@ def measured(
     journal = Journal(path)
     try:
         spec = scripted(folder, **{"noise": 0.005} | script)
-        Calibrator(spec, journal, 8, budget, refuse, before, clock=Steps()).run(small(count), 2)
+        Calibrator(spec, journal, 8, budget, refuse, before, clock=Steps(), start=start).run(small(count), 2)
     finally:
         journal.close()
     return recording.load(path)
@@ -358,17 +366,16 @@ def test_a_longer_time_brings_more_processes(tmp_path):
     assert TURNS * (found.processes - 1) < len(found.of("L0")) <= TURNS * found.processes
 
 
-def test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns(tmp_path, monkeypatch):
+def test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns(tmp_path):
     asked = []
 
-    class Spy(Worker):
+    class Spy(in_process.InProcess):
         def measure(self, reference, candidate, blocks, candidate_first=False, afresh=False):
             if blocks == 8:
                 asked.append((reference == candidate, afresh, candidate_first))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(measuring, "Worker", Spy)
-    passes = len(measured(tmp_path, count=1, budget=200.0).passes)
+    passes = len(measured(tmp_path, count=1, budget=200.0, start=Spy).passes)
     assert asked == [(True, True, bool(number % 2)) for number in range(passes)]
 
 
@@ -377,7 +384,7 @@ def test_what_is_prepared_afresh_is_another_preparation(tmp_path):
     key = problem().key
     found = []
     for afresh in (False, True):
-        with Worker(scripted(tmp_path, noise=0.01)) as worker:
+        with in_process.start(scripted(tmp_path, noise=0.01)) as worker:
             worker.measure(key, key, 2)
             found.append(worker.measure(key, key, 2, afresh=afresh).seconds)
     assert not np.array_equal(*found)
@@ -465,6 +472,7 @@ def calibrate(folder: Path, *arguments: str, **script: Any) -> int:
     return cli.main(["calibrate", f"scripted:{spec.argument}", *named, "--time-budget", "1s", *where, *arguments])
 
 
+@pytest.mark.processes
 def test_the_command_stores_a_calibration_and_tells_it(tmp_path, capsys):
     assert calibrate(tmp_path) == 0
     said = capsys.readouterr()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower.campaign import campaign, library
+from neverslower.campaign import campaign
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Result
 from neverslower.campaign.settings import Settings
@@ -21,6 +21,8 @@ from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.process import Worker, WorkerSpec
+from selftests.in_process import InProcess
+from selftests.in_process import start as start_worker
 from selftests.support import children, comparison, eventually, layers, needs_proc, problem, scripted
 
 QUICK = Settings(blocks=10)
@@ -34,7 +36,7 @@ def run(
     settings: Settings = QUICK,
     **others: Any,
 ) -> Findings:
-    return Campaign({"scripted": spec}, settings, **others).run(comparisons, agreements)
+    return Campaign({"scripted": spec}, settings, **{"start": start_worker} | others).run(comparisons, agreements)
 
 
 def slow(channels: int, **fields: Any) -> dict[str, Any]:
@@ -59,19 +61,17 @@ def seen(findings: Findings, comparisons: Iterable[Comparison]) -> list[str]:
 class Processes:
     """Counts the workers that a campaign starts."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.numbers: list[int] = []
 
-        def start(spec: WorkerSpec, process: int = 0) -> Worker:
-            self.numbers.append(process)
-            return Worker(spec, process)
-
-        monkeypatch.setattr(library, "Worker", start)
+    def start(self, spec: WorkerSpec, process: int = 0) -> Worker:
+        self.numbers.append(process)
+        return start_worker(spec, process)
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
-    return Processes(monkeypatch)
+def processes() -> Processes:
+    return Processes()
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def events(path: Path, name: str | None = None) -> list[dict[str, Any]]:
 
 def test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process(tmp_path: Path, processes: Processes) -> None:
     hazard, harmless = comparison(1), comparison(3)
-    findings = run(scripted(tmp_path, noise=0.01, process_effect=0.002, rules=[BASE, slow(15)]), [hazard, harmless])
+    spec = scripted(tmp_path, noise=0.01, process_effect=0.002, rules=[BASE, slow(15)])
+    findings = run(spec, [hazard, harmless], start=processes.start)
     found = result(findings, hazard)
     assert seen(findings, [hazard, harmless]) == ["SLOWER proved", "SAME within_target"]
     assert "confirmed in a fresh process" in found.verdict.reason.text
@@ -118,14 +119,14 @@ def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided(tmp_path: Path
 
 
 def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, processes: Processes) -> None:
-    run(scripted(tmp_path, rules=[BASE]), [comparison(1)])
+    run(scripted(tmp_path, rules=[BASE]), [comparison(1)], start=processes.start)
     assert processes.numbers == [0, 1, 2]
 
 
-def test_candidates_come_first_in_every_other_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_come_first_in_every_other_pass(tmp_path: Path) -> None:
     asked: dict[int, list[str]] = {}
 
-    class Noted(Worker):
+    class Noted(InProcess):
         def prepare(self, key: str) -> None:
             asked.setdefault(self._number, []).append("ahead")
             super().prepare(key)
@@ -135,8 +136,7 @@ def test_candidates_come_first_in_every_other_pass(tmp_path: Path, monkeypatch: 
                 asked.setdefault(self._number, []).append("first" if candidate_first else "last")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(library, "Worker", Noted)
-    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)])
+    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)], start=Noted)
     assert asked == {0: ["last"] * 2, 1: ["ahead"] * 2 + ["first"] * 2, 2: ["last"] * 2, 3: ["first"]}
 
 
@@ -146,6 +146,7 @@ def test_a_faster_layer_is_found(tmp_path: Path) -> None:
     assert seen(findings, [one]) == ["FASTER proved"]
 
 
+@pytest.mark.slow
 def test_noise_alone_is_never_slower(tmp_path: Path) -> None:
     comparisons = [comparison(distance, one) for one in layers(20) for distance in range(10)]
     script = scripted(tmp_path, noise=0.03, spikes=[0.02, 3.0], drift=1.0, rules=[BASE])
@@ -185,7 +186,7 @@ def test_a_comparison_asked_for_twice_is_measured_once_a_pass(tmp_path: Path, pa
 
 
 def test_no_comparison_starts_no_worker(tmp_path: Path, processes: Processes) -> None:
-    assert run(scripted(tmp_path), []).results == {}
+    assert run(scripted(tmp_path), [], start=processes.start).results == {}
     assert processes.numbers == []
 
 
@@ -226,7 +227,7 @@ def test_a_failing_candidate_gets_its_verdict_and_the_others_theirs(
 def test_a_dead_worker_is_replaced_and_a_living_one_kept(
     tmp_path: Path, processes: Processes, name: str, workers: int
 ) -> None:
-    run(scripted(tmp_path, time_limit=1.0, rules=[BASE, fault(14, name)]), FOUR)
+    run(scripted(tmp_path, time_limit=1.0, rules=[BASE, fault(14, name)]), FOUR, start=processes.start)
     assert processes.numbers == list(range(workers))
 
 
@@ -242,7 +243,7 @@ def test_a_failing_reference_decides_all_its_comparisons_and_is_asked_once(
     tmp_path: Path, processes: Processes, name: str, expected: str
 ) -> None:
     other = comparison(1, problem(12))
-    findings = run(scripted(tmp_path, rules=[BASE, fault(16, name)]), [*FOUR, other])
+    findings = run(scripted(tmp_path, rules=[BASE, fault(16, name)]), [*FOUR, other], start=processes.start)
     assert seen(findings, [*FOUR, other]) == [expected] * 4 + [FINE]
     assert len(processes.numbers) == (4 if name == "crash" else 3)
 
@@ -259,7 +260,7 @@ def test_an_unavailable_backend_is_told_and_the_other_backends_are_measured(tmp_
     absent = tmp_path / "absent"
     absent.mkdir()
     specs = {"board": scripted(absent, unavailable="no such board"), "scripted": scripted(tmp_path)}
-    findings = Campaign(specs, QUICK).run([here, there])
+    findings = Campaign(specs, QUICK, start=start_worker).run([here, there])
     assert findings.unavailable == {"board": "no such board"}
     assert set(findings.results) == {here.identity}
     assert set(findings.fingerprints) == {"scripted"}
@@ -275,16 +276,16 @@ def test_an_unavailable_backend_is_told_and_the_other_backends_are_measured(tmp_
 )
 @pytest.mark.parametrize("started", [0, 1, 2, 3])
 def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str, started: int, journal: Journal
+    tmp_path: Path, error: Exception, expected: str, started: int, journal: Journal
 ) -> None:
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
         if process >= started:
             raise error
-        return Worker(spec, process)
+        return start_worker(spec, process)
 
-    monkeypatch.setattr(library, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
-    findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless], [hazard], journal=journal)
+    spec = scripted(tmp_path, rules=[BASE, slow(15)])
+    findings = run(spec, [hazard, harmless], [hazard], journal=journal, start=start)
     assert seen(findings, [hazard, harmless]) == [expected, FINE if started == 3 else expected]
     assert str(error) in result(findings, hazard).verdict.reason.text
     assert findings.agreements[hazard.identity].verdict.code is Code.CRASHED
@@ -292,17 +293,14 @@ def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
     assert len(events(journal.path, "verdict")) == 2
 
 
-def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(tmp_path: Path) -> None:
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
         if process == 3:
             raise Unavailable("another never-slower run is using it")
-        return Worker(spec, process)
+        return start_worker(spec, process)
 
-    monkeypatch.setattr(library, "Worker", start)
     hazard, harmless = comparison(1), comparison(2)
-    findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless])
+    findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless], start=start)
     assert seen(findings, [hazard, harmless]) == ["CRASHED worker_died", FINE]
     assert findings.unavailable == {}
 
@@ -319,7 +317,7 @@ def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkey
 @pytest.mark.parametrize("name", ["crash", "wrong"])
 def test_a_campaign_leaves_no_process(tmp_path: Path, name: str) -> None:
     before = children(os.getpid())
-    run(scripted(tmp_path, rules=[BASE, slow(15), fault(14, name)]), FOUR)
+    run(scripted(tmp_path, rules=[BASE, slow(15), fault(14, name)]), FOUR, start=Worker)
     assert eventually(lambda: children(os.getpid()) <= before)
 
 
@@ -415,7 +413,8 @@ def test_backends_share_a_budget(tmp_path: Path) -> None:
     specs = {name: scripted(tmp_path) for name in ("one", "two")}
     comparisons = [Comparison(name, one.layer, one.candidate) for name in specs for one in ranked()]
     settings = Settings(time_budget=6.0)
-    findings = Campaign(specs, settings, clock=clock, progress=clock.progress).run(comparisons)
+    campaign = Campaign(specs, settings, clock=clock, progress=clock.progress, start=start_worker)
+    findings = campaign.run(comparisons)
     measured = Counter(key[0] for key, one in findings.results.items() if one.passes)
     assert set(measured) == set(specs)
     assert findings.left_out > 0

@@ -15,12 +15,15 @@ from selftests.support import script
 from selftests.test_calibration import calibration
 from selftests.test_plugin import FLAT
 
+pytestmark = pytest.mark.usefixtures("workers_here")
+
 
 def doctor(folder: Path, capsys: pytest.CaptureFixture[str], **fields: Any) -> tuple[int, str]:
     code = cli.main(["doctor", f"scripted:{script(folder, **fields)}", "--baselines", str(folder / "baselines")])
     return code, capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_a_sound_backend_is_ready(tmp_path, capsys):
     looks = [{"settings": {"governor": "performance"}, "readings": {"gpu °C": 40.0}}]
     code, told = doctor(tmp_path, capsys, states=looks, remarks=["a remark"])

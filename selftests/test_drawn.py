@@ -34,6 +34,7 @@ def test_where_nothing_is_slower_the_hunt_passes_and_is_counted(runner: SuiteRun
     result.stdout.fnmatch_lines(["scripted, never-slower: * drawn, * measured*"])
 
 
+@pytest.mark.processes
 def test_a_hazard_is_xfailed_kept_and_told_with_the_command(runner: SuiteRunner) -> None:
     result = hunt(runner, {"rules": [HAZARD]})
     result.assert_outcomes(xfailed=1)

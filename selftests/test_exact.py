@@ -18,7 +18,7 @@ from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.files.journal import Journal
 from neverslower.judge.exact import judge_pruned, judge_since
 from neverslower.judge.verdict import Code, ReasonCode
-from neverslower.worker.process import Worker
+from selftests import in_process
 from selftests.support import comparison, scripted
 from selftests.test_plugin import LATENCY, NEVER_SLOWER, outcomes
 
@@ -127,9 +127,9 @@ def test_no_count_is_no_verdict():
 # Campaigns
 
 
-def run(tmp_path, comparisons, **script):
+def run(tmp_path, comparisons, start=in_process.start, **script):
     spec = scripted(tmp_path, **script)
-    return Campaign({"scripted": spec}, Settings(passes=2, blocks=12)).run(comparisons)
+    return Campaign({"scripted": spec}, Settings(passes=2, blocks=12), start=start).run(comparisons)
 
 
 def test_each_problem_is_looked_at_once_and_nothing_is_timed(tmp_path):
@@ -151,20 +151,18 @@ def test_a_crash_a_refusal_and_a_wrong_output_cost_their_own_problem_only(tmp_pa
     assert codes == [Code.SAME, Code.CRASHED, Code.UNSUPPORTED, Code.INVALID, Code.FEWER]
 
 
-def test_a_worker_that_does_not_start_costs_nothing_that_others_looked_at(tmp_path, monkeypatch):
+def test_a_worker_that_does_not_start_costs_nothing_that_others_looked_at(tmp_path):
     started = []
 
-    class Few(Worker):
+    class Few(in_process.InProcess):
         def __init__(self, spec, process=0):
             started.append(spec)
             if len(started) == 3:  # The campaign's own is the first, and the pool's first works already.
                 raise Unavailable("no memory")
             super().__init__(spec, process)
 
-    monkeypatch.setattr("neverslower.worker.pool.Worker", Few)
-    monkeypatch.setattr("neverslower.campaign.library.Worker", Few)
     every = [comparison(distance) for distance in (0, 1, 3, 7, 8)]
-    found = run(tmp_path, every, **COUNTED)
+    found = run(tmp_path, every, Few, **COUNTED)
     assert all(one.verdict.code.measured for one in found.results.values())
 
 
@@ -176,7 +174,7 @@ def test_a_journal_that_can_t_be_written_ends_the_run_and_blames_no_library(tmp_
 
     spec = scripted(tmp_path, **COUNTED)
     journal = Full(tmp_path / "journal")
-    campaign = Campaign({"scripted": spec}, Settings(passes=2, blocks=12), journal)
+    campaign = Campaign({"scripted": spec}, Settings(passes=2, blocks=12), journal, start=in_process.start)
     with pytest.raises(NeverSlowerError, match="No space left"):
         campaign.run([comparison(0), comparison(1)])
     journal.close()
@@ -207,6 +205,7 @@ def test_more_instructions_are_a_hazard_in_words_of_their_own(runner):
     assert " slower" not in result.stdout.str()
 
 
+@pytest.mark.processes
 def test_a_record_is_kept_compared_and_the_same_again(runner):
     first = runner.accept(COUNTED | {"rules": [MORE]})
     assert first.suffix == ".jsonl"

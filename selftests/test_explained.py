@@ -6,14 +6,13 @@ import json
 
 import pytest
 
-from neverslower.campaign import library
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.settings import Settings
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import padded_selves
-from neverslower.worker.process import Worker
 from neverslower.worker.sampling import interleave
+from selftests import in_process
 from selftests.support import comparison, problem, scripted
 
 SETTINGS = Settings(passes=2, blocks=12)
@@ -25,9 +24,9 @@ RULES = [
 ONE = comparison(1)
 
 
-def explained(tmp_path, rules, settings=SETTINGS, comparisons=(ONE,)):
+def explained(tmp_path, rules, settings=SETTINGS, comparisons=(ONE,), start=in_process.start):
     spec = scripted(tmp_path, noise=0.002, rules=rules)
-    return Campaign({"scripted": spec}, settings).run(comparisons)
+    return Campaign({"scripted": spec}, settings, start=start).run(comparisons)
 
 
 def test_a_hazard_has_cause_evidence_and_a_remedy_that_was_measured(tmp_path):
@@ -38,16 +37,15 @@ def test_a_hazard_has_cause_evidence_and_a_remedy_that_was_measured(tmp_path):
     assert found.remedy.ratio.estimate == pytest.approx(0.5, rel=0.05)
 
 
-def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(tmp_path, monkeypatch):
+def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(tmp_path):
     asked = {}
 
-    class Noted(Worker):
+    class Noted(in_process.InProcess):
         def measure(self, reference, candidate, blocks, candidate_first=False, afresh=False):
             asked.setdefault(self._number, []).append((candidate_first, afresh))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(library, "Worker", Noted)
-    explained(tmp_path, RULES)
+    explained(tmp_path, RULES, start=Noted)
     remedy, best = list(asked.values())[-2:]  # A process for each.
     for passes in (remedy, best):
         assert len(passes) > 1
@@ -93,6 +91,7 @@ def test_padding_of_a_grouped_layer_keeps_its_groups():
     assert all(padded.out_channels % 3 == 0 for padded in padded_selves(one))
 
 
+@pytest.mark.processes
 def test_the_report_says_why_and_a_baseline_keeps_it(runner):
     script = {"rules": [{"when": "out_channels == 15", "times": 2.0, "steps": [PADDING, GEMM]},
                         {"when": "out_channels != 15", "steps": [GEMM]}]}  # fmt: skip
@@ -156,7 +155,7 @@ def test_a_device_that_stays_disturbed_ends_it():
 
 def test_too_many_discarded_blocks_make_it_invalid(tmp_path):
     spec = scripted(tmp_path, rules=RULES, throttled=0.6)
-    found = Campaign({"scripted": spec}, SETTINGS).run([comparison(3)])
+    found = Campaign({"scripted": spec}, SETTINGS, start=in_process.start).run([comparison(3)])
     (result,) = found.results.values()
     assert result.verdict.code is Code.INVALID
     assert result.verdict.reason.code is ReasonCode.BAD_SAMPLES
@@ -165,7 +164,8 @@ def test_too_many_discarded_blocks_make_it_invalid(tmp_path):
 
 def test_a_few_discarded_blocks_are_counted_and_the_rest_is_judged(tmp_path):
     spec = scripted(tmp_path, rules=RULES, throttled=0.1, seed=3)
-    found = Campaign({"scripted": spec}, Settings(passes=4, blocks=12)).run([comparison(3)])
+    settings = Settings(passes=4, blocks=12)
+    found = Campaign({"scripted": spec}, settings, start=in_process.start).run([comparison(3)])
     (result,) = found.results.values()
     assert result.verdict.code is Code.SAME
     assert 0 < sum(one.discarded for one in result.passes) <= 12

@@ -38,11 +38,13 @@ NEVER_SLOWER = "tests/test_never_slower.py"
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--problem", PROBLEM)
 STEADY: dict[str, Any] = {"seconds": 1e-5}
 PAIR = [comparison(1), comparison(3)]
+pytestmark = pytest.mark.processes
 
 # Random kills
 
 
 @needs_proc
+@pytest.mark.slow
 def test_random_kills_lose_nothing_and_turn_nothing_green(tmp_path: Path) -> None:
     kinds = faults.kill_and_resume(tmp_path, kills=6, seed=1, jobs=2, ways=[faults.SMALL, faults.IN_TURNS])
     assert sum(one.kills for one in kinds.tallies.values()) == 6

@@ -21,7 +21,7 @@ from neverslower.worker.process import Worker, WorkerSpec
 from neverslower.worker.sampling import calibrate, interleave
 from selftests.support import ROOT
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 L16 = next(one.problem for one in distinct_layers(network("resnet50")) if one.name == "resnet50.L16")
 HALF = replace(L16, dtype=DType.FLOAT16, layout=Layout.NHWC)
 SHAPES = (

@@ -142,6 +142,7 @@ def test_a_hunt_on_an_unsound_device_cannot_judge(runner: SuiteRunner) -> None:
     assert (result.ret, outcomes(result)) == (CANNOT_JUDGE, {"passed": 1, "skipped": 1})  # Outputs need no clock.
 
 
+@pytest.mark.processes
 def test_a_user_may_measure_anyway_and_is_told_but_not_accept_it(runner: SuiteRunner) -> None:
     script = FLAT | {"states": [{"unsound": [THROTTLED]}]}
     result = runner.run(script, NEVER_SLOWER, "--unsound", "warn")

@@ -20,11 +20,13 @@ from neverslower.hunt import hunting as module
 from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
 from neverslower.hunt.strategies import Space
+from neverslower.judge.sequential import QUICK, SequentialJudge
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 from neverslower.problem.networks import Layer, network
 from neverslower.worker.process import WorkerSpec
+from selftests import in_process
 from selftests.support import scripted
 
 SMALL = Space(largest_macs=50_000)
@@ -72,9 +74,14 @@ def fault(when: str, name: str) -> dict[str, Any]:
     return {"when": when, "fault": name}
 
 
+def oracle_on(spec: WorkerSpec) -> Oracle:
+    """An oracle of a small budget: what a judge could have proved at most takes it longest to find out."""
+    return Oracle(spec, judge=SequentialJudge(preset=QUICK), start=in_process.start)
+
+
 def measured(folder: Path, rules: list[dict[str, Any]], space: Space = SMALL, **script: Any) -> Hunted:
     """A hunt on a script, with slight noise unless it says otherwise."""
-    with Oracle(scripted(folder, **{"noise": 0.005, "rules": [STEADY, *rules]} | script)) as oracle:
+    with oracle_on(scripted(folder, **{"noise": 0.005, "rules": [STEADY, *rules]} | script)) as oracle:
         return hunt(oracle, space)
 
 
@@ -130,21 +137,21 @@ def test_a_wrong_output_is_found_and_shrunk(tmp_path: Path) -> None:
 
 
 def test_a_hang_is_a_crash_at_the_time_limit(tmp_path: Path) -> None:
-    with Oracle(scripted(tmp_path, 0.5, rules=[STEADY, fault("out_channels == 2", "hang")])) as oracle, examples(1):
+    with oracle_on(scripted(tmp_path, 0.5, rules=[STEADY, fault("out_channels == 2", "hang")])) as oracle, examples(1):
         (one,) = hunt(oracle, LEAST).failures
     assert one.verdict.reason.code is ReasonCode.TIME_LIMIT
 
 
 def test_all_three_accounts_of_an_output_agree_over_the_whole_space(tmp_path: Path) -> None:
     everything = Space(tuple(DType), tuple(Layout), tuple(Side), largest_macs=100_000)
-    with Oracle(scripted(tmp_path)) as oracle, examples(60):
+    with oracle_on(scripted(tmp_path)) as oracle, examples(60):
         found = numerics_hunt(oracle, everything)
     assert found.failures == ()
     assert found.counts == {Code.SAME: 60}
 
 
 def test_a_hunt_for_wrong_outputs_finds_and_shrinks_one(tmp_path: Path) -> None:
-    with Oracle(scripted(tmp_path, rules=[fault("out_channels >= 5", "wrong_first")])) as oracle:
+    with oracle_on(scripted(tmp_path, rules=[fault("out_channels >= 5", "wrong_first")])) as oracle:
         found = numerics_hunt(oracle, SMALL)
     (one,) = found.failures
     assert (one.comparison.reference.descriptor, one.comparison.distance) == ("mb1_g1ic1oc5_ih1oh1kh1sh1ph0", 1)

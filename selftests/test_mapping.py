@@ -29,6 +29,9 @@ RULES = [
 LAYER = Layer("net", 0, "first", problem(out_channels=24))
 
 
+pytestmark = pytest.mark.usefixtures("workers_here")
+
+
 def measured(tmp_path, layer=LAYER, **script):
     spec = scripted(tmp_path, **({"rules": RULES} | script))
     document = MapMaker(spec, rounds=5, lookers=2).run([layer])
@@ -204,6 +207,7 @@ def test_a_picture_shows_every_count_in_the_colour_of_its_cause(tmp_path):
     assert "alignment (21)" in text
 
 
+@pytest.mark.processes
 def test_the_commands_work_together(tmp_path, capsys):
     spec = f"scripted:{scripted(tmp_path, rules=RULES).argument}"
     output, drawn = tmp_path / "m.json.xz", tmp_path / "m.svg"

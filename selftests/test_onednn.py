@@ -379,8 +379,8 @@ FAULTS_OF_A_CALL = """
 import resource
 from backends import load
 from backends.base import BackendOptions
-from neverslower.numerics import tensors
-from neverslower.problem import parse_descriptor
+from neverslower.problem.numerics import tensors
+from neverslower.problem.convolution import parse_descriptor
 
 backend = load("onednn").open(BackendOptions())
 held = [backend.prepare(p, *tensors(p)) for oc in (256, 255, 241) for p in [parse_descriptor(f"mb1_ic8oc{oc}_ih56kh1")]]
@@ -392,6 +392,7 @@ for one in held:
 """
 
 
+@pytest.mark.alone
 def test_no_call_waits_for_the_system_to_give_it_memory() -> None:
     pytest.importorskip("torch")
     command = [sys.executable, "-c", FAULTS_OF_A_CALL]

@@ -18,11 +18,12 @@ from neverslower.files.journal import Journal
 from neverslower.hunt import oracle as module
 from neverslower.hunt.oracle import Oracle
 from neverslower.judge.sequential import SequentialJudge
-from neverslower.judge.verdict import Verdict
+from neverslower.judge.verdict import Judge, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
-from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
+from selftests import in_process
 from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
 
 STEADY = {"seconds": 1e-5}
@@ -47,17 +48,26 @@ def journal() -> Recorder:
     return Recorder()
 
 
+class Starts:
+    """Starts workers, and keeps their numbers."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def __call__(self, spec: WorkerSpec, process: int = 0) -> Worker:
+        self.numbers.append(process)
+        return in_process.start(spec, process)
+
+
 @pytest.fixture
-def starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the worker processes that were started."""
-    numbers: list[int] = []
+def starts() -> Starts:
+    return Starts()
 
-    def start(spec: WorkerSpec, process: int = 0) -> Worker:
-        numbers.append(process)
-        return Worker(spec, process)
 
-    monkeypatch.setattr(module, "Worker", start)
-    return numbers
+def oracle_on(
+    spec: WorkerSpec, journal: Journal | None = None, judge: Judge | None = None, start: StartWorker = in_process.start
+) -> Oracle:
+    return Oracle(spec, journal, judge, start)
 
 
 class Recording(SequentialJudge):
@@ -81,7 +91,7 @@ def seen(verdict: Verdict) -> str:
 
 
 def test_a_verdict_is_measured_once_and_then_remembered(tmp_path: Path, journal: Recorder) -> None:
-    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW]), journal) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW]), journal) as oracle:
         assert not oracle.knows(comparison(1))
         first = oracle.verdict(comparison(1))
         assert oracle.knows(comparison(1))
@@ -94,7 +104,7 @@ def test_a_verdict_is_measured_once_and_then_remembered(tmp_path: Path, journal:
 
 
 def test_what_is_clear_takes_few_passes(tmp_path: Path, journal: Recorder, judge: Recording) -> None:
-    with Oracle(scripted(tmp_path, noise=0.005, rules=[STEADY, SLOW]), journal, judge) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.005, rules=[STEADY, SLOW]), journal, judge) as oracle:
         for distance in (3, 1):
             oracle.verdict(comparison(distance))
     assert judge.asked == [(24, 2), (32, 6)]
@@ -104,24 +114,23 @@ def test_what_is_clear_takes_few_passes(tmp_path: Path, journal: Recorder, judge
     assert len({tuple(np.ravel(one["seconds"])) for one in samples}) == 7
 
 
-def test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_pass_is_a_fresh_preparation_and_either_is_first_by_turns(tmp_path: Path) -> None:
     asked: list[tuple[bool, bool]] = []
 
-    class Noted(Worker):
+    class Noted(in_process.InProcess):
         def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
             asked.append((candidate_first, afresh))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(module, "Worker", Noted)
-    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY])) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.01, rules=[STEADY]), start=Noted) as oracle:
         oracle.verdict(comparison(1))
     assert asked == [(False, True), (True, True), (False, True)]
 
 
 def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path, judge: Recording) -> None:
-    with Oracle(scripted(tmp_path, rules=[STEADY, {"when": "out_channels < 16", "times": 2.0}]), None, judge) as oracle:
+    with oracle_on(
+        scripted(tmp_path, rules=[STEADY, {"when": "out_channels < 16", "times": 2.0}]), None, judge
+    ) as oracle:
         for distance in (1, 2, 3):
             oracle.verdict(comparison(distance))
     assert [comparisons for _, comparisons in judge.asked] == [2, 6, 12]
@@ -129,7 +138,7 @@ def test_however_many_are_judged_their_errors_sum_to_the_familys(tmp_path: Path,
 
 
 def test_a_late_hazard_can_still_be_proved(tmp_path: Path) -> None:
-    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW])) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW])) as oracle:
         oracle._judged = 10_000
         assert seen(oracle.verdict(comparison(1))) == "SLOWER proved"
 
@@ -137,7 +146,7 @@ def test_a_late_hazard_can_still_be_proved(tmp_path: Path) -> None:
 # Failures
 
 
-def test_a_refusal_or_a_wrong_output_is_a_verdict(tmp_path: Path, starts: list[int]) -> None:
+def test_a_refusal_or_a_wrong_output_is_a_verdict(tmp_path: Path, starts: Starts) -> None:
     expected = {
         "wrong": "INVALID wrong_output",
         "nan": "INVALID wrong_output",
@@ -146,44 +155,44 @@ def test_a_refusal_or_a_wrong_output_is_a_verdict(tmp_path: Path, starts: list[i
         "error": "CRASHED worker_died",
     }
     rules = [{"when": f"out_channels == {n}", "fault": fault} for n, fault in enumerate(expected, start=1)]
-    with Oracle(scripted(tmp_path, rules=[STEADY, *rules])) as oracle:
+    with oracle_on(scripted(tmp_path, rules=[STEADY, *rules]), start=starts) as oracle:
         asked = [comparison(16 - n) for n in range(1, len(expected) + 1)]
         assert [seen(oracle.verdict(one)) for one in asked] == list(expected.values())
         assert [oracle.plans(one)[1] for one in asked] == [None] * len(expected)
         assert seen(oracle.verdict(comparison(3))) == "SAME within_target"
-    assert starts == [0]
+    assert starts.numbers == [0]
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("crash", "worker_died"), ("hang", "time_limit")])
 def test_after_a_death_the_next_question_is_answered_by_another_worker(
-    tmp_path: Path, starts: list[int], fault: str, reason: str
+    tmp_path: Path, starts: Starts, fault: str, reason: str
 ) -> None:
     rules = [STEADY, {"when": "out_channels == 15", "fault": fault}]
-    with Oracle(scripted(tmp_path, 0.5 if fault == "hang" else 30.0, rules=rules)) as oracle:
+    spec = scripted(tmp_path, 0.5 if fault == "hang" else 30.0, rules=rules)
+    with oracle_on(spec, start=starts) as oracle:
         assert seen(oracle.verdict(comparison(1))) == f"CRASHED {reason}"
         assert seen(oracle.verdict(comparison(3))) == "SAME within_target"
         assert seen(oracle.verdict(comparison(1))) == f"CRASHED {reason}"
-    assert starts == [0, 1]
+    assert starts.numbers == [0, 1]
 
 
-def test_where_no_worker_starts_any_more_none_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_worker_starts_any_more_none_is_tried_again(tmp_path: Path) -> None:
     tried: list[int] = []
 
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
         tried.append(process)
         if process:
             raise WorkerDied("no process", "")
-        return Worker(spec, process)
+        return in_process.start(spec, process)
 
-    monkeypatch.setattr(module, "Worker", start)
     rules = [STEADY, {"when": "out_channels == 15", "fault": "crash"}]
-    with Oracle(scripted(tmp_path, rules=rules)) as oracle:
+    with oracle_on(scripted(tmp_path, rules=rules), start=start) as oracle:
         assert [seen(oracle.verdict(comparison(n))) for n in (1, 2, 3)] == ["CRASHED worker_died"] * 3
     assert tried == [0, 1, 1]  # Once more, for it may have been killed; then never again.
 
 
 def test_an_unavailable_backend_is_told_on_entering(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="no board"), Oracle(scripted(tmp_path, unavailable="no board")):
+    with pytest.raises(Unavailable, match="no board"), oracle_on(scripted(tmp_path, unavailable="no board")):
         pass
 
 
@@ -192,7 +201,7 @@ def test_no_process_outlives_an_oracle(tmp_path: Path) -> None:
     before = children(os.getpid())
 
     def interrupted() -> None:
-        with Oracle(scripted(tmp_path, rules=[STEADY])) as oracle:
+        with oracle_on(scripted(tmp_path, rules=[STEADY]), start=Worker) as oracle:
             oracle.verdict(comparison(1))
             raise KeyboardInterrupt
 
@@ -216,14 +225,14 @@ def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
         def close(self) -> None:
             kept.append("let go")
 
-    class Exclusive(Worker):
+    class Exclusive(in_process.InProcess):
         def _open(self) -> None:
             super()._open()
             self.exclusive = True
 
     monkeypatch.setattr(module, "DeviceLock", Lock)
-    monkeypatch.setattr(module, "Worker", Exclusive)
-    with Oracle(scripted(tmp_path, device="board", rules=[STEADY, SLOW])) as oracle:
+    spec = scripted(tmp_path, device="board", rules=[STEADY, SLOW])
+    with oracle_on(spec, start=Exclusive) as oracle:
         oracle.confirmed(comparison(1))
         assert kept == ["board"]
     assert kept == ["board", "let go"]
@@ -232,30 +241,30 @@ def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
 # Confirmation
 
 
-def test_a_hazard_that_a_fresh_process_shows_is_confirmed(tmp_path: Path, journal: Recorder, starts: list[int]) -> None:
+def test_a_hazard_that_a_fresh_process_shows_is_confirmed(tmp_path: Path, journal: Recorder, starts: Starts) -> None:
     slow = {"when": "out_channels < 16", "times": 2.0}
-    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, slow]), journal) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.01, rules=[STEADY, slow]), journal, start=starts) as oracle:
         for one in (comparison(1), comparison(3)):
             oracle.verdict(one)
         for one in (comparison(1), comparison(3)):
             verdict = oracle.confirmed(one)
             assert verdict.code == "SLOWER"
             assert "confirmed in a fresh process" in verdict.reason.text
-    assert starts == [0, 1]
+    assert starts.numbers == [0, 1]
     assert [(one["pass"], len(one["seconds"])) for one in journal.named("confirmed")] == [(1, 16), (1, 16)]
 
 
 def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided_from_then_on(tmp_path: Path) -> None:
-    with Oracle(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW | {"processes": [0]}])) as oracle:
+    with oracle_on(scripted(tmp_path, noise=0.01, rules=[STEADY, SLOW | {"processes": [0]}])) as oracle:
         assert seen(oracle.verdict(comparison(1))) == "SLOWER proved"
         assert seen(oracle.confirmed(comparison(1))) == "UNDECIDED not_confirmed"
         assert seen(oracle.verdict(comparison(1))) == "UNDECIDED not_confirmed"
 
 
-def test_what_is_not_slower_needs_no_confirmation(tmp_path: Path, starts: list[int]) -> None:
-    with Oracle(scripted(tmp_path, rules=[STEADY])) as oracle:
+def test_what_is_not_slower_needs_no_confirmation(tmp_path: Path, starts: Starts) -> None:
+    with oracle_on(scripted(tmp_path, rules=[STEADY]), start=starts) as oracle:
         assert seen(oracle.confirmed(comparison(1))) == "SAME within_target"
-    assert starts == [0]
+    assert starts.numbers == [0]
 
 
 # Outputs
@@ -265,7 +274,7 @@ DEPTHWISE = ConvProblem(in_channels=4, height=3, width=3, out_channels=8, kernel
 
 
 def test_a_right_output_is_right_on_all_three_accounts(tmp_path: Path) -> None:
-    with Worker(scripted(tmp_path)) as worker:
+    with in_process.start(scripted(tmp_path)) as worker:
         for unpruned, side in itertools.product((problem(16), GROUPED, DEPTHWISE), Side):
             found = worker.check(unpruned.key, unpruned.prune(unpruned.prune_step(side), side).key)
             assert list(found) == ["float64", "slice", "zero-padded"]
@@ -275,7 +284,7 @@ def test_a_right_output_is_right_on_all_three_accounts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("channels", "said"), [(15, "float64 reference"), (16, "slice of the unpruned layer")])
 def test_a_wrong_output_is_found_whichever_layer_it_is_of(tmp_path: Path, channels: int, said: str) -> None:
     rules = [{"when": f"out_channels == {channels}", "fault": "wrong_first"}]
-    with Oracle(scripted(tmp_path, rules=rules)) as oracle:
+    with oracle_on(scripted(tmp_path, rules=rules)) as oracle:
         verdict = oracle.numerics(comparison(1))
         assert seen(verdict) == "INVALID wrong_output"
         assert said in verdict.reason.text
@@ -294,7 +303,7 @@ def test_a_layer_that_is_wrong_only_when_padded_with_zeros_is_wrong() -> None:
 
 
 def test_outputs_are_checked_once_and_apart_from_the_timing(tmp_path: Path, journal: Recorder) -> None:
-    with Oracle(scripted(tmp_path, rules=[STEADY, SLOW]), journal) as oracle:
+    with oracle_on(scripted(tmp_path, rules=[STEADY, SLOW]), journal) as oracle:
         assert not oracle.knows_numerics(comparison(1))
         assert seen(oracle.numerics(comparison(1))) == "SAME proved"
         assert oracle.knows_numerics(comparison(1))

@@ -140,6 +140,7 @@ def test_an_upgrade_that_slows_the_whole_layer_is_red(runner: SuiteRunner) -> No
     result.stdout.no_fnmatch_line("*new hazard*")
 
 
+@pytest.mark.processes
 def test_an_upgrade_without_change_is_green(runner: SuiteRunner) -> None:
     runner.accept(FLAT | {"version": "1.0"})
     result = runner.run(FLAT | {"version": "1.1", "seed": 3}, LATENCY, "--benchmark-compare", "--strict-verdicts")

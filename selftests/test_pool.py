@@ -208,8 +208,10 @@ def test_a_worker_that_was_starting_when_it_was_interrupted_is_closed_unused(
 
 
 INTERRUPTED = """
-from neverslower.pool import compile_all
-from neverslower.worker import WorkerSpec
+import signal
+from neverslower.worker.pool import compile_all
+from neverslower.worker.process import WorkerSpec
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored in what a shell starts in the background.
 compile_all(WorkerSpec("scripted", {script!r}, time_limit=600), {keys!r}, 2, print, lambda: False)
 """
 

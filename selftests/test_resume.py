@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from neverslower.campaign import library as module
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import load
@@ -16,7 +15,8 @@ from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
-from neverslower.worker.process import Worker, WorkerSpec
+from neverslower.worker.process import StartWorker, WorkerSpec
+from selftests import in_process
 from selftests.support import comparison, scripted
 
 SETTINGS = Settings(passes=2, blocks=10)
@@ -24,28 +24,31 @@ PAIR = [comparison(1), comparison(3)]
 RULES: list[dict[str, Any]] = [{"seconds": 1e-5}, {"when": "out_channels == 15", "times": 2.0}]
 
 
-def run(spec: WorkerSpec, journal: Path, resume: bool = False, settings: Settings = SETTINGS) -> Findings:
+def run(
+    spec: WorkerSpec,
+    journal: Path,
+    resume: bool = False,
+    settings: Settings = SETTINGS,
+    start: StartWorker = in_process.start,
+) -> Findings:
     recorded = load(journal) if resume else None
     opened = Journal(journal)
     try:
-        return Campaign({"scripted": spec}, settings, opened, recorded=recorded).run(PAIR)
+        return Campaign({"scripted": spec}, settings, opened, recorded=recorded, start=start).run(PAIR)
     finally:
         opened.close()
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What workers are asked to measure."""
-    found: list[str] = []
+def noting(found: list[str]) -> StartWorker:
+    """Starts workers that note what they are asked to measure."""
 
-    class Noted(Worker):
+    class Noted(in_process.InProcess):
         def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
             if not afresh:  # What is measured to explain it is another question.
                 found.append(f"{candidate} {blocks}")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    monkeypatch.setattr(module, "Worker", Noted)
-    return found
+    return Noted
 
 
 def cut(journal: Path, event: str, keep: int) -> None:
@@ -63,12 +66,12 @@ def cut(journal: Path, event: str, keep: int) -> None:
     ("event", "keep", "left"),
     [("examined", 1, 7), ("measured", 1, 6), ("measured", 3, 4), ("measured", 6, 1), ("confirmed", 1, 0)],
 )
-def test_only_what_is_missing_is_measured(tmp_path, asked, event, keep, left):
+def test_only_what_is_missing_is_measured(tmp_path, event, keep, left):
     spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
     whole = run(spec, journal)
     cut(journal, event, keep)
-    asked.clear()
-    resumed = run(spec, journal, resume=True)
+    asked: list[str] = []
+    resumed = run(spec, journal, resume=True, start=noting(asked))
     assert len(asked) == left
     for one in PAIR:
         assert resumed.results[one.identity].verdict.code is whole.results[one.identity].verdict.code
@@ -86,21 +89,21 @@ def test_samples_come_back_as_they_were(tmp_path):
             assert (again.iterations, again.clock, again.cache) == (found.iterations, found.clock, found.cache)
 
 
-def test_outputs_that_were_compared_are_not_compared_again(tmp_path, monkeypatch):
+def test_outputs_that_were_compared_are_not_compared_again(tmp_path):
     agreed: list[str] = []
 
-    class Noted(Worker):
+    class Noted(in_process.InProcess):
         def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
             agreed.append(pruned)
             return super().agree(unpruned, pruned)
 
-    monkeypatch.setattr(module, "Worker", Noted)
     rules = [*RULES, {"when": "out_channels == 13", "fault": "wrong"}]
     found = []
     for resumes in (False, True):
         path = tmp_path / "journal"
         recorded, opened = load(path) if resumes else None, Journal(path)
-        campaign = Campaign({"scripted": scripted(tmp_path, rules=rules)}, SETTINGS, opened, recorded=recorded)
+        spec = scripted(tmp_path, rules=rules)
+        campaign = Campaign({"scripted": spec}, SETTINGS, opened, recorded=recorded, start=Noted)
         found.append(campaign.run([], PAIR).agreements)
         opened.close()
     assert len(agreed) == 2
@@ -179,6 +182,7 @@ def test_a_journal_that_is_not_there_is_named(tmp_path):
         load(tmp_path / "nowhere")
 
 
+@pytest.mark.processes
 def test_the_option_goes_on_with_a_run(runner):
     script = {"rules": [{"when": "out_channels % 8 != 0", "times": 2.0}]}
     journal = runner.path / "run.jsonl"

@@ -20,6 +20,7 @@ from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Search
 from neverslower.pytest_plugin import CANNOT_JUDGE
+from selftests import in_process
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import problem, scripted
 
@@ -212,7 +213,7 @@ def of_the_campaign(folder: Path, settings: Settings) -> tuple[Findings, list[Ca
         now[0] += 5.0 * ("tune" in phase)
 
     spec = scripted(folder, rules=[{"seconds": 1e-5}])
-    campaign = Campaign({"scripted": spec}, settings, clock=lambda: now[0], progress=progress)
+    campaign = Campaign({"scripted": spec}, settings, clock=lambda: now[0], progress=progress, start=in_process.start)
     return campaign.run(one for case in found for one in case.comparisons), found
 
 
@@ -247,6 +248,7 @@ def test_a_study_is_no_baseline(runner: SuiteRunner, study: Callable[..., Any]) 
     assert not list(runner.path.glob("baselines/*/*.json"))
 
 
+@pytest.mark.processes
 def test_a_study_leaves_the_baseline_as_it_is(runner: SuiteRunner, study: Callable[..., Any]) -> None:
     runner.accept(FLAT | {"rules": [{"when": "out_channels == 15", "times": 2.0}]}, "--passes", "1")
     result = study("-k", "out15-miss")

@@ -544,8 +544,9 @@ def test_closing_ends_what_the_worker_started(monkeypatch: pytest.MonkeyPatch) -
 
 
 COORDINATOR = """
-import sys, time
-from neverslower.worker import Worker, WorkerSpec
+import signal, sys, time
+from neverslower.worker.process import Worker, WorkerSpec
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored in what a shell starts in the background.
 with Worker(WorkerSpec("scripted", {script!r}, time_limit=600)) as worker:
     print("ready", flush=True)
     {then}
@@ -633,7 +634,7 @@ def holder(locks: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds the lock of the device `Board 7`."""
     code = textwrap.dedent("""
         import time
-        from neverslower.remote import lock_device
+        from neverslower.worker.far_side import lock_device
         lock_device("Board 7")
         print("held", flush=True)
         time.sleep(600)

@@ -325,12 +325,13 @@ def serve(channel: Any) -> None:
         except EOFError:
             return
         faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
-        answer = _answer(session, name, arguments)
+        reply = answer(session, name, arguments)
         faulthandler.cancel_dump_traceback_later()
-        channel.send(answer)
+        channel.send(reply)
 
 
-def _answer(session: FarSide, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+def answer(session: FarSide, name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    """Return (status, value) of one request; see process.answered for what the statuses mean."""
     try:
         return "ok", getattr(session, name)(*arguments)
     except Unavailable as error:

@@ -178,14 +178,7 @@ class _Process:
             self._channel.send((name, arguments, limit))
         except OSError:
             raise self._died(limit) from None
-        status, value = self._receive(limit)
-        if status == "ok":
-            return value
-        if status == "unavailable":
-            raise Unavailable(value)
-        if status in ("unsupported", "out_of_memory"):
-            raise (OutOfMemory if status == "out_of_memory" else Unsupported)(value)
-        raise WorkerError(value.strip())
+        return answered(*self._receive(limit))
 
     def _receive(self, limit: float) -> tuple[str, Any]:
         try:
@@ -327,6 +320,17 @@ class Worker(_Process):
         unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
         """
         return {name: (error, tolerance) for name, (error, tolerance) in self._ask("check", unpruned, pruned).items()}
+
+
+def answered(status: str, value: Any) -> Any:
+    """Return what a far side answered, or raise the error that its status names."""
+    if status == "ok":
+        return value
+    if status == "unavailable":
+        raise Unavailable(value)
+    if status in ("unsupported", "out_of_memory"):
+        raise (OutOfMemory if status == "out_of_memory" else Unsupported)(value)
+    raise WorkerError(value.strip())
 
 
 class StartWorker(Protocol):
