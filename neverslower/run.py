@@ -25,6 +25,7 @@ from neverslower.files.journal import Journal
 from neverslower.hunt.examples import Kept
 from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
+from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.options import RunPlan
@@ -285,7 +286,7 @@ class Run:
             if comparison.against_itself and result.verdict.code is Code.SLOWER:
                 return f"{comparison.id} is slower than itself: this device is not fit for timing now"
             again = self.findings.rechecks.get(comparison.identity)
-            if isinstance(again, Verdict) and again.code in (Code.CRASHED, Code.INVALID):
+            if isinstance(again, Failure) and again.code in (Code.CRASHED, Code.INVALID):
                 return f"{comparison.id} is {again.code}: {again.reason.text}"
             agreement = self.findings.agreements.get(comparison.identity)
             if agreement and agreement.verdict.code in (Code.CRASHED, Code.INVALID):

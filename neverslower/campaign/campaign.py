@@ -37,7 +37,7 @@ from neverslower.evidence.observation import Examined, PairedPass, Searched
 from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.change import PassSpread, in_pairs, pairs_needed
 from neverslower.judge.exact import judge_pruned
-from neverslower.judge.failure import of_failure
+from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.sequential import CONFIRMING
 from neverslower.judge.verdict import STANDARD, Code, Judge, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.problem.comparison import Comparison
@@ -249,13 +249,13 @@ class _BackendRun:
         if self.name in self.campaign.against:
             self.campaign.reviewer.beside(self.name, self.campaign.before)
 
-    def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Verdict) -> None:
+    def _give_up(self, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Failure) -> None:
         """No worker starts here any more: that is the verdict of all that have none yet."""
         for comparison in self.side.waiting(comparisons):
-            self.side.finish(comparison, why)
+            self.side.finish(comparison, why.verdict)
         for comparison in agreements:
             if comparison.identity not in self.findings.agreements:
-                self._agree(comparison, Agreement(why))
+                self._agree(comparison, Agreement(why.verdict))
 
     # Exact evidence
 
@@ -271,15 +271,15 @@ class _BackendRun:
                 if verdict := self._exact_verdict(side, comparison):
                     side.finish(comparison, verdict)
         for comparison in side.waiting(ordered):
-            side.finish(comparison, _out_of_time("looked at"))
+            side.finish(comparison, _out_of_time("looked at").verdict)
 
     @staticmethod
     def _exact_verdict(side: Library, comparison: Comparison) -> Verdict | None:
         """The verdict, None where one of both was not looked at yet."""
         seen = [side.examined.get(key) for key in comparison.keys]
         for one in seen:
-            if isinstance(one, Verdict):
-                return one
+            if isinstance(one, Failure):
+                return one.verdict
         reference, candidate = seen
         if isinstance(reference, Examined) and isinstance(candidate, Examined):
             return judge_pruned(side.evidence, reference, candidate)
@@ -295,9 +295,9 @@ class _BackendRun:
         if not needed:
             return list(comparisons)
         begin = self.begin_phase = self.campaign.clock()
-        failed: dict[Search, Verdict] = {}
+        failed: dict[Search, Failure] = {}
         for done, search in enumerate(needed):
-            if isinstance(found := self._searched(search, begin), Verdict):
+            if isinstance(found := self._searched(search, begin), Failure):
                 failed[search] = found
             self._progress("tune", done + 1, len(needed))
         self.side.fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
@@ -306,30 +306,32 @@ class _BackendRun:
         self.deadline = None if self.deadline is None else self.deadline + spent
         return self._without_failed_searches(comparisons, failed)
 
-    def _searched(self, search: Search, begin: float) -> Searched | Verdict:
+    def _searched(self, search: Search, begin: float) -> Searched | Failure:
         """What a search found, within what is left of the time for tuning."""
         limit = left = TRIAL_LIMIT * max(TRIALS_AT_LEAST, search.trials)
         if self.settings.tuning_budget is not None:
             left = min(limit, begin + self.settings.tuning_budget - self.campaign.clock())
         if left <= 0:
             return _out_of_time("tuned", "tuning budget")
-        found: Searched | Verdict = self.side.ask(lambda worker: worker.tune(search, left))
-        if isinstance(found, Verdict) and found.reason.code is ReasonCode.TIME_LIMIT and left < limit:
+        found: Searched | Failure = self.side.ask(lambda worker: worker.tune(search, left))
+        if isinstance(found, Failure) and found.reason.code is ReasonCode.TIME_LIMIT and left < limit:
             found = _out_of_time("tuned", "tuning budget")
-        self.side.write("tuned", {"search": str(search)} | asdict(found))
+        self.side.write(
+            "tuned", {"search": str(search)} | asdict(found.verdict if isinstance(found, Failure) else found)
+        )
         if isinstance(found, Searched):
             self.findings.searches[search] = found
         return found
 
     def _without_failed_searches(
-        self, comparisons: Sequence[Comparison], failed: Mapping[Search, Verdict]
+        self, comparisons: Sequence[Comparison], failed: Mapping[Search, Failure]
     ) -> list[Comparison]:
         """The comparisons whose searches were all made; the others get the verdict of the first that was not."""
         chosen = []
         for comparison in comparisons:
             why = next((failed[log.search] for log in comparison.tuned_logs if log.search in failed), None)
             if why:
-                self.side.finish(comparison, why)
+                self.side.finish(comparison, why.verdict)
             else:
                 chosen.append(comparison)
         return chosen
@@ -350,14 +352,14 @@ class _BackendRun:
         keys = _keys(comparisons)
         for comparison in comparisons:
             if self._spent(planned):
-                self.side.finish(comparison, _out_of_time("measured"))
+                self.side.finish(comparison, _out_of_time("measured").verdict)
                 continue
             found = [self.side.examine(key) for key in comparison.keys]
             self._progress("prepare", len(self.side.examined), len(keys))
             if self.other:
                 self._examine_beside(self.other, comparison)
-            if failed := next((one for one in found if isinstance(one, Verdict)), None):
-                self.side.finish(comparison, failed)
+            if failed := next((one for one in found if isinstance(one, Failure)), None):
+                self.side.finish(comparison, failed.verdict)
                 self._only_there(comparison)
                 continue
             chosen.append(comparison)
@@ -374,10 +376,10 @@ class _BackendRun:
     def _examine_beside(other: Library, comparison: Comparison) -> None:
         """What the other library finds; where it can't do it, there is nothing to set this one's time against."""
         found = [other.examine(key) for key in comparison.keys]
-        if failed := next((one for one in found if isinstance(one, Verdict)), None):
-            other.finish(comparison, failed)
+        if failed := next((one for one in found if isinstance(one, Failure)), None):
+            other.finish(comparison, failed.verdict)
 
-    def _cost(self, found: Sequence[Examined | Verdict]) -> float:
+    def _cost(self, found: Sequence[Examined | Failure]) -> float:
         """Seconds that all passes of a comparison will take, about: rounds, preparing again, confirmation."""
         seconds = sum(max(1.5e-3, one.seconds_per_call) for one in found if isinstance(one, Examined))
         warm_up = self.settings.blocks if self._takes_turns else 2
@@ -510,7 +512,7 @@ class _BackendRun:
 
     def _turns(
         self, sides: Sequence[Library], comparison: Comparison, blocks: int, number: int
-    ) -> Mapping[Library, PairedPass | Verdict]:
+    ) -> Mapping[Library, PairedPass | Failure]:
         """So many blocks of each library, mirrored; where one fails, its failure alone."""
         for _ in range(TRIES):
             taken, processes = self._taken_by_turns(sides, comparison, blocks, number)
@@ -521,7 +523,7 @@ class _BackendRun:
     @staticmethod
     def _taken_by_turns(
         sides: Sequence[Library], comparison: Comparison, blocks: int, number: int
-    ) -> tuple[Mapping[Library, PairedPass | Verdict], set[tuple[Library, int]]]:
+    ) -> tuple[Mapping[Library, PairedPass | Failure], set[tuple[Library, int]]]:
         """What was taken, and the processes that took it; who is alone takes all in one turn."""
         taken: dict[Library, list[PairedPass]] = {side: [] for side in sides}
         processes: set[tuple[Library, int]] = set()
@@ -529,7 +531,7 @@ class _BackendRun:
         for turn, begin in enumerate(range(0, blocks, each)):
             for side in sides if turn % 2 == 0 else sides[::-1]:
                 found = side.measure(comparison, min(each, blocks - begin), number % 2 == 1)
-                if isinstance(found, Verdict):
+                if isinstance(found, Failure):
                     return {side: found}, set()
                 taken[side].append(found)
                 processes.add((side, side.started))
@@ -543,13 +545,13 @@ class _BackendRun:
             if (one.identity, number) not in recorded and not one.against_itself:
                 why = side.prepare(one)
                 if why and not side.lost:
-                    side.finish(one, why)
+                    side.finish(one, why.verdict)
 
-    def _keep(self, side: Library, comparison: Comparison, number: int, found: PairedPass | Verdict, new: bool) -> None:
+    def _keep(self, side: Library, comparison: Comparison, number: int, found: PairedPass | Failure, new: bool) -> None:
         """Keep what a pass of one side gave, in the journal too if it is new."""
-        if isinstance(found, Verdict):
+        if isinstance(found, Failure):
             if not side.lost:  # What was measured before it was lost is judged.
-                side.finish(comparison, found)
+                side.finish(comparison, found.verdict)
             return
         side.samples.setdefault(comparison.identity, []).append(found)
         if new:
@@ -589,7 +591,7 @@ class _BackendRun:
         suspects = []
         for comparison in self.side.waiting(comparisons):
             passes = self.side.samples.get(comparison.identity)
-            verdict = self._judged(passes) if passes else _out_of_time("measured")
+            verdict = self._judged(passes) if passes else _out_of_time("measured").verdict
             if verdict.code is Code.UNDECIDED and not self._enough(comparison):
                 verdict = replace(verdict, reason=_out_of_time("measured enough").reason)
             if verdict.code is Code.SLOWER:
@@ -601,7 +603,7 @@ class _BackendRun:
             for comparison in self.other.waiting(comparisons):
                 passes = self.other.samples.get(comparison.identity)
                 why_none = self.other.lost or _why_unpaired(self.findings.results.get(comparison.identity))
-                self.other.finish(comparison, self._judged(passes) if passes else why_none)
+                self.other.finish(comparison, self._judged(passes) if passes else why_none.verdict)
         return suspects
 
     def _confirm(self, suspects: list[tuple[Comparison, Verdict]]) -> None:
@@ -628,7 +630,7 @@ class _BackendRun:
                 again = self.campaign.judge.confirmed(passes, found, self.campaign.family)
                 self.side.finish(comparison, again, verdict, found)
             else:
-                self.side.finish(comparison, found, verdict)
+                self.side.finish(comparison, found.verdict, verdict)
             self._progress("confirm", done + 1, len(suspects))
 
     def _recheck(self, comparisons: Sequence[Comparison]) -> None:
@@ -667,14 +669,14 @@ class _BackendRun:
         self.begin_phase = self.campaign.clock()
         for done, comparison in enumerate(comparisons):
             if self._spent():
-                self._agree(comparison, Agreement(_out_of_time("checked")))
+                self._agree(comparison, Agreement(_out_of_time("checked").verdict))
                 continue
             keys = comparison.reference.key, comparison.candidate.key
             if known := self.campaign.recorded.agreements.get(comparison.identity):
                 self._agree(comparison, _agreement(*known))
                 continue
             found = self.side.ask(lambda worker, keys=keys: worker.agree(*keys))  # type: ignore[misc]
-            self._agree(comparison, Agreement(found) if isinstance(found, Verdict) else _agreement(*found))
+            self._agree(comparison, Agreement(found.verdict) if isinstance(found, Failure) else _agreement(*found))
             self._progress("numerics", done + 1, len(comparisons))
 
     def _agree(self, comparison: Comparison, agreement: Agreement) -> None:
@@ -746,17 +748,17 @@ def _flat(groups: Iterable[Sequence[Comparison]]) -> list[Comparison]:
     return [one for group in groups for one in group]
 
 
-def _why_unpaired(here: Result | None) -> Verdict:
+def _why_unpaired(here: Result | None) -> Failure:
     """Why the other library was not measured where it could have been."""
     if here is None or here.verdict.code.measured:
         return _out_of_time("measured")
     text = f"this library failed first: {here.verdict.reason.text}"
-    return Verdict(Code.UNDECIDED, Reason(here.verdict.reason.code, text))
+    return Failure(Code.UNDECIDED, Reason(here.verdict.reason.code, text))
 
 
-def _out_of_time(what: str, budget: str = "time budget") -> Verdict:
+def _out_of_time(what: str, budget: str = "time budget") -> Failure:
     """What a time budget left out is undecided for that reason."""
-    return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
+    return Failure(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
 
 
 def _agreement(error: float, tolerance: float) -> Agreement:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from neverslower.campaign.findings import Result
 from neverslower.campaign.library import Library
 from neverslower.judge.cause import Explanation, Remedy, explain
+from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import until_enough
 from neverslower.judge.verdict import Code, Interval, Judge, Verdict
 from neverslower.problem.comparison import Comparison, padded_selves
@@ -78,7 +79,7 @@ class Explainer:
         found = until_enough(
             self._judge, family, lambda number: self._side.measure_afresh(reference, candidate, self._blocks, number)
         )
-        return None if isinstance(found, Verdict) else self._judge(found, family)
+        return None if isinstance(found, Failure) else self._judge(found, family)
 
 
 def _inverse(ratio: Interval) -> Interval:

@@ -9,6 +9,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import Unsound
 from neverslower.evidence.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.judge.cause import Explanation
+from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import Search
@@ -72,7 +73,7 @@ class Findings:
 
     results: dict[Identity, Result] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
-    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
     alone: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
-from neverslower.judge.failure import of_failure, or_wrong
+from neverslower.judge.failure import Failure, of_failure, or_wrong
 from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.pool import Failures, ask_all, compile_all
@@ -60,9 +60,9 @@ class Library:
         self.started = 0
         self.offers: frozenset[str] = frozenset()
         self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
-        self.examined: dict[str, Examined | Verdict] = {}
+        self.examined: dict[str, Examined | Failure] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
-        self.lost: Verdict | None = None
+        self.lost: Failure | None = None
         self._lock: DeviceLock | None = None
 
     # Workers
@@ -123,8 +123,8 @@ class Library:
             self._lock.close()
             self._lock = None
 
-    def ask(self, question: Callable[[Worker], Any]) -> Any | Verdict:
-        """A worker's answer, or the verdict that its failure amounts to; a dead worker is replaced.
+    def ask(self, question: Callable[[Worker], Any]) -> Any | Failure:
+        """A worker's answer, or why there is none; a dead worker is replaced.
 
         What may have died by accident is asked once more.
         """
@@ -145,7 +145,7 @@ class Library:
         """
         return bool(self.label) and isinstance(answer, WorkerDied) and not answer.hung
 
-    def _ask_once(self, question: Callable[[Worker], Any]) -> Any | Verdict | WorkerDied:
+    def _ask_once(self, question: Callable[[Worker], Any]) -> Any | Failure | WorkerDied:
         worker = self.worker or self.fresh_worker()
         try:
             return question(worker)
@@ -183,14 +183,14 @@ class Library:
         )
         self.write("verdict", comparison.named | asdict(verdict))
 
-    def examine(self, key: str) -> Examined | Verdict:
+    def examine(self, key: str) -> Examined | Failure:
         """What is found of a subject, or why it can't be timed; asked once."""
         if key not in self.examined:
             known = self.recorded.examined.get((self.name, key))
             found = known or self.ask(lambda worker: worker.examine(key))
             self.examined[key] = or_wrong(found)
             if not known:
-                self.write("examined", {"problem": key} | asdict(self.examined[key]))
+                self.write("examined", {"problem": key} | _as_dict(self.examined[key]))
         return self.examined[key]
 
     def examine_beside(self, keys: Sequence[str], progress: Callable[[int], None], stop: Callable[[], bool]) -> None:
@@ -220,7 +220,7 @@ class Library:
         if "compiles" not in self.offers:
             return
         missing = self.ask(lambda worker: worker.missing(keys))
-        if isinstance(missing, Verdict) or len(missing) < WORTH_A_POOL:
+        if isinstance(missing, Failure) or len(missing) < WORTH_A_POOL:
             return
         begin = time.monotonic()
         cores = int(self.fingerprint.hardware.get("cores", 1))
@@ -244,22 +244,22 @@ class Library:
             candidate if isinstance(candidate, Examined) else None,
         )
 
-    def prepare(self, comparison: Comparison) -> Verdict | None:
+    def prepare(self, comparison: Comparison) -> Failure | None:
         """Prepare a candidate before the reference that it shares with others; why it can't be, or None."""
-        found: Verdict | None = self.ask(lambda worker: worker.prepare(comparison.keys[1]))
+        found: Failure | None = self.ask(lambda worker: worker.prepare(comparison.keys[1]))
         return found
 
-    def measure(self, comparison: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Verdict:
+    def measure(self, comparison: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:
         """Interleaved rounds of both subjects, or why there are none."""
         reference, candidate = comparison.keys
-        found: PairedPass | Verdict = self.ask(
+        found: PairedPass | Failure = self.ask(
             lambda worker: worker.measure(reference, candidate, blocks, candidate_first)
         )
         return found
 
-    def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Verdict:
+    def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Failure:
         """The same of both prepared anew in the worker that is there, the other one first in every other pass."""
-        found: PairedPass | Verdict = self.ask(
+        found: PairedPass | Failure = self.ask(
             lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True)
         )
         return found
@@ -271,7 +271,12 @@ class Library:
         side = {"side": self.label} if self.label else {}
         self._write(event, {"backend": self.name, **side, **fields})
 
-    def write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass | Verdict) -> None:
+    def write_samples(self, event: str, comparison: Comparison, number: int, found: PairedPass | Failure) -> None:
         """One line with the raw samples of a comparison, or with why there are none."""
-        fields = found.record(number) if isinstance(found, PairedPass) else asdict(found)
+        fields = found.record(number) if isinstance(found, PairedPass) else asdict(found.verdict)
         self.write(event, comparison.named | fields)
+
+
+def _as_dict(answer: Examined | Failure) -> dict[str, Any]:
+    """Return the fields of a line of the journal; a failure is told as the verdict that follows from it."""
+    return asdict(answer.verdict if isinstance(answer, Failure) else answer)

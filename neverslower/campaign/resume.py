@@ -15,7 +15,8 @@ from neverslower.device.state import State
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
-from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
@@ -33,10 +34,10 @@ class Recorded:
     path: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined | Failure] = field(default_factory=dict)
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
-    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     agreements: dict[Identity, tuple[float, float]] = field(default_factory=dict)
     names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
@@ -137,7 +138,7 @@ class Recorded:
         """Whether a library can't do one of both problems, or gave wrong outputs."""
         backend, *keys = identity
         found = [self.examined.get((backend, key)) for key in keys]
-        return any(isinstance(one, Verdict) or (one is not None and one.wrong) for one in found)
+        return any(isinstance(one, Failure) or (one is not None and one.wrong) for one in found)
 
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
@@ -211,9 +212,9 @@ def _identity(line: Mapping[str, Any]) -> Identity:
     return line["backend"], line["reference"], line["candidate"]
 
 
-def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
+def _examined(line: Mapping[str, Any]) -> Examined | Failure | None:
     """What was found of a subject; a crash is not taken for granted, and tried again."""
     if "plan" in line:
         return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__})
     code, reason = Code(line["code"]), line["reason"]
-    return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))
+    return None if code is Code.CRASHED else Failure(code, Reason(ReasonCode(reason["code"]), reason["text"]))

@@ -18,7 +18,7 @@ from neverslower.device.state import State
 from neverslower.errors import Unavailable, Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass, Plan
 from neverslower.files.journal import Journal
-from neverslower.judge.failure import of_failure, or_wrong
+from neverslower.judge.failure import Failure, of_failure, or_wrong
 from neverslower.judge.sequential import CONFIRMING, STANDARD_PRESET, SequentialJudge, until_enough
 from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, explained
 from neverslower.problem.comparison import Comparison
@@ -51,12 +51,12 @@ class Oracle:
         self._judge: Judge = judge or SequentialJudge()
         self._worker: Worker | None = None
         self._lock: DeviceLock | None = None
-        self._lost: Verdict | None = None
+        self._lost: Failure | None = None
         self._started = 0
         self._judged = 0
         self._measured_here: set[Identity] = set()
         self._samples: dict[Identity, tuple[list[PairedPass], int]] = {}
-        self._examined: dict[str, Examined | Verdict] = {}
+        self._examined: dict[str, Examined | Failure] = {}
         self._verdicts: dict[Identity, Verdict] = {}
         self._numerics: dict[Identity, Verdict] = {}
 
@@ -115,12 +115,14 @@ class Oracle:
         if comparison.identity in self._measured_here:
             self._close_worker()
         passes, family = self._samples[comparison.identity]
-        found = self._look("confirmed", comparison, CONFIRMING * BLOCKS, len(passes))
-        if isinstance(found, PairedPass):
-            found = self._explained(self._judge.confirmed(passes, found, family), comparison)
-        self._verdicts[comparison.identity] = found
-        self._write("verdict", comparison.named | asdict(found))
-        return found
+        later = self._look("confirmed", comparison, CONFIRMING * BLOCKS, len(passes))
+        if isinstance(later, Failure):
+            verdict = later.verdict
+        else:
+            verdict = self._explained(self._judge.confirmed(passes, later, family), comparison)
+        self._verdicts[comparison.identity] = verdict
+        self._write("verdict", comparison.named | asdict(verdict))
+        return verdict
 
     def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
         """What the library chose for the unpruned and for the pruned layer, as far as they were examined."""
@@ -140,10 +142,12 @@ class Oracle:
             if key not in self._examined:
                 found = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
                 self._examined[key] = or_wrong(found)
-                self._write("examined", {"problem": key} | asdict(found))
+                self._write(
+                    "examined", {"problem": key} | asdict(found.verdict if isinstance(found, Failure) else found)
+                )
             known = self._examined[key]
-            if isinstance(known, Verdict):
-                return known
+            if isinstance(known, Failure):
+                return known.verdict
         return None
 
     def _timed(self, comparison: Comparison) -> Verdict:
@@ -151,8 +155,8 @@ class Oracle:
         self._judged += 1
         family = _share(self._judged)
         found = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
-        if isinstance(found, Verdict):
-            return found
+        if isinstance(found, Failure):
+            return found.verdict
         self._samples[comparison.identity] = found, family
         return self._explained(self._judge(found, family), comparison)
 
@@ -162,7 +166,7 @@ class Oracle:
         reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
         return explained(verdict, reference, candidate)
 
-    def _look(self, event: str, comparison: Comparison, blocks: int, number: int) -> PairedPass | Verdict:
+    def _look(self, event: str, comparison: Comparison, blocks: int, number: int) -> PairedPass | Failure:
         """A worker's samples of a comparison, which go to the journal; every other time the candidate comes first."""
         reference, candidate = comparison.keys
         found = self._ask(lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True))
@@ -174,13 +178,13 @@ class Oracle:
     def _checked(self, comparison: Comparison) -> Verdict:
         reference, candidate = comparison.keys
         found = self._ask(lambda worker: worker.check(reference, candidate))
-        verdict = found if isinstance(found, Verdict) else _of_deviations(found)
+        verdict = found.verdict if isinstance(found, Failure) else _of_deviations(found)
         self._write("checked", comparison.named | asdict(verdict))
         return verdict
 
     # The worker
 
-    def _ask(self, question: Callable[[Worker], T]) -> T | Verdict:
+    def _ask(self, question: Callable[[Worker], T]) -> T | Failure:
         """A worker's answer, or what its failure means; where no worker starts any more, that is the answer to all."""
         if self._lost:
             return self._lost
@@ -228,7 +232,7 @@ def _share(k: int) -> int:
     return k * (k + 1)
 
 
-def _plan(found: Examined | Verdict | None) -> Plan | None:
+def _plan(found: Examined | Failure | None) -> Plan | None:
     return found.plan if isinstance(found, Examined) else None
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any
 
-from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerError
+from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerFailure
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec, once_more
 
 Failures = Mapping[str, NeverSlowerError]
@@ -134,7 +134,7 @@ class _Pool:
         living: Worker | None = worker
         try:
             self._answers[key] = self._question(worker, key)
-        except (WorkerDied, WorkerError, Unsupported, Unavailable) as error:
+        except (WorkerFailure, Unsupported) as error:
             self._answers[key] = error
             if isinstance(error, WorkerDied):
                 self._stop(worker)

@@ -1008,8 +1008,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="crash-is-unsupported",
         lie="A layer that crashes the library is one that it does not support, and is skipped.",
         path="neverslower/judge/failure.py",
-        old="return Verdict(Code.CRASHED, ",
-        new="return Verdict(Code.UNSUPPORTED, ",
+        old="return Failure(Code.CRASHED, ",
+        new="return Failure(Code.UNSUPPORTED, ",
         caught_by="selftests/test_campaign.py::test_a_failing_reference_decides_all_its_comparisons_and_is_asked_once",
     ),
     Mutant(
