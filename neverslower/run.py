@@ -19,7 +19,7 @@ from neverslower.campaign.findings import Findings, Identity, Result
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import BaselineError, DeviceBusy, Unavailable, WorkerFailure
+from neverslower.errors import BaselineError, Unavailable, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal
 from neverslower.hunt.examples import Kept
@@ -135,8 +135,7 @@ class Run:
                 if oracle.evidence.exact and not numerics:
                     raise Unavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
                 self.fingerprints.setdefault(name, oracle.fingerprint)
-                if oracle.remarks:
-                    self.findings.remarks[name] = oracle.remarks
+                self.findings.remark(name, oracle.remarks)
                 guard = Guard(self.findings, journal.write, self.plan.refuse_unsound, time.monotonic)
                 if not numerics:  # An output is right or wrong in every state.
                     guard.begin(name, oracle)
@@ -147,9 +146,7 @@ class Run:
                 found = search(oracle, space, explicit, self.plan.hunt_budget, progress)
                 guard.look(name, oracle, "after")
         except Unavailable as error:
-            self.findings.unavailable[name] = str(error)
-            if isinstance(error, DeviceBusy):
-                self.findings.refused.add(name)
+            self.findings.lack(name, error)
             raise
         finally:
             journal.close()

@@ -22,6 +22,7 @@ from neverslower.judge.verdict import Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
+from neverslower.worker import holder
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
 
@@ -221,7 +222,7 @@ def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
             super()._open()
             self.exclusive = True
 
-    monkeypatch.setattr(module, "DeviceLock", Lock)
+    monkeypatch.setattr(holder, "DeviceLock", Lock)
     monkeypatch.setattr(module, "Worker", Exclusive)
     with Oracle(scripted(tmp_path, device="board", rules=[STEADY, SLOW])) as oracle:
         oracle.confirmed(comparison(1))
