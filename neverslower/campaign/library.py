@@ -57,6 +57,9 @@ class Library:
         self._holder = Holder(spec, self._start)
         self.name, self.spec, self.findings = name, spec, findings
         self.recorded, self.label, self._write = recorded, label, write
+        # A crash of the library under test is red, whatever it came from. One of the other library fails nothing, so
+        # that it must be the library's own: it counts where it happens again.
+        self._tries = 2 if label else 1
         self.offers: frozenset[str] = frozenset()
         self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
         self.examined: dict[str, Examined | Failure] = {}
@@ -120,7 +123,7 @@ class Library:
     def ask(self, question: Callable[[Worker], Any]) -> Any | Failure:
         """Return a worker's answer, or why there is none; of the other library, also once it is lost."""
         try:
-            return self._holder.ask(question, tries=2 if self._may_have_accidents else 1)
+            return self._holder.ask(question, self._tries)
         except WorkerFailure as error:
             return self._lose(error)
 
@@ -132,18 +135,9 @@ class Library:
         self.write("lost", {"reason": str(error)})
         return self._holder.lose(error)
 
-    @property
-    def _may_have_accidents(self) -> bool:
-        """Return whether a death says nothing of this library until it happens again.
-
-        A crash of the library under test is red, whatever it came from. One of the other library fails nothing, so that
-        it must be the library's own.
-        """
-        return bool(self.label)
-
     def _maybe_an_accident(self, answer: object) -> bool:
         """Return whether an answer of a pool is a death that is worth another try."""
-        return self._may_have_accidents and isinstance(answer, WorkerDied) and not answer.hung
+        return self._tries > 1 and isinstance(answer, WorkerDied) and not answer.hung
 
     # Questions
 

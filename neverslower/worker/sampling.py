@@ -1,4 +1,4 @@
-"""Taking samples: how long a round is, and interleaved rounds of a pair. Runs beside the device, knows no verdicts."""
+"""Takes samples: how long a round is, and interleaved rounds of a pair. Runs beside the device, knows no verdicts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Runnable(Protocol):
     """Something whose calls can be timed: see backends.base.Prepared."""
 
     def run(self, iterations: int) -> float:
-        """Seconds that so many calls took together."""
+        """Return the seconds that so many calls took together."""
         ...
 
 
@@ -38,7 +38,7 @@ def garbage_collection_off() -> Iterator[None]:
 
 
 def calibrate(runnable: Runnable, shortest_round: float, least: int = 1) -> tuple[int, float]:
-    """(iterations that fill a round, `least` or more; seconds per call), after a round that does not count.
+    """Return (iterations that fill a round, `least` or more; seconds per call), after a round that does not count.
 
     Doubles the calls until a round lasts `shortest_round` seconds; the fastest of three such rounds says how long a
     call takes.
@@ -56,7 +56,7 @@ def calibrate(runnable: Runnable, shortest_round: float, least: int = 1) -> tupl
 def interleave(
     reference: Runnable, candidate: Runnable, iterations: tuple[int, int], blocks: int, warmup: int = 2
 ) -> Seconds:
-    """Interleaved rounds of a pair: seconds per call, of shape (blocks, 2, 2), see observation.PairedPass.
+    """Take interleaved rounds of a pair: seconds per call, of shape (blocks, 2, 2), see observation.PairedPass.
 
     A block is A B B A, the next one B A A B, so that linear drift and the position within a block cancel.
     """
@@ -73,7 +73,7 @@ def interleave_undisturbed(
     disturbed: Callable[[], str],
     warmup: int = 2,
 ) -> tuple[Seconds, int, str]:
-    """(interleaved rounds, blocks discarded, why) on a device that says whether it is `disturbed`.
+    """Return (interleaved rounds, blocks discarded, why) on a device that says whether it is `disturbed`.
 
     What was taken since the last look is dropped then and taken again, until as many were dropped as are wanted.
     """
