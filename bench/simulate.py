@@ -26,7 +26,6 @@ from neverslower.judge.sequential import (
     SequentialJudge,
     first_crossing,
     log_evidence,
-    wald_units,
 )
 from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import STANDARD, Thresholds
@@ -278,6 +277,16 @@ def samples(rng: np.random.Generator, scale: float) -> Iterator[str]:
                 row += f"| {found.passes.mean() * preset.blocks_at_once / 2:.0f} "
                 undecided = max(undecided, found.share(UNDECIDED))
             yield row + f"| {undecided:.1%} |"
+
+
+def wald_units(shift: float, error: float, miss: float) -> float:
+    """Return the fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
+
+    Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
+    ratio has made up for both errors, over the information in one unit.
+    """
+    information = (1 - miss) * math.log((1 - miss) / error) + miss * math.log(miss / (1 - error))
+    return information / (shift**2 / 2)
 
 
 def _first_proof(drawn: Floats, ratio: float, lines: Thresholds, error: float) -> float:

@@ -17,7 +17,6 @@ from neverslower.judge.sequential import (
     first_crossing,
     log_evidence,
     units_of,
-    wald_units,
 )
 from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Thresholds
 from selftests.support import ROOT
@@ -394,8 +393,8 @@ def test_recorded_layers_are_not_slower_than_themselves_and_found_when_a_tenth_s
 def test_wald_asks_for_less_where_the_gap_is_wider():
     # α = 1e-5, β = 5 % at the target saves 39 % of the fixed-size samples, as shared knowledge has it.
     fixed = (stats.normal_quantile(1 - 1e-5) + stats.normal_quantile(0.95)) ** 2
-    assert 1 - wald_units(1.0, 1e-5, 0.05) / fixed == pytest.approx(0.39, abs=0.02)
-    assert wald_units(2.0, 1e-5, 0.05) == pytest.approx(wald_units(1.0, 1e-5, 0.05) / 4)
+    assert 1 - simulate.wald_units(1.0, 1e-5, 0.05) / fixed == pytest.approx(0.39, abs=0.02)
+    assert simulate.wald_units(2.0, 1e-5, 0.05) == pytest.approx(simulate.wald_units(1.0, 1e-5, 0.05) / 4)
 
 
 def test_the_u_test_is_that_of_scipy():

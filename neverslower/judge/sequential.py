@@ -27,7 +27,7 @@ The evidence, for the hypothesis that the log ratio's centre lies at θ or below
     Time-uniform, nonparametric, nonasymptotic confidence sequences). SLOWER and SAME are read off two such bounds.
 
 A campaign of m comparisons proves SLOWER at α = family_error / m: e-Bonferroni. What Wald (1945, Sequential tests of
-statistical hypotheses) allows at best is in `wald_units`.
+statistical hypotheses) allows at best is in bench.simulate, `wald_units`.
 """
 
 from __future__ import annotations
@@ -413,13 +413,3 @@ def until_enough(
             return found
         passes.append(found)
     return passes
-
-
-def wald_units(shift: float, error: float, miss: float) -> float:
-    """The fewest units of unit variance that a test with these errors needs on average where the gap is `shift`.
-
-    Wald's bound for a normal mean of 0 against one of `shift`, at `shift`: the information at which the likelihood
-    ratio has made up for both errors, over the information in one unit.
-    """
-    information = (1 - miss) * math.log((1 - miss) / error) + miss * math.log(miss / (1 - error))
-    return information / (shift**2 / 2)
