@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from neverslower.campaign.findings import Identity
+from neverslower.campaign.library import as_dict
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import State
 from neverslower.errors import Unavailable, WorkerFailure
@@ -133,11 +134,9 @@ class Oracle:
         """Return why one of both can't be timed, or None; each subject is examined once."""
         for key in comparison.keys:
             if key not in self._examined:
-                found = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
-                self._examined[key] = or_wrong(found)
-                self._write(
-                    "examined", {"problem": key} | asdict(found.verdict if isinstance(found, Failure) else found)
-                )
+                answer = self._ask(lambda worker, key=key: worker.examine(key))  # type: ignore[misc]
+                self._examined[key] = or_wrong(answer)
+                self._write("examined", {"problem": key} | as_dict(answer))
             known = self._examined[key]
             if isinstance(known, Failure):
                 return known.verdict
@@ -147,31 +146,31 @@ class Oracle:
         """Return the judge's verdict on as many passes as it wants, each of both layers prepared anew."""
         self._judged += 1
         family = _share(self._judged)
-        found = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
-        if isinstance(found, Failure):
-            return found.verdict
-        self._samples[comparison.identity] = found, family
-        return self._explained(self._judge(found, family), comparison)
+        passes = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
+        if isinstance(passes, Failure):
+            return passes.verdict
+        self._samples[comparison.identity] = passes, family
+        return self._explained(self._judge(passes, family), comparison)
 
     def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
         """Return the verdict, where a miss of the tuned log is told from any other SLOWER."""
-        seen = [self._examined.get(key) for key in comparison.keys]
-        reference, candidate = (one if isinstance(one, Examined) else None for one in seen)
+        answers = [self._examined.get(key) for key in comparison.keys]
+        reference, candidate = (answer if isinstance(answer, Examined) else None for answer in answers)
         return explained(verdict, reference, candidate)
 
     def _look(self, event: str, comparison: Comparison, blocks: int, number: int) -> PairedPass | Failure:
         """Take samples of a comparison, which go to the journal; every other time the candidate comes first."""
         reference, candidate = comparison.keys
-        found = self._ask(lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True))
-        if isinstance(found, PairedPass):
+        answer = self._ask(lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True))
+        if isinstance(answer, PairedPass):
             self._measured_by.add((comparison.identity, self._holder.started))
-            self._write(event, comparison.named | found.record(self._holder.started - 1))
-        return found
+            self._write(event, comparison.named | answer.record(self._holder.started - 1))
+        return answer
 
     def _checked(self, comparison: Comparison) -> Verdict:
         reference, candidate = comparison.keys
-        found = self._ask(lambda worker: worker.check(reference, candidate))
-        verdict = found.verdict if isinstance(found, Failure) else _of_deviations(found)
+        answer = self._ask(lambda worker: worker.check(reference, candidate))
+        verdict = answer.verdict if isinstance(answer, Failure) else _of_deviations(answer)
         self._write("checked", comparison.named | asdict(verdict))
         return verdict
 
@@ -207,8 +206,8 @@ def _share(k: int) -> int:
     return k * (k + 1)
 
 
-def _plan(found: Examined | Failure | None) -> Plan | None:
-    return found.plan if isinstance(found, Examined) else None
+def _plan(answer: Examined | Failure | None) -> Plan | None:
+    return answer.plan if isinstance(answer, Examined) else None
 
 
 _MEANT = {
@@ -218,11 +217,11 @@ _MEANT = {
 }
 
 
-def _of_deviations(found: Mapping[str, tuple[float, float]]) -> Verdict:
+def _of_deviations(deviations: Mapping[str, tuple[float, float]]) -> Verdict:
     """Return SAME if each deviation is within its tolerance; a NaN is not."""
-    for name, (error, tolerance) in found.items():
+    for name, (error, tolerance) in deviations.items():
         if not error <= tolerance:
             text = f"off from {_MEANT[name]} by {error:.2g} of the largest value (tolerance {tolerance:g})"
             return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
-    largest = max(error for error, _ in found.values())
+    largest = max(error for error, _ in deviations.values())
     return Verdict(Code.SAME, Reason(ReasonCode.PROVED, f"equal to {largest:.2g} of the largest value"))
