@@ -21,7 +21,7 @@ from neverslower.campaign.findings import Findings, Identity
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import BaselineError, DeviceBusy, Unavailable, WorkerFailure
+from neverslower.errors import BaselineError, Unavailable, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal
 from neverslower.hunt.examples import KeptExamples
@@ -146,9 +146,7 @@ class Run:
             with closing(Journal(self.journal_path)) as journal:
                 examples, warnings, hunted = self._hunt(name, question, journal, progress)
         except Unavailable as error:
-            self.findings.unavailable[name] = str(error)
-            if isinstance(error, DeviceBusy):
-                self.findings.refused.add(name)
+            self.findings.lack(name, error)
             raise
         self.hunts[f"{name}, {question}"] = hunted
         saved = examples.save(hunted)
@@ -164,8 +162,7 @@ class Run:
             if oracle.evidence.exact and not numerics:
                 raise Unavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
             self.fingerprints.setdefault(name, oracle.fingerprint)
-            if oracle.remarks:
-                self.findings.remarks[name] = oracle.remarks
+            self.findings.remark(name, oracle.remarks)
             guard = Guard(self.findings, journal.write, self.plan.refuse_unsound, time.monotonic)
             if not numerics:  # An output is right or wrong in every state.
                 guard.begin(name, oracle)

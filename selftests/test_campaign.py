@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neverslower.campaign import campaign
+from neverslower.campaign import context
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Result
 from neverslower.campaign.settings import Settings
@@ -307,7 +307,7 @@ def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(tmp_pat
 
 def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hazard = comparison(1)
-    monkeypatch.setattr(campaign._BackendRun, "_spent", lambda run, planned=0.0: run.side.started > 3)
+    monkeypatch.setattr(context.BackendRun, "spent", lambda run, planned=0.0: run.library.started > 3)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard])
     assert seen(findings, [hazard]) == ["UNDECIDED time_budget"]
     assert findings.left_out == 1

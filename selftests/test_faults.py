@@ -27,7 +27,7 @@ from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unava
 from neverslower.files.journal import Journal, replay
 from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
 from neverslower.run import Run
-from neverslower.worker import process
+from neverslower.worker import holder, process
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
@@ -374,7 +374,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[DeviceLock]:
                 taken.append(again)
             return again
 
-    monkeypatch.setattr(library, "DeviceLock", Noted)
+    monkeypatch.setattr(holder, "DeviceLock", Noted)
     return taken
 
 

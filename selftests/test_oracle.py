@@ -22,6 +22,7 @@ from neverslower.judge.verdict import Judge, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
+from neverslower.worker import holder
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 from selftests import in_process
 from selftests.support import children, comparison, eventually, needs_proc, problem, scripted
@@ -230,7 +231,7 @@ def test_an_exclusive_device_is_kept_from_the_first_question_to_the_last(
             super()._open()
             self.exclusive = True
 
-    monkeypatch.setattr(module, "DeviceLock", Lock)
+    monkeypatch.setattr(holder, "DeviceLock", Lock)
     spec = scripted(tmp_path, device="board", rules=[STEADY, SLOW])
     with oracle_on(spec, start=Exclusive) as oracle:
         oracle.confirmed(comparison(1))

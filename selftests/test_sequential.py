@@ -353,14 +353,6 @@ def test_the_minimum_detectable_effect_is_found_every_second_time():
     assert 0.2 < found < 0.8
 
 
-def test_the_promise_grows_to_one():
-    passes = _passes(1.1, noise=0.01)
-    slower = [JUDGE.promise(passes[:number], 1000)[0] for number in range(6)]
-    assert slower == sorted(slower)
-    assert (slower[0], slower[-1]) == (0, 1)
-    assert JUDGE.promise(_passes(), 1000)[1] == 1
-
-
 def test_presets_are_frozen_and_named():
     assert list(PRESETS) == ["quick", "standard", "thorough"]
     assert QUICK.most_blocks < STANDARD_PRESET.most_blocks < THOROUGH.most_blocks

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neverslower.campaign import campaign as module
+from neverslower.campaign import preparing as module
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.settings import Settings

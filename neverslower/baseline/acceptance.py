@@ -15,7 +15,8 @@ from neverslower.baseline.scope import Scope
 from neverslower.campaign.findings import Findings, Identity, Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
-from neverslower.judge.verdict import Code, ReasonCode, Verdict
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
 
 _FAULTS = (Code.CRASHED, Code.INVALID)
@@ -91,7 +92,7 @@ def _incomplete(proposal: Proposal, comparison: Comparison) -> str | None:
 def _faulty(findings: Findings, comparison: Comparison) -> str | None:
     """Return what went wrong when a comparison was measured again, or with its output, or None."""
     again = findings.rechecks.get(comparison.identity)
-    if isinstance(again, Verdict) and again.code in _FAULTS:
+    if isinstance(again, Failure) and again.code in _FAULTS:
         return f"{comparison.id} is {again.code}: {again.reason.text}"
     agreement = findings.agreements.get(comparison.identity)
     if agreement and agreement.verdict.code in _FAULTS:

@@ -1,4 +1,4 @@
-"""One run of measuring: prepare, measure, judge, confirm, explain, and a journal from which it can go on.
+"""Runs one campaign: it prepares, measures, judges, confirms and explains, and can go on from its journal.
 
 Nothing here knows baselines, outcomes of tests, or pytest.
 """

@@ -1,4 +1,4 @@
-"""What a journal's looks at a device say of what was measured between them."""
+"""Tells from a journal's looks at a device what of it was measured in doubt."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from neverslower.device.fingerprint import differences
 from neverslower.device.state import State
 
 Measured = tuple[str, Identity, int | None]
-"""The side, what was measured, and in which pass; None for a confirmation."""
+"""Which library (its label), what was measured, and in which pass; None for a confirmation."""
 
 
 @dataclass
 class WatchedDevice:
-    """One device as an earlier run saw it: `first` at its beginning, and what is `doubtful` since it `changed`.
+    """Follows one device as an earlier run saw it: `first` at its beginning, and what is `doubtful` since it `changed`.
 
     What a run marks when the state changes must not come back unmarked when another one goes on with it.
     """
@@ -27,7 +27,7 @@ class WatchedDevice:
     _since: list[Measured] = field(default_factory=list)
 
     def look(self, line: Mapping[str, Any]) -> None:
-        """One look, as the guard has written it; one that failed says nothing."""
+        """Take in one look, as the guard has written it; one that failed says nothing."""
         if "unknown" in line:
             return
         now = State.from_dict(line)
@@ -39,13 +39,13 @@ class WatchedDevice:
         self.changed = changed or (self.changed and not begins)
         self._since.clear()
 
-    def measured(self, one: Measured) -> None:
-        """Something was measured, for the first time or anew."""
-        self.doubtful.discard(one)
-        self._since.append(one)
+    def measured(self, measured: Measured) -> None:
+        """Note that something was measured, for the first time or anew."""
+        self.doubtful.discard(measured)
+        self._since.append(measured)
         if self.changed:
-            self.doubtful.add(one)
+            self.doubtful.add(measured)
 
     def changes(self, now: State) -> list[str]:
-        """The settings that are otherwise now than they were at the beginning."""
+        """Return the settings that are otherwise now than they were at the beginning."""
         return differences("state", self.first.settings, now.settings) if self.first else []

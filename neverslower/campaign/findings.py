@@ -1,14 +1,17 @@
-"""What a campaign found: results with everything that they rest on, kept by the identity of the comparison."""
+"""Holds what a campaign found: results with everything that they rest on, by the identity of the comparison."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import Unsound
+from neverslower.errors import DeviceBusy, Unavailable
 from neverslower.evidence.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.judge.cause import Explanation
+from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import Search
@@ -22,7 +25,7 @@ FAULTS = (
     ReasonCode.BACKEND_UNAVAILABLE,
     ReasonCode.INTERRUPTED,
 )
-"""What costs a verdict that another run may reach."""
+"""These cost a verdict that another run may reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Result:
 
     @property
     def observed(self) -> bool:
-        """Whether there is something to record: samples, or both problems as exact evidence has them."""
+        """Return whether there is something to record: samples, or both problems as exact evidence has them."""
         return bool(self.passes) or (self.evidence.exact and self.verdict.code.measured)
 
 
@@ -58,7 +61,7 @@ class Agreement:
 
 @dataclass
 class Findings:
-    """What a campaign found, by identity of the comparison.
+    """Holds what a campaign found, by identity of the comparison.
 
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
@@ -72,7 +75,7 @@ class Findings:
 
     results: dict[Identity, Result] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
-    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
     alone: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
@@ -89,29 +92,108 @@ class Findings:
     wanted: Counter[str] = field(default_factory=Counter)
     ended: str = ""
 
+    # What a campaign, its guard and a hunt tell. Nobody else writes a field.
+
+    def want(self, comparisons: Iterable[Comparison]) -> None:
+        """Count the verdicts that are asked for, by backend."""
+        self.wanted = Counter(comparison.backend for comparison in comparisons)
+
+    def identify(self, backend: str, fingerprint: Fingerprint) -> None:
+        """Keep what a backend's device and software are."""
+        self.fingerprints[backend] = fingerprint
+
+    def remark(self, backend: str, remarks: tuple[str, ...]) -> None:
+        """Keep what is to be known of how a backend was set up, if there is anything."""
+        if remarks:
+            self.remarks[backend] = remarks
+
+    def finish(self, result: Result) -> None:
+        """Give a comparison its one verdict."""
+        self.results[result.comparison.identity] = result
+
+    def agree(self, comparison: Comparison, agreement: Agreement) -> None:
+        """Give a comparison its one verdict on the output."""
+        self.agreements[comparison.identity] = agreement
+
+    def recheck(self, comparison: Comparison, again: PairedPass | Failure) -> None:
+        """Keep what a fresh process measured of an apparent regression."""
+        self.rechecks[comparison.identity] = again
+
+    def explain(self, comparison: Comparison, explanation: Explanation) -> None:
+        """Keep why a comparison is slower."""
+        self.explanations[comparison.identity] = explanation
+
+    def search(self, search: Search, searched: Searched) -> None:
+        """Keep what tuning left."""
+        self.searches[search] = searched
+
+    def tune(self, seconds: float) -> None:
+        """Add seconds that tuning took, which no time budget pays for."""
+        self.tuning_seconds += seconds
+
+    def plan(self, backend: str, pairs: str) -> None:
+        """Keep how many pairs of processes were planned beside another library, and why so many."""
+        self.pairs[backend] = pairs
+
+    def lack(self, backend: str, why: Unavailable) -> None:
+        """Give up a backend that is missing; one whose device another run keeps can't be judged here."""
+        self.unavailable[backend] = str(why)
+        if isinstance(why, DeviceBusy):
+            self.refuse(backend)
+
+    def refuse(self, backend: str) -> None:
+        """Name a backend that can't be judged here."""
+        self.refused.add(backend)
+
+    def lose(self, backend: str, why: str) -> None:
+        """Keep why the library that a backend is measured beside was lost on the way."""
+        self.alone[backend] = why
+
+    def doubt(self, backend: str, unsound: tuple[Unsound, ...]) -> None:
+        """Keep what was unsound about a device when the run began."""
+        self.unsound[backend] = unsound
+
+    def change(self, backend: str, what: str) -> None:
+        """Keep what became otherwise about a device while it measured."""
+        self.changed[backend] = what
+
+    def mark(self, comparison: Comparison, why: str) -> None:
+        """Mark what was measured while the device's state was another."""
+        self.marked[comparison.identity] = why
+
+    def end(self, why: str) -> None:
+        """Keep what ended the run before it gave all its verdicts."""
+        self.ended = why
+
+    def last(self, seconds: float) -> None:
+        """Keep the seconds that the whole run took."""
+        self.seconds = seconds
+
+    # What others read
+
     @property
     def measured(self) -> int:
-        """Comparisons behind whose verdict a measurement stands."""
+        """Return how many comparisons have a verdict behind which a measurement stands."""
         budget = ReasonCode.TIME_BUDGET
         return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
 
     @property
     def checked(self) -> int:
-        """Comparisons whose outputs were really compared."""
-        return sum(one.error is not None for one in self.agreements.values())
+        """Return how many comparisons had their outputs really compared."""
+        return sum(agreement.error is not None for agreement in self.agreements.values())
 
     @property
     def left_out(self) -> int:
-        """Comparisons for which the time budget did not last."""
+        """Return for how many comparisons the time budget did not last."""
         return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
 
     @property
     def lost(self) -> Counter[ReasonCode]:
-        """Verdicts that were asked for and not reached, by what they were lost to."""
+        """Count the verdicts that were asked for and not reached, by what they were lost to."""
         given: Counter[str] = Counter()
         lost: Counter[ReasonCode] = Counter()
-        verdicts = [(identity, one.verdict) for identity, one in self.results.items()]
-        verdicts += [(identity, one.verdict) for identity, one in self.agreements.items()]
+        verdicts = [(identity, result.verdict) for identity, result in self.results.items()]
+        verdicts += [(identity, agreement.verdict) for identity, agreement in self.agreements.items()]
         for (name, _, _), verdict in verdicts:
             given[name] += 1
             lost[verdict.reason.code] += verdict.reason.code in FAULTS

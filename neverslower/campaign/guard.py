@@ -24,14 +24,14 @@ class Looker(Protocol):
 
     @property
     def evidence(self) -> Evidence:
-        """What it has to show."""
+        """Return what kind of evidence it gives."""
 
     def state(self) -> State:
-        """The state now."""
+        """Return the state now."""
 
 
 class Guard:
-    """One campaign's watch; `write` is the journal's, and `refuse` says whether an unsound device ends the run."""
+    """Watches one campaign; `write` is the journal's, and `refuse` says whether an unsound device ends the run."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Guard:
         self._due = 0.0
 
     def begin(self, backend: str, worker: Looker) -> State | None:
-        """The first look, if there is one.
+        """Take the first look, and return the state, or None where there is nothing to look at.
 
         Raises Unavailable for a device on which measuring is pointless, unless told to go on. What is exact is
         the same in every state.
@@ -58,15 +58,15 @@ class Guard:
         self._first = first = self._look(backend, worker, "before")
         if first is None:
             return None
-        self._findings.unsound[backend] = first.unsound
+        self._findings.doubt(backend, first.unsound)
         if first.grave and self._refuse:
-            self._findings.refused.add(backend)
+            self._findings.refuse(backend)
             found = "; ".join(map(str, first.grave))
             raise Unavailable(f"its device is unsound for timing: {found}; or measure anyway: --unsound warn")
         return first
 
     def measured(self, comparison: Comparison, worker: Looker | None) -> None:
-        """A comparison was measured just now; looks if the last look is long ago."""
+        """Note that a comparison was measured just now, and look if the last look is long ago."""
         if self._first is None:
             return
         self._since.append(comparison)
@@ -83,17 +83,17 @@ class Guard:
         changes = state.changes(self._first) if state else []
         if changes and not self._changed:
             self._changed = "; ".join(changes)
-            self._findings.changed[backend] = self._changed
+            self._findings.change(backend, self._changed)
         if self._changed:
             self._mark()
         self._since.clear()
 
     def _mark(self) -> None:
-        for one in self._since:
-            self._findings.marked[one.identity] = self._changed
+        for comparison in self._since:
+            self._findings.mark(comparison, self._changed)
 
     def _look(self, backend: str, worker: Looker, when: str) -> State | None:
-        """One look; a reader that fails, or a worker that is gone, is in the journal and ends nothing."""
+        """Look once; a reader that fails, or a worker that is gone, is in the journal and ends nothing."""
         begin = self._clock()
         try:
             state = worker.state()

@@ -1,7 +1,8 @@
-"""Showing the steps of long work."""
+"""Shows the steps of long work."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -15,3 +16,17 @@ class Progress(Protocol):
 
 def silent(phase: str, done: int, total: int, seconds_left: float | None) -> None:
     """Show no progress."""
+
+
+class Phase:
+    """Times a phase that begins now, and shows its steps under the name of what is measured."""
+
+    def __init__(self, name: str, clock: Callable[[], float], show: Progress) -> None:
+        self._name, self._clock, self._show = name, clock, show
+        self.begin = clock()
+
+    def show(self, step: str, done: int, total: int) -> None:
+        """Show that `done` of `total` steps are done, and how long the others may take at the same pace."""
+        elapsed = self._clock() - self.begin
+        left = elapsed / done * (total - done) if done else None
+        self._show(f"{self._name}: {step}", done, total, left)

@@ -1,4 +1,4 @@
-"""What an interrupted run left in its journal, so that another one goes on from there instead of measuring anew."""
+"""Reads what an interrupted run left in its journal, so that another one goes on from there and measures less."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from neverslower.device.state import State
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
-from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
@@ -23,7 +24,7 @@ MUST_EQUAL = ("preset", "blocks", "seed", "against")
 
 @dataclass
 class Recorded:
-    """Raw observations of an earlier run, by what they are about; verdicts are not among them, and are drawn again.
+    """Holds raw observations of an earlier run, by what they are about; its verdicts are not kept, and are drawn again.
 
     `agreements` are (deviation, tolerance) of outputs. Of another library it is kept what `crashed`, and why it was
     lost on the way (`alone`, see Findings); `turns` says after how many blocks both took turns, 0 where they were
@@ -33,10 +34,10 @@ class Recorded:
     path: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    examined: dict[tuple[str, str], Examined | Verdict] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined | Failure] = field(default_factory=dict)
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
     confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
-    rechecks: dict[Identity, PairedPass | Verdict] = field(default_factory=dict)
+    rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     agreements: dict[Identity, tuple[float, float]] = field(default_factory=dict)
     names: dict[Identity, str] = field(default_factory=dict)
     before: Recorded | None = None
@@ -47,22 +48,22 @@ class Recorded:
 
     @property
     def of_the_other(self) -> Recorded:
-        """What was recorded of the library that was measured beside."""
+        """Return what was recorded of the library that was measured beside."""
         self.before = self.before or Recorded(self.path)
         return self.before
 
     @property
     def thresholds(self) -> Thresholds:
-        """The lines that its verdicts were drawn along; the first journals were all of the standard ones."""
+        """Return the lines that its verdicts were drawn along; the first journals were all of the standard ones."""
         return replace(STANDARD, family_error=self.settings.get("family_error", STANDARD.family_error))
 
     @property
     def in_order(self) -> dict[Identity, list[PairedPass]]:
-        """The passes of each comparison, in the order in which they were taken."""
-        found: dict[Identity, list[PairedPass]] = {}
+        """Return the passes of each comparison, in the order in which they were taken."""
+        passes: dict[Identity, list[PairedPass]] = {}
         for identity, number in sorted(self.passes, key=lambda key: key[1]):
-            found.setdefault(identity, []).append(self.passes[identity, number])
-        return found
+            passes.setdefault(identity, []).append(self.passes[identity, number])
+        return passes
 
     def forget(self) -> None:
         """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
@@ -110,8 +111,8 @@ class Recorded:
 
     def drop_doubtful(self) -> None:
         """Leave out what was measured when the device's state had changed: it is to be measured again."""
-        for side, identity, number in {one for watched in self.watched.values() for one in watched.doubtful}:
-            recorded = self.of_the_other if side == BEFORE else self
+        for label, identity, number in {measured for device in self.watched.values() for measured in device.doubtful}:
+            recorded = self.of_the_other if label == BEFORE else self
             if number is not None:
                 recorded.passes.pop((identity, number), None)
             recorded._forget_later(identity)
@@ -129,91 +130,90 @@ class Recorded:
                 self.before._forget_later(identity)
 
     def _forget_later(self, identity: Identity) -> None:
-        """What is measured after all passes is measured after those that are taken anew."""
+        """Drop what is measured after all passes: it must be measured after those that are taken anew."""
         self.confirmations.pop(identity, None)
         self.rechecks.pop(identity, None)
 
     def _refuses(self, identity: Identity) -> bool:
-        """Whether a library can't do one of both problems, or gave wrong outputs."""
+        """Return whether a library can't do one of both problems, or gave wrong outputs."""
         backend, *keys = identity
-        found = [self.examined.get((backend, key)) for key in keys]
-        return any(isinstance(one, Verdict) or (one is not None and one.wrong) for one in found)
+        answers = [self.examined.get((backend, key)) for key in keys]
+        return any(isinstance(answer, Failure) or (answer is not None and answer.wrong) for answer in answers)
 
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
     """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
-    found = Recorded(path)
-    replay(path, partial(_add, found), named)
-    if not found.fingerprints:
+    recorded = Recorded(path)
+    replay(path, partial(_add, recorded), named)
+    if not recorded.fingerprints:
         raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower, which writes one with --journal")
-    return found
+    return recorded
 
 
 def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     kind = line["event"]
-    found = whole.of_the_other if line.get("side") == BEFORE else whole
+    recorded = whole.of_the_other if line.get("side") == BEFORE else whole
     if kind == "campaign":
-        if found.settings and any(_setting(found.settings, name) != _setting(line, name) for name in MUST_EQUAL):
-            found.forget()
-        found.settings = line
+        if recorded.settings and any(_setting(recorded.settings, name) != _setting(line, name) for name in MUST_EQUAL):
+            recorded.forget()
+        recorded.settings = line
     elif kind == "fingerprint":
         now = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
-        then = found.fingerprints.get(now.backend)
+        then = recorded.fingerprints.get(now.backend)
         if then and now.changes(then):
             whole.forget()
-        found.fingerprints[now.backend] = now
-        found.alone.pop(now.backend, None)
+        recorded.fingerprints[now.backend] = now
+        recorded.alone.pop(now.backend, None)
     elif kind == "examined":
-        one = _examined(line)
-        if one:
-            found.examined[line["backend"], line["problem"]] = one
+        if examined := _examined(line):
+            recorded.examined[line["backend"], line["problem"]] = examined
     elif kind in ("beside", "lost", "verdict"):
-        _add_beside(found, line)
+        _add_beside(recorded, line)
     elif kind == "state":
         whole.watched.setdefault(line["backend"], WatchedDevice()).look(line)
     elif kind == "measured":
-        found.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
+        recorded.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
         _watched(whole, line, line["pass"])
-        found.names[_identity(line)] = line["id"]
+        recorded.names[_identity(line)] = line["id"]
     elif kind == "agreement" and line.get("error") is not None:
-        found.agreements[_identity(line)] = line["error"], line["tolerance"]
+        recorded.agreements[_identity(line)] = line["error"], line["tolerance"]
     elif kind == "rechecked" and "seconds" in line:
-        found.rechecks[_identity(line)] = PairedPass.from_record(line)
+        recorded.rechecks[_identity(line)] = PairedPass.from_record(line)
     elif kind == "confirmed":
-        found.confirmations[_identity(line)] = PairedPass.from_record(line)
+        recorded.confirmations[_identity(line)] = PairedPass.from_record(line)
         _watched(whole, line, None)
 
 
-def _add_beside(found: Recorded, line: Mapping[str, Any]) -> None:
-    """How two libraries are measured, and what a library can't do; of the one under test nobody asks for that."""
+def _add_beside(recorded: Recorded, line: Mapping[str, Any]) -> None:
+    """Take in how two libraries are measured, and what one can't do; of that under test nobody asks for it."""
     kind = line["event"]
     if kind == "beside":
-        found.turns[line["backend"]] = line["turns"]
+        recorded.turns[line["backend"]] = line["turns"]
     elif kind == "lost":
-        found.alone[line["backend"]] = line["reason"]
+        recorded.alone[line["backend"]] = line["reason"]
     elif Code(line["code"]) is Code.CRASHED:
-        found.crashed.add(_identity(line))
+        recorded.crashed.add(_identity(line))
     else:
-        found.crashed.discard(_identity(line))
+        recorded.crashed.discard(_identity(line))
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> Any:
-    """A setting of a journal; those from before --against were of one library."""
+    """Return a setting of a journal; those from before --against were of one library."""
     return settings.get(name, "" if name == "against" else None)
 
 
 def _watched(whole: Recorded, line: Mapping[str, Any], number: int | None) -> None:
-    one = line.get("side", ""), _identity(line), number
-    whole.watched.setdefault(line["backend"], WatchedDevice()).measured(one)
+    measured = line.get("side", ""), _identity(line), number
+    whole.watched.setdefault(line["backend"], WatchedDevice()).measured(measured)
 
 
 def _identity(line: Mapping[str, Any]) -> Identity:
     return line["backend"], line["reference"], line["candidate"]
 
 
-def _examined(line: Mapping[str, Any]) -> Examined | Verdict | None:
-    """What was found of a subject; a crash is not taken for granted, and tried again."""
+def _examined(line: Mapping[str, Any]) -> Examined | Failure | None:
+    """Return what was found of a subject; a crash is not taken for granted, and tried again."""
     if "plan" in line:
         return Examined.from_dict({name: line[name] for name in Examined.__dataclass_fields__ if name in line})
     code, reason = Code(line["code"]), line["reason"]
-    return None if code is Code.CRASHED else Verdict(code, Reason(ReasonCode(reason["code"]), reason["text"]))
+    return None if code is Code.CRASHED else Failure(code, Reason(ReasonCode(reason["code"]), reason["text"]))

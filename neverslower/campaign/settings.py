@@ -1,4 +1,4 @@
-"""How a campaign measures, as data."""
+"""Says how a campaign measures, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from neverslower.judge.verdict import STANDARD, Thresholds
 
 @dataclass(frozen=True)
 class Settings:
-    """How a campaign measures: see sequential.Preset for when a comparison has been measured enough.
+    """Says how a campaign measures: see sequential.Preset for when a comparison has been measured enough.
 
     Every comparison gets `passes` at the least, of `blocks` blocks each. Budgets are in seconds, None for as long as it
     takes; those for tuning and for explaining are beside the one for measuring. With `explain_all` every comparison is
@@ -27,5 +27,5 @@ class Settings:
     explain_all: bool = False
 
     def judge(self, thresholds: Thresholds = STANDARD) -> SequentialJudge:
-        """The judge that the preset and the blocks of a pass amount to."""
+        """Return the judge that the preset and the blocks of a pass amount to."""
         return SequentialJudge(thresholds, replace(PRESETS[self.preset], blocks_at_once=self.blocks))

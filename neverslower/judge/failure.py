@@ -1,32 +1,47 @@
-"""Verdicts that no judge gives: what a refusal, a death or a wrong output means."""
+"""Failures: what a refusal, a death, a wrong output or the end of the time leaves instead of an answer, and why."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from neverslower.errors import NeverSlowerError, OutOfMemory, Unsupported, WorkerDied
 from neverslower.evidence.observation import Examined
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 
 
-def of_failure(error: NeverSlowerError) -> Verdict:
-    """What a library's refusal, a worker's death or an adapter's failure means for what was asked of it."""
+@dataclass(frozen=True)
+class Failure:
+    """What was asked for could not be examined or measured, and why; no judge has seen it."""
+
+    code: Code
+    reason: Reason
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that follows for whatever rests on it."""
+        return Verdict(self.code, self.reason)
+
+
+def of_failure(error: NeverSlowerError) -> Failure:
+    """Return what a library's refusal, a worker's death or an adapter's error means for what was asked of it."""
     if isinstance(error, Unsupported):
         code = ReasonCode.OUT_OF_MEMORY if isinstance(error, OutOfMemory) else ReasonCode.LIBRARY_REFUSES
-        return Verdict(Code.UNSUPPORTED, Reason(code, str(error)))
+        return Failure(Code.UNSUPPORTED, Reason(code, str(error)))
     hung = isinstance(error, WorkerDied) and error.hung
-    return Verdict(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
+    return Failure(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
 
 
-def of_output(found: Examined) -> Verdict | None:
-    """INVALID where the output is wrong, so that its time does not count; None where it may be timed."""
-    if not found.wrong:
+def of_output(examined: Examined) -> Failure | None:
+    """Return INVALID for a wrong output, whose time does not count; None where it may be timed."""
+    if not examined.wrong:
         return None
-    assert found.error is not None
-    text = f"wrong output: off by {found.error:.2g} of the largest value (tolerance {found.tolerance:g})"
-    if found.compared < 1:
-        text += f", compared at {found.compared:.2g} of its values"
-    return Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
+    assert examined.error is not None
+    text = f"wrong output: off by {examined.error:.2g} of the largest value (tolerance {examined.tolerance:g})"
+    if examined.compared < 1:
+        text += f", compared at {examined.compared:.2g} of its values"
+    return Failure(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text))
 
 
-def or_wrong(found: Examined | Verdict) -> Examined | Verdict:
-    """What was found of a subject, or that its output is wrong."""
-    return (of_output(found) or found) if isinstance(found, Examined) else found
+def or_wrong(answer: Examined | Failure) -> Examined | Failure:
+    """Return what was found of a subject, or that its output is wrong."""
+    return (of_output(answer) or answer) if isinstance(answer, Examined) else answer

@@ -43,6 +43,7 @@ from numpy.typing import ArrayLike
 
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
+from neverslower.judge.failure import Failure
 from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import (
     STANDARD,
@@ -277,16 +278,6 @@ class SequentialJudge:
         reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm ({shown:.3f}×)")
         return replace(verdict, code=Code.UNDECIDED, reason=reason)
 
-    def promise(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float]:
-        """(of SLOWER, of SAME): the share of the evidence needed that is there, up to 1, to plan by."""
-        units = self._units(passes)
-        if not sum(map(len, units)):
-            return 0.0, 0.0
-        slower = log_evidence(units, math.log1p(self.thresholds.tolerance)).max()
-        same = log_evidence(_negated(units), -math.log1p(self.thresholds.target), self.preset.unlucky).max()
-        needed = -math.log(self._error(comparisons)), -math.log(self.thresholds.miss_error)
-        return min(1.0, max(0.0, float(slower) / needed[0])), min(1.0, max(0.0, float(same) / needed[1]))
-
     def fewest_passes(self, comparisons: int) -> int:
         """Return the number of passes from which on SLOWER and SAME can both be proved."""
         return _fewest_passes(self._error(comparisons), self.thresholds.miss_error, self.preset)
@@ -416,13 +407,13 @@ def _detectable(error: float, preset: Preset) -> float | None:
 
 
 def until_enough(
-    judge: Judge, comparisons: int, take: Callable[[int], PairedPass | Verdict]
-) -> list[PairedPass] | Verdict:
+    judge: Judge, comparisons: int, take: Callable[[int], PairedPass | Failure]
+) -> list[PairedPass] | Failure:
     """Return the passes that `take` gives, by their numbers, until the judge has seen enough; or the failure of one."""
     passes: list[PairedPass] = []
     while not judge.enough(passes, comparisons) and len(passes) < judge.most_passes:
         found = take(len(passes))
-        if isinstance(found, Verdict):
+        if isinstance(found, Failure):
             return found
         passes.append(found)
     return passes

@@ -11,6 +11,7 @@ from neverslower.campaign.findings import Findings, Result
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.change import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
 from neverslower.judge.exact import judge_since
+from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.outcome.beside import differences
 from neverslower.outcome.table import Finding, change_finding, hazard_finding, unmeasured
@@ -148,8 +149,8 @@ class Assessment:
         if change.code is not Code.SLOWER:  # Exact evidence is never SLOWER, and needs no second look.
             return change
         again = self.findings.rechecks.get(result.comparison.identity)
-        if isinstance(again, Verdict):  # The fresh process crashed on it, and that is worse news than the time.
-            return again
+        if isinstance(again, Failure):  # The fresh process crashed on it, and that is worse news than the time.
+            return again.verdict
         if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"
@@ -162,7 +163,7 @@ class Assessment:
         if self.before is None:
             return None
         again = self.before.rechecks.get(comparison.identity)
-        return again.reason.text if isinstance(again, Verdict) else self.before.alone.get(comparison.backend)
+        return again.reason.text if isinstance(again, Failure) else self.before.alone.get(comparison.backend)
 
     def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
         """Return whether a fresh process repeats a regression; beside another library, whether one more pair does."""

@@ -55,7 +55,7 @@ def _keep_pairs(findings: Findings, recorded: Recorded) -> None:
     """Keep the passes that have a partner, for what changed; each library's own verdicts rest on all."""
     paired = recorded.in_order
     for identity, result in findings.results.items():
-        findings.results[identity] = replace(result, passes=tuple(paired.get(identity, ())))
+        findings.finish(replace(result, passes=tuple(paired.get(identity, ()))))
 
 
 def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:

@@ -31,22 +31,22 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.ExecutionLoader
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """A spec for a module that was sent, None for any other."""
+        """Return a spec for a module that was sent, None for any other."""
         if fullname not in self._sources and f"{fullname}." not in self._sources:
             return None
         package = self.is_package(fullname)
         return importlib.machinery.ModuleSpec(fullname, self, is_package=package)
 
     def is_package(self, fullname: str) -> bool:
-        """Whether the name is a package."""
+        """Return whether the name is a package."""
         return f"{fullname}." in self._sources
 
     def get_filename(self, fullname: str) -> str:
-        """The name that tracebacks show."""
+        """Return the name that tracebacks show."""
         return f"{fullname.replace('.', '/')}{'/__init__' if self.is_package(fullname) else ''}.py"
 
     def get_source(self, fullname: str) -> str:
-        """The text, for the import and for tracebacks."""
+        """Return the text, for the import and for tracebacks."""
         return self._sources[f"{fullname}." if self.is_package(fullname) else fullname]
 
 

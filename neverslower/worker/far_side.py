@@ -1,4 +1,4 @@
-"""The worker's side: one backend on one device, answering requests until the channel closes.
+"""Answers requests on the worker's side, by one backend on one device, until the channel closes.
 
 A request is (name, arguments, time limit in seconds), an answer (status, value). The values are what execnet can
 carry: numbers, texts, bytes, tuples and dictionaries; samples travel as packed float64.
@@ -41,7 +41,7 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class Held:
-    """A prepared problem and what its calibration found; `number` counts what this process prepared."""
+    """Holds a prepared problem and what its calibration found; `number` counts what this process prepared."""
 
     number: int
     problem: ConvProblem
@@ -51,7 +51,7 @@ class Held:
 
 
 class FarSide:
-    """One backend, opened once, and the problems prepared on it, the least recently used dropped first."""
+    """Asks one backend, opened once, and holds the problems prepared on it; the least recently used goes first."""
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
@@ -67,7 +67,7 @@ class FarSide:
 
     @property
     def backend(self) -> Backend:
-        """The opened backend."""
+        """Return the opened backend."""
         if self._backend is None:
             raise RuntimeError("the first request must be `open`")
         return self._backend
@@ -97,7 +97,7 @@ class FarSide:
         }
 
     def state(self) -> dict[str, Any]:
-        """The state of the device now; see state.State."""
+        """Return the state of the device now; see state.State."""
         assert self._host is not None, "the first request must be `open`"
         machine = self._host.look()
         return (self._watcher.state(machine) if self._watcher else machine).as_dict()
@@ -111,7 +111,7 @@ class FarSide:
         return cast(Compiler, self.backend)
 
     def missing(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """The keys of those subjects that are yet to be compiled."""
+        """Return the keys of those subjects that are yet to be compiled."""
         return tuple(one.key for one in self._compiler.missing([Subject.from_key(key) for key in keys]))
 
     def compile(self, key: str) -> None:
@@ -123,7 +123,7 @@ class FarSide:
         return asdict(self._compiler.tune(Search.parse(search)))
 
     def examine(self, key: str) -> dict[str, Any]:
-        """What is found of one subject (see observation.Examined); its output is checked here."""
+        """Return what is found of one subject (see observation.Examined); its output is checked here."""
         subject = Subject.from_key(key)
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
@@ -149,7 +149,7 @@ class FarSide:
     def measure(
         self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
     ) -> dict[str, Any]:
-        """Packed samples of shape (blocks, 2, 2), and the other fields of observation.PairedPass.
+        """Return packed samples of shape (blocks, 2, 2), and the other fields of observation.PairedPass.
 
         Equal keys get buffers of their own. The reference is prepared before the candidate, or after it: on some
         devices what is prepared later lies worse. `afresh` drops what was prepared before.
@@ -193,7 +193,7 @@ class FarSide:
         return self._watcher.disturbed if self._watcher else None
 
     def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
-        """The points of a curve of channel counts (see backends.base.Mapper), and how long the device took for them."""
+        """Return the points of a curve of channel counts (see backends.base.Mapper), and how long they took."""
         whole = ConvProblem.from_key(largest)
         problems = [replace(whole, out_channels=count) for count in counts]
         points, seconds = cast(Mapper, self.backend).curve(problems, *self._tensors_of(whole), rounds, policy)
@@ -207,14 +207,14 @@ class FarSide:
         return {"points": told, "samples": samples.tobytes(), **rest}
 
     def dispatches(self, largest: str, counts: Sequence[int], policy: str) -> list[dict[str, Any] | None]:
-        """The plans of a curve's points with their steps."""
+        """Return the plans of a curve's points with their steps."""
         whole = ConvProblem.from_key(largest)
         problems = [replace(whole, out_channels=count) for count in counts]
         plans = cast(Mapper, self.backend).dispatches(problems, *self._tensors_of(whole), policy)
         return [None if plan is None else asdict(plan) for plan in plans]
 
     def _tensors_of(self, problem: ConvProblem) -> tuple[Tensor, Tensor]:
-        """The tensors of the layer that is mapped, drawn once."""
+        """Return the tensors of the layer that is mapped, drawn once."""
         if self._drawn is None or self._drawn[0] != problem:
             self._drawn = (problem, numerics.tensors(problem))
         return self._drawn[1]

@@ -1,4 +1,4 @@
-"""Asking many subjects of worker processes side by side: compiling ahead of any timing, and counting, which company
+"""Asks many subjects of worker processes side by side: compiling ahead of any timing, and counting, which company
 does not disturb.
 
 A subject that crashes its worker takes none with it: the worker is replaced, and the rest goes on.
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any
 
-from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerError
+from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerFailure
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec, once_more
 
 Failures = Mapping[str, NeverSlowerError]
@@ -27,7 +27,7 @@ def compile_all(
     expired: Callable[[], bool],
     start: StartWorker | None = None,
 ) -> Failures:
-    """Compile each subject, as far as time goes; what failed, by key, though not what the library refuses.
+    """Compile each subject, as far as time goes, and return what failed, by key, though not what the library refuses.
 
     A refusal is met again when the subject is prepared. Raises Unavailable where no worker starts.
     """
@@ -48,7 +48,7 @@ def ask_all(
     expired: Callable[[], bool],
     start: StartWorker | None = None,
 ) -> dict[str, Any]:
-    """The answer of each subject, or the error that it ended in, as far as time goes.
+    """Return the answer of each subject, or the error that it ended in, as far as time goes.
 
     Raises Unavailable where no worker starts.
     """
@@ -56,7 +56,7 @@ def ask_all(
 
 
 class _Pool:
-    """Threads that each keep one worker busy."""
+    """Runs threads that each keep one worker busy."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _Pool:
             self._stop(worker)
 
     def _started(self, key: str) -> Worker | None:
-        """A worker for this subject, or none where others may go on with it. Raises Unavailable for the last."""
+        """Return a worker for this subject, or none where others may go on with it. Raises Unavailable for the last."""
         with self._lock:
             self._alive += 1
         try:
@@ -130,11 +130,11 @@ class _Pool:
                 self._alive -= 1
 
     def _ask(self, worker: Worker, key: str) -> Worker | None:
-        """The worker, as long as it lives."""
+        """Ask the worker, and return it as long as it lives."""
         living: Worker | None = worker
         try:
             self._answers[key] = self._question(worker, key)
-        except (WorkerDied, WorkerError, Unsupported, Unavailable) as error:
+        except (WorkerFailure, Unsupported) as error:
             self._answers[key] = error
             if isinstance(error, WorkerDied):
                 self._stop(worker)

@@ -1,4 +1,4 @@
-"""The coordinator's side: start a worker process over execnet, ask it, and outlive whatever happens to it."""
+"""Starts a worker process over execnet, asks it, and outlives whatever happens to it: the coordinator's side."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THR
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """Where and how a worker runs: a backend by name, an execnet spec, time limits in seconds."""
+    """Says where and how a worker runs: a backend by name, an execnet spec, time limits in seconds."""
 
     backend: str
     argument: str = ""
@@ -64,7 +64,7 @@ class WorkerSpec:
 
 @cache
 def _sources() -> dict[str, str]:
-    """Both packages as text, by dotted name; see bootstrap.MemoryImporter."""
+    """Return both packages as text, by dotted name; see bootstrap.MemoryImporter."""
     root = Path(__file__).resolve().parent.parent.parent
     sources = {}
     for path in sorted([*root.glob("neverslower/**/*.py"), *root.glob("backends/**/*.py")]):
@@ -88,7 +88,7 @@ def _stderr_into(file: IO[bytes]) -> Iterator[None]:
 
 
 def _from_the_start(text: str) -> execnet.XSpec:
-    """A spec whose variables the process has when it starts, by way of `env`.
+    """Return a spec whose variables the process has when it starts, by way of `env`.
 
     execnet sets them in a Python that runs already, which is too late for what the dynamic loader reads, as it does
     LD_LIBRARY_PATH. It sets them still, for the Python in a container has not got those of the command before it.
@@ -109,7 +109,7 @@ _NO_WORKER = (
 
 
 def _why_no_worker(error: BaseException) -> str:
-    """The error in one line, and in words where execnet only stumbled."""
+    """Return the error in one line, and in words where execnet only stumbled."""
     if isinstance(error, (LookupError, AttributeError, AssertionError)):
         return "this can't be read"
     return (str(error).strip().splitlines() or ["it ended at once"])[-1]
@@ -126,7 +126,7 @@ def _let_go(error: BaseException | None) -> None:
 
 
 class _Process:
-    """A process on the far side of an execnet spec; a context manager that leaves no process behind."""
+    """Keeps a process on the far side of an execnet spec; a context manager that leaves no process behind."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
@@ -145,7 +145,7 @@ class _Process:
             raise
 
     def _open(self) -> None:
-        """The first request."""
+        """Make the first request."""
 
     def _start(self) -> None:
         try:
@@ -225,7 +225,7 @@ class _Process:
 
 
 class Worker(_Process):
-    """One backend in a process of its own."""
+    """Asks one backend in a process of its own."""
 
     def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
         self._number = process
@@ -249,11 +249,11 @@ class Worker(_Process):
         return Examined.from_dict(self._ask("examine", key))
 
     def state(self) -> State:
-        """The state of the device now, for which a few files are read."""
+        """Return the state of the device now, for which a few files are read."""
         return State.from_dict(self._ask("state"))
 
     def missing(self, keys: Sequence[str]) -> list[str]:
-        """Those subjects, by key, that are yet to be compiled."""
+        """Return those subjects, by key, that are yet to be compiled."""
         return list(self._ask("missing", tuple(keys)))
 
     def compile(self, key: str) -> None:
@@ -271,7 +271,7 @@ class Worker(_Process):
     def measure(
         self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
     ) -> PairedPass:
-        """Interleaved rounds of two problems, by key, the one or the other prepared first; see far_side.FarSide."""
+        """Take interleaved rounds of two problems, by key, one or the other prepared first; see far_side.FarSide."""
         found = self._ask("measure", reference, candidate, blocks, candidate_first, afresh)
         seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
         return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
@@ -305,16 +305,16 @@ class Worker(_Process):
         )
 
     def dispatches(self, largest: str, counts: Sequence[int], policy: str = "") -> list[Plan | None]:
-        """The plan of a layer, by key, at each of these numbers of filters, with its steps; None for a refusal."""
+        """Return the plan of a layer, by key, at each of these numbers of filters, with its steps, or None."""
         return [one and Plan.from_dict(one) for one in self._ask("dispatches", largest, tuple(counts), policy)]
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
-        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
+        """Return (deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
         error, tolerance = self._ask("agree", unpruned, pruned)
         return error, tolerance
 
     def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
-        """(deviation, tolerance) of the pruned layer's output from `float64`, the `slice` and what is `zero-padded`.
+        """Return (deviation, tolerance) of the pruned output from `float64`, the `slice` and what is `zero-padded`.
 
         These are the reference in numpy, the kept channels of the unpruned layer's output, and the same of the
         unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
@@ -359,7 +359,7 @@ class DeviceLock(_Process):
             raise DeviceBusy(str(error)) from None
 
     def kept(self) -> DeviceLock:
-        """This one, or another where its process was killed. Raises DeviceBusy where another run came between."""
+        """Return this one, or another where its process was killed. Raises DeviceBusy if another run came between."""
         if self._channel.gateway.hasreceiver():
             return self
         self.close()
@@ -367,7 +367,7 @@ class DeviceLock(_Process):
 
 
 def once_more(start: Callable[[], P], worked: bool = False) -> P:
-    """A process; started once more where it was killed as it started, which is no fault of what it would be asked.
+    """Return a process; started once more where it was killed as it started, which is no fault of what is asked.
 
     `worked` says that one like it has started before: then whatever hinders it now may be over at the second try.
     """
@@ -385,7 +385,7 @@ def once_more(start: Callable[[], P], worked: bool = False) -> P:
 
 
 def last_words(stderr: str) -> str:
-    """The telling lines of what a worker wrote: from faulthandler's headline on if there is one, else the last ones.
+    """Return the telling lines of what a worker wrote: from faulthandler's headline on, or the last ones.
 
     The frames of execnet's own threads are left out, and so is a thread of which nothing else remains.
     """

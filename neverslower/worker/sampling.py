@@ -1,4 +1,4 @@
-"""Taking samples: how long a round is, and interleaved rounds of a pair. Runs beside the device, knows no verdicts."""
+"""Takes samples: how long a round is, and interleaved rounds of a pair. Runs beside the device, knows no verdicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runnable(Protocol):
     """Something whose calls can be timed: see backends.base.Prepared."""
 
     def run(self, iterations: int) -> float:
-        """Seconds that so many calls took together."""
+        """Return the seconds that so many calls took together."""
         ...
 
 
@@ -46,7 +46,7 @@ def garbage_collection_off() -> Iterator[None]:
 
 
 def calibrate(runnable: Runnable, shortest_round: float, least: int = 1) -> tuple[int, float]:
-    """(iterations that fill a round, `least` or more; seconds per call), after a round that does not count.
+    """Return (iterations that fill a round, `least` or more; seconds per call), after a round that does not count.
 
     Doubles the calls until a round lasts `shortest_round` seconds; the fastest of three such rounds says how long a
     call takes.

@@ -1,0 +1,51 @@
+"""Checks whether the outputs of a pruned layer are the kept channels of the unpruned one's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from neverslower.campaign.budget import out_of_time
+from neverslower.campaign.context import BackendRun
+from neverslower.campaign.findings import Agreement
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.problem.comparison import Comparison
+
+
+def check(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+    """Compare the outputs of each, as far as the time goes; what an earlier run compared is not compared again."""
+    phase = run.phase()
+    for done, comparison in enumerate(comparisons, start=1):
+        if run.spent():
+            agree(run, comparison, Agreement(out_of_time("checked").verdict))
+            continue
+        if known := run.recorded.agreements.get(comparison.identity):
+            agree(run, comparison, _agreement(*known))
+            continue
+        agree(run, comparison, _compared(run, comparison))
+        phase.show("numerics", done, len(comparisons))
+
+
+def _compared(run: BackendRun, comparison: Comparison) -> Agreement:
+    unpruned, pruned = comparison.reference.key, comparison.candidate.key
+    answer: tuple[float, float] | Failure = run.library.ask(lambda worker: worker.agree(unpruned, pruned))
+    return Agreement(answer.verdict) if isinstance(answer, Failure) else _agreement(*answer)
+
+
+def agree(run: BackendRun, comparison: Comparison, agreement: Agreement) -> None:
+    """Keep a comparison's one verdict on the output, and write it to the journal."""
+    run.findings.agree(comparison, agreement)
+    finite = agreement.error is not None and math.isfinite(agreement.error)  # JSON has no other numbers.
+    deviation = {"error": agreement.error, "tolerance": agreement.tolerance} if finite else {}
+    run.library.write("agreement", comparison.named | deviation | asdict(agreement.verdict))
+
+
+def _agreement(error: float, tolerance: float) -> Agreement:
+    """Return the verdict on a deviation, as a share of the largest value."""
+    if error <= tolerance:
+        text = f"equal to {error:.2g} of the largest value"
+        return Agreement(Verdict(Code.SAME, Reason(ReasonCode.PROVED, text)), error, tolerance)
+    text = f"off by {error:.2g} of the largest value (tolerance {tolerance:g})"
+    return Agreement(Verdict(Code.INVALID, Reason(ReasonCode.WRONG_OUTPUT, text)), error, tolerance)

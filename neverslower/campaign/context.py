@@ -1,0 +1,58 @@
+"""Holds what every phase of one backend's share of a campaign goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from neverslower.campaign.budget import Budget, Clock
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.guard import Guard
+from neverslower.campaign.library import Library
+from neverslower.campaign.progress import Phase, Progress
+from neverslower.campaign.resume import Recorded
+from neverslower.campaign.settings import Settings
+from neverslower.judge.verdict import Judge, Thresholds
+
+
+@dataclass(frozen=True)
+class BackendRun:
+    """One backend's share of a campaign: the library under test, and the other one that it is measured beside, if any.
+
+    `family` is how many comparisons the whole campaign judges, among which the chance of a false red is divided.
+    """
+
+    name: str
+    settings: Settings
+    thresholds: Thresholds
+    judge: Judge
+    family: int
+    clock: Clock
+    progress: Progress
+    recorded: Recorded
+    guard: Guard
+    findings: Findings
+    budget: Budget
+    library: Library
+    other: Library | None
+
+    def libraries(self, number: int = 0) -> list[Library]:
+        """Return those that pass `number` measures, in its order: old and new, then new and old."""
+        if self.other is None or self.other.lost:
+            return [self.library]
+        return [self.library, self.other] if number % 2 else [self.other, self.library]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Return whether two libraries are measured, and a process of each may wait while the other's works."""
+        # Threads beyond the first one spin for a while after a call.
+        libraries = self.libraries()
+        return len(libraries) > 1 and all("waits" in one.offers and one.spec.threads == 1 for one in libraries)
+
+    def spent(self, planned: float = 0.0) -> bool:
+        """Return whether the time would end before so many more seconds of measuring, and the workers' starts."""
+        to_start = planned or not self.library.samples  # What has samples has paid for its starts.
+        return self.budget.spent(planned, len(self.libraries()) if to_start else 0)
+
+    def phase(self) -> Phase:
+        """Begin a phase now."""
+        return Phase(self.name, self.clock, self.progress)

@@ -1,0 +1,134 @@
+"""Prepares what is to be measured: tunes what needs it, compiles ahead, and examines each problem once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from neverslower.campaign.budget import out_of_time
+from neverslower.campaign.context import BackendRun
+from neverslower.campaign.library import Library, as_dict
+from neverslower.evidence.observation import Examined, Searched
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.subject import Search
+
+TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
+"""Seconds that a search may take for each of its trials, and for how many at the least."""
+
+
+def subjects(comparisons: Iterable[Comparison]) -> list[str]:
+    """Return the key of every subject of some comparisons, once."""
+    return list(dict.fromkeys(key for comparison in comparisons for key in comparison.keys))
+
+
+def tune(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Make the searches that comparisons rest on, each once, and return what can be measured then."""
+    needed: dict[Search, None] = {}
+    for comparison in comparisons:
+        needed |= dict.fromkeys(log.search for log in comparison.tuned_logs)
+    if not needed:
+        return list(comparisons)
+    phase = run.phase()
+    failed: dict[Search, Failure] = {}
+    for done, search in enumerate(needed, start=1):
+        answer = _search(run, search, phase.begin)
+        if isinstance(answer, Failure):
+            failed[search] = answer
+        phase.show("tune", done, len(needed))
+    run.library.fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
+    spent = run.clock() - phase.begin
+    run.findings.tune(spent)
+    run.budget.extend(spent)
+    return _without_failed_searches(run, comparisons, failed)
+
+
+def _search(run: BackendRun, search: Search, begin: float) -> Searched | Failure:
+    """Search within what is left of the time for tuning, which began at `begin`."""
+    limit = left = TRIAL_LIMIT * max(TRIALS_AT_LEAST, search.trials)
+    if run.settings.tuning_budget is not None:
+        left = min(limit, begin + run.settings.tuning_budget - run.clock())
+    if left <= 0:
+        return out_of_time("tuned", "tuning budget")
+    answer: Searched | Failure = run.library.ask(lambda worker: worker.tune(search, left))
+    if isinstance(answer, Failure) and answer.reason.code is ReasonCode.TIME_LIMIT and left < limit:
+        answer = out_of_time("tuned", "tuning budget")
+    run.library.write("tuned", {"search": str(search)} | as_dict(answer))
+    if isinstance(answer, Searched):
+        run.findings.search(search, answer)
+    return answer
+
+
+def _without_failed_searches(
+    run: BackendRun, comparisons: Sequence[Comparison], failed: Mapping[Search, Failure]
+) -> list[Comparison]:
+    """Return the comparisons whose searches were all made; the others get the verdict of the first that was not."""
+    chosen = []
+    for comparison in comparisons:
+        why = next((failed[log.search] for log in comparison.tuned_logs if log.search in failed), None)
+        if why:
+            run.library.fail(comparison, why)
+        else:
+            chosen.append(comparison)
+    return chosen
+
+
+def compile_ahead(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+    """Let libraries that compile do it now, as far as half of the time goes."""
+    phase = run.phase()
+    # The other half is for measuring what was compiled; the rest is compiled as far as it is prepared.
+    kept = run.budget.half(phase.begin)
+    keys = subjects(comparisons)
+    for library in run.libraries():
+        library.compile(keys, lambda done, total: phase.show("compile", done, total), lambda: run.spent(kept))
+
+
+def prepare(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Examine problems in the order given, as far as the time goes, and return what can be measured."""
+    chosen = []
+    planned = 0.0
+    phase = run.phase()
+    total = len(subjects(comparisons))
+    for comparison in comparisons:
+        if run.spent(planned):
+            run.library.fail(comparison, out_of_time("measured"))
+            continue
+        answers = [run.library.examine(key) for key in comparison.keys]
+        phase.show("prepare", len(run.library.examined), total)
+        if run.other:
+            _examine_beside(run.other, comparison)
+        if failed := _failure(answers):
+            run.library.fail(comparison, failed)
+            _only_there(run, comparison)
+            continue
+        chosen.append(comparison)
+        planned += _cost(run, answers, phase.begin)
+    return chosen
+
+
+def _failure(answers: Sequence[Examined | Failure]) -> Failure | None:
+    """Return the first that failed, if any did."""
+    return next((answer for answer in answers if isinstance(answer, Failure)), None)
+
+
+def _examine_beside(other: Library, comparison: Comparison) -> None:
+    """Examine with the other library too; where it can't do it, there is nothing to set this one's time against."""
+    if failed := _failure([other.examine(key) for key in comparison.keys]):
+        other.fail(comparison, failed)
+
+
+def _only_there(run: BackendRun, comparison: Comparison) -> None:
+    """Say that the other library can do what this one can't, where it can: nothing is timed."""
+    reason = Reason(ReasonCode.LIBRARY_REFUSES, "only this library can do it, so it was not timed")
+    if run.other and run.other.waiting([comparison]):
+        run.other.finish(comparison, Verdict(Code.UNDECIDED, reason))
+
+
+def _cost(run: BackendRun, answers: Sequence[Examined | Failure], begin: float) -> float:
+    """Return the seconds that all passes of a comparison will take, about; examining began at `begin`."""
+    warm_up = run.settings.blocks if run.takes_turns else 2  # Rounds; in turns, a round before each of them.
+    rounds = 2 * run.settings.blocks + warm_up
+    examined = sum(len(library.examined) for library in run.libraries())
+    examining = (run.clock() - begin) / max(1, examined)
+    calls = [answer.seconds_per_call for answer in answers if isinstance(answer, Examined)]
+    return run.budget.cost(calls, rounds, examining, len(run.libraries()))

@@ -1,0 +1,89 @@
+"""Holds one worker after another of one library, and its device for as long as a run needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
+from neverslower.judge.failure import Failure, of_failure
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec, once_more
+
+T = TypeVar("T")
+
+
+class Holder:
+    """Holds a worker, numbers those that it starts, and replaces one that died when the next question comes.
+
+    Once `lost` is set, that is the answer to every question, and nothing is started any more for one.
+    """
+
+    def __init__(self, spec: WorkerSpec, start: StartWorker) -> None:
+        self.spec, self._start = spec, start
+        self.worker: Worker | None = None
+        self.started = 0
+        self.lost: Failure | None = None
+        self._lock: DeviceLock | None = None
+
+    def open(self) -> Worker:
+        """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
+        return self.worker or self.fresh()
+
+    def fresh(self) -> Worker:
+        """Start another process in place of the one before. Raises WorkerFailure where none starts."""
+        self.close_worker()
+        if self._lock:
+            self._lock = self._lock.kept()
+        self.worker = once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
+        self.started += 1
+        return self.worker
+
+    def skip(self) -> None:
+        """Close the worker and count a process that is not needed: those that follow keep their numbers."""
+        self.close_worker()
+        self.started += 1
+
+    def keep_device(self) -> None:
+        """Keep the device of the worker that is there for this run, where that matters. Raises DeviceBusy."""
+        worker = self.open()
+        if worker.exclusive:
+            self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
+
+    def lose(self, error: WorkerFailure) -> Failure:
+        """Ask no more from now on, and return what is the answer instead."""
+        self.lost = of_failure(error)
+        self.close_worker()
+        return self.lost
+
+    def ask(self, question: Callable[[Worker], T], tries: int = 1) -> T | Failure:
+        """Return a worker's answer, or why there is none.
+
+        A question whose worker died is asked `tries` times in all: what no time limit ended may be an accident.
+        Raises WorkerFailure where no worker starts, and Unavailable where the worker says that it can't go on.
+        """
+        if self.lost:
+            return self.lost
+        while True:
+            worker = self.open()
+            tries -= 1
+            try:
+                return question(worker)
+            except (Unsupported, WorkerError) as error:
+                return of_failure(error)
+            except WorkerDied as error:
+                self.close_worker()
+                if error.hung or tries < 1:
+                    return of_failure(error)
+
+    def close_worker(self) -> None:
+        """End the worker, if there is one."""
+        if self.worker:
+            self.worker.close()
+            self.worker = None
+
+    def close(self) -> None:
+        """End the worker, and let go of the device."""
+        self.close_worker()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
