@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import Call, Replay
+from backends.shared import not_installed, python_version
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson
 from neverslower.device.readers.nvml import Nvml
@@ -85,8 +85,7 @@ def _modules() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "cudnn"):
             raise
-        package = "nvidia-cudnn-frontend" if error.name == "cudnn" else "torch"
-        raise Unavailable(f"{package} is not installed in this Python; `pip install {package}` brings it") from error
+        raise not_installed("nvidia-cudnn-frontend" if error.name == "cudnn" else "torch") from error
     except (ImportError, OSError) as error:
         raise Unavailable(f"torch or cuDNN's frontend can't be loaded: {first_line(error)}") from error
     return torch, cudnn
@@ -153,7 +152,7 @@ class CuDNN:
             "cudnn frontend": str(self._cudnn.__version__),
             "cuda": str(torch.version.cuda),
             "torch": str(torch.__version__),
-            "python": ".".join(map(str, sys.version_info[:3])),
+            "python": python_version(),
         }
         if self._nvml:
             hardware |= self._nvml.hardware()
