@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
-from backends.base import Capabilities, Command
+from backends.base import Command
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -370,10 +370,8 @@ def _cache(options: argparse.Namespace) -> None:
 
 def _backends_that(capability: str) -> list[str]:
     """Return the backends that run unasked and have a capability, named by its field."""
-    capabilities: Iterator[tuple[str, Capabilities]] = (
-        (name, backends.load(name).CAPABILITIES) for name in backends.TABLE
-    )
-    return [name for name, those in capabilities if getattr(those, capability) and not those.on_request]
+    offered = {name: backends.load(name).CAPABILITIES for name in backends.TABLE}
+    return [name for name, those in offered.items() if getattr(those, capability) and not those.on_request]
 
 
 # What adapters offer

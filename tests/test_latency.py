@@ -10,6 +10,6 @@ from neverslower.pytest_plugin import CLOCK, Suite
 
 @pytest.mark.benchmark(timer=CLOCK)
 def test_latency(channel_count: Comparison, suite: Suite, benchmark: Any, request: pytest.FixtureRequest) -> None:
-    """The device's samples go to pytest-benchmark; with --benchmark-compare they are set against the baseline."""
+    """The device's samples go to pytest-benchmark; with --benchmark-compare they are compared with the baseline."""
     suite.record(channel_count, benchmark)
     suite.expect_no_regression(channel_count, request)

@@ -60,7 +60,7 @@ def _require_comparable(before: Baseline, after: Baseline) -> None:
 
 
 def _since(before: Baseline, known: Entry, now: Entry) -> Verdict:
-    # A record holds no outputs, and those of stored runs were right: their error counts as 0.
+    # Only plan and count are compared: error, tolerance and time play no part.
     seen = Examined(now.plan, None, 0.0, 0.0, instructions=now.instructions)
     return judge_since(before.evidence, known.plan, known.instructions, seen)
 

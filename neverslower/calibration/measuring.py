@@ -71,7 +71,7 @@ class Calibrator:
         with self._start(self.spec, number) as first, self._lock(first):
             self._identified(first)
             self._layers = dict(self._known() or self._chosen(first, layers, most))
-            first.close()  # What examining leaves in a process must not lie beside what is timed.
+            first.close()  # What examining leaves in a process must not lie next to what is timed.
             least = max(LEAST_PROCESSES, number + 1)
             while number < least or not self._spent():
                 self._process(number)
