@@ -215,6 +215,7 @@ class TVM:
     def _kernel_fields(self, subject: Subject) -> dict[str, str]:
         """Return the key of a kernel. Raises Unsupported where the search that schedules it has not been made."""
         database = self._database_of(TunedLog.parse(subject.policy))
+        # By the content of the database and not by the search's name: a search made again gives other schedules.
         schedule = f"database {database.hash}" if database and database.records is not None else "untuned"
         return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
 
@@ -244,7 +245,7 @@ class TVM:
         Its steps name each function and, if scheduled, its record's database and target.
         """
         database = self._database_of(log)
-        tuned = all(functions.values())
+        tuned = all(functions.values())  # One loop that fell back to untuned can dominate the others.
         name = f"tuned {database.hash}" if tuned and database else "untuned"
         if log and log.padded:
             name = f"{name}, padded"
