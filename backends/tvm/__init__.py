@@ -52,12 +52,12 @@ def open(options: BackendOptions) -> TVM:
     """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
     installed = health.installed()
     health.require_compiler()
-    store = KeptFolders(default_root() / "tvm")
+    kept = KeptFolders(default_root() / "tvm")
     try:
-        health.check(installed, store)
+        health.check(installed, kept)
         api = Api(options.threads)
         database = databases.read(Path(options.argument), api) if options.argument else None
-        return TVM(api, installed, store, database, options.threads)
+        return TVM(api, installed, kept, database, options.threads)
     except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
@@ -102,11 +102,11 @@ class TVM:
         self,
         api: Api,
         installed: health.Installed,
-        store: KeptFolders,
+        kept: KeptFolders,
         database: databases.Database | None,
         threads: int,
     ) -> None:
-        self.api, self._installed, self._store, self._threads = api, installed, store, threads
+        self.api, self._installed, self._kept, self._threads = api, installed, kept, threads
         self._database = database
         self._of_search: dict[Search, databases.Database] = {}
 
@@ -141,9 +141,9 @@ class TVM:
     def tune(self, wanted: Search) -> Searched:
         """Search for a schedule, unless the same search was made before. Raises Unsupported."""
         begin = time.perf_counter()
-        before = self._store.find(self._search_fields(wanted))
+        before = self._kept.find(self._search_fields(wanted))
         self._refuse(wanted.problem)
-        folder = before or self._store.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
+        folder = before or self._kept.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
         database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
         return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
@@ -168,7 +168,7 @@ class TVM:
 
     def _compiled(self, subject: Subject) -> Path | None:
         try:
-            return self._store.find(self._kernel_fields(subject))
+            return self._kept.find(self._kernel_fields(subject))
         except Unsupported:  # Its search has not been made.
             return None
 
@@ -176,9 +176,9 @@ class TVM:
         """Return the folder of the compiled subject, kept or made now. Raises Unsupported with TVM's words."""
         self._refuse(subject.problem)
         fields = self._kernel_fields(subject)
-        if kept := self._store.find(fields):
-            return kept
-        return self._store.add(fields, lambda folder: self._build(subject, folder))
+        if folder := self._kept.find(fields):
+            return folder
+        return self._kept.add(fields, lambda new: self._build(subject, new))
 
     def _refuse(self, problem: ConvProblem) -> None:
         if why := CAPABILITIES.refusal(problem):
@@ -203,7 +203,7 @@ class TVM:
         if log is None:
             return self._database
         if log.search not in self._of_search:
-            folder = self._store.find(self._search_fields(log.search))
+            folder = self._kept.find(self._search_fields(log.search))
             if folder is None:
                 raise Unsupported(f"the search {log.search} has not been made")
             self._of_search[log.search] = databases.read(folder, self.api)
@@ -263,7 +263,7 @@ class Prepared:
     least_iterations = 1
 
     def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
-        self._machine, self._layout, self._kept, self._plan, self._now = machine, layout, kept, plan, clock
+        self._machine, self._layout, self._kept_channels, self._plan, self._now = machine, layout, kept, plan, clock
         self._call = machine.module["invoke_stateful"]
         self._call(MAIN)  # The first call allocates, and must not be timed.
 
@@ -276,7 +276,7 @@ class Prepared:
         self._call(MAIN)
         values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
         ordered = values.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else values
-        return np.ascontiguousarray(ordered[:, self._kept])
+        return np.ascontiguousarray(ordered[:, self._kept_channels])
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls; a CPU's calls are done when they return."""
