@@ -156,6 +156,7 @@ class Scripted:
         self.script, self.process, self.now = script, process, 0.0
         self.copies: Counter[str] = Counter()
         self.evidence = Evidence(script.get("evidence", "device_time"))
+        # Two at once, so that selftests see examinations side by side.
         self.at_once, self.exclusive = 2, script.get("exclusive", False)
         self.offers = CAPABILITIES.offers + (("waits",) if script.get("waits") else ())
         self._looks = np.random.default_rng([script.get("seed", 0), process])
@@ -279,7 +280,7 @@ class Prepared:
         self._random = np.random.default_rng([*entropy, backend.copies[problem.key]])
         backend.copies[problem.key] += 1
         seconds = script.get("fixed", 1e-5) + script.get("per_mac", 1e-11) * problem.macs
-        for rule in rules:
+        for rule in rules:  # In order: a later rule replaces or multiplies what an earlier one made.
             seconds = rule.get("seconds", seconds) * rule.get("times", 1.0)
         self._seconds = seconds * math.exp(effect)
 
@@ -309,6 +310,7 @@ class Prepared:
     def run(self, iterations: int) -> float:
         """Advance the virtual clock by that many calls; return the seconds by which it moved."""
         script, random = self._backend.script, self._random
+        # Drift follows the virtual clock, which all problems of the process share, as a device that warms up does.
         seconds = iterations * self._seconds * (1 + script.get("drift", 0.0) * self._backend.now)
         if noise := script.get("noise", 0.0):
             seconds *= math.exp(random.normal(0, noise))

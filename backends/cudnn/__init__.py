@@ -128,7 +128,7 @@ class CuDNN:
         self._neighbours = [neighbour for neighbour in neighbours if neighbour.process != os.getpid()]
         self._stream = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
-        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.benchmark = False  # A user's own setting must not choose the plan.
         self._frontend = Frontend(cudnn, torch, self._stream, self._plan_store())
 
     @property
@@ -249,6 +249,7 @@ class CuDNN:
         """Return how many sets of tensors are used in turn. Raises Unsupported where that would be too many."""
         if choice.cache == "hot":
             return 1
+        # One more, so that there are at least two: a call must not find what the call before it left.
         copies = -(-COLD_FACTOR * int(self._properties.L2_cache_size) // problem.bytes) + 1
         if copies > MOST_COPIES:
             raise Unsupported(f"too small to be measured cold: {copies} copies would be rotated, {MOST_COPIES} at most")
@@ -283,6 +284,7 @@ class CuDNN:
         benchmark, tf32 = choice.policy is choice.policy.tuned, problem.dtype is DType.TF32
 
         def call(number: int) -> None:
+            # At each call: torch reads these globals when it is called, and other prepared problems set them too.
             settings.benchmark, settings.allow_tf32 = benchmark, tf32
             image, weight = tensors[number]
             outputs[number] = function(image, weight, *arguments)

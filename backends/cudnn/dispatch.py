@@ -48,6 +48,7 @@ def _profiler(torch: Any) -> Any:
 def launches(trace: Mapping[str, Any], calls: int) -> list[Launched]:
     """Divide a Chrome trace at the marks into the launches of each call. Raises ValueError where marks are missing."""
     wanted = ("kernel", "gpu_memset", "gpu_memcpy")
+    # A trace is not in order of time.
     events = sorted(
         (event for event in trace["traceEvents"] if event.get("cat") in wanted), key=lambda event: event["ts"]
     )

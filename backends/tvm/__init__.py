@@ -51,12 +51,12 @@ def open(options: BackendOptions) -> TVM:
     """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
     installed = health.installed()
     health.require_compiler()
-    store = KeptFolders(default_root() / "tvm")
+    kept = KeptFolders(default_root() / "tvm")
     try:
-        health.check(installed, store)
+        health.check(installed, kept)
         api = Api(options.threads)
         database = databases.read(Path(options.argument), api) if options.argument else None
-        return TVM(api, installed, store, database, options.threads)
+        return TVM(api, installed, kept, database, options.threads)
     except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
@@ -101,11 +101,11 @@ class TVM:
         self,
         api: Api,
         installed: health.Installed,
-        store: KeptFolders,
+        kept: KeptFolders,
         database: databases.Database | None,
         threads: int,
     ) -> None:
-        self.api, self._installed, self._store, self._threads = api, installed, store, threads
+        self.api, self._installed, self._kept, self._threads = api, installed, kept, threads
         self._database = database
         self._of_search: dict[Search, databases.Database] = {}
 
@@ -134,9 +134,9 @@ class TVM:
     def tune(self, wanted: Search) -> Searched:
         """Search for a schedule, unless the same search was made before. Raises Unsupported."""
         begin = time.perf_counter()
-        before = self._store.find(self._search_fields(wanted))
+        before = self._kept.find(self._search_fields(wanted))
         CAPABILITIES.require(wanted.problem)
-        folder = before or self._store.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
+        folder = before or self._kept.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
         database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
         return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
@@ -161,7 +161,7 @@ class TVM:
 
     def _compiled(self, subject: Subject) -> Path | None:
         try:
-            return self._store.find(self._kernel_fields(subject))
+            return self._kept.find(self._kernel_fields(subject))
         except Unsupported:  # Its search has not been made.
             return None
 
@@ -169,9 +169,9 @@ class TVM:
         """Return the folder of the compiled subject, kept or made now. Raises Unsupported with TVM's words."""
         CAPABILITIES.require(subject.problem)
         fields = self._kernel_fields(subject)
-        if kept := self._store.find(fields):
-            return kept
-        return self._store.add(fields, lambda folder: self._build(subject, folder))
+        if folder := self._kept.find(fields):
+            return folder
+        return self._kept.add(fields, lambda new: self._build(subject, new))
 
     def _build(self, subject: Subject, folder: Path) -> None:
         log = TunedLog.parse(subject.policy)
@@ -191,7 +191,7 @@ class TVM:
         if log is None:
             return self._database
         if log.search not in self._of_search:
-            folder = self._store.find(self._search_fields(log.search))
+            folder = self._kept.find(self._search_fields(log.search))
             if folder is None:
                 raise Unsupported(f"the search {log.search} has not been made")
             self._of_search[log.search] = databases.read(folder, self.api)
@@ -203,6 +203,7 @@ class TVM:
     def _kernel_fields(self, subject: Subject) -> dict[str, str]:
         """Return the key of a kernel. Raises Unsupported where the search that schedules it has not been made."""
         database = self._database_of(TunedLog.parse(subject.policy))
+        # By the content of the database and not by the search's name: a search made again gives other schedules.
         schedule = f"database {database.hash}" if database and database.records is not None else "untuned"
         return self._versions("kernel") | {"subject": subject.key, "schedule": schedule}
 
@@ -232,7 +233,7 @@ class TVM:
         Its steps name each function and, if scheduled, its record's database and target.
         """
         database = self._database_of(log)
-        tuned = all(functions.values())
+        tuned = all(functions.values())  # One loop that fell back to untuned can dominate the others.
         name = f"tuned {database.hash}" if tuned and database else "untuned"
         if log and log.padded:
             name = f"{name}, padded"
@@ -250,7 +251,7 @@ class Prepared:
     least_iterations = 1
 
     def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
-        self._machine, self._layout, self._kept, self._plan, self._now = machine, layout, kept, plan, clock
+        self._machine, self._layout, self._kept_channels, self._plan, self._now = machine, layout, kept, plan, clock
         self._call = machine.module["invoke_stateful"]
         self._call(MAIN)  # The first call allocates, and must not be timed.
 
@@ -263,7 +264,7 @@ class Prepared:
         self._call(MAIN)
         values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
         ordered = values.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else values
-        return np.ascontiguousarray(ordered[:, self._kept])
+        return np.ascontiguousarray(ordered[:, self._kept_channels])
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls; a CPU's calls are done when they return."""

@@ -89,11 +89,11 @@ def _files_in(folder: str | None) -> Iterator[str]:
             yield f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
-def check(pair: Installed, store: KeptFolders) -> None:
+def check(pair: Installed, kept: KeptFolders) -> None:
     """Try the pair in a child process, unless it is known to work. Raises Unavailable with what to install."""
     tvm, ffi = pair.tvm, pair.ffi
     fields = {"kind": "health", "tvm": tvm, "ffi": ffi, "build": pair.build, "python": sys.executable, "probe": PROBE}
-    if store.find(fields):
+    if kept.find(fields):
         return
     command = [sys.executable, "-c", PROBE]
     try:
@@ -103,7 +103,7 @@ def check(pair: Installed, store: KeptFolders) -> None:
     # Only a success is kept: a failure may be fixed by something that is not among the fields.
     if done.returncode:
         raise Unavailable(f"apache-tvm {tvm} does not work with apache-tvm-ffi {ffi} ({_how(done)}); {remedy(tvm)}")
-    store.add(fields, _nothing)
+    kept.add(fields, _nothing)
 
 
 def _nothing(folder: Path) -> None:

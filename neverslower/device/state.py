@@ -60,6 +60,7 @@ class State:
 
         A device gets hot by working, so heat is not a change; its clocks are among the settings.
         """
+        # By kind and not by text, which holds numbers that move: 81 °C after 80 °C is not new.
         known = {flaw.trouble for flaw in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
         new = [flaw.text for flaw in self.grave if flaw.trouble not in known]
         return differences("state", before.settings, self.settings) + new

@@ -46,6 +46,7 @@ class Enqueue:
     def launched(self) -> int:
         """Return the number of work-items launched, counting those that only fill the last group of a dimension."""
         group = self.group or (1, 1, 1)
+        # Groups are launched whole: each dimension is filled up to the next multiple.
         return math.prod(-(-items // size) * size for items, size in zip(self.items, group, strict=True))
 
     @property

@@ -53,6 +53,7 @@ class Kernel:
     @property
     def generation(self) -> str:
         """Return the architecture that the name says the kernel was written for, such as `sm90`, or an empty string."""
+        # Not after a letter or digit: other words end in "sm" too.
         match = re.search(r"(?<![a-z0-9])sm(\d+)", self.name)
         return f"sm{match[1]}" if match else ""
 

@@ -39,6 +39,7 @@ class Plan:
 
     name: str
     steps: tuple[str, ...] = ()
+    # Two plans are equal when name and steps are: the rest is how the library came to the plan, or what it took.
     tuned: bool | None = field(default=None, compare=False)
     shares: tuple[float, ...] = field(default=(), compare=False)
     rank: int | None = field(default=None, compare=False)
@@ -92,7 +93,7 @@ class Examined:
     @property
     def wrong(self) -> bool:
         """Return whether the output can't be trusted; a NaN is wrong too."""
-        return self.error is not None and not self.error <= self.tolerance
+        return self.error is not None and not self.error <= self.tolerance  # `not <=` and not `>`: true for NaN.
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +158,7 @@ class PairedPass:
 
     def record(self, number: int) -> dict[str, Any]:
         """Return everything raw as plain data for a journal; `number` counts the processes of a run."""
+        # Left out where nothing was dropped: most lines of a journal are shorter so.
         dropped = {"discarded": self.discarded, "why_discarded": self.why_discarded} if self.discarded else {}
         how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
         return how | dropped | {"seconds": self.seconds.tolist()}

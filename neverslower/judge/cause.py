@@ -85,6 +85,7 @@ def _from_kernels(
     if added:
         return Cause.ALIGNMENT, (f"{_names(after)} computes either way", *added)
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    # Fewer channels in more tiles, by one and the same kernel: the library cut the work another way.
     for old, new in changed:
         if new.tiles > old.tiles:
             return Cause.TILE_OR_WAVE, (_tiles(old, new, processors),)
@@ -117,6 +118,7 @@ def _added_helpers(reference: Sequence[Kernel], candidate: Sequence[Kernel]) -> 
 
 def _tiles(before: Kernel, after: Kernel, processors: int) -> str:
     """Describe how the grid of an unchanged kernel grew; a wave is as many tiles as there are processors."""
+    # A last wave that is nearly empty takes as long as a full one, so one tile more may cost a whole wave.
     waves = [-(-kernel.tiles // processors) if processors else 0 for kernel in (before, after)]
     more = f", {waves[0]} and {waves[1]} waves of {processors}" if waves[1] > waves[0] else ""
     return f"{after.short}: {before.tiles} tiles became {after.tiles}{more}"

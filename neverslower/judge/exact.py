@@ -42,6 +42,7 @@ def _counted(before: int | None, now: int | None, thresholds: Thresholds) -> Ver
     if not before or not now:
         return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, "no instructions were counted"))
     ratio, tolerance = now / before, thresholds.instructions
+    # Within the tolerance: an upgrade of the compiler moves every count a little, and nobody can act on that.
     code = Code.MORE if ratio > 1 + tolerance else Code.FEWER if ratio < 1 - tolerance else Code.SAME
     text = f"{now:,} instructions against {before:,} (tolerance {tolerance:.1%})"
     return Verdict(code, Reason(ReasonCode.COUNTED, text), Interval(ratio, ratio, ratio))
@@ -75,7 +76,7 @@ def _dispatched(reference: Plan, candidate: Plan) -> Verdict:
 def _worse(before: Enqueue, after: Enqueue) -> Iterator[tuple[ReasonCode, str]]:
     """Yield how the pruned layer's kernel is dispatched worse than the unpruned one's, where both groups are known."""
     if not (before.group and after.group):
-        return
+        return  # The driver may choose another group for each size, so there is nothing to compare.
     if newly := "".join(name for name in after.uneven if name not in before.uneven):
         text = f"{after.name}: {_groups(after)} is uneven in {newly}, {_groups(before)} of the unpruned layer is not"
         yield ReasonCode.UNEVEN_DISPATCH, text

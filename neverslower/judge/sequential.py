@@ -127,12 +127,14 @@ def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0
     done: Floats = np.zeros(1)
     for units, scale in zip(passes, _scales_of_the_past(passes), strict=True):
         z = _in_deviations(units - where, scale)
+        # A stake below 1 keeps every factor above 0, and so its log finite.
         each = np.stack([np.log1p(stake * np.tanh(slope * z)) for stake, slope in STAKES], axis=-1)
         evidence = np.cumsum(each, axis=-2)[..., None]
         if unlucky > 0:
             evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
         # The pass's evidence is that of its units so far, capped; `done` holds the passes before, each capped once.
         total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
+        # The mean over stakes and caps, in logs: a mixture of supermartingales is one.
         mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
         if units.shape[-1]:
             done = total[..., -1:, :, :]
@@ -185,6 +187,7 @@ def block_length(pools: Sequence[np.ndarray], longest: int = LONGEST_BLOCK) -> i
         lags = [lag for seconds in pools if (lag := _neighbours_correlate(units_of(seconds, length))) is not None]
         if not lags:
             break
+        # One standard error more is allowed: with few pools the mean would rarely be small enough by itself.
         spread = float(np.std(lags)) / math.sqrt(len(lags))
         if abs(float(np.mean(lags))) <= LAG_CORRELATION + spread and _even(lags):
             break
@@ -252,7 +255,7 @@ class SequentialJudge:
             return True
         if not any(len(pass_.seconds) for pass_ in passes):
             return False
-        if bad_samples(passes, 1.0):
+        if bad_samples(passes, 1.0):  # A sample that is no time: more of them make it no better.
             return True
         if bad_samples(passes, self.thresholds.most_discarded):
             return False  # The device was disturbed, and may be so no longer.
@@ -270,6 +273,7 @@ class SequentialJudge:
         if problem := bad_samples([later], self.thresholds.most_discarded):
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.NOT_CONFIRMED, f"not confirmed: {problem}"))
         verdict = replace(self, preset=replace(self.preset, unlucky_error=0.0))([*passes, later], comparisons)
+        # By itself, for the proof rests on all passes together and could survive a later one that shows nothing.
         shown = math.exp(_centre(self._units([later])))
         if verdict.code is Code.SLOWER and shown > 1 + self.thresholds.tolerance:
             return replace(verdict, reason=Reason(ReasonCode.PROVED, f"confirmed in a fresh process ({shown:.3f}×)"))
@@ -299,6 +303,7 @@ class SequentialJudge:
 
         `only` asks about one place, which is returned if it is proved.
         """
+        # Both proofs are needed, so the weaker one counts.
         alone = _bound(units, 0.0, error, only)
         return min(alone, _bound(units, self.preset.unlucky, self.preset.first_error(error), only))
 
@@ -397,7 +402,7 @@ def _detectable(error: float, preset: Preset) -> float | None:
     def proved(shift: float) -> bool:
         return _proved([pass_noise + shift for pass_noise in noise], error, preset)
 
-    low, high = 0.0, 64.0
+    low, high = 0.0, 64.0  # Deviations; what 64 of them do not prove, the number of units forbids.
     if not proved(high):
         return None
     while high - low > 1e-3:

@@ -172,6 +172,7 @@ def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
     tolerance, target = thresholds.tolerance, thresholds.target
     if ratio.high < 1 - tolerance:
         return Code.FASTER, Reason(ReasonCode.PROVED, f"proved below {1 - tolerance:.2f}×")
+    # SAME before SLOWER: between tolerance and target both can be proved, and such a slowdown need not be found.
     if ratio.high < 1 + target:
         return Code.SAME, Reason(ReasonCode.WITHIN_TARGET, f"proved below {1 + target:.2f}×")
     if ratio.low > 1 + tolerance:
@@ -195,6 +196,7 @@ def explained(verdict: Verdict, reference: Examined | None, candidate: Examined 
 
 def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
     """Return log(candidate / reference) of each block, of shape (blocks,), from seconds of shape (blocks, 2, 2)."""
+    # The mean of logs weighs both rounds of a side alike, and negates when the sides are swapped.
     logs = np.log(seconds).mean(axis=2)
     return np.asarray(logs[:, 1] - logs[:, 0])
 
@@ -202,6 +204,7 @@ def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
 def bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:
     """Return why these samples can't be judged, or None if they can."""
     kept, discarded = sum(len(pass_.seconds) for pass_ in passes), sum(pass_.discarded for pass_ in passes)
+    # A device that is disturbed so often is not the device that the verdict would be about.
     if discarded > most_discarded * (kept + discarded):
         why = ", ".join(dict.fromkeys(pass_.why_discarded for pass_ in passes if pass_.discarded))
         return f"{discarded} of {kept + discarded} blocks were dropped: {why}"

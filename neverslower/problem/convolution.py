@@ -245,6 +245,7 @@ class ConvProblem:
 def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int], list[int]]:
     """Return the indices of the (input, output) channels of `unpruned` that `pruned` keeps: the first of each group."""
 
+    # Whether whole groups went (depthwise) or channels of each, `after // pruned.groups` stay in each group left.
     def kept(before: int, after: int) -> list[int]:
         stride, width = before // unpruned.groups, after // pruned.groups
         return [group * stride + channel for group in range(pruned.groups) for channel in range(width)]

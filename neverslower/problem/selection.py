@@ -86,11 +86,13 @@ class Selection:
         comparisons: dict[tuple[str, str, str], Comparison] = {}
         for layer in self.distinct(formats):
             for comparison in _of_layer(backend, layer, self.sides, self.keep):
+                # Two layers may meet in one pruned problem; the first one names it.
                 comparisons.setdefault(comparison.identity, comparison)
         return list(comparisons.values())
 
 
 def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
+    # Against itself: no result but the noise floor, so it yields to the most telling distances when time is short.
     yield Comparison(backend, layer, layer.problem, telling=5)
     for side in sides:
         distances = _to_keep(layer, side, keep) if keep else pruning_distances(layer.problem, side)

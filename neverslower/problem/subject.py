@@ -31,7 +31,7 @@ class Subject:
     @classmethod
     def from_key(cls, key: str) -> Subject:
         """Return the subject that a `key` names. Raises InvalidProblem."""
-        problem, _, policy = key.partition(" ")
+        problem, _, policy = key.partition(" ")  # A problem's key has no space.
         return cls(ConvProblem.from_key(problem), policy)
 
 

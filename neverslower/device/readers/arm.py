@@ -61,6 +61,7 @@ def parts(root: Path = Path("/")) -> str:
     """Return the cores that are online, in the system's order: `4 Cortex-A55, 4 Cortex-A76`; unknown ones by number."""
     cores = re.split(r"\n\s*\n", text(root / "proc/cpuinfo"))
     fields = [dict(re.findall(r"^(CPU implementer|CPU part)\s*:\s*(\S+)", core, flags=re.MULTILINE)) for core in cores]
+    # A Counter keeps the order of first sight, which is the system's order of clusters.
     names = Counter(_part(core.get("CPU implementer", "?"), core["CPU part"]) for core in fields if "CPU part" in core)
     return ", ".join(f"{count} {name}" for name, count in names.items())
 
@@ -92,6 +93,7 @@ def _part(implementer: str, part: str) -> str:
 
 def _policies(root: Path) -> list[Path]:
     folders = (root / "sys/devices/system/cpu/cpufreq").glob("policy[0-9]*")
+    # By number: as text, policy10 would come before policy4, and the order is part of what is stored.
     return sorted(folders, key=lambda folder: int(folder.name.removeprefix("policy")))
 
 

@@ -77,6 +77,6 @@ def _power_mode(root: Path) -> str:
     match = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
     if not match:
         return ""
-    number = int(match[1])
+    number = int(match[1])  # `0002` in the status file, `2` in the configuration.
     names = dict(re.findall(r"POWER_MODEL ID=(\d+) NAME=(\S+)", _text(root / "etc/nvpmodel.conf")))
     return f"{number} {names[str(number)]}" if str(number) in names else str(number)

@@ -61,6 +61,7 @@ def current_clock_hz(root: Path = Path("/")) -> int | None:
 def _folder(root: Path) -> Path | None:
     """Return the folder of the Mali's devfreq device, if there is one."""
     devices = root / "sys/class/devfreq"
+    # A name with "mali" is certain, so it comes before the name that others share.
     folders = [*sorted(devices.glob("*mali*")), *sorted(devices.glob("*.gpu"))]
     return next((folder for folder in folders if _is_mali(folder)), None)
 

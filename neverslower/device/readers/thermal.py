@@ -48,6 +48,7 @@ class Thermal:
             if degrees is not None:
                 name = text(folder / "type") or folder.name
                 readings[f"{name} °C"] = degrees
+                # The lowest trip point acts first; the others only slow down more.
                 limit = min(_passive(folder), default=None)
                 if limit is not None and degrees >= limit - MARGIN:
                     why = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
