@@ -258,7 +258,7 @@ def test_a_room_stands_for_all_of_its_mutants(run, capsys, arguments: list[str])
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["milisecond"], "no mutant is called milisecond"),
+        (["millis"], "no mutant is called millis"),
         (["--room", "milliseconds"], "no room with mutants is called milliseconds; there are doors"),
     ],
 )
