@@ -48,4 +48,4 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) tools/setup_environment.py
 	@touch $(STAMP)
 
 clean:  ## remove the environment and all that runs left
-	rm -rf .venv .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-* .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
