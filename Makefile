@@ -1,41 +1,56 @@
-# make check: set up and measure on this machine.    make test: set up and pass the suite's own tests.
+# make alone lists the targets.
 #
-#   make check ARGS="--layer 'resnet50.L1*'"   pytest's options, see `make help`
+#   make check ARGS="--layer 'resnet50.L1*'"   pytest's options, see `make options`
 #   make check PYTHON=/usr/bin/python3.10      the Python to build .venv from; if it has torch, that torch is used
 #   make check VENV=/opt/my-env                an environment that exists: only what it lacks is added, torch never
+#   make test CONSTRAINTS=constraints-lowest.txt   the oldest versions that pyproject.toml declares, in a new VENV
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 ARGS ?=
 STAMP := $(VENV)/.never-slower
+ACTIONLINT := $(or $(wildcard $(VENV)/bin/actionlint),$(shell command -v actionlint 2>/dev/null))
 
-.PHONY: check test test-slow lint mutants help clean
-check: $(STAMP)
-	@$(VENV)/bin/python -m pytest $(ARGS)
-
-# Two processes beside each other, and the same drawn examples on every machine; what takes long is test-slow's.
+# Two processes next to each other, and the same drawn examples on every machine; what takes long is test-slow's.
 SELFTESTS = $(VENV)/bin/python -m pytest -c selftests/pytest.ini -n 2 --dist worksteal --hypothesis-profile=ci
 
-test: $(STAMP)
+.DEFAULT_GOAL := help
+.PHONY: help check test test-slow lint mutants options hooks setup clean
+help:  ## list the targets
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+
+check: $(STAMP)  ## measure on this machine; ARGS="…" are pytest's, see `make options`
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test: $(STAMP)  ## run the suite's own tests, no device needed, in minutes
 	@$(SELFTESTS) -m "not slow" selftests $(ARGS)
 
-test-slow: $(STAMP)
+test-slow: $(STAMP)  ## run those of its tests that take long, such as killing runs at random
 	@$(SELFTESTS) -m slow selftests $(ARGS)
 
-lint: $(STAMP)
+lint: $(STAMP)  ## run ruff, mypy, codespell, and actionlint where it is installed
 	@$(VENV)/bin/python -m ruff check .
 	@$(VENV)/bin/python -m ruff format --check .
 	@$(VENV)/bin/python -m mypy
+	@$(VENV)/bin/codespell
+	@$(if $(ACTIONLINT),$(ACTIONLINT),echo "actionlint is not installed, so the workflows were not looked at")
 
-mutants: $(STAMP)
+mutants: $(STAMP)  ## tell lies that a selftest must catch; ARGS="judge" those of a room, ARGS=--list
 	@$(VENV)/bin/python -m tools.mutants $(ARGS)
 
-help: $(STAMP)
+options: $(STAMP)  ## list the options that never-slower adds to pytest's
 	@$(VENV)/bin/python -m pytest -h | sed -n '/^never-slower/,/^[^ ]/p'
 
-$(STAMP): pyproject.toml constraints.txt tools/setup_environment.py
-	@$(PYTHON) tools/setup_environment.py $(VENV)
+hooks: $(STAMP)  ## have git run the lint before each commit, with pre-commit
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pre-commit
+	@$(VENV)/bin/python -m pre_commit install
+
+setup: $(STAMP)  ## make the environment, and nothing else
+
+$(STAMP): pyproject.toml $(CONSTRAINTS) tools/setup_environment.py
+	@$(PYTHON) tools/setup_environment.py $(VENV) $(CONSTRAINTS)
 	@touch $(STAMP)
 
-clean:
-	rm -rf .venv .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+clean:  ## remove the environment and all that runs left
+	rm -rf .venv .venv-* .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -11,10 +11,11 @@ import pytest
 
 from selftests.support import ROOT, tree
 from tools.mutants import __main__ as command
+from tools.mutants.catalogue import Malformed, read
 from tools.mutants.mutant import Mutant, Stale
-from tools.mutants.table import MUTANTS
 from tools.mutants.trial import Fate, NotSound, Ran, Trials, fate_of, tracked
 
+MUTANTS = read()
 TEST = "selftests/test_clock.py::test_a_second_has_a_thousand_milliseconds"
 FILES = {
     "conftest.py": "import hypothesis\n\nhypothesis.settings.register_profile('ci')\n",
@@ -60,7 +61,7 @@ def fates(project: Path, *mutants: Mutant, limit: float = 60.0) -> list[Fate]:
         return [one.fate for one in trials]
 
 
-# The table
+# The catalogue
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
@@ -73,6 +74,67 @@ def test_mutants_are_told_apart() -> None:
     assert len({one.name for one in MUTANTS}) == len(MUTANTS)
     assert len({(one.path, one.old, one.new) for one in MUTANTS}) == len(MUTANTS)
     assert all(one.lie.endswith(".") for one in MUTANTS)
+
+
+def test_no_mutant_is_named_like_a_room() -> None:
+    assert {mutant.room for mutant in MUTANTS} & {mutant.name for mutant in MUTANTS} == set()
+
+
+ENTRY = """[milliseconds]
+lie = "Milliseconds are seconds."
+path = "clock/clock.py"
+old = '''
+    return milliseconds / 1000
+'''
+new = '/ "\\d"'
+caught_by = "selftests/test_clock.py::test_a_second"
+"""
+
+
+def test_an_entry_is_read_byte_for_byte(tmp_path: Path) -> None:
+    (mutant,) = read(tree(tmp_path, {"clock.toml": ENTRY}))
+    assert mutant == Mutant(
+        "milliseconds",
+        "Milliseconds are seconds.",
+        "clock/clock.py",
+        "    return milliseconds / 1000\n",
+        '/ "\\d"',
+        "selftests/test_clock.py::test_a_second",
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"clock.toml": ENTRY + ENTRY}, r"clock\.toml: .*milliseconds"),
+        ({"clock.toml": "lie : 1"}, r"clock\.toml: .*line 1"),
+        ({"clock.toml": 'milliseconds = "seconds"'}, r"clock\.toml: \[milliseconds\] is no table"),
+        ({"clock.toml": ENTRY.replace("lie =", "lies =")}, r"clock\.toml: \[milliseconds\] lacks lie"),
+        ({"clock.toml": ENTRY + "why = ''"}, r"clock\.toml: \[milliseconds\] has why, which"),
+        ({"clock.toml": ENTRY.replace('"Milliseconds are seconds."', "1000")}, r"\[milliseconds\] has lie that is no"),
+        ({"watch.toml": ENTRY}, r"watch\.toml: \[milliseconds\] changes clock/clock\.py, so it belongs in clock\.toml"),
+        (
+            {"clock.toml": ENTRY, "watch.toml": ENTRY.replace("clock/", "watch/")},
+            r"watch\.toml: \[milliseconds\] is in clock\.toml already",
+        ),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_told_with_its_file(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    with pytest.raises(Malformed, match=words):
+        read(tree(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    ("path", "room"),
+    [
+        ("neverslower/judge/verdict.py", "judge"),
+        ("neverslower/device/readers/nvml.py", "device"),
+        ("backends/tvm/__init__.py", "backends"),
+        ("neverslower/run.py", "doors"),
+    ],
+)
+def test_a_mutant_lives_in_the_room_of_what_it_changes(path: str, room: str) -> None:
+    assert replace(LIE, path=path).room == room
 
 
 @pytest.mark.parametrize(
@@ -186,17 +248,43 @@ def test_only_the_named_are_tried(run, capsys) -> None:
     assert "1 of 1 caught" in capsys.readouterr().out
 
 
-def test_a_name_that_is_none_is_told(run, capsys) -> None:
+@pytest.mark.parametrize("arguments", [["watch"], ["--room", "watch"]])
+def test_a_room_stands_for_all_of_its_mutants(run, capsys, arguments: list[str]) -> None:
+    watch = [replace(LIE, name=name, path="watch/clock.py") for name in ("first", "second")]
+    assert run(LIE, *watch, arguments=[*arguments, "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["watch", "first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["millis"], "no mutant is called millis"),
+        (["--room", "milliseconds"], "no room with mutants is called milliseconds; there are doors"),
+    ],
+)
+def test_a_name_that_is_none_is_told(run, capsys, arguments: list[str], words: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run(LIE, arguments=["milisecond"])
-    assert "no mutant is called milisecond" in capsys.readouterr().err
+        run(LIE, arguments=arguments)
+    assert words in capsys.readouterr().err
 
 
-def test_lies_are_listed_and_none_is_told(run, capsys) -> None:
-    assert run(LIE, SURVIVOR, arguments=["--list"]) == 0
+def test_a_catalogue_that_cannot_be_read_ends_with_2(monkeypatch, capsys) -> None:
+    def broken() -> None:
+        raise Malformed("clock.toml: [milliseconds] lacks lie")
+
+    monkeypatch.setattr(command, "read", broken)
+    assert command.main([]) == 2
+    assert "clock.toml: [milliseconds] lacks lie" in capsys.readouterr().out
+
+
+def test_lies_are_listed_by_room_and_none_is_told(run, capsys) -> None:
+    assert run(LIE, SURVIVOR, replace(LIE, name="third", path="watch/clock.py"), arguments=["--list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "milliseconds  Milliseconds are seconds.",
-        "survivor      Milliseconds are seconds.",
+        "doors",
+        "    milliseconds  Milliseconds are seconds.",
+        "    survivor      Milliseconds are seconds.",
+        "watch",
+        "    third         Milliseconds are seconds.",
     ]
 
 

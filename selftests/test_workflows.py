@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import backends
 from selftests.conftest import SuiteRunner
@@ -15,6 +16,7 @@ from selftests.test_plugin import FLAT, outcomes
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 HOSTED, SELF_HOSTED = (ROOT / ".github/workflows" / name for name in ("hosted.yml", "self-hosted.yml"))
+LOWEST = ROOT / "constraints-lowest.txt"
 each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
 
@@ -97,9 +99,29 @@ def test_what_a_device_runs_measures_compares_and_keeps_its_files(runner: SuiteR
     assert (runner.path / "page.md").read_text().count("## never-slower: GREEN") == 2
 
 
+def test_the_matrix_has_every_python_and_versions_that_are_there():
+    rows = re.findall(r'- python: "(.*)"\n +versions: (.*)\n', HOSTED.read_text())
+    assert [python for python, versions in rows if versions == "constraints.txt"] == [
+        f"3.{minor}" for minor in range(10, 15)
+    ]
+    assert ("3.10", LOWEST.name) in rows
+
+
+def test_the_lowest_versions_are_those_that_are_declared():
+    """But for torch, of which the README lists what was tried."""
+    declared = re.findall(r'^    "([\w-]+)>=([\d.]+)', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    lowest = dict(re.findall(r"^([\w-]+)==(.*)", LOWEST.read_text(), flags=re.MULTILINE))
+    newest = dict(declared)  # A development dependency's bound, which comes later, is the higher one.
+    assert lowest.keys() <= newest.keys()
+    assert [name for name in lowest if name != "torch" and Version(lowest[name]) != Version(newest[name])] == []
+
+
 def test_the_scripts_that_workflows_run_are_there():
     for path in WORKFLOWS:
         for command in commands(path):
             first = shlex.split(command)[:2]
+            if first[0] == "make":
+                assert re.search(rf"^{first[1]}: ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+                continue
             script = first[1] if first[0] == "python3" else first[0]
             assert script in (".venv/bin/python", "mkdir") or (ROOT / script).is_file()

@@ -15,13 +15,14 @@ OLDEST = (3, 10)
 
 
 def main() -> None:
-    """Set up the environment in the folder given as the only argument."""
+    """Set up the environment in the folder that is given, with the versions of a file, constraints.txt unless given."""
     folder = Path(sys.argv[1])
+    versions = ROOT / (sys.argv[2] if len(sys.argv) > 2 else "constraints.txt")
     check_python()
     check_compiler()
     if not (folder / "bin" / "python").exists():
         create(folder)
-    install(folder / "bin" / "python")
+    install(folder / "bin" / "python", versions)
 
 
 def check_python() -> None:
@@ -51,10 +52,10 @@ def create(folder: Path) -> None:
         fail(f"the environment {folder} could not be made; the reason is above", "another folder with VENV=DIR")
 
 
-def install(python: Path) -> None:
-    """Install never-slower and what it needs; versions as tested, but a torch that is there as it is."""
+def install(python: Path, versions: Path) -> None:
+    """Install never-slower and what it needs; versions as in the file, but a torch that is there as it is."""
     there = torch_version(str(python))
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    constraints = versions.read_text(encoding="utf-8")
     if there:
         print(f"using the torch {there} that is there", flush=True)
         # numpy belongs to the torch that was built against it.

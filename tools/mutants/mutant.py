@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+DOORS = "doors"
+"""The room of modules that lie in no folder of their own: options, run, cli, the plugin."""
 
 
 class Stale(Exception):
@@ -20,6 +23,13 @@ class Mutant:
     old: str
     new: str
     caught_by: str
+
+    @property
+    def room(self) -> str:
+        """Return the room that the changed file lives in: `judge`, `backends`, or `doors`."""
+        folders = PurePosixPath(self.path).parent.parts
+        inside = folders[1:] if folders[:1] == ("neverslower",) else folders
+        return inside[0] if inside else DOORS
 
     def applied(self, text: str) -> str:
         """The file's text with the lie in it. Raises Stale."""
