@@ -34,9 +34,10 @@ class Capabilities:
     is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to the
     process that examines problems, and no times are taken in that process. One that `watches` reports when its device
     was throttled. One that `waits` leaves its device alone between requests, so that a process of another library may
-    take turns with it. One that `maps` times whole curves of channel counts at once. One that `explains` has the policy
-    `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole network when the user
-    names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most `largest_drawn_macs`
+    take turns with it. One that loads `ahead` may be started while others wait or examine: it disturbs nothing until it
+    is asked for something. One that `maps` times whole curves of channel counts at once. One that `explains` has the
+    policy `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole network when
+    the user names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most `largest_drawn_macs`
     multiply-accumulates.
     """
 
@@ -55,6 +56,7 @@ class Capabilities:
     profiles: bool = False
     watches: bool = False
     waits: bool = False
+    ahead: bool = False
     maps: bool = False
     explains: bool = False
     quick_layers: tuple[str, ...] = ()
@@ -65,9 +67,9 @@ class Capabilities:
     def offers(self) -> tuple[str, ...]:
         """Return the protocols that the adapter follows in addition to Backend, by field name.
 
-        `profiles` and `waits` are among them, though they need no protocol.
+        `profiles`, `waits` and `ahead` are among them, though they need no protocol.
         """
-        names = ("compiles", "profiles", "watches", "waits", "maps", "explains")
+        names = ("compiles", "profiles", "watches", "waits", "ahead", "maps", "explains")
         return tuple(name for name in names if getattr(self, name))
 
     def refusal(self, problem: ConvProblem) -> str | None:

@@ -34,6 +34,7 @@ CAPABILITIES = Capabilities(
     asymmetric_padding=False,
     modules=("torch",),
     waits=True,
+    ahead=True,
 )
 _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}

@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     packages=("torch", "nvidia-cudnn-frontend", "nvidia-ml-py"),
     profiles=True,
     watches=True,
+    ahead=True,
     maps=True,
     explains=True,
     largest_drawn_macs=300_000_000,

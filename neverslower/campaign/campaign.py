@@ -10,6 +10,7 @@ is kept apart: it is the baseline that the new one is set against.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -215,6 +216,8 @@ class Campaign:
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))
         if run.other:
             _start_beside(run, run.other)
+        elif not run.library.evidence.exact and run.library.start_ahead(_memory()):
+            run.budget.start_seconds = 0.0
 
     def _compared(self, run: BackendRun) -> None:
         """Tell what the other library showed, once all of it is judged."""
@@ -225,6 +228,11 @@ class Campaign:
         """Write one line to the journal, if there is one."""
         if self._journal:
             self._journal.write(event, fields)
+
+
+def _memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _start_beside(run: BackendRun, other: Library) -> None:

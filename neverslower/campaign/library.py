@@ -17,7 +17,7 @@ from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import Holder
 from neverslower.worker.pool import Failures, ask_all, compile_all
-from neverslower.worker.process import StartWorker, Worker, WorkerSpec
+from neverslower.worker.process import LOCAL, StartWorker, Worker, WorkerSpec
 
 SUBJECTS_A_COMPILER = 8
 """A compiling process is worth starting for so many subjects."""
@@ -31,6 +31,12 @@ class Write(Protocol):
     def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
         """Write it."""
         ...
+
+
+MOST_AHEAD = 3
+"""Workers that are started ahead: about as many as it takes to decide most comparisons."""
+BYTES_A_WORKER = 4_000_000_000
+"""Memory of a machine on which one worker may wait."""
 
 
 class Library:
@@ -96,6 +102,18 @@ class Library:
         self.findings.identify(self.name, worker.fingerprint)
         self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
         return worker
+
+    def start_ahead(self, memory: int) -> bool:
+        """Start the next workers while this one examines, and return whether that is done.
+
+        It is where a library's loading disturbs nobody: examining is not timed. `memory` is what this machine has, in
+        bytes; where a worker runs elsewhere, that is not known, and one is started.
+        """
+        if "ahead" not in self.offers or self.spec.threads > 1:
+            return False
+        here = self.spec.execnet.startswith(LOCAL)
+        self._holder.start_ahead(min(MOST_AHEAD, memory // BYTES_A_WORKER) if here else 1)
+        return True
 
     def fresh_worker(self) -> Worker:
         """Start another process in place of the one before. Raises WorkerFailure."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
@@ -24,6 +26,8 @@ class Holder:
         self.started = 0
         self.lost: Failure | None = None
         self._lock: DeviceLock | None = None
+        self._ahead: deque[Future[Worker]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
 
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
@@ -34,13 +38,40 @@ class Holder:
         self.close_worker()
         if self._lock:
             self._lock = self._lock.kept()
-        self.worker = once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
+        ahead = self._next_ahead()
+        self.worker = ahead or once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
+
+    def start_ahead(self, count: int) -> None:
+        """Start the next so many workers now, next to each other, while the present one is at work.
+
+        What takes seconds is loading the library. Each waits for its turn in the thread that started it, for a worker
+        dies with that thread.
+        """
+        if self._threads is None and count > 0:
+            self._threads = ThreadPoolExecutor(count)
+            numbers = range(self.started, self.started + count)
+            self._ahead.extend(self._threads.submit(self._start, self.spec, process=number) for number in numbers)
+
+    def _next_ahead(self) -> Worker | None:
+        """Return the worker that was started ahead for this turn; None where there is none, or it lives no more."""
+        if not self._ahead:
+            return None
+        try:
+            worker = self._ahead.popleft().result()
+        except WorkerFailure:
+            return None  # Its failure shows again where one is started that is waited for.
+        if worker.alive:
+            return worker
+        worker.close()
+        return None
 
     def skip(self) -> None:
         """Close the worker and count a process that is not needed: those that follow keep their numbers."""
         self.close_worker()
+        if unneeded := self._next_ahead():
+            unneeded.close()
         self.started += 1
 
     def keep_device(self) -> None:
@@ -82,8 +113,14 @@ class Holder:
             self.worker = None
 
     def close(self) -> None:
-        """End the worker, and let go of the device."""
+        """End the worker and those that wait, and let go of the device."""
         self.close_worker()
+        while self._ahead:
+            if unneeded := self._next_ahead():
+                unneeded.close()
+        if self._threads:
+            self._threads.shutdown()
+            self._threads = None
         if self._lock:
             self._lock.close()
             self._lock = None

@@ -248,6 +248,11 @@ class Worker(_Process):
         """Prepare one subject and check its output."""
         return Examined.from_dict(self._ask("examine", key))
 
+    @property
+    def alive(self) -> bool:
+        """Return whether the process is still there, as far as its connection tells."""
+        return bool(self._channel.gateway.hasreceiver())
+
     def state(self) -> State:
         """Return the state of the device now, for which a few files are read."""
         return State.from_dict(self._ask("state"))
