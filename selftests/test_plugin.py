@@ -11,7 +11,7 @@ from neverslower.files.journal import Journal
 from neverslower.hunt.oracle import Oracle
 from neverslower.judge.sequential import SequentialJudge
 from neverslower.pytest_plugin import CANNOT_JUDGE
-from neverslower.worker.process import WorkerSpec
+from neverslower.worker.process import StartWorker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
@@ -62,9 +62,9 @@ def test_a_hunt_draws_its_verdicts_at_its_share(runner: SuiteRunner, monkeypatch
     shares = []
 
     class Noted(Oracle):
-        def __init__(self, spec: WorkerSpec, journal: Journal, judge: SequentialJudge) -> None:
+        def __init__(self, spec: WorkerSpec, journal: Journal, judge: SequentialJudge, start: StartWorker) -> None:
             shares.append(judge.thresholds.family_error)
-            super().__init__(spec, journal, judge)
+            super().__init__(spec, journal, judge, start)
 
     monkeypatch.setattr("neverslower.run.Oracle", Noted)
     hunt = ("tests/test_drawn.py", "-m", "", "--hunt-budget", "1s", "--hypothesis-profile=ci")
