@@ -19,9 +19,10 @@ how much is much. A bound of θ is drawn from what a process may do, in three wa
     *Beyond the largest D* the tail is taken to fall at least as fast as Cauchy's: Q(gt) ≤ Q(t) / g, so the chance falls
     by g⁻ˢ. A layer of J arms that is compared with layers of J' has up to J / J' times their chance (a union bound).
 2.  *Scale: what a process does to this layer.* Layers are not alike; one that is ten times noisier would pass by the
-    ranks of calm ones. So the layer's own variance counts too, over all of its arms and processes. Arms that share a
-    reference correlate by about 1/2, which is their design effect. The variance is moderated by those of all layers
-    (Smyth 2004; see `change`) and joined by the comparison's own, and the gap must be what Student's t allows. The
+    ranks of calm ones. So the layer's own variance counts too, over all of its arms and processes; arms that share a
+    reference correlate by about 1/2, which is their design effect, and the comparison's own variance joins it. The gap
+    must be what Student's t allows, twice: with that variance alone, for a layer may be noisier than any other leads
+    one to expect, and moderated by those of all layers (Smyth 2004; see `change`), for it may look calm by luck. The
     ranks let through k + 1 layers or so that are unlike, so the layer's error is spent k + 1 times.
 3.  *Own: what processes did to this comparison.* An arm may be noisier than its layer. The gap must be so many times
     the range of its own processes (`CLEAR`): a gap to be believed is larger than what it is measured with. It is a
