@@ -386,7 +386,7 @@ def test_recorded_blocks_are_independent_in_pairs(path):
 
 @pytest.mark.parametrize("path", POOLS, ids=lambda path: path.stem)
 def test_recorded_layers_are_not_slower_than_themselves_and_found_when_a_tenth_slower(path):
-    row = detection.sequential(detection.Pool.read(path), QUICK, 150, 0, in_turns=True)
+    row = detection.sequential(detection.Pool.read(path), QUICK, 150, 0, alternating=True)
     assert row.alarms[0] == 0
     assert row.alarms[-1] >= 0.9
 
@@ -406,7 +406,7 @@ def test_the_u_test_is_that_of_scipy():
         less = scipy_stats.mannwhitneyu(*sides, method="exact").pvalue <= 0.05 and np.median(sides[1]) > np.median(
             sides[0]
         )
-        assert detection.u_test(sides, 1.0) == (less and scipy_stats.mannwhitneyu(*sides).statistic < 40.5)
+        assert detection.u_test(sides) == (less and scipy_stats.mannwhitneyu(*sides).statistic < 40.5)
 
 
 def test_a_pass_is_drawn_once():

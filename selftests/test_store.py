@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from neverslower.errors import KeptFolderError
-from neverslower.files.kept import MANIFEST, KeptFolders, default_root
+from neverslower.files.kept import MANIFEST, TRIMMED_EVERY, KeptFolders, default_root
 from selftests.support import ROOT
 
 KEY = {"kind": "kernel", "subject": "one"}
@@ -283,7 +283,7 @@ def test_who_comes_second_replaces_a_damaged_entry(store: KeptFolders) -> None:
 
 ADDING = """
 import pathlib, sys, time
-from neverslower.files.kept import KeptFolders
+from neverslower.files.kept import TRIMMED_EVERY, KeptFolders
 root, go = map(pathlib.Path, sys.argv[1:])
 def fill(folder):
     for name in "abc":
@@ -319,13 +319,24 @@ def test_two_processes_that_add_the_same_at_once_both_get_it(tmp_path: Path) -> 
 
 KILLED = """
 import pathlib, sys, time
-from neverslower.files.kept import KeptFolders
+from neverslower.files.kept import TRIMMED_EVERY, KeptFolders
 def fill(folder):
     (folder / "half").write_text("half")
     print("filling", flush=True)
     time.sleep(600)
 KeptFolders(pathlib.Path(sys.argv[1])).add({"kind": "kernel", "subject": "one"}, fill)
 """
+
+
+def test_a_process_that_adds_many_looks_at_the_whole_store_now_and_then(
+    store: KeptFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look reads every entry: after each of hundreds it would take longer than what is kept took to make."""
+    looks: list[Path] = []
+    monkeypatch.setattr(KeptFolders, "_trim", lambda self, newest: looks.append(newest))
+    for number in range(2 * TRIMMED_EVERY + 1):
+        store.add({"number": str(number)}, content())
+    assert len(looks) == 3
 
 
 def test_what_a_killed_process_left_goes_once_it_is_stale(store: KeptFolders) -> None:
@@ -341,10 +352,10 @@ def test_what_a_killed_process_left_goes_once_it_is_stale(store: KeptFolders) ->
     added = store.add(KEY, content())
     assert left.exists()  # It could be another process's that is still at work.
     age(left, 3000)
-    store.add(OTHER, content())
+    KeptFolders(store.root).add(OTHER, content())  # What is too much or too old goes when a process adds its first.
     assert left.exists()
     age(left, 4000)
-    store.add({}, content())
+    KeptFolders(store.root).add({}, content())
     assert not left.exists()
     assert store.find(KEY) == added
 
