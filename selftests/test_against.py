@@ -133,6 +133,10 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(tmp_path:
             assert alive == [self], "another process is on the device while this one is timed"
             return super().measure(*arguments, **named)
 
+        def sweep(self, *arguments: Any) -> Any:
+            assert alive == [self], "another process is on the device while this one is timed"
+            return super().sweep(*arguments)
+
         def close(self) -> None:
             if self in alive:
                 alive.remove(self)
@@ -327,6 +331,10 @@ def noting(found: list[tuple[str, int, str]]) -> StartWorker:
         def measure(self, reference: str, candidate: str, *others: Any, **named: Any) -> Any:
             found.append((self.fingerprint.version, self._number, candidate))
             return super().measure(reference, candidate, *others, **named)
+
+        def sweep(self, reference: str, candidates: Sequence[str], *others: Any) -> Any:
+            found.extend((self.fingerprint.version, self._number, candidate) for candidate in candidates)
+            return super().sweep(reference, candidates, *others)
 
     return Noted
 

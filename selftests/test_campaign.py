@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,21 +123,22 @@ def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, process
     assert processes.numbers == [0, 1, 2]
 
 
-def test_candidates_come_first_in_every_other_pass(tmp_path: Path) -> None:
-    asked: dict[int, list[str]] = {}
+def test_a_layer_is_timed_together_in_orders_of_each_pass_its_own(tmp_path: Path) -> None:
+    asked: dict[int, list[tuple[str, ...]]] = {}
+    seeds: list[str] = []
 
     class Noted(InProcess):
-        def prepare(self, key: str) -> None:
-            asked.setdefault(self._number, []).append("ahead")
-            super().prepare(key)
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+            asked.setdefault(self._number, []).append(tuple(sorted(candidates)))
+            seeds.append(seed)
+            return super().sweep(reference, candidates, sweeps, seed)
 
-        def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
-            if not afresh:  # What is measured to explain it is another question.
-                asked.setdefault(self._number, []).append("first" if candidate_first else "last")
-            return super().measure(reference, candidate, blocks, candidate_first, afresh)
-
-    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)], start=Noted)
-    assert asked == {0: ["last"] * 2, 1: ["ahead"] * 2 + ["first"] * 2, 2: ["last"] * 2, 3: ["first"]}
+    both = [comparison(1), comparison(3)]
+    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15), slow(13)]), both, start=Noted)
+    keys = tuple(sorted(one.keys[1] for one in both))
+    assert len(asked) > 2
+    assert all(together == [keys] for together in asked.values())
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_a_faster_layer_is_found(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def noting(found: list[str]) -> StartWorker:
             if not afresh:  # What is measured to explain it is another question.
                 found.append(f"{candidate} {blocks}")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
+
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+            found.extend(f"{candidate} {sweeps}" for candidate in candidates)
+            return super().sweep(reference, candidates, sweeps, seed)
 
     return Noted
 
