@@ -425,13 +425,12 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     recorded = load(path)
     again = campaign_on(scripted(tmp_path, states=[steady], **others), path, recorded)
     assert {number for _, number in recorded.passes} == {0}
-    assert not recorded.confirmations
     assert not again.findings.marked
     assert path.read_bytes().count(b"measured") == lines + 4
     whole = load(path)
     whole.drop_doubtful()
-    assert {number for _, number in whole.passes} == {0, 1, 2}
-    assert len(whole.confirmations) == 1
+    assert {number for _, number in whole.passes} == {0, 1, 2, 3}
+    assert [identity for identity, number in whole.passes if number == 3] == [PAIR[0].identity]  # It confirms.
 
 
 def campaign_on(spec: WorkerSpec, path: Path, recorded: Recorded | None = None) -> Campaign:

@@ -79,10 +79,14 @@ def _one_by_one(
     for comparison in group:
         blocks, candidate_first = run.settings.blocks, number % 2 == 1
         answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
-    if together.code is not Code.CRASHED or any(isinstance(answer, Failure) for answer in answers):
+    if together.code is not Code.CRASHED or any(_crashed(answer) for answer in answers):
         return answers
     guilty = [comparison.keys[1] == together.subject for comparison in group]
     return [together if it_was or not any(guilty) else answer for answer, it_was in zip(answers, guilty, strict=True)]
+
+
+def _crashed(answer: PairedPass | Failure) -> bool:
+    return isinstance(answer, Failure) and answer.code is Code.CRASHED
 
 
 def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparison]]:
