@@ -136,7 +136,7 @@ class Journalled:
 
     size: int = 0
     verdicts: dict[Key, str] = field(default_factory=dict)
-    measured: Counter[tuple[Key, int | None]] = field(default_factory=Counter)
+    measured: Counter[tuple[Key, int]] = field(default_factory=Counter)
     begun: bool = False
 
     @classmethod
@@ -155,8 +155,8 @@ class Journalled:
         question = kind, event.get("side", HERE), event.get("reference", ""), event.get("candidate", "")
         if kind in ("verdict", "agreement"):
             self.verdicts[question] = event["code"]
-        elif kind in ("measured", "confirmed"):
-            self.measured[question, event["pass"] if kind == "measured" else None] += 1
+        elif kind == "measured":
+            self.measured[question, event["pass"]] += 1
 
 
 class Bench:
@@ -253,7 +253,7 @@ def judged(held: Sequence[Journalled], now: Journalled, right: Journalled, code:
     return tally
 
 
-def _half(measured: tuple[Key, int | None], before: Counter[tuple[Key, int | None]], right: Container[object]) -> bool:
+def _half(measured: tuple[Key, int], before: Counter[tuple[Key, int]], right: Container[object]) -> bool:
     """Tell whether a pass had no partner of the other library when the run began.
 
     Such a pass is rightly measured again, together with its partner.

@@ -50,11 +50,14 @@ class WorkerFailure(NeverSlowerError):
 
 
 class WorkerDied(WorkerFailure):
-    """The worker is gone: it crashed, or it was killed at its time limit. `last_words` is what it wrote last."""
+    """The worker is gone: it crashed, or it was killed at its time limit. `last_words` is what it wrote last.
 
-    def __init__(self, why: str, last_words: str, hung: bool = False) -> None:
+    `subject` is the key of what it was preparing among others when it died, where that is known.
+    """
+
+    def __init__(self, why: str, last_words: str, hung: bool = False, subject: str = "") -> None:
         super().__init__(f"{why}{': ' + last_words if last_words else ''}")
-        self.why, self.last_words, self.hung = why, last_words, hung
+        self.why, self.last_words, self.hung, self.subject = why, last_words, hung, subject
 
 
 class WorkerError(WorkerFailure):

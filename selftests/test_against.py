@@ -133,6 +133,10 @@ def test_processes_alternate_in_mirrored_order_and_never_live_together(tmp_path:
             assert alive == [self], "another process is on the device while this one is timed"
             return super().measure(*arguments, **named)
 
+        def sweep(self, *arguments: Any) -> Any:
+            assert alive == [self], "another process is on the device while this one is timed"
+            return super().sweep(*arguments)
+
         def close(self) -> None:
             if self in alive:
                 alive.remove(self)
@@ -169,6 +173,28 @@ def test_libraries_that_can_wait_take_mirrored_turns(tmp_path: Path) -> None:
     assert all(one[FOUR[1].identity].seconds.shape == (16, 2, 2) for one in again)  # type: ignore[union-attr]
 
 
+def test_in_every_other_pair_of_turns_candidates_are_prepared_ahead_and_first(tmp_path: Path) -> None:
+    asked: dict[int, list[str]] = {}
+
+    class Noted(InProcess):
+        def prepare(self, key: str) -> None:
+            asked.setdefault(self._number, []).append("ahead")
+            super().prepare(key)
+
+        def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
+            asked.setdefault(self._number, []).append("first" if candidate_first else "last")
+            return super().measure(reference, candidate, blocks, candidate_first, afresh)
+
+    run(tmp_path, [], [], start=Noted, **TURNS)
+    turns = 2 * 4 * len(FOUR)  # Of either library, in mirrored pairs.
+    ahead = 2 * (len(FOUR) - 1)  # The layer against itself has nothing to prepare before it.
+    assert set(asked) == {1, 2, 3, 4}
+    for number in (1, 3):
+        assert asked[number] == ["last"] * turns
+    for number in (2, 4):
+        assert asked[number] == ["ahead"] * ahead + ["first"] * turns
+
+
 @pytest.mark.parametrize("fault", [{"fault": "crash"}, {"fault": "crash", "processes": [2]}], ids=["always", "once"])
 def test_a_crash_in_a_turn_is_as_one_in_a_pass(tmp_path: Path, fault: dict[str, Any]) -> None:
     (tmp_path / "there").mkdir()
@@ -182,14 +208,17 @@ def test_a_crash_in_a_turn_is_as_one_in_a_pass(tmp_path: Path, fault: dict[str, 
 
 
 def test_a_change_that_another_pair_does_not_show_again_is_undecided(tmp_path: Path) -> None:
-    _, found = run(tmp_path, [], [rule(15, times=1.2, processes=[0, 1, 2, 3, 4])])
+    """The fifth pair confirms that the new library is slower at it, and the sixth would show the change again."""
+    _, found = run(tmp_path, [], [rule(15, times=1.2, processes=[0, 1, 2, 3, 4, 5])])
     assert found[15].code is Code.UNDECIDED
+    assert found[15].now_code is Code.SLOWER
     assert "did not show it again" in found[15].reason
 
 
 def test_a_slowness_of_both_in_another_pair_shows_no_change_again(tmp_path: Path) -> None:
-    _, found = run(tmp_path, [rule(15, times=1.2, processes=[5])], [rule(15, times=1.2)])
+    _, found = run(tmp_path, [rule(15, times=1.2, processes=[6])], [rule(15, times=1.2)])
     assert found[15].code is Code.UNDECIDED
+    assert found[15].now_code is Code.SLOWER
     assert "did not show it again" in found[15].reason
 
 
@@ -215,8 +244,8 @@ def test_an_accident_of_the_old_library_costs_nothing(tmp_path: Path, process: i
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_regression_that_the_old_library_can_t_show_again_is_told(tmp_path: Path, waits: bool) -> None:
-    """Its fifth and sixth process are those of the fifth pair, which would show it again."""
-    old = [rule(15, fault="crash", processes=[5, 6])]
+    """Its sixth and seventh process are those of the sixth pair, which would show it again."""
+    old = [rule(15, fault="crash", processes=[6, 7])]
     turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
     _, found = run(tmp_path, old, [rule(15, times=1.2)], **turns)
     assert found[15].code is Code.UNDECIDED
@@ -327,6 +356,10 @@ def noting(found: list[tuple[str, int, str]]) -> StartWorker:
         def measure(self, reference: str, candidate: str, *others: Any, **named: Any) -> Any:
             found.append((self.fingerprint.version, self._number, candidate))
             return super().measure(reference, candidate, *others, **named)
+
+        def sweep(self, reference: str, candidates: Sequence[str], *others: Any) -> Any:
+            found.extend((self.fingerprint.version, self._number, candidate) for candidate in candidates)
+            return super().sweep(reference, candidates, *others)
 
     return Noted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +104,32 @@ def test_a_planted_hazard_is_found_and_confirmed_in_a_fresh_process(tmp_path: Pa
     assert found.first is not None
     assert found.first.code is Code.SLOWER
     assert found.confirmation is not None
-    assert found.confirmation.seconds.shape == (20, 2, 2)  # Twice a pass.
-    assert [one.seconds.shape for one in found.passes] == [(10, 2, 2)] * 3
+    assert found.confirmation is found.passes[-1]
+    assert [one.seconds.shape for one in found.passes] == [(10, 2, 2)] * 4
+    assert len(result(findings, harmless).passes) == 3
     assert found.verdict.ratio is not None
     assert found.verdict.ratio.estimate == pytest.approx(2.0, rel=0.02)
-    assert processes.numbers == [0, 1, 2, 3, 4, 5]  # Three passes, the confirmation, and two to say why.
+    assert processes.numbers == [0, 1, 2, 3, 4, 5]  # Three passes, one that confirms, and two to say why.
 
 
 def test_a_hazard_that_a_fresh_process_does_not_show_is_undecided(tmp_path: Path) -> None:
     one = comparison(1)
     findings = run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15, processes=[0, 1, 2])]), [one])
-    assert seen(findings, [one]) == ["UNDECIDED not_confirmed"]
-    assert result(findings, one).first is not None
+    assert seen(findings, [one]) == ["UNDECIDED too_noisy"]
+    assert result(findings, one).confirmation is None
+    assert len(result(findings, one).passes) > 4  # It was tried again until no more blocks were left.
+
+
+def test_a_hazard_that_one_fresh_process_hides_is_confirmed_by_a_later_one(tmp_path: Path) -> None:
+    one = comparison(1)
+    shown = [number for number in range(30) if number != 3]
+    findings = run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15, processes=shown)]), [one])
+    found = result(findings, one)
+    assert seen(findings, [one]) == ["SLOWER proved"]
+    assert len(found.passes) > 4
+    assert found.confirmation is found.passes[-1]
+    assert found.first is not None
+    assert found.first.code is Code.SLOWER
 
 
 def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, processes: Processes) -> None:
@@ -123,21 +137,22 @@ def test_without_a_suspect_no_further_process_is_started(tmp_path: Path, process
     assert processes.numbers == [0, 1, 2]
 
 
-def test_candidates_come_first_in_every_other_pass(tmp_path: Path) -> None:
-    asked: dict[int, list[str]] = {}
+def test_a_layer_is_timed_together_in_orders_of_each_pass_its_own(tmp_path: Path) -> None:
+    asked: dict[int, list[tuple[str, ...]]] = {}
+    seeds: list[str] = []
 
     class Noted(InProcess):
-        def prepare(self, key: str) -> None:
-            asked.setdefault(self._number, []).append("ahead")
-            super().prepare(key)
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+            asked.setdefault(self._number, []).append(tuple(sorted(candidates)))
+            seeds.append(seed)
+            return super().sweep(reference, candidates, sweeps, seed)
 
-        def measure(self, reference: str, candidate: str, blocks: int, candidate_first=False, afresh=False):
-            if not afresh:  # What is measured to explain it is another question.
-                asked.setdefault(self._number, []).append("first" if candidate_first else "last")
-            return super().measure(reference, candidate, blocks, candidate_first, afresh)
-
-    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15)]), [comparison(1), comparison(3)], start=Noted)
-    assert asked == {0: ["last"] * 2, 1: ["ahead"] * 2 + ["first"] * 2, 2: ["last"] * 2, 3: ["first"]}
+    both = [comparison(1), comparison(3)]
+    run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15), slow(13)]), both, start=Noted)
+    keys = tuple(sorted(one.keys[1] for one in both))
+    assert len(asked) > 2
+    assert all(together == [keys] for together in asked.values())
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_a_faster_layer_is_found(tmp_path: Path) -> None:
@@ -288,7 +303,9 @@ def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
     findings = run(spec, [hazard, harmless], [hazard], journal=journal, start=start)
     assert seen(findings, [hazard, harmless]) == [expected, FINE if started == 3 else expected]
     assert str(error) in result(findings, hazard).verdict.reason.text
-    assert findings.agreements[hazard.identity].verdict.code is Code.CRASHED
+    # The first worker has compared the outputs before it timed anything, and what it found stays.
+    agreed = findings.agreements[hazard.identity].verdict.code
+    assert agreed is (Code.SAME if started else Code.CRASHED)
     assert findings.unavailable == {}
     assert len(events(journal.path, "verdict")) == 2
 
@@ -350,6 +367,23 @@ def test_a_crash_while_agreeing_is_that_comparisons_own(tmp_path: Path) -> None:
 # The time budget
 
 
+def test_a_budget_for_times_leaves_no_output_out(tmp_path: Path) -> None:
+    clock = Clock("prepare", 100.0)
+    settings = Settings(time_budget=10.0)
+    findings = run(scripted(tmp_path), FOUR, FOUR, settings=settings, clock=clock, progress=clock.progress)
+    assert seen(findings, FOUR) == ["UNDECIDED time_budget"] * 4
+    assert [findings.agreements[one.identity].verdict.code for one in FOUR] == [Code.SAME] * 4
+
+
+def test_outputs_end_with_their_own_share_of_the_time(tmp_path: Path) -> None:
+    clock = Clock("numerics", 2.0)
+    settings = Settings(time_budget=10.0)
+    findings = run(scripted(tmp_path), [], FOUR, settings=settings, clock=clock, progress=clock.progress)
+    verdicts = [findings.agreements[one.identity].verdict for one in FOUR]
+    assert [verdict.code for verdict in verdicts] == [Code.SAME] * 2 + [Code.UNDECIDED] * 2
+    assert {verdict.reason.code for verdict in verdicts[2:]} == {ReasonCode.TIME_BUDGET}
+
+
 class Clock:
     """A clock that moves only when a campaign reports a step of some phase."""
 
@@ -396,8 +430,8 @@ def test_when_a_pass_has_shown_its_cost_the_least_telling_are_left_out_not_the_l
     findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
     done = [one for one in comparisons if len(result(findings, one).passes) == 3]
     left = [one for one in comparisons if result(findings, one).verdict.reason.code is ReasonCode.TIME_BUDGET]
-    # The first pass took 40 s of 90: the rest lasts for three in two more passes, with what is set aside to confirm.
-    assert (len(done), len(left)) == (3, 5)
+    # The first pass took 40 s of 90: the rest lasts for five in two more passes.
+    assert (len(done), len(left)) == (5, 3)
     assert max(one.telling for one in done) < min(one.telling for one in left)
 
 
@@ -463,8 +497,9 @@ def test_the_journal_has_one_verdict_a_comparison_and_every_sample(tmp_path: Pat
     verdicts = {line["candidate"]: line["code"] for line in events(journal.path, "verdict")}
     assert len(events(journal.path, "verdict")) == 4
     assert verdicts == {one.candidate.key: str(result(findings, one).verdict.code) for one in FOUR}
-    assert [line["candidate"] for line in events(journal.path, "suspect")] == [FOUR[0].candidate.key]
-    assert len(events(journal.path, "confirmed")) == 1
+    numbers = [line["pass"] for line in events(journal.path, "measured") if line["candidate"] == FOUR[0].candidate.key]
+    assert numbers == [0, 1, 2, 3]  # What looks slower has its pass that confirms it, in the journal too.
+    assert not {line["event"] for line in lines} & {"suspect", "confirmed"}
     assert len(events(journal.path, "agreement")) == 4
     for line in events(journal.path, "measured"):
         matching = next(one for one in FOUR if one.candidate.key == line["candidate"])

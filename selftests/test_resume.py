@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def noting(found: list[str]) -> StartWorker:
                 found.append(f"{candidate} {blocks}")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+            found.extend(f"{candidate} {sweeps}" for candidate in candidates)
+            return super().sweep(reference, candidates, sweeps, seed)
+
     return Noted
 
 
@@ -64,7 +69,7 @@ def cut(journal: Path, event: str, keep: int) -> None:
 
 @pytest.mark.parametrize(
     ("event", "keep", "left"),
-    [("examined", 1, 7), ("measured", 1, 6), ("measured", 3, 4), ("measured", 6, 1), ("confirmed", 1, 0)],
+    [("examined", 1, 7), ("measured", 1, 6), ("measured", 3, 4), ("measured", 6, 1), ("measured", 7, 0)],
 )
 def test_only_what_is_missing_is_measured(tmp_path, event, keep, left):
     spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
@@ -75,7 +80,8 @@ def test_only_what_is_missing_is_measured(tmp_path, event, keep, left):
     assert len(asked) == left
     for one in PAIR:
         assert resumed.results[one.identity].verdict.code is whole.results[one.identity].verdict.code
-        assert len(resumed.results[one.identity].passes) == len(whole.results[one.identity].passes) == 3
+        passes = [len(findings.results[one.identity].passes) for findings in (resumed, whole)]
+        assert passes == [4 if one is PAIR[0] else 3] * 2  # The fourth confirms.
 
 
 def test_samples_come_back_as_they_were(tmp_path):
@@ -87,6 +93,22 @@ def test_samples_come_back_as_they_were(tmp_path):
             again = recorded.passes[one.identity, number]
             assert (again.seconds == found.seconds).all()
             assert (again.iterations, again.clock, again.cache) == (found.iterations, found.clock, found.cache)
+
+
+def test_what_an_older_run_confirmed_at_the_end_is_one_more_pass(tmp_path):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    whole = run(spec, journal)
+    lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if line["event"] == "measured" and line["pass"] == 3:
+            line |= {"event": "confirmed", "pass": 9}  # That was the number of its process.
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert {number for _, number in load(journal).passes} == {0, 1, 2, 3}
+    asked: list[str] = []
+    resumed = run(spec, journal, resume=True, start=noting(asked))
+    assert asked == []
+    for one in PAIR:
+        assert resumed.results[one.identity].verdict == whole.results[one.identity].verdict
 
 
 def test_outputs_that_were_compared_are_not_compared_again(tmp_path):

@@ -15,10 +15,14 @@ from neverslower.problem.comparison import Comparison
 
 
 def check(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
-    """Compare the outputs of each, as far as the time goes; what an earlier run compared is not compared again."""
+    """Compare the outputs of each; what an earlier run compared is not compared again.
+
+    That comes before anything is timed, so that no budget for times leaves an output out: it takes a share of its own.
+    """
     phase = run.phase()
+    until = run.budget.until_outputs(phase.begin)
     for done, comparison in enumerate(comparisons, start=1):
-        if run.spent():
+        if until is not None and run.clock() > until:
             agree(run, comparison, Agreement(out_of_time("checked").verdict))
             continue
         if known := run.recorded.agreements.get(comparison.identity):

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from neverslower.judge.failure import Failure
-from neverslower.judge.sequential import CONFIRMING
 from neverslower.judge.verdict import Code, Reason, ReasonCode
 
 Clock = Callable[[], float]
-USUAL_PASSES = 4
-"""Passes after which most comparisons are decided, when time is planned: SAME takes about 3, SLOWER about 6."""
-CONFIRMATION_RESERVE = 1.3
-"""How much longer a campaign takes for confirming what is slower, when time is planned."""
+USUAL_PASSES = 3
+"""Passes that are planned for at the least: fewer decide nothing. What more there must be, a first pass has shown."""
 PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
+OUTPUTS_SHARE, OUTPUTS_SECONDS = 0.1, 3.0
+"""What comparing outputs may take of the time that is left, and what it may take in any case."""
 SHORTEST_CALL = 1.5e-3
 """What a round takes at the least: a shorter call is repeated in it."""
 
@@ -65,6 +64,12 @@ class Budget:
         """Return half of what is left; 0 where the time has no end, and nothing needs to be kept."""
         return 0.0 if self.deadline is None else (self.deadline - now) / 2
 
+    def until_outputs(self, now: float) -> float | None:
+        """Return the moment until which outputs may be compared, None for as long as it takes."""
+        if self.deadline is None:
+            return None
+        return now + max(OUTPUTS_SECONDS, OUTPUTS_SHARE * (self.deadline - now))
+
     def spent(self, planned: float, libraries: int) -> bool:
         """Return whether the time would end before `planned` more seconds of measuring.
 
@@ -80,16 +85,12 @@ class Budget:
         `calls` are the seconds of a call of each subject, `examining` those that a subject took to be examined.
         """
         a_pass = rounds * sum(max(SHORTEST_CALL, call) for call in calls) + PREPARING_AGAIN * examining
-        return libraries * self.planned_passes * a_pass * CONFIRMATION_RESERVE
+        return libraries * self.planned_passes * a_pass
 
-    def lasts_for(self, now: float, each: float, passes_done: int, libraries: int, suspected: int) -> int | None:
-        """Return for how many comparisons the time lasts, at `each` seconds a pass; None for all of them.
-
-        What is `suspected` to be slower is to be confirmed, and time is kept for that.
-        """
+    def lasts_for(self, now: float, each: float, passes_done: int, libraries: int) -> int | None:
+        """Return for how many comparisons the time lasts, at `each` seconds a pass; None for all of them."""
         if self.deadline is None:
             return None
         passes_left = max(1, self.planned_passes - passes_done)
-        starts = passes_left * libraries + 1
-        reserve = self.start_seconds * starts + each * CONFIRMING * suspected
+        reserve = self.start_seconds * passes_left * libraries
         return max(0, int((self.deadline - now - reserve) / max(1e-9, each * passes_left)))

@@ -1,9 +1,10 @@
-"""Runs a campaign: selects, prepares, measures, judges and confirms; every step is written to the journal as it ends.
+"""Runs a campaign: selects, prepares, measures and judges; every step is written to the journal as it ends.
 
 A comparison can't be judged alone: error control needs them all, and confirmation needs time between. So test items
 declare what they compare, the campaign measures it, and the items look their results up.
 
-It goes in passes, each in a fresh process, and after each the judge says of which comparisons it has seen enough.
+It goes in passes, each in a fresh process, and after each the judge says of which comparisons it has seen enough. What
+looks slower is measured once more, and counts where that process shows it again.
 Beside another library (`against`), every pass is a pair of processes, old and new by turns, and what the old one shows
 is kept apart: it is the baseline that the new one is set against.
 """
@@ -18,17 +19,17 @@ from typing import Any, Protocol
 
 from neverslower.campaign import agreements as outputs
 from neverslower.campaign.budget import Budget, share
-from neverslower.campaign.confirming import confirm, recheck
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.explaining import explain_slower
 from neverslower.campaign.findings import Agreement, Findings
 from neverslower.campaign.guard import Guard
-from neverslower.campaign.judging import judge
+from neverslower.campaign.judging import end
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
 from neverslower.campaign.measuring import FEWEST_PAIRS, measure
 from neverslower.campaign.preparing import compile_ahead, prepare, tune
 from neverslower.campaign.progress import Progress, silent
+from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.campaign.turns import BLOCKS_A_TURN
@@ -189,11 +190,11 @@ class Campaign:
         waiting = tune(run, sorted(comparisons, key=lambda comparison: comparison.telling))
         compile_ahead(run, waiting)
         chosen = prepare(run, waiting)
+        outputs.check(run, agreements)
         measure(run, chosen)
-        confirm(run, judge(run, chosen))
+        end(run, chosen)
         self._compared(run)
         recheck(run, self.reviewer.regressed(run.name))
-        outputs.check(run, agreements)
         explain_slower(run, comparisons)
         self.guard.look(run.name, run.library.worker, "after")
 

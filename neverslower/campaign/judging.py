@@ -1,59 +1,103 @@
-"""Judges what was measured so far: whether it is enough, what looks slower, and what is decided."""
+"""Judges what was measured so far: what is decided, what looks slower, and what is left when the time is over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Result
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
-from neverslower.judge.verdict import Code, Reason, Verdict
+from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 
-Suspect = tuple[Comparison, Verdict]
-"""What looks slower, and is to be confirmed."""
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and for a SLOWER that a later pass confirmed the verdict before it and that pass."""
+
+    verdict: Verdict
+    first: Verdict | None = None
+    confirmation: PairedPass | None = None
 
 
-def enough(run: BackendRun, comparison: Comparison) -> bool:
-    """Return whether a comparison was measured as often as it must be, and the judge wants no more."""
-    passes = run.library.samples.get(comparison.identity, ())
-    # The study of tuned logs sets intervals against each other, which must have both their bounds.
-    least = max(run.budget.fewest, run.judge.fewest_passes(run.family) if comparison.studied else 1)
-    return len(passes) >= least and run.judge.enough(passes, run.family)
+def settled(judge: Judge, passes: Sequence[PairedPass], family: int) -> Judged | None:
+    """Return what is decided by these passes, in the order in which they were taken; None where more may decide it.
+
+    A SLOWER counts once a later process has shown it again: the passes before the last one must prove it, and the last
+    one must confirm it. Where it does not, the next pass tries again. No share of the error is spent on that, for what
+    is proved at each try is the evidence of all passes, which is valid at all looks together (judge.sequential).
+    """
+    if not judge.enough(passes, family):
+        return None
+    verdict = judge(passes, family)
+    if verdict.code is not Code.SLOWER:
+        return Judged(verdict)
+    if confirmed := _confirmed(judge, passes, family):
+        return confirmed
+    return None if len(passes) <= judge.most_passes else Judged(_unconfirmed(verdict), verdict)
 
 
-def suspected(run: BackendRun, comparisons: Sequence[Comparison]) -> int:
-    """Return how many look slower so far."""
-    samples = run.library.samples
-    waiting = run.library.waiting(comparisons)
-    measured = [samples[comparison.identity] for comparison in waiting if comparison.identity in samples]
-    return sum(_judged(run, passes).code is Code.SLOWER for passes in measured)
+def _confirmed(judge: Judge, passes: Sequence[PairedPass], family: int) -> Judged | None:
+    """Return the SLOWER that the last pass confirms; None where the passes before do not prove it, or it does not."""
+    earlier, later = passes[:-1], passes[-1]
+    if not earlier or not judge.enough(earlier, family):
+        return None
+    first = judge(earlier, family)
+    if first.code is not Code.SLOWER:
+        return None
+    again = judge.confirmed(earlier, later, family)
+    return Judged(again, first, later) if again.code is Code.SLOWER else None
 
 
-def judge(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Suspect]:
-    """Finish what is judged now, and return what looks SLOWER and is still to be confirmed."""
-    suspects = []
+def _unconfirmed(verdict: Verdict) -> Verdict:
+    """Return a SLOWER that no later pass has confirmed, as what it is."""
+    text = f"it was slower, and no later process confirmed it ({verdict.reason.text})"
+    return replace(verdict, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, text))
+
+
+def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+    """Finish every comparison that the passes so far decide."""
     for comparison in run.library.waiting(comparisons):
-        verdict = _verdict(run, comparison)
-        if verdict.code is Code.SLOWER:
-            suspects.append((comparison, verdict))
-            run.library.write("suspect", comparison.named | asdict(verdict))
-        else:
-            run.library.finish(comparison, verdict)
-    _judge_the_other(run, comparisons)
-    return suspects
+        passes = run.library.samples.get(comparison.identity, ())
+        if len(passes) >= fewest(run, comparison) and (judged := settled(run.judge, passes, run.family)):
+            _finish(run, comparison, judged)
 
 
-def _verdict(run: BackendRun, comparison: Comparison) -> Verdict:
-    """Return the library's own verdict, which tells where the time left it undecided."""
+def fewest(run: BackendRun, comparison: Comparison) -> int:
+    """Return how often a comparison must be measured at the least."""
+    # The study of tuned logs sets intervals against each other, which must have both their bounds.
+    return max(run.budget.fewest, run.judge.fewest_passes(run.family) if comparison.studied else 1)
+
+
+def suspected(run: BackendRun, comparison: Comparison) -> bool:
+    """Return whether a comparison looks slower so far, so that its next pass may settle it."""
     passes = run.library.samples.get(comparison.identity)
-    verdict = _judged(run, passes) if passes else out_of_time("measured").verdict
-    if verdict.code is Code.UNDECIDED and not enough(run, comparison):
-        return replace(verdict, reason=out_of_time("measured enough").reason)
-    return verdict
+    return bool(passes) and _judged(run, passes or ()).code is Code.SLOWER
+
+
+def end(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+    """Finish what has no verdict when the time or the passes are over, the other library's share too."""
+    for comparison in run.library.waiting(comparisons):
+        passes = run.library.samples.get(comparison.identity)
+        if not passes:
+            run.library.fail(comparison, out_of_time("measured"))
+            continue
+        verdict = _judged(run, passes)
+        if verdict.code is Code.SLOWER:
+            late = replace(verdict, code=Code.UNDECIDED, reason=out_of_time("confirmed").reason)
+            _finish(run, comparison, Judged(late, verdict))
+        elif verdict.code is Code.UNDECIDED:
+            _finish(run, comparison, Judged(replace(verdict, reason=out_of_time("measured enough").reason)))
+        else:
+            _finish(run, comparison, Judged(verdict))
+    _judge_the_other(run, comparisons)
+
+
+def _finish(run: BackendRun, comparison: Comparison, judged: Judged) -> None:
+    run.library.finish(comparison, judged.verdict, judged.first, judged.confirmation)
 
 
 def _judge_the_other(run: BackendRun, comparisons: Sequence[Comparison]) -> None:

@@ -279,6 +279,12 @@ class Library:
         )
         return answer
 
+    def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
+        """Return a pass of each comparison of one layer, all of them timed together, or why there is none of any."""
+        reference, candidates = comparisons[0].keys[0], [comparison.keys[1] for comparison in comparisons]
+        answer: list[PairedPass] | Failure = self.ask(lambda worker: worker.sweep(reference, candidates, sweeps, seed))
+        return answer
+
     def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Failure:
         """Return the same of both prepared anew in the worker that is there, the other first in every other pass."""
         answer: PairedPass | Failure = self.ask(

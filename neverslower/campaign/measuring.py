@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Identity
-from neverslower.campaign.judging import enough, suspected
+from neverslower.campaign.judging import settle, suspected
 from neverslower.campaign.passes import measure_pass
 from neverslower.campaign.turns import measure_pair
 from neverslower.judge.change import PassSpread, in_pairs, pairs_needed
@@ -20,8 +20,8 @@ FEWEST_PAIRS = 3
 def measure(run: BackendRun, chosen: Sequence[Comparison]) -> None:
     """Take pass after pass of what the judge has not seen enough of yet."""
     left_out: set[Identity] = set()
-    for number in range(max(run.budget.fewest, run.judge.most_passes)):
-        waiting = _undecided(run, chosen, left_out)
+    for number in range(max(run.budget.fewest, run.judge.most_passes + 1)):
+        waiting = _waiting(run, chosen, left_out)
         if not waiting or run.spent():
             break
         phase = run.phase()
@@ -30,30 +30,31 @@ def measure(run: BackendRun, chosen: Sequence[Comparison]) -> None:
         else:
             for library in run.libraries(number):
                 measure_pass(run, library, waiting, number, phase)
-        left_out |= _what_time_does_not_last_for(run, chosen, left_out, number, phase.begin)
         if number + 1 == max(run.settings.passes, FEWEST_PAIRS):
             _plan_pairs(run)
+        settle(run, chosen)
+        left_out |= _what_time_does_not_last_for(run, chosen, left_out, number, phase.begin)
     if run.other:
         run.other.close_worker()
 
 
-def _undecided(run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity]) -> list[Comparison]:
-    """Return what is to be measured again."""
-    waiting = run.library.waiting(chosen)
-    return [one for one in waiting if one.identity not in left_out and not enough(run, one)]
+def _waiting(run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity]) -> list[Comparison]:
+    """Return what is to be measured again, what looks slower first: its next pass may settle it."""
+    waiting = [one for one in run.library.waiting(chosen) if one.identity not in left_out]
+    return sorted(waiting, key=lambda comparison: not suspected(run, comparison))
 
 
 def _what_time_does_not_last_for(
     run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity], number: int, begin: float
 ) -> set[Identity]:
     """Return the least telling, now that a pass has shown what it costs: half-measured ones prove nothing."""
-    waiting = _undecided(run, chosen, left_out)
+    waiting = _waiting(run, chosen, left_out)
     if run.budget.deadline is None or not waiting:
         return set()
     now = run.clock()
     measured = sum(len(run.library.samples.get(comparison.identity, ())) > number for comparison in chosen)
     each = (now - begin) / max(1, measured)
-    lasts_for = run.budget.lasts_for(now, each, number + 1, len(run.libraries()), suspected(run, chosen))
+    lasts_for = run.budget.lasts_for(now, each, number + 1, len(run.libraries()))
     return {comparison.identity for comparison in waiting[lasts_for:]}
 
 

@@ -10,31 +10,83 @@ from neverslower.campaign.library import Library
 from neverslower.campaign.progress import Phase
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Code
 from neverslower.problem.comparison import Comparison
+
+MOST_TOGETHER = 8
+"""Candidates of a layer that are timed together, so that two rounds of the reference are never far apart."""
+BYTES_TOGETHER = 256_000_000
+"""What their tensors may take together; a layer of larger ones is timed in parts, each with the reference."""
 
 
 def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Comparison], number: int, phase: Phase) -> None:
-    """Measure a few blocks of each; in every other pass the candidates come first."""
+    """Measure a few blocks of each comparison in a fresh process, the arms of a layer together."""
     waiting = library.waiting(waiting)
     if number or run.other or "profiles" in library.offers:
         for other in run.libraries():
             other.close_worker()  # Whoever else has a process on the device is no company for what is timed.
         library.renew(answered(library, waiting, number))
     done = 0
-    for group in shuffled(waiting, f"{run.settings.seed}/{run.name}/{number}"):
-        if run.spent():
-            return
-        if number % 2:
-            prepare_ahead(library, group, number)
-        for comparison in library.waiting(group):
-            if library.lost:
+    for layer in shuffled(waiting, f"{run.settings.seed}/{run.name}/{number}"):
+        for group in timed_together(layer):
+            if library.lost or run.spent():
                 return
-            known = library.recorded.passes.get((comparison.identity, number))
-            answer = known or library.measure(comparison, run.settings.blocks, candidate_first=number % 2 == 1)
-            keep(run, library, comparison, number, answer, known is None)
-            done += 1
+            _measure_group(run, library, group, number)
+            done += len(group)
             phase.show(f"measure, pass {number + 1}{library.label and f' {library.label}'}", done, len(waiting))
     run.guard.look(run.name, library.worker, "between")
+
+
+def timed_together(layer: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Divide a layer's comparisons into groups that are small enough to be prepared and timed together."""
+    groups: list[list[Comparison]] = []
+    taken = 0
+    for comparison in layer:
+        size = comparison.candidate.bytes
+        if not groups or len(groups[-1]) == MOST_TOGETHER or taken + size > BYTES_TOGETHER:
+            groups.append([])
+            taken = comparison.reference.bytes
+        groups[-1].append(comparison)
+        taken += size
+    return groups
+
+
+def _measure_group(run: BackendRun, library: Library, group: Sequence[Comparison], number: int) -> None:
+    """Take a pass of each comparison in a group, but for those that an earlier run has measured."""
+    recorded = library.recorded.passes
+    for comparison in group:
+        if known := recorded.get((comparison.identity, number)):
+            keep(run, library, comparison, number, known, False)
+    waiting = [comparison for comparison in group if (comparison.identity, number) not in recorded]
+    if not waiting:
+        return
+    seed = f"{run.settings.seed}/{run.name}/{number}/{waiting[0].keys[0]}"
+    together = library.sweep(waiting, run.settings.blocks, seed)
+    answers = _one_by_one(run, library, waiting, number, together) if isinstance(together, Failure) else together
+    for comparison, answer in zip(waiting, answers, strict=True):
+        keep(run, library, comparison, number, answer, True)
+
+
+def _one_by_one(
+    run: BackendRun, library: Library, group: Sequence[Comparison], number: int, together: Failure
+) -> list[PairedPass | Failure]:
+    """Return the pass of each after the group failed together, so that whoever made it fail has that to itself.
+
+    A crash that nobody shows again is that of whom the process was preparing; where nobody knows that, of all: the
+    library died on one of them, whatever it came from.
+    """
+    answers: list[PairedPass | Failure] = []
+    for comparison in group:
+        blocks, candidate_first = run.settings.blocks, number % 2 == 1
+        answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
+    if together.code is not Code.CRASHED or any(_crashed(answer) for answer in answers):
+        return answers
+    guilty = [comparison.keys[1] == together.subject for comparison in group]
+    return [together if it_was or not any(guilty) else answer for answer, it_was in zip(answers, guilty, strict=True)]
+
+
+def _crashed(answer: PairedPass | Failure) -> bool:
+    return isinstance(answer, Failure) and answer.code is Code.CRASHED
 
 
 def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparison]]:

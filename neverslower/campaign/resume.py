@@ -36,7 +36,6 @@ class Recorded:
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined | Failure] = field(default_factory=dict)
     passes: dict[tuple[Identity, int], PairedPass] = field(default_factory=dict)
-    confirmations: dict[Identity, PairedPass] = field(default_factory=dict)
     rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     agreements: dict[Identity, tuple[float, float]] = field(default_factory=dict)
     names: dict[Identity, str] = field(default_factory=dict)
@@ -69,7 +68,6 @@ class Recorded:
         """Drop what was collected: what follows in the journal was measured in another way, or elsewhere."""
         self.examined.clear()
         self.passes.clear()
-        self.confirmations.clear()
         self.rechecks.clear()
         self.agreements.clear()
         self.watched.clear()
@@ -131,7 +129,6 @@ class Recorded:
 
     def _forget_later(self, identity: Identity) -> None:
         """Drop what is measured after all passes: it must be measured after those that are taken anew."""
-        self.confirmations.pop(identity, None)
         self.rechecks.pop(identity, None)
 
     def _refuses(self, identity: Identity) -> bool:
@@ -180,8 +177,11 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     elif kind == "rechecked" and "seconds" in line:
         recorded.rechecks[_identity(line)] = PairedPass.from_record(line)
     elif kind == "confirmed":
-        recorded.confirmations[_identity(line)] = PairedPass.from_record(line)
-        _watched(whole, line, None)
+        # Older runs confirmed after all passes, in a process of its own: that is one more pass.
+        identity = _identity(line)
+        number = 1 + max((taken for one, taken in recorded.passes if one == identity), default=-1)
+        recorded.passes[identity, number] = PairedPass.from_record(line)
+        _watched(whole, line, number)
 
 
 def _add_beside(recorded: Recorded, line: Mapping[str, Any]) -> None:

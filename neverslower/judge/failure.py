@@ -11,10 +11,14 @@ from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 
 @dataclass(frozen=True)
 class Failure:
-    """What was asked for could not be examined or measured, and why; no judge has seen it."""
+    """What was asked for could not be examined or measured, and why; no judge has seen it.
+
+    `subject` is the key of what a process was preparing when it died, where that is known.
+    """
 
     code: Code
     reason: Reason
+    subject: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -28,7 +32,9 @@ def of_failure(error: NeverSlowerError) -> Failure:
         code = ReasonCode.OUT_OF_MEMORY if isinstance(error, OutOfMemory) else ReasonCode.LIBRARY_REFUSES
         return Failure(Code.UNSUPPORTED, Reason(code, str(error)))
     hung = isinstance(error, WorkerDied) and error.hung
-    return Failure(Code.CRASHED, Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error)))
+    subject = error.subject if isinstance(error, WorkerDied) else ""
+    why = Reason(ReasonCode.TIME_LIMIT if hung else ReasonCode.WORKER_DIED, str(error))
+    return Failure(Code.CRASHED, why, subject)
 
 
 def of_output(examined: Examined) -> Failure | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.campaign.judging import Judged, settled
 from neverslower.campaign.resume import Recorded, load
 from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
@@ -83,14 +84,21 @@ def _result(
 ) -> Result:
     backend, *keys = identity
     reference, candidate = (_examined(recorded.examined, backend, key) for key in keys)
-    verdict = first = judge(passes, family)
-    later = recorded.confirmations.get(identity)
-    if first.code is Code.SLOWER and confirms:
+    judged = Judged(judge(passes, family))
+    if judged.verdict.code is Code.SLOWER and confirms:
         unconfirmed = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
-        late = replace(first, code=Code.UNDECIDED, reason=unconfirmed)
-        verdict = judge.confirmed(passes, later, family) if later else late
+        late = replace(judged.verdict, code=Code.UNDECIDED, reason=unconfirmed)
+        judged = settled(judge, passes, family) or Judged(late, judged.verdict)
     comparison = _comparison(identity, recorded.names[identity])
-    return Result(comparison, verdict, tuple(passes), reference, candidate, first=first, confirmation=later)
+    return Result(
+        comparison,
+        judged.verdict,
+        tuple(passes),
+        reference,
+        candidate,
+        first=judged.first,
+        confirmation=judged.confirmation,
+    )
 
 
 def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -> Examined | None:

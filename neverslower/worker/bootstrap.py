@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+PREPARING = "preparing: "
+"""Begins a line on stderr that says what is prepared now, for whoever asks what a process died of."""
 PR_SET_PDEATHSIG = 1
 OLDEST = (3, 10)
 """The first Python that can read what is sent; this file itself is for older ones too, so that they can say so."""

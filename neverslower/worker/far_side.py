@@ -31,6 +31,7 @@ from neverslower.evidence.observation import Evidence, Examined
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, kept_channels
 from neverslower.problem.subject import Search, Subject
+from neverslower.worker import bootstrap
 from neverslower.worker.sampling import calibrate, interleave, sweep
 
 CACHE_BYTES, CACHED = 256_000_000, 64
@@ -53,7 +54,8 @@ class Held:
 class FarSide:
     """Asks one backend, opened once, and holds the problems prepared on it; the least recently used goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str], None] | None = None) -> None:
+        self._note = note or (lambda _: None)
         self._backend: Backend | None = None
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
@@ -178,7 +180,11 @@ class FarSide:
         names = [(reference, 0), *((key, 1 if key == reference else 0) for key in candidates)]
         chance = random.Random(seed)
         self._held.clear()
-        held = {name: self._prepared(name, together=len(names)) for name in chance.sample(names, len(names))}
+        held = {}
+        for name in chance.sample(names, len(names)):
+            self._note(name[0])
+            held[name] = self._prepared(name, together=len(names))
+        self._note("")
         arms = [held[name] for name in names]
         iterations = tuple(arm.iterations for arm in arms)
         prepared = [arm.prepared for arm in arms]
@@ -291,6 +297,10 @@ class FarSide:
         return held
 
 
+def _write(text: str) -> None:
+    os.write(STDERR, text.encode())
+
+
 def lock_device(device: str) -> int:
     """Hold the device's lock until this process ends. Raises Unavailable while another run holds it."""
     path = Path(tempfile.gettempdir()) / f"never-slower-{slug(device)}.lock"
@@ -317,7 +327,7 @@ def serve(channel: Any) -> None:
     hangs, which are the last words that the coordinator shows.
     """
     faulthandler.enable(file=STDERR)
-    session = FarSide()
+    session = FarSide(lambda key: _write(f"{bootstrap.PREPARING}{key}\n"))
     channel.send(("ready", (os.getpid(), os.getppid())))
     while True:
         try:

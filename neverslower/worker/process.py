@@ -192,19 +192,24 @@ class _Process:
         return status, value
 
     def _died(self, limit: float) -> WorkerDied:
-        words = self._last_words()
+        written = self._written()
+        words = last_words(written)
         hung = "Timeout (" in words
         silent = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
         why = "the worker process died" if words else silent
         if hung:
             why = f"ended at its time limit of {limit:g} s"
-        return WorkerDied(why, words, hung)
+        return WorkerDied(why, words, hung, subject_of(written))
 
     def _last_words(self) -> str:
+        return last_words(self._written())
+
+    def _written(self) -> str:
+        """Return the end of what the process wrote to stderr."""
         time.sleep(0.05)  # What a dying process wrote may still be on its way.
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - LAST_BYTES))
-        return last_words(self._stderr.read().decode(errors="replace"))
+        return self._stderr.read().decode(errors="replace")
 
     def close(self) -> None:
         """End the worker and everything that it started."""
@@ -389,12 +394,18 @@ def once_more(start: Callable[[], P], worked: bool = False) -> P:
     return start()
 
 
+def subject_of(stderr: str) -> str:
+    """Return the key of what a worker said last that it was preparing, empty where it was done with that."""
+    said = [line for line in stderr.splitlines() if line.startswith(bootstrap.PREPARING)]
+    return said[-1].removeprefix(bootstrap.PREPARING) if said else ""
+
+
 def last_words(stderr: str) -> str:
     """Return the telling lines of what a worker wrote: from faulthandler's headline on, or the last ones.
 
     The frames of execnet's own threads are left out, and so is a thread of which nothing else remains.
     """
-    noise = re.compile(r"Extension modules|.*[/\\]execnet[/\\]|.*<string>")
+    noise = re.compile(rf"{bootstrap.PREPARING}|Extension modules|.*[/\\]execnet[/\\]|.*<string>")
     lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not noise.match(line)]
     kept = [
         line

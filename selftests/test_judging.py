@@ -1,0 +1,150 @@
+"""When a campaign has seen enough of a comparison: what a later pass must confirm, and what counts without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neverslower.campaign.judging import settled
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.sequential import SequentialJudge
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from selftests.support import fake_passes
+
+FAMILY = 100
+
+
+def verdict(code: Code) -> Verdict:
+    return Verdict(code, Reason(ReasonCode.PROVED, f"judged {code}"))
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Judges by the number of passes: `codes` says what so many of them prove, None where more could tell.
+
+    `confirming` are the passes, counted from 1, that show by themselves what those before them have proved.
+    """
+
+    codes: tuple[Code | None, ...]
+    confirming: frozenset[int] = frozenset()
+    most_passes: int = 6
+
+    def fewest_passes(self, comparisons: int) -> int:
+        return 1
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        return verdict(self.codes[len(passes) - 1] or Code.UNDECIDED)
+
+    def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
+        return bool(passes) and self.codes[len(passes) - 1] is not None
+
+    def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
+        assert not any(later is earlier for earlier in passes), "what proves it can't confirm it"
+        assert self(passes, comparisons).code is Code.SLOWER
+        return verdict(Code.SLOWER if len(passes) + 1 in self.confirming else Code.UNDECIDED)
+
+
+PASSES = fake_passes(number=8)
+SLOWER, SAME = Code.SLOWER, Code.SAME
+
+
+def decisions(judge: Scripted) -> list[Code | None]:
+    """What is decided after each pass."""
+    found = [settled(judge, PASSES[:number], FAMILY) for number in range(1, len(judge.codes) + 1)]
+    return [None if judged is None else judged.verdict.code for judged in found]
+
+
+def test_what_more_passes_may_decide_is_not_settled() -> None:
+    assert settled(Scripted((None,)), [], FAMILY) is None
+    assert decisions(Scripted((None, None, None))) == [None] * 3
+
+
+@pytest.mark.parametrize("code", [Code.SAME, Code.FASTER, Code.UNDECIDED, Code.INVALID])
+def test_what_is_not_slower_needs_no_later_pass(code: Code) -> None:
+    judged = settled(Scripted((code,)), PASSES[:1], FAMILY)
+    assert judged is not None
+    assert judged.verdict == verdict(code)
+    assert judged.first is judged.confirmation is None
+
+
+def test_a_slower_counts_once_a_later_pass_has_shown_it_again() -> None:
+    judge = Scripted((None, SLOWER, SLOWER), frozenset({2, 3}))
+    assert decisions(judge) == [None, None, SLOWER]
+    judged = settled(judge, PASSES[:3], FAMILY)
+    assert judged is not None
+    assert judged.first == judge(PASSES[:2], FAMILY)
+    assert judged.confirmation is PASSES[2]
+
+
+def test_a_first_pass_never_confirms_itself() -> None:
+    assert decisions(Scripted((SLOWER, SLOWER), frozenset({1, 2}))) == [None, SLOWER]
+
+
+def test_a_later_pass_that_does_not_show_it_does_not_count_and_the_next_tries_again() -> None:
+    assert decisions(Scripted((SLOWER, SLOWER, SLOWER, SLOWER), frozenset({4}))) == [None, None, None, SLOWER]
+
+
+def test_a_pass_confirms_only_what_those_before_it_have_proved() -> None:
+    """After the second pass nothing was proved any more, so that the third proves it and can't confirm it."""
+    assert decisions(Scripted((SLOWER, None, SLOWER, SLOWER), frozenset({3, 4}))) == [None, None, None, SLOWER]
+    assert decisions(Scripted((SLOWER, SAME), frozenset({2}))) == [None, SAME]
+
+
+def test_what_no_pass_of_the_budget_has_confirmed_is_undecided() -> None:
+    judge = Scripted((SLOWER,) * 7)
+    assert decisions(judge) == [None] * 6 + [Code.UNDECIDED]
+    judged = settled(judge, PASSES[:7], FAMILY)
+    assert judged is not None
+    assert judged.verdict.reason.code is ReasonCode.NOT_CONFIRMED
+    assert "no later process confirmed it" in judged.verdict.reason.text
+    assert judged.first == verdict(SLOWER)
+    assert judged.confirmation is None
+
+
+def test_what_the_last_pass_of_the_budget_proves_has_one_more_to_confirm_it() -> None:
+    codes = (None,) * 5 + (SLOWER, SLOWER)
+    assert decisions(Scripted(codes, frozenset({7}))) == [None] * 6 + [SLOWER]
+    assert decisions(Scripted(codes)) == [None] * 6 + [Code.UNDECIDED]
+
+
+# With the judge that campaigns have
+
+
+def first_settled(passes: Sequence[PairedPass]) -> tuple[int, Any]:
+    """(the number of passes after which it is settled, how)."""
+    judge = SequentialJudge()
+    return next(
+        (number, judged)
+        for number in range(1, len(passes) + 1)
+        if (judged := settled(judge, passes[:number], FAMILY)) is not None
+    )
+
+
+def test_noise_that_is_the_same_is_settled_as_soon_as_that_is_proved() -> None:
+    judge, passes = SequentialJudge(), fake_passes(number=24)
+    number, judged = first_settled(passes)
+    assert judged.verdict.code is Code.SAME
+    assert not judge.enough(passes[: number - 1], FAMILY)
+
+
+def test_a_clear_slowdown_is_settled_one_pass_after_it_is_proved() -> None:
+    judge, passes = SequentialJudge(), fake_passes(1.3, number=24)
+    proved = next(number for number in range(1, 25) if judge.enough(passes[:number], FAMILY))
+    number, judged = first_settled(passes)
+    assert number == proved + 1
+    assert judged.verdict == judge.confirmed(passes[:proved], passes[proved], FAMILY)
+    assert judged.verdict.code is Code.SLOWER
+
+
+def test_a_slowdown_that_one_pass_hides_is_settled_by_a_later_one() -> None:
+    judge, passes = SequentialJudge(), fake_passes(1.3, number=24)
+    proved = next(number for number in range(1, 25) if judge.enough(passes[:number], FAMILY))
+    hidden = [*passes[:proved], fake_passes(0.99, seed=1)[0], *passes[proved + 1 :]]
+    number, judged = first_settled(hidden)
+    assert number > proved + 1
+    assert judged.verdict.code is Code.SLOWER
+    assert np.array_equal(judged.confirmation.seconds, hidden[number - 1].seconds)
