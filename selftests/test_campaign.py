@@ -311,7 +311,7 @@ def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkey
     hazard = comparison(1)
     monkeypatch.setattr(campaign._BackendRun, "_spent", lambda run, planned=0.0: run.side.started > 3)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard])
-    assert seen(findings, [hazard]) == ["UNDECIDED time_budget"]
+    assert seen(findings, [hazard]) == ["UNDECIDED budget_ended"]
     assert findings.left_out == 1
 
 

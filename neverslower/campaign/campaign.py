@@ -591,7 +591,7 @@ class _BackendRun:
             passes = self.side.samples.get(comparison.identity)
             verdict = self._judged(passes) if passes else _out_of_time("measured")
             if verdict.code is Code.UNDECIDED and not self._enough(comparison):
-                verdict = replace(verdict, reason=_out_of_time("measured enough").reason)
+                verdict = replace(verdict, reason=_budget_ended("measured enough"))
             if verdict.code is Code.SLOWER:
                 suspects.append((comparison, verdict))
                 self.side.write("suspect", comparison.named | asdict(verdict))
@@ -615,9 +615,8 @@ class _BackendRun:
         for done, comparison in enumerate(_flat(shuffled(list(first), f"{self.settings.seed}/{self.name}/confirm"))):
             verdict = first[comparison]
             if self._spent():
-                self.side.finish(
-                    comparison, replace(verdict, code=Code.UNDECIDED, reason=_out_of_time("confirmed").reason)
-                )
+                unconfirmed = replace(verdict, code=Code.UNDECIDED, reason=_budget_ended("confirmed"))
+                self.side.finish(comparison, unconfirmed, first=verdict)
                 continue
             known = recorded.get(comparison.identity)
             passes = self.side.samples[comparison.identity]
@@ -757,6 +756,11 @@ def _why_unpaired(here: Result | None) -> Verdict:
 def _out_of_time(what: str, budget: str = "time budget") -> Verdict:
     """What a time budget left out is undecided for that reason."""
     return Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
+
+
+def _budget_ended(what: str) -> Reason:
+    """Why something is undecided that was begun before the time budget ended."""
+    return Reason(ReasonCode.BUDGET_ENDED, f"the time budget ended before this was {what}")
 
 
 def _agreement(error: float, tolerance: float) -> Agreement:

@@ -19,6 +19,7 @@ FAULTS = (
     ReasonCode.TIME_LIMIT,
     ReasonCode.OUT_OF_MEMORY,
     ReasonCode.TIME_BUDGET,
+    ReasonCode.BUDGET_ENDED,
     ReasonCode.BACKEND_UNAVAILABLE,
     ReasonCode.INTERRUPTED,
 )
@@ -102,7 +103,7 @@ class Findings:
 
     @property
     def left_out(self) -> int:
-        """Comparisons for which the time budget did not last."""
+        """Comparisons that were never begun, for the time budget did not last."""
         return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
 
     @property

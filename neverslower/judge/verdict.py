@@ -45,7 +45,10 @@ class Code(str, Enum):
 
 
 class ReasonCode(str, Enum):
-    """Why a verdict is what it is, in a word that programs can read."""
+    """Why a verdict is what it is, in a word that programs can read.
+
+    TIME_BUDGET left something out that was never begun; BUDGET_ENDED ended what was begun, before it was decided.
+    """
 
     PROVED = "proved"
     NOT_IN_TUNED_LOG = "not_in_tuned_log"
@@ -55,6 +58,7 @@ class ReasonCode(str, Enum):
     TOO_NOISY = "too_noisy"
     NOT_CONFIRMED = "not_confirmed"
     TIME_BUDGET = "time_budget"
+    BUDGET_ENDED = "budget_ended"
     INTERRUPTED = "interrupted"
     LIBRARY_REFUSES = "library_refuses"
     OUT_OF_MEMORY = "out_of_memory"

@@ -1121,17 +1121,17 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="nothing-measured-is-success",
         lie="A run that measured nothing ends with 0.",
-        path="neverslower/pytest_plugin.py",
-        old="            session.exitstatus = CANNOT_JUDGE\n",
-        new="            session.exitstatus = pytest.ExitCode.OK\n",
+        path="neverslower/outcome/run_verdict.py",
+        old="RunCode.CANNOT_JUDGE: CANNOT_JUDGE,",
+        new="RunCode.CANNOT_JUDGE: 0,",
         caught_by="selftests/test_plugin.py::test_nothing_measured_is_no_success",
     ),
     Mutant(
         name="bisect-always-good",
         lie="`git bisect run` is told that every revision is good.",
-        path="neverslower/pytest_plugin.py",
-        old="    if code in (0, 1):\n        return code\n",
-        new="    if code in (0, 1):\n        return 0\n",
+        path="neverslower/outcome/run_verdict.py",
+        old=" else self.exit_code\n",
+        new=" else 0\n",
         caught_by="selftests/test_plugin.py::test_exit_codes_for_bisecting",
     ),
     # Two libraries beside each other
@@ -1156,7 +1156,7 @@ MUTANTS: tuple[Mutant, ...] = (
         lie="A run that lost the old library on the way has judged.",
         path="neverslower/outcome/run_verdict.py",
         old="    if lost := before.alone.get(name):\n",
-        new="    if lost := findings.alone.get(name):\n",
+        new="    if lost := assessment.findings.alone.get(name):\n",
         caught_by="selftests/test_faults.py::test_a_run_that_lost_the_other_library_cannot_judge",
     ),
     Mutant(
