@@ -1203,7 +1203,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="changes-at-any-error",
         lie="What changed is judged at the usual error, whatever the user asked for.",
         path="neverslower/run.py",
-        old="        self.thresholds = self.plan.thresholds(bool(timed) + changed + hunts)\n",
+        old="        self.thresholds = self.plan.thresholds(bool(timed) + changed + asked.slow_hunts)\n",
         new="",
         caught_by="selftests/test_against.py::test_the_chance_of_a_false_red_holds_for_what_changed",
     ),
