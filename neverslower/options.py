@@ -15,6 +15,7 @@ from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
 from neverslower.outcome import tuned_log
+from neverslower.outcome.run_verdict import LEAST_DECIDED
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
@@ -144,6 +145,12 @@ OPTIONS = (
         "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
         {"action": "store_true"},
     ),
+    _one(
+        "--least-decided",
+        "SHARE",
+        "with --strict-verdicts: pass although something was never begun, where so much was decided; default 95%%",
+        "95%",
+    ),
     Option(
         "--unsound",
         "what to do on a device whose state makes measuring pointless (throttled, hot, busy, on a Jetson clocks that "
@@ -188,6 +195,7 @@ class RunPlan:
     family_error: float = STANDARD.family_error
     refuse_unsound: bool = True
     against: Mapping[str, WorkerSpec] = field(default_factory=dict)
+    least_decided: float = LEAST_DECIDED
 
     def comparisons(self) -> list[Comparison]:
         """Return every comparison that the run could make, on each backend."""
@@ -264,6 +272,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         family_error=values["family-error"],
         refuse_unsound=values["unsound"] == "refuse",
         against=_against(specs, values["against"]),
+        least_decided=_share("--least-decided", values["least-decided"]),
     )
     run_plan.comparisons()  # Refuse a channel count that a layer can't be pruned to.
     return run_plan
@@ -339,6 +348,17 @@ def _budget(flag: str, text: str | None, default: float | None) -> float | None:
     if text == "0":
         return None
     return duration(flag, text)
+
+
+def _share(flag: str, text: str) -> float:
+    """Return the share that per cent name, `95%` or `95`; raises NeverSlowerError."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise NeverSlowerError(f"{flag} {text!r}: a share such as 95%, from 0% to 100%")
+    return percent / 100
 
 
 def duration(flag: str, text: str) -> float:

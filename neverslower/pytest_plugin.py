@@ -6,11 +6,13 @@ import contextlib
 import importlib.util
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from _pytest.junitxml import xml_key
 
 import backends
 from backends.base import BackendOptions
@@ -22,25 +24,25 @@ from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
 from neverslower.judge.verdict import Code
 from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.run_verdict import BROKEN, ENDINGS, RunCode, RunVerdict
 from neverslower.outcome.table import Finding, Outcome, outcome_of
+from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report import drawn, markdown, summary, words
+from neverslower.report import drawn, markdown, run_verdict, summary, words
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.report.summary import Emphasis
-from neverslower.run import Run
+from neverslower.run import NOT_ACCEPTED, Run
 
 PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
-CANNOT_JUDGE = 6
-"""The exit code of a run whose environment makes judging impossible, or that measured nothing."""
-ENDED_EARLY = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
+OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 _STATE = pytest.StashKey[Run]()
 _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.NONE: {},
@@ -164,17 +166,22 @@ class Suite:
         return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
 
 
-def _needs(items: Iterable[pytest.Item]) -> tuple[list[Comparison], list[Comparison]]:
-    """Return (comparisons to time, comparisons whose outputs to check) that some items ask for."""
-    timed: list[Comparison] = []
-    checked: list[Comparison] = []
+def _questions(items: Iterable[pytest.Item]) -> Questions:
+    """Return what some items ask."""
+    comparisons: dict[str, list[Comparison]] = {}
+    cases: list[Case] = []
+    hunts: Counter[str] = Counter()
     for item in items:
-        for needed in _parameters(item):
-            if isinstance(needed, Case):
-                timed += needed.comparisons
-            elif isinstance(needed, Comparison):
-                (checked if _function(item) == NUMERICS_TEST else timed).append(needed)
-    return timed, checked
+        name = _function(item)
+        hunts[name] += name in (HUNT_TEST, OUTPUT_HUNT_TEST)
+        for value in _parameters(item):
+            if isinstance(value, Case):
+                cases.append(value)
+            elif isinstance(value, Comparison):
+                comparisons.setdefault(name, []).append(value)
+    recorded, checked = comparisons.pop(LATENCY_TEST, []), comparisons.pop(NUMERICS_TEST, [])
+    slower = [comparison for others in comparisons.values() for comparison in others]
+    return Questions(slower, recorded, checked, cases, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
 
 
 def _parameters(item: pytest.Item) -> list[object]:
@@ -333,7 +340,7 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
         yield
     except NeverSlowerError as error:
         if config.getoption("neverslower_exit_codes") == "bisect":
-            pytest.exit(f"ERROR: {error}", returncode=bisect_code(int(pytest.ExitCode.USAGE_ERROR)))
+            pytest.exit(f"ERROR: {error}", returncode=BROKEN + int(pytest.ExitCode.USAGE_ERROR))
         raise pytest.UsageError(str(error)) from None
 
 
@@ -398,12 +405,10 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """Run the campaign before the first item."""
     config = session.config
     if not config.option.collectonly and not session.testsfailed:
-        timed, checked = _needs(session.items)
-        hunts = sum(_function(item) == HUNT_TEST for item in session.items)
         progress = ProgressLine(config)
         try:
             with _users_mistakes(config):
-                config.stash[_STATE].run(timed, checked, progress, hunts)
+                config.stash[_STATE].run(_questions(session.items), progress)
         finally:
             progress.end()
     return (yield)
@@ -411,39 +416,51 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-    """Store an accepted baseline, and say in the exit code whether this run could judge."""
+    """Store an accepted baseline, and make the run's verdict: its exit code, its place in JUnit and in the journal."""
     config = session.config
     run = config.stash.get(_STATE, None)
-    if run and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        if run.cannot_judge() and (exitstatus == pytest.ExitCode.OK or run.findings.refused):
-            session.exitstatus = CANNOT_JUDGE
+    if run and not config.option.collectonly:
+        ending, why = _ending(int(exitstatus)), ""
         reason = config.getoption("neverslower_accept_baseline")
-        if not config.option.collectonly and reason is not None and not run.accept(reason):
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    if config.getoption("neverslower_exit_codes") == "bisect":
-        session.exitstatus = bisect_code(int(session.exitstatus))
+        if reason is not None and ending is None and not run.accept(reason):
+            ending, why = RunCode.NOT_ACCEPTED, run.acceptance[-1].removeprefix(NOT_ACCEPTED)
+        verdict = run.conclude(ending, why, exitstatus == pytest.ExitCode.TESTS_FAILED)
+        if verdict:
+            if config.getoption("neverslower_exit_codes") == "bisect":
+                session.exitstatus = verdict.bisect_code
+            elif _ending(int(exitstatus)) is None:
+                session.exitstatus = verdict.exit_code
+            _tell_files(config, run, verdict)
     return (yield)
 
 
-def bisect_code(code: int) -> int:
-    """Return `git bisect run`'s code for an exit code: 0 good, 1 bad, 125 cannot judge, above 127 broken."""
-    if code in (0, 1):
-        return code
-    return 125 if code in (CANNOT_JUDGE, int(pytest.ExitCode.NO_TESTS_COLLECTED)) else 128 + code
+def _ending(exitstatus: int) -> RunCode | None:
+    """Return pytest's own ending, None where the run came to judging; for bisecting it may be mapped already."""
+    code = exitstatus - BROKEN if exitstatus > BROKEN else exitstatus
+    if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return None
+    named = {number: ending for ending, number in ENDINGS.items() if ending is not RunCode.NOT_ACCEPTED}
+    return named.get(code, RunCode.INTERRUPTED)
+
+
+def _tell_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
+    """Tell the verdict in the JUnit file, and the whole summary on a workflow's page, where there are such."""
+    if junit := config.stash.get(xml_key, None):
+        for name, text in run_verdict.properties(verdict):
+            junit.add_global_property(name, text)
+    if path := os.environ.get(STEP_SUMMARY):
+        _append(Path(path), markdown.summary(run.overview(verdict, Suite(run).again)))
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Print the summary after pytest-benchmark's own table, and add it to a workflow's page where there is one."""
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the summary after pytest-benchmark's own table."""
     run = config.stash.get(_STATE, None)
-    if run is None or not (run.scheduled or run.hindrance):
+    if run is None or run.verdict is None:
         return
-    overview = run.overview(exitstatus in ENDED_EARLY and not run.acceptance, Suite(run).again)
-    terminalreporter.section(summary.title(overview), sep="=", bold=True)
-    for line in summary.lines(overview):
+    terminalreporter.section(summary.TITLE, sep="=", bold=True)
+    for line in summary.lines(run.overview(run.verdict, Suite(run).again)):
         terminalreporter.write_line(line.text, **_MARKUP[line.emphasis])
-    if path := os.environ.get(STEP_SUMMARY):
-        _append(Path(path), markdown.summary(overview))
 
 
 def _append(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from neverslower.campaign.findings import Findings, Identity
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import BaselineError, Unavailable, WorkerFailure
+from neverslower.errors import BaselineError, JournalError, Unavailable, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal
 from neverslower.hunt.examples import KeptExamples
@@ -32,13 +32,19 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresh
 from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
-from neverslower.outcome.run_verdict import Asked, cannot_judge
+from neverslower.outcome.run_verdict import Asked, Came, RunCode, RunVerdict, judge_run
+from neverslower.outcome.table import Finding
+from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
 from neverslower.report.drawn import Again
+from neverslower.report.run_verdict import fields
 from neverslower.report.summary import Overview
 from neverslower.worker.process import StartWorker, Worker
+
+NOT_ACCEPTED = "ERROR: not accepted: "
+"""How the reason begins why a run was not accepted."""
 
 
 @dataclass
@@ -47,10 +53,10 @@ class Run:
 
     `root` is the folder of baselines. `compare` is what the user wants to compare with: a file or its number, True
     for the best fitting baseline, False for none; `resumes` says that the journal is an earlier run's, with which this
-    one goes on. `recorded` names the test that records each comparison; `hindrance` says why there is nothing to
-    compare, and `acceptance` what came of accepting the run. `before` is what another library showed that was measured
-    beside, `changes` what is another with this one. `hunts` are those through drawn layers, by what they looked for,
-    and `kept` says which of their examples were kept.
+    one goes on. `asked` is what its items ask, and `verdict` what it says at the end. `recorded` names the test that
+    records each comparison; `hindrance` says why there is nothing to compare, and `acceptance` what came of accepting
+    the run. `before` is what another library showed that was measured beside, `changes` what is another with this one.
+    `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     """
 
     plan: RunPlan
@@ -64,7 +70,8 @@ class Run:
     assessed: list[Assessed] = field(default_factory=list)
     recorded: dict[Identity, str] = field(default_factory=dict)
     acceptance: list[str] = field(default_factory=list)
-    scheduled: int = 0
+    asked: Questions = field(default_factory=Questions)
+    verdict: RunVerdict | None = None
     hindrance: str | None = None
     hunts: dict[str, Hunted] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
@@ -105,16 +112,16 @@ class Run:
 
     # Measuring
 
-    def run(self, timed: list[Comparison], checked: list[Comparison], progress: Progress, hunts: int = 0) -> None:
-        """Measure, journal, and choose the baselines of the devices that were found.
+    def run(self, asked: Questions, progress: Progress) -> None:
+        """Measure what is asked of listed layers, journal, and choose the baselines of the devices that were found.
 
-        So many `hunts` for slow layers will follow: they, the ratios and the changes on each backend share the chance
-        of a false red.
+        Hunts for slow layers will follow: they, the ratios and the changes on each backend share the chance of a false
+        red.
         """
+        self.asked, timed = asked, asked.timed
         changed = len({comparison.backend for comparison in timed}) if self.comparing else 0
-        self.thresholds = self.plan.thresholds(bool(timed) + changed + hunts)
-        self.scheduled = len(timed) + len(checked)
-        if not self.scheduled:
+        self.thresholds = self.plan.thresholds(bool(timed) + changed + asked.slow_hunts)
+        if not (timed or asked.checked):
             return
         recorded = resume.load(self.journal_path) if self.resumes else None
         with closing(Journal(self.journal_path)) as journal:
@@ -131,7 +138,7 @@ class Run:
                 start=self.start,
             )
             self.findings, self.before = campaign.findings, campaign.before
-            campaign.run(timed, checked)
+            campaign.run(timed, asked.checked)
             if self.plan.against:
                 self.changes = list(changes(self.assessment, self.findings))
 
@@ -140,7 +147,6 @@ class Run:
 
         Raises NeverSlowerError where the backend can't be started, or an example can't be kept.
         """
-        self.scheduled += 1
         question = "outputs" if numerics else "never-slower"
         try:
             with closing(Journal(self.journal_path)) as journal:
@@ -236,10 +242,30 @@ class Run:
         prints = self.findings.fingerprints
         return {name: standing(self.root, prints[name]) for name in prints if name in timed}
 
-    def cannot_judge(self) -> str | None:
-        """Return why this run can't judge, or None."""
-        asked = Asked(self.plan.required, self.plan.against, self.scheduled, self.hindrance)
-        return cannot_judge(asked, self.findings, self.before, self.choices, self.hunts.values())
+    def conclude(self, ending: RunCode | None, why: str, failed_items: bool) -> RunVerdict | None:
+        """Return the run's verdict, and make it the journal's last line; None where nothing was asked.
+
+        `ending` is pytest's own one, of a reason `why`; `failed_items` says that some item failed.
+        """
+        if not (self.asked or self.hindrance or ending):
+            return None
+        plan = self.plan
+        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
+        slow, outputs = self._hunts_for("never-slower"), self._hunts_for("outputs")
+        vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
+        came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why)
+        self.verdict = judge_run(asked, came)
+        if self.asked:
+            self._write_last(self.verdict)
+        return self.verdict
+
+    def _hunts_for(self, question: str) -> list[Hunted]:
+        return [hunted for name, hunted in self.hunts.items() if name.endswith(f", {question}")]
+
+    def _write_last(self, verdict: RunVerdict) -> None:
+        """Write the verdict as the journal's last line; a journal that can't be written was told of before."""
+        with suppress(JournalError), closing(Journal(self.journal_path)) as journal:
+            journal.write("run", fields(verdict))
 
     def probe_root(self) -> None:
         """Make sure, before anything is measured, that a baseline could be stored. Raises BaselineError."""
@@ -253,13 +279,14 @@ class Run:
         try:
             self.acceptance.extend(accept(self.root, proposal, reason))
         except BaselineError as error:
-            self.acceptance.append(f"ERROR: not accepted: {error}")
+            self.acceptance.append(f"{NOT_ACCEPTED}{error}")
             return False
         return True
 
-    def overview(self, ended_early: bool, again: Again) -> Overview:
+    def overview(self, verdict: RunVerdict, again: Again) -> Overview:
         """Return everything that the summary tells; `again` gives the command that measures a drawn layer again."""
         return Overview(
+            verdict=verdict,
             findings=self.findings,
             before=self.before,
             assessed=self.assessed,
@@ -272,7 +299,5 @@ class Run:
             acceptance=self.acceptance,
             journal=os.path.relpath(self.journal_path),
             strict=self.plan.strict,
-            cannot_judge=self.cannot_judge(),
-            ended_early=ended_early,
             again=again,
         )

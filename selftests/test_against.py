@@ -568,7 +568,7 @@ def test_nothing_to_be_set_against_is_no_success(runner: SuiteRunner) -> None:
     other = script(folder, **OLD | {"rules": [{"fault": "crash"}]})
     result = runner.run(NEW, "--against", f"popen//env:NEVERSLOWER_SCRIPT={other}", "tests/test_latency.py")
     assert result.ret == 6
-    result.stdout.fnmatch_lines(["cannot judge: scripted: nothing of the other library could be measured, *"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: nothing of the other library could be measured, *"])
     result.stdout.no_fnmatch_line("*pairs of processes*")
 
 

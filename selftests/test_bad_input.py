@@ -22,9 +22,10 @@ import pytest
 from neverslower import cli
 from neverslower.baseline import folders, timed
 from neverslower.files import writing
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.problem.convolution import parse_descriptor
 from neverslower.problem.predicate import LONGEST, PredicateError, holds
-from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
+from neverslower.pytest_plugin import ProgressLine
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import ROOT, children, needs_proc
 
@@ -574,7 +575,7 @@ def test_a_script_that_can_t_be_read_is_one_clear_line(runner: SuiteRunner, text
     result = runner.pytester.runpytest_inprocess("--backend", f"scripted:{path}", "--problem", PROBLEM, NEVER_SLOWER)
     assert result.ret == CANNOT_JUDGE
     no_traceback(result)
-    result.stdout.fnmatch_lines([f"scripted is unavailable: script {path}: {words}", "cannot judge: nothing*"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: nothing*", f"scripted is unavailable: script {path}: {words}"])
 
 
 @pytest.mark.parametrize(
@@ -596,7 +597,7 @@ def test_a_worker_that_can_t_start_is_one_clear_line(runner: SuiteRunner, spec: 
     assert result.ret == CANNOT_JUDGE
     no_traceback(result)
     remedy = "--worker takes an execnet spec, such as ssh=HOST"
-    result.stdout.fnmatch_lines([f"scripted is unavailable: no worker at '{spec}': {why}; {remedy}", "cannot judge: *"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: *", f"scripted is unavailable: no worker at '{spec}': {why}; {remedy}"])
 
 
 class Killer:

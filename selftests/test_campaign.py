@@ -326,7 +326,7 @@ def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkey
     hazard = comparison(1)
     monkeypatch.setattr(context.BackendRun, "spent", lambda run, planned=0.0: run.library.started > 3)
     findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard])
-    assert seen(findings, [hazard]) == ["UNDECIDED time_budget"]
+    assert seen(findings, [hazard]) == ["UNDECIDED budget_ended"]
     assert findings.left_out == 1
 
 

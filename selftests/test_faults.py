@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,8 +24,9 @@ from neverslower.campaign.resume import Recorded, load
 from neverslower.campaign.settings import Settings
 from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unavailable, WorkerDied
 from neverslower.files.journal import Journal, replay
-from neverslower.pytest_plugin import CANNOT_JUDGE, ProgressLine
-from neverslower.run import Run
+from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.run_verdict import CANNOT_JUDGE, Asked, Came, cannot_judge
+from neverslower.pytest_plugin import ProgressLine
 from neverslower.worker import holder, process
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
@@ -197,24 +197,22 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
         ]
     )
     assert not list(runner.path.glob("baselines/*/*.json*"))
-    assert "## never-slower: CANNOT JUDGE" in page.read_text(encoding="utf-8")
+    assert "## never-slower: INTERRUPTED" in page.read_text(encoding="utf-8")
     again = runner.run({"rules": [{"when": "out_channels in (15, 13, 12)", "times": 2.0}]}, "--resume", "run.jsonl")
     assert again.ret == 0
     assert max(Journalled.read(runner.path / "run.jsonl").measured.values()) == 1
 
 
 def test_a_run_without_all_its_verdicts_cannot_judge() -> None:
-    findings = Findings(wanted=Counter(scripted=3))
-    session = Run(SimpleNamespace(required=(), against={}), Path(), Path(), findings=findings)  # type: ignore[arg-type]
-    session.scheduled = 3
-    assert session.cannot_judge() == "the run ended before 3 of 3 verdicts"
+    came = Came(Assessment(Findings(wanted=Counter(scripted=3)), {}))
+    assert cannot_judge(Asked(), came, ()) == "the run ended before 3 of 3 verdicts"
 
 
 def test_a_run_that_lost_the_other_library_cannot_judge() -> None:
     before = Findings(alone={"scripted": "the image is gone"})
-    plan = SimpleNamespace(required=(), against={"scripted": None})
-    session = Run(plan, Path(), Path(), before=before)  # type: ignore[arg-type]
-    assert session.cannot_judge() == "scripted: the other library was lost: the image is gone"
+    came = Came(Assessment(Findings(), {}, before=before))
+    asked = Asked(against=("scripted",))
+    assert cannot_judge(asked, came, ()) == "scripted: the other library was lost: the image is gone"
 
 
 # A full disk
@@ -353,7 +351,7 @@ def test_of_two_runs_on_one_device_the_second_says_so(runner: SuiteRunner, first
     assert second.ret == CANNOT_JUDGE
     lock = runner.path / "never-slower-board.lock"
     why = f"another never-slower run is using board; wait for it to end (lock {lock})"
-    second.stdout.fnmatch_lines([f"scripted is unavailable: {why}", f"cannot judge: scripted: {why}"])
+    second.stdout.fnmatch_lines([f"CANNOT JUDGE: scripted: {why}; *", f"scripted is unavailable: {why}"])
     second.assert_outcomes(skipped=6)
     assert first.poll() is None
     first.kill()

@@ -28,6 +28,7 @@ from neverslower.baseline.timed import Baseline
 from neverslower.campaign.progress import silent
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
+from neverslower.outcome.tally import Questions
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from neverslower.problem.selection import Selection
 from neverslower.report import terminal
@@ -145,7 +146,7 @@ def accepted(root: Path, backend: str) -> Run:
     defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in options.OPTIONS}
     run = Run(options.plan(defaults | chosen), root, root / "journal", compare=True)
     run.recorded = {one.identity: f"tests/test_latency.py::test_latency[{one.id}]" for one in run.comparisons}
-    run.run(run.comparisons, run.comparisons, silent)
+    run.run(Questions(recorded=run.comparisons, checked=run.comparisons), silent)
     assert run.accept("a reason"), run.acceptance
     return run
 

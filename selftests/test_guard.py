@@ -12,7 +12,7 @@ from neverslower.campaign.guard import EVERY, Guard
 from neverslower.device.state import State, Trouble, Unsound
 from neverslower.errors import Unavailable, WorkerError
 from neverslower.evidence.observation import Evidence
-from neverslower.pytest_plugin import CANNOT_JUDGE
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from selftests.conftest import SuiteRunner
 from selftests.support import comparison
 from selftests.test_plugin import FLAT, LATENCY, NEVER_SLOWER, outcomes
@@ -133,7 +133,7 @@ def test_each_backend_is_watched_for_itself():
 def test_a_run_on_an_unsound_device_cannot_judge(runner: SuiteRunner) -> None:
     result = runner.run(FLAT | {"states": [{"unsound": [THROTTLED]}]}, NEVER_SLOWER)
     assert (result.ret, outcomes(result)) == (CANNOT_JUDGE, {"skipped": 6})
-    result.stdout.fnmatch_lines(["cannot judge: scripted: *throttled by hand; mend it: let go*--unsound warn"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: *throttled by hand; mend it: let go*--unsound warn*"])
 
 
 def test_a_hunt_on_an_unsound_device_cannot_judge(runner: SuiteRunner) -> None:

@@ -10,7 +10,7 @@ import pytest
 from neverslower.files.journal import Journal
 from neverslower.hunt.oracle import Oracle
 from neverslower.judge.sequential import SequentialJudge
-from neverslower.pytest_plugin import CANNOT_JUDGE
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.worker.process import StartWorker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
@@ -81,7 +81,7 @@ def test_layers_that_shrink_with_their_channels_are_green(runner: SuiteRunner) -
 def test_a_hazard_without_baseline_is_reported_as_found(runner: SuiteRunner) -> None:
     result = runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER)
     assert (result.ret, outcomes(result)) == (0, {"passed": 5, "xfailed": 1})
-    result.stdout.fnmatch_lines(["*1 of 6 pruned layers are slower*", "*hazard found, not known to a baseline yet: 1"])
+    result.stdout.fnmatch_lines(["HAZARDS: 1 slower (1 confirmed), 5 not slower, of 6", "hazard found, not known *: 1"])
 
 
 def test_a_failure_is_a_reproduction(runner: SuiteRunner) -> None:
@@ -238,21 +238,21 @@ def test_noise_that_hides_the_answer_is_undecided_and_never_green(runner: SuiteR
 def test_a_backend_that_is_unavailable_cannot_be_judged(runner: SuiteRunner) -> None:
     result = runner.run({"unavailable": "no such board; plug it in"})
     assert result.ret == CANNOT_JUDGE
-    result.stdout.fnmatch_lines(["*scripted is unavailable: no such board; plug it in*", "cannot judge*"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE*", "*scripted is unavailable: no such board; plug it in*"])
 
 
 def test_a_required_backend_that_is_unavailable_cannot_be_judged(runner: SuiteRunner) -> None:
     backend = runner.script(unavailable="no driver")
     result = runner.pytester.runpytest_inprocess("--require-backend", backend, "--layer", "resnet50.L16")
     assert result.ret == CANNOT_JUDGE
-    result.stdout.fnmatch_lines(["cannot judge: scripted is required, and unavailable: no driver"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted is required, and unavailable: no driver*"])
 
 
 @pytest.mark.parametrize("tests", [NEVER_SLOWER, "tests"])
 def test_nothing_measured_is_no_success(runner: SuiteRunner, tests: str) -> None:
     result = runner.run({"rules": [{"fault": "unsupported"}]}, tests)
     assert result.ret == CANNOT_JUDGE
-    result.stdout.fnmatch_lines(["cannot judge: nothing was measured"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: nothing was decided*"])
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,9 @@ def test_a_regression_that_a_fresh_process_does_not_show_again_is_undecided(runn
 
 def test_a_time_budget_states_its_coverage_and_is_no_failure(runner: SuiteRunner) -> None:
     result = runner.run(FLAT, NEVER_SLOWER, "--time-budget", "0.001s", "--strict-verdicts")
-    result.stdout.fnmatch_lines(["left out by the time budget: 6", "coverage: 0 of 6*"])
+    result.stdout.fnmatch_lines(
+        ["CANNOT JUDGE: *6 left out, of 6", "left out by the time budget: 6", "coverage: 0 of 6*"]
+    )
     assert outcomes(result) == {"skipped": 6}
 
 

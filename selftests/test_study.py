@@ -15,11 +15,11 @@ from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.settings import Settings
 from neverslower.judge.verdict import ReasonCode
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.outcome.tuned_log import Case, cases, verdict_of
 from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Search
-from neverslower.pytest_plugin import CANNOT_JUDGE
 from selftests import in_process
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import problem, scripted
@@ -75,7 +75,7 @@ def test_misses_are_told_and_the_remedies_beside_them(runner: SuiteRunner, study
             "searches for schedules: 9, in *",
         ]
     )
-    for words in ("*pruned layers are slower*", "*slower though tuned equally*", "*hazard*", "cannot judge*"):
+    for words in ("*of 6*", "*slower though tuned equally*", "*hazard*", "CANNOT JUDGE*"):
         result.stdout.no_fnmatch_line(words)
     assert len(events(runner, "tuned")) == len({one["search"] for one in events(runner, "tuned")}) == 9
     assert len(events(runner, "verdict")) == 4 + 2 + 2 * 3 + 2
@@ -183,7 +183,7 @@ def test_a_search_that_fails_costs_what_rests_on_it_only(
 def test_without_the_unpruned_layers_search_nothing_can_be_said(study: Callable[..., Any]) -> None:
     result = study(rules=(TUNED, {"policy": "tune", "when": "out_channels == 16", "fault": "unsupported"}))
     assert (result.ret, outcomes(result)) == (CANNOT_JUDGE, {"skipped": 8})
-    result.stdout.fnmatch_lines(["tuned log of *: no search was made", "unsupported: 8", "cannot judge: nothing*"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: nothing*", "tuned log of *: no search was made", "unsupported: 8"])
 
 
 def test_a_search_that_hangs_is_ended_at_its_own_limit(
@@ -276,7 +276,7 @@ def test_a_pruned_layer_that_misses_the_users_database_is_told_from_any_other_ha
     assert outcomes(result) == {"passed": 4, "xfailed": 2}
     result.stdout.fnmatch_lines(
         [
-            "*2 of 6 pruned layers are slower than unpruned*",
+            "HAZARDS: 2 slower (2 confirmed), 4 not slower, of 6",
             "hazard found, not known to a baseline yet: 1",
             "missed by the tuned log, so untuned and slower: 1",
             f"  {NAME}-out15: 30.*×*a miss: the tuned log has no record of this shape*",

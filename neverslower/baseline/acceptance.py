@@ -20,6 +20,7 @@ from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
 
 _FAULTS = (Code.CRASHED, Code.INVALID)
+_CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _incomplete(proposal: Proposal, comparison: Comparison) -> str | None:
     if result.verdict.code in _FAULTS:
         return f"{comparison.id} is {result.verdict.code}: {result.verdict.reason.text}"
     few = 0 < len(result.passes) < proposal.passes
-    if result.verdict.reason.code is ReasonCode.TIME_BUDGET or few:
+    if result.verdict.reason.code in _CUT_SHORT or few:
         return f"{comparison.id} was cut by the time budget; give it more with --time-budget"
     if comparison.against_itself and result.verdict.code is Code.SLOWER:
         return f"{comparison.id} is slower than itself: this device is not fit for timing now"

@@ -22,6 +22,7 @@ FAULTS = (
     ReasonCode.TIME_LIMIT,
     ReasonCode.OUT_OF_MEMORY,
     ReasonCode.TIME_BUDGET,
+    ReasonCode.BUDGET_ENDED,
     ReasonCode.BACKEND_UNAVAILABLE,
     ReasonCode.INTERRUPTED,
 )
@@ -184,7 +185,7 @@ class Findings:
 
     @property
     def left_out(self) -> int:
-        """Return for how many comparisons the time budget did not last."""
+        """Return how many comparisons were never begun, for the time budget did not last."""
         return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
 
     @property

@@ -87,13 +87,18 @@ def end(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
             continue
         verdict = _judged(run, passes)
         if verdict.code is Code.SLOWER:
-            late = replace(verdict, code=Code.UNDECIDED, reason=out_of_time("confirmed").reason)
+            late = replace(verdict, code=Code.UNDECIDED, reason=_budget_ended("confirmed"))
             _finish(run, comparison, Judged(late, verdict))
         elif verdict.code is Code.UNDECIDED:
-            _finish(run, comparison, Judged(replace(verdict, reason=out_of_time("measured enough").reason)))
+            _finish(run, comparison, Judged(replace(verdict, reason=_budget_ended("measured enough"))))
         else:
             _finish(run, comparison, Judged(verdict))
     _judge_the_other(run, comparisons)
+
+
+def _budget_ended(what: str) -> Reason:
+    """Return why something is undecided that was begun before the time budget ended."""
+    return Reason(ReasonCode.BUDGET_ENDED, f"the time budget ended before this was {what}")
 
 
 def _finish(run: BackendRun, comparison: Comparison, judged: Judged) -> None:

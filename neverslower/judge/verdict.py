@@ -37,7 +37,10 @@ class Code(StrEnum):
 
 
 class ReasonCode(StrEnum):
-    """The reason for a verdict, in a word that programs can read."""
+    """The reason for a verdict, in a word that programs can read.
+
+    TIME_BUDGET left something out that was never begun; BUDGET_ENDED ended what was begun, before it was decided.
+    """
 
     PROVED = "proved"
     NOT_IN_TUNED_LOG = "not_in_tuned_log"
@@ -47,6 +50,7 @@ class ReasonCode(StrEnum):
     TOO_NOISY = "too_noisy"
     NOT_CONFIRMED = "not_confirmed"
     TIME_BUDGET = "time_budget"
+    BUDGET_ENDED = "budget_ended"
     INTERRUPTED = "interrupted"
     LIBRARY_REFUSES = "library_refuses"
     OUT_OF_MEMORY = "out_of_memory"

@@ -100,6 +100,11 @@ def outcome_of(finding: Finding, strict: bool) -> Outcome:
     return TABLE[finding][strict]
 
 
+def is_hazard(finding: Finding) -> bool:
+    """Return whether a finding is a slower layer that no baseline knows: expected to fail, and red when strict."""
+    return TABLE[finding] == (Outcome.XFAILED, Outcome.FAILED)
+
+
 def unmeasured(verdict: Verdict) -> Finding | None:
     """Return the finding of a verdict behind which no usable measurement stands, or None."""
     if verdict.code is Code.UNDECIDED and verdict.reason.code is ReasonCode.TIME_BUDGET:

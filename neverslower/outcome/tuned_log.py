@@ -23,7 +23,7 @@ SEARCHES = 3
 """Searches of each shape, with seeds 0, 1, …: fewer can't tell a slow shape from an unlucky search."""
 MISSES, RETUNED = 4, 2
 """So many of the most telling channel counts are measured as misses, and with the remedies."""
-_CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.NOT_CONFIRMED)
+_CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CONFIRMED)
 THE_TUNED_ONE = Interval(1.0, 1.0, 1.0)
 
 

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of
-from neverslower.report import upgrade
+from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of
+from neverslower.report import run_verdict, upgrade
 from neverslower.report.reproduction import software
 from neverslower.report.summary import Overview
-from neverslower.report.terminal import baseline_words, losses, states, title
+from neverslower.report.terminal import baseline_words, losses, plans_of, states
 
 MOST_LINES = 60
 MOST_ROWS = 20
 """So many red ones are shown; the rest is counted."""
+MOST_HAZARDS = 12
+"""So many hazards are shown that fail nothing."""
 MOST_CHANGES = 8
 """So many slower and so many faster channel counts are shown beside another library."""
 MOST_CHARACTERS = 200
@@ -40,19 +42,19 @@ def summary(overview: Overview) -> str:
 
 
 def _lines(overview: Overview) -> Iterator[str]:
-    findings, assessed, strict = overview.findings, overview.assessed, overview.strict
-    cannot_judge = "the run ended early" if overview.ended_early else overview.cannot_judge
+    verdict, findings, assessed, strict = overview.verdict, overview.findings, overview.assessed, overview.strict
     red = [item for item in assessed if _is_red(item, strict)]
-    yield f"## {_verdict(red, cannot_judge)}"
+    yield f"## never-slower: {_cell(run_verdict.headline(verdict))}"
     yield ""
-    if cannot_judge:
-        yield f"{_cell(cannot_judge)}"
-        yield ""
-    yield f"{title(findings).removeprefix('never-slower: ')}."
-    yield ""
+    for line in run_verdict.further(verdict):
+        yield from (f"{line}.", "")
+    if not verdict.asked:
+        return
     yield from _table(red, findings.explanations)
+    yield from _hazards(assessed, findings, strict)
     if changes := overview.changes:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
+    yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
     yield from _other(assessed, strict)
     yield from _not_covered(findings, assessed)
     for name, fingerprint in findings.fingerprints.items():
@@ -63,13 +65,6 @@ def _lines(overview: Overview) -> Iterator[str]:
 def _is_red(assessed: Assessed, strict: bool) -> bool:
     """Return whether an item fails."""
     return Outcome.FAILED in [outcome_of(finding, strict) for finding in (assessed.finding, *assessed.also)]
-
-
-def _verdict(red: Sequence[Assessed], cannot_judge: str | None) -> str:
-    if red:
-        counts = Counter(item.finding for item in red)
-        return f"never-slower: RED, {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
-    return "never-slower: CANNOT JUDGE" if cannot_judge else "never-slower: GREEN"
 
 
 def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
@@ -95,6 +90,24 @@ def _row(item: Assessed, explanations: Mapping[Identity, Explanation]) -> str:
     why = f"{item.finding}; cause: {cause.cause}" if cause else f"{item.finding}; {_cell(item.verdict.reason.text)}"
     ratio = item.verdict.ratio or item.verdict.code
     return f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+
+
+def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> Iterator[str]:
+    """Yield what is slower, known to no baseline and not red, the largest ratio first, with both plans."""
+    hazards = [item for item in assessed if is_hazard(item.finding) and not _is_red(item, strict)]
+    if not hazards:
+        return
+    yield "| hazard | channels | ratio | plans |"
+    yield "|---|---|---|---|"
+    hazards.sort(key=lambda item: -(item.verdict.ratio.estimate if item.verdict.ratio else 0.0))
+    for item in hazards[:MOST_HAZARDS]:
+        comparison, result = item.comparison, findings.results.get(item.comparison.identity)
+        whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
+        plans = _cell(plans_of(result)) if result else ""
+        yield f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {item.verdict.ratio} | {plans} |"
+    if len(hazards) > MOST_HAZARDS:
+        yield f"| … and {len(hazards) - MOST_HAZARDS} more | | | |"
+    yield ""
 
 
 def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:

@@ -11,8 +11,9 @@ from neverslower.calibration.stored import Standing
 from neverslower.campaign.findings import Findings
 from neverslower.hunt.hunting import Hunted
 from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.run_verdict import RunCode, RunVerdict
 from neverslower.outcome.upgrade import Change
-from neverslower.report import calibration, drawn, terminal, upgrade
+from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade
 from neverslower.worker.process import WorkerSpec
 
 
@@ -36,10 +37,10 @@ class Line:
 class Overview:
     """Everything that a run's summary tells; see Run for each.
 
-    `journal` is its path as it is shown, `cannot_judge` says why the run can't judge, and `ended_early` that it was
-    interrupted or broke; `again` gives the command that measures a drawn layer again.
+    `journal` is its path as it is shown; `again` gives the command that measures a drawn layer again.
     """
 
+    verdict: RunVerdict
     findings: Findings
     before: Findings
     assessed: Sequence[Assessed]
@@ -52,27 +53,33 @@ class Overview:
     acceptance: Sequence[str]
     journal: str
     strict: bool
-    cannot_judge: str | None
-    ended_early: bool
     again: drawn.Again
 
 
-def title(overview: Overview) -> str:
-    """Return the summary's title."""
-    return terminal.title(overview.findings)
+TITLE = "never-slower"
+_ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
+_STANDS_OUT = {
+    RunCode.HAZARDS: Emphasis.BOLD,
+    RunCode.INCOMPLETE: Emphasis.BOLD,
+    RunCode.GREEN: Emphasis.BOLD,
+}
+"""Every other verdict is shown in red."""
 
 
 def lines(overview: Overview) -> Iterator[Line]:
-    """Yield the summary: what was found, what else is to be known, and last whether the run could judge."""
+    """Yield the summary: what the run says first, then what was found, and what else is to be known."""
+    verdict = overview.verdict
+    yield Line(run_verdict.headline(verdict), _STANDS_OUT.get(verdict.code, Emphasis.RED))
+    yield from _plain(run_verdict.further(verdict))
+    if not verdict.asked:
+        return
     yield from _plain(_found(overview))
     yield from _plain(overview.kept)
     yield Line(f"journal: {overview.journal}")
     yield from (Line(text, Emphasis.BOLD) for text in overview.acceptance)
-    if overview.ended_early:
+    if verdict.code in _ENDED_EARLY:
         told = "ended early: what was measured so far is in the journal; go on with --resume"
         yield Line(f"{told} {overview.journal}", Emphasis.RED)
-    elif overview.cannot_judge:
-        yield Line(f"cannot judge: {overview.cannot_judge}", Emphasis.RED)
 
 
 def _found(overview: Overview) -> Iterator[str]:

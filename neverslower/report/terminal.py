@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import FAULTS, Findings, Identity, Result
-from neverslower.evidence.observation import Evidence
 from neverslower.judge.cause import Explanation
-from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding
+from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
 from neverslower.report.reproduction import software
@@ -41,33 +41,17 @@ _LISTED_ALONE = (
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
-_TITLES = (
-    (Evidence.DEVICE_TIME, Code.SLOWER, "are slower than"),
-    (Evidence.INSTRUCTIONS, Code.MORE, "take more instructions than"),
-    (Evidence.DISPATCH, Code.CHANGED, "are dispatched otherwise than"),
-)
 _LOST_TO = {
     ReasonCode.WORKER_DIED: "worker died or failed",
     ReasonCode.TIME_LIMIT: "time limit",
     ReasonCode.OUT_OF_MEMORY: "out of memory",
     ReasonCode.TIME_BUDGET: "time budget",
+    ReasonCode.BUDGET_ENDED: "time budget, begun",
     ReasonCode.BACKEND_UNAVAILABLE: "backend unavailable",
     ReasonCode.INTERRUPTED: "interrupted",
 }
-_TOLD_ELSEWHERE = {ReasonCode.TIME_BUDGET, ReasonCode.BACKEND_UNAVAILABLE}
+_TOLD_ELSEWHERE = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.BACKEND_UNAVAILABLE}
 _ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
-
-
-def title(findings: Findings) -> str:
-    """Return what the run found of pruned layers, in the words of its evidence."""
-    told = []
-    for evidence, code, what in _TITLES:
-        mine = [result for result in _pruned(findings) if result.evidence is evidence]
-        if mine:
-            told.append(
-                f"{sum(result.verdict.code is code for result in mine)} of {len(mine)} pruned layers {what} unpruned"
-            )
-    return f"never-slower: {'; '.join(told)}" if told else "never-slower"
 
 
 def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
@@ -86,6 +70,7 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
     yield from states(findings)
+    yield from _unconfirmed(pruned)
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
@@ -102,8 +87,8 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     if findings.left_out:
         total = len(findings.results)
         share = (total - findings.left_out) / total
-        measured = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
-        yield f"coverage: {measured}; the time budget left out the rest"
+        begun = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
+        yield f"coverage: {begun} were begun; the time budget left out the rest"
     if findings.results or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
 
@@ -166,13 +151,35 @@ def _worst_of(
     slower.sort(key=lambda pair: -pair[0])
     yield f"the worst {min(WORST, len(slower))} of {len(slower)} {what}:"
     for _, result in slower[:WORST]:
-        whole, kept = (
-            p.channels(result.comparison.side) for p in (result.comparison.reference, result.comparison.candidate)
-        )
-        plan = result.candidate.plan if result.candidate else "unknown"
-        why = explanations.get(result.comparison.identity)
-        cause = f", {why.cause}" if why else ""
-        yield f"  {result.verdict.ratio}  {result.comparison.id}  {whole} → {kept} channels, plan {plan}{cause}"
+        yield from _pruned_lines(result, result.verdict.ratio, explanations.get(result.comparison.identity))
+
+
+def _unconfirmed(results: Sequence[Result]) -> Iterator[str]:
+    """Yield what the passes prove slower and no later process confirmed, with the ratio that they prove."""
+    proved = [(result.first.ratio, result) for result in results if result.first and proved_unconfirmed(result)]
+    if not proved:
+        return
+    proved.sort(key=lambda pair: -pair[0].estimate if pair[0] else 0.0)
+    yield f"proved slower by the passes, and not confirmed: {len(proved)}"
+    for ratio, result in proved[:LISTED]:
+        yield from _pruned_lines(result, ratio, None)
+    if len(proved) > LISTED:
+        yield f"  … and {len(proved) - LISTED} more"
+
+
+def _pruned_lines(result: Result, ratio: Interval | None, why: Explanation | None) -> Iterator[str]:
+    """Yield what one pruned layer costs, and below it both plans, since the pair explains it."""
+    comparison = result.comparison
+    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
+    cause = f", {why.cause}" if why else ""
+    yield f"  {ratio}  {comparison.id}  {whole} → {kept} channels{cause}"
+    yield f"      plan {plans_of(result)}"
+
+
+def plans_of(result: Result) -> str:
+    """Return the unpruned and the pruned layer's plan: `jit:avx2 → gemm`, or `jit:avx2 either way`."""
+    before, after = (str(seen.plan) if seen else "unknown" for seen in (result.reference, result.candidate))
+    return f"{before} either way" if before == after else f"{before} → {after}"
 
 
 def _tuned_logs(findings: Findings, studied: Sequence[Assessed]) -> Iterator[str]:

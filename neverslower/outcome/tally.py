@@ -1,0 +1,219 @@
+"""What became of each question that a run was asked: counts, made from verdicts alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.evidence.observation import Evidence
+from neverslower.hunt.hunting import Hunted
+from neverslower.judge.verdict import Code, ReasonCode, Verdict
+from neverslower.outcome.assessment import Assessed, Assessment
+from neverslower.outcome.table import Finding
+from neverslower.outcome.tuned_log import Case
+from neverslower.problem.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a run's items ask: of which comparisons whether the pruned layer is slower, what each channel count takes,
+    whether outputs are right, and the cases of the study of tuned logs; `hunts` counts those through drawn layers.
+    """
+
+    slower: Sequence[Comparison] = ()
+    recorded: Sequence[Comparison] = ()
+    checked: Sequence[Comparison] = ()
+    cases: Sequence[Case] = ()
+    slow_hunts: int = 0
+    output_hunts: int = 0
+
+    @property
+    def timed(self) -> list[Comparison]:
+        """Every comparison that must be measured for these questions."""
+        return [*self.recorded, *self.slower, *(needed for case in self.cases for needed in case.comparisons)]
+
+    @property
+    def hunts(self) -> int:
+        """Hunts through drawn layers, for slow ones and for wrong outputs."""
+        return self.slow_hunts + self.output_hunts
+
+    def __bool__(self) -> bool:
+        """Return whether anything is asked."""
+        return bool(self.slower or self.recorded or self.checked or self.cases or self.hunts)
+
+
+class Question(str, Enum):
+    """What is asked; the first three are one question, by the evidence that answers it."""
+
+    TIMES = "times"
+    COUNTS = "counts"
+    DISPATCH = "dispatch"
+    TUNED = "tuned logs"
+    SINCE = "against the baseline"
+    RECORDED = "recorded"
+    OUTPUTS = "outputs"
+    DRAWN = "drawn layers"
+    DRAWN_OUTPUTS = "outputs of drawn layers"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Lot(str, Enum):
+    """What became of one question about one comparison.
+
+    LEFT_OUT was never begun; what was begun and not decided is UNDECIDED, whoever ended it. UNCONFIRMED is proved
+    slower by the passes and was not shown again by a later process. ABSENT has nothing stored to be compared with.
+    """
+
+    SLOWER = "worse"
+    UNCONFIRMED = "unconfirmed"
+    NOT_SLOWER = "no worse"
+    UNDECIDED = "undecided"
+    LEFT_OUT = "left out"
+    ABSENT = "nothing to compare with"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+WITHOUT_END = (Question.DRAWN, Question.DRAWN_OUTPUTS)
+"""What has no end, so that nothing of it can be left open."""
+DECIDED = (Lot.SLOWER, Lot.NOT_SLOWER)
+OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT)
+BEGUN_AND_OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED)
+NEVER_BEGUN = (ReasonCode.TIME_BUDGET, ReasonCode.INTERRUPTED, ReasonCode.BACKEND_UNAVAILABLE)
+"""Why something undecided was left out; each is given only to what has no samples."""
+_UNCONFIRMED = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CONFIRMED)
+_WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
+_LOTS = {
+    Code.UNSUPPORTED: Lot.UNSUPPORTED,
+    Code.CRASHED: Lot.FAILED,
+    Code.INVALID: Lot.FAILED,
+    Code.NO_BASELINE: Lot.ABSENT,
+    Code.INCOMPARABLE: Lot.ABSENT,
+}
+_BY_EVIDENCE = {
+    Evidence.DEVICE_TIME: Question.TIMES,
+    Evidence.INSTRUCTIONS: Question.COUNTS,
+    Evidence.DISPATCH: Question.DISPATCH,
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One question over all comparisons that it was asked of; `known` of the slower ones are in a baseline."""
+
+    question: Question
+    lots: Mapping[Lot, int] = field(default_factory=dict)
+    known: int = 0
+
+    def __getitem__(self, lot: Lot) -> int:
+        """Return how many comparisons had this lot."""
+        return self.lots.get(lot, 0)
+
+    @property
+    def total(self) -> int:
+        """How many comparisons the question was asked of."""
+        return sum(self.lots.values())
+
+    @property
+    def decided(self) -> int:
+        """How many were decided, what was confirmed among them and what was not confirmed apart."""
+        return sum(self[lot] for lot in DECIDED)
+
+    @property
+    def measured(self) -> int:
+        """How many have a measurement behind them, decided or not."""
+        return self.decided + self[Lot.UNCONFIRMED] + self[Lot.UNDECIDED] + self[Lot.ABSENT]
+
+    @property
+    def open(self) -> int:
+        """How many are open; of layers that nobody listed none is, for a hunt has no end."""
+        return 0 if self.question in WITHOUT_END else sum(self[lot] for lot in OPEN)
+
+    @property
+    def begun_and_open(self) -> int:
+        """How many were begun and are not decided."""
+        return 0 if self.question in WITHOUT_END else sum(self[lot] for lot in BEGUN_AND_OPEN)
+
+
+def proved_unconfirmed(result: Result | None) -> bool:
+    """Return whether the passes of a result proved it slower, and no later process confirmed it."""
+    if result is None or result.first is None or result.verdict.code is not Code.UNDECIDED:
+        return False
+    return result.first.code is Code.SLOWER and result.verdict.reason.code in _UNCONFIRMED
+
+
+def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot:
+    """Return what became of one comparison, from its verdict and what that means for its item."""
+    if finding is Finding.DROPPED:
+        return Lot.FAILED
+    if finding in (Finding.RECORDED, Finding.RIGHT):
+        return Lot.NOT_SLOWER
+    if verdict.code is Code.UNDECIDED:
+        never_begun = verdict.reason.code in NEVER_BEGUN
+        return Lot.UNCONFIRMED if unconfirmed else Lot.LEFT_OUT if never_begun else Lot.UNDECIDED
+    if lot := _LOTS.get(verdict.code):
+        return lot
+    return Lot.SLOWER if verdict.code in _WORSE else Lot.NOT_SLOWER
+
+
+def tally(question: Question, items: Iterable[Assessed], results: Mapping[Identity, Result] | None = None) -> Tally:
+    """Count what became of a question; `results` tell what is proved and not confirmed, where that can be."""
+    lots: Counter[Lot] = Counter()
+    known = 0
+    for item in items:
+        result = results.get(item.comparison.identity) if results else None
+        lots[lot_of(item.verdict, item.finding, proved_unconfirmed(result))] += 1
+        known += item.finding is Finding.HAZARD_KNOWN
+    return Tally(question, dict(lots), known)
+
+
+def evidence_of(findings: Findings, comparison: Comparison) -> Evidence:
+    """Return what a comparison was measured in; of what was never begun, what its backend gave elsewhere, or times."""
+    if result := findings.results.get(comparison.identity):
+        return result.evidence
+    backend = comparison.backend
+    return next((r.evidence for (name, *_), r in findings.results.items() if name == backend), Evidence.DEVICE_TIME)
+
+
+def tally_of_hunts(question: Question, hunts: Sequence[Hunted], asked: int) -> Tally:
+    """Count what hunts came to; one that could not begin left out everything."""
+    lots: Counter[Lot] = Counter({Lot.LEFT_OUT: asked - len(hunts)})
+    for hunted in hunts:
+        codes, confirmed = Counter(hunted.counts), len(hunted.found)
+        lots[Lot.SLOWER] += confirmed
+        lots[Lot.UNCONFIRMED] += codes[Code.SLOWER] - confirmed + hunted.unconfirmed
+        lots[Lot.NOT_SLOWER] += codes[Code.SAME] + codes[Code.FASTER]
+        lots[Lot.UNDECIDED] += codes[Code.UNDECIDED] - hunted.unconfirmed
+        lots[Lot.UNSUPPORTED] += codes[Code.UNSUPPORTED]
+        lots[Lot.FAILED] += codes[Code.CRASHED] + codes[Code.INVALID]
+    return Tally(question, dict(+lots))
+
+
+def tallies(asked: Questions, assessment: Assessment) -> Iterator[Tally]:
+    """Count what became of each question that was asked of listed layers, the first one first."""
+    findings, results = assessment.findings, assessment.findings.results
+    by_evidence: dict[Question, list[Assessed]] = {}
+    for comparison in asked.slower:
+        question = _BY_EVIDENCE[evidence_of(findings, comparison)]
+        by_evidence.setdefault(question, []).append(assessment.never_slower(comparison))
+    yield from (tally(question, by_evidence[question], results) for question in Question if question in by_evidence)
+    if asked.cases:
+        yield tally(Question.TUNED, map(assessment.tuned_log, asked.cases))
+    if asked.recorded:
+        question = Question.SINCE if assessment.comparing else Question.RECORDED
+        yield tally(question, map(assessment.no_regression, asked.recorded))
+    if checked := [comparison for comparison in asked.checked if _computed(findings, comparison)]:
+        yield tally(Question.OUTPUTS, map(assessment.equal_outputs, checked))
+
+
+def _computed(findings: Findings, comparison: Comparison) -> bool:
+    """Return whether there can be an output: where a dispatch is recorded, nothing is computed."""
+    return evidence_of(findings, comparison) is not Evidence.DISPATCH

@@ -1,0 +1,83 @@
+"""The run's verdict told in one way everywhere: a first line with counts, further lines, and fields for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from neverslower.outcome.run_verdict import RunCode, RunVerdict
+from neverslower.outcome.tally import Lot, Question, Tally
+
+_WORDS = {
+    Question.TIMES: ("slower", "not slower"),
+    Question.COUNTS: ("with more instructions", "with no more"),
+    Question.DISPATCH: ("dispatched otherwise", "dispatched alike"),
+    Question.TUNED: ("slower", "not slower"),
+    Question.SINCE: ("slower", "not slower"),
+    Question.RECORDED: ("", "recorded"),
+    Question.OUTPUTS: ("", "right"),
+    Question.DRAWN: ("slower", "not slower"),
+    Question.DRAWN_OUTPUTS: ("", "right"),
+}
+"""How each question's answers are told; what can only be right or fail has no word for the first one."""
+_UNLABELLED = (Question.TIMES, Question.COUNTS, Question.DISPATCH, Question.RECORDED)
+_NEEDS_NO_LINE = (Question.RECORDED,)
+_REST = (Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.UNSUPPORTED, Lot.FAILED)
+_CONFIRMS = (Question.TIMES, Question.DRAWN)
+
+
+def headline(verdict: RunVerdict) -> str:
+    """Return the run's verdict in one line: `HAZARDS: 27 slower (25 confirmed), 181 not slower, of 208`."""
+    share = verdict.share
+    decided = f"{share:.0%} decided" if verdict.code is RunCode.INCOMPLETE and share is not None else ""
+    counts = tally_words(verdict.tallies[0]) if verdict.tallies else ""
+    told = "; ".join(part for part in (verdict.why, counts, decided) if part)
+    return f"{verdict.code}: {told}" if told else str(verdict.code)
+
+
+def further(verdict: RunVerdict) -> Iterator[str]:
+    """Yield a line for each further question that was asked; what is recorded beside one is told where it is not."""
+    for tally in verdict.tallies[1:]:
+        if tally.question not in _NEEDS_NO_LINE or tally.open or tally[Lot.FAILED]:
+            yield tally_words(tally)
+
+
+def tally_words(tally: Tally) -> str:
+    """Return such as `27 slower (25 confirmed), 181 not slower, 10 undecided, of 218`."""
+    worse, better = _WORDS[tally.question]
+    parts = [_worse(tally, worse)] if worse else []
+    parts.append(f"{tally[Lot.NOT_SLOWER]} {better}")
+    parts += [f"{tally[lot]} {lot}" for lot in _REST if tally[lot]]
+    label = "" if tally.question in _UNLABELLED else f"{tally.question}: "
+    return f"{label}{', '.join(parts)}, of {tally.total}"
+
+
+def _worse(tally: Tally, word: str) -> str:
+    """Return how many are slower; what is proved and not confirmed is counted there, and told apart."""
+    slower, unconfirmed = tally[Lot.SLOWER], tally[Lot.UNCONFIRMED]
+    apart = [f"{slower} confirmed"] if tally.question in _CONFIRMS and slower + unconfirmed else []
+    apart += [f"{tally.known} known"] if tally.known else []
+    return f"{slower + unconfirmed} {word}" + (f" ({', '.join(apart)})" if apart else "")
+
+
+def fields(verdict: RunVerdict) -> dict[str, Any]:
+    """Return the verdict as plain data, for the journal."""
+    return {
+        "verdict": str(verdict.code),
+        "text": headline(verdict),
+        "exit": verdict.exit_code,
+        "share": None if verdict.share is None else round(verdict.share, 4),
+        "counts": {
+            str(tally.question): {str(lot): number for lot, number in tally.lots.items()} for tally in verdict.tallies
+        },
+        "failing": dict(verdict.failing),
+        "hazards": dict(verdict.hazards),
+    }
+
+
+def properties(verdict: RunVerdict) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) for a JUnit file's suite."""
+    yield "verdict of the run", str(verdict.code)
+    yield "what the run says", headline(verdict)
+    if verdict.share is not None:
+        yield "share decided", f"{verdict.share:.4f}"
