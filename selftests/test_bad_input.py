@@ -613,6 +613,7 @@ class Killer:
                 self.killed += 1
 
 
+OTHER = "mb1_ic4oc16_ih8kh3ph1"
 DIED = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
 HAZARDS = [{"when": "out_channels in (15, 13)", "times": 2.0}]
 
@@ -621,7 +622,7 @@ HAZARDS = [{"when": "out_channels in (15, 13)", "times": 2.0}]
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("phase", "rules"),
-    [("prepare", []), ("measure, pass 1", []), ("measure, pass 2", []), ("confirm", HAZARDS), ("numerics", [])],
+    [("prepare", []), ("measure, pass 1", []), ("measure, pass 2", []), ("measure, pass 4", HAZARDS), ("numerics", [])],
 )
 def test_a_worker_killed_in_any_phase_costs_one_verdict(
     runner: SuiteRunner,
@@ -634,15 +635,17 @@ def test_a_worker_killed_in_any_phase_costs_one_verdict(
     kept()
     killer = Killer(phase)
     monkeypatch.setattr(ProgressLine, "__call__", killer)
-    measured = ["--problem", PROBLEM, "--passes", "2", "--journal=run.jsonl"]
+    # A layer is timed in one step: who is killed after it is asked for nothing more, unless there is another layer.
+    other = ["--problem", OTHER] if "measure" in phase else []
+    measured = ["--problem", PROBLEM, *other, "--passes", "2", "--journal=run.jsonl"]
     result = start(runner, *measured, "--accept-baseline=x", rules=rules)
     assert killer.killed == 1
     assert result.ret == USAGE_ERROR
     no_traceback(result)
-    result.stdout.fnmatch_lines([f"ERROR: not accepted: scripted-{PROBLEM}-float32-NCHW-out*{DIED}"])
+    result.stdout.fnmatch_lines([f"ERROR: not accepted: scripted-mb1_ic4oc16_*-float32-NCHW-out*{DIED}"])
     events = [json.loads(line) for line in (runner.path / "run.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sum(one["event"] in ("verdict", "agreement") and one["code"] == "CRASHED" for one in events) == 1
-    assert events[-1]["event"] == "end"
+    assert [one["event"] for one in events[-2:]] == ["end", "run"]
 
 
 @needs_proc

@@ -72,8 +72,8 @@ def _one_by_one(
 ) -> list[PairedPass | Failure]:
     """Return the pass of each after the group failed together, so that whoever made it fail has that to itself.
 
-    A crash that nobody shows again is that of whom the process was preparing; where nobody knows that, of all: the
-    library died on one of them, whatever it came from.
+    A crash that nobody shows again is that of whom the process was preparing; where nobody knows that, the first one's:
+    the library died on one of them, whatever it came from, and that must not be lost.
     """
     answers: list[PairedPass | Failure] = []
     for comparison in group:
@@ -81,8 +81,9 @@ def _one_by_one(
         answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
     if together.code is not Code.CRASHED or any(_crashed(answer) for answer in answers):
         return answers
-    guilty = [comparison.keys[1] == together.subject for comparison in group]
-    return [together if it_was or not any(guilty) else answer for answer, it_was in zip(answers, guilty, strict=True)]
+    candidates = [comparison.keys[1] for comparison in group]
+    answers[candidates.index(together.subject) if together.subject in candidates else 0] = together
+    return answers
 
 
 def _crashed(answer: PairedPass | Failure) -> bool:

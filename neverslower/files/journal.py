@@ -32,11 +32,18 @@ class Journal:
             # Unbuffered: a line goes out in one call, and nothing of it is kept back to be written after another.
             self._file = path.open("ab", buffering=0)
             if cut:  # A run that was killed left a part of a line; the next event begins one of its own.
-                self._file.write(b"\n")
+                self._end_line()
         except OSError as error:
             raise JournalError(
                 f"the journal {path} can't be written: {error.strerror}; name another with --journal"
             ) from error
+
+    def _end_line(self) -> None:
+        try:
+            self._file.write(b"\n")
+        except OSError:
+            self._file.close()
+            raise
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """Append one line: the event, the time in seconds since the epoch, and its fields. Raises JournalError."""
