@@ -51,8 +51,8 @@ def test_each_turn_gets_the_worker_that_was_started_for_it() -> None:
     held = holder(starter)
     first = held.fresh()
     held.start_ahead(2)
-    assert [number(worker) for worker in (first, held.fresh(), held.fresh(), held.fresh())] == [0, 1, 2, 3]
-    assert sorted(fake.number for fake in starter.started) == [0, 1, 2, 3]
+    assert [number(worker) for worker in (first, held.fresh(), held.fresh())] == [0, 1, 2]
+    assert sorted(fake.number for fake in starter.started) == [0, 1, 2]
     held.close()
     assert all(fake.closed for fake in starter.started)
 
@@ -68,6 +68,36 @@ def test_the_thread_that_started_a_worker_lives_as_long_as_the_holder() -> None:
     assert all(thread.is_alive() for thread in threads)
     held.close()
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_when_all_are_used_up_as_many_are_started_again() -> None:
+    starter = Starter()
+    held = holder(starter)
+    held.fresh()
+    held.start_ahead(2)
+    assert [number(held.fresh()) for _ in range(3)] == [1, 2, 3]
+    assert sorted(fake.number for fake in starter.started) == [0, 1, 2, 3, 4]
+    held.close()
+    assert all(fake.closed for fake in starter.started)
+
+
+def test_nobody_loads_any_more_once_that_was_waited_for() -> None:
+    """A worker that loads while another one is timed disturbs it."""
+    slow = threading.Event()
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        if process:
+            slow.wait(5.0)
+        return cast(Worker, Fake(process))
+
+    held = Holder(WorkerSpec("fake"), start)
+    held.fresh()
+    held.start_ahead(2)
+    threading.Timer(0.05, slow.set).start()
+    held.wait_ahead()
+    assert slow.is_set()
+    assert all(future.done() for future in held._ahead)
+    held.close()
 
 
 def test_what_is_not_needed_is_closed_and_counted() -> None:

@@ -217,7 +217,7 @@ class Campaign:
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))
         if run.other:
             _start_beside(run, run.other)
-        elif not run.library.evidence.exact and run.library.start_ahead(_memory()):
+        elif not run.library.evidence.exact and run.library.start_ahead(_memory(), os.cpu_count() or 1):
             run.budget.start_seconds = 0.0
 
     def _compared(self, run: BackendRun) -> None:

@@ -33,8 +33,8 @@ class Write(Protocol):
         ...
 
 
-MOST_AHEAD = 3
-"""Workers that are started ahead: about as many as it takes to decide most comparisons."""
+MOST_AHEAD = 7
+"""Workers that are started ahead at once: as many as it takes to decide most comparisons."""
 BYTES_A_WORKER = 4_000_000_000
 """Memory of a machine on which one worker may wait."""
 
@@ -103,17 +103,21 @@ class Library:
         self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
         return worker
 
-    def start_ahead(self, memory: int) -> bool:
+    def start_ahead(self, memory: int, cores: int) -> bool:
         """Start the next workers while this one examines, and return whether that is done.
 
         It is where a library's loading disturbs nobody: examining is not timed. `memory` is what this machine has, in
-        bytes; where a worker runs elsewhere, that is not known, and one is started.
+        bytes; where a worker runs elsewhere, neither is known, and one is started.
         """
         if "ahead" not in self.offers or self.spec.threads > 1:
             return False
         here = self.spec.execnet.startswith(LOCAL)
-        self._holder.start_ahead(min(MOST_AHEAD, memory // BYTES_A_WORKER) if here else 1)
+        self._holder.start_ahead(min(MOST_AHEAD, memory // BYTES_A_WORKER, cores) if here else 1)
         return True
+
+    def wait_ahead(self) -> None:
+        """Wait until no worker is loading any more, before anything is timed."""
+        self._holder.wait_ahead()
 
     def fresh_worker(self) -> Worker:
         """Start another process in place of the one before. Raises WorkerFailure."""

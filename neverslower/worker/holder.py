@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
@@ -12,6 +12,8 @@ from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
+MOST_THREADS = 64
+"""Workers that one holder starts ahead in all: more than a comparison has passes."""
 
 
 class Holder:
@@ -28,6 +30,7 @@ class Holder:
         self._lock: DeviceLock | None = None
         self._ahead: deque[Future[Worker]] = deque()
         self._threads: ThreadPoolExecutor | None = None
+        self._batch = 0
 
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
@@ -38,26 +41,37 @@ class Holder:
         self.close_worker()
         if self._lock:
             self._lock = self._lock.kept()
-        ahead = self._next_ahead()
+        ahead = self._next_ahead(starts_more=True)
         self.worker = ahead or once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
 
     def start_ahead(self, count: int) -> None:
-        """Start the next so many workers now, next to each other, while the present one is at work.
+        """Start the next so many workers now, next to each other, and as many again whenever these are used up.
 
         What takes seconds is loading the library. Each waits for its turn in the thread that started it, for a worker
         dies with that thread.
         """
         if self._threads is None and count > 0:
-            self._threads = ThreadPoolExecutor(count)
-            numbers = range(self.started, self.started + count)
-            self._ahead.extend(self._threads.submit(self._start, self.spec, process=number) for number in numbers)
+            self._threads, self._batch = ThreadPoolExecutor(MOST_THREADS), count
+            self._start_batch()
 
-    def _next_ahead(self) -> Worker | None:
+    def _start_batch(self) -> None:
+        assert self._threads is not None
+        numbers = range(self.started, self.started + self._batch)
+        self._ahead.extend(self._threads.submit(self._start, self.spec, process=number) for number in numbers)
+
+    def wait_ahead(self) -> None:
+        """Wait until no worker is loading any more: that would disturb what is timed."""
+        wait(self._ahead)
+
+    def _next_ahead(self, starts_more: bool = False) -> Worker | None:
         """Return the worker that was started ahead for this turn; None where there is none, or it lives no more."""
+        if starts_more and self._threads and not self._ahead:
+            self._start_batch()
         if not self._ahead:
             return None
+        self.wait_ahead()
         try:
             worker = self._ahead.popleft().result()
         except WorkerFailure:
