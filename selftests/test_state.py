@@ -123,7 +123,7 @@ def test_an_older_driver_is_asked_by_the_older_name():
 
 
 def test_a_gpus_look_tells_what_decides_from_what_jitters():
-    found = gpu(nvmlDeviceGetTemperature=31, nvmlDeviceGetPowerUsage=68_500).look(own=512)
+    found = gpu(nvmlDeviceGetTemperature=31, nvmlDeviceGetPowerUsage=68_500).look(own={512})
     assert found.settings == gpu().settings()
     assert found.readings == {"sm MHz": 1980.0, "memory MHz": 1980.0, "gpu °C": 31.0, "gpu W": 68.5}
     assert found.unsound == ()
@@ -139,7 +139,7 @@ def test_a_gpus_look_tells_what_decides_from_what_jitters():
     ],
 )
 def test_what_is_unsound_of_a_gpu_is_told(changes, trouble, grave):
-    (one,) = gpu(**changes).look(own=1).unsound
+    (one,) = gpu(**changes).look(own={1}).unsound
     assert (one.trouble, one.grave) == (trouble, grave)
 
 
@@ -154,7 +154,14 @@ def test_what_is_unsound_of_a_gpu_is_told(changes, trouble, grave):
     ],
 )
 def test_what_is_sound_of_a_gpu_is_not_told(changes):
-    assert gpu(**changes).look(own=1).unsound == ()
+    assert gpu(**changes).look(own={1}).unsound == ()
+
+
+def test_another_worker_of_the_same_run_is_no_neighbour():
+    """It loads its library on the same GPU while the first one examines."""
+    busy = gpu(nvmlDeviceGetProcessUtilization=[SimpleNamespace(pid=512, smUtil=40)])
+    assert [one.trouble for one in busy.look(own={1}).unsound] == [Trouble.BUSY]
+    assert busy.look(own={1, 512}).unsound == ()
 
 
 def test_neighbours_are_named_with_what_they_keep():

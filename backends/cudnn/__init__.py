@@ -26,7 +26,7 @@ from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import Call, Replay
 from backends.shared import not_installed, python_version
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.readers import host, jetson
+from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml
 from neverslower.device.state import State
 from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
@@ -126,7 +126,7 @@ class CuDNN:
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
         neighbours = self._nvml.neighbours() if self._nvml else []
-        self._neighbours = [neighbour for neighbour in neighbours if neighbour.process != os.getpid()]
+        self._neighbours = [neighbour for neighbour in neighbours if neighbour.process not in _own_run()]
         self._stream = torch.cuda.Stream()
         torch.cuda.set_stream(self._stream)
         torch.backends.cudnn.benchmark = False  # A user's own setting must not choose the plan.
@@ -202,7 +202,7 @@ class CuDNN:
 
     def state(self, machine: State) -> State:
         """Return the machine's state joined with the GPU's; on a Jetson they are one."""
-        return machine.joined(self._nvml.look(os.getpid())) if self._nvml else machine
+        return machine.joined(self._nvml.look(_own_run())) if self._nvml else machine
 
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Put tensors on the GPU, choose a plan by the policy, and call once.
@@ -429,6 +429,11 @@ class CuDNN:
         return [
             convolution.dispatched(*steps_and_shares(next(seen))) if convolution else None for convolution in launched
         ]
+
+
+def _own_run() -> set[int]:
+    """Return the processes of this run, whose other workers wait or load on the same GPU."""
+    return {os.getpid()} | load.family(load.processes(), os.getpid())
 
 
 def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:

@@ -7,7 +7,7 @@ board does not answer is left out. Jetson boards answer nothing here; see nevers
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +125,8 @@ class Nvml:
             slowdowns.append(f"clock at {clock} of {default} MHz")
         return slowdowns
 
-    def look(self, own: int) -> State:
-        """Read settings, readings and troubles; `own` is the process that does not count as another.
+    def look(self, own: Collection[int]) -> State:
+        """Read settings, readings and troubles; `own` are the processes that do not count as others.
 
         An idle GPU lowers its clock, so a low clock proves nothing here.
         """
@@ -158,14 +158,14 @@ class Nvml:
             text = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
             yield Unsound(Trouble.HOT, text, "let it cool, and mind the air around it")
 
-    def _shared(self, own: int) -> Iterator[Unsound]:
+    def _shared(self, own: Collection[int]) -> Iterator[Unsound]:
         """Report other processes that NVML saw computing on the GPU just now."""
         used: Counter[int] = Counter()
         for sample in self._ask("nvmlDeviceGetProcessUtilization", 0) or ():
             used[sample.pid] = max(used[sample.pid], sample.smUtil)
         # A desktop or an idle notebook holds memory all day and disturbs nobody, so presence alone is not reported.
         for neighbour in self.neighbours():
-            if neighbour.process != own and used[neighbour.process] >= HEAVY:
+            if neighbour.process not in own and used[neighbour.process] >= HEAVY:
                 text = f"the GPU is busy with {neighbour}, {used[neighbour.process]} % of its time"
                 yield Unsound(Trouble.BUSY, text, f"kill {neighbour.process}, or wait for it to end")
 
