@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -21,8 +21,15 @@ from neverslower.worker.process import WorkerSpec
 ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
 PATIENCE = 15.0
+T = TypeVar("T")
 
 needs_proc = pytest.mark.skipif(not (PROC / "self/stat").exists(), reason="processes are watched through /proc")
+
+
+def known(value: T | None) -> T:
+    """Return what must not be None."""
+    assert value is not None
+    return value
 
 
 def problem(out_channels: int = 16, **fields: Any) -> ConvProblem:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -302,7 +303,8 @@ def test_a_null_or_a_cpu_s_opencl_is_no_device_to_take_times_on(world, monkeypat
     gpu = {"name": "Mali-G72", "driver": "never-slower null OpenCL 1", "type": "gpu", "target": "g72"}
     for one in (gpu, gpu | {"driver": "PoCL", "type": "cpu"}):
         backend = object.__new__(ACL)
-        backend._hello, backend._built, backend._runner = {"gpu": one}, BUILT, SimpleNamespace(alive=True, pid=1)
+        backend._hello, backend._built = {"gpu": one}, BUILT
+        backend._runner = cast(Runner, SimpleNamespace(alive=True, pid=1))
         with pytest.raises(Unavailable, match="is no GPU"):
             backend._require_real()
 

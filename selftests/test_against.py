@@ -79,8 +79,8 @@ def run(
         script = noise | others.pop(f"{name}_script", {})
         specs.append(scripted(folder / name, rules=[STEADY, *rules], **script))
     reviewer = Reviewer()
-    others = {"reviewer": reviewer, "against": {"scripted": specs[0]}, "start": in_process.start} | others
-    reviewer.campaign = Campaign({"scripted": specs[1]}, settings, **others)
+    given: dict[str, Any] = {"reviewer": reviewer, "against": {"scripted": specs[0]}, "start": in_process.start}
+    reviewer.campaign = Campaign({"scripted": specs[1]}, settings, **given | others)
     reviewer.campaign.run(FOUR, checked)
     found = changes(reviewer.assessment, reviewer.campaign.findings)
     return reviewer, {one.channels: one for one in found}
@@ -246,7 +246,7 @@ def test_an_accident_of_the_old_library_costs_nothing(tmp_path: Path, process: i
 def test_a_regression_that_the_old_library_can_t_show_again_is_told(tmp_path: Path, waits: bool) -> None:
     """Its sixth and seventh process are those of the sixth pair, which would show it again."""
     old = [rule(15, fault="crash", processes=[6, 7])]
-    turns = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
+    turns: dict[str, Any] = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
     _, found = run(tmp_path, old, [rule(15, times=1.2)], **turns)
     assert found[15].code is Code.UNDECIDED
     assert "could not be shown again, for the other library failed" in found[15].reason

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from neverslower import cli
-from neverslower.baseline import folders, timed
-from neverslower.files import writing
+from neverslower.baseline import folders
+from neverslower.errors import BaselineError
 from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.problem.convolution import parse_descriptor
 from neverslower.problem.predicate import LONGEST, PredicateError, holds
@@ -306,8 +306,9 @@ def into(value: Any, *path: str | int) -> Callable[[Record], None]:
         holder: Any = content
         for step in path[:-1]:
             holder = holder[step]
-        assert path[-1] in holder or isinstance(holder, list)
-        holder[path[-1]] = value
+        name: Any = path[-1]
+        assert name in holder or isinstance(holder, list)
+        holder[name] = value
 
     return edit
 
@@ -446,7 +447,7 @@ def test_a_full_disk_leaves_what_was_stored_whole(
     runner: SuiteRunner, stored: Path, kept: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept()
-    monkeypatch.setattr(writing.os, "fsync", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     result = start(runner, "--problem", PROBLEM, "--passes", "2", "--accept-baseline", "x", LATENCY)
     assert result.ret == USAGE_ERROR
     no_traceback(result)
@@ -460,14 +461,14 @@ def test_a_table_that_can_t_be_written_leaves_no_baseline_alone(
     kept()
     loaded, content = folders.load(stored), json.loads(stored.read_text(encoding="utf-8"))
     monkeypatch.setattr(Path, "replace", lambda *_: no_space(0))
-    with pytest.raises(timed.BaselineError, match="No space left"):
+    with pytest.raises(BaselineError, match="No space left"):
         folders.save(stored.parent.parent, loaded.fingerprint, content)
 
 
 def test_a_file_in_the_way_of_a_device_s_folder_is_named(stored: Path, tmp_path: Path) -> None:
     loaded, content = folders.load(stored), json.loads(stored.read_text(encoding="utf-8"))
     (tmp_path / loaded.fingerprint.folder).write_text("mine", encoding="utf-8")
-    with pytest.raises(timed.BaselineError, match=r"could not be written to .*scripted@scripted: File exists"):
+    with pytest.raises(BaselineError, match=r"could not be written to .*scripted@scripted: File exists"):
         folders.save(tmp_path, loaded.fingerprint, content)
     assert files(tmp_path) == {loaded.fingerprint.folder: b"mine"}
 
@@ -487,7 +488,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_no_part_of_it(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(timed.BaselineError, match=f"could not be written to .*{FOLDER}: File too large"):
+        with pytest.raises(BaselineError, match=f"could not be written to .*{FOLDER}: File too large"):
             folders.save(stored.parent.parent, loaded.fingerprint, content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -510,7 +511,7 @@ def test_a_full_disk_leaves_the_old_picture_whole(
     drawn = stored.with_name("old.svg")
     assert cli.main(["picture", str(stored), str(drawn)]) == 0
     before = files(stored.parent)
-    monkeypatch.setattr(writing.os, "fsync", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     told_by_the_command(capsys, ["picture", str(stored), str(drawn)], "*old.svg can't be written: No space left*")
     assert files(stored.parent) == before
 

@@ -1,8 +1,10 @@
 import json
+import os
 import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from neverslower.campaign.findings import Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.evidence.observation import Examined, PairedPass, Plan
-from neverslower.files import writing
 from neverslower.judge.verdict import Code
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.networks import network
@@ -36,7 +37,7 @@ def result(distance: int, ratio: float = 1.0, seed: int = 0) -> Result:
     return Result(comparison, FixedSizeJudge()(passes, 3), tuple(passes), seen, seen)
 
 
-def content(fingerprint: Fingerprint = DEVICE, **changes: float) -> dict:
+def content(fingerprint: Fingerprint = DEVICE, **changes: float) -> dict[str, Any]:
     ratios = {0: 1.0, 1: 2.0, 3: 1.0} | {int(name[1:]): ratio for name, ratio in changes.items()}
     results = {f"tests/test_latency.py::test_latency[out{128 - d}]": result(d, ratio) for d, ratio in ratios.items()}
     return timed.document(fingerprint, results, "a reason", {"passes": 2})
@@ -109,7 +110,7 @@ def test_two_runs_that_write_at_once_are_both_kept(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_what_was_stored_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(writing.os, "fsync", _no_space)
+    monkeypatch.setattr(os, "fsync", _no_space)
     with pytest.raises(BaselineError, match=r"could not be written to .*board-1: No space left"):
         saved(tmp_path)
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, path.with_suffix(".tsv").name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -102,14 +103,14 @@ def test_a_cpu_build_of_torch_is_named():
         _require_gpu(Cpu, 0)
 
 
-def event(name: str, start: float, duration: float, category: str = "kernel", **arguments) -> dict:
+def event(name: str, start: float, duration: float, category: str = "kernel", **arguments) -> dict[str, Any]:
     return {"cat": category, "name": name, "ts": start, "dur": duration, "args": arguments}
 
 
 SPIN = "at::cuda::(anonymous namespace)::spin_kernel(long)"
 
 
-def trace() -> dict:
+def trace() -> dict[str, Any]:
     """Two calls, with the fields of a trace that torch 2.11 wrote on an H100, out of order as they may be."""
     return {
         "traceEvents": [
@@ -275,7 +276,8 @@ def test_a_cold_round_goes_through_all_of_its_buffers(buffers):
 
 @pytest.mark.parametrize("shape", ["mb1_ic128oc127_ih28kh3ph1", "mb8_ic256oc512_ih56kh3ph1", "mb1_ic64oc64_ih14kh1"])
 def test_cold_buffers_are_more_than_the_cache_holds(shape):
-    gpu, one = SimpleNamespace(_properties=SimpleNamespace(L2_cache_size=50 * 2**20)), parse_descriptor(shape)
+    gpu, one = object.__new__(CuDNN), parse_descriptor(shape)
+    gpu._properties = SimpleNamespace(L2_cache_size=50 * 2**20)
     others = CuDNN._copies(gpu, one, CudnnOptions(cache="cold")) - 1
     assert others * one.bytes >= COLD_FACTOR * 50 * 2**20
     assert CuDNN._copies(gpu, one, CudnnOptions()) == 1
@@ -305,7 +307,12 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
         set_stream=lambda handle, stream: None,
         cudnnGraphNotSupportedError=RuntimeError,
     )
-    monkeypatch.setattr(cudnn, "_nvml", lambda properties, index: asked.append(index) or (None, ""))
+
+    def nvml(properties, index):
+        asked.append(index)
+        return None, ""
+
+    monkeypatch.setattr(cudnn, "_nvml", nvml)
     assert CuDNN(torch, library, CudnnOptions(gpu=1)).lock_name == "GPU number 1 uuid-1"
     assert asked == [1, 1, 1]
     assert torch.backends.cudnn.benchmark is False

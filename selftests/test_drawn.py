@@ -20,7 +20,7 @@ HAZARD = {"when": "out_channels % 2 == 1", "times": 40, "plan": "odd"}
 
 def hunt(runner: SuiteRunner, script: Mapping[str, Any], *arguments: str, test: str = NEVER_SLOWER) -> pytest.RunResult:
     """Hunt for a few seconds; a hazard that every shrinking meets needs no more."""
-    return runner.run({"noise": 0.0} | script, test, "-m", "hunt", "--hunt-budget", "4s", *arguments, problem="")
+    return runner.run({"noise": 0.0, **script}, test, "-m", "hunt", "--hunt-budget", "4s", *arguments, problem="")
 
 
 def test_by_default_nothing_is_drawn(runner: SuiteRunner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_a_hazard_has_cause_evidence_and_a_remedy_that_was_measured(tmp_path):
 
 
 def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(tmp_path):
-    asked = {}
+    asked: dict[Any, list[Any]] = {}
 
     class Noted(in_process.InProcess):
         def measure(self, reference, candidate, blocks, candidate_first=False, afresh=False):

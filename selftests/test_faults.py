@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench import faults
-from bench.faults import Journalled, judged
+from bench.faults import Journalled, Key, judged
 from neverslower.campaign import library
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
@@ -27,7 +27,7 @@ from neverslower.files.journal import Journal, replay
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.run_verdict import CANNOT_JUDGE, Asked, Came, cannot_judge
 from neverslower.pytest_plugin import ProgressLine
-from neverslower.worker import holder, process
+from neverslower.worker import holder
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
@@ -53,6 +53,7 @@ def test_random_kills_lose_nothing_and_turn_nothing_green(tmp_path: Path) -> Non
 
 ONE, OTHER = ("verdict", "now", "r", "1"), ("agreement", "now", "r", "2")
 THERE = ("verdict", "before", "r", "1")
+Measured = Counter[tuple[Key, int]]
 RIGHT = {ONE: "SLOWER", OTHER: "SAME", THERE: "SAME"}
 
 
@@ -88,7 +89,7 @@ def test_what_kills_may_do_and_what_not(held, now, code, crashes, wrong) -> None
 
 
 def test_what_is_measured_twice_is_counted() -> None:
-    once, twice = Counter({(ONE, 0): 1}), Counter({(ONE, 0): 2})
+    once, twice = Measured({(ONE, 0): 1}), Measured({(ONE, 0): 2})
     for before, now, count in ((once, once, 0), (once, twice, 1), (twice, twice, 0)):
         right = Journalled(measured=once)
         assert judged([Journalled(measured=before)], Journalled(measured=now), right, 1, False).twice == count
@@ -96,8 +97,8 @@ def test_what_is_measured_twice_is_counted() -> None:
 
 @pytest.mark.parametrize(("partner", "twice"), [(0, 0), (1, 1)])
 def test_half_a_pair_is_measured_again(partner: int, twice: int) -> None:
-    whole = Journalled(measured=Counter({(ONE, 0): 1, (THERE, 0): 1}))
-    before, now = Counter({(THERE, 0): 1, (ONE, 0): partner}), Counter({(THERE, 0): 2, (ONE, 0): 1})
+    whole = Journalled(measured=Measured({(ONE, 0): 1, (THERE, 0): 1}))
+    before, now = Measured({(THERE, 0): 1, (ONE, 0): partner}), Measured({(THERE, 0): 2, (ONE, 0): 1})
     assert judged([Journalled(measured=before)], Journalled(measured=now), whole, 1, False).twice == twice
 
 
@@ -187,7 +188,7 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(ProgressLine, "__call__", ctrl_c)
         run = runner.pytester.runpytest_inprocess
-        result = run(*arguments, "--accept-baseline=x", no_reraise_ctrlc=True)  # type: ignore[arg-type]
+        result = run(*arguments, "--accept-baseline=x", no_reraise_ctrlc=True)
     assert result.ret == INTERRUPTED
     result.stdout.fnmatch_lines(
         [
@@ -287,7 +288,7 @@ def test_no_room_for_a_workers_last_words_is_one_clear_line(runner: SuiteRunner,
     def no_room() -> None:
         raise OSError(28, "No space left on device", "there")
 
-    monkeypatch.setattr(process.tempfile, "TemporaryFile", no_room)
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
     result = runner.run({}, NEVER_SLOWER)
     assert result.ret == USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: no worker can be started: *No space left on device: 'there'; *TMPDIR"])
@@ -415,7 +416,8 @@ def test_a_lock_that_is_killed_is_taken_again(tmp_path: Path, locks: list[Device
 def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: Path) -> None:
     """A run marks it, and the one that goes on with its journal must not take it for sound."""
     steady, boosted = {"settings": {"clock": "1 GHz"}}, {"settings": {"clock": "2 GHz"}, "processes": [1, 2]}
-    path, others = tmp_path / "journal", {"rules": [STEADY, {"when": "out_channels == 15", "times": 2.0}]}
+    path = tmp_path / "journal"
+    others: dict[str, Any] = {"rules": [STEADY, {"when": "out_channels == 15", "times": 2.0}]}
     first = campaign_on(scripted(tmp_path, states=[steady, boosted], **others), path)
     assert set(first.findings.marked) == {one.identity for one in PAIR}
     lines = path.read_bytes().count(b"measured")

@@ -23,8 +23,8 @@ from pytest_benchmark.utils import DEFAULT_COLUMNS, NAME_FORMATTERS, report_nopr
 
 from neverslower import cli, options
 from neverslower.baseline import folders, timed
+from neverslower.baseline.entry import Baseline
 from neverslower.baseline.folders import BaselineChoice
-from neverslower.baseline.timed import Baseline
 from neverslower.campaign.progress import silent
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ class Watch:
     """A guard with its findings, its journal and its clock."""
 
     def __init__(self, refuse: bool = True) -> None:
-        self.findings, self.events, self.now = Findings(), [], 0.0
+        self.findings, self.now = Findings(), 0.0
+        self.events: list[Mapping[str, Any]] = []
         self.guard = Guard(self.findings, lambda event, fields: self.events.append(fields), refuse, lambda: self.now)
 
 

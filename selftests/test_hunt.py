@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import core, settings
 from hypothesis.errors import Flaky
 
 from neverslower.evidence.observation import Plan
@@ -81,7 +81,8 @@ def oracle_on(spec: WorkerSpec) -> Oracle:
 
 def measured(folder: Path, rules: list[dict[str, Any]], space: Space = SMALL, **script: Any) -> Hunted:
     """A hunt on a script, with slight noise unless it says otherwise."""
-    with oracle_on(scripted(folder, **{"noise": 0.005, "rules": [STEADY, *rules]} | script)) as oracle:
+    fields: dict[str, Any] = {"noise": 0.005, "rules": [STEADY, *rules]} | script
+    with oracle_on(scripted(folder, **fields)) as oracle:
         return hunt(oracle, space)
 
 
@@ -95,7 +96,7 @@ def test_a_congruence_class_is_found_and_shrunk_to_its_least_member(tmp_path: Pa
     assert one.verdict.ratio is not None
     assert one.verdict.ratio.estimate == pytest.approx(1.5, rel=0.02)
     assert [str(plan) for plan in one.plans] == ["plain", "plain"]
-    assert found.failures == found.gone == ()
+    assert (found.failures, found.gone) == ((), ())
     assert (found.left_out, found.unconfirmed) == (0, 0)
     assert found.drawn == found.measured == sum(found.counts.values())
 
@@ -377,10 +378,10 @@ def test_only_a_derandomised_profile_draws_the_same_twice() -> None:
 
 
 def test_a_seed_on_the_command_line_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.core, "global_force_seed", 7)
+    monkeypatch.setattr(core, "global_force_seed", 7)
     first = asked_at_random(False)
     assert first == asked_at_random(False)
-    monkeypatch.setattr(module.core, "global_force_seed", 8)
+    monkeypatch.setattr(core, "global_force_seed", 8)
     assert first != asked_at_random(False)
 
 

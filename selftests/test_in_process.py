@@ -54,7 +54,7 @@ def test_what_can_t_be_opened_is_unavailable(tmp_path: Path, kind: StartWorker) 
 @BOTH
 def test_what_execnet_can_t_carry_is_not_asked(tmp_path: Path, kind: StartWorker) -> None:
     with kind(scripted(tmp_path)) as worker, pytest.raises(Exception, match=r"can't serialize .*numpy"):
-        worker.measure(WHOLE, PART, np.int64(2))  # type: ignore[arg-type]
+        worker.measure(WHOLE, PART, np.int64(2))
 
 
 def test_each_has_a_far_side_of_its_own(tmp_path: Path) -> None:

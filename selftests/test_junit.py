@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree
 
 from selftests.conftest import SuiteRunner
 from selftests.test_plugin import FLAT, HAZARD, NEVER_SLOWER
 
 
-def cases(runner: SuiteRunner, script: dict, *arguments: str) -> dict[str, dict[str, str]]:
+def cases(runner: SuiteRunner, script: dict[str, Any], *arguments: str) -> dict[str, dict[str, str]]:
     """Each case's properties, by its name."""
     runner.run(script, *arguments, "--junitxml", "junit.xml")
     found = ElementTree.parse(runner.path / "junit.xml").iter("testcase")

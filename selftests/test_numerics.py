@@ -55,7 +55,7 @@ def test_the_reference_is_computed_in_float64():
 def test_tensors_have_the_problems_shapes_and_are_the_same_each_time(problem):
     inputs, weights = tensors(problem)
     assert (inputs.shape, weights.shape) == (problem.input_shape, problem.weight_shape)
-    assert (inputs.dtype, weights.dtype) == (np.float32, np.float32)
+    assert (inputs.dtype, weights.dtype) == (np.dtype(np.float32), np.dtype(np.float32))
     again = tensors(problem)
     assert np.array_equal(inputs, again[0])
     assert np.array_equal(weights, again[1])

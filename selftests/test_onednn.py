@@ -243,7 +243,7 @@ def test_a_plan_is_reproduced_by_a_benchdnn_line(plan: Plan, dtype: DType, threa
         ({"groups": 2, "dilation": (2, 2), "padding": (2, 2, 2, 2), "layout": Layout.NHWC}, None),
     ],
 )
-def test_what_is_beyond_the_adapter_is_declared(fields: dict[str, object], words: str | None) -> None:
+def test_what_is_beyond_the_adapter_is_declared(fields: dict[str, Any], words: str | None) -> None:
     assert onednn.CAPABILITIES.refusal(problem(**fields)) == words
 
 

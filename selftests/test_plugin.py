@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_an_accepted_hazard_is_known(runner: SuiteRunner) -> None:
         ([HAZARD], [HAZARD | {"times": 3.0}], "hazard worse than known"),
     ],
 )
-def test_a_new_or_worse_hazard_fails(runner: SuiteRunner, then: list, now: list, finding: str) -> None:
+def test_a_new_or_worse_hazard_fails(runner: SuiteRunner, then: list[Any], now: list[Any], finding: str) -> None:
     runner.accept(FLAT | {"rules": then})
     result = runner.run(FLAT | {"rules": now}, NEVER_SLOWER)
     assert (result.ret, outcomes(result)) == (1, {"passed": 5, "failed": 1})
@@ -259,7 +260,7 @@ def test_nothing_measured_is_no_success(runner: SuiteRunner, tests: str) -> None
     ("script", "code"),
     [(FLAT, 0), (FLAT | {"rules": [{"when": "out_channels == 15", "fault": "crash"}]}, 1), ({"unavailable": "-"}, 125)],
 )
-def test_exit_codes_for_bisecting(runner: SuiteRunner, script: dict, code: int) -> None:
+def test_exit_codes_for_bisecting(runner: SuiteRunner, script: dict[str, Any], code: int) -> None:
     assert runner.run(script, NEVER_SLOWER, "--exit-codes", "bisect").ret == code
 
 
@@ -329,7 +330,7 @@ def test_accepting_shows_what_changes(runner: SuiteRunner) -> None:
     ],
 )
 def test_a_run_that_crashed_or_is_partial_is_not_accepted(
-    runner: SuiteRunner, script: dict, arguments: tuple[str, ...], words: str
+    runner: SuiteRunner, script: dict[str, Any], arguments: tuple[str, ...], words: str
 ) -> None:
     result = runner.run(FLAT | script, "--accept-baseline", "x", *arguments)
     assert result.ret == 4

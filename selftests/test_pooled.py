@@ -16,7 +16,7 @@ LINE = math.log1p(STANDARD.tolerance)
 def effects(random: np.random.Generator, layers: int, processes: int, scale: float | np.ndarray = 0.003) -> np.ndarray:
     """What preparations do: half of it to the reference that a layer's arms share. Shape (comparisons, processes)."""
     each = random.standard_t(4, (layers, ARMS, processes)) + random.standard_t(4, (layers, 1, processes))
-    return (each * np.reshape(scale, (-1, 1, 1))).reshape(-1, processes)
+    return np.asarray((each * np.reshape(scale, (-1, 1, 1))).reshape(-1, processes))
 
 
 def measured(log_ratios: np.ndarray, starts: tuple[int, ...] = ()) -> Processes:

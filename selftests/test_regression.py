@@ -14,7 +14,8 @@ def run(
 ) -> np.ndarray:
     """Levels of shape (benchmarks, passes): what every pass shares, and what each benchmark has besides."""
     besides = random.normal(0, 1, (BENCHMARKS, passes)) * np.broadcast_to(own, BENCHMARKS)[:, None]
-    return shift + random.normal(0, common, passes) + besides
+    levels: np.ndarray = shift + random.normal(0, common, passes) + besides
+    return levels
 
 
 def spread_of(levels: np.ndarray) -> PassSpread:

@@ -72,7 +72,7 @@ def test_a_coarse_clock_is_outgrown():
 
 
 def test_rounds_run_abba_then_baab_after_the_warm_up():
-    diary = []
+    diary: list[tuple[str, int]] = []
     interleave(Fake(lambda n: 1.0, "A", diary), Fake(lambda n: 1.0, "B", diary), (2, 3), blocks=3, warmup=2)
     assert "".join(name for name, _ in diary) == "ABAB" + "ABBA" + "BAAB" + "ABBA"
     assert set(diary) == {("A", 2), ("B", 3)}
@@ -127,7 +127,12 @@ def test_the_collector_is_off_during_rounds_and_then_as_it_was(enabled):
     else:
         gc.disable()
     seen = []
-    fake = Fake(lambda n: seen.append(gc.isenabled()) or 1.0)
+
+    def run(iterations):
+        seen.append(gc.isenabled())
+        return 1.0
+
+    fake = Fake(run)
     interleave(fake, fake, (1, 1), blocks=2)
     assert set(seen) == {False}
     assert gc.isenabled() is enabled

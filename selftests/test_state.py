@@ -118,7 +118,7 @@ def test_slowdowns_are_named(reasons, clock, found):
 def test_an_older_driver_is_asked_by_the_older_name():
     answers = H100 | {"nvmlDeviceGetCurrentClocksEventReasons": None}
     library = Library(answers)
-    library.nvmlDeviceGetCurrentClocksThrottleReasons = lambda _: 0x4
+    vars(library)["nvmlDeviceGetCurrentClocksThrottleReasons"] = lambda _: 0x4
     assert Nvml(library, "", 0).slowdowns() == ["power cap"]
 
 

@@ -111,7 +111,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a missing file": lambda folder: (folder / "file").unlink(),
     "an extra file": lambda folder: (folder / "extra").write_bytes(b""),
     "an extra folder": lambda folder: (folder / "extra").mkdir(),
-    "a folder for a file": lambda folder: (folder / "file").rename(folder / "other") and (folder / "file").mkdir(),
+    "a folder for a file": lambda folder: (folder / "file").rename(folder / "other").with_name("file").mkdir(),
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
     "an empty manifest": lambda folder: (folder / MANIFEST).write_bytes(b""),
     "half a manifest": lambda folder: os.truncate(folder / MANIFEST, (folder / MANIFEST).stat().st_size // 2),

@@ -55,7 +55,7 @@ def test_drawn_comparisons_lie_within_the_space(data: st.DataObject, space: Spac
 def test_a_space_in_which_nothing_can_be_pruned_is_refused() -> None:
     for nothing in ({"largest_macs": 1}, {"dtypes": ()}, {"layouts": ()}, {"sides": ()}):
         with pytest.raises(ValueError, match="nothing that could be pruned"):
-            Space(**nothing)  # type: ignore[arg-type]
+            Space(**nothing)
 
 
 def drawn(space: Space, examples: int) -> list[Comparison]:

@@ -81,7 +81,8 @@ def test_the_samples_of_a_script_are_a_function_of_its_seed_and_the_process(
     for number in (0, process):
         with Worker(spec, number) as worker:
             samples.append(worker.measure(UNPRUNED.key, PRUNED.key, 5).seconds)
-    assert np.array_equal(*samples) is same
+    first, second = samples
+    assert np.array_equal(first, second) is same
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -123,7 +124,8 @@ def opened(folder: Path, **fields: Any) -> far_side.FarSide:
 
 def sides(found: Mapping[str, Any]) -> list[float]:
     """The median seconds of the reference and of the candidate, as they are packed."""
-    return np.median(np.frombuffer(found["seconds"]).reshape(-1, 2, 2), axis=(0, 2)).tolist()
+    medians: list[float] = np.median(np.frombuffer(found["seconds"]).reshape(-1, 2, 2), axis=(0, 2)).tolist()
+    return medians
 
 
 def test_sides_keep_their_places_on_a_backend_that_does_not_watch(

@@ -31,7 +31,7 @@ def commands(path: Path) -> list[str]:
 def under(path: Path, key: str) -> str:
     """The indented lines below a key at the left margin."""
     (found,) = re.findall(rf"^{key}:\n((?:[ #].*\n|\n)+)", path.read_text(), flags=re.MULTILINE)
-    return found
+    return str(found)
 
 
 @each

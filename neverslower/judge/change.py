@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from neverslower.judge.stats import Floats, student_quantile
 from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict, decide
 
 _LARGEST = math.log(sys.float_info.max)
-Levels = Mapping[object, Sequence[float]]
+Levels = Mapping[Any, Sequence[float]]
 """The log median seconds of each benchmark in each pass."""
 
 
