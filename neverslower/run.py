@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -251,16 +252,13 @@ class Run:
             return None
         plan = self.plan
         asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
-        slow, outputs = self._hunts_for("never-slower"), self._hunts_for("outputs")
+        slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why)
         self.verdict = judge_run(asked, came)
         if self.asked:
             self._write_last(self.verdict)
         return self.verdict
-
-    def _hunts_for(self, question: str) -> list[Hunted]:
-        return [hunted for name, hunted in self.hunts.items() if name.endswith(f", {question}")]
 
     def _write_last(self, verdict: RunVerdict) -> None:
         """Write the verdict as the journal's last line; a journal that can't be written was told of before."""
@@ -301,3 +299,7 @@ class Run:
             strict=self.plan.strict,
             again=again,
         )
+
+
+def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:
+    return [hunted for name, hunted in hunts.items() if name.endswith(f", {question}")]

@@ -69,9 +69,7 @@ class Fake:
         self.failed: dict[str, Failure] = {}
         self.asked: list[str] = []
         self.waited = False
-
-    def wait_ahead(self) -> None:
-        self.waited = True
+        self.holder = SimpleNamespace(wait_ahead=lambda: setattr(self, "waited", True))
 
     def waiting(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         return list(comparisons)

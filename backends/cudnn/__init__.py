@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from backends.base import Argument, BackendOptions, Capabilities, Command, CurvePoint, Tensor
-from backends.cudnn import script
+from backends.cudnn import curves, script
 from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
 from backends.cudnn.plans import PlanStore
-from backends.cudnn.replay import Call, Replay
+from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
 from backends.shared import not_installed, python_version
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
@@ -52,11 +51,6 @@ COLD_FACTOR = 2
 """The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
 MOST_COPIES = 2048
 """The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
-GRAPH_SECONDS = 300e-6
-"""About how long one graph of a curve takes; each is a round."""
-PROFILED_AT_ONCE = 64
-TRIAL_CALLS, TRIALS = 10, 3
-"""How each plan is timed before the best is chosen: at least as often as autotuning would."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -337,88 +331,17 @@ class CuDNN:
         convolution.select(best)
         return best
 
-    # Curves
-
     def curve(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
     ) -> tuple[list[CurvePoint], float]:
-        """Return points in the order given, and the seconds of the call.
-
-        The next point is planned while the GPU runs one, so that it is never idle for long.
-        """
-        largest = max(problems, key=lambda problem: problem.out_channels)
-        choice = self._chosen(largest, policy)
-        if choice.cache != "hot":
-            raise Unsupported("curves are measured hot; measure single channel counts cold")
-        points: list[CurvePoint] = [CurvePoint(None)] * len(problems)
-        with self._errors_translated(largest):
-            image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
-            # Two sets of events: one is being recorded while the other one is read.
-            alternating = self._event_pairs(rounds), self._event_pairs(rounds)
-            self._torch.cuda.synchronize()
-            begin = time.perf_counter()
-            waiting: _Enqueued | None = None
-            level: float | None = None
-            turn = 0
-            for number, problem in enumerate(problems):
-                try:
-                    launched = self._launch_part(problem, image, weight, choice)
-                except Unsupported as error:
-                    points[number] = CurvePoint(None, refusal=str(error))
-                    continue
-                enqueued = self._enqueue(number, launched, alternating[turn], level)
-                turn = 1 - turn
-                if waiting:
-                    points[waiting.number] = waiting.read()
-                    level = points[waiting.number].seconds[-1]
-                waiting = enqueued
-            if waiting:
-                points[waiting.number] = waiting.read()
-            return points, time.perf_counter() - begin
-
-    def _launch_part(self, problem: ConvProblem, image: Any, weight: Any, choice: CudnnOptions) -> Launched:
-        """Launch a layer with the first of these filters. Raises Unsupported."""
-        with self._errors_translated(problem):
-            return self._launch(problem, [(image, weight[: problem.out_channels])], choice)
-
-    def _event_pairs(self, rounds: int) -> list[tuple[Any, Any]]:
-        events = self._torch.cuda.Event
-        return [(events(enable_timing=True), events(enable_timing=True)) for _ in range(rounds)]
-
-    def _enqueue(self, number: int, launched: Launched, pairs: Sequence[Any], level: float | None) -> _Enqueued:
-        """Hand rounds of one point to the GPU; `level` is about how many seconds a call takes, None if unknown."""
-        replay = Replay(self._torch, self._stream, launched.call)
-        if level is None:
-            level = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
-        iterations = int(min(64, max(4, round(GRAPH_SECONDS / level))))
-        graph = replay.captured(iterations)
-        for _ in range(2):  # Brings the tensors into the cache and the clock up, untimed.
-            graph.replay()
-        for begin, end in pairs:
-            begin.record(self._stream)
-            graph.replay()
-            end.record(self._stream)
-        return _Enqueued(number, launched, replay, pairs, iterations)
+        """Return points in the order given, and the seconds of the call; see curves.curve."""
+        return curves.curve(self, problems, inputs, weights, rounds, policy)
 
     def dispatches(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
     ) -> list[Plan | None]:
-        """Return every point's plan with its steps, profiled many at once."""
-        largest = max(problems, key=lambda problem: problem.out_channels)
-        choice = self._chosen(largest, policy)
-        plans: list[Plan | None] = []
-        with self._errors_translated(largest):
-            image, weight = self._tensor(inputs, largest), self._tensor(weights, largest)
-            for first in range(0, len(problems), PROFILED_AT_ONCE):
-                launched: list[Launched | None] = []
-                for problem in problems[first : first + PROFILED_AT_ONCE]:
-                    try:
-                        launched.append(self._launch_part(problem, image, weight, choice))
-                    except Unsupported:
-                        launched.append(None)
-                self._torch.cuda.synchronize()
-                plans += self._profiled(launched)
-        return plans
+        """Return every point's plan with its steps; see curves.dispatches."""
+        return curves.dispatches(self, problems, inputs, weights, policy)
 
     def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
         calls = [convolution.once for convolution in launched if convolution]
@@ -467,23 +390,6 @@ class Launched:
         if plan.rank is None and (launched := kernels(plan)):
             return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
         return plan
-
-
-@dataclass(frozen=True)
-class _Enqueued:
-    """Rounds that the GPU was given, and everything that must live until it has run them."""
-
-    number: int
-    launched: Launched
-    replay: Replay
-    pairs: Sequence[Any]
-    iterations: int
-
-    def read(self) -> CurvePoint:
-        """Wait for the last round, and return how long each took."""
-        self.pairs[-1][1].synchronize()
-        seconds = tuple(begin.elapsed_time(end) / 1e3 / self.iterations for begin, end in self.pairs)
-        return CurvePoint(self.launched.plan, self.iterations, seconds)
 
 
 class Prepared:

@@ -9,6 +9,8 @@ LONGEST_GRAPH = 64
 """The most calls in a graph; a longer round replays it several times. Capturing a call takes some 25 µs."""
 HEAD_START = 60_000
 """Cycles, some 30 µs, that the GPU spins before a round, while the host hands it the round."""
+TRIAL_CALLS, TRIALS = 10, 3
+"""How each plan is timed before the best is chosen: at least as often as autotuning would."""
 Call = Callable[[int], None]
 
 

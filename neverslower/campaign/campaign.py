@@ -39,6 +39,7 @@ from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.problem.comparison import Comparison
+from neverslower.worker.holder import how_many_ahead
 from neverslower.worker.process import StartWorker, WorkerSpec
 
 
@@ -217,8 +218,8 @@ class Campaign:
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))
         if run.other:
             _start_beside(run, run.other)
-        elif not run.library.evidence.exact and run.library.start_ahead(_memory(), os.cpu_count() or 1):
-            run.budget.start_seconds = 0.0
+        elif "ahead" in run.library.offers and not run.library.evidence.exact:
+            _start_ahead(run)
 
     def _compared(self, run: BackendRun) -> None:
         """Tell what the other library showed, once all of it is judged."""
@@ -231,9 +232,12 @@ class Campaign:
             self._journal.write(event, fields)
 
 
-def _memory() -> int:
-    """Return the bytes of memory that this machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _start_ahead(run: BackendRun) -> None:
+    """Start the next workers while this one examines, which is not timed: that is where loading disturbs nobody."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if number := how_many_ahead(run.library.spec, memory, os.cpu_count() or 1):
+        run.library.holder.start_ahead(number)
+        run.budget.start_seconds = 0.0
 
 
 def _start_beside(run: BackendRun, other: Library) -> None:

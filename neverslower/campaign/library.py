@@ -17,7 +17,7 @@ from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import Holder
 from neverslower.worker.pool import Failures, ask_all, compile_all
-from neverslower.worker.process import LOCAL, StartWorker, Worker, WorkerSpec
+from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 
 SUBJECTS_A_COMPILER = 8
 """A compiling process is worth starting for so many subjects."""
@@ -31,12 +31,6 @@ class Write(Protocol):
     def __call__(self, event: str, fields: Mapping[str, Any]) -> None:
         """Write it."""
         ...
-
-
-MOST_AHEAD = 7
-"""Workers that are started ahead at once: as many as it takes to decide most comparisons."""
-BYTES_A_WORKER = 4_000_000_000
-"""Memory of a machine on which one worker may wait."""
 
 
 class Library:
@@ -60,7 +54,7 @@ class Library:
         start: StartWorker | None = None,
     ) -> None:
         self._start: StartWorker = start or Worker
-        self._holder = Holder(spec, self._start)
+        self.holder = Holder(spec, self._start)
         self.name, self.spec, self.findings = name, spec, findings
         self.recorded, self.label, self._write = recorded, label, write
         # A crash of the library under test is red, whatever it came from. One of the other library fails nothing, so
@@ -76,76 +70,56 @@ class Library:
     @property
     def worker(self) -> Worker | None:
         """Return the worker that is open, if there is one."""
-        return self._holder.worker
+        return self.holder.worker
 
     @property
     def started(self) -> int:
         """Return how many workers were started by now."""
-        return self._holder.started
+        return self.holder.started
 
     @property
     def lost(self) -> Failure | None:
         """Return why this library is asked no more, or None."""
-        return self._holder.lost
+        return self.holder.lost
 
     def start(self, lock: bool = True) -> Worker:
         """Start the first worker, which tells what the device is, and keep the device for this run where that matters.
 
         Raises WorkerFailure where it does not start, and NeverSlowerError where an earlier run had another device.
         """
-        worker = self._holder.fresh()
+        worker = self.holder.fresh()
         self.fingerprint, self.offers = worker.fingerprint, worker.offers
         self.evidence, self.at_once = worker.evidence, worker.at_once
         if lock:
-            self._holder.keep_device()
+            self.holder.keep_device()
         self.recorded.require_device(worker.fingerprint)
         self.findings.identify(self.name, worker.fingerprint)
         self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
         return worker
 
-    def start_ahead(self, memory: int, cores: int) -> bool:
-        """Start the next workers while this one examines, and return whether that is done.
-
-        It is where a library's loading disturbs nobody: examining is not timed. `memory` is what this machine has, in
-        bytes; where a worker runs elsewhere, neither is known, and one is started.
-        """
-        if "ahead" not in self.offers or self.spec.threads > 1:
-            return False
-        here = self.spec.execnet.startswith(LOCAL)
-        self._holder.start_ahead(min(MOST_AHEAD, memory // BYTES_A_WORKER, cores) if here else 1)
-        return True
-
-    def wait_ahead(self) -> None:
-        """Wait until no worker is loading any more, before anything is timed."""
-        self._holder.wait_ahead()
-
-    def fresh_worker(self) -> Worker:
-        """Start another process in place of the one before. Raises WorkerFailure."""
-        return self._holder.fresh()
-
     def renew(self, nothing_to_ask: bool = False) -> None:
         """Start a fresh worker for a phase, unless an earlier run has answered all of it."""
         self.close_worker()
         if nothing_to_ask:
-            self._holder.skip()
+            self.holder.skip()
         elif not self.lost:
             try:
-                self._holder.fresh()
+                self.holder.fresh()
             except WorkerFailure as error:
                 self._lose(error)
 
     def close_worker(self) -> None:
         """End the worker, if there is one."""
-        self._holder.close_worker()
+        self.holder.close_worker()
 
     def close(self) -> None:
         """End the worker, and let go of the device."""
-        self._holder.close()
+        self.holder.close()
 
     def ask(self, question: Callable[[Worker], Any]) -> Any | Failure:
         """Return a worker's answer, or why there is none; of the other library, also once it is lost."""
         try:
-            return self._holder.ask(question, self._tries)
+            return self.holder.ask(question, self._tries)
         except WorkerFailure as error:
             return self._lose(error)
 
@@ -155,7 +129,7 @@ class Library:
             raise error
         self.findings.lose(self.name, str(error))
         self.write("lost", {"reason": str(error)})
-        return self._holder.lose(error)
+        return self.holder.lose(error)
 
     def _maybe_an_accident(self, answer: object) -> bool:
         """Return whether an answer of a pool is a death that is worth another try."""

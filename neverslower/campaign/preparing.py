@@ -36,7 +36,7 @@ def tune(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]
         if isinstance(answer, Failure):
             failed[search] = answer
         phase.show("tune", done, len(needed))
-    run.library.fresh_worker()  # What a search leaves in its process must not lie beside what is timed.
+    run.library.holder.fresh()  # What a search leaves in its process must not lie beside what is timed.
     spent = run.clock() - phase.begin
     run.findings.tune(spent)
     run.budget.extend(spent)

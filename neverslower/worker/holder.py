@@ -9,9 +9,13 @@ from typing import TypeVar
 
 from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.judge.failure import Failure, of_failure
-from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec, once_more
+from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
+MOST_AHEAD = 7
+"""Workers that are started ahead at once: as many as it takes to decide most comparisons."""
+BYTES_A_WORKER = 4_000_000_000
+"""Memory of a machine on which one worker may wait."""
 MOST_THREADS = 64
 """Workers that one holder starts ahead in all: more than a comparison has passes."""
 
@@ -138,3 +142,13 @@ class Holder:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+
+def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
+    """Return how many workers may load at once on a machine with so many bytes of memory and cores.
+
+    Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin.
+    """
+    if spec.threads > 1:
+        return 0
+    return min(MOST_AHEAD, memory // BYTES_A_WORKER, cores) if spec.execnet.startswith(LOCAL) else 1
