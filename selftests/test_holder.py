@@ -81,6 +81,16 @@ def test_when_all_are_used_up_as_many_are_started_again() -> None:
     assert all(fake.closed for fake in starter.started)
 
 
+def test_for_a_few_more_no_batch_is_started() -> None:
+    starter = Starter()
+    held = holder(starter)
+    held.fresh()
+    held.start_ahead(2)
+    assert [number(held.fresh(starts_more=False)) for _ in range(3)] == [1, 2, 3]
+    assert len(starter.started) == 4
+    held.close()
+
+
 def test_nobody_loads_any_more_once_that_was_waited_for() -> None:
     """A worker that loads while another one is timed disturbs it."""
     slow = threading.Event()

@@ -43,7 +43,7 @@ class _Explainer:
         """Give what is found of each, the worst first; from the plans alone once the time for it is over."""
         wanted = sorted(results, key=lambda result: -result.verdict.ratio.estimate if result.verdict.ratio else 0.0)
         # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
-        self._library.holder.fresh()
+        self._library.holder.fresh(starts_more=False)
         self._begin = self._clock()
         remedies = {}
         for done, result in enumerate(wanted, start=1):
@@ -51,7 +51,7 @@ class _Explainer:
                 break
             remedies[result.comparison] = self._remedy(result.comparison, len(wanted))
             self._phase.show("remedies", done, len(wanted))
-        self._library.holder.fresh()
+        self._library.holder.fresh(starts_more=False)
         for done, result in enumerate(wanted, start=1):
             best = None if self._spent(1.0) else self._best(result.comparison, len(wanted))
             if explanation := self._explanation(result, best, remedies.get(result.comparison)):

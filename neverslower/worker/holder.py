@@ -40,12 +40,15 @@ class Holder:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
         return self.worker or self.fresh()
 
-    def fresh(self) -> Worker:
-        """Start another process in place of the one before. Raises WorkerFailure where none starts."""
+    def fresh(self, starts_more: bool = True) -> Worker:
+        """Start another process in place of the one before. Raises WorkerFailure where none starts.
+
+        Where those that were started ahead are used up, as many are started again, unless only few will be needed.
+        """
         self.close_worker()
         if self._lock:
             self._lock = self._lock.kept()
-        ahead = self._next_ahead(starts_more=True)
+        ahead = self._next_ahead(starts_more)
         self.worker = ahead or once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
