@@ -20,10 +20,10 @@ from backends.base import Argument, BackendOptions, Capabilities, Command, Curve
 from backends.cudnn import curves, script
 from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.dispatch import profile, steps_and_shares
-from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, first_line, strides
+from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
-from backends.shared import not_installed, python_version
+from backends.shared import first_line, not_installed, python_version
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from backends.shared import first_line
 from neverslower.errors import Unsupported
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 
@@ -184,9 +185,3 @@ class Convolution:
             self._graph.execute(tensors, workspace, handle=self._frontend.handle)
         else:
             self._graph.execute_plan_at_index(tensors, workspace, plan.rank, handle=self._frontend.handle)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of the library's own words."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -48,8 +48,10 @@ def _what_time_does_not_last_for(
     run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity], number: int, begin: float
 ) -> set[Identity]:
     """Return the least telling, now that a pass has shown what it costs: half-measured ones prove nothing."""
+    if run.budget.deadline is None:
+        return set()
     waiting = _waiting(run, chosen, left_out)
-    if run.budget.deadline is None or not waiting:
+    if not waiting:
         return set()
     now = run.clock()
     measured = sum(len(run.library.samples.get(comparison.identity, ())) > number for comparison in chosen)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings
+from neverslower.enums import StrEnum
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessment
@@ -27,7 +27,7 @@ LEAST_DECIDED = 0.95
 """The share of what was asked that a strict run must have decided, unless told otherwise."""
 
 
-class RunCode(str, Enum):
+class RunCode(StrEnum):
     """What a run says, in a word or two."""
 
     INTERRUPTED = "INTERRUPTED"
@@ -40,9 +40,6 @@ class RunCode(str, Enum):
     HAZARDS = "HAZARDS"
     INCOMPLETE = "INCOMPLETE"
     GREEN = "GREEN"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 ENDINGS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from neverslower.baseline.entry import Known
+from neverslower.enums import StrEnum
 from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Thresholds, Verdict
 
 
@@ -17,7 +18,7 @@ class Outcome(str, Enum):
     SKIPPED = "skipped"
 
 
-class Finding(str, Enum):
+class Finding(StrEnum):
     """What was found about one item; the text is how the summary lists it."""
 
     NOT_SLOWER = "no worse than unpruned"
@@ -51,9 +52,6 @@ class Finding(str, Enum):
     CRASHED = "crashed"
     INVALID = "invalid"
     VANISHED = "in the baseline, but vanished"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _P, _F, _X, _S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode, Verdict
@@ -45,7 +45,7 @@ class Questions:
         return bool(self.slower or self.recorded or self.checked or self.cases or self.hunts)
 
 
-class Question(str, Enum):
+class Question(StrEnum):
     """What is asked; the first three are one question, by the evidence that answers it."""
 
     TIMES = "times"
@@ -58,11 +58,8 @@ class Question(str, Enum):
     DRAWN = "drawn layers"
     DRAWN_OUTPUTS = "outputs of drawn layers"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Lot(str, Enum):
+class Lot(StrEnum):
     """What became of one question about one comparison.
 
     LEFT_OUT was never begun; what was begun and not decided is UNDECIDED, whoever ended it. UNCONFIRMED is proved
@@ -77,9 +74,6 @@ class Lot(str, Enum):
     ABSENT = "nothing to compare with"
     UNSUPPORTED = "unsupported"
     FAILED = "failed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 WITHOUT_END = (Question.DRAWN, Question.DRAWN_OUTPUTS)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from neverslower.campaign.findings import Identity, Result
+from neverslower.enums import StrEnum
 from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, Side
@@ -27,15 +27,12 @@ _CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CO
 THE_TUNED_ONE = Interval(1.0, 1.0, 1.0)
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What is done about a pruned shape that the log does not hold."""
 
     MISS = "miss"
     TUNED = "tuned"
     PADDED = "padded"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
