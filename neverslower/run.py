@@ -15,6 +15,7 @@ from neverslower.baseline.acceptance import Proposal, accept
 from neverslower.baseline.entry import Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.baseline.scope import Scope, vanished
+from neverslower.calibration import scatter
 from neverslower.calibration.stored import Standing, standing
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
@@ -28,6 +29,7 @@ from neverslower.files.journal import Journal
 from neverslower.hunt.examples import KeptExamples
 from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
+from neverslower.judge.pooled import Scatter
 from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.options import RunPlan
@@ -140,6 +142,7 @@ class Run:
             )
             self.findings, self.before = campaign.findings, campaign.before
             campaign.run(timed, asked.checked)
+            scatter.save(self.journal_path.parent, self.findings)
             if self.plan.against:
                 self.changes = list(changes(self.assessment, self.findings))
 
@@ -221,6 +224,10 @@ class Run:
         if not (self.comparing and choice and choice.baseline):
             return []
         return Assessment(self.findings, self.choices, True, self.before, self.thresholds).regressed(backend)
+
+    def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
+        """Return the scatter that an earlier run of this device and software has left, if any."""
+        return scatter.load(self.journal_path.parent, fingerprint)
 
     # What it came to
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from neverslower.campaign import agreements as outputs
@@ -23,7 +23,7 @@ from neverslower.campaign.context import BackendRun
 from neverslower.campaign.explaining import explain_slower
 from neverslower.campaign.findings import Agreement, Findings
 from neverslower.campaign.guard import Guard
-from neverslower.campaign.judging import end
+from neverslower.campaign.judging import end, layer_of
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
 from neverslower.campaign.measuring import FEWEST_PAIRS, measure
@@ -37,6 +37,8 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unavailable, WorkerFailure
 from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.failure import Failure, of_failure
+from neverslower.judge.joint import Pooling, can_pool, halved
+from neverslower.judge.pooled import PooledJudge, Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import how_many_ahead
@@ -55,6 +57,9 @@ class Reviewer(Protocol):
     def regressed(self, backend: str) -> list[Comparison]:
         """Return what looks slower than in the baseline and is to be measured again in a fresh process."""
 
+    def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
+        """Return the stored scatter of a device, of the same hardware, state and software, if there is any."""
+
 
 class NoBaselines:
     """Reviews nothing."""
@@ -68,6 +73,10 @@ class NoBaselines:
     def regressed(self, backend: str) -> list[Comparison]:
         """Return nothing."""
         return []
+
+    def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
+        """Return nothing."""
+        return None
 
 
 class Campaign:
@@ -92,6 +101,7 @@ class Campaign:
         self.against, self.thresholds = against or {}, thresholds
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge: Judge = settings.judge(thresholds) if judge is None else judge
+        self._pools = judge is None
         self.reviewer: Reviewer = reviewer or NoBaselines()
         self.recorded = recorded or Recorded()
         self._how = asdict(settings) | {"against": ", ".join({spec.execnet for spec in self.against.values()})}
@@ -171,7 +181,7 @@ class Campaign:
         """Give every comparison and agreement of a backend its one verdict, and leave no worker behind."""
         try:
             if self._begins(run):
-                self._phases(run, comparisons, agreements)
+                self._phases(self._judged_together(run, comparisons), comparisons, agreements)
         except DeviceBusy as error:  # Another run came between two workers.
             _do_without(run, error)
         except WorkerFailure as error:
@@ -180,6 +190,17 @@ class Campaign:
         finally:
             for library in run.libraries():
                 library.close()
+
+    def _judged_together(self, run: BackendRun, comparisons: Sequence[Comparison]) -> BackendRun:
+        """Let two judges share the errors where a backend's layers are enough for that, and write down that they do."""
+        if not self._pools or run.library.evidence.exact:
+            return run
+        stored = self.reviewer.scatter(run.library.fingerprint)
+        if not can_pool(len({layer_of(comparison.identity) for comparison in comparisons}), stored):
+            return run
+        share = halved(self.thresholds)
+        run.library.write("pooled", {"stored": asdict(stored) if stored else None})
+        return replace(run, judge=self.settings.judge(share), pooling=Pooling(PooledJudge(share), stored))
 
     def _phases(self, run: BackendRun, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
         """Go through all phases, of which each takes what the one before it has left to do."""

@@ -11,6 +11,7 @@ from neverslower.campaign.library import Library
 from neverslower.campaign.progress import Phase, Progress
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
+from neverslower.judge.joint import Pooling
 from neverslower.judge.verdict import Judge, Thresholds
 
 
@@ -19,6 +20,7 @@ class BackendRun:
     """One backend's share of a campaign: the library under test, and the other one that it is measured beside, if any.
 
     `family` is how many comparisons the whole campaign judges, among which the chance of a false red is divided.
+    `judge` judges each comparison by itself, `pooling` all of them at once, where there are layers enough.
     """
 
     name: str
@@ -34,6 +36,7 @@ class BackendRun:
     budget: Budget
     library: Library
     other: Library | None
+    pooling: Pooling | None = None
 
     def libraries(self, number: int = 0) -> list[Library]:
         """Return those that pass `number` measures, in its order: old and new, then new and old."""

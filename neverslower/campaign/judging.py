@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
-from neverslower.campaign.findings import Result
+from neverslower.campaign.findings import Identity, Result
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
+from neverslower.judge.joint import Pooling
 from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 
@@ -59,11 +60,41 @@ def _unconfirmed(verdict: Verdict) -> Verdict:
 
 
 def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
-    """Finish every comparison that the passes so far decide."""
+    """Finish every comparison that the passes so far decide, by either judge."""
+    together = pooled(run.pooling, run.library.samples, run.family)
     for comparison in run.library.waiting(comparisons):
         passes = run.library.samples.get(comparison.identity, ())
-        if len(passes) >= fewest(run, comparison) and (judged := settled(run.judge, passes, run.family)):
+        if len(passes) < fewest(run, comparison):
+            continue
+        by_all = None if comparison.studied else together.get(comparison.identity)
+        if judged := first_of(run.judge, passes, run.family, by_all):
             _finish(run, comparison, judged)
+
+
+def pooled(
+    pooling: Pooling | None, samples: Mapping[Identity, Sequence[PairedPass]], family: int
+) -> Mapping[Identity, Verdict]:
+    """Return what the pooled judge proves of all samples of a backend, where there is one."""
+    return pooling.verdicts(samples, layer_of, family) if pooling else {}
+
+
+def layer_of(identity: Identity) -> str:
+    """Return what a comparison shares with others: the unpruned problem, which is timed once for all of them."""
+    return identity[1]
+
+
+def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Verdict | None) -> Judged | None:
+    """Return what is decided by the judge of these passes, or by that of all comparisons (`by_all`).
+
+    SAME and FASTER come before SLOWER, as they do within a judge: a slowdown below the target need not be found.
+    """
+    alone = settled(judge, passes, family)
+    decided = alone is not None and alone.verdict.code in (Code.SAME, Code.FASTER)
+    if by_all is None or decided:
+        return alone
+    own = judge(passes, family)
+    verdict = replace(by_all, noise_floor=own.noise_floor, mde=own.mde)
+    return Judged(verdict, verdict, passes[-1]) if verdict.code is Code.SLOWER else Judged(verdict)
 
 
 def fewest(run: BackendRun, comparison: Comparison) -> int:

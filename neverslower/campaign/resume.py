@@ -16,6 +16,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
 from neverslower.judge.failure import Failure
+from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
@@ -28,7 +29,8 @@ class Recorded:
 
     `agreements` are (deviation, tolerance) of outputs. Of another library it is kept what `crashed`, and why it was
     lost on the way (`alone`, see Findings); `turns` says after how many blocks both took turns, 0 where they were
-    measured one after the other.
+    measured one after the other. `pooled` names the backends that were judged by all their layers too, with the stored
+    scatter that it was done by, if any.
     """
 
     path: Path | None = None
@@ -44,6 +46,7 @@ class Recorded:
     crashed: set[Identity] = field(default_factory=set)
     alone: dict[str, str] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)
+    pooled: dict[str, Scatter | None] = field(default_factory=dict)
 
     @property
     def of_the_other(self) -> Recorded:
@@ -164,6 +167,8 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     elif kind == "examined":
         if examined := _examined(line):
             recorded.examined[line["backend"], line["problem"]] = examined
+    elif kind == "pooled":
+        recorded.pooled[line["backend"]] = _scatter(line["stored"])
     elif kind in ("beside", "lost", "verdict"):
         _add_beside(recorded, line)
     elif kind == "state":
@@ -174,14 +179,24 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         recorded.names[_identity(line)] = line["id"]
     elif kind == "agreement" and line.get("error") is not None:
         recorded.agreements[_identity(line)] = line["error"], line["tolerance"]
-    elif kind == "rechecked" and "seconds" in line:
+    else:
+        _add_later(whole, recorded, line)
+
+
+def _add_later(whole: Recorded, recorded: Recorded, line: Mapping[str, Any]) -> None:
+    """Take in what is measured after all passes."""
+    if line["event"] == "rechecked" and "seconds" in line:
         recorded.rechecks[_identity(line)] = PairedPass.from_record(line)
-    elif kind == "confirmed":
+    elif line["event"] == "confirmed":
         # Older runs confirmed after all passes, in a process of its own: that is one more pass.
         identity = _identity(line)
         number = 1 + max((taken for one, taken in recorded.passes if one == identity), default=-1)
         recorded.passes[identity, number] = PairedPass.from_record(line)
         _watched(whole, line, number)
+
+
+def _scatter(stored: Mapping[str, Any] | None) -> Scatter | None:
+    return Scatter(stored["origin"], tuple(tuple(layer) for layer in stored["layers"])) if stored else None
 
 
 def _add_beside(recorded: Recorded, line: Mapping[str, Any]) -> None:

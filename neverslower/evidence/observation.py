@@ -135,7 +135,8 @@ class PairedPass:
     `seconds` has the shape (blocks, 2, 2): reference and candidate, each with the first and the second round of its
     block, in seconds per call. Even blocks ran reference, candidate, candidate, reference; odd blocks ran the mirror
     image. `iterations` are the calls in one round of each, `discarded` counts the blocks that were dropped because the
-    device was disturbed, and `why_discarded` says by what.
+    device was disturbed, and `why_discarded` says by what. `started` is when the process began to load, in seconds
+    since 1970, which tells processes apart; None where that was not recorded.
     """
 
     seconds: Seconds
@@ -144,6 +145,7 @@ class PairedPass:
     cache: str = "hot"
     discarded: int = 0
     why_discarded: str = ""
+    started: float | None = None
 
     @classmethod
     def joined(cls, turns: Sequence[PairedPass]) -> PairedPass:
@@ -160,8 +162,9 @@ class PairedPass:
         """Return everything raw as plain data for a journal; `number` counts the processes of a run."""
         # Left out where nothing was dropped: most lines of a journal are shorter so.
         dropped = {"discarded": self.discarded, "why_discarded": self.why_discarded} if self.discarded else {}
+        start = {} if self.started is None else {"started": self.started}
         how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
-        return how | dropped | {"seconds": self.seconds.tolist()}
+        return how | dropped | start | {"seconds": self.seconds.tolist()}
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> PairedPass:
@@ -174,6 +177,7 @@ class PairedPass:
             data["cache"],
             data.get("discarded", 0),
             data.get("why_discarded", ""),
+            data.get("started"),
         )
 
     @property

@@ -235,15 +235,16 @@ class SequentialJudge:
         units = self._units(passes)
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)
+        noise, provable = noise_floor(passes, error), self._mde(units, error)
         if math.isinf(low) and math.isinf(high):
             taken = sum(len(pass_.seconds) for pass_ in passes)
             text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
-            return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
+            return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text), noise_floor=noise, mde=provable)
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
         estimate = min(max(_centre(units), low), high)
         ratio = Interval(math.exp(estimate), max(math.exp(low), 1 / UNPROVED), _bounded(high))
         code, reason = decide(ratio, self.thresholds)
-        return Verdict(code, reason, ratio, noise_floor(passes, error), self._mde(units, error))
+        return Verdict(code, reason, ratio, noise, provable)
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Return whether more blocks would not change the verdict, or the budget is spent.

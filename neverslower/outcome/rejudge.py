@@ -8,13 +8,15 @@ from pathlib import Path
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Identity, Result
-from neverslower.campaign.judging import Judged, settled
+from neverslower.campaign.judging import Judged, first_of, pooled
 from neverslower.campaign.resume import Recorded, load
 from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.judge.joint import Pooling, halved
+from neverslower.judge.pooled import PooledJudge
 from neverslower.judge.sequential import SequentialJudge
-from neverslower.judge.verdict import Code, Reason, ReasonCode
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.beside import baseline_of
 from neverslower.outcome.upgrade import Change, changes
@@ -38,11 +40,9 @@ def changes_of(path: Path) -> Reread:
     before = recorded.of_the_other
     if not before.passes:
         raise NeverSlowerError(f"{path} holds no run with --against")
-    settings = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"])
-    judge = settings.judge(recorded.thresholds)
-    family = int(recorded.settings["comparisons"])
+    judges = _Judges(recorded)
     recorded.drop_doubtful()
-    now, then = _findings(recorded, judge, family, True), _findings(before, judge, family, False)
+    now, then = _findings(recorded, judges, True), _findings(before, judges, False)
     recorded.drop_half_pairs()
     _keep_pairs(now, recorded)
     _keep_pairs(then, before)
@@ -59,11 +59,36 @@ def _keep_pairs(findings: Findings, recorded: Recorded) -> None:
         findings.finish(replace(result, passes=tuple(paired.get(identity, ()))))
 
 
-def _findings(recorded: Recorded, judge: SequentialJudge, family: int, confirms: bool) -> Findings:
+class _Judges:
+    """The judges that a run had, by backend."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._settings = Settings(preset=recorded.settings["preset"], blocks=recorded.settings["blocks"])
+        self._thresholds, self._pooled = recorded.thresholds, recorded.pooled
+        self.family = int(recorded.settings["comparisons"])
+
+    def of(self, backend: str) -> SequentialJudge:
+        """Return the judge of each comparison by itself."""
+        shared = backend in self._pooled
+        return self._settings.judge(halved(self._thresholds) if shared else self._thresholds)
+
+    def pooling(self, backend: str) -> Pooling | None:
+        """Return the judge of all comparisons at once, where there was one."""
+        if backend not in self._pooled:
+            return None
+        return Pooling(PooledJudge(halved(self._thresholds)), self._pooled[backend])
+
+
+def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
     """Return one side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
+    samples = recorded.in_order
+    together: dict[Identity, Verdict] = {}
+    for backend in {identity[0] for identity in samples} if confirms else ():
+        mine = {identity: passes for identity, passes in samples.items() if identity[0] == backend}
+        together |= pooled(judges.pooling(backend), mine, judges.family)
     results = {
-        identity: _result(recorded, identity, passes, judge, family, confirms)
-        for identity, passes in recorded.in_order.items()
+        identity: _result(recorded, identity, passes, judges, confirms, together.get(identity))
+        for identity, passes in samples.items()
         if confirms or identity not in recorded.crashed
     }
     return Findings(
@@ -78,17 +103,17 @@ def _result(
     recorded: Recorded,
     identity: Identity,
     passes: list[PairedPass],
-    judge: SequentialJudge,
-    family: int,
+    judges: _Judges,
     confirms: bool,
+    by_all: Verdict | None,
 ) -> Result:
     backend, *keys = identity
     reference, candidate = (_examined(recorded.examined, backend, key) for key in keys)
-    judged = Judged(judge(passes, family))
-    if judged.verdict.code is Code.SLOWER and confirms:
-        unconfirmed = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
-        late = replace(judged.verdict, code=Code.UNDECIDED, reason=unconfirmed)
-        judged = settled(judge, passes, family) or Judged(late, judged.verdict)
+    judge = judges.of(backend)
+    judged = Judged(judge(passes, judges.family))
+    if confirms:
+        now = first_of(judge, passes, judges.family, by_all)
+        judged = now or (_late(judged.verdict) if judged.verdict.code is Code.SLOWER else judged)
     comparison = _comparison(identity, recorded.names[identity])
     return Result(
         comparison,
@@ -99,6 +124,12 @@ def _result(
         first=judged.first,
         confirmation=judged.confirmation,
     )
+
+
+def _late(verdict: Verdict) -> Judged:
+    """Return a SLOWER that was not confirmed when the run ended, as what it is."""
+    unconfirmed = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
+    return Judged(replace(verdict, code=Code.UNDECIDED, reason=unconfirmed), verdict)
 
 
 def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -> Examined | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,10 +13,14 @@ from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
-MOST_AHEAD = 7
-"""Workers that are started ahead at once: as many as it takes to decide most comparisons."""
+FIRST_AHEAD = 3
+"""Workers that are started ahead at first: as many as it takes to decide most comparisons."""
+MOST_AHEAD = 6
+"""Workers that are started ahead at once when more are needed."""
 BYTES_A_WORKER = 4_000_000_000
 """Memory of a machine on which one worker may wait."""
+APART = 0.5
+"""Seconds between the starts of two workers, so that nothing which lasts less can be common to both."""
 MOST_THREADS = 64
 """Workers that one holder starts ahead in all: more than a comparison has passes."""
 
@@ -54,19 +59,23 @@ class Holder:
         return self.worker
 
     def start_ahead(self, count: int) -> None:
-        """Start the next so many workers now, next to each other, and as many again whenever these are used up.
+        """Start the next so many workers, each APART from the one before, and as many again when these are used up.
 
         What takes seconds is loading the library. Each waits for its turn in the thread that started it, for a worker
         dies with that thread.
         """
         if self._threads is None and count > 0:
             self._threads, self._batch = ThreadPoolExecutor(MOST_THREADS), count
-            self._start_batch()
+            self._start_batch(min(count, FIRST_AHEAD))
 
-    def _start_batch(self) -> None:
+    def _start_batch(self, count: int) -> None:
         assert self._threads is not None
-        numbers = range(self.started, self.started + self._batch)
-        self._ahead.extend(self._threads.submit(self._start, self.spec, process=number) for number in numbers)
+        places = range(count)
+        self._ahead.extend(self._threads.submit(self._start_later, self.started, place) for place in places)
+
+    def _start_later(self, first: int, place: int) -> Worker:
+        time.sleep(place * APART)
+        return self._start(self.spec, process=first + place)
 
     def wait_ahead(self) -> None:
         """Wait until no worker is loading any more: that would disturb what is timed."""
@@ -75,7 +84,7 @@ class Holder:
     def _next_ahead(self, starts_more: bool = False) -> Worker | None:
         """Return the worker that was started ahead for this turn; None where there is none, or it lives no more."""
         if starts_more and self._threads and not self._ahead:
-            self._start_batch()
+            self._start_batch(self._batch)
         if not self._ahead:
             return None
         self.wait_ahead()

@@ -234,6 +234,7 @@ class Worker(_Process):
 
     def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
         self._number = process
+        self.started = time.time()
         super().__init__(spec)
 
     def _open(self) -> None:
@@ -284,7 +285,7 @@ class Worker(_Process):
         """Take interleaved rounds of two problems, by key, one or the other prepared first; see far_side.FarSide."""
         found = self._ask("measure", reference, candidate, blocks, candidate_first, afresh)
         seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
-        return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, **found)
+        return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, started=self.started, **found)
 
     def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass]:
         """Time a layer's candidates together around one reference, all by key; a pass of each, in their order.
@@ -294,7 +295,7 @@ class Worker(_Process):
         limit = self.spec.time_limit * max(1, len(candidates))
         found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, limit=limit)
         seconds = np.frombuffer(found["seconds"], dtype=np.float64).reshape(1 + len(candidates), -1, 2)
-        rest = {name: found[name] for name in ("discarded", "why_discarded")}
+        rest = {"started": self.started} | {name: found[name] for name in ("discarded", "why_discarded")}
         first, *others = found["iterations"]
         return [
             PairedPass(np.stack([seconds[0], arm], axis=1), (first, calls), self.clock, cache, **rest)

@@ -1,0 +1,81 @@
+"""Keeps how far processes scattered on a device, next to the journals: a later run of few layers is judged by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.judging import layer_of
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import CalibrationError
+from neverslower.evidence.observation import PairedPass
+from neverslower.files.fields import field, fingerprint_of, finite, read_json, word
+from neverslower.files.writing import write_whole
+from neverslower.judge.joint import can_pool, processes_of
+from neverslower.judge.pooled import Scatter
+from neverslower.judge.verdict import STANDARD, bad_samples
+
+FOLDER = "scatter"
+
+
+def save(folder: Path, findings: Findings) -> None:
+    """Keep the scatter of each backend whose layers are enough for it; a folder that can't be written keeps none."""
+    for name, fingerprint in findings.fingerprints.items():
+        scatter = scatter_of(findings, name)
+        if can_pool(len(scatter.layers), None):
+            with suppress(OSError):
+                _write(_path(folder, fingerprint), fingerprint, scatter)
+
+
+def load(folder: Path, fingerprint: Fingerprint) -> Scatter | None:
+    """Return the scatter that an earlier run kept of this device in this state, with this very software, if any."""
+    path = _path(folder, fingerprint)
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path, "scatter", "it is measured again", CalibrationError)
+        stored = fingerprint_of({fingerprint.backend: field(content, "fingerprint", dict)}, fingerprint.backend)
+        scatter = from_dict(content)
+    except (CalibrationError, ValueError):
+        return None  # It is a by-product of a run: the next one of many layers writes it anew.
+    same = (stored.version, stored.build) == (fingerprint.version, fingerprint.build)
+    return scatter if same and not fingerprint.changes(stored) else None
+
+
+def scatter_of(findings: Findings, backend: str) -> Scatter:
+    """Return how far the first two processes of each comparison of a backend lie apart, by layer."""
+    passes = {
+        identity: result.passes
+        for identity, result in findings.results.items()
+        if result.comparison.backend == backend and _usable(result.passes)
+    }
+    day = datetime.now(timezone.utc).date().isoformat()
+    return Scatter.of(processes_of(passes, layer_of), f"a run of {day}") if passes else Scatter("", ())
+
+
+def _usable(passes: tuple[PairedPass, ...]) -> bool:
+    told_apart = all(pass_.started is not None for pass_ in passes)
+    return bool(passes) and told_apart and not bad_samples(passes, STANDARD.most_discarded)
+
+
+def from_dict(content: Mapping[str, Any]) -> Scatter:
+    """Read what `dataclasses.asdict` made of a scatter. Raises ValueError for anything else."""
+    layers = field(content, "layers", list)
+    if not all(isinstance(layer, list) for layer in layers):
+        raise ValueError("layers is no list of lists")
+    return Scatter(word(content, "origin"), tuple(tuple(finite("layers", one) for one in layer) for layer in layers))
+
+
+def _path(folder: Path, fingerprint: Fingerprint) -> Path:
+    return folder / FOLDER / f"{fingerprint.folder}.json"
+
+
+def _write(path: Path, fingerprint: Fingerprint, scatter: Scatter) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps({"fingerprint": fingerprint.as_dict()} | asdict(scatter)) + "\n")
