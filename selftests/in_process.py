@@ -34,6 +34,8 @@ _IDLE = SimpleNamespace(
 class InProcess(Worker):
     """One backend in the test's own process."""
 
+    alive = True
+
     def _start(self) -> None:
         self._far_side = far_side.FarSide()
 

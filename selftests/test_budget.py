@@ -58,10 +58,9 @@ def test_the_fewest_passes_never_fall() -> None:
 
 
 def test_a_comparison_costs_rounds_of_both_and_preparing_again_in_every_pass() -> None:
-    each = 10 * (0.5 + 0.25) + PREPARING_AGAIN * 8.0
-    assert budget().cost([0.5, 0.25], 10, 8.0, 1) == pytest.approx(3 * each)
-    assert budget().cost([0.5, 0.25], 10, 8.0, 2) == pytest.approx(6 * each)
-    assert budget().cost([1e-6], 1000, 0.0, 1) == pytest.approx(3 * 1.5)
+    each = 5.0 + 2.5 + PREPARING_AGAIN * 8.0
+    assert budget().cost([5.0, 2.5], 8.0, 1) == pytest.approx(3 * each)
+    assert budget().cost([5.0, 2.5], 8.0, 2) == pytest.approx(6 * each)
 
 
 def test_time_lasts_for_as_many_as_the_passes_and_their_starts_leave() -> None:

@@ -46,7 +46,9 @@ def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(t
             asked.setdefault(self._number, []).append((candidate_first, afresh))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-    explained(tmp_path, RULES, start=Noted)
+    wide = comparison(17, problem(32))  # Padded to 16 channels, which nothing else compares with.
+    rules = [RULES[0], RULES[1]]
+    explained(tmp_path, rules, start=Noted, comparisons=[wide])
     remedy, best = list(asked.values())[-2:]  # A process for each.
     for passes in (remedy, best):
         assert len(passes) > 1

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.library import Library
+from neverslower.campaign.resume import Recorded
 from neverslower.errors import Unavailable, WorkerDied
-from neverslower.worker.holder import Holder
+from neverslower.worker.holder import APART, MOST_AHEAD, Holder, how_many_ahead
 from neverslower.worker.process import Worker, WorkerSpec
+from selftests import in_process
+from selftests.support import comparison, scripted
 
 
 class Fake:
@@ -76,6 +85,7 @@ def test_when_all_are_used_up_as_many_are_started_again() -> None:
     held.fresh()
     held.start_ahead(2)
     assert [number(held.fresh()) for _ in range(3)] == [1, 2, 3]
+    held.wait_ahead()
     assert sorted(fake.number for fake in starter.started) == [0, 1, 2, 3, 4]
     held.close()
     assert all(fake.closed for fake in starter.started)
@@ -150,3 +160,89 @@ def test_nothing_is_started_twice_ahead() -> None:
     held.start_ahead(5)
     held.close()
     assert len(starter.started) == 2
+
+
+def test_the_first_worker_is_the_first_of_those_that_are_started_ahead() -> None:
+    starter = Starter()
+    held = holder(starter)
+    held.start_ahead(2)
+    assert [number(held.fresh()), number(held.fresh())] == [0, 1]
+    assert len(starter.started) == 2
+    held.close()
+
+
+def test_what_can_t_be_had_is_not_waited_for_twice() -> None:
+    """A missing device is found by the first worker, and another one would not find it."""
+    starter = Starter(fails={number: Unavailable("no such device") for number in range(2)})
+    held = holder(starter)
+    held.start_ahead(2)
+    with pytest.raises(Unavailable, match="no such device"):
+        held.fresh()
+    assert starter.started == []
+    held.close()
+
+
+def test_a_first_worker_that_was_killed_is_started_once_more() -> None:
+    held = holder(Starter(fails={0: WorkerDied("killed while it started", "")}))
+    held.start_ahead(1)
+    assert number(held.fresh()) == 0
+    held.close()
+
+
+def test_no_two_workers_start_together() -> None:
+    """What lasts a moment must not be common to two processes, of which each counts by itself."""
+    starts: list[float] = []
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        starts.append(time.monotonic())
+        return cast(Worker, Fake(process))
+
+    held = Holder(WorkerSpec("fake"), start)
+    held.start_ahead(3)
+    held.wait_ahead()
+    held.close()
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    assert len(gaps) == 2
+    assert min(gaps) > 0.8 * APART
+
+
+@pytest.mark.parametrize(
+    ("spec", "memory", "cores", "number"),
+    [
+        (WorkerSpec("onednn"), 64_000_000_000, 16, MOST_AHEAD),
+        (WorkerSpec("onednn"), 64_000_000_000, 2, 3),
+        (WorkerSpec("onednn"), 4_000_000_000, 6, 1),
+        (WorkerSpec("onednn"), 2_000_000_000, 6, 0),
+        (WorkerSpec("onednn", threads=2), 64_000_000_000, 16, 0),
+        (WorkerSpec("onednn", execnet="ssh=board"), 64_000_000_000, 16, 1),
+        (WorkerSpec("acl"), 64_000_000_000, 16, 0),
+        (WorkerSpec("tvm"), 64_000_000_000, 16, 0),
+    ],
+)
+def test_as_many_load_at_once_as_the_machine_holds(spec: WorkerSpec, memory: int, cores: int, number: int) -> None:
+    assert how_many_ahead(spec, memory, cores) == number
+
+
+TIMED: dict[str, Callable[[Library], Any]] = {
+    "sweep": lambda library: library.sweep([comparison(1)], 2, "seed"),
+    "measure": lambda library: library.measure(comparison(1), 2),
+    "measure_afresh": lambda library: library.measure_afresh(*comparison(1).keys, 2, 0),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_nothing_is_timed_while_a_worker_loads(name: str, tmp_path: Path) -> None:
+    loaded = threading.Event()
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        if process:
+            assert loaded.wait(5)
+        return in_process.start(spec, process)
+
+    spec = scripted(tmp_path, rules=[{"seconds": 1e-5}])
+    library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=start)
+    library.holder.start_ahead(2)
+    threading.Timer(0.2, loaded.set).start()
+    TIMED[name](library)
+    assert loaded.is_set()
+    library.close()

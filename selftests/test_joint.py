@@ -59,7 +59,7 @@ def test_a_process_counts_once_however_many_passes_say_so() -> None:
     assert codes(passes) == {}
 
 
-def test_passes_whose_process_is_not_known_are_not_pooled() -> None:
+def test_passes_whose_process_is_not_known_count_as_those_of_one() -> None:
     passes = measured(1.3)
     passes[0, 0] = [replace(one, started=None) for one in passes[0, 0]]
     assert (0, 0) not in codes(passes)
@@ -173,6 +173,22 @@ def test_a_campaign_of_few_layers_is_judged_by_stored_scatter(tmp_path: Path) ->
     assert [verdict.code for verdict in verdicts] == [Code.SLOWER, Code.SAME]
     assert "stored" in verdicts[0].reason.text
     assert max(len(result.passes) for result in findings.results.values()) <= 4
+
+
+@pytest.mark.parametrize(("count", "shares"), [(25, 0.5), (2, 1.0)])
+def test_two_judges_share_the_errors_of_a_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shares: float
+) -> None:
+    asked = set()
+
+    def noted(self: SequentialJudge, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        asked.add((self.thresholds.family_error, self.thresholds.miss_error))
+        return judge(self, passes, comparisons)
+
+    judge = SequentialJudge.__call__
+    monkeypatch.setattr(SequentialJudge, "__call__", noted)
+    campaign(tmp_path, count)
+    assert asked == {(shares * STANDARD.family_error, shares * STANDARD.miss_error)}
 
 
 # What is kept

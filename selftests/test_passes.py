@@ -68,14 +68,11 @@ class Fake:
         self.samples: dict[Any, list[PairedPass]] = {}
         self.failed: dict[str, Failure] = {}
         self.asked: list[str] = []
-        self.waited = False
-        self.holder = SimpleNamespace(wait_ahead=lambda: setattr(self, "waited", True))
 
     def waiting(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         return list(comparisons)
 
     def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
-        assert self.waited, "a worker that loads would disturb what is timed"
         return self._together or fake_passes(number=len(comparisons))
 
     def measure(self, one: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:

@@ -362,7 +362,7 @@ def serve(channel):
     software = {name: os.environ.get(name, "unset") for name in ("FOO", "OMP_NUM_THREADS")}
     fields = {"backend": "b", "device": "d", "version": "1", "build": "0", "software": software}
     plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
-    plain |= {"evidence": "device_time", "at_once": 1}
+    plain |= {"evidence": "device_time", "at_once": 1, "shortest_round": 1e-3}
     channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
     os._exit(3)
@@ -401,7 +401,7 @@ def serve(channel):
         found = str(error)
     fields = {"backend": "b", "device": "d", "version": "1", "build": found, "state": {"A": os.environ.get("A", "")}}
     plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
-    plain |= {"evidence": "device_time", "at_once": 1}
+    plain |= {"evidence": "device_time", "at_once": 1, "shortest_round": 1e-3}
     channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
 """
@@ -527,7 +527,7 @@ def serve(channel):
     compiler = subprocess.Popen(["sleep", "600"])
     fields = {"backend": "b", "device": "d", "version": "1", "build": str(compiler.pid)}
     plain = {"clock": "none", "exclusive": False, "offers": (), "lock": "none", "remarks": ()}
-    plain |= {"evidence": "device_time", "at_once": 1}
+    plain |= {"evidence": "device_time", "at_once": 1, "shortest_round": 1e-3}
     channel.send(("ok", {"fingerprint": fields, **plain}))
     channel.receive()
 """

@@ -14,7 +14,6 @@ from neverslower.campaign.findings import Findings
 from neverslower.campaign.judging import layer_of
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import CalibrationError
-from neverslower.evidence.observation import PairedPass
 from neverslower.files.fields import field, fingerprint_of, finite, read_json, word
 from neverslower.files.writing import write_whole
 from neverslower.judge.joint import can_pool, processes_of
@@ -53,15 +52,10 @@ def scatter_of(findings: Findings, backend: str) -> Scatter:
     passes = {
         identity: result.passes
         for identity, result in findings.results.items()
-        if result.comparison.backend == backend and _usable(result.passes)
+        if result.comparison.backend == backend and not bad_samples(result.passes, STANDARD.most_discarded)
     }
     day = datetime.now(timezone.utc).date().isoformat()
     return Scatter.of(processes_of(passes, layer_of), f"a run of {day}") if passes else Scatter("", ())
-
-
-def _usable(passes: tuple[PairedPass, ...]) -> bool:
-    told_apart = all(pass_.started is not None for pass_ in passes)
-    return bool(passes) and told_apart and not bad_samples(passes, STANDARD.most_discarded)
 
 
 def from_dict(content: Mapping[str, Any]) -> Scatter:

@@ -18,8 +18,6 @@ PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
 OUTPUTS_SHARE, OUTPUTS_SECONDS = 0.1, 3.0
 """What comparing outputs may take of the time that is left, and what it may take in any case."""
-SHORTEST_CALL = 1.5e-3
-"""What a round takes at the least: a shorter call is repeated in it."""
 
 
 def share(total: float | None, spent: float, mine: int, waiting: int) -> float | None:
@@ -79,13 +77,12 @@ class Budget:
             return False
         return self.clock() + planned + self.planned_passes * libraries * self.start_seconds > self.deadline
 
-    def cost(self, calls: Iterable[float], rounds: int, examining: float, libraries: int) -> float:
+    def cost(self, rounds: Iterable[float], examining: float, libraries: int) -> float:
         """Return the seconds that all passes of a comparison will take, about.
 
-        `calls` are the seconds of a call of each subject, `examining` those that a subject took to be examined.
+        `rounds` are the seconds that those of a pass take, `examining` those that a subject took to be examined.
         """
-        a_pass = rounds * sum(max(SHORTEST_CALL, call) for call in calls) + PREPARING_AGAIN * examining
-        return libraries * self.planned_passes * a_pass
+        return libraries * self.planned_passes * (sum(rounds) + PREPARING_AGAIN * examining)
 
     def lasts_for(self, now: float, each: float, passes_done: int, libraries: int) -> int | None:
         """Return for how many comparisons the time lasts, at `each` seconds a pass; None for all of them."""

@@ -232,6 +232,7 @@ class Campaign:
     def _start(self, run: BackendRun) -> None:
         """Learn from the first worker what the device is: take it for this run, and choose what to compare with."""
         begin = self.clock()
+        ahead = _start_ahead(run)
         worker = run.library.start()
         run.budget.start_seconds = self.clock() - begin
         run.findings.remark(run.name, worker.remarks)
@@ -239,8 +240,8 @@ class Campaign:
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))
         if run.other:
             _start_beside(run, run.other)
-        elif "ahead" in run.library.offers and not run.library.evidence.exact:
-            _start_ahead(run)
+        elif ahead:
+            run.budget.start_seconds = 0.0
 
     def _compared(self, run: BackendRun) -> None:
         """Tell what the other library showed, once all of it is judged."""
@@ -253,12 +254,14 @@ class Campaign:
             self._journal.write(event, fields)
 
 
-def _start_ahead(run: BackendRun) -> None:
-    """Start the next workers while this one examines, which is not timed: that is where loading disturbs nobody."""
+def _start_ahead(run: BackendRun) -> int:
+    """Start all workers of the first passes at once, where loading disturbs nobody: nothing is timed yet."""
+    if run.other:
+        return 0
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if number := how_many_ahead(run.library.spec, memory, os.cpu_count() or 1):
-        run.library.holder.start_ahead(number)
-        run.budget.start_seconds = 0.0
+    number = how_many_ahead(run.library.spec, memory, os.cpu_count() or 1)
+    run.library.holder.start_ahead(number)
+    return number
 
 
 def _start_beside(run: BackendRun, other: Library) -> None:

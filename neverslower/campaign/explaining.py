@@ -12,6 +12,7 @@ from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import until_enough
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.problem.comparison import Comparison, padded_selves
+from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.subject import BEST, Subject
 
 
@@ -49,7 +50,7 @@ class _Explainer:
         for done, result in enumerate(wanted, start=1):
             if self._spent(0.5):
                 break
-            remedies[result.comparison] = self._remedy(result.comparison, len(wanted))
+            remedies[result.comparison] = self._remedy(result, len(wanted))
             self._phase.show("remedies", done, len(wanted))
         self._library.holder.fresh(starts_more=False)
         for done, result in enumerate(wanted, start=1):
@@ -63,14 +64,24 @@ class _Explainer:
         seconds = self._settings.explain_budget
         return seconds is not None and self._clock() - self._begin > share * seconds
 
-    def _remedy(self, comparison: Comparison, family: int) -> Remedy | None:
+    def _remedy(self, result: Result, family: int) -> Remedy | None:
         """Return the padding that saves the most time, of those that are proved to save any."""
-        remedies = []
-        for padded in padded_selves(comparison):
-            verdict = self._quickly(padded.key, comparison.keys[1], family)
-            if verdict and verdict.code is Code.SLOWER and verdict.ratio:
-                remedies.append(Remedy(padded.channels(comparison.side), _inverse(verdict.ratio)))
+        comparison = result.comparison
+        verdicts = {
+            padded.channels(comparison.side): self._padding(result, padded, family)
+            for padded in padded_selves(comparison)
+        }
+        remedies = [
+            Remedy(channels, _inverse(verdict.ratio))
+            for channels, verdict in verdicts.items()
+            if verdict and verdict.code is Code.SLOWER and verdict.ratio
+        ]
         return min(remedies, key=lambda remedy: remedy.ratio.estimate, default=None)
+
+    def _padding(self, result: Result, padded: ConvProblem, family: int) -> Verdict | None:
+        """Return how the pruned layer compares with a padded one; with the unpruned one it was compared before."""
+        reference, candidate = result.comparison.keys
+        return result.verdict if padded.key == reference else self._quickly(padded.key, candidate, family)
 
     def _best(self, comparison: Comparison, family: int) -> Verdict | None:
         """Set the pruned layer's best plan against the unpruned layer as it was chosen."""

@@ -61,7 +61,7 @@ class Library:
         # that it must be the library's own: it counts where it happens again.
         self._tries = 2 if label else 1
         self.offers: frozenset[str] = frozenset()
-        self.evidence, self.at_once = Evidence.DEVICE_TIME, 1
+        self.evidence, self.at_once, self.shortest_round = Evidence.DEVICE_TIME, 1, 0.0
         self.examined: dict[str, Examined | Failure] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
 
@@ -90,6 +90,7 @@ class Library:
         worker = self.holder.fresh()
         self.fingerprint, self.offers = worker.fingerprint, worker.offers
         self.evidence, self.at_once = worker.evidence, worker.at_once
+        self.shortest_round = worker.shortest_round
         if lock:
             self.holder.keep_device()
         self.recorded.require_device(worker.fingerprint)
@@ -252,6 +253,7 @@ class Library:
     def measure(self, comparison: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:
         """Return interleaved rounds of both subjects, or why there are none."""
         reference, candidate = comparison.keys
+        self.holder.wait_ahead()
         answer: PairedPass | Failure = self.ask(
             lambda worker: worker.measure(reference, candidate, blocks, candidate_first)
         )
@@ -260,11 +262,13 @@ class Library:
     def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
         """Return a pass of each comparison of one layer, all of them timed together, or why there is none of any."""
         reference, candidates = comparisons[0].keys[0], [comparison.keys[1] for comparison in comparisons]
+        self.holder.wait_ahead()
         answer: list[PairedPass] | Failure = self.ask(lambda worker: worker.sweep(reference, candidates, sweeps, seed))
         return answer
 
     def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Failure:
         """Return the same of both prepared anew in the worker that is there, the other first in every other pass."""
+        self.holder.wait_ahead()
         answer: PairedPass | Failure = self.ask(
             lambda worker: worker.measure(reference, candidate, blocks, number % 2 == 1, afresh=True)
         )

@@ -26,7 +26,6 @@ def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Comparison
         for other in run.libraries():
             other.close_worker()  # Whoever else has a process on the device is no company for what is timed.
         library.renew(answered(library, waiting, number))
-    library.holder.wait_ahead()
     done = 0
     for layer in shuffled(waiting, f"{run.settings.seed}/{run.name}/{number}"):
         for group in timed_together(layer):

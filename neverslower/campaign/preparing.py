@@ -86,7 +86,7 @@ def compile_ahead(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
 def prepare(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Examine problems in the order given, as far as the time goes, and return what can be measured."""
     chosen = []
-    planned = 0.0
+    planned, layers = 0.0, set[str]()
     phase = run.phase()
     total = len(subjects(comparisons))
     for comparison in comparisons:
@@ -102,7 +102,10 @@ def prepare(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparis
             _only_there(run, comparison)
             continue
         chosen.append(comparison)
-        planned += _cost(run, answers, phase.begin)
+        # The rounds of a layer's reference are shared by its candidates, but for two libraries that take turns.
+        shared = comparison.keys[0] in layers and not run.takes_turns
+        planned += _cost(run, answers[shared:], phase.begin)
+        layers.add(comparison.keys[0])
     return chosen
 
 
@@ -124,11 +127,13 @@ def _only_there(run: BackendRun, comparison: Comparison) -> None:
         run.other.finish(comparison, Verdict(Code.UNDECIDED, reason))
 
 
-def _cost(run: BackendRun, answers: Sequence[Examined | Failure], begin: float) -> float:
+def _cost(run: BackendRun, timed: Sequence[Examined | Failure], begin: float) -> float:
     """Return the seconds that all passes of a comparison will take, about; examining began at `begin`."""
     warm_up = run.settings.blocks if run.takes_turns else 2  # Rounds; in turns, a round before each of them.
     rounds = 2 * run.settings.blocks + warm_up
     examined = sum(len(library.examined) for library in run.libraries())
     examining = (run.clock() - begin) / max(1, examined)
-    calls = [answer.seconds_per_call for answer in answers if isinstance(answer, Examined)]
-    return run.budget.cost(calls, rounds, examining, len(run.libraries()))
+    calls = [answer.seconds_per_call for answer in timed if isinstance(answer, Examined)]
+    # A call that is shorter than a round is repeated in it, and a round lasts a little longer than it must.
+    shortest = 1.2 * run.library.shortest_round
+    return run.budget.cost([rounds * max(shortest, call) for call in calls], examining, len(run.libraries()))

@@ -40,7 +40,8 @@ class Pooling:
         SLOWER counts where the process that measured last shows it by itself: it measured after those that made the
         suspicion.
         """
-        judged = {key: taken for key, taken in passes.items() if self._fit(taken)}
+        most = self.judge.thresholds.most_discarded
+        judged = {key: taken for key, taken in passes.items() if not bad_samples(taken, most)}
         if not judged:
             return {}
         verdicts = self.judge(processes_of(judged, layer_of), comparisons, self.stored)
@@ -49,10 +50,6 @@ class Pooling:
             for (key, taken), verdict in zip(judged.items(), verdicts, strict=True)
             if verdict.code is not Code.UNDECIDED and (verdict.code is not Code.SLOWER or self._shown(taken[-1]))
         }
-
-    def _fit(self, passes: Sequence[PairedPass]) -> bool:
-        told_apart = all(pass_.started is not None for pass_ in passes)
-        return told_apart and not bad_samples(passes, self.judge.thresholds.most_discarded)
 
     def _shown(self, last: PairedPass) -> bool:
         return log_ratio(last) > math.log1p(self.judge.thresholds.tolerance)
@@ -71,14 +68,19 @@ def can_pool(layers: int, stored: Scatter | None) -> bool:
 
 def processes_of(passes: Mapping[K, Sequence[PairedPass]], layer_of: Callable[[K], Hashable]) -> Processes:
     """Return the log ratio that each process showed of each comparison; a pass of which no block was kept has none."""
-    starts = sorted({pass_.started or 0.0 for taken in passes.values() for pass_ in taken})
+    starts = sorted({_process(pass_) for taken in passes.values() for pass_ in taken})
     column = {start: place for place, start in enumerate(starts)}
     log_ratios = np.full((len(passes), len(starts)), np.nan)
     for row, taken in enumerate(passes.values()):
         for pass_ in taken:
             if len(pass_.seconds):
-                log_ratios[row, column[pass_.started or 0.0]] = log_ratio(pass_)
+                log_ratios[row, column[_process(pass_)]] = log_ratio(pass_)
     return Processes(log_ratios, [layer_of(key) for key in passes])
+
+
+def _process(pass_: PairedPass) -> float:
+    """Return what tells the process of a pass from others; those that nobody recorded count as one."""
+    return pass_.started or 0.0
 
 
 def log_ratio(pass_: PairedPass) -> float:

@@ -93,6 +93,7 @@ class FarSide:
             "exclusive": exclusive,
             "evidence": str(self._evidence),
             "at_once": getattr(self._backend, "at_once", 1),
+            "shortest_round": self._backend.shortest_round,
             "remarks": self._backend.remarks,
             "offers": getattr(self._backend, "offers", module.CAPABILITIES.offers),
             "lock": getattr(self._backend, "lock_name", fingerprint.device),

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import backends
 from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
+from neverslower.evidence.observation import Evidence
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
-FIRST_AHEAD = 3
-"""Workers that are started ahead at first: as many as it takes to decide most comparisons."""
 MOST_AHEAD = 6
-"""Workers that are started ahead at once when more are needed."""
+"""Workers that load at once: one that examines, three that decide most comparisons, two that look for causes."""
 BYTES_A_WORKER = 4_000_000_000
 """Memory of a machine on which one worker may wait."""
 APART = 0.5
@@ -46,31 +46,31 @@ class Holder:
         return self.worker or self.fresh()
 
     def fresh(self, starts_more: bool = True) -> Worker:
-        """Start another process in place of the one before. Raises WorkerFailure where none starts.
+        """Put another process in place of the one before. Raises WorkerFailure where none starts.
 
         Where those that were started ahead are used up, as many are started again, unless only few will be needed.
         """
         self.close_worker()
         if self._lock:
             self._lock = self._lock.kept()
-        ahead = self._next_ahead(starts_more)
+        ahead = self._next_ahead(starts_more, first=not self.started)
         self.worker = ahead or once_more(lambda: self._start(self.spec, process=self.started), self.started > 0)
         self.started += 1
         return self.worker
 
     def start_ahead(self, count: int) -> None:
-        """Start the next so many workers, each APART from the one before, and as many again when these are used up.
+        """Start the next `count` workers now, each APART from the one before, and as many again when these are used up.
 
         What takes seconds is loading the library. Each waits for its turn in the thread that started it, for a worker
         dies with that thread.
         """
         if self._threads is None and count > 0:
             self._threads, self._batch = ThreadPoolExecutor(MOST_THREADS), count
-            self._start_batch(min(count, FIRST_AHEAD))
+            self._start_batch()
 
-    def _start_batch(self, count: int) -> None:
+    def _start_batch(self) -> None:
         assert self._threads is not None
-        places = range(count)
+        places = range(self._batch)
         self._ahead.extend(self._threads.submit(self._start_later, self.started, place) for place in places)
 
     def _start_later(self, first: int, place: int) -> Worker:
@@ -81,17 +81,23 @@ class Holder:
         """Wait until no worker is loading any more: that would disturb what is timed."""
         wait(self._ahead)
 
-    def _next_ahead(self, starts_more: bool = False) -> Worker | None:
-        """Return the worker that was started ahead for this turn; None where there is none, or it lives no more."""
+    def _next_ahead(self, starts_more: bool = False, first: bool = False) -> Worker | None:
+        """Return the worker that was started ahead for this turn; None where there is none, or it lives no more.
+
+        Raises WorkerFailure where the `first` one finds that none can be had.
+        """
         if starts_more and self._threads and not self._ahead:
-            self._start_batch(self._batch)
+            self._start_batch()
         if not self._ahead:
             return None
-        self.wait_ahead()
         try:
             worker = self._ahead.popleft().result()
+        except WorkerDied:
+            return None  # Its death may be an accident, or shows again where one is started that is waited for.
         except WorkerFailure:
-            return None  # Its failure shows again where one is started that is waited for.
+            if first:
+                raise
+            return None
         if worker.alive:
             return worker
         worker.close()
@@ -159,8 +165,10 @@ class Holder:
 def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
     """Return how many workers may load at once on a machine with so many bytes of memory and cores.
 
-    Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin.
+    Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin, where
+    it does not load `ahead`, or where it may have evidence that takes one process.
     """
-    if spec.threads > 1:
+    capabilities = backends.load(spec.backend).CAPABILITIES
+    if spec.threads > 1 or not capabilities.ahead or capabilities.evidence != {Evidence.DEVICE_TIME}:
         return 0
-    return min(MOST_AHEAD, memory // BYTES_A_WORKER, cores) if spec.execnet.startswith(LOCAL) else 1
+    return min(MOST_AHEAD, memory // BYTES_A_WORKER, cores + 1) if spec.execnet.startswith(LOCAL) else 1

@@ -246,6 +246,7 @@ class Worker(_Process):
         self.exclusive: bool = opened["exclusive"]
         self.evidence = Evidence(opened["evidence"])
         self.at_once: int = opened["at_once"]
+        self.shortest_round: float = opened["shortest_round"]
         self.offers = frozenset[str](opened["offers"])
         self.lock_name: str = opened["lock"]
         self.remarks: tuple[str, ...] = tuple(opened["remarks"])
