@@ -4,8 +4,8 @@
 
 Reference and candidate are one layer, prepared twice. Where the reference makes N calls in a round the candidate makes
 N + N / 33, and its time is divided by N too: so it takes 3 % longer, by real work; 5 % and 10 % with a call more in 20
-and in 10. Measured and judged as in a campaign of 1,000 comparisons, with the judge's own passes and confirmation. The
-journal holds all samples; a journal that exists is resumed. Run it on an otherwise idle machine.
+and in 10. Judged as in a campaign of 1,000 comparisons, by both judges, after every pass; a pass is a process, which
+prepares both anew. The journal holds all samples; one that exists is resumed. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,11 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from neverslower.campaign.judging import first_of
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Cache, PairedPass
 from neverslower.files.journal import Journal, replay
-from neverslower.judge.sequential import CONFIRMING, PRESETS, SequentialJudge
-from neverslower.judge.verdict import Code, Verdict
+from neverslower.judge.joint import Pooling, halved
+from neverslower.judge.pooled import PooledJudge
+from neverslower.judge.sequential import PRESETS, Preset, SequentialJudge
+from neverslower.judge.verdict import STANDARD, Code, Verdict
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.selection import Selection
 from neverslower.worker.far_side import FarSide, Held
@@ -84,6 +88,7 @@ def take(
     its own.
     """
     os.environ.update(ENVIRONMENT)
+    started = time.time()
     far_side = SlowedFarSide()
     opened = far_side.open(backend, argument, 1, process)
     passes = []
@@ -91,52 +96,52 @@ def take(
         far_side.every = comparison.every
         taken = far_side.measure(comparison.key, comparison.key, blocks, process % 2 == 1, afresh=True)
         seconds = np.frombuffer(taken.pop("seconds")).reshape(-1, 2, 2)
-        passes.append(PairedPass(seconds, tuple(taken.pop("iterations")), opened["clock"], **taken))
+        passes.append(PairedPass(seconds, tuple(taken.pop("iterations")), opened["clock"], started=started, **taken))
     return opened["fingerprint"], passes
 
 
 class Campaign:
     """Takes pass after pass, each in a process of its own, as a campaign does."""
 
-    def __init__(self, backend: str, judge: SequentialJudge, journal: Journal, seed: int) -> None:
-        self._backend, self._judge, self._journal, self._seed = backend, judge, journal, seed
+    def __init__(self, backend: str, preset: Preset, journal: Journal, seed: int) -> None:
+        self._backend, self._journal, self._seed = backend, journal, seed
+        self._judge = SequentialJudge(halved(STANDARD), preset)
+        self._pooling = Pooling(PooledJudge(halved(STANDARD)))
         self._processes = 0
-        self._known: dict[Asked, list[PairedPass]] = {}
-        self._confirmed: dict[Asked, PairedPass] = {}
+        self._passes: dict[Asked, list[PairedPass]] = {}
         self._fingerprint: dict[str, Any] | None = None
         replay(journal.path, self._remember)
 
     def _remember(self, line: Mapping[str, Any]) -> None:
         """Take in a line of an earlier run's journal; a pass that was cut short is missing altogether."""
-        if line["event"] in ("live", "confirmed"):
-            comparison, taken = Asked(line["number"], line["key"], line["every"]), PairedPass.from_record(line)
-            if line["event"] == "live":
-                self._known.setdefault(comparison, []).append(taken)
-            else:
-                self._confirmed.setdefault(comparison, taken)  # The first counts: another would be another chance.
+        if line["event"] == "live":
+            comparison = Asked(line["number"], line["key"], line["every"])
+            self._passes.setdefault(comparison, []).append(PairedPass.from_record(line))
             self._processes = max(self._processes, line["pass"] + 1)
         elif line["event"] == "fingerprint":
             self._fingerprint = {name: line[name] for name in Fingerprint.__dataclass_fields__}
 
     def run(self, asked: Sequence[Asked]) -> tuple[dict[Asked, list[PairedPass]], dict[Asked, Verdict]]:
-        """Measure until each comparison is decided, and confirm what is SLOWER; return the passes and the verdicts."""
-        passes = {comparison: self._known.get(comparison, []) for comparison in asked}
-        while waiting := [one for one in asked if not self._judge.enough(passes[one], FAMILY)]:
+        """Measure until each comparison is decided, SLOWER by a later pass too; return the passes and the verdicts."""
+        verdicts: dict[Asked, Verdict] = {}
+        self._decide(asked, verdicts)
+        while waiting := [one for one in asked if one not in verdicts]:
             print(f"pass {self._processes + 1}: {len(waiting)} comparisons", flush=True)
-            for comparison, taken in self._take("live", waiting, self._judge.preset.blocks_at_once):
-                passes[comparison].append(taken)
-        verdicts = {comparison: self._judge(passes[comparison], FAMILY) for comparison in asked}
-        suspects = [comparison for comparison in asked if verdicts[comparison].code is Code.SLOWER]
-        waiting = [suspect for suspect in suspects if suspect not in self._confirmed]
-        self._confirmed |= dict(self._take("confirmed", waiting, CONFIRMING * self._judge.preset.blocks_at_once))
-        for suspect in suspects:
-            verdicts[suspect] = self._judge.confirmed(passes[suspect], self._confirmed[suspect], FAMILY)
-        return passes, verdicts
+            for comparison, taken in self._take(waiting, self._judge.preset.blocks_at_once):
+                self._passes.setdefault(comparison, []).append(taken)
+            self._decide(waiting, verdicts)
+        return self._passes, verdicts
 
-    def _take(self, event: str, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
+    def _decide(self, waiting: Sequence[Asked], verdicts: dict[Asked, Verdict]) -> None:
+        """Add the verdicts on what the passes so far decide, or what has had all of its passes."""
+        by_all = self._pooling.verdicts(self._passes, lambda comparison: comparison.key, FAMILY)
+        for comparison in waiting:
+            passes = self._passes.get(comparison, [])
+            if judged := first_of(self._judge, passes, FAMILY, by_all.get(comparison)):
+                verdicts[comparison] = judged.verdict
+
+    def _take(self, asked: Sequence[Asked], blocks: int) -> Iterator[tuple[Asked, PairedPass]]:
         """Measure a pass of each in a fresh process, in a shuffled order; write them to the journal and yield them."""
-        if not asked:
-            return
         order = random.Random(f"{self._seed}/{self._processes}").sample(list(asked), len(asked))
         name, _, argument = self._backend.partition(":")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -147,7 +152,7 @@ class Campaign:
             raise SystemExit(f"{self._journal.path} was measured elsewhere: name another with --journal")
         self._fingerprint = fingerprint
         for comparison, taken in zip(order, passes, strict=True):
-            self._journal.write(event, vars(comparison) | taken.record(self._processes))
+            self._journal.write("live", vars(comparison) | taken.record(self._processes))
             yield comparison, taken
         self._processes += 1
 
@@ -185,9 +190,8 @@ def main() -> None:
     asked = [Asked(number, keys[number % len(keys)], every) for every in EVERY for number in range(options.comparisons)]
     journal = Journal(options.journal)
     journal.write("asked", {name: str(value) for name, value in vars(options).items() if name != "journal"})
-    judge = SequentialJudge(preset=PRESETS[options.preset])
     try:
-        passes, verdicts = Campaign(options.backend, judge, journal, options.seed).run(asked)
+        passes, verdicts = Campaign(options.backend, PRESETS[options.preset], journal, options.seed).run(asked)
     finally:
         journal.close()
     print("\n".join(table(passes, verdicts)))
