@@ -16,7 +16,7 @@ ACTIONLINT := $(or $(wildcard $(VENV)/bin/actionlint),$(shell command -v actionl
 SELFTESTS = $(VENV)/bin/python -m pytest -c selftests/pytest.ini -n 2 --dist worksteal --hypothesis-profile=ci
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-slow lint mutants options hooks setup clean
+.PHONY: help check test test-slow lint docs mutants options hooks setup clean
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
@@ -36,6 +36,11 @@ lint: $(STAMP)  ## run ruff, mypy, codespell, and actionlint where it is install
 	@$(VENV)/bin/codespell
 	@$(if $(ACTIONLINT),$(ACTIONLINT),echo "actionlint is not installed, so the workflows were not looked at")
 
+docs: $(STAMP)  ## build the documentation in docs/_build/html; any warning is an error
+	@$(PYTHON) tools/setup_environment.py $(VENV) $(CONSTRAINTS) docs
+	@$(VENV)/bin/python -m sphinx -W --keep-going -n -E -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 mutants: $(STAMP)  ## tell lies that a selftest must catch; ARGS="judge" those of a room, ARGS=--list
 	@$(VENV)/bin/python -m tools.mutants $(ARGS)
 
@@ -53,4 +58,4 @@ $(STAMP): pyproject.toml $(CONSTRAINTS) tools/setup_environment.py
 	@touch $(STAMP)
 
 clean:  ## remove the environment and all that runs left
-	rm -rf .venv .venv-* .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-* docs/_build .neverslower .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

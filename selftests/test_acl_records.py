@@ -1,4 +1,4 @@
-"""What the committed records of ACL say, and the README with them; no ACL is needed to read them."""
+"""What the committed records of ACL say, and the docs with them; no ACL is needed to read them."""
 
 from __future__ import annotations
 

@@ -1,36 +1,150 @@
-"""The guides for boards: every command in them that needs no board is run, on scripted times."""
+"""README and docs: every command in them that needs no device is run, and excerpts and tables are what it prints."""
 
 from __future__ import annotations
 
+import lzma
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 
 import pytest
 
 from neverslower import cli
+from neverslower.outcome.table import Finding
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT
+from selftests.test_imports import FLOORS
 from selftests.test_plugin import FLAT
+from tools import reference
 
-GUIDES = [ROOT / "docs" / name for name in ("jetson.md", "mali.md")]
-PYTHON = ".venv/bin/python -m "
-NEEDS_A_BOARD = ("sudo ", "./config.sh ", "git add ")
-SETS_UP = ("python3 tools/setup_environment.py .venv", f"{PYTHON}pip install ", f"{PYTHON}neverslower build-acl")
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CONTRIBUTING.md", *(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)])
+GUIDES = [DOCS / "howto" / name for name in ("jetson.md", "mali.md")]
+VENV = ".venv/bin/"
+PYTEST, COMMAND, BENCH = "pytest ", "python -m neverslower ", "python -m bench."
+OTHERS = (
+    "sudo ", "./config.sh ", "git add ", "git bisect run ", "dpkg ", "apt-get ", "cmake gcc ", "pip install ",
+    "python3 -m venv ", "python -m pip ", "python3 tools/setup_environment.py ", "make",
+)  # fmt: skip
+"""What needs a device, changes the system, or sets up; and make, whose targets are looked up."""
+NEED_A_DEVICE = ("doctor", "calibrate", "map", "build-acl")
+JOURNAL = "bench/data/journals/tvm-0.25-0.27-two-cores.jsonl.xz"
+COUNTED = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[14]_*.jsonl"))
+STANDS_FOR = {
+    "resnet50.json.xz": ROOT / "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/resnet50-float16-NHWC.json.xz",
+    "OLD.jsonl": COUNTED[0],
+    "NEW.jsonl": COUNTED[1],
+}
+"""What a page names and a reader has, with something of the kind that is in the repository."""
+RECORDED = f"{COMMAND}upgrade bench/"
+"""How a command begins that draws the verdicts again from a whole committed journal, which takes up to a minute."""
 each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def commands(guide: Path) -> list[str]:
-    """Each line of an indented block, which is one command."""
-    return [line[4:] for line in guide.read_text().splitlines() if line.startswith("    ")]
+def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each block of code: its language, `sh` for an indented one, and its lines."""
+    text = page.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\S*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        yield language, block.splitlines()
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    yield "sh", [line[4:] for line in outside.splitlines() if line.startswith("    ")]
 
 
-def of(kind: str) -> list[str]:
-    """The guides' commands of one of the two programs, each once."""
-    start = PYTHON + kind
-    found = [one for guide in GUIDES for one in commands(guide) if one.startswith(f"{start} ")]
-    return list(dict.fromkeys(one for one in found if not one.startswith(SETS_UP)))
+def commands(*pages: Path) -> list[str]:
+    """Each command of some pages, once: a line that may go on, without its comment."""
+    found = []
+    for page in pages:
+        for language, lines in blocks(page):
+            if language == "sh":
+                joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+                found += [re.sub(r"\s+# .*", "", line).strip() for line in joined.splitlines()]
+    return list(dict.fromkeys(line.replace(VENV, "").replace("python -m pytest", "pytest") for line in found if line))
+
+
+def of(start: str, *pages: Path) -> list[str]:
+    """The commands of some pages that begin so, `pytest` alone too."""
+    return [one for one in commands(*pages) if f"{one} ".startswith(start)]
+
+
+def measuring() -> list[str]:
+    """Every command that runs pytest, git bisect's too, but for those that guides really run."""
+    all_of_them = [one.removeprefix("git bisect run ") for one in commands(*PAGES)]
+    return [one for one in all_of_them if f"{one} ".startswith(PYTEST) and one not in of(PYTEST, *GUIDES)]
+
+
+def arguments(command: str) -> list[str]:
+    """A command's words after its program, with files of the repository for what stands for one."""
+    words = shlex.split(command.removeprefix(COMMAND).removeprefix("pytest"))
+    found: list[str] = []
+    for word in words:
+        there = sorted(glob(str(ROOT / word))) if "/" in word and not word.startswith("-") else []
+        found += [str(STANDS_FOR[word])] if word in STANDS_FOR else there or [word]
+    return found
+
+
+@each_page
+def test_every_command_is_one_that_is_run_or_a_known_other(page: Path) -> None:
+    known = (PYTEST, COMMAND, BENCH, *OTHERS)
+    assert [one for one in commands(page) if not f"{one} ".startswith(known)] == []
+
+
+@pytest.mark.parametrize("command", [one for one in commands(*PAGES) if one.startswith("make ")])
+def test_a_target_of_make_is_there(command: str) -> None:
+    target = command.split()[1]
+    assert re.search(rf"^{target}: .*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", of(BENCH, *PAGES))
+def test_a_measurement_of_the_suite_itself_is_there(command: str) -> None:
+    assert (ROOT / f"{command.split()[2].replace('.', '/')}.py").is_file()
+
+
+# What a reader is asked to type
+
+
+@pytest.fixture
+def reader(runner: SuiteRunner) -> SuiteRunner:
+    """The runner in a folder where somebody has followed the pages up to here."""
+    (runner.path / "docs").symlink_to(DOCS)
+    journal = runner.path / ".neverslower" / "journal-….jsonl"
+    journal.parent.mkdir()
+    journal.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
+    return runner
+
+
+@pytest.mark.parametrize("command", measuring())
+def test_the_options_of_a_command_are_understood(reader: SuiteRunner, command: str) -> None:
+    """On the backend that it names, of which nothing is started: collecting needs no device."""
+    result = reader.pytester.runpytest_inprocess(*arguments(command), "--collect-only", "-q", "-p", "no:cacheprovider")
+    assert result.ret == 0, result.stderr.str()
+    assert re.search(r"\d+ tests? collected|/\d+ tests collected", result.stdout.str())
+
+
+@pytest.mark.parametrize("command", [one for one in of(COMMAND, *PAGES) if not one.startswith(RECORDED)])
+def test_a_command_is_run_unless_it_needs_a_device(
+    reader: SuiteRunner, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(reader.path))
+    words = arguments(command)
+    if words[0] in NEED_A_DEVICE:
+        cli._parser().parse_args(words)
+        return
+    assert cli.main(words) in ((0, 1) if words[0] == "compare" else (0,))
+    assert capsys.readouterr().out
+
+
+def test_there_are_such_commands() -> None:
+    assert len(measuring()) > 50
+    assert len(of(COMMAND, *PAGES)) > 25
+    assert len(of(PYTEST, *GUIDES)) == 10
+
+
+# Guides for boards, whose commands are run on scripted times
 
 
 @pytest.fixture
@@ -46,24 +160,18 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def scripted(runner: SuiteRunner, command: str, kind: str) -> list[str]:
+def scripted(runner: SuiteRunner, command: str, start: str) -> list[str]:
     """The command's arguments, with a script in the place of the board."""
-    words = shlex.split(command.removeprefix(PYTHON + kind))
     board = r"(cudnn|acl)(:.*)?"
+    words = shlex.split(command.removeprefix(start))
     return [runner.script(**FLAT) if re.fullmatch(board, word) else word for word in words]
 
 
-@each
-def test_every_command_is_run_here_or_is_the_boards(guide):
-    for command in commands(guide):
-        assert command.startswith((*NEEDS_A_BOARD, *SETS_UP, f"{PYTHON}pytest ", f"{PYTHON}neverslower ")), command
-
-
-@pytest.mark.parametrize("command", of("pytest"))
-def test_a_command_that_measures_is_run(runner: SuiteRunner, docker, command: str) -> None:
+@pytest.mark.parametrize("command", of(PYTEST, *GUIDES))
+def test_a_command_of_a_guide_measures(runner: SuiteRunner, docker: None, command: str) -> None:
     if "--benchmark-compare" in command:
         runner.accept(FLAT)
-    words = scripted(runner, command, "pytest")
+    words = scripted(runner, command, PYTEST)
     small = [] if "--layer" in words else ["--problem", "mb1_ic4oc16_ih6kh3ph1"]
     result = runner.pytester.runpytest_inprocess(*words, *small, "-p", "no:cacheprovider")
     assert result.ret == 0
@@ -71,31 +179,111 @@ def test_a_command_that_measures_is_run(runner: SuiteRunner, docker, command: st
         assert len(list(runner.path.glob("baselines/*/0001_*.json"))) == 1
 
 
-@pytest.mark.parametrize("command", of("neverslower"))
-def test_a_command_that_tells_is_run(runner: SuiteRunner, command: str, capsys) -> None:
+@pytest.mark.parametrize("command", [one for one in of(COMMAND, *GUIDES) if "build-acl" not in one])
+def test_a_command_of_a_guide_says_something(
+    runner: SuiteRunner, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     runner.accept(FLAT)
-    assert cli.main(scripted(runner, command, "neverslower")) == 0
+    assert cli.main(scripted(runner, command, COMMAND)) == 0
     assert capsys.readouterr().out
 
 
-def test_there_are_such_commands():
-    assert len(of("pytest")) == 10
-    assert len(of("neverslower")) == 3
-
-
 @each
-def test_what_a_guide_names_of_this_project_is_there(guide):
-    text = guide.read_text()
-    names = re.findall(r"`((?:selftests|tools|\.github|docs)/[\w./-]+)`", text) + re.findall(r"\]\((\w+\.md)\)", text)
-    assert names
-    assert not [name for name in names if not ((ROOT / name).is_file() or (ROOT / "docs" / name).is_file())]
-    assert not [
-        extra
-        for extra in re.findall(r"\.\[(\w+)\]", text)
-        if f"\n{extra} = [" not in (ROOT / "pyproject.toml").read_text()
-    ]
-
-
-@each
-def test_a_guide_says_that_no_board_was_at_hand(guide):
+def test_a_guide_says_that_no_board_was_at_hand(guide: Path) -> None:
     assert "**No part of this was run on a" in guide.read_text()
+
+
+# What pages show is what is printed
+
+
+def test_the_excerpts_are_what_a_run_prints(reader: SuiteRunner) -> None:
+    """If not, paste from what the run printed: README.md has the only excerpts, and docs/start.md includes them."""
+    shown = [lines for language, lines in blocks(README) if language == "console"]
+    assert len(shown) == 3
+    for command, *lines in shown:
+        words = shlex.split(command.removeprefix("$ pytest "))
+        printed = reader.pytester.runpytest_inprocess(*words, "-p", "no:cacheprovider").outlines
+        assert in_order(lines, printed) == []
+
+
+def in_order(wanted: list[str], printed: list[str]) -> list[str]:
+    """The wanted lines from the first on that is not among the printed ones, after those before it."""
+    rest = iter(printed)
+    return next((wanted[number:] for number, line in enumerate(wanted) if line not in rest), [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", of(RECORDED, *PAGES))
+def test_the_tables_of_upgrades_are_what_the_command_prints(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (page,) = (page for page in PAGES if command in page.read_text(encoding="utf-8"))
+    assert cli.main(arguments(command)) == 0
+    counts, *rows = (line for line in capsys.readouterr().out.splitlines() if line)
+    text = page.read_text(encoding="utf-8")
+    assert [row for row in rows[2:] if row not in text] == []
+    slower, faster, same, undecided, whole = re.findall(r"\d+", counts)
+    assert f"| {slower} | {faster} | {same} | {undecided} |" in text
+    assert whole in text
+
+
+def test_the_table_of_every_channel_count_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = DOCS / "findings" / "cudnn.md"
+    (command,) = (one for one in of(f"{COMMAND}headline", page))
+    assert cli.main(arguments(command)) == 0
+    printed = re.sub(r"(resnet50|vgg16|alexnet)\.", "", capsys.readouterr().out)
+    rows = [row for row in page.read_text(encoding="utf-8").splitlines() if re.match(r"\| H\d00, ", row)]
+    assert len(rows) == 7
+    assert [row for row in rows if row.split(" | ", 1)[1] not in printed] == []
+
+
+def test_every_finding_has_its_date_command_and_record() -> None:
+    for page in (DOCS / "findings").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        if page.name != "index.md":
+            dates = re.findall(r"\*\d\d? (?:and \d\d )?[A-Z][a-z]+ 20\d\d\.", text)
+            assert dates
+            assert len(dates) <= len([one for one, _ in blocks(page) if one == "sh"])
+
+
+# What pages say about this project
+
+
+@each_page
+def test_what_a_page_names_of_this_project_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:selftests|tools|\.github|docs|bench|neverslower|baselines)/[\w./@+-]+)`", text)
+    linked = re.findall(r"\]\(([^)#:]+\.\w+)\)", text)
+    assert [name for name in named if not (ROOT / name.rstrip("/")).exists() and "…" not in name] == []
+    assert [name for name in linked if not (page.parent / name).exists()] == []
+    extras = re.findall(r"\.\[(\w+)\]", text)
+    assert [extra for extra in extras if f"\n{extra} = [" not in (ROOT / "pyproject.toml").read_text()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_house_is_drawn_as_it_stands() -> None:
+    """A band of the drawing for each floor that has rooms, in the order of the floors."""
+    text = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    drawing = re.search(r"```text\n the doors(.*?)```", text, flags=re.DOTALL)
+    assert drawing
+    bands = [set(re.findall(r"(?:^| )(\w+)(?:/|\.py) {2}", band, re.MULTILINE)) for band in drawing[1].split("─\n")]
+    rooms = [floor - {"enums"} for floor in FLOORS if not floor & {"options", "run", "cli", "__main__"}]
+    assert bands[1:] == rooms[::-1]
+
+
+def test_the_generated_pages_have_everything() -> None:
+    assert reference.MEANINGS.keys() == set(Finding)
+    pages = [text for page in PAGES for text in re.findall(r"<!-- generated: (\w+) -->", page.read_text())]
+    assert sorted(pages) == sorted(reference.GENERATED)
+    options = reference.options()
+    assert "| `--keep N` |" in options
+    assert "| `out` |" in options
+    assert "## `doctor`" in reference.commands()
+    assert "| **HAZARDS** |" in reference.exit_codes()
+
+
+def test_a_page_is_filled_and_an_unknown_name_is_an_error() -> None:
+    assert reference.fill("# X\n\n<!-- generated: outcomes -->\n").startswith("# X\n\n| finding |")
+    with pytest.raises(KeyError):
+        reference.fill("<!-- generated: nonsense -->")

@@ -108,7 +108,7 @@ def test_the_matrix_has_every_python_and_versions_that_are_there():
 
 
 def test_the_lowest_versions_are_those_that_are_declared():
-    """But for torch, of which the README lists what was tried."""
+    """But for torch, of which docs/howto/environment.md lists what was tried."""
     declared = re.findall(r'^    "([\w-]+)>=([\d.]+)', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     lowest = dict(re.findall(r"^([\w-]+)==(.*)", LOWEST.read_text(), flags=re.MULTILINE))
     newest = dict(declared)  # A development dependency's bound, which comes later, is the higher one.

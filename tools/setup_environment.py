@@ -15,14 +15,14 @@ OLDEST = (3, 10)
 
 
 def main() -> None:
-    """Set up the environment in the folder that is given, with the versions of a file, constraints.txt unless given."""
+    """Set up the environment in a folder, with the versions of a file (constraints.txt), and with further extras."""
     folder = Path(sys.argv[1])
     versions = ROOT / (sys.argv[2] if len(sys.argv) > 2 else "constraints.txt")
     check_python()
     check_compiler()
     if not (folder / "bin" / "python").exists():
         create(folder)
-    install(folder / "bin" / "python", versions)
+    install(folder / "bin" / "python", versions, ["dev", *sys.argv[3:]])
 
 
 def check_python() -> None:
@@ -52,8 +52,8 @@ def create(folder: Path) -> None:
         fail(f"the environment {folder} could not be made; the reason is above", "another folder with VENV=DIR")
 
 
-def install(python: Path, versions: Path) -> None:
-    """Install never-slower and what it needs; versions as in the file, but a torch that is there as it is."""
+def install(python: Path, versions: Path, extras: "list[str]") -> None:
+    """Install never-slower and what it and its extras need; versions as in the file, but torch as it is, if there."""
     there = torch_version(str(python))
     constraints = versions.read_text(encoding="utf-8")
     if there:
@@ -65,7 +65,7 @@ def install(python: Path, versions: Path) -> None:
         file.write(constraints + "\n")
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
-        done = subprocess.run([*command, "-c", file.name, "-e", f"{ROOT}[dev]"], check=False)
+        done = subprocess.run([*command, "-c", file.name, "-e", f"{ROOT}[{','.join(extras)}]"], check=False)
     finally:
         Path(file.name).unlink()
     if done.returncode:

@@ -99,7 +99,8 @@ def _require_gpu(torch: Any, index: int) -> None:
 
 
 _BRINGS_CUDA = (
-    "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, on a Jetson see docs/jetson.md"
+    "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, "
+    "on a Jetson see docs/howto/jetson.md"
 )
 
 

@@ -1,4 +1,4 @@
-"""The file of a map: compressed JSON whose format docs/maps.md describes, with its plans and kernels stored once."""
+"""The file of a map: compressed JSON, described in docs/reference/maps.md, with its plans and kernels stored once."""
 
 from __future__ import annotations
 
