@@ -215,7 +215,7 @@ def in_order(wanted: list[str], printed: list[str]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", of(RECORDED, *PAGES))
 def test_the_tables_of_upgrades_are_what_the_command_prints(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (page,) = (page for page in PAGES if command in page.read_text(encoding="utf-8"))
+    (page,) = (page for page in PAGES if command in commands(page))
     assert cli.main(arguments(command)) == 0
     counts, *rows = (line for line in capsys.readouterr().out.splitlines() if line)
     text = page.read_text(encoding="utf-8")
@@ -279,7 +279,7 @@ def test_the_generated_pages_have_everything() -> None:
     options = reference.options()
     assert "| `--keep N` |" in options
     assert "| `out` |" in options
-    assert "## `doctor`" in reference.commands()
+    assert "python -m neverslower doctor [BACKEND …] [options]\n" in reference.commands()
     assert "| **HAZARDS** |" in reference.exit_codes()
 
 

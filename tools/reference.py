@@ -28,7 +28,7 @@ MEANINGS = {
     Finding.HAZARD_FADED: "A known hazard that is not slower now, but the two intervals overlap.",
     Finding.HAZARD_FIXED: "A known hazard that is proved gone. Accept a new baseline.",
     Finding.DISPATCH_DIFFERS: "Other kernels, uneven groups or more work-items than unpruned. Says nothing about time.",
-    Finding.UNPRUNED_FASTER: "The ratio rose only because the unpruned layer got better.",
+    Finding.UNPRUNED_FASTER: "The pruned layer is no slower than it was; the unpruned one got faster.",
     Finding.UNCHANGED: "This channel count is no slower than in the baseline.",
     Finding.REGRESSION: "This channel count is slower than in the baseline, shown again by a fresh process.",
     Finding.MORE_INSTRUCTIONS: "This channel count executes more instructions than in the baseline.",
@@ -102,7 +102,8 @@ def options() -> str:
     pytest_plugin.pytest_addoption(cast(pytest.Parser, parser))
     tables = []
     for group in parser.groups.values():
-        tables += [f"**{group.title}**", _table(("option", "meaning", "default"), group.rows)]
+        title = f"## {group.title[:1].upper()}{group.title[1:]}"
+        tables += [title, _table(("option", "meaning", "default"), group.rows)]
     return "\n\n".join(tables)
 
 
@@ -144,14 +145,23 @@ def commands() -> str:
 
 
 def _command(name: str, help: str, parser: argparse.ArgumentParser) -> str:
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
     rows = []
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction):
-            continue
+    for action in actions:
         usage = _usage(action.option_strings, vars(action)) if action.option_strings else f"`{action.metavar}`"
-        rows.append((usage, _help(vars(action))))
-    text = [f"## `{name}`", parser.description or f"{help[:1].upper()}{help[1:]}."]
+        if action.help:
+            rows.append((usage, _help(vars(action))))
+    positional = [_positional(action) for action in actions if not action.option_strings]
+    options = ["[options]"] if len(positional) < len(actions) else []
+    typed = f"```text\n{' '.join([parser.prog, *positional, *options])}\n```"
+    text = [f"## `{name}`", typed, parser.description or f"{help[:1].upper()}{help[1:]}."]
     return "\n\n".join([*text, _table(("argument", "meaning"), rows)] if rows else text)
+
+
+def _positional(action: argparse.Action) -> str:
+    """Return how an argument is typed: `[NAME]` if it may be left out, `NAME …` if it may be repeated."""
+    form = {"*": "[{} …]", "?": "[{}]", "+": "{} …"}.get(str(action.nargs), "{}")
+    return form.format(action.metavar)
 
 
 # Outcomes and exit codes
