@@ -13,8 +13,11 @@ from typing import Any, cast
 import pytest
 
 from neverslower import cli, pytest_plugin
+from neverslower.judge.sequential import PRESETS
 from neverslower.outcome.run_verdict import RunCode, RunVerdict
 from neverslower.outcome.table import TABLE, Finding
+from neverslower.problem.selection import PROFILES
+from neverslower.report import words
 
 MEANINGS = {
     Finding.NOT_SLOWER: "The pruned layer is proved not to be slower than the unpruned one.",
@@ -22,10 +25,10 @@ MEANINGS = {
     Finding.HAZARD_KNOWN: "Slower, as the baseline says, and within the baseline's interval.",
     Finding.TUNED_LOG_MISS: "The tuning database has no schedule for the pruned shape, which therefore runs untuned.",
     Finding.SLOWER_EQUALLY_TUNED: "Both shapes got as many trials in each of three searches, and the pruned one lost.",
-    Finding.HAZARD_BORDERLINE: "Slower now and not in the baseline, but the two intervals overlap.",
-    Finding.HAZARD_NEW: "Slower now, not in the baseline, and proved to be beyond the baseline's interval.",
+    Finding.HAZARD_BORDERLINE: "Slower now, not in the baseline, and not proved to lie beyond the baseline's interval.",
+    Finding.HAZARD_NEW: "Slower now, not in the baseline, and proved to lie beyond the baseline's interval.",
     Finding.HAZARD_WORSE: "A known hazard whose ratio is proved to have risen beyond the baseline's interval.",
-    Finding.HAZARD_FADED: "A known hazard that is not slower now, but the two intervals overlap.",
+    Finding.HAZARD_FADED: "A known hazard that is not slower now, but not proved to lie below the baseline's interval.",
     Finding.HAZARD_FIXED: "A known hazard that is proved gone. Accept a new baseline.",
     Finding.DISPATCH_DIFFERS: "Other kernels, uneven groups or more work-items than unpruned. Says nothing about time.",
     Finding.UNPRUNED_FASTER: "The pruned layer is no slower than it was; the unpruned one got faster.",
@@ -102,8 +105,8 @@ def options() -> str:
     pytest_plugin.pytest_addoption(cast(pytest.Parser, parser))
     tables = []
     for group in parser.groups.values():
-        title = f"## {group.title[:1].upper()}{group.title[1:]}"
-        tables += [title, _table(("option", "meaning", "default"), group.rows)]
+        title = group.title.removeprefix("never-slower").lstrip(":, ") or "never-slower"
+        tables += [f"## {title[:1].upper()}{title[1:]}", _table(("option", "meaning", "default"), group.rows)]
     return "\n\n".join(tables)
 
 
@@ -130,7 +133,24 @@ def _default(keywords: Mapping[str, Any]) -> str:
     if value not in (None, []):
         return f"`{str(value).replace('%%', '%')}`"
     told = re.search(r"\bdefault:? (.+?)(?:[;,)]|$| \()", _help(keywords))
-    return told[1] if told else "none"
+    return told[1] if told else ""
+
+
+def profiles() -> str:
+    """Return what each --profile and each --preset stands for."""
+    names = ("`--profile`", "networks", "preset", "processes, where times are stored or compared", "time budget")
+    rows = [
+        (
+            f"`{profile.name}`",
+            ", ".join(profile.networks),
+            f"`{profile.preset}`",
+            str(profile.passes),
+            words.duration(profile.time_budget) if profile.time_budget else "none",
+        )
+        for profile in PROFILES.values()
+    ]
+    most = [(f"`{preset.name}`", str(preset.most_blocks)) for preset in PRESETS.values()]
+    return f"{_table(names, rows)}\n\n{_table(('`--preset`', 'blocks of a comparison, at most'), most)}"
 
 
 # Commands of python -m neverslower
@@ -207,6 +227,7 @@ def _lines(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[s
 
 GENERATED: Mapping[str, Callable[[], str]] = {
     "options": options,
+    "profiles": profiles,
     "commands": commands,
     "outcomes": outcomes,
     "exit_codes": exit_codes,
