@@ -114,18 +114,21 @@ THOROUGH = Preset("thorough", blocks_at_once=8, most_blocks=384, unlucky=0.2, un
 PRESETS: Mapping[str, Preset] = MappingProxyType({preset.name: preset for preset in (QUICK, STANDARD_PRESET, THOROUGH)})
 
 
-def log_evidence(passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0.0) -> Floats:
+def log_evidence(
+    passes: Sequence[Floats], centre: ArrayLike, unlucky: float = 0.0, scales: Sequence[Floats] | None = None
+) -> Floats:
     """Return log M after each unit, against the hypothesis that the centre lies at `centre` or below.
 
     `passes` are log ratios of units of shape (…, units of the pass), in the order in which they were taken; `centre`
-    is of shape (…). The result has the shape (…, all units). For "at `centre` or above", negate both.
+    is of shape (…). The result has the shape (…, all units). For "at `centre` or above", negate both. `scales` are
+    those of the units before each unit (`scales_of_the_past`), where they are known already.
     """
     where = np.asarray(centre, dtype=float)[..., None]
     caps = np.log(np.array(CAPS)) if unlucky > 0 else np.array([math.inf])
     costs = np.log1p(unlucky * np.expm1(caps)) if unlucky > 0 else np.zeros(1)
     mixtures = []
     done: Floats = np.zeros(1)
-    for units, scale in zip(passes, _scales_of_the_past(passes), strict=True):
+    for units, scale in zip(passes, scales or scales_of_the_past(passes), strict=True):
         z = _in_deviations(units - where, scale)
         # A stake below 1 keeps every factor above 0, and so its log finite.
         each = np.stack([np.log1p(stake * np.tanh(slope * z)) for stake, slope in STAKES], axis=-1)
@@ -148,7 +151,7 @@ def _in_deviations(gap: Floats, scale: Floats) -> Floats:
     return np.where(gap == 0, 0.0, z)
 
 
-def _scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
+def scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
     """Return the deviation of the units before each unit, split like `passes`; NaN while they are too few."""
     together = np.concatenate(passes, axis=-1)
     scales = np.full(together.shape, np.nan)
@@ -349,9 +352,11 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
     if not len(together):
         return -math.inf
 
+    scales = scales_of_the_past(units)  # Wherever the centre is thought to be, steps between units stay the same.
+
     def proved(places: Floats) -> np.ndarray:
         stacked = [np.broadcast_to(pass_units, (len(places), len(pass_units))) for pass_units in units]
-        return np.asarray(log_evidence(stacked, places, unlucky).max(axis=-1) >= -math.log(error))
+        return np.asarray(log_evidence(stacked, places, unlucky, scales).max(axis=-1) >= -math.log(error))
 
     if only is not None:
         return only if proved(np.array([only]))[0] else -math.inf
