@@ -45,7 +45,7 @@ mutants: $(STAMP)  ## tell lies that a selftest must catch; ARGS="judge" those o
 	@$(VENV)/bin/python -m tools.mutants $(ARGS)
 
 options: $(STAMP)  ## list the options that never-slower adds to pytest's
-	@$(VENV)/bin/python -m pytest -h | sed -n '/^never-slower/,/^[^ ]/p'
+	@$(VENV)/bin/python -m pytest -h | awk '/^[^ ]/ { ours = /^never-slower/ } ours'
 
 hooks: $(STAMP)  ## have git run the lint before each commit, with pre-commit
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pre-commit

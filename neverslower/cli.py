@@ -32,7 +32,8 @@ from neverslower.files.kept import KeptFolders, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.maps import map_file
 from neverslower.maps.mapping import MapMaker
-from neverslower.options import MOST, duration, usual_selection
+from neverslower.option_values import MOST, duration
+from neverslower.options import usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.comparison import pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor

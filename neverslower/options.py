@@ -5,23 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import backends
+from neverslower import option_values as read
 from neverslower.campaign.settings import Settings
-from neverslower.errors import NeverSlowerError
+from neverslower.errors import CannotPrune, NeverSlowerError
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
+from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
 from neverslower.outcome.run_verdict import LEAST_DECIDED
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
-from neverslower.problem.selection import PROFILES, Format, Profile, Selection
-from neverslower.report import words
-from neverslower.worker.process import LOCAL, WorkerSpec
+from neverslower.problem.networks import Layer
+from neverslower.problem.selection import PROFILES, Format, Profile, Selection, keepable, to_keep
+from neverslower.worker.process import WorkerSpec
 
 TUNING_BUDGET = 600.0
 """Seconds that all searches for schedules may take together, unless the user says otherwise."""
@@ -29,148 +30,13 @@ EXPLAIN_BUDGET = 60.0
 """Seconds that finding causes may take, unless the user says otherwise."""
 HUNT_BUDGET = 60.0
 """Seconds after which a hunt draws no new layer, unless the user says otherwise."""
-DAY = 86400.0
-MOST_ERROR = 0.1
-"""The largest chance of a false red that may be asked for; a run that is wrongly red more often is no test."""
-MOST = 1000
-"""The most passes, blocks or threads that may be asked for; a larger number is a slip of the finger."""
-Member = TypeVar("Member", bound=Enum)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One command-line option: its flag, its help line, and what argparse's `add_argument` takes with them."""
-
-    flag: str
-    help: str
-    keywords: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Return the attribute under which the parsed value is stored."""
-        return "neverslower_" + self.flag.strip("-").replace("-", "_")
-
-
-def _many(flag: str, metavar: str, help: str) -> Option:
-    return Option(flag, f"{help} (repeatable)", {"action": "append", "default": [], "metavar": metavar})
-
-
-def _one(flag: str, metavar: str, help: str, default: Any = None, kind: Any = str) -> Option:
-    return Option(flag, help, {"default": default, "metavar": metavar, "type": kind})
-
-
-def counts(text: str) -> tuple[int, ...]:
-    """Return the channel counts that `96` or `92-97` names. Raises ValueError, which argparse reports."""
-    first, dash, last = text.partition("-")
-    named = range(int(first), int(last if dash else first) + 1)
-    if not named or len(named) > MOST:
-        raise ValueError(text)
-    return tuple(named)
-
-
-OPTIONS = (
-    _many(
-        "--backend",
-        "NAME",
-        f"measure this backend: {', '.join(backends.TABLE)}, or with what it takes: tvm:FOLDER for the tuning "
-        "database of a MetaSchedule work folder, cudnn:best or cudnn:torch for another way of choosing, cudnn:cold, "
-        "cudnn:gpu=1, joined by commas; default: each that is installed",
-    ),
-    _many("--require-backend", "NAME", "like --backend, and a run without it cannot judge (exit code 6)"),
-    _many("--network", "NAME", "measure this network's layers: alexnet, vgg16, resnet50, mobilenet_v1, mobilenet_v2"),
-    _many("--layer", "PATTERN", "measure these layers: resnet50.L16, resnet50.layer2.1.conv2, 'vgg16.L*'"),
-    _many("--problem", "DESCRIPTOR", "measure one convolution by its benchdnn descriptor: mb1_ic64oc64_ih56kh3ph1"),
-    _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16; default: the backend's own"),
-    _many("--layout", "LAYOUT", "NCHW or NHWC; default: the backend's own"),
-    Option(
-        "--side",
-        "channels to prune: the layer's own (out, default), its producer's (in), or both in turn",
-        {"choices": ["out", "in", "both"], "default": "out"},
-    ),
-    Option(
-        "--profile",
-        "how much to measure: quick (default; ResNet-50, on a slow backend a few small layers, in five minutes) or "
-        "full (every network, more passes)",
-        {"choices": sorted(PROFILES), "default": "quick"},
-    ),
-    Option(
-        "--keep",
-        "prune to this channel count, or to each of 92-97, instead of at the standard distances (repeatable)",
-        {"action": "append", "default": [], "metavar": "N", "type": counts},
-    ),
-    Option(
-        "--preset",
-        "how long to measure what is hard to tell: quick (at most 64 blocks of four rounds), standard (192) or "
-        "thorough (384, and proof against more unlucky processes); default: the profile's",
-        {"choices": list(PRESETS), "default": None},
-    ),
-    _one(
-        "--passes",
-        "N",
-        "measure each comparison in so many fresh processes at the least; default 1, and the "
-        "profile's 4 or 6 where times are compared with a baseline or accepted as one",
-        None,
-        int,
-    ),
-    _one("--blocks", "N", "interleaved blocks of four rounds in each pass; default 8", None, int),
-    _one(
-        "--family-error",
-        "P",
-        "the chance of any false red in the whole run, shared by its questions; default 0.01",
-        STANDARD.family_error,
-        float,
-    ),
-    _one("--time-budget", "TIME", "stop measuring after 90s, 5m, 1h, the most telling first; 0: as long as it takes"),
-    _one("--time-limit", "SECONDS", "end a worker that takes longer for one problem; default 120", 120.0, float),
-    _one(
-        "--against",
-        "SPEC",
-        "measure another library beside this one, in pairs of processes, and say what is slower here; a Python as "
-        "an execnet spec, such as popen//python=../old/bin/python or 'popen//python=docker run -i old python3'",
-    ),
-    _one("--threads", "N", "CPU threads that a backend may use; default 1", 1, int),
-    _one("--worker", "SPEC", "where workers run, as an execnet spec; default popen, a process here", LOCAL),
-    _one("--trials", "N", "candidates that each search of the study of tuned logs times; default 16", 16, int),
-    _one("--tuning-budget", "TIME", "search for schedules that long at most; default 10m, 0: as long as it takes"),
-    _one("--hunt-budget", "TIME", "draw no new layer after that long in each hunt (-m hunt); default 60s, 0: no end"),
-    _one("--seed", "N", "seed of the order in which comparisons are measured; default 0", 0, int),
-    _one("--explain-budget", "TIME", "look for causes that long at most, the worst first; default 60s, 0: no end"),
-    Option(
-        "--explain",
-        "say of every channel count why it takes what it takes, and not of what is slower alone (cudnn)",
-        {"action": "store_true"},
-    ),
-    Option(
-        "--strict-verdicts",
-        "for CI: fail on every hazard not known to the baseline, and on undecided, changed and incomparable ones",
-        {"action": "store_true"},
-    ),
-    _one(
-        "--least-decided",
-        "SHARE",
-        "with --strict-verdicts: pass although something was never begun, where so much was decided; default 95%%",
-        "95%",
-    ),
-    Option(
-        "--unsound",
-        "what to do on a device whose state makes measuring pointless (throttled, hot, busy, on a Jetson clocks that "
-        "are not fixed): refuse (default, exit code 6), or warn and measure anyway",
-        {"choices": ["refuse", "warn"], "default": "refuse"},
-    ),
-    _one(
-        "--baselines", "DIR", "folder of the accepted baselines; default: baselines beside pytest.ini (write it with =)"
-    ),
-    _one("--accept-baseline", "REASON", "store this run as the device's baseline, with the reason for it"),
-    _one(
-        "--journal", "FILE", "append the run's raw results there; default: a new file in .neverslower (write it with =)"
-    ),
-    _one("--resume", "FILE", "go on with the interrupted run of this journal: what it measured is not measured again"),
-    Option(
-        "--exit-codes",
-        "pytest (default), or bisect: 1 regression, 125 cannot judge, above 127 broken",
-        {"choices": ["pytest", "bisect"], "default": "pytest"},
-    ),
-)
+TIME_LIMIT = 120.0
+"""Seconds that a worker may take for one problem, unless the user says otherwise."""
+MOST_SEED = 2**32 - 1
+LISTED = 3
+"""So many layers an error names."""
+TRIALS = 16
+"""Candidates that each search for a schedule times, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +45,7 @@ class RunPlan:
 
     `required` are backends without which the run can't judge, `against` the specs of the libraries to compare with.
     `names_nothing` says that the user named no layer, `strict` that hazards unknown to the baseline fail, and
-    `hunt_budget` is in seconds, None for no end.
+    `hunt_budget` is in seconds, None for no end. `repeated` are the words of a command that measures again alike.
     """
 
     selections: Mapping[str, Selection]
@@ -196,6 +62,26 @@ class RunPlan:
     refuse_unsound: bool = True
     against: Mapping[str, WorkerSpec] = field(default_factory=dict)
     least_decided: float = LEAST_DECIDED
+    repeated: tuple[str, ...] = ()
+
+    def layers(self, name: str) -> list[Layer]:
+        """Return the distinct layers that a backend measures, in each format."""
+        return self.selections[name].distinct(self.formats[name])
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what to know of the selection: for which of the chosen layers --keep does not hold."""
+        chosen: dict[str, bool] = {}
+        for name, selection in self.selections.items():
+            for layer in self.layers(name) if selection.keep else ():
+                for side in selection.sides:
+                    channels = f"{layer.name} ({layer.problem.channels(side)} {side}put channels)"
+                    chosen[channels] = len(to_keep(layer, side, selection.keep)) == len(selection.keep)
+        without = [channels for channels, all_fit in chosen.items() if not all_fit]
+        if not without:
+            return []
+        listed = ", ".join(without[:LISTED]) + (f" and {len(without) - LISTED} more" if len(without) > LISTED else "")
+        return [f"--keep: {len(chosen) - len(without)} of {len(chosen)} layers have all these counts; not {listed}"]
 
     def comparisons(self) -> list[Comparison]:
         """Return every comparison that the run could make, on each backend."""
@@ -231,7 +117,8 @@ class RunPlan:
             case
             for layer in chosen.distinct(self.formats[name])
             for side in chosen.sides
-            for case in tuned_log.cases(name, layer, side, self.trials, chosen.keep)
+            if (kept := to_keep(layer, side, chosen.keep)) or not chosen.keep
+            for case in tuned_log.cases(name, layer, side, self.trials, kept)
         ]
 
     def thresholds(self, questions: int) -> Thresholds:
@@ -249,15 +136,16 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
     `comparing` says that times will be compared with a baseline's, which takes several processes, as a baseline does.
     Raises NeverSlowerError for a user's mistake, the first in a fixed order.
     """
-    profile = PROFILES[values["profile"]]
-    dtypes = tuple(_member(DType, text, "--dtype") for text in values["dtype"])
-    layouts = tuple(_member(Layout, text, "--layout") for text in values["layout"])
+    profile = PROFILES[read.one_of("--profile", values["profile"], tuple(PROFILES))]
+    dtypes = tuple(read.member(DType, text, "--dtype") for text in values["dtype"])
+    layouts = tuple(read.member(Layout, text, "--layout") for text in values["layout"])
     selection = _selection(values, profile)
     selection.places()  # Refuse an unknown name before anything else happens.
     _refuse_impossible(values, comparing)
     settings = _settings(values, profile, comparing)
     specs = _specs(values)
     _refuse_formats_that_none_has(specs, values)
+    error, least, unsound = values["family-error"], values["least-decided"], values["unsound"]
     run_plan = RunPlan(
         selections={name: _of_backend(name, selection) for name in specs},
         profile=profile,
@@ -266,60 +154,82 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         required=tuple(text.partition(":")[0] for text in values["require-backend"]),
         strict=values["strict-verdicts"],
         formats={name: _formats(name, dtypes, layouts, profile.every_format) for name in specs},
-        trials=values["trials"],
+        trials=_whole(values, "trials", TRIALS),
         names_nothing=selection.names_nothing,
-        hunt_budget=_budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
-        family_error=values["family-error"],
-        refuse_unsound=values["unsound"] == "refuse",
+        hunt_budget=read.budget("--hunt-budget", values["hunt-budget"], HUNT_BUDGET),
+        family_error=STANDARD.family_error if error is None else read.chance("--family-error", error),
+        # What is unsound is never accepted, so it is refused before it is measured.
+        refuse_unsound=read.one_of("--unsound", unsound, UNSOUND) == "refuse" or values["accept-baseline"] is not None,
         against=_against(specs, values["against"]),
-        least_decided=_share("--least-decided", values["least-decided"]),
+        least_decided=LEAST_DECIDED if least is None else read.share("--least-decided", least),
+        repeated=_repeated(values),
     )
-    run_plan.comparisons()  # Refuse a channel count that a layer can't be pruned to.
+    _refuse_counts_that_none_can_keep(run_plan, values["keep"])
     return run_plan
 
 
+def _repeated(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options, as words of a command, that were given and that measuring again must repeat."""
+    given = [option for option in OPTIONS if option.repeated and values[option.key] != option.default]
+    return tuple(
+        option.flag if values[option.key] is True else f"{option.flag}={values[option.key]}" for option in given
+    )
+
+
+def _refuse_counts_that_none_can_keep(run_plan: RunPlan, keep: Sequence[str]) -> None:
+    """Raise CannotPrune for a --keep of which no chosen layer can keep a single count."""
+    layers = [layer for name in run_plan.backends for layer in run_plan.layers(name)]
+    sides = {side for selection in run_plan.selections.values() for side in selection.sides}
+    for text in keep if layers else ():
+        if not any(to_keep(layer, side, read.counts(text)) for layer in layers for side in sides):
+            possible = dict.fromkeys(keepable(layer, side) for layer in layers for side in sides)
+            listed = "; ".join(list(possible)[:LISTED]) + ("; …" if len(possible) > LISTED else "")
+            raise CannotPrune(f"--keep {text}: no chosen layer can keep that ({listed})")
+
+
 def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
-    side = values["side"]
+    side = read.one_of("--side", values["side"], SIDES)
     return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
-        keep=tuple(dict.fromkeys(count for counts_ in values["keep"] for count in counts_)),
+        keep=tuple(dict.fromkeys(count for text in values["keep"] for count in read.counts(text))),
     )
 
 
 def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
-    """Raise NeverSlowerError for a number out of range, an empty word, or options that exclude each other."""
-    for flag in ("passes", "blocks", "threads", "trials"):
-        if values[flag] is not None and not 1 <= values[flag] <= MOST:
-            raise NeverSlowerError(f"--{flag} {values[flag]}: from 1 to {MOST}")
-    if not 0 < values["time-limit"] <= DAY:
-        raise NeverSlowerError(f"--time-limit {values['time-limit']:g}: more than 0 seconds, a day ({DAY:g}) at most")
-    if not 0 < values["family-error"] <= MOST_ERROR:
-        raise NeverSlowerError(f"--family-error {values['family-error']:g}: more than 0, {MOST_ERROR:g} at most")
-    if values["against"] is not None and not values["against"].strip():
-        raise NeverSlowerError("--against needs an execnet spec, such as popen//python=../old/bin/python")
+    """Raise NeverSlowerError for an empty reason, and for options that exclude each other."""
     if values["accept-baseline"] is not None and not values["accept-baseline"].strip():
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     if values["against"] and comparing:
-        raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one away")
+        raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one out")
+    read.one_of("--exit-codes", values["exit-codes"], EXIT_CODES)
+    for flag in ("against", "worker"):
+        if values[flag] is not None:
+            read.spec(f"--{flag}", values[flag])
 
 
 def _settings(values: Mapping[str, Any], profile: Profile, comparing: bool) -> Settings:
     """Return how to measure; whatever compares stored or other times needs several passes, for their variance."""
     several = comparing or bool(values["against"] or values["accept-baseline"])
+    preset = values["preset"]
     return Settings(
-        preset=values["preset"] or profile.preset,
-        passes=values["passes"] or (profile.passes if several else 1),
-        blocks=values["blocks"] or Settings.blocks,
-        seed=values["seed"],
-        time_budget=_budget("--time-budget", values["time-budget"], profile.time_budget),
-        tuning_budget=_budget("--tuning-budget", values["tuning-budget"], TUNING_BUDGET),
-        explain_budget=_budget("--explain-budget", values["explain-budget"], EXPLAIN_BUDGET),
+        preset=profile.preset if preset is None else read.one_of("--preset", preset, tuple(PRESETS)),
+        passes=_whole(values, "passes", profile.passes if several else 1),
+        blocks=_whole(values, "blocks", Settings.blocks),
+        seed=0 if values["seed"] is None else read.whole("--seed", values["seed"], 0, MOST_SEED),
+        time_budget=read.budget("--time-budget", values["time-budget"], profile.time_budget),
+        tuning_budget=read.budget("--tuning-budget", values["tuning-budget"], TUNING_BUDGET),
+        explain_budget=read.budget("--explain-budget", values["explain-budget"], EXPLAIN_BUDGET),
         explain_all=values["explain"],
     )
+
+
+def _whole(values: Mapping[str, Any], name: str, default: int) -> int:
+    """Return the number that an option gives, or the default."""
+    return default if values[name] is None else read.whole(f"--{name}", values[name])
 
 
 def _of_backend(name: str, selection: Selection) -> Selection:
@@ -333,49 +243,13 @@ def usual_selection(name: str) -> Selection:
     return _of_backend(name, Selection())
 
 
-def _member(kind: type[Member], text: str, flag: str) -> Member:
-    """Return the member of an enumeration that a word names, in any case. Raises NeverSlowerError."""
-    for member in kind:
-        if str(member).lower() == text.lower():
-            return member
-    raise NeverSlowerError(f"{flag} {text!r}: unknown (known: {', '.join(str(member) for member in kind)})")
-
-
-def _budget(flag: str, text: str | None, default: float | None) -> float | None:
-    """Return the seconds of a budget, None for `0`, which is no end. Raises NeverSlowerError."""
-    if text is None:
-        return default
-    if text == "0":
-        return None
-    return duration(flag, text)
-
-
-def _share(flag: str, text: str) -> float:
-    """Return the share that per cent name, `95%` or `95`; raises NeverSlowerError."""
-    try:
-        percent = float(text.strip().removesuffix("%"))
-    except ValueError:
-        percent = -1.0
-    if not 0 <= percent <= 100:
-        raise NeverSlowerError(f"{flag} {text!r}: a share such as 95%, from 0% to 100%")
-    return percent / 100
-
-
-def duration(flag: str, text: str) -> float:
-    """Return the seconds that an option names. Raises NeverSlowerError, which names the option."""
-    try:
-        return words.parse_duration(text)
-    except ValueError as error:
-        raise NeverSlowerError(f"{flag}: {error}") from None
-
-
 def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
     """Return a worker's spec for each backend asked for, `NAME` or `NAME:ARGUMENT`, else for each that is installed.
 
     Raises NeverSlowerError for an unknown name, and for one that is named with two arguments.
     """
     named: Sequence[str] = list(dict.fromkeys([*values["backend"], *values["require-backend"]]))
-    specs = {}
+    specs, limit = {}, values["time-limit"]
     for text in named or [name for name in backends.TABLE if _offers_itself(name)]:
         name, _, argument = text.partition(":")
         backends.load(name)
@@ -385,8 +259,8 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
             backend=name,
             argument=argument,
             execnet=values["worker"],
-            threads=values["threads"],
-            time_limit=values["time-limit"],
+            threads=_whole(values, "threads", 1),
+            time_limit=TIME_LIMIT if limit is None else read.limit("--time-limit", limit),
         )
     return specs
 
@@ -417,6 +291,6 @@ def _refuse_formats_that_none_has(specs: Mapping[str, WorkerSpec], values: Mappi
     for flag, kind, axis in (("dtype", DType, "dtypes"), ("layout", Layout, "layouts")):
         can = {name: getattr(backends.load(name).CAPABILITIES, axis) for name in specs}
         for text in values[flag]:
-            if can and not any(_member(kind, text, f"--{flag}") in those for those in can.values()):
+            if can and not any(read.member(kind, text, f"--{flag}") in those for those in can.values()):
                 listed = "; ".join(f"{name} has {', '.join(sorted(map(str, those)))}" for name, those in can.items())
                 raise NeverSlowerError(f"--{flag} {text}: no chosen backend can do that ({listed})")

@@ -23,6 +23,7 @@ from neverslower.errors import NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
 from neverslower.judge.verdict import Code
+from neverslower.option_table import GROUPS, OPTIONS
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import BROKEN, ENDINGS, RunCode, RunVerdict
 from neverslower.outcome.table import Finding, Outcome, outcome_of
@@ -126,7 +127,10 @@ class Suite:
 
     def again(self, comparison: Comparison) -> str:
         """Return the command that measures a drawn layer again, all three questions."""
-        return command_again(comparison, "tests", self.run.plan.backends)
+        return self._again(comparison, "tests", self.run.plan.repeated)
+
+    def _again(self, comparison: Comparison, test: str, repeated: Sequence[str]) -> str:
+        return command_again(comparison, test, self.run.plan.backends[comparison.backend], repeated)
 
     def record(self, comparison: Comparison, benchmark: Any) -> None:
         """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
@@ -149,9 +153,7 @@ class Suite:
         findings = [assessed.finding, *assessed.also]
         outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
         if Outcome.FAILED in outcomes:
-            again = command_again(
-                assessed.comparison, test, self.run.plan.backends, self.run.compare, self.run.plan.against
-            )
+            again = self._again(assessed.comparison, test, self.run.repeated)
             text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again)
             pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
@@ -249,15 +251,16 @@ class VanishedItem(pytest.Item):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options."""
-    group = parser.getgroup("never-slower", "never-slower: is a pruned layer ever slower than the unpruned one?")
-    for option in options.OPTIONS:
-        group.addoption(option.flag, dest=option.name, help=option.help, **option.keywords)
+    for listed in GROUPS:
+        group = parser.getgroup(listed.name, listed.title)
+        for option in listed.options:
+            group.addoption(option.flag, dest=option.name, help=option.help, **option.keywords)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; where a baseline is asked for without a name, choose it before pytest-benchmark looks."""
-    values = {option.flag.strip("-"): config.getoption(option.name) for option in options.OPTIONS}
+    values = {option.key: config.getoption(option.name) for option in OPTIONS}
     _refuse_what_spoils_timing(config)
     with _users_mistakes(config):
         plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))

@@ -100,6 +100,14 @@ class Run:
         """Whether times are set against others: those of a baseline, or of another library in this run."""
         return bool(self.compare or self.plan.against)
 
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """The options, as words of a command, that decide what is said of an item."""
+        if not self.compare:
+            return self.plan.repeated
+        compare = "--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}"
+        return *self.plan.repeated, compare
+
     @cached_property
     def scope(self) -> Scope:
         """What the options select, as far as stored entries are concerned."""

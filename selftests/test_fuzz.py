@@ -28,6 +28,7 @@ from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.progress import silent
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
+from neverslower.option_table import OPTIONS
 from neverslower.outcome.tally import Questions
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from neverslower.problem.selection import Selection
@@ -142,8 +143,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
 
 
 def accepted(root: Path, backend: str) -> Run:
-    chosen = {"backend": [backend], "problem": ["mb1_ic4oc6_ih6kh3ph1"], "passes": 2, "blocks": 12}
-    defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in options.OPTIONS}
+    chosen = {"backend": [backend], "problem": ["mb1_ic4oc6_ih6kh3ph1"], "passes": "2", "blocks": "12"}
+    defaults = {option.key: option.default for option in OPTIONS}
     run = Run(options.plan(defaults | chosen), root, root / "journal", compare=True)
     run.recorded = {one.identity: f"tests/test_latency.py::test_latency[{one.id}]" for one in run.comparisons}
     run.run(Questions(recorded=run.comparisons, checked=run.comparisons), silent)

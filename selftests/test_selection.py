@@ -5,7 +5,8 @@ import pytest
 
 from backends import scripted, tvm
 from neverslower.errors import CannotPrune, DescriptorError, NeverSlowerError, UnknownName
-from neverslower.options import OPTIONS, RunPlan, plan
+from neverslower.option_table import OPTIONS
+from neverslower.options import RunPlan, plan
 from neverslower.outcome.tuned_log import Kind
 from neverslower.problem.comparison import pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
@@ -201,48 +202,77 @@ def test_a_layer_chosen_alone_carries_all_its_places():
 
 def chosen(**values: Any) -> RunPlan:
     """The plan of some options, by flag with underscores; the others as they are by default."""
-    defaults = {one.flag.strip("-"): one.keywords.get("default", False) for one in OPTIONS}
+    defaults = {option.key: option.default for option in OPTIONS}
     return plan(defaults | {"backend": ["scripted"]} | {name.replace("_", "-"): one for name, one in values.items()})
 
 
 def test_named_counts_replace_the_standard_distances():
-    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=[(10,), (3,), (10,)]).comparisons()
+    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["10", "3", "10"]).comparisons()
     assert [one.candidate.out_channels for one in found] == [16, 10, 3]
     assert [one.telling for one in found if one.distance] == [1, 2]
 
 
 def test_named_counts_are_those_of_each_side():
-    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=[(5,)], side="both").comparisons()
+    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=["5"], side="both").comparisons()
     assert [(one.candidate.in_channels, one.candidate.out_channels) for one in found] == [(8, 16), (8, 5), (5, 16)]
 
 
 @pytest.mark.parametrize(
     ("layer", "keep", "possible"),
     [
-        ("mb1_ic4oc16_ih6kh3ph1", 16, "1 to 15"),
-        ("mb1_ic4oc16_ih6kh3ph1", 0, "1 to 15"),
-        ("mb1_ic4oc16_ih6kh3ph1", -3, "1 to 15"),
-        ("mb1_g4ic8oc16_ih6kh3ph1", 10, "multiples of 4 below 16"),
-        ("mb1_g8ic8oc16_ih6kh3ph1", 3, "multiples of 2 below 16"),
+        ("mb1_ic4oc16_ih6kh3ph1", "16", "1 to 15"),
+        ("mb1_ic4oc16_ih6kh3ph1", "0", "1 to 15"),
+        ("mb1_ic4oc16_ih6kh3ph1", "16-20", "1 to 15"),
+        ("mb1_g4ic8oc16_ih6kh3ph1", "10", "multiples of 4 below 16"),
+        ("mb1_g8ic8oc16_ih6kh3ph1", "3", "multiples of 2 below 16"),
     ],
 )
-def test_a_count_that_a_layer_can_t_be_pruned_to_is_refused_at_once(layer, keep, possible):
+def test_a_count_that_no_layer_can_be_pruned_to_is_refused_at_once(layer, keep, possible):
     with pytest.raises(CannotPrune) as caught:
-        chosen(problem=[layer, "mb1_ic4oc64_ih6kh3ph1"], keep=[(keep,)])
-    assert str(caught.value) == (
-        f"--keep {keep}: {layer} has 16 output channels, {possible} can be kept; "
-        "name the layers that are meant with --layer or --problem"
-    )
+        chosen(problem=[layer], keep=[keep])
+    has = f"{layer} has 16 output channels, and can keep {possible}"
+    assert str(caught.value) == f"--keep {keep}: no chosen layer can keep that ({has})"
 
 
-@pytest.mark.parametrize("trials", [0, -1, 1001])
+def test_a_count_that_some_layers_have_holds_for_those_and_says_so():
+    narrow, wide = "mb1_ic4oc16_ih6kh3ph1", "mb1_ic4oc64_ih6kh3ph1"
+    run_plan = chosen(problem=[narrow, wide], keep=["32"])
+    comparisons = run_plan.comparisons()
+    assert {(comparison.layer.name, comparison.candidate.out_channels) for comparison in comparisons} == {
+        (wide, 64),
+        (wide, 32),
+    }
+    assert run_plan.remarks == [f"--keep: 1 of 2 layers have all these counts; not {narrow} (16 output channels)"]
+
+
+def test_a_range_holds_up_to_the_layers_own_channels():
+    run_plan = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14-17"])
+    assert _kept(run_plan.comparisons()) == [14, 15]
+    assert run_plan.remarks
+
+
+def test_counts_that_every_layer_has_need_no_remark():
+    assert chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14"]).remarks == []
+
+
+def test_a_study_leaves_out_the_layers_that_do_not_have_the_count():
+    cases = chosen(backend=["tvm"], layer=["resnet50.L1", "resnet50.L16"], keep=["96"]).tuned_log_cases()
+    assert {case.shown.layer.name for case in cases} == {"resnet50.L16"}
+
+
+def test_what_decides_a_verdict_is_repeated_and_nothing_else():
+    given = {"baselines": "mine", "strict_verdicts": True, "preset": "quick", "journal": "j", "layer": ["resnet50.L1"]}
+    assert set(chosen(**given).repeated) == {"--baselines=mine", "--strict-verdicts", "--preset=quick"}
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "1001"])
 def test_trials_out_of_reason_are_refused(trials):
     with pytest.raises(NeverSlowerError, match=rf"^--trials {trials}: from 1 to 1000$"):
         chosen(trials=trials)
 
 
 def test_trials_are_those_of_every_search():
-    cases = chosen(trials=7, layer=["resnet50.L1"]).tuned_log_cases()
+    cases = chosen(trials="7", layer=["resnet50.L1"]).tuned_log_cases()
     assert {log.search.trials for case in cases for one in case.comparisons for log in one.tuned_logs} == {7}
 
 
@@ -291,7 +321,7 @@ def test_a_study_of_nothing_named_is_of_the_backends_own_choice(profile):
 
 
 def test_a_study_is_of_the_layers_sides_counts_and_formats_that_are_named():
-    values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": [(33,)], "layout": ["NCHW", "NHWC"]}
+    values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": ["33"], "layout": ["NCHW", "NHWC"]}
     cases = chosen(backend=["tvm"], **values).tuned_log_cases()
     assert len({case.id for case in cases}) == len(cases) == 2 * 2 * 2 * len(Kind)
     assert {case.shown.layer.name for case in cases} == {"resnet50.L1", "resnet50.L5"}

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from neverslower.errors import CannotPrune, UnknownName
+from neverslower.errors import UnknownName
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
@@ -42,7 +42,8 @@ PROFILES = {
 class Selection:
     """The user's choice; empty tuples mean the profile's or the backend's default.
 
-    `keep` lists the channel counts to prune to, instead of those at the standard distances.
+    `keep` lists the channel counts to prune to, instead of those at the standard distances; it holds for the layers
+    that have more channels.
     """
 
     profile: Profile = PROFILES["quick"]
@@ -79,10 +80,7 @@ class Selection:
         return [layer.with_format(*chosen_format) for chosen_format in formats for layer in layers]
 
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
-        """Return each chosen layer against its pruned selves and against itself, without repetition.
-
-        Raises CannotPrune where a layer can't be pruned to a count in `keep`.
-        """
+        """Return each chosen layer against its pruned selves and against itself, without repetition."""
         comparisons: dict[tuple[str, str, str], Comparison] = {}
         for layer in self.distinct(formats):
             for comparison in _of_layer(backend, layer, self.sides, self.keep):
@@ -92,25 +90,36 @@ class Selection:
 
 
 def _of_layer(backend: str, layer: Layer, sides: Iterable[Side], keep: Sequence[int]) -> Iterator[Comparison]:
+    """Yield the comparisons of one layer; none where `keep` is given and the layer can keep none of it."""
+    distances = {side: _distances(layer, side, keep) for side in sides}
+    if keep and not any(distances.values()):
+        return
     # Against itself: no result but the noise floor, so it yields to the most telling distances when time is short.
     yield Comparison(backend, layer, layer.problem, telling=5)
-    for side in sides:
-        distances = _to_keep(layer, side, keep) if keep else pruning_distances(layer.problem, side)
-        for distance, rank in distances:
+    for side, ranked in distances.items():
+        for distance, rank in ranked:
             yield Comparison(backend, layer, layer.problem.prune(distance, side), side, rank)
 
 
-def _to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (distance, telling rank) of the channel counts in `keep`. Raises CannotPrune, naming the layer."""
+def _distances(layer: Layer, side: Side, keep: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (distance, telling rank) of the counts in `keep` that the layer can keep, else the standard ones."""
+    if not keep:
+        return pruning_distances(layer.problem, side)
+    whole = layer.problem.channels(side)
+    return [(whole - count, rank) for rank, count in enumerate(to_keep(layer, side, keep), start=1)]
+
+
+def to_keep(layer: Layer, side: Side, keep: Sequence[int]) -> list[int]:
+    """Return those of the channel counts in `keep` to which a layer can be pruned."""
     whole, step = layer.problem.channels(side), layer.problem.prune_step(side)
-    for count in keep:
-        if not 0 < count < whole or count % step:
-            possible = f"1 to {whole - 1}" if step == 1 else f"multiples of {step} below {whole}"
-            raise CannotPrune(
-                f"--keep {count}: {layer.name} has {whole} {side}put channels, {possible} can be kept; "
-                f"name the layers that are meant with --layer or --problem"
-            )
-    return [(whole - count, rank) for rank, count in enumerate(keep, start=1)]
+    return [count for count in keep if 0 < count < whole and count % step == 0]
+
+
+def keepable(layer: Layer, side: Side) -> str:
+    """Return in words to what a layer can be pruned: `resnet50.L16 has 128 output channels, and can keep 1 to 127`."""
+    whole, step = layer.problem.channels(side), layer.problem.prune_step(side)
+    possible = f"1 to {whole - 1}" if step == 1 else f"multiples of {step} below {whole}"
+    return f"{layer.name} has {whole} {side}put channels, and can keep {possible if whole > step else 'none fewer'}"
 
 
 def _matching(pattern: str) -> list[Layer]:

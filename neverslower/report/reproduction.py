@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from neverslower.outcome.table import Finding
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import words
-from neverslower.worker.process import LOCAL, WorkerSpec
+from neverslower.worker.process import WorkerSpec
 
 Reproduce = Callable[[ConvProblem, Plan], str]
 
@@ -96,23 +96,14 @@ def software(fingerprint: Fingerprint) -> str:
     return f"{fingerprint.backend} {fingerprint.version} ({build})"
 
 
-def command_again(
-    comparison: Comparison,
-    test: str,
-    backends: Mapping[str, WorkerSpec],
-    compare: str | bool = False,
-    against: Mapping[str, WorkerSpec] | None = None,
-) -> str:
+def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated: Sequence[str] = ()) -> str:
     """Return the pytest command that measures this one comparison again, as this run did.
 
-    `test` is a test function, or a folder of tests that all look at the comparison.
+    `test` is a test function, or a folder of tests that all look at the comparison; `repeated` are the further options
+    of this run that decide a verdict.
     """
-    layer, spec = comparison.layer, backends[comparison.backend]
+    layer = comparison.layer
     backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
-    run = ["--threads", str(spec.threads)] if spec.threads != 1 else []
-    run += ["--worker", spec.execnet] if spec.execnet != LOCAL else []
-    run += ["--benchmark-compare" if compare is True else f"--benchmark-compare={compare}"] if compare else []
-    run += ["--against", against[comparison.backend].execnet] if against else []
     chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
     side = ["--side", "in"] if comparison.side is Side.IN else []
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
@@ -122,7 +113,7 @@ def command_again(
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
     named = f"{test}[{comparison.id}]" if "::" in test else test
-    return shlex.join(["pytest", named, "--backend", backend, *chosen, *formats, *side, *run])
+    return shlex.join(["pytest", named, "--backend", backend, *chosen, *formats, *side, *repeated])
 
 
 def _times(result: Result) -> Iterator[str]:

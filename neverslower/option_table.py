@@ -1,0 +1,254 @@
+"""The command line as a table: every option of ours in groups, with its help, its default, and how argparse takes it.
+
+Values stay the words that the user wrote; `option_values` reads them, so that every mistake gets one clear line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import backends
+from neverslower.judge.sequential import PRESETS
+from neverslower.problem.networks import NETWORKS
+from neverslower.problem.selection import PROFILES
+from neverslower.worker.process import LOCAL
+
+UNSOUND = ("refuse", "warn")
+SIDES = ("out", "in", "both")
+EXIT_CODES = ("pytest", "bisect")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One command-line option: its flag, its help line, and what argparse's `add_argument` takes with them.
+
+    One that is `repeated` decides what a verdict is, so that a command which measures something again repeats it.
+    """
+
+    flag: str
+    help: str
+    keywords: Mapping[str, Any]
+    repeated: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the flag without its dashes."""
+        return self.flag.strip("-")
+
+    @property
+    def name(self) -> str:
+        """Return the attribute under which the parsed value is stored."""
+        return "neverslower_" + self.key.replace("-", "_")
+
+    @property
+    def default(self) -> Any:
+        """Return the value of an option that was not given."""
+        return self.keywords.get("default", False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options that `pytest -h` lists under one title."""
+
+    name: str
+    title: str
+    options: tuple[Option, ...] = field(default_factory=tuple)
+
+
+def _many(flag: str, metavar: str, help: str, default: str) -> Option:
+    text = f"{help} (repeatable); default: {default}"
+    return Option(flag, text, {"action": "append", "default": [], "metavar": metavar})
+
+
+def _one(flag: str, metavar: str, help: str, default: str, value: str | None = None, repeated: bool = False) -> Option:
+    """Return an option of one word; `default` says what happens without it, `value` is what is then read."""
+    return Option(flag, f"{help}; default: {default}", {"default": value, "metavar": metavar}, repeated)
+
+
+def _switch(flag: str, help: str, repeated: bool = False) -> Option:
+    return Option(flag, f"{help}; default: off", {"action": "store_true"}, repeated)
+
+
+def _among(words: tuple[str, ...]) -> str:
+    return f"{{{','.join(words)}}}"
+
+
+GROUPS = (
+    Group(
+        "never-slower",
+        "never-slower, the five options to begin with",
+        (
+            _many(
+                "--backend",
+                "NAME",
+                f"measure this library: {', '.join(name for name in backends.TABLE if name != backends.FOR_TESTING)}; "
+                "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), cudnn:best, cudnn:torch, "
+                "cudnn:cold or cudnn:gpu=1, joined by commas",
+                "every one that is installed",
+            ),
+            _many(
+                "--layer",
+                "PATTERN",
+                "measure these layers: resnet50.L16, resnet50.layer2.1.conv2, 'vgg16.L*'",
+                "all of ResNet-50, or a few small layers where the library is slow to compile",
+            ),
+            _one(
+                "--time-budget",
+                "TIME",
+                "stop measuring after 90s, 5m or 1h30m, having begun with what tells most; 0: no limit",
+                "270s, without limit in --profile full",
+            ),
+            _one(
+                "--against",
+                "SPEC",
+                "measure another version of the library next to this one and say what got slower: "
+                "popen//python=../old/bin/python, or 'popen//python=docker run -i old python3'",
+                "this library alone",
+                repeated=True,
+            ),
+            _switch(
+                "--strict-verdicts",
+                "for CI: also fail on a hazard that no baseline knows, and on what is undecided, changed or not "
+                "comparable",
+                repeated=True,
+            ),
+        ),
+    ),
+    Group(
+        "never-slower-what",
+        "never-slower, what to measure",
+        (
+            _many("--require-backend", "NAME", "like --backend, but a run without it exits with 6", "none"),
+            _many("--network", "NAME", f"measure every layer of {', '.join(NETWORKS)}", "see --layer"),
+            _many(
+                "--problem",
+                "DESCRIPTOR",
+                "measure one convolution, written as oneDNN's benchdnn does: mb1_ic64oc64_ih56kh3ph1",
+                "see --layer",
+            ),
+            _many(
+                "--keep",
+                "N",
+                "prune to this channel count, or to each of a range such as 92-97",
+                "1, 3, 7, 15, 31, 63, 127 channels fewer, and 12, 25, 50 %% fewer",
+            ),
+            _one(
+                "--side",
+                _among(SIDES),
+                "prune the layer's output channels, its input channels (as when the layer before it was pruned), or "
+                "both in turn",
+                "out",
+                "out",
+            ),
+            _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16", "the backend's own"),
+            _many("--layout", "LAYOUT", "NCHW or NHWC", "the backend's own"),
+            _one(
+                "--profile",
+                _among(tuple(sorted(PROFILES))),
+                "how much to measure: quick (ResNet-50, in five minutes) or full (every network and format)",
+                "quick",
+                "quick",
+            ),
+        ),
+    ),
+    Group(
+        "never-slower-how",
+        "never-slower, how to measure",
+        (
+            _one(
+                "--preset",
+                _among(tuple(PRESETS)),
+                "how long to measure what is hard to decide: up to 64, 192 or 384 blocks of four rounds",
+                "standard",
+                repeated=True,
+            ),
+            _one(
+                "--passes",
+                "N",
+                "measure each comparison in at least this many fresh processes",
+                "1; 4 (quick) or 6 (full) where times are compared with, or stored as, a baseline",
+                repeated=True,
+            ),
+            _one("--blocks", "N", "interleaved blocks of four rounds in each process", "8", repeated=True),
+            _one(
+                "--family-error",
+                "P",
+                "the chance that the whole run holds any false red",
+                "0.01",
+                repeated=True,
+            ),
+            _one("--time-limit", "TIME", "end a worker that takes longer for one problem", "120s", repeated=True),
+            _one(
+                "--unsound",
+                _among(UNSOUND),
+                "what to do on a device that is throttled, hot, busy, or (a Jetson) without fixed clocks: refuse with "
+                "exit code 6, or warn and measure anyway",
+                "refuse",
+                "refuse",
+                repeated=True,
+            ),
+            _one("--threads", "N", "CPU threads that a library may use", "1", repeated=True),
+            _one(
+                "--worker",
+                "SPEC",
+                "where workers run, as an execnet spec such as ssh=HOST",
+                "popen, on this machine",
+                LOCAL,
+                repeated=True,
+            ),
+            _one("--seed", "N", "seed of the order in which comparisons are measured", "0"),
+            _one(
+                "--explain-budget", "TIME", "look for causes for up to this long, the worst first; 0: no limit", "60s"
+            ),
+            _switch("--explain", "find the cause of every channel count's time, not of hazards alone (cudnn)"),
+        ),
+    ),
+    Group(
+        "never-slower-stored",
+        "never-slower, baselines, journals and exit codes",
+        (
+            _one(
+                "--accept-baseline", "REASON", "store this run as the device's baseline, for this reason", "store none"
+            ),
+            _one(
+                "--baselines",
+                "DIR",
+                "folder of the baselines (write it with =)",
+                "baselines, next to pytest.ini",
+                repeated=True,
+            ),
+            _one(
+                "--least-decided",
+                "SHARE",
+                "with --strict-verdicts: pass if this much was decided and the time budget left out the rest",
+                "95%%",
+            ),
+            _one("--journal", "FILE", "append raw results to this file (write it with =)", "a new one in .neverslower"),
+            _one(
+                "--resume",
+                "FILE",
+                "go on with the run of this journal, reusing what it measured (write it with =)",
+                "begin anew",
+            ),
+            _one(
+                "--exit-codes",
+                _among(EXIT_CODES),
+                "pytest's, or those of `git bisect run`: 0 good, 1 bad, 125 cannot judge, above 127 broken",
+                "pytest",
+                "pytest",
+            ),
+        ),
+    ),
+    Group(
+        "never-slower-studies",
+        "never-slower, the studies that -m hunt and -m tuned_log opt in to",
+        (
+            _one("--hunt-budget", "TIME", "draw new layers for up to this long in each hunt; 0: no limit", "60s"),
+            _one("--trials", "N", "candidates that each search for a schedule times", "16"),
+            _one("--tuning-budget", "TIME", "search for schedules for up to this long; 0: no limit", "10m"),
+        ),
+    ),
+)
+OPTIONS = tuple(option for group in GROUPS for option in group.options)

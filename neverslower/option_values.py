@@ -1,0 +1,128 @@
+"""Read the words of the command line. Each function raises NeverSlowerError: the option, the word, the right form."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import TypeVar
+
+from neverslower.errors import NeverSlowerError
+from neverslower.report import words
+
+DAY = 86400.0
+MOST_ERROR = 0.1
+"""The largest chance of a false red that may be asked for; a run that is wrongly red more often is no test."""
+MOST = 1000
+"""The most passes, blocks, threads or channel counts that may be asked for; a larger number is a typing error."""
+Member = TypeVar("Member", bound=Enum)
+_PLACES = ("popen", "ssh=", "vagrant_ssh=", "socket=", "via=")
+"""How an execnet spec names a place."""
+
+
+def one_of(flag: str, text: str, allowed: Sequence[str]) -> str:
+    """Return a word that must be one of a few."""
+    if text not in allowed:
+        raise NeverSlowerError(f"{flag} {text!r}: unknown (known: {', '.join(allowed)})")
+    return text
+
+
+def member(kind: type[Member], text: str, flag: str) -> Member:
+    """Return the member of an enumeration that a word names, in any case."""
+    for candidate in kind:
+        if str(candidate).lower() == text.lower():
+            return candidate
+    raise NeverSlowerError(f"{flag} {text!r}: unknown (known: {', '.join(str(known) for known in kind)})")
+
+
+def whole(flag: str, text: str, least: int = 1, most: int = MOST) -> int:
+    """Return a whole number from `least` to `most`."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise NeverSlowerError(f"{flag} {text!r}: a whole number from {least} to {most}") from None
+    if not least <= number <= most:
+        raise NeverSlowerError(f"{flag} {number}: from {least} to {most}")
+    return number
+
+
+def chance(flag: str, text: str) -> float:
+    """Return a probability above 0 and up to MOST_ERROR, from `0.01` or `1%`."""
+    number = _number(text)
+    if number is None or not 0 < number <= MOST_ERROR:
+        raise NeverSlowerError(f"{flag} {text!r}: a probability such as 0.01, above 0 and at most {MOST_ERROR:g}")
+    return number
+
+
+def share(flag: str, text: str) -> float:
+    """Return the share that per cent name, `95%` or `95`."""
+    number = _number(f"{text.strip().removesuffix('%')}%")
+    if number is None or not 0 <= number <= 1:
+        raise NeverSlowerError(f"{flag} {text!r}: a share such as 95%, from 0% to 100%")
+    return number
+
+
+def _number(text: str) -> float | None:
+    """Return what `0.05` or `5%` is, None where it is no number."""
+    plain = text.strip()
+    try:
+        return float(plain[:-1]) / 100 if plain.endswith("%") else float(plain)
+    except ValueError:
+        return None
+
+
+def duration(flag: str, text: str) -> float:
+    """Return the seconds that an option names."""
+    try:
+        return words.parse_duration(text)
+    except ValueError as error:
+        raise NeverSlowerError(f"{flag}: {error}") from None
+
+
+def limit(flag: str, text: str) -> float:
+    """Return the seconds of a limit that nothing may be without: up to a day."""
+    seconds = duration(flag, text)
+    if seconds > DAY:
+        raise NeverSlowerError(f"{flag} {text}: a day (24h) at most")
+    return seconds
+
+
+def budget(flag: str, text: str | None, default: float | None) -> float | None:
+    """Return the seconds of a budget, `default` where none was given, None for `0`, which is no limit."""
+    if text is None:
+        return default
+    if text.strip() == "0":
+        return None
+    if re.fullmatch(r"[0.hms\s]*0[0.hms\s]*", text.lower()):
+        # Who writes 0s may mean no time at all as well as no limit; the two could not differ more.
+        raise NeverSlowerError(f"{flag} {text!r}: write 0 for no limit, or a duration such as 1s, 90s, 5m or 1h30m")
+    return duration(flag, text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Return the channel counts that `96` or `92-97` names."""
+    match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text.strip())
+    if not match:
+        raise NeverSlowerError(f"--keep {text!r}: a channel count such as 96, or a range such as 92-97")
+    first = int(match[1])
+    last = int(match[2] or first)
+    if first > last:
+        raise NeverSlowerError(f"--keep {text}: the smaller count comes first, so write --keep {last}-{first}")
+    if last - first >= MOST:
+        raise NeverSlowerError(f"--keep {text}: {last - first + 1} channel counts; {MOST} at most")
+    return tuple(range(first, last + 1))
+
+
+def spec(flag: str, text: str) -> str:
+    """Return an execnet spec that says where a worker runs; a path to a Python is answered with the spec for it."""
+    if not text.strip():
+        raise NeverSlowerError(f"{flag} needs an execnet spec, such as popen//python=../old/bin/python")
+    if any(part.startswith(_PLACES) for part in text.split("//")):
+        return text
+    if os.sep in text or text.startswith("python"):
+        raise NeverSlowerError(f"{flag} {text}: not an execnet spec; for that Python write {flag} popen//python={text}")
+    raise NeverSlowerError(
+        f"{flag} {text}: not an execnet spec; write popen//python=../old/bin/python for a Python on this machine, "
+        "or ssh=HOST//python=python3 for another machine"
+    )
