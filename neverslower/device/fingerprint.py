@@ -65,10 +65,15 @@ def differences(group: str, stored: Mapping[str, str], now: Mapping[str, str]) -
     """List the fields in which two mappings disagree, in order of name; a missing field is shown as absent."""
     names = sorted(set(stored) | set(now))
     return [
-        f"{group} {name}: {stored.get(name, 'absent')} → {now.get(name, 'absent')}"
+        f"{group} {name}: {short_hash(stored.get(name, 'absent'))} → {short_hash(now.get(name, 'absent'))}"
         for name in names
         if stored.get(name) != now.get(name)
     ]
+
+
+def short_hash(text: str) -> str:
+    """Return a text in which the hashes of commits are cut to the seven digits that git shows."""
+    return re.sub(r"\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])([0-9a-f]{7})[0-9a-f]{5,}\b", r"\1", text)
 
 
 def slug(text: str) -> str:

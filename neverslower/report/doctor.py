@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from neverslower.calibration.doctor import Checkup
+from neverslower.device.fingerprint import short_hash
 from neverslower.device.state import State
 from neverslower.report import calibration
 from neverslower.report.reproduction import software
@@ -49,4 +50,4 @@ def _state(state: State) -> Iterator[str]:
 
 
 def _listed(words: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {text}" for name, text in words.items())
+    return ", ".join(f"{name} {short_hash(text)}" for name, text in words.items())

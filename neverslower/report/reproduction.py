@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from neverslower.campaign.findings import Findings, Result
-from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.fingerprint import Fingerprint, short_hash
 from neverslower.evidence.observation import Plan
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
@@ -91,9 +90,7 @@ def headline(comparison: Comparison) -> str:
 
 def software(fingerprint: Fingerprint) -> str:
     """Return such as `onednn 3.12.0 (80afa71)`."""
-    commit = re.fullmatch(r"[0-9a-f]{8,}", fingerprint.build)
-    build = fingerprint.build[:7] if commit else fingerprint.build
-    return f"{fingerprint.backend} {fingerprint.version} ({build})"
+    return f"{fingerprint.backend} {fingerprint.version} ({short_hash(fingerprint.build)})"
 
 
 def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated: Sequence[str] = ()) -> str:

@@ -107,4 +107,4 @@ class Load:
         named = ", ".join(
             f"{known[number].name} (process {number}, {shares[number]:.0%} of a core)" for number in heavy[:3]
         )
-        return (Unsound(Trouble.BUSY, f"busy with {named}", f"kill {heavy[0]}, or wait for it to end", grave),)
+        return (Unsound(Trouble.BUSY, f"busy with {named}", "wait for it to end, or ask whose it is", grave),)

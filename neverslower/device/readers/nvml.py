@@ -167,7 +167,7 @@ class Nvml:
         for neighbour in self.neighbours():
             if neighbour.process not in own and used[neighbour.process] >= HEAVY:
                 text = f"the GPU is busy with {neighbour}, {used[neighbour.process]} % of its time"
-                yield Unsound(Trouble.BUSY, text, f"kill {neighbour.process}, or wait for it to end")
+                yield Unsound(Trouble.BUSY, text, "wait for it to end, or ask whose it is")
 
 
 def _switch(value: int) -> str:
