@@ -7,6 +7,7 @@ do is a command that its adapter offers (`backends.base.Command`), so no backend
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ from neverslower.problem.convolution import DType, Layout, Side, parse_descripto
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem.selection import Format, Selection
 from neverslower.report import calibration as report_calibration
-from neverslower.report import compared
+from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
 from neverslower.report import upgrade as report_upgrade
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 1000
+_PROGRAM = "never-slower"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,20 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A mistake is written to stderr in one line.
     """
+    _write_in_any_encoding()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except NeverSlowerError as error:
-        print(f"neverslower: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # The reader, such as `head`, has seen enough.
         sys.stderr.close()
     return 0
 
 
+def _write_in_any_encoding() -> None:
+    """Let signs that stdout and stderr have no letter for become others; by default they would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=words.PLAIN_LETTERS)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m neverslower",
+        prog=_PROGRAM if Path(sys.argv[0]).name == _PROGRAM else "python -m neverslower",
         description="Is a pruned convolution layer ever slower than the unpruned one? `pytest` measures; this tells.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -25,7 +25,7 @@ from neverslower.errors import BaselineError
 from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.problem.convolution import parse_descriptor
 from neverslower.problem.predicate import LONGEST, PredicateError, holds
-from neverslower.pytest_plugin import ProgressLine
+from neverslower.report.progress_line import ProgressLine
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import ROOT, children, needs_proc
 
@@ -88,9 +88,7 @@ PROOFS = {
         "test_bad_input.py::test_two_runs_that_accept_at_once_are_both_stored",
         "test_baseline.py::test_two_runs_that_write_at_once_are_both_kept",
     ],
-    "channels above the layer's": [
-        "test_selection.py::test_a_count_that_a_layer_can_t_be_pruned_to_is_refused_at_once"
-    ],
+    "channels above the layer's": ["test_selection.py::test_a_count_that_no_layer_can_be_pruned_to_is_refused_at_once"],
     "a dtype that no chosen backend has": [
         "test_selection.py::test_a_format_that_no_chosen_backend_has_is_refused_with_those_they_have",
     ],
@@ -232,7 +230,7 @@ def told_by_the_command(capsys: pytest.CaptureFixture[str], arguments: list[str]
     assert cli.main(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    pytest.LineMatcher(said.err.splitlines()).fnmatch_lines([f"neverslower: {words}"])
+    pytest.LineMatcher(said.err.splitlines()).fnmatch_lines([f"never-slower: {words}"])
     assert len(said.err.splitlines()) == 1
 
 
@@ -264,14 +262,14 @@ def test_a_mistake_without_pytest_is_one_clear_line(
     [
         (["--passes", "1001"], "--passes 1001: from 1 to 1000"),
         (["--threads", "0"], "--threads 0: from 1 to 1000"),
-        (["--family-error", "0"], "--family-error 0: more than 0, 0.1 at most"),
-        (["--family-error", "nan"], "--family-error nan: more than 0, 0.1 at most"),
-        (["--family-error", "0.2"], "--family-error 0.2: more than 0, 0.1 at most"),
-        (["--time-limit", "nan"], "--time-limit nan: more than 0 seconds*"),
-        (["--time-limit", "1e300"], "--time-limit 1e+300: more than 0 seconds, a day (86400) at most"),
+        (["--family-error", "0"], "--family-error '0': a probability such as 0.01*"),
+        (["--family-error", "nan"], "--family-error 'nan': a probability such as 0.01*"),
+        (["--family-error", "0.2"], "--family-error '0.2': a probability*at most 0.1"),
+        (["--time-limit", "nan"], "--time-limit: 'nan' is not a duration*"),
+        (["--time-limit", "9" * 30], "--time-limit 9*: a day (24h) at most"),
         (["--time-budget", "9" * 400], "--time-budget: '9*' is not a duration such as 90s, 5m or 1h30m"),
         (["--dtype", "a\nb"], r"--dtype 'a\nb': unknown (known: float32*"),
-        (["--benchmark-compare="], "--benchmark-compare= names nothing: give a file or a number, or leave the = away"),
+        (["--benchmark-compare="], "--benchmark-compare= names nothing: give a file or a number, or leave the = out"),
         (["--benchmark-compare=*"], "--benchmark-compare=[*]: no such file*"),
         ([f"--benchmark-compare={'x' * 300}"], "--benchmark-compare=x*: no such file*"),
         (["--time-budget=-5m"], "--time-budget: '-5m' is not a duration such as 90s, 5m or 1h30m"),
@@ -582,7 +580,6 @@ def test_a_script_that_can_t_be_read_is_one_clear_line(runner: SuiteRunner, text
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
-        ("carrier-pigeon", "no gateway type found*"),
         ("popen//python=/nowhere/python", "*/nowhere/python*"),
         ("popen//python=sh -c false", "*"),
         ("popen//execmodel=any", "*unknown execmodel 'any'"),
@@ -590,7 +587,6 @@ def test_a_script_that_can_t_be_read_is_one_clear_line(runner: SuiteRunner, text
         ("socket=localhost", "*"),
         ("via=nobody", "this can't be read"),
         ("popen//_x=3", "this can't be read"),
-        ("=", "this can't be read"),
     ],
 )
 def test_a_worker_that_can_t_start_is_one_clear_line(runner: SuiteRunner, spec: str, why: str) -> None:

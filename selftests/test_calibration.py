@@ -516,7 +516,7 @@ def test_a_mistake_is_one_clear_line(tmp_path, capsys, monkeypatch, arguments, w
     assert calibrate(tmp_path, *arguments) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("journal: ")]
     assert len(told) == 1
-    assert told[0].startswith("neverslower: ")
+    assert told[0].startswith("never-slower: ")
     assert words in told[0]
 
 
@@ -539,7 +539,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
 
 def of_a_run(runner: SuiteRunner, **changes: Any) -> list[str]:
-    """What the summary of a run on `FLAT` says of calibration."""
+    """What the summary of a run on `FLAT` says of calibration, but for what to do next."""
     result = runner.run(FLAT | changes)
     return [line for line in result.stdout.lines if line.startswith("scripted: ") and "calibrate" in line]
 
@@ -555,7 +555,19 @@ def store(runner: SuiteRunner, noise: float) -> Path:
 
 def test_a_run_says_that_its_device_was_never_calibrated(runner: SuiteRunner):
     command = f"python -m neverslower calibrate scripted:{runner.path}/script.json"
-    assert of_a_run(runner) == [f"scripted: not calibrated; do it: {command}"]
+    result = runner.run(FLAT)
+    result.stdout.fnmatch_lines(
+        ["next:", "  learn how small a slowdown shows here (scripted is not calibrated yet):", f"    {command}"]
+    )
+
+
+def test_a_run_says_once_that_its_device_was_never_calibrated_and_again_when_asked(runner: SuiteRunner):
+    arguments = ["--backend", runner.script(**FLAT), "--problem", PROBLEM]
+    said = [
+        "not calibrated" in runner.pytester.runpytest_inprocess(*arguments, *verbose).stdout.str()
+        for verbose in ((), (), ("-v",))
+    ]
+    assert said == [True, False, True]
 
 
 def test_a_run_says_that_its_noise_now_differs(runner: SuiteRunner):

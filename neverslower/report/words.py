@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
+import textwrap
 
 import numpy as np
 
 from neverslower.evidence.observation import Seconds
 from neverslower.judge.stats import median_interval
+
+PLAIN_LETTERS = "never-slower-plain-letters"
+"""The name under which Python's codecs know how to write signs that an encoding does not have."""
 
 
 def seconds(value: float) -> str:
@@ -51,3 +56,36 @@ def parse_duration(text: str) -> float:
     if not 0 < total < math.inf:
         raise ValueError(f"{text!r} is not a duration such as 90s, 5m or 1h30m")
     return total
+
+
+_PLAIN = {"→": "->", "×": "x", "–": "-", "…": "...", "≤": "<=", "≥": ">=", "µ": "u", "±": "+-", "“": '"', "”": '"'}
+"""What stands for a sign that an encoding does not have."""
+
+
+def in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for signs that can't be encoded, and where to go on: a handler for `codecs.register_error`.
+
+    Raises the error where it is another one than of encoding.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(PLAIN_LETTERS, in_plain_letters)
+
+
+def in_letters_of(text: str, encoding: str | None) -> str:
+    """Return a text in signs that an encoding has; without an encoding, or with an unknown one, as it is."""
+    try:
+        return text.encode(encoding or "utf-8", PLAIN_LETTERS).decode(encoding or "utf-8")
+    except LookupError:
+        return text
+
+
+def broken(text: str, width: int) -> list[str]:
+    """Return the lines of a text for a terminal so wide, broken at spaces and indented as the text is."""
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    ) or [text]
