@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,28 +14,30 @@ from _pytest.junitxml import xml_key
 
 import backends
 from backends.base import BackendOptions
-from neverslower import options
+from neverslower import options, stock
 from neverslower.baseline import timed
-from neverslower.baseline.entry import Baseline, Entry
-from neverslower.errors import NeverSlowerError, Unavailable
+from neverslower.baseline.entry import Entry
+from neverslower.calibration.stored import Standing
+from neverslower.errors import JournalError, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
 from neverslower.judge.verdict import Code
 from neverslower.option_table import GROUPS, OPTIONS
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.run_verdict import BROKEN, ENDINGS, RunCode, RunVerdict
+from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCode, RunVerdict
 from neverslower.outcome.table import Finding, Outcome, outcome_of
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.report import drawn, markdown, run_verdict, summary, words
+from neverslower.report.overview import Overview
+from neverslower.report.progress_line import ProgressLine
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
-from neverslower.report.summary import Emphasis
-from neverslower.run import NOT_ACCEPTED, Run
+from neverslower.report.summary import Emphasis, Line
+from neverslower.run import NOT_ACCEPTED, Run, overview_of, require_acceptable
 
-PYTEST_BENCHMARKS_STORAGE = "file://./.benchmarks"
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
@@ -45,6 +45,8 @@ NUMERICS_TEST = "test_numerics"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
 OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 _STATE = pytest.StashKey[Run]()
+_SAID = "never-slower/not-calibrated"
+"""Where pytest's cache keeps of which devices it was said that they are not calibrated: once is enough."""
 _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.NONE: {},
     Emphasis.BOLD: {"bold": True},
@@ -105,7 +107,7 @@ class Suite:
         self._conclude_hunt(backend, True, request)
 
     def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
-        progress = ProgressLine(request.config)
+        progress = _progress(request.config)
         try:
             hunted = self.run.hunt(backend, numerics, progress)
         except Unavailable as error:
@@ -144,9 +146,10 @@ class Suite:
         benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
 
     def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
-        self.run.concluded(assessed)
         node = cast(pytest.Item, request.node)
-        node.user_properties += properties(assessed, self.run.findings)
+        self.run.concluded(node.nodeid, assessed)
+        said = properties(assessed, self.run.findings)
+        node.user_properties[:] = [*(pair for pair in node.user_properties if pair not in said), *said]
         self._raise(assessed, node.nodeid.partition("[")[0])
 
     def _raise(self, assessed: Assessed, test: str) -> None:
@@ -199,36 +202,6 @@ def _function(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name))
 
 
-class ProgressLine:
-    """Shows the campaign's steps: on a terminal one line that changes, elsewhere a line now and then."""
-
-    def __init__(self, config: pytest.Config, clock: Callable[[], float] = time.monotonic) -> None:
-        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        self._clock, self._last, self._phase = clock, -1e9, ""
-        self._live = bool(self._reporter and self._reporter.isatty)
-
-    def __call__(self, phase: str, done: int, total: int, seconds_left: float | None) -> None:
-        """Show a step, not more often than is useful."""
-        if self._reporter is None or self._reporter.verbosity < 0:
-            return
-        every = 0.2 if self._live else 20.0
-        if self._clock() - self._last < every and not (self._live and phase != self._phase):
-            return
-        self._last, self._phase = self._clock(), phase
-        left = f", {words.duration(seconds_left)} left" if seconds_left else ""
-        text = f"{phase} {done}/{total}{left}"
-        if self._live:
-            self._reporter.rewrite(text, erase=True)
-        else:
-            self._reporter.ensure_newline()
-            self._reporter.write_line(text)
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._live:
-            self._reporter.rewrite("", erase=True)
-
-
 class VanishedItem(pytest.Item):
     """An item for something that the baseline holds and the suite does not measure any more; it fails."""
 
@@ -238,7 +211,7 @@ class VanishedItem(pytest.Item):
         """Fail with the entry's name."""
         run = self.config.stash[_STATE]
         assessed = run.assessment.vanished(self.entry, run.comparisons[0])
-        run.concluded(assessed)
+        run.concluded(self.nodeid, assessed)
         pytest.fail(f"{assessed.verdict.reason.text}; if that is meant, accept a new baseline", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
@@ -270,9 +243,16 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
     config.stash[_STATE] = run
     with _users_mistakes(config):
-        if values["accept-baseline"] is not None:
-            run.probe_root()
-        _prepare_pytest_benchmark(config, run)
+        if not _only_looks(config):
+            run.read_journal()
+            if values["accept-baseline"] is not None:
+                run.probe_root()
+        stock.prepare(config.option, run, _only_looks(config))
+
+
+def _only_looks(config: pytest.Config) -> bool:
+    """Return whether pytest only shows what it would do: then nothing is measured, and there is nothing to judge."""
+    return any(config.getoption(name, False) for name in ("collectonly", "setuponly", "setupplan"))
 
 
 def _refuse_what_spoils_timing(config: pytest.Config) -> None:
@@ -280,70 +260,31 @@ def _refuse_what_spoils_timing(config: pytest.Config) -> None:
         raise pytest.UsageError("pytest-benchmark records the samples: run without -p no:benchmark")
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise pytest.UsageError("timing needs the machine to itself: run without -n (pytest-xdist)")
+    if config.getoption("forked", False):
+        raise pytest.UsageError("one process measures for all items: run without --forked (pytest-forked)")
     for name in ("benchmark_only", "benchmark_skip", "benchmark_disable"):
         if config.getoption(name, False):
             flag = "--" + name.replace("_", "-")
             raise pytest.UsageError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
 
 
-def _prepare_pytest_benchmark(config: pytest.Config, run: Run) -> None:
-    option = config.option
-    if option.benchmark_storage == PYTEST_BENCHMARKS_STORAGE:
-        option.benchmark_storage = f"file://{run.root}"
-    if option.benchmark_compare == "":
-        raise NeverSlowerError("--benchmark-compare= names nothing: give a file or a number, or leave the = away")
-    if option.benchmark_json:
-        _probe(Path(option.benchmark_json))
-    if option.benchmark_histogram and not importlib.util.find_spec("pygal"):
-        raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
-    if run.compare and not option.collectonly:
-        run.identify()
-    if run.compare is True or _chosen(run, exact=True):
-        option.benchmark_compare = _merged(run)
-    wanted = ("compare", "save", "autosave", "json", "histogram", "verbose")
-    if not any(getattr(option, f"benchmark_{name}", None) for name in wanted):
-        option.benchmark_quiet = True  # Its table of every channel count would bury the summary.
-
-
-def _probe(path: Path) -> None:
-    """Make sure, before anything is measured, that pytest-benchmark can write its file."""
-    new = not os.path.exists(path)
-    try:
-        with path.open("ab"):
-            pass
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
-
-
-def _merged(run: Run) -> str | None:
-    """Return one file for pytest-benchmark that holds the chosen baselines of all backends, or None.
-
-    It compares times alone: what is exact is left out.
-    """
-    chosen = _chosen(run, exact=False)
-    if not chosen:
-        return None
-    path = run.journal_path.parent / "compared" / "0001_chosen.json"
-    timed.merge(path, chosen)
-    return str(path)
-
-
-def _chosen(run: Run, exact: bool) -> list[Baseline]:
-    """Return the baselines of one sort of evidence that were chosen to compare with."""
-    chosen = [choice.baseline for choice in run.choices.values() if choice.baseline]
-    return [baseline for baseline in chosen if baseline.evidence.exact == exact]
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Hide pytest-benchmark's table of every channel count, which would bury the summary, unless it is asked for."""
+    config = session.config
+    stock.hide_table(cast(Any, config)._benchmarksession, config.invocation_params.args)
 
 
 @contextlib.contextmanager
 def _users_mistakes(config: pytest.Config) -> Iterator[None]:
-    """Tell what a user can mend in one line, without a traceback; for bisecting, in a code that is not `bad`."""
+    """Report what a user can fix in one line, without a traceback; for bisecting, in a code that is not `bad`."""
     try:
         yield
     except NeverSlowerError as error:
         if config.getoption("neverslower_exit_codes") == "bisect":
-            pytest.exit(f"ERROR: {error}", returncode=BROKEN + int(pytest.ExitCode.USAGE_ERROR))
+            named = config.getoption("neverslower_journal") or config.getoption("neverslower_resume")
+            no_room = isinstance(error, JournalError) and not named  # The checkout is read-only: no mistake of words.
+            broken = BROKEN + int(pytest.ExitCode.USAGE_ERROR)
+            pytest.exit(f"ERROR: {error}", returncode=BISECT_SKIPS if no_room else broken)
         raise pytest.UsageError(str(error)) from None
 
 
@@ -385,15 +326,23 @@ def _why_nothing(run: Run) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note which tests record which comparison, and add an item for each that vanished since the baseline."""
+    """Add an item for each stored entry that nothing measures any more, where times are compared."""
     run = config.stash[_STATE]
-    for item in items:
-        comparison = _comparison_of(item)
-        if comparison and _function(item) == LATENCY_TEST:
-            run.records(comparison, item.nodeid)
-    if run.recorded and run.compare:
-        parent = next(item.parent for item in items if _function(item) == LATENCY_TEST)
-        items.extend(_vanished(run, cast(pytest.Module, parent)))
+    recording = [item for item in items if _records(item)]
+    if recording and run.compare:
+        items.extend(_vanished(run, cast(pytest.Module, recording[0].parent)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which of the chosen tests record which comparison."""
+    run = session.config.stash[_STATE]
+    for item in session.items:
+        if _records(item):
+            run.records(cast(Comparison, _comparison_of(item)), item.nodeid)
+
+
+def _records(item: pytest.Item) -> bool:
+    return _function(item) == LATENCY_TEST and _comparison_of(item) is not None
 
 
 def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
@@ -407,14 +356,20 @@ def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Run the campaign before the first item."""
     config = session.config
-    if not config.option.collectonly and not session.testsfailed:
-        progress = ProgressLine(config)
+    if not _only_looks(config) and not session.testsfailed:
+        run, progress = config.stash[_STATE], _progress(config)
         try:
             with _users_mistakes(config):
-                config.stash[_STATE].run(_questions(session.items), progress)
+                if config.getoption("neverslower_accept_baseline") is not None:
+                    require_acceptable(run)
+                run.run(_questions(session.items), progress)
         finally:
             progress.end()
     return (yield)
+
+
+def _progress(config: pytest.Config) -> ProgressLine:
+    return ProgressLine(config.pluginmanager.get_plugin("terminalreporter"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -422,23 +377,26 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     """Store an accepted baseline, and make the run's verdict: its exit code, its place in JUnit and in the journal."""
     config = session.config
     run = config.stash.get(_STATE, None)
-    if run and not config.option.collectonly:
+    if run and not _only_looks(config):
         ending, why = _ending(int(exitstatus)), ""
         reason = config.getoption("neverslower_accept_baseline")
         if reason is not None and ending is None and not run.accept(reason):
             ending, why = RunCode.NOT_ACCEPTED, run.acceptance[-1].removeprefix(NOT_ACCEPTED)
+        run.beyond = stock.beyond(cast(Any, config)._benchmarksession)
         verdict = run.conclude(ending, why, exitstatus == pytest.ExitCode.TESTS_FAILED)
         if verdict:
             if config.getoption("neverslower_exit_codes") == "bisect":
                 session.exitstatus = verdict.bisect_code
             elif _ending(int(exitstatus)) is None:
                 session.exitstatus = verdict.exit_code
-            _tell_files(config, run, verdict)
+            _write_files(config, run, verdict)
     return (yield)
 
 
 def _ending(exitstatus: int) -> RunCode | None:
     """Return pytest's own ending, None where the run came to judging; for bisecting it may be mapped already."""
+    if exitstatus == BISECT_SKIPS:
+        return RunCode.CANNOT_JUDGE
     code = exitstatus - BROKEN if exitstatus > BROKEN else exitstatus
     if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return None
@@ -446,24 +404,54 @@ def _ending(exitstatus: int) -> RunCode | None:
     return named.get(code, RunCode.INTERRUPTED)
 
 
-def _tell_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
-    """Tell the verdict in the JUnit file, and the whole summary on a workflow's page, where there are such."""
+def _write_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
+    """Write the verdict into the JUnit file, and the whole summary on a workflow's page, where there are such."""
     if junit := config.stash.get(xml_key, None):
         for name, text in run_verdict.properties(verdict):
             junit.add_global_property(name, text)
     if path := os.environ.get(STEP_SUMMARY):
-        _append(Path(path), markdown.summary(run.overview(verdict, Suite(run).again)))
+        _append(Path(path), markdown.summary(_overview(config, run, verdict, run.standings())))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the summary after pytest-benchmark's own table."""
-    run = config.stash.get(_STATE, None)
-    if run is None or run.verdict is None:
-        return
-    terminalreporter.section(summary.TITLE, sep="=", bold=True)
-    for line in summary.lines(run.overview(run.verdict, Suite(run).again)):
-        terminalreporter.write_line(line.text, **_MARKUP[line.emphasis])
+def _overview(config: pytest.Config, run: Run, verdict: RunVerdict, standings: Mapping[str, Standing]) -> Overview:
+    return overview_of(run, verdict, Suite(run).again, standings, config.get_verbosity() > 0)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None, object, object]:
+    """Print the summary last: after the failures, pytest-benchmark's table and pytest's own list."""
+    try:
+        return (yield)
+    finally:
+        run = config.stash.get(_STATE, None)
+        if run and run.verdict and not run.refused_at_once:
+            overview = _overview(config, run, run.verdict, _worth_a_word(config, run.standings()))
+            terminalreporter.section(summary.TITLE, sep="=", bold=True)
+            for line in summary.lines(overview):
+                _print(terminalreporter, line)
+
+
+def _print(terminalreporter: Any, line: Line) -> None:
+    """Print a line of the summary in the letters that the terminal has, broken at words where it is too narrow."""
+    text = words.in_letters_of(line.text, getattr(terminalreporter._tw._file, "encoding", None))
+    narrow = terminalreporter.isatty and not line.whole
+    for part in words.broken(text, terminalreporter._tw.fullwidth) if narrow else [text]:
+        terminalreporter.write_line(part, **_MARKUP[line.emphasis])
+
+
+def _worth_a_word(config: pytest.Config, standings: Mapping[str, Standing]) -> dict[str, Standing]:
+    """Leave out the devices of which an earlier run said that they are not calibrated; remember the others."""
+    cache = getattr(config, "cache", None)
+    if cache is None or config.get_verbosity() > 0:
+        return dict(standings)
+    run, said = config.stash[_STATE], list(cache.get(_SAID, []))
+    missing = {
+        name: f"{run.fingerprints[name].folder} {standing.why}"
+        for name, standing in standings.items()
+        if standing.calibration is None
+    }
+    cache.set(_SAID, sorted({*said, *missing.values()}))
+    return {name: standing for name, standing in standings.items() if missing.get(name) not in said}
 
 
 def _append(path: Path, text: str) -> None:

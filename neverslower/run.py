@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from neverslower.baseline import folders
-from neverslower.baseline.acceptance import Proposal, accept
+from neverslower.baseline.acceptance import Proposal, accept, narrowing, not_run
 from neverslower.baseline.entry import Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.baseline.scope import Scope, vanished
@@ -22,10 +21,12 @@ from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Identity
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
+from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError, JournalError, Unavailable, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal
+from neverslower.files.shown import shown
 from neverslower.hunt.examples import KeptExamples
 from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
@@ -42,9 +43,9 @@ from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
 from neverslower.report.drawn import Again
+from neverslower.report.overview import Overview
 from neverslower.report.run_verdict import fields
-from neverslower.report.summary import Overview
-from neverslower.worker.process import StartWorker, Worker
+from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 
 NOT_ACCEPTED = "ERROR: not accepted: "
 """How the reason begins why a run was not accepted."""
@@ -60,6 +61,9 @@ class Run:
     records each comparison; `hindrance` says why there is nothing to compare, and `acceptance` what came of accepting
     the run. `before` is what another library showed that was measured beside, `changes` what is another with this one.
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
+    `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
+    `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
+    whatever is measured, and `beyond` what --benchmark-compare-fail refuses.
     """
 
     plan: RunPlan
@@ -70,7 +74,7 @@ class Run:
     findings: Findings = field(default_factory=Findings)
     choices: dict[str, BaselineChoice] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
-    assessed: list[Assessed] = field(default_factory=list)
+    items: dict[str, Assessed] = field(default_factory=dict)
     recorded: dict[Identity, str] = field(default_factory=dict)
     acceptance: list[str] = field(default_factory=list)
     asked: Questions = field(default_factory=Questions)
@@ -81,6 +85,10 @@ class Run:
     before: Findings = field(default_factory=Findings)
     changes: list[Change] = field(default_factory=list)
     thresholds: Thresholds = STANDARD
+    recorded_before: Recorded | None = None
+    reused: list[str] = field(default_factory=list)
+    unmet: str = ""
+    beyond: list[str] = field(default_factory=list)
     start: StartWorker = field(default_factory=lambda: Worker)
 
     # What is asked
@@ -121,6 +129,12 @@ class Run:
         """Remember the id of the test that records a comparison."""
         self.recorded[comparison.identity] = test
 
+    def read_journal(self) -> None:
+        """Read the journal that this run goes on with, if it does. Raises NeverSlowerError where it is another's."""
+        if self.resumes:
+            self.recorded_before = resume.load(self.journal_path)
+            self.recorded_before.require_backends(self.plan.backends)
+
     # Measuring
 
     def run(self, asked: Questions, progress: Progress) -> None:
@@ -134,7 +148,6 @@ class Run:
         self.thresholds = self.plan.thresholds(bool(timed) + changed + asked.slow_hunts)
         if not (timed or asked.checked):
             return
-        recorded = resume.load(self.journal_path) if self.resumes else None
         with closing(Journal(self.journal_path)) as journal:
             campaign = Campaign(
                 self.plan.backends,
@@ -142,13 +155,15 @@ class Run:
                 journal,
                 progress=progress,
                 reviewer=self,
-                recorded=recorded,
+                recorded=self.recorded_before,
                 refuse_unsound=self.plan.refuse_unsound,
                 against=self.plan.against,
                 thresholds=self.thresholds,
                 start=self.start,
             )
             self.findings, self.before = campaign.findings, campaign.before
+            if self.recorded_before:  # The campaign has dropped what can't be reused.
+                self.reused.append(self.recorded_before.reused(timed))
             campaign.run(timed, asked.checked)
             scatter.save(self.journal_path.parent, self.findings)
             if self.plan.against:
@@ -168,7 +183,7 @@ class Run:
             raise
         self.hunts[f"{name}, {question}"] = hunted
         saved = examples.save(hunted)
-        self.kept += [*warnings, *(f"{line} ({os.path.relpath(examples.path)})" for line in saved)]
+        self.kept += [*warnings, *(f"{line} ({shown(examples.path)})" for line in saved)]
         return hunted
 
     def _hunt(
@@ -244,9 +259,14 @@ class Run:
         """The findings set against the baselines; ask after the campaign."""
         return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)
 
-    def concluded(self, assessed: Assessed) -> None:
-        """Remember what is said about one item."""
-        self.assessed.append(assessed)
+    def concluded(self, item: str, assessed: Assessed) -> None:
+        """Remember what is said about one item, by its id: one that is run again is still one item."""
+        self.items[item] = assessed
+
+    @property
+    def assessed(self) -> list[Assessed]:
+        """What is said about each item that was run."""
+        return list(self.items.values())
 
     def vanished(self) -> list[Entry]:
         """Return the chosen baselines' entries in scope that no comparison measures any more."""
@@ -266,10 +286,12 @@ class Run:
         if not (self.asked or self.hindrance or ending):
             return None
         plan = self.plan
-        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
+        asked = Asked(
+            self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, self.unmet
+        )
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
-        came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why)
+        came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))
         self.verdict = judge_run(asked, came)
         if self.asked:
             self._write_last(self.verdict)
@@ -296,24 +318,67 @@ class Run:
             return False
         return True
 
-    def overview(self, verdict: RunVerdict, again: Again) -> Overview:
-        """Return everything that the summary tells; `again` gives the command that measures a drawn layer again."""
-        return Overview(
-            verdict=verdict,
-            findings=self.findings,
-            before=self.before,
-            assessed=self.assessed,
-            choices=self.choices,
-            changes=self.changes,
-            standings=self.standings(),
-            specs=self.plan.backends,
-            hunts=self.hunts,
-            kept=self.kept,
-            acceptance=self.acceptance,
-            journal=os.path.relpath(self.journal_path),
-            strict=self.plan.strict,
-            again=again,
-        )
+    @property
+    def refused_at_once(self) -> bool:
+        """Whether the run ended by a user's mistake before anything was measured: its one line says all."""
+        mistaken = self.verdict is not None and self.verdict.code is RunCode.USAGE_ERROR
+        return mistaken and not (self.findings.results or self.findings.agreements)
+
+
+def require_acceptable(run: Run) -> None:
+    """Make sure, before anything is measured, that a run can be accepted.
+
+    Raises BaselineError where it selects more than it runs, where a backend or its device is not fit, or where a
+    baseline holds more than it selects.
+    """
+    trouble = not_run(run.comparisons, run.recorded)
+    trouble = trouble or next(filter(None, (_unfit_before(run, spec) for spec in run.plan.backends.values())), None)
+    if trouble:
+        raise BaselineError(f"not accepted, and so not measured: {trouble}")
+
+
+def _unfit_before(run: Run, spec: WorkerSpec) -> str | None:
+    """Return why a backend's run could not be accepted, whatever it measures, or None."""
+    try:
+        with run.start(spec) as worker:
+            if worker.exclusive:
+                DeviceLock(spec, worker.lock_name).close()
+            state = None if worker.evidence.exact else worker.state()
+            if state and state.grave:
+                return f"{spec.backend}'s device is unsound for timing: {'; '.join(map(str, state.grave))}"
+            return narrowing(run.root, worker.fingerprint, run.scope)
+    except WorkerFailure as error:
+        return f"{spec.backend} is unavailable ({error})"
+
+
+def overview_of(
+    run: Run, verdict: RunVerdict, again: Again, standings: Mapping[str, Standing], verbose: bool = False
+) -> Overview:
+    """Return everything that a run's summary says.
+
+    `again` gives the command that measures a layer again, `standings` are those of the devices worth a word, and
+    `verbose` asks for every layer's times.
+    """
+    return Overview(
+        verdict=verdict,
+        findings=run.findings,
+        before=run.before,
+        assessed=run.assessed,
+        choices=run.choices,
+        changes=run.changes,
+        standings=standings,
+        specs=run.plan.backends,
+        hunts=run.hunts,
+        kept=list(dict.fromkeys(run.kept)),
+        acceptance=run.acceptance,
+        journal=shown(run.journal_path) if run.journal_path.exists() else "",
+        strict=run.plan.strict,
+        again=again,
+        remarks=[*run.plan.remarks, *run.reused],
+        beyond=run.beyond,
+        verbose=verbose,
+        storable=not_run(run.comparisons, run.recorded) is None,
+    )
 
 
 def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:

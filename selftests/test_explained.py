@@ -102,7 +102,7 @@ def test_the_report_says_why_and_a_baseline_keeps_it(runner):
     result.stdout.fnmatch_lines(
         ["*cause     alignment", "*only the pruned layer launches addPadding", "*remedy    pad to 16: 0.*×*"]
     )
-    result.stdout.fnmatch_lines(["why: 1 alignment; padding would be faster for 1 of 1"])
+    result.stdout.fnmatch_lines(["causes: 1 alignment; padding would be faster for 1 of 1"])
     (stored,) = runner.path.glob("baselines/*/*.json")
     info = [one["extra_info"] for one in json.loads(stored.read_text(encoding="utf-8"))["benchmarks"]]
     (why,) = [one["explanation"] for one in info if one["explanation"]]

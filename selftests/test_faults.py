@@ -26,7 +26,7 @@ from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unava
 from neverslower.files.journal import Journal, replay
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.run_verdict import CANNOT_JUDGE, Asked, Came, cannot_judge
-from neverslower.pytest_plugin import ProgressLine
+from neverslower.report.progress_line import ProgressLine
 from neverslower.worker import holder
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
@@ -192,9 +192,10 @@ def test_ctrl_c_in_the_campaign_tells_what_was_measured_and_accepts_nothing(
     assert result.ret == INTERRUPTED
     result.stdout.fnmatch_lines(
         [
-            "pruned against unpruned: 1 FASTER, 2 SAME, 2 SLOWER (of 5)",
+            "INTERRUPTED: 2 slower (2 confirmed), 3 not slower, 1 left out, of 6",
             "without a verdict: 1 of 13: 1 interrupted",
-            "ended early: what was measured so far is in the journal; go on with --resume run.jsonl",
+            "ended early: what was measured so far is in the journal",
+            "    the same command with --resume=run.jsonl",
         ]
     )
     assert not list(runner.path.glob("baselines/*/*.json*"))

@@ -28,6 +28,7 @@ FLOORS = (
     {"option_table", "option_values"},
     {"options"},
     {"run"},
+    {"stock"},
     {"cli", "pytest_plugin"},
     {"__main__"},
 )

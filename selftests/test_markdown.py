@@ -22,7 +22,7 @@ def test_a_green_run_says_so_first(runner: SuiteRunner, page):
         "## never-slower: GREEN: 0 slower, 6 not slower, of 6",
         "",
         "- not covered: nothing",
-        f"- scripted 1.0 (0) on scripted; no baseline in {runner.path}/baselines/scripted@scripted; "
+        "- scripted 1.0 (0) on scripted; no baseline in baselines/scripted@scripted; "
         "accept one with --accept-baseline REASON",
     ]
 

@@ -11,6 +11,11 @@ from neverslower.errors import NeverSlowerError
 from neverslower.option_table import GROUPS, OPTIONS
 from selftests.conftest import SuiteRunner
 
+WRITE_A_SPEC = (
+    "not an execnet spec; write popen//python=../old/bin/python for a Python on this machine, or "
+    "ssh=HOST//python=python3 for another machine"
+)
+
 
 @pytest.mark.parametrize(
     ("reader", "flag", "text", "answer"),
@@ -33,13 +38,8 @@ from selftests.conftest import SuiteRunner
             "--against ../old/bin/python: not an execnet spec; for that Python write "
             "--against popen//python=../old/bin/python",
         ),
-        (
-            read.spec,
-            "--worker",
-            "board7",
-            "--worker board7: not an execnet spec; write popen//python=../old/bin/python for a Python on this machine, "
-            "or ssh=HOST//python=python3 for another machine",
-        ),
+        (read.spec, "--worker", "board7", f"--worker board7: {WRITE_A_SPEC}"),
+        (read.spec, "--worker", "=", f"--worker =: {WRITE_A_SPEC}"),
         (read.spec, "--against", " ", "--against needs an execnet spec, such as popen//python=../old/bin/python"),
     ],
 )

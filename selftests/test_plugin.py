@@ -15,6 +15,7 @@ from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.worker.process import StartWorker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 
+UNSOUND = {"unsound": [{"trouble": "throttled", "text": "throttled by hand", "remedy": "let go"}]}
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
 FLAT = {"fixed": 1e-4, "per_mac": 0.0}
 NEVER_SLOWER = "tests/test_never_slower.py"
@@ -231,7 +232,7 @@ def test_wrong_numerics_fail(runner: SuiteRunner) -> None:
 def test_noise_that_hides_the_answer_is_undecided_and_never_green(runner: SuiteRunner) -> None:
     result = runner.run(FLAT | {"noise": 0.5}, NEVER_SLOWER, "--preset", "quick")
     assert outcomes(result) == {"skipped": 6}
-    result.stdout.fnmatch_lines(["*6 UNDECIDED*", "undecided: 6"])
+    result.stdout.fnmatch_lines(["*6 undecided*", "undecided: 6", "    the same command with --preset=thorough"])
     strict = runner.run(FLAT | {"noise": 0.5}, NEVER_SLOWER, "--preset", "quick", "--strict-verdicts")
     assert outcomes(strict) == {"failed": 6}
 
@@ -324,8 +325,6 @@ def test_accepting_shows_what_changes(runner: SuiteRunner) -> None:
     ("script", "arguments", "words"),
     [
         ({"rules": [{"when": "out_channels == 13", "fault": "crash"}]}, (), "*out13 is CRASHED*"),
-        ({}, ("-k", "out13"), "*was selected, but not run*"),
-        ({}, (NEVER_SLOWER,), "*was selected, but not run*"),
         ({}, ("--time-budget", "0.001s"), "*"),
     ],
 )
@@ -336,6 +335,26 @@ def test_a_run_that_crashed_or_is_partial_is_not_accepted(
     assert result.ret == 4
     result.stdout.fnmatch_lines([f"ERROR: not accepted: {words}"])
     assert not list(runner.path.glob("baselines/*/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ({}, ("-k", "out13"), "*was selected, but not run; narrow the run with --layer, not with -k"),
+        ({}, (NEVER_SLOWER,), "*was selected, but not run*"),
+        ({"unavailable": "no driver"}, (), "scripted is unavailable (no driver)"),
+        ({"states": [UNSOUND]}, (), "scripted's device is unsound for timing: *; *"),
+        ({"states": [UNSOUND]}, ("--unsound", "warn"), "scripted's device is unsound for timing: *; *"),
+    ],
+)
+def test_what_can_t_be_accepted_is_refused_before_anything_is_measured(
+    runner: SuiteRunner, script: dict[str, Any], arguments: tuple[str, ...], words: str
+) -> None:
+    result = runner.run(FLAT | script, "--accept-baseline", "x", "--journal=run.jsonl", *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"ERROR: not accepted, and so not measured: {words}"])
+    assert "= never-slower =" not in result.stdout.str()
+    assert not (runner.path / "run.jsonl").exists()
 
 
 def test_a_run_with_wrong_outputs_is_not_accepted(runner: SuiteRunner) -> None:
@@ -353,7 +372,7 @@ def test_a_narrower_run_does_not_hide_a_fuller_baseline(runner: SuiteRunner) -> 
     runner.accept(FLAT, "--problem", "mb1_ic4oc8_ih6kh3ph1")
     result = runner.run(FLAT, "--accept-baseline", "x")
     assert result.ret == 4
-    result.stdout.fnmatch_lines(["ERROR: not accepted: *also holds mb1_ic4oc8_ih6kh3ph1*"])
+    result.stderr.fnmatch_lines(["ERROR: not accepted, and so not measured: *also holds mb1_ic4oc8_ih6kh3ph1*"])
 
 
 def test_a_damaged_baseline_is_told_before_anything_is_measured(runner: SuiteRunner) -> None:
@@ -417,16 +436,23 @@ def test_a_histogram_needs_pygal(runner: SuiteRunner, monkeypatch: pytest.Monkey
 
 def test_pytest_benchmark_compares_in_its_own_table(runner: SuiteRunner) -> None:
     runner.accept(FLAT)
-    result = runner.run(FLAT, LATENCY, "--benchmark-compare")
-    result.stdout.fnmatch_lines(["*0001_chosen*", "*out15*NOW*"])
+    plain = runner.run(FLAT, LATENCY, "--benchmark-compare")
+    assert "NOW" not in plain.stdout.str()
+    result = runner.run(FLAT, LATENCY, "--benchmark-compare", "--benchmark-columns=median")
+    result.stdout.fnmatch_lines(["*0001_chosen*", "*out15*NOW*", "*= never-slower =*"])
 
 
 def test_a_saved_run_can_be_compared_with(runner: SuiteRunner) -> None:
     runner.run(FLAT, LATENCY, "--benchmark-json", "run.json")
     result = runner.run(FLAT, LATENCY, "--benchmark-compare=run.json", "--strict-verdicts")
     assert outcomes(result) == {"passed": 7}
-    runner.run(FLAT, LATENCY, "--benchmark-save", "mine", "--benchmark-save-data")
-    assert list(runner.path.glob("baselines/*/0001_mine.json"))
+
+
+@pytest.mark.parametrize("option", ["--benchmark-save=mine", "--benchmark-autosave"])
+def test_what_pytest_benchmark_saves_lies_apart_from_what_was_accepted(runner: SuiteRunner, option: str) -> None:
+    runner.run(FLAT, LATENCY, option, "--benchmark-save-data")
+    assert list(runner.path.glob(".benchmarks/*/0001_*.json"))
+    assert not (runner.path / "baselines").exists()
 
 
 def test_recorded_samples_are_the_device_s(runner: SuiteRunner) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from neverslower.baseline import exact, folders, timed
 from neverslower.baseline.changes import verdict_changes
-from neverslower.baseline.entry import Baseline
 from neverslower.baseline.scope import Scope
 from neverslower.campaign.findings import Findings, Identity, Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
+from neverslower.files.shown import shown
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
@@ -63,6 +62,14 @@ def unfit(proposal: Proposal) -> str | None:
     return None
 
 
+def not_run(comparisons: Sequence[Comparison], recorded: Mapping[Identity, str]) -> str | None:
+    """Return which comparison the options select and no test records, or None."""
+    for comparison in comparisons:
+        if comparison.identity not in recorded:
+            return f"{comparison.id} was selected, but not run; narrow the run with --layer, not with -k"
+    return None
+
+
 def _unfit_device(findings: Findings) -> str | None:
     """Return what was wrong with a backend or with its device, or None."""
     for name, why in findings.unavailable.items():
@@ -78,8 +85,10 @@ def _unfit_device(findings: Findings) -> str | None:
 def _incomplete(proposal: Proposal, comparison: Comparison) -> str | None:
     """Return what is missing of a comparison, or what is wrong with its own verdict, or None."""
     result = proposal.findings.results.get(comparison.identity)
-    if result is None or comparison.identity not in proposal.recorded:
-        return f"{comparison.id} was selected, but not run; narrow the run with --layer, not with -k"
+    if trouble := not_run([comparison], proposal.recorded):
+        return trouble
+    if result is None:
+        return f"{comparison.id} was not measured"
     if result.verdict.code in _FAULTS:
         return f"{comparison.id} is {result.verdict.code}: {result.verdict.reason.text}"
     few = 0 < len(result.passes) < proposal.passes
@@ -106,24 +115,27 @@ def _accept_backend(root: Path, proposal: Proposal, fingerprint: Fingerprint, re
     results = [proposal.findings.results[comparison.identity] for comparison in mine]
     stored = {proposal.recorded[result.comparison.identity]: result for result in results if result.observed}
     before = folders.choose(root, fingerprint, upgrade=False).baseline
-    _refuse_to_narrow(before, fingerprint, proposal.scope)
+    if trouble := narrowing(root, fingerprint, proposal.scope):
+        raise BaselineError(trouble)
     lines = verdict_changes(before, results)
     path = _store(root, proposal, fingerprint, stored, reason)
-    yield f"accepted {len(stored)} comparisons as {os.path.relpath(path)}: {reason}"
+    yield f"accepted {len(stored)} comparisons as {shown(path)}: {reason}"
     yield from (f"  {line}" for line in lines)
 
 
-def _refuse_to_narrow(before: Baseline | None, now: Fingerprint, scope: Scope) -> None:
-    """Raise BaselineError where the stored run knows layers that this one did not select.
+def narrowing(root: Path, now: Fingerprint, scope: Scope) -> str | None:
+    """Return which layers the stored run of this version knows and this run does not select, or None.
 
     The newer one would be chosen instead of it, and hide what is known of them.
     """
+    before = folders.choose(root, now, upgrade=False).baseline
     if before is None or before.fingerprint.version != now.version:
-        return
+        return None
     others = {entry.layer for entry in before.entries.values() if not scope.holds(now.backend, entry)}
-    if others:
-        text = f"{os.path.relpath(before.path)} also holds {', '.join(sorted(others))}, which this run did not select"
-        raise BaselineError(f"{text}; measure them too, or remove that file")
+    if not others:
+        return None
+    text = f"{shown(before.path)} also holds {', '.join(sorted(others))}, which this run did not select"
+    return f"{text}; measure them too, or remove that file"
 
 
 def _store(

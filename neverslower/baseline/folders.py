@@ -16,6 +16,7 @@ from neverslower.baseline import exact, timed
 from neverslower.baseline.entry import Baseline
 from neverslower.device.fingerprint import Fingerprint, slug
 from neverslower.errors import BackendNotStored, BaselineError
+from neverslower.files.shown import shown
 from neverslower.files.writing import written
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 
@@ -201,10 +202,10 @@ def named(root: Path, fingerprint: Fingerprint, asked: str) -> Path:
 def _absence(folder: Path, stored: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
     """Return the verdict where no stored run has equal hardware and state; it names what the nearest one lacks."""
     if not stored:
-        text = f"no baseline in {folder}; accept one with --accept-baseline REASON"
+        text = f"no baseline in {shown(folder)}; accept one with --accept-baseline REASON"
         return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
     nearest = min((fingerprint.obstacles(baseline.fingerprint) for baseline in stored), key=len)
-    text = f"every baseline in {folder} was measured in another state: {'; '.join(nearest)}"
+    text = f"every baseline in {shown(folder)} was measured in another state: {'; '.join(nearest)}"
     return Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from neverslower.files.journal import BEFORE, replay
 from neverslower.judge.failure import Failure
 from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds
+from neverslower.problem.comparison import Comparison
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
@@ -78,6 +79,20 @@ class Recorded:
         self.turns.clear()
         if self.before:
             self.before.forget()
+
+    def reused(self, comparisons: Iterable[Comparison]) -> str:
+        """Return in words how much of this a run of these comparisons need not measure again."""
+        asked = {comparison.identity for comparison in comparisons}
+        passes = [identity for identity, _ in self.passes if identity in asked]
+        had = f"{len(set(passes))} of {len(asked)} comparisons were measured before, in {len(passes)} passes"
+        return f"resumed {self.path}: {had} that are not repeated"
+
+    def require_backends(self, asked: Collection[str]) -> None:
+        """Raise NeverSlowerError where this is a run of other backends alone."""
+        if not set(asked) & set(self.fingerprints):
+            theirs, ours = ", ".join(self.fingerprints), ", ".join(asked) or "none"
+            text = f"--resume {self.path}: a run of {theirs}, and this one is of {ours}; give it the same --backend"
+            raise NeverSlowerError(f"{text}, or leave --resume out to begin anew")
 
     def require_settings(self, now: Mapping[str, Any]) -> None:
         """Raise NeverSlowerError where this run measures in another way."""
@@ -146,7 +161,7 @@ def load(path: Path, named: str = "--resume ") -> Recorded:
     recorded = Recorded(path)
     replay(path, partial(_add, recorded), named)
     if not recorded.fingerprints:
-        raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower, which writes one with --journal")
+        raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower; name the journal of one")
     return recorded
 
 

@@ -58,7 +58,8 @@ class Asked:
 
     `required` and `against` name backends: those that must be there, and those that are measured beside another
     library. `hindrance` says why there is nothing to ask. `strict` is --strict-verdicts, and `least_decided` the share
-    of the questions that must then be decided.
+    of the questions that must then be decided. `unmet` says why something asked can't be answered, whatever is
+    measured.
     """
 
     questions: Questions = field(default_factory=Questions)
@@ -67,6 +68,7 @@ class Asked:
     hindrance: str | None = None
     strict: bool = False
     least_decided: float = LEAST_DECIDED
+    unmet: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Came:
     """What a run came to.
 
     `ending` is pytest's own one, with the reason `why`, and `failed_items` says that some item failed. `slow_hunts`
-    and `output_hunts` are those that came to an end, `vanished` counts the baselines' entries that nothing measures.
+    and `output_hunts` are those that came to an end, `vanished` counts the baselines' entries that nothing measures,
+    and `beyond` what --benchmark-compare-fail refuses.
     """
 
     assessment: Assessment
@@ -84,6 +87,7 @@ class Came:
     failed_items: bool = False
     ending: RunCode | None = None
     why: str = ""
+    beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,9 @@ def _row(
     """Return the first row of the table that holds, with the reason where the counts do not tell it."""
     if came.ending:
         return came.ending, came.why
-    if failing or came.failed_items:
+    if failing or came.failed_items or came.beyond:
         listed = sorted(failing.items(), key=lambda pair: -pair[1])
+        listed += [("beyond --benchmark-compare-fail", came.beyond)] if came.beyond else []
         return RunCode.RED, ", ".join(f"{count} × {finding}" for finding, count in listed) or "a test failed"
     if trouble := cannot_judge(asked, came, counted):
         return RunCode.CANNOT_JUDGE, trouble
@@ -198,6 +203,8 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
     findings = came.assessment.findings
     if asked.hindrance and not asked.questions:
         return asked.hindrance
+    if asked.unmet:
+        return asked.unmet
     if findings.refused:
         name = min(findings.refused)
         return f"{name}: {findings.unavailable[name]}"

@@ -73,24 +73,39 @@ def standing_words(standing: Standing, remedy: str) -> str:
     """Return in one line what the device's calibration says, or why there is none and the `remedy`, a command."""
     calibration = standing.calibration
     if calibration is None:
-        why = f" ({standing.why})" if standing.why else ""
-        return f"not calibrated{why}; do it: {remedy}"
+        return f"{_not_calibrated(standing)}; do it: {remedy}"
     provable = f"smallest slowdown that can be proved {_provable(calibration.mde)}"
     return f"calibrated {calibration.date}: noise floor {words.percent(calibration.noise_floor)}, {provable}"
 
 
+def _not_calibrated(standing: Standing) -> str:
+    return f"not calibrated{f' ({standing.why})' if standing.why else ''}"
+
+
 def remarks(findings: Findings, standings: Mapping[str, Standing], specs: Mapping[str, WorkerSpec]) -> Iterator[str]:
-    """Yield a line for each device of a run that was not calibrated, or whose noise has changed since."""
+    """Yield a line for each device of a run whose calibration does not hold, or whose noise has changed since."""
     for name, standing in standings.items():
-        remedy = command(name, specs[name].argument, specs[name].threads)
         if standing.calibration is None:
-            yield f"{name}: {standing_words(standing, remedy)}"
+            if standing.why:
+                yield f"{name}: {_not_calibrated(standing)}"
             continue
         since = noise_since(standing.calibration, findings)
         if since and since.differs:
             now, then = words.percent(since.now), words.percent(since.then)
             both = f"a block scatters by {now} now, by {then} when it was calibrated ({standing.calibration.date})"
+            remedy = _command_for(name, specs)
             yield f"{name}: its noise differs: {both}; find out why, or calibrate again: {remedy}"
+
+
+def steps(standings: Mapping[str, Standing], specs: Mapping[str, WorkerSpec]) -> Iterator[tuple[str, str]]:
+    """Yield (what it is good for, the command) for each device that was not calibrated."""
+    for name, standing in standings.items():
+        if standing.calibration is None:
+            yield f"learn how small a slowdown shows here ({name} is not calibrated yet)", _command_for(name, specs)
+
+
+def _command_for(name: str, specs: Mapping[str, WorkerSpec]) -> str:
+    return command(name, specs[name].argument, specs[name].threads)
 
 
 def to_fix(calibration: Calibration) -> list[str]:

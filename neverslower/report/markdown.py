@@ -10,8 +10,8 @@ from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of
 from neverslower.report import run_verdict, upgrade
+from neverslower.report.overview import Overview
 from neverslower.report.reproduction import software
-from neverslower.report.summary import Overview
 from neverslower.report.terminal import baseline_words, losses, plans_of, states
 
 MOST_LINES = 60

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from neverslower.baseline.folders import BaselineChoice
-from neverslower.calibration.stored import Standing
-from neverslower.campaign.findings import Findings
-from neverslower.hunt.hunting import Hunted
-from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.run_verdict import RunCode, RunVerdict
-from neverslower.outcome.upgrade import Change
+from neverslower.outcome.run_verdict import RunCode
 from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade
-from neverslower.worker.process import WorkerSpec
+from neverslower.report.next_steps import ENDED_EARLY, next_steps
+from neverslower.report.overview import Overview
 
 
 class Emphasis(Enum):
@@ -27,37 +22,14 @@ class Emphasis(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the summary."""
+    """One line of the summary; one that is `whole`, such as a command, is not to be broken."""
 
     text: str
     emphasis: Emphasis = Emphasis.NONE
-
-
-@dataclass(frozen=True)
-class Overview:
-    """Everything that a run's summary tells; see Run for each.
-
-    `journal` is its path as it is shown; `again` gives the command that measures a drawn layer again.
-    """
-
-    verdict: RunVerdict
-    findings: Findings
-    before: Findings
-    assessed: Sequence[Assessed]
-    choices: Mapping[str, BaselineChoice]
-    changes: Sequence[Change]
-    standings: Mapping[str, Standing]
-    specs: Mapping[str, WorkerSpec]
-    hunts: Mapping[str, Hunted]
-    kept: Sequence[str]
-    acceptance: Sequence[str]
-    journal: str
-    strict: bool
-    again: drawn.Again
+    whole: bool = False
 
 
 TITLE = "never-slower"
-_ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
 _STANDS_OUT = {
     RunCode.HAZARDS: Emphasis.BOLD,
     RunCode.INCOMPLETE: Emphasis.BOLD,
@@ -67,30 +39,44 @@ _STANDS_OUT = {
 
 
 def lines(overview: Overview) -> Iterator[Line]:
-    """Yield the summary: what the run says first, then what was found, and what else is to be known."""
+    """Yield the summary: what the run says first, then what was found, and last what to do next."""
     verdict = overview.verdict
     yield Line(run_verdict.headline(verdict), _STANDS_OUT.get(verdict.code, Emphasis.RED))
     yield from _plain(run_verdict.further(verdict))
     if not verdict.asked:
         return
+    yield from _plain(overview.remarks)
+    if overview.beyond:
+        yield Line(f"beyond --benchmark-compare-fail: {len(overview.beyond)}")
+        yield from _plain(f"  {text}" for text in overview.beyond)
     yield from _plain(_found(overview))
     yield from _plain(overview.kept)
-    yield Line(f"journal: {overview.journal}")
     yield from (Line(text, Emphasis.BOLD) for text in overview.acceptance)
-    if verdict.code in _ENDED_EARLY:
-        told = "ended early: what was measured so far is in the journal; go on with --resume"
-        yield Line(f"{told} {overview.journal}", Emphasis.RED)
+    if verdict.code in ENDED_EARLY and overview.findings.measured:
+        yield Line("ended early: what was measured so far is in the journal", Emphasis.RED)
+    if overview.journal:
+        yield Line(f"journal: {overview.journal}", whole=True)
+    yield from _next(overview)
 
 
 def _found(overview: Overview) -> Iterator[str]:
     findings, before = overview.findings, overview.before
-    yield from terminal.summary(findings, overview.assessed, overview.choices)
+    yield from terminal.summary(findings, overview.assessed, overview.choices, overview.verbose)
     yield from terminal.losses(before, "the other library: ")
     yield from upgrade.lost(before.alone)
     yield from upgrade.lines(overview.changes)
     yield from calibration.remarks(findings, overview.standings, overview.specs)
     for what, hunted in overview.hunts.items():
         yield from drawn.summary(what, hunted, overview.again)
+
+
+def _next(overview: Overview) -> Iterator[Line]:
+    steps = list(next_steps(overview))
+    if steps:
+        yield Line("next:", Emphasis.BOLD)
+    for purpose, how in steps:
+        yield Line(f"  {purpose}:")
+        yield Line(f"    {how}", whole=True)
 
 
 def _plain(texts: Iterable[str]) -> Iterator[Line]:

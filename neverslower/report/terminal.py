@@ -6,41 +6,23 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import FAULTS, Findings, Identity, Result
+from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Explanation
 from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.table import UNREMARKABLE, Finding
 from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
+from neverslower.report.listing import LISTED, listing
 from neverslower.report.reproduction import software
 
 WORST = 10
-LISTED = 10
-_LISTED_ALONE = (
-    Finding.REGRESSION,
-    Finding.MORE_INSTRUCTIONS,
-    Finding.HAZARD_WORSE,
-    Finding.HAZARD_NEW,
-    Finding.HAZARD_FIXED,
-    Finding.HAZARD_FADED,
-    Finding.VANISHED,
-    Finding.CRASHED,
-    Finding.INVALID,
-    Finding.DROPPED,
-    Finding.PLAN_CHANGED,
-    Finding.UNPRUNED_FASTER,
-    Finding.IMPROVED,
-    Finding.FEWER_INSTRUCTIONS,
-    Finding.DISPATCH_DIFFERS,
-    Finding.TUNED_LOG_MISS,
-    Finding.SLOWER_EQUALLY_TUNED,
-    Finding.HAZARD_BORDERLINE,
-    Finding.UNDECIDED,
-    Finding.UNSUPPORTED,
-)
+PLANS_WIDTH = 74
+"""Characters that two plans may take on one line; longer ones get a line each."""
 _LOST_TO = {
     ReasonCode.WORKER_DIED: "worker died or failed",
     ReasonCode.TIME_LIMIT: "time limit",
@@ -51,19 +33,16 @@ _LOST_TO = {
     ReasonCode.INTERRUPTED: "interrupted",
 }
 _TOLD_ELSEWHERE = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.BACKEND_UNAVAILABLE}
-_ONE_TELLS_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
 
 
-def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
-    """Yield the lines of the summary."""
+def summary(
+    findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice], verbose: bool = False
+) -> Iterator[str]:
+    """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer."""
     pruned = _pruned(findings)
-    if pruned:
-        yield _counts("pruned against unpruned", pruned)
-    against_itself = [
-        result for result in findings.results.values() if result.comparison.against_itself and not result.evidence.exact
-    ]
-    if against_itself:
-        yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
+    if verbose:
+        yield from _every(findings, pruned)
+    yield from _slower_than_itself(findings)
     yield from losses(findings)
     for name, reason in findings.unavailable.items():
         yield f"{name} is unavailable: {reason}"
@@ -74,10 +53,16 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
-    yield from _listing(assessed)
+    yield from listing(assessed, {result.comparison.identity for result in pruned if proved_unconfirmed(result)})
+    yield from _measured(findings, choices)
+
+
+def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
+    """Yield what was measured, on what, set against what, and how much of it in how long."""
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
-        yield f"{software(fingerprint)} on {fingerprint.device}; {baseline_words(choice)}"
+        yield f"{software(fingerprint)} on {fingerprint.device}"
+        yield f"  {baseline_words(choice)}"
         if choice and choice.baseline:
             yield from (f"  differs: {field}" for field in fingerprint.confounders(choice.baseline.fingerprint))
         if name in findings.pairs:
@@ -91,6 +76,39 @@ def summary(findings: Findings, assessed: Sequence[Assessed], choices: Mapping[s
         yield f"coverage: {begun} were begun; the time budget left out the rest"
     if findings.results or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
+
+
+def _against_itself(findings: Findings) -> list[Result]:
+    results = findings.results.values()
+    return [result for result in results if result.comparison.against_itself and not result.evidence.exact]
+
+
+def _slower_than_itself(findings: Findings) -> Iterator[str]:
+    """Yield a warning where an unpruned layer came out slower than itself: then believe no SLOWER of this run."""
+    slower = [result for result in _against_itself(findings) if result.verdict.code is Code.SLOWER]
+    if slower:
+        named = ", ".join(result.comparison.id for result in slower[:LISTED])
+        yield f"WARNING: unpruned layers came out slower than themselves, so this device was too noisy: {named}"
+
+
+def _every(findings: Findings, pruned: Sequence[Result]) -> Iterator[str]:
+    """Yield the counts of every verdict, and what each layer took."""
+    if pruned:
+        yield _counts("pruned against unpruned", pruned)
+    if against_itself := _against_itself(findings):
+        yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
+    for result in pruned:
+        if amounts := _amounts(result):
+            yield f"  {result.verdict.code:9} {amounts}  {result.comparison.id}"
+
+
+def _amounts(result: Result) -> str:
+    """Return what the unpruned and the pruned layer took: `1.53 ms → 1.39 ms`; nothing where neither was measured."""
+    if result.passes:
+        sides = ([pass_.reference for pass_ in result.passes], [pass_.candidate for pass_ in result.passes])
+        return " → ".join(f"{words.seconds(float(np.median(np.concatenate(side)))):>7}" for side in sides)
+    seen = [examined.instructions for examined in (result.reference, result.candidate) if examined]
+    return " → ".join(f"{count:,} instructions" for count in seen if count) if len(seen) == 2 else ""
 
 
 def _pruned(findings: Findings) -> list[Result]:
@@ -130,11 +148,14 @@ def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
     counts = Counter(explanation.cause for explanation in explanations)
     padded = sum(explanation.remedy is not None for explanation in explanations)
     listed = ", ".join(f"{count} {cause}" for cause, count in counts.most_common())
-    yield f"why: {listed}; padding would be faster for {padded} of {len(explanations)}"
+    yield f"causes: {listed}; padding would be faster for {padded} of {len(explanations)}"
 
 
 def _worst(results: Sequence[Result], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
-    for code, told in ((Code.SLOWER, "slower ones"), (Code.MORE, "with more instructions")):
+    for code, told in (
+        (Code.SLOWER, "slower ones (time over that of all channels, channels kept)"),
+        (Code.MORE, "with more instructions"),
+    ):
         ranked = [
             (result.verdict.ratio.estimate, result)
             for result in results
@@ -171,9 +192,18 @@ def _pruned_lines(result: Result, ratio: Interval | None, why: Explanation | Non
     """Yield what one pruned layer costs, and below it both plans, since the pair explains it."""
     comparison = result.comparison
     whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
-    cause = f", {why.cause}" if why else ""
-    yield f"  {ratio}  {comparison.id}  {whole} → {kept} channels{cause}"
-    yield f"      plan {plans_of(result)}"
+    yield f"  {ratio}  {kept} of {whole}  {comparison.id}"
+    plans = f"plan {plans_of(result)}"
+    if len(plans) <= PLANS_WIDTH:
+        yield f"      {plans}"
+    else:
+        yield from (f"      {side} {seen.plan}" for side, seen in _sides(result) if seen)
+    if why:
+        yield f"      cause: {why.cause}{f'; {why.remedy}' if why.remedy else ''}"
+
+
+def _sides(result: Result) -> tuple[tuple[str, Examined | None], ...]:
+    return ("unpruned", result.reference), ("pruned  ", result.candidate)
 
 
 def plans_of(result: Result) -> str:
@@ -210,44 +240,6 @@ def _searches(findings: Findings, comparison: Comparison) -> str:
     took = f"{remembered} remembered, " if remembered else ""
     seconds = sum(searched.seconds for searched in mine.values())
     return f"{trials} trials each, best {best}; {took}{words.duration(seconds)}"
-
-
-def _listing(assessed: Sequence[Assessed]) -> Iterator[str]:
-    """Yield every finding that is not plain: counted, and the telling ones listed."""
-    by_finding: dict[Finding, list[Assessed]] = {}
-    for item in assessed:
-        for finding in (item.finding, *item.also):
-            by_finding.setdefault(finding, []).append(item)
-    for finding in Finding:
-        members = by_finding.get(finding, [])
-        if not members or finding in UNREMARKABLE:
-            continue
-        yield f"{finding}: {len(members)}"
-        shown = _shown(finding, members)
-        yield from (f"  {_line(item)}" for item in members[:shown])
-        if shown and len(members) > shown:
-            yield f"  … and {len(members) - shown} more"
-
-
-def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
-    """Return how many of a finding are listed: one where the reason is the same for all of many."""
-    reasons = {item.verdict.reason.text for item in members}
-    if finding in _ONE_TELLS_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
-        return 1
-    return LISTED if finding in _LISTED_ALONE else 0
-
-
-def _line(item: Assessed) -> str:
-    if item.finding is Finding.VANISHED:
-        return item.verdict.reason.text
-    ratio = f"{item.verdict.ratio} " if item.verdict.ratio else ""
-    return f"{item.comparison.id}: {ratio}{_telling_line(item.verdict.reason.text)}"
-
-
-def _telling_line(text: str) -> str:
-    """Return the first line of a reason, of a traceback the last one."""
-    lines = text.splitlines() or [""]
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def baseline_words(choice: BaselineChoice | None) -> str:

@@ -1,0 +1,81 @@
+"""List what was found: each finding counted, and of those that say most the comparisons, under their common reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from neverslower.campaign.findings import Identity
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.table import UNREMARKABLE, Finding
+
+LISTED = 10
+_LISTED_ALONE = (
+    Finding.REGRESSION,
+    Finding.MORE_INSTRUCTIONS,
+    Finding.HAZARD_WORSE,
+    Finding.HAZARD_NEW,
+    Finding.HAZARD_FIXED,
+    Finding.HAZARD_FADED,
+    Finding.VANISHED,
+    Finding.CRASHED,
+    Finding.INVALID,
+    Finding.DROPPED,
+    Finding.PLAN_CHANGED,
+    Finding.UNPRUNED_FASTER,
+    Finding.IMPROVED,
+    Finding.FEWER_INSTRUCTIONS,
+    Finding.DISPATCH_DIFFERS,
+    Finding.TUNED_LOG_MISS,
+    Finding.SLOWER_EQUALLY_TUNED,
+    Finding.HAZARD_BORDERLINE,
+    Finding.UNDECIDED,
+    Finding.UNSUPPORTED,
+)
+_ONE_STANDS_FOR_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
+
+
+def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = ()) -> Iterator[str]:
+    """Yield every finding that is not plain; what is listed `elsewhere` is not listed as undecided once more."""
+    by_finding: dict[Finding, list[Assessed]] = {}
+    for item in assessed:
+        for finding in (item.finding, *item.also):
+            if finding is not Finding.UNDECIDED or item.comparison.identity not in elsewhere:
+                by_finding.setdefault(finding, []).append(item)
+    for finding in Finding:
+        members = by_finding.get(finding, [])
+        if not members or finding in UNREMARKABLE:
+            continue
+        yield f"{finding}: {len(members)}"
+        shown = _shown(finding, members)
+        yield from _members(members[:shown])
+        if shown and len(members) > shown:
+            yield f"  … and {len(members) - shown} more"
+
+
+def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
+    """Return how many of a finding are listed: one where the reason is the same for all of many."""
+    reasons = {item.verdict.reason.text for item in members}
+    if finding in _ONE_STANDS_FOR_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
+        return 1
+    return LISTED if finding in _LISTED_ALONE else 0
+
+
+def _members(members: Sequence[Assessed]) -> Iterator[str]:
+    """Yield each reason once, and below it the comparisons that it holds for."""
+    by_reason: dict[str, list[Assessed]] = {}
+    for item in members:
+        by_reason.setdefault(_telling_line(item.verdict.reason.text), []).append(item)
+    for reason, sharing in by_reason.items():
+        yield f"  {reason}"
+        if sharing[0].finding is not Finding.VANISHED:
+            yield from (f"    {_ratio(item)}{item.comparison.id}" for item in sharing)
+
+
+def _ratio(item: Assessed) -> str:
+    return f"{item.verdict.ratio}  " if item.verdict.ratio else ""
+
+
+def _telling_line(text: str) -> str:
+    """Return the first line of a reason, of a traceback the last one."""
+    lines = text.splitlines() or [""]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

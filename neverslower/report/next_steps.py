@@ -1,0 +1,77 @@
+"""Say what to do next, the last lines of a summary: each step with the command or the option that takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neverslower.judge.verdict import ReasonCode
+from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.run_verdict import RunCode
+from neverslower.outcome.table import Finding, is_hazard
+from neverslower.report import calibration
+from neverslower.report.overview import Overview
+
+ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
+_CUT_SHORT = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED}
+_JUDGED = (RunCode.RED, RunCode.HAZARDS, RunCode.INCOMPLETE, RunCode.GREEN)
+_UNLIKELY_BASELINE = (Finding.CRASHED, Finding.INVALID, Finding.REGRESSION)
+
+
+def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
+    """Yield (what it is good for, how), which is a command or an option of the same one; nothing where all is well."""
+    code = overview.verdict.code
+    if code in ENDED_EARLY:
+        if overview.findings.measured:
+            yield "go on from here", _same(f"--resume={overview.journal}")
+        return
+    if code is RunCode.CANNOT_JUDGE:
+        yield "see what can be measured here, and what is missing", "python -m neverslower doctor"
+    if code is RunCode.RED and overview.failing:
+        yield "measure one failure alone", "its “again” line above is the command"
+    elif worst := _worst_hazard(overview):
+        yield "measure the worst one alone", overview.again(worst.comparison)
+    yield from _deciding(overview)
+    if code in _JUDGED and _could_be_stored(overview):
+        yield from _storing(overview)
+    yield from calibration.steps(overview.standings, overview.specs)
+
+
+def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
+    """Yield what decides more: more time, or more samples of what was too noisy."""
+    reasons = {result.verdict.reason.code for result in overview.findings.results.values()}
+    if reasons & _CUT_SHORT and overview.journal:
+        yield "decide the rest", _same(f"a longer --time-budget and --resume={overview.journal}")
+    if ReasonCode.TOO_NOISY in reasons:
+        yield "decide what was too noisy", _same("--preset=thorough")
+
+
+def _same(options: str) -> str:
+    return f"the same command with {options}"
+
+
+def _worst_hazard(overview: Overview) -> Assessed | None:
+    hazards = [item for item in overview.assessed if is_hazard(item.finding) and item.verdict.ratio]
+    return max(hazards, key=lambda item: item.verdict.ratio.estimate if item.verdict.ratio else 0.0, default=None)
+
+
+def _could_be_stored(overview: Overview) -> bool:
+    """Return whether this run could be stored as a baseline, and that was not tried."""
+    results = overview.findings.results.values()
+    if (
+        overview.acceptance
+        or not overview.storable
+        or any(result.verdict.reason.code in _CUT_SHORT for result in results)
+    ):
+        return False
+    return bool(overview.findings.measured) and not any(
+        item.finding in _UNLIKELY_BASELINE for item in overview.assessed
+    )
+
+
+def _storing(overview: Overview) -> Iterator[tuple[str, str]]:
+    """Yield how the run becomes a baseline, where none fits or where something is not in it."""
+    storing = _same("--accept-baseline=REASON")
+    if overview.verdict.hazards or overview.verdict.code is RunCode.RED:
+        yield "take what was found as known, so that only new hazards fail", storing
+    elif not all(choice.baseline for choice in overview.choices.values()):
+        yield "store this run, to see what an upgrade changes", storing

@@ -1,0 +1,99 @@
+"""What pytest-benchmark does in a run of ours: what it compares with, when it shows its table, what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neverslower.baseline import timed
+from neverslower.baseline.entry import Baseline
+from neverslower.errors import NeverSlowerError
+from neverslower.run import Run
+
+_SHOWS_THE_TABLE = ("columns", "sort", "group-by", "name", "time-unit", "verbose", "histogram", "cprofile")
+"""Options that say how its table is to look, and so ask for it."""
+
+
+def prepare(option: Any, run: Run, only_looks: bool) -> None:
+    """Check its options before anything is measured, and give it the baselines that were chosen to compare with.
+
+    `option` are pytest's parsed options, `only_looks` says that nothing will be measured. Raises NeverSlowerError.
+    """
+    if option.benchmark_compare == "":
+        raise NeverSlowerError("--benchmark-compare= names nothing: give a file or a number, or leave the = out")
+    if option.benchmark_compare_fail and not run.compare:
+        raise NeverSlowerError("--benchmark-compare-fail says when a comparison fails: it needs --benchmark-compare")
+    if option.benchmark_json:
+        _probe(Path(option.benchmark_json))
+    if option.benchmark_histogram and not importlib.util.find_spec("pygal"):
+        raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
+    if run.compare and not only_looks:
+        run.identify()
+    if option.benchmark_compare_fail and run.choices:
+        _require_times(run)
+    # It looks for a number in its own storage, where no baseline is, so it is always given a file or nothing.
+    option.benchmark_compare = _merged(run)
+
+
+def _probe(path: Path) -> None:
+    """Make sure, before anything is measured, that pytest-benchmark can write its file."""
+    new = not os.path.exists(path)
+    try:
+        with path.open("ab"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
+
+
+def _require_times(run: Run) -> None:
+    """Refuse a limit on times where the baselines hold counts; without any baseline the run can't judge by it."""
+    if _chosen(run, exact=True):
+        names = ", ".join(name for name, choice in run.choices.items() if choice.baseline)
+        text = f"--benchmark-compare-fail compares times, and what is stored of {names} is none"
+        raise NeverSlowerError(f"{text}: leave it out, --benchmark-compare judges without it")
+    if not _chosen(run, exact=False):
+        run.unmet = "--benchmark-compare-fail has no stored run to compare with"
+
+
+def _merged(run: Run) -> str | None:
+    """Return one file for pytest-benchmark that holds the chosen baselines of all backends, or None.
+
+    It compares times alone: what is exact is left out.
+    """
+    chosen = _chosen(run, exact=False) if run.compare else []
+    if not chosen:
+        return None
+    path = run.journal_path.parent / "compared" / "0001_chosen.json"
+    timed.merge(path, chosen)
+    return str(path)
+
+
+def _chosen(run: Run, exact: bool) -> list[Baseline]:
+    """Return the baselines of one sort of evidence that were chosen to compare with."""
+    chosen = [choice.baseline for choice in run.choices.values() if choice.baseline]
+    return [baseline for baseline in chosen if baseline.evidence.exact == exact]
+
+
+def hide_table(benchmarks: Any, arguments: Sequence[str]) -> None:
+    """Let pytest-benchmark's session print no table of every channel count, unless the command line asks for one."""
+    asked = tuple(f"--benchmark-{name}" for name in _SHOWS_THE_TABLE)
+    benchmarks.quiet = not any(str(argument).startswith(asked) for argument in arguments)
+
+
+def beyond(benchmarks: Any) -> list[str]:
+    """Return what --benchmark-compare-fail refuses, a line each, and keep pytest-benchmark from raising it.
+
+    It would raise while the terminal's summary is printed, and nothing of that summary would be seen.
+    """
+    if not (benchmarks.compare_fail and benchmarks.compared_mapping):
+        benchmarks.compare_fail = []
+        return []
+    list(benchmarks.prepare_benchmarks())
+    refused = [f"{name}: {why}" for name, why in benchmarks.performance_regressions]
+    benchmarks.performance_regressions, benchmarks.compare_fail = [], []
+    return refused
