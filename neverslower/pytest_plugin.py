@@ -426,7 +426,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Gen
         run = config.stash.get(_STATE, None)
         if run and run.verdict and not run.refused_at_once:
             overview = _overview(config, run, run.verdict, _worth_a_word(config, run.standings()))
-            terminalreporter.section(summary.TITLE, sep="=", bold=True)
+            terminalreporter.write_sep("=", summary.TITLE, bold=True)
             for line in summary.lines(overview):
                 _print(terminalreporter, line)
 

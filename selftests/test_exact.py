@@ -200,7 +200,7 @@ def test_more_instructions_are_a_hazard_in_words_of_their_own(runner):
             "*MORE *instructions against*(tolerance 0.5%)",
             "*pruned    15 channels: 1,000,000 instructions, plan plain",
             "RED: 1 × hazard found*; 1 with more instructions, 5 with no more, of 6",
-            "the worst 1 of 1 with more instructions:",
+            "1 with more instructions (pruned over unpruned):",
         ]
     )
     assert " slower" not in result.stdout.str()

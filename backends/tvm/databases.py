@@ -7,6 +7,7 @@ that another release wrote; both are reported here instead of passed over.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,24 @@ def identify(folder: Path) -> tuple[str, int]:
         try:
             digest.update((folder / file).read_bytes())
         except OSError as error:
-            text = f"{folder / file}: {error.strerror}; give the work folder of a MetaSchedule search, tvm:FOLDER"
-            raise Unavailable(text) from error
+            if tuner := _log_of(folder):
+                why = f"{folder}: a log of {tuner}, which this TVM can't apply; tune again with MetaSchedule, and"
+            else:
+                why = f"{folder / file}: {error.strerror};"
+            raise Unavailable(f"{why} give the work folder of a MetaSchedule search, tvm:FOLDER") from error
     lines = (folder / WORKLOADS).read_text(encoding="utf-8", errors="replace").splitlines()
     return digest.hexdigest()[:12], sum(bool(line.strip()) for line in lines)
+
+
+def _log_of(path: Path) -> str:
+    """Return which of TVM's older tuners wrote a log, by its first line; empty where none of them did."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            record = json.loads(file.readline())
+    except (OSError, ValueError):
+        return ""
+    fields = set(record) if isinstance(record, dict) else set()
+    return "AutoTVM" if {"input", "config", "result"} <= fields else "AutoScheduler" if {"i", "r"} <= fields else ""
 
 
 def _require_lists(folder: Path) -> None:

@@ -10,17 +10,18 @@ from neverslower.maps.staircase import headlines
 
 def headline_table(maps: Iterable[Map]) -> Iterator[str]:
     """Yield a Markdown table with a row for each network of each map."""
-    yield "| device | format | network | slower counts | worst, at most 12 % pruned | best gain within ±10 % |"
-    yield "|---|---|---|---|---|---|"
+    yield "| device | policy | format | network | slower counts | worst, at most 12 % pruned | best gain within ±10 % |"
+    yield "|---|---|---|---|---|---|---|"
     for measured in maps:
         if not measured.staircases:
             continue
         problem = measured.staircases[0].unpruned
+        policy = measured.fingerprint.state.get("policy") or "–"
         for row in headlines(measured.staircases):
             worst, where, count, whole = row.worst
             gain, layer, good, bad = row.gain
             yield (
-                f"| {measured.fingerprint.device} | {problem.dtype} {problem.layout} | {row.network} "
+                f"| {measured.fingerprint.device} | {policy} | {problem.dtype} {problem.layout} | {row.network} "
                 f"| {row.slower:,} of {row.counts:,} | {worst:.2f}× ({where}, {count} of {whole}) "
                 f"| {gain:.2f}× ({layer}, {good} instead of {bad}) |"
             )

@@ -62,12 +62,13 @@ class _Axis:
 def _title(staircase: Staircase, fingerprint: Fingerprint, causes: Mapping[int, Cause]) -> Iterator[str]:
     problem = staircase.unpruned
     slower = len(staircase.hazards)
-    yield f'<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{escape(staircase.name)}: {slower} of'
-    yield f"{len(staircase.counts) - 1} pruned channel counts take longer than the unpruned layer</text>"
+    # On one line: between two lines of a text, an SVG has no space.
+    title = f"{slower} of {len(staircase.counts) - 1} pruned channel counts take longer than the unpruned layer"
+    yield f'<text x="{LEFT}" y="24" font-size="16" font-weight="bold">{escape(staircase.name)}: {title}</text>'
     shape = f"{problem.height}×{problem.width}, {problem.in_channels}→{problem.out_channels}, "
     kernel = f"{problem.kernel[0]}×{problem.kernel[1]}, {problem.dtype} {problem.layout}, batch {problem.batch}"
-    policy = fingerprint.state.get("policy", "")
-    subtitle = f"{shape}{kernel}; {software(fingerprint)}, {policy}, on {fingerprint.device}"
+    chosen = "".join(f", {policy}" for policy in [fingerprint.state.get("policy")] if policy)
+    subtitle = f"{shape}{kernel}; {software(fingerprint)}{chosen}, on {fingerprint.device}"
     yield f'<text x="{LEFT}" y="44" fill="#555">{escape(subtitle)}</text>'
     counts = Counter(causes.values())
     x = float(LEFT)

@@ -21,6 +21,10 @@ from neverslower.report.listing import LISTED, listing
 from neverslower.report.reproduction import software
 
 WORST = 10
+_WORSE = (
+    (Code.SLOWER, "slower (pruned over unpruned time)"),
+    (Code.MORE, "with more instructions (pruned over unpruned)"),
+)
 PLANS_WIDTH = 74
 """Characters that two plans may take on one line; longer ones get a line each."""
 _LOST_TO = {
@@ -152,16 +156,13 @@ def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
 
 
 def _worst(results: Sequence[Result], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
-    for code, told in (
-        (Code.SLOWER, "slower ones (time over that of all channels, channels kept)"),
-        (Code.MORE, "with more instructions"),
-    ):
+    for code, what in _WORSE:
         ranked = [
             (result.verdict.ratio.estimate, result)
             for result in results
             if result.verdict.code is code and result.verdict.ratio
         ]
-        yield from _worst_of(ranked, told, explanations)
+        yield from _worst_of(ranked, what, explanations)
 
 
 def _worst_of(
@@ -170,7 +171,7 @@ def _worst_of(
     if not slower:
         return
     slower.sort(key=lambda pair: -pair[0])
-    yield f"the worst {min(WORST, len(slower))} of {len(slower)} {what}:"
+    yield f"{len(slower)} {what}{f', the worst {WORST}' if len(slower) > WORST else ''}:"
     for _, result in slower[:WORST]:
         yield from _pruned_lines(result, result.verdict.ratio, explanations.get(result.comparison.identity))
 
