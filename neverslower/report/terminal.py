@@ -40,16 +40,24 @@ _TOLD_ELSEWHERE = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.B
 
 
 def summary(
-    findings: Findings, assessed: Sequence[Assessed], choices: Mapping[str, BaselineChoice], verbose: bool = False
+    findings: Findings,
+    assessed: Sequence[Assessed],
+    choices: Mapping[str, BaselineChoice],
+    verbose: bool = False,
+    said: str = "",
 ) -> Iterator[str]:
-    """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer."""
+    """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer.
+
+    Why a backend is unavailable is left out where it was `said` before.
+    """
     pruned = _pruned(findings)
     if verbose:
         yield from _every(findings, pruned)
     yield from _slower_than_itself(findings)
     yield from losses(findings)
     for name, reason in findings.unavailable.items():
-        yield f"{name} is unavailable: {reason}"
+        if reason not in said:
+            yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
     yield from states(findings)
@@ -101,9 +109,16 @@ def _every(findings: Findings, pruned: Sequence[Result]) -> Iterator[str]:
         yield _counts("pruned against unpruned", pruned)
     if against_itself := _against_itself(findings):
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
-    for result in pruned:
+    for result in sorted(pruned, key=_place):
         if amounts := _amounts(result):
             yield f"  {result.verdict.code:9} {amounts}  {result.comparison.id}"
+
+
+def _place(result: Result) -> tuple[str, str, str, int]:
+    """Return by what results are sorted: the layer, and in it the channels, from many to few."""
+    comparison = result.comparison
+    kept = comparison.candidate.channels(comparison.side)
+    return comparison.backend, comparison.layer.name, f"{comparison.reference.key} {comparison.side}", -kept
 
 
 def _amounts(result: Result) -> str:
