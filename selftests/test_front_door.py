@@ -23,6 +23,7 @@ from neverslower.outcome.table import Finding
 from neverslower.report import terminal, words
 from neverslower.report.listing import listing
 from neverslower.report.picture import picture
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import comparison
 from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER, outcomes
@@ -278,6 +279,24 @@ def test_what_is_no_journal_is_refused_without_telling_to_go_on_with_it(
     result.stderr.fnmatch_lines(["ERROR: --resume run.jsonl: *"])
     assert "go on" not in result.stdout.str()
     assert (journal.read_text(encoding="utf-8") if journal.exists() else None) == content
+
+
+def test_a_baseline_of_a_device_that_another_run_has_is_refused_before_anything_is_measured(
+    runner: SuiteRunner,
+) -> None:
+    script = {"device": "a board of two", "exclusive": True}
+    spec = WorkerSpec("scripted", runner.script(**FLAT | script).partition(":")[2])
+    with Worker(spec) as worker:
+        lock = DeviceLock(spec, worker.lock_name)
+    try:
+        result = runner.run(FLAT | script, "--accept-baseline=x", "--journal=run.jsonl")
+    finally:
+        lock.close()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["ERROR: not accepted, *: scripted is unavailable (another never-slower run is using *"]
+    )
+    assert not (runner.path / "run.jsonl").exists()
 
 
 # Names

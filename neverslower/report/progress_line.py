@@ -25,7 +25,7 @@ class ProgressLine:
         if self._clock() - self._last < every and not (self._live and phase != self._phase):
             return
         self._last, self._phase = self._clock(), phase
-        left = f", {words.duration(seconds_left)} left" if seconds_left else ""
+        left = f", {words.duration(seconds_left)} left" if seconds_left and seconds_left >= 1 else ""
         text = f"{phase} {done}/{total}{left}"
         if self._live:
             self._reporter.rewrite(text, erase=True)
