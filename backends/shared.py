@@ -32,7 +32,7 @@ def _lines(error: BaseException) -> list[str]:
 
 def not_installed(package: str, brought_by: str = "") -> Unavailable:
     """Return the error that says that a package is missing, and what brings it: itself unless another one is named."""
-    return Unavailable(f"{package} is not installed in this Python; `pip install {brought_by or package}` brings it")
+    return Unavailable(f"{package} is not installed in this Python; `pip install {brought_by or package}` installs it")
 
 
 def read_argument(backend: str, argument: str, read: Callable[[str], Options]) -> Options:

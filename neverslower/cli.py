@@ -7,7 +7,6 @@ do is a command that its adapter offers (`backends.base.Command`), so no backend
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A mistake is written to stderr in one line.
     """
-    _write_in_any_encoding()
+    words.write_in_any_encoding()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -76,17 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write_in_any_encoding() -> None:
-    """Let signs that stdout and stderr have no letter for become others; by default they would end the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=words.PLAIN_LETTERS)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM if Path(sys.argv[0]).name == _PROGRAM else "python -m neverslower",
-        description="Is a pruned convolution layer ever slower than the unpruned one? `pytest` measures; this tells.",
+        description="Is a pruned convolution layer ever slower than the unpruned one? `pytest` measures; these "
+        "commands show what there is to measure, and what was measured.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -126,7 +119,9 @@ def _layers(options: argparse.Namespace) -> None:
 
 
 def _add_problem(commands: Commands) -> None:
-    parser = commands.add_parser("problem", help="explain a benchdnn descriptor: shape, work, pruned selves")
+    parser = commands.add_parser(
+        "problem", help="explain a benchdnn descriptor: shape, work, and what it can be pruned to"
+    )
     parser.add_argument("descriptor", metavar="DESCRIPTOR", help="such as mb1_ic128oc128_ih28kh3ph1")
     parser.set_defaults(run=_problem)
 
@@ -202,25 +197,25 @@ def _what_is_missing(name: str) -> str:
 def _add_calibrate(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
-        help="how finely this device can tell: layers against themselves, stored beside its baselines",
-        description="Measures layers against themselves on this device, and tells how often one comes out slower than "
-        "itself, the noise floor, how much processes differ, the smallest slowdown that can be proved, drift, and what "
-        "to mend. The result replaces the device's calibration.json.",
+        help="how small a slowdown this device can show: layers against themselves, stored next to its baselines",
+        description="Measures layers against themselves on this device, and reports how often one comes out slower "
+        "than itself, the noise floor, how much processes differ, the smallest slowdown that can be proved, drift, and "
+        "what to fix. The result replaces the device's calibration.json.",
     )
     parser.add_argument("backend", metavar="BACKEND", help="as pytest's --backend, NAME or NAME:ARGUMENT")
     parser.add_argument(
         "--layer", action="append", default=[], metavar="PATTERN", help="measure these layers (repeatable); "
         f"default: {LAYERS} of those that a run measures, from the shortest to the longest",
     )  # fmt: skip
-    parser.add_argument("--time-budget", default="5m", metavar="TIME", help="measure that long; default 5m")
+    parser.add_argument("--time-budget", default="5m", metavar="TIME", help="measure for this long; default 5m")
     parser.add_argument(
-        "--preset", choices=list(PRESETS), default=STANDARD_PRESET.name, help="whose budget and judge are meant"
+        "--preset", choices=list(PRESETS), default=STANDARD_PRESET.name, help="the preset whose budget and judge apply"
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
     parser.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
     parser.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: the suite's")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="raw samples; default: in .neverslower")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with this journal, for as long again")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="continue this journal, for the same time again")
     parser.add_argument(
         "--unsound", choices=["refuse", "warn"], default="refuse", help="what to do on an unsound device; see pytest -h"
     )
@@ -268,7 +263,7 @@ def _spec_to_calibrate(options: argparse.Namespace) -> WorkerSpec:
     if not 1 <= options.threads <= MOST:
         raise NeverSlowerError(f"--threads {options.threads}: from 1 to {MOST}")
     if options.resume and (options.layer or options.journal):
-        raise NeverSlowerError("--resume goes on with the layers of its journal: leave --layer and --journal away")
+        raise NeverSlowerError("--resume goes on with the layers of its journal: leave out --layer and --journal")
     return WorkerSpec(name, argument, options.worker, options.threads)
 
 
@@ -307,7 +302,7 @@ def _add_compare(commands: Commands) -> None:
         "compare",
         help="compare two records of instructions or dispatches, problem by problem",
         description="Compares two records of instructions or dispatches (NNNN_….jsonl in baselines/). Exit code 1 "
-        "where a problem takes more instructions, is dispatched otherwise, or is in one record alone.",
+        "where a problem takes more instructions, is dispatched differently, or is in only one record.",
     )
     parser.add_argument("before", type=Path, metavar="BEFORE.jsonl")
     parser.add_argument("after", type=Path, metavar="AFTER.jsonl")
@@ -472,7 +467,7 @@ def _staircase(options: argparse.Namespace) -> None:
 
 
 def _add_headline(commands: Commands) -> None:
-    parser = commands.add_parser("headline", help="the worst and the best that maps hold, network by network")
+    parser = commands.add_parser("headline", help="the worst slowdown and the best gain in maps, network by network")
     parser.add_argument("maps", type=Path, nargs="+", metavar="MAP.json.xz")
     parser.set_defaults(run=_headline)
 

@@ -212,7 +212,7 @@ class VanishedItem(pytest.Item):
         run = self.config.stash[_STATE]
         assessed = run.assessment.vanished(self.entry, run.comparisons[0])
         run.concluded(self.nodeid, assessed)
-        pytest.fail(f"{assessed.verdict.reason.text}; if that is meant, accept a new baseline", pytrace=False)
+        pytest.fail(f"{assessed.verdict.reason.text}; if that is intended, accept a new baseline", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return where the item stands in reports."""

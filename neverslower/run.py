@@ -193,7 +193,7 @@ class Run:
         numerics = question == "outputs"
         with Oracle(self.plan.backends[name], journal, SequentialJudge(self.thresholds), self.start) as oracle:
             if oracle.evidence.exact and not numerics:
-                raise Unavailable(f"a hunt takes times, and what {name} gives here is {oracle.evidence}")
+                raise Unavailable(f"a hunt measures times, and {name} gives {oracle.evidence} here")
             self.fingerprints.setdefault(name, oracle.fingerprint)
             self.findings.remark(name, oracle.remarks)
             guard = Guard(self.findings, journal.write, self.plan.refuse_unsound, time.monotonic)

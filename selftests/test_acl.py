@@ -60,13 +60,13 @@ def test_words_choose(words, choice):
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("g73", "'g73' is no Mali of those known (t604, t628"),
+        ("g73", "'g73' is not one of the Malis known (t604, t628"),
         ("gem", "'gem' is unknown; it takes neon or opencl, a method (auto, gemm, direct, winograd)"),
         ("root=", "'root=' is unknown"),
-        ("g72,time", "Mali-G72 is not there to be asked for device_time; its dispatch can be shown"),
-        ("opencl,instructions", "instructions are counted on the CPU: take neon"),
-        ("neon,tuner", "the tuner times kernels on a GPU that is there: take opencl"),
-        ("g72,tuner", "the tuner times kernels on a GPU that is there: take opencl"),
+        ("g72,time", "Mali-G72 is not here, so its device_time can't be measured; its dispatch can be shown"),
+        ("opencl,instructions", "instructions are counted on the CPU: use neon"),
+        ("neon,tuner", "the tuner times kernels on a real GPU: use opencl"),
+        ("g72,tuner", "the tuner times kernels on a real GPU: use opencl"),
     ],
 )
 def test_a_wrong_word_is_told_with_what_there_is(words, why):
@@ -111,7 +111,7 @@ def test_building_tells_what_is_missing_in_one_line(monkeypatch, tmp_path):
     [
         ("-- ok\nCMake Error at x:9 (message):\n  No ACL; name\n  one.\n\nCall Stack", "No ACL; name one."),
         ("[ 5%] Building\nmain.cpp:3:1: error: no such type\nmore", "main.cpp:3:1: error: no such type"),
-        ("", "no word of why"),
+        ("", "no reason given"),
     ],
 )  # fmt: skip
 def test_of_a_failed_build_the_telling_line_is_shown(output, line):
@@ -286,7 +286,7 @@ def test_headers_of_another_version_than_the_library_are_refused(world):
 
 
 def test_no_time_is_taken_under_an_emulator(world, monkeypatch):
-    with pytest.raises(Unavailable, match="acl takes times on a 64-bit Arm machine alone"):
+    with pytest.raises(Unavailable, match="acl measures times only on a 64-bit Arm machine"):
         open_acl(BackendOptions("time"))
     # A whole system that is emulated calls itself Arm, and finds the runner without an emulator's name.
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
@@ -305,7 +305,7 @@ def test_a_null_or_a_cpu_s_opencl_is_no_device_to_take_times_on(world, monkeypat
         backend = object.__new__(ACL)
         backend._hello, backend._built = {"gpu": one}, BUILT
         backend._runner = cast(Runner, SimpleNamespace(alive=True, pid=1))
-        with pytest.raises(Unavailable, match="is no GPU"):
+        with pytest.raises(Unavailable, match="is not a GPU"):
             backend._require_real()
 
 
@@ -314,7 +314,7 @@ def test_a_null_or_a_cpu_s_opencl_is_no_device_to_take_times_on(world, monkeypat
     [
         ("SIGILL", RunnerDied, "died of SIGILL, asked to prepare: the last words of a library"),
         ("SIGABRT", RunnerDied, "died of SIGABRT, asked to prepare"),
-        ("noise", RunnerDied, "said what is no JSON: b'ACL says hello'"),
+        ("noise", RunnerDied, "sent something that is not JSON: b'ACL says hello'"),
         ("refuse", Refused, "weights are too wide"),
         ("error", RunnerFailed, "ACL, asked to prepare: std::bad_alloc"),
     ],

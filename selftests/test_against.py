@@ -227,7 +227,7 @@ def test_what_the_old_library_can_t_do_has_nothing_to_be_set_against(tmp_path: P
     reviewer, found = run(tmp_path, [rule(15, fault=fault)], [])
     assert set(found) == {16, 13, 9}
     verdict = reviewer.assessment.no_regression(FOUR[1]).verdict
-    assert verdict.reason.text.startswith("the other library has no time to be set against: ")
+    assert verdict.reason.text.startswith("the other library has no time to compare with: ")
     assert reviewer.campaign.findings.results[FOUR[1].identity].verdict.code is Code.SAME
 
 
@@ -249,7 +249,7 @@ def test_a_regression_that_the_old_library_can_t_show_again_is_told(tmp_path: Pa
     turns: dict[str, Any] = {"old_script": {"waits": waits}, "new_script": {"waits": waits}}
     _, found = run(tmp_path, old, [rule(15, times=1.2)], **turns)
     assert found[15].code is Code.UNDECIDED
-    assert "could not be shown again, for the other library failed" in found[15].reason
+    assert "could not be shown again, because the other library failed" in found[15].reason
 
 
 def test_a_crash_of_the_new_library_is_red_however_often_it_happens(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_an_old_library_that_is_lost_on_the_way_leaves_the_new_one_its_verdicts(
     assert reviewer.campaign.before.alone == {"scripted": "the image is gone"}
     assert {count: one.code for count, one in found.items()} == judged
     if judged:
-        assert "could not be shown again, for the other library failed: the image is gone" in found[15].reason
+        assert "could not be shown again, because the other library failed: the image is gone" in found[15].reason
         again = changes_of(journal.path)
         assert again.alone == {"scripted": "the image is gone"}
         assert {one.channels: one for one in again.changes} == found
@@ -550,7 +550,7 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
             "*--against=popen//env:NEVERSLOWER_SCRIPT=*",
             "slower than the baseline: 1",
             "scripted 2.0 (0) on scripted",
-            "  beside popen//env:* (scripted 1.0 (0))",
+            "  compared with popen//env:* (scripted 1.0 (0))",
             "  4 pairs of processes*",
             "new against old: 1 slower, 0 faster, * the same, 0 undecided *",
             "  1.3*out15: scheduling*",

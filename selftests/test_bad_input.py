@@ -275,7 +275,7 @@ def test_a_mistake_without_pytest_is_one_clear_line(
         (["--time-budget=-5m"], "--time-budget: '-5m' is not a duration such as 90s, 5m or 1h30m"),
         (["--layout", "CHWN"], "--layout 'CHWN': unknown (known: NCHW, NHWC)"),
         (["--require-backend", "cudnnn"], "unknown backend 'cudnnn'*known: *"),
-        (["--benchmark-compare", LATENCY], f"--benchmark-compare={LATENCY}: not a baseline*behind the tests, *"),
+        (["--benchmark-compare", LATENCY], f"--benchmark-compare={LATENCY}: not a baseline*after the tests, *"),
         (["-p", "no:benchmark"], "pytest-benchmark records the samples: run without -p no:benchmark"),
         (["--benchmark-compare=0007"], "--benchmark-compare=0007: no such file*"),
     ],
@@ -346,9 +346,9 @@ DAMAGES: dict[str, tuple[Callable[[str], str], str]] = {
     "NaN": (replaced('"data": [0', '"data": [NaN, 0'), "*holds nan as a time; restore or remove it"),
     "negative": (in_benchmark(-1.0, "stats", "data", 0), "*out15[]] holds -1.0 as a time; restore or remove it"),
     "endless": (in_benchmark(1e300, "extra_info", "reference_seconds", 0), "*holds 1e+300 as a time*"),
-    "one shape twice": (replaced("oc15_", "oc13_"), "*out13[]] is there twice; restore it from version control"),
-    "one name twice": (replaced("NCHW-out15", "NCHW-out13"), "*out13[]] is there twice; restore it*"),
-    "one field twice": (replaced('"schema": 1', '"schema": 1, "schema": 1'), "*'schema' stands twice in one object*"),
+    "one shape twice": (replaced("oc15_", "oc13_"), "*out13[]] appears twice; restore it from version control"),
+    "one name twice": (replaced("NCHW-out15", "NCHW-out13"), "*out13[]] appears twice; restore it*"),
+    "one field twice": (replaced('"schema": 1', '"schema": 1, "schema": 1'), "*'schema' appears twice in one object*"),
     "no fingerprint": (edited(into({}, "never_slower", "fingerprints")), "holds no backend*"),
     "no machine": (drop("machine_info"), f"{NOT_ONE}machine_info is missing)*"),
     "another side": (in_benchmark("left", "extra_info", "side"), f"{NOT_ONE}*'left' is not a valid Side)*"),
@@ -449,7 +449,7 @@ def test_a_full_disk_leaves_what_was_stored_whole(
     result = start(runner, "--problem", PROBLEM, "--passes", "2", "--accept-baseline", "x", LATENCY)
     assert result.ret == USAGE_ERROR
     no_traceback(result)
-    words = "No space left on device; mend that, or name another with --baselines="
+    words = "No space left on device; fix that, or name another folder with --baselines="
     result.stdout.fnmatch_lines([f"ERROR: not accepted: the baseline could not be written to *{FOLDER}: {words}"])
 
 
@@ -611,7 +611,7 @@ class Killer:
 
 
 OTHER = "mb1_ic4oc16_ih8kh3ph1"
-DIED = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
+DIED = "the worker process died without a message; the kernel kills a process so when memory runs out (see dmesg)"
 HAZARDS = [{"when": "out_channels in (15, 13)", "times": 2.0}]
 
 

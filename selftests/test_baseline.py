@@ -127,7 +127,7 @@ def _no_space(_: int) -> None:
         ('"schema": 1', '"schema": 2', "schema 2 is newer than 1; update never-slower"),
         ('"data": [0', '"data": [NaN, 0', "holds nan as a time"),
         ('"reference_seconds": [0', '"reference_seconds": [-1.0, 0', "holds -1.0 as a time"),
-        ("oc127_", "oc125_", "is there twice"),
+        ("oc127_", "oc125_", "appears twice"),
         ('"blocks": [20, 20]', '"blocks": [20, 21]', "samples do not make"),
         ('"never_slower"', '"other"', "not a never-slower baseline"),
         ('"code": "SLOWER"', '"code": "SLOW"', "not a never-slower baseline"),

@@ -134,15 +134,15 @@ def test_what_looks_found_is_told_once_with_how_often():
         State({"governor": "powersave"}, unsound=(replace(busy, text="busy with ld"),)),
     ]
     assert troubles(looks) == [
-        "busy with ld; mend it: wait (in 2 of 3 looks)",
-        "state governor: performance → powersave, while it was calibrated; mend it: fix that setting",
+        "busy with ld; fix: wait (in 2 of 3 looks)",
+        "state governor: performance → powersave, while it was calibrated; fix: keep that setting fixed",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"unsound": ("hot; mend it: cool it",)}, "hot"),
+        ({"unsound": ("hot; fix: cool it",)}, "hot"),
         ({"block_length": 4}, "up to 4 in a row"),
         ({"layers": (replace(FIGURES, drift=-0.1),)}, "moved by -10.0 %"),
         ({"layers": (replace(FIGURES, mde=0.2),)}, "3.0 % is seldom proved within 192 blocks"),
@@ -155,7 +155,7 @@ def test_what_keeps_a_device_from_telling_is_named_with_what_mends_it(change, wo
     assert to_fix(calibration()) == []
     (told,) = to_fix(calibration(**change))
     assert words in told
-    assert "mend it: " in told
+    assert "fix: " in told
 
 
 def recorded(*passes: Taken, **fields: Any) -> Recording:
@@ -221,7 +221,7 @@ def test_what_failed_is_left_out_and_all_that_failed_is_told():
 
 def test_what_is_stored_is_read_again(tmp_path):
     noisy = replace(FIGURES, name="net.L2", noise_floor=None, mde=None, verdicts={"UNDECIDED": 1, "SLOWER": 1})
-    found = calibration(layers=(FIGURES, noisy), unsound=("hot; mend it: cool it",))
+    found = calibration(layers=(FIGURES, noisy), unsound=("hot; fix: cool it",))
     path = save(tmp_path, found)
     assert path == tmp_path / "scripted@board-1" / "calibration.json"
     assert load(path) == found
@@ -413,7 +413,7 @@ def test_a_part_of_a_line_is_left_out_and_a_wrong_line_named(tmp_path):
     path.write_text(text + '{"event":"pass","layer"')
     assert len(recording.load(path).passes) == passes
     path.write_text('{"event":"pass"}\n' + text)
-    with pytest.raises(NeverSlowerError, match=r"line 1 is no event of a journal \('at'\)"):
+    with pytest.raises(NeverSlowerError, match=r"line 1 is not an event of a journal \('at'\)"):
         recording.load(path)
 
 
@@ -431,9 +431,9 @@ def test_a_layer_that_crashes_is_left_out(tmp_path):
     [
         ({"rules": [{"fault": "unsupported"}]}, "no layer can be calibrated: L0: scripted refusal of 16 channels"),
         ({"rules": [{"fault": "wrong"}]}, "no layer can be calibrated: L0: its output is off by"),
-        ({"evidence": "instructions"}, "instructions, which is exact: there is no noise to calibrate"),
+        ({"evidence": "instructions"}, "instructions here, which are exact: there is no noise to calibrate"),
         ({"unavailable": "no board"}, "no board"),
-        ({"states": [{"unsound": [{"trouble": "hot", "text": "hot", "remedy": "cool it"}]}]}, "mend it: cool it"),
+        ({"states": [{"unsound": [{"trouble": "hot", "text": "hot", "remedy": "cool it"}]}]}, "fix: cool it"),
     ],
 )
 def test_what_can_t_be_calibrated_is_told(tmp_path, script, words):
@@ -445,7 +445,7 @@ def test_what_can_t_be_calibrated_is_told(tmp_path, script, words):
 def test_an_unsound_device_is_measured_if_it_is_asked_for_and_told(tmp_path):
     states = [{"unsound": [{"trouble": "hot", "text": "hot", "remedy": "cool it"}]}]
     found = calibration_of(measured(tmp_path, refuse=False, states=states), OPTIONS)
-    assert found.unsound == ("hot; mend it: cool it (in 3 of 3 looks)",)
+    assert found.unsound == ("hot; fix: cool it (in 3 of 3 looks)",)
 
 
 def test_what_processes_do_is_seen(tmp_path):
@@ -503,8 +503,8 @@ def test_the_command_goes_on_and_replaces_the_calibration(tmp_path, capsys):
         (["--layer", "resnet50.L99"], "no layer matches 'resnet50.L99'"),
         (["--threads", "0"], "--threads 0: from 1 to 1000"),
         (["--resume", "absent.jsonl"], "--resume absent.jsonl: No such file or directory"),
-        (["--resume", "EMPTY"], "it holds no calibration; leave --resume away to start one"),
-        (["--resume", "EMPTY", "--layer", "alexnet.L4"], "leave --layer and --journal away"),
+        (["--resume", "EMPTY"], "it holds no calibration; leave out --resume to start one"),
+        (["--resume", "EMPTY", "--layer", "alexnet.L4"], "leave out --layer and --journal"),
         (["--baselines", "/dev/null/x"], "no calibration can be stored in /dev/null/x: Not a directory; name another"),
         (["--journal", "/dev/null/x"], "can't be written: "),
         (["--worker", "nonsense"], "--worker takes an execnet spec"),

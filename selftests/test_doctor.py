@@ -47,8 +47,8 @@ def test_what_is_unsound_is_told_with_what_mends_it(tmp_path, capsys):
     ]
     code, told = doctor(tmp_path, capsys, states=[{"unsound": unsound}])
     assert code == 1
-    assert "  UNSOUND: throttled by hand\n    mend it: let go\n" in told
-    assert "  warning: clocks move\n    mend it: fix them\n" in told
+    assert "  UNSOUND: throttled by hand\n    fix: let go\n" in told
+    assert "  warning: clocks move\n    fix: fix them\n" in told
     assert "unsound: scripted; a run refuses to measure there unless it gets --unsound warn\nready: nothing" in told
 
 

@@ -250,7 +250,7 @@ def test_kinds_of_evidence_are_never_mixed(runner):
 def test_hunts_take_times_and_are_skipped_for_other_evidence(runner):
     result = runner.run(COUNTED, "-m", "hunt", "--hunt-budget", "1s", "--hypothesis-profile=ci", problem="")
     assert outcomes(result)["skipped"] == 1
-    result.stdout.fnmatch_lines(["*a hunt takes times, and what scripted gives here is instructions*"])
+    result.stdout.fnmatch_lines(["*a hunt measures times, and scripted gives instructions here*"])
 
 
 def test_records_are_compared_problem_by_problem(runner, capsys):
@@ -283,7 +283,7 @@ def test_times_are_not_compared_so(runner, capsys):
         (lambda lines: [lines[0].replace("instructions", "guesses", 1)], "'guesses' is not a valid Evidence"),
         (lambda lines: [lines[0].replace("instructions", "device_time", 1), *lines[1:]], "evidence is device_time"),
         (lambda lines: [lines[0], re.sub(r'"instructions": \d+', '"instructions": null', lines[1])], "2: .*is missing"),
-        (lambda lines: [*lines, lines[1]], "is there twice"),
+        (lambda lines: [*lines, lines[1]], "appears twice"),
         (
             lambda lines: [lines[0], lines[1].replace('"instructions": ', '"instructions": -')],
             "line 2: instructions is -",

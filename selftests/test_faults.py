@@ -163,7 +163,7 @@ def test_what_the_other_library_lost_is_told_and_fails_nothing(runner: SuiteRunn
     assert result.ret == 0
     result.assert_outcomes(passed=5, skipped=2)
     lost = "the other library: without a verdict: 2 of 7: 2 worker died or failed"
-    result.stdout.fnmatch_lines(["  *the other library has no time to be set against: CRASHED: *", lost])
+    result.stdout.fnmatch_lines(["  *the other library has no time to compare with: CRASHED: *", lost])
 
 
 def test_what_has_all_its_verdicts_says_nothing_of_losses(runner: SuiteRunner) -> None:
@@ -233,7 +233,7 @@ def test_a_disk_that_fills_up_keeps_what_was_reached(runner: SuiteRunner) -> Non
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert result.ret == USAGE_ERROR
-    why = f"the journal {journal} can't be written: File too large; mend that and go on with --resume {journal}"
+    why = f"the journal {journal} can't be written: File too large; fix that and go on with --resume {journal}"
     result.stderr.fnmatch_lines([f"ERROR: {why}, or name another with --journal"])
     result.stdout.fnmatch_lines(["without a verdict: * journal not writable", "ended early: *"])
     kept = Journalled.read(journal)
@@ -423,7 +423,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     assert set(first.findings.marked) == {one.identity for one in PAIR}
     lines = path.read_bytes().count(b"measured")
     changed = scripted(tmp_path, states=[{"settings": {"clock": "2 GHz"}}], **others)
-    with pytest.raises(NeverSlowerError, match="the device's state was another: state clock: 1 GHz → 2 GHz"):
+    with pytest.raises(NeverSlowerError, match="the device was in another state: state clock: 1 GHz → 2 GHz"):
         campaign_on(changed, path, load(path))
     recorded = load(path)
     again = campaign_on(scripted(tmp_path, states=[steady], **others), path, recorded)

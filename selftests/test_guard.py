@@ -59,7 +59,7 @@ def keys(*comparisons: Any) -> set[str]:
 
 def test_an_unsound_device_is_refused_with_the_command_that_mends_it():
     watch = Watch()
-    with pytest.raises(Unavailable, match="hot; mend it: wait; or measure anyway: --unsound warn"):
+    with pytest.raises(Unavailable, match="hot; fix: wait; or measure anyway: --unsound warn"):
         watch.guard.begin("scripted", Device(State(unsound=(HOT, FREE))))
     assert watch.findings.refused == {"scripted"}
 
@@ -135,7 +135,7 @@ def test_each_backend_is_watched_for_itself():
 def test_a_run_on_an_unsound_device_cannot_judge(runner: SuiteRunner) -> None:
     result = runner.run(FLAT | {"states": [{"unsound": [THROTTLED]}]}, NEVER_SLOWER)
     assert (result.ret, outcomes(result)) == (CANNOT_JUDGE, {"skipped": 6})
-    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: *throttled by hand; mend it: let go*--unsound warn*"])
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: *throttled by hand; fix: let go*--unsound warn*"])
 
 
 def test_a_hunt_on_an_unsound_device_cannot_judge(runner: SuiteRunner) -> None:
@@ -149,7 +149,7 @@ def test_a_user_may_measure_anyway_and_is_told_but_not_accept_it(runner: SuiteRu
     script = FLAT | {"states": [{"unsound": [THROTTLED]}]}
     result = runner.run(script, NEVER_SLOWER, "--unsound", "warn")
     assert (result.ret, outcomes(result)) == (0, {"passed": 6})
-    result.stdout.fnmatch_lines(["scripted: UNSOUND: throttled by hand; mend it: let go"])
+    result.stdout.fnmatch_lines(["scripted: UNSOUND: throttled by hand; fix: let go"])
     accepting = runner.run(script, "--unsound", "warn", "--accept-baseline", "why not")
     assert accepting.ret == pytest.ExitCode.USAGE_ERROR
     accepting.stderr.fnmatch_lines(

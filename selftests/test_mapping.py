@@ -124,7 +124,7 @@ def test_a_backend_that_can_t_map_says_so():
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"format": "another"}, "not a map of never-slower's"),
+        ({"format": "another"}, "not a never-slower map"),
         ({"schema": 99}, "schema 99 is newer than 1"),
         ({"layers": [{}]}, "KeyError 'unpruned'"),
         ({"plans": []}, "IndexError"),

@@ -73,7 +73,7 @@ def test_a_run_that_cannot_judge_is_not_green(runner: SuiteRunner, page):
 def test_an_unsound_device_is_told(runner: SuiteRunner, page):
     looks = [{"unsound": [{"trouble": "hot", "text": "hot", "remedy": "wait"}]}]
     runner.run(FLAT | {"states": looks}, NEVER_SLOWER, "--unsound", "warn")
-    assert "- scripted: UNSOUND: hot; mend it: wait\n" in page.read_text()
+    assert "- scripted: UNSOUND: hot; fix: wait\n" in page.read_text()
 
 
 def test_two_runs_of_one_step_follow_each_other(runner: SuiteRunner, page):

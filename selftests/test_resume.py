@@ -170,9 +170,9 @@ def test_another_device_or_library_is_refused_with_the_field(tmp_path, change, w
     [
         ("", "holds no run of never-slower"),
         ("nonsense\n", "holds no run of never-slower"),
-        ("{}\n{}\n", "line 1 is no event of a journal"),
-        ('{"event": "measured"}\n{"event": "end"}\n', "line 1 is no event of a journal"),
-        ('{"event": "end"}\n{"a": 1}\n{"event": "end"}\n', "line 2 is no event of a journal"),
+        ("{}\n{}\n", "line 1 is not an event of a journal"),
+        ('{"event": "measured"}\n{"event": "end"}\n', "line 1 is not an event of a journal"),
+        ('{"event": "end"}\n{"a": 1}\n{"event": "end"}\n', "line 2 is not an event of a journal"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path, text, why):

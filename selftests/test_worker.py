@@ -509,7 +509,7 @@ def test_a_worker_killed_in_silence_is_dead_without_last_words(no_child_left: No
         with pytest.raises(WorkerDied) as caught:
             worker.examine(UNPRUNED.key)
     assert (caught.value.last_words, caught.value.hung) == ("", False)
-    assert "died without a word" in str(caught.value)
+    assert "died without a message" in str(caught.value)
 
 
 @needs_proc

@@ -49,7 +49,7 @@ def create(folder: Path) -> None:
     over = ["--system-site-packages"] if torch_version(sys.executable) else []
     done = subprocess.run([sys.executable, "-m", "venv", *over, str(folder)], check=False)
     if done.returncode:
-        fail(f"the environment {folder} could not be made; the reason is above", "another folder with VENV=DIR")
+        fail(f"the environment {folder} could not be created; the reason is above", "another folder with VENV=DIR")
 
 
 def install(python: Path, versions: Path, extras: "list[str]") -> None:
@@ -69,7 +69,7 @@ def install(python: Path, versions: Path, extras: "list[str]") -> None:
     finally:
         Path(file.name).unlink()
     if done.returncode:
-        fail("pip could not install what never-slower needs; its words are above", "mend that, and run make again")
+        fail("pip could not install what never-slower needs; its message is above", "fix that, and run make again")
 
 
 def torch_version(python: str) -> str:

@@ -69,11 +69,11 @@ def _require_emulator(evidence: Evidence, opencl: bool) -> None:
     """Raise Unavailable where an emulator can't give this evidence; `opencl` asks for a GPU that must be there."""
     if evidence is Evidence.DEVICE_TIME or opencl:
         raise Unavailable(
-            "acl takes times on a 64-bit Arm machine alone; here acl:instructions counts, and a Mali's name, such as "
-            "acl:g72, shows what would be dispatched there"
+            "acl measures times only on a 64-bit Arm machine; here acl:instructions counts instructions, and a Mali's "
+            "name, such as acl:g72, shows what would be dispatched there"
         )
     if not emulator_version():
-        raise Unavailable(f"{build.EMULATOR} is not installed; `{build.packages()}` brings it")
+        raise Unavailable(f"{build.EMULATOR} is not installed; `{build.packages()}` installs it")
     if evidence is Evidence.INSTRUCTIONS and not counts_instructions():
         raise Unavailable(
             f"this {build.EMULATOR} ({emulator_version()}) takes no plugins, so nothing counts instructions; Debian "
@@ -177,7 +177,7 @@ class ACL:
             raise Unavailable(f"this machine calls its board {arm.board()}, which QEMU makes up: no time is taken")
         gpu = self._hello["gpu"]
         if gpu and (gpu["driver"].startswith(NULL_DRIVER) or gpu["type"] != "gpu"):
-            raise Unavailable(f"{gpu['name']} is no GPU ({gpu['driver']}): no time is taken")
+            raise Unavailable(f"{gpu['name']} is not a GPU ({gpu['driver']}): no time is taken")
 
     def fingerprint(self) -> Fingerprint:
         """Return ACL's version and build, and the board or what stands in for it."""
@@ -223,7 +223,7 @@ class ACL:
     def remarks(self) -> tuple[str, ...]:
         """What a user has to know: what the evidence is worth, and that ACL takes the GPU for another."""
         caveats = {
-            Evidence.INSTRUCTIONS: "instructions are counted, which know nothing of caches and stalls",
+            Evidence.INSTRUCTIONS: "instructions are counted, which say nothing about caches and stalls",
             Evidence.DISPATCH: "what would be dispatched is shown, nothing is computed",
         }
         remarks = [caveats[self.evidence]] if self.evidence in caveats else []

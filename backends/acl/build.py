@@ -104,9 +104,9 @@ def build(root: str, tell: Callable[[str], None]) -> Built:
     Raises NotBuilt with what is missing, or with the compiler's words.
     """
     if root and not Path(root).is_dir():
-        raise NotBuilt(f"--root {root}: no such folder; give the folder of an ACL, or leave it away for the system's")
+        raise NotBuilt(f"--root {root}: no such folder; give the folder of an ACL, or leave it out for the system's")
     if lacking := _lacking_tools():
-        raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` brings it")
+        raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` installs it")
     built = place(root)
     options = [f"-DACL_ROOT={built.root}"] if root else []
     _cmake("acl_runner", _sources(), built.folder / "runner", [*options, *([] if on_arm() else _cross())], tell)
@@ -147,4 +147,4 @@ def _telling(output: str) -> str:
             words = [words for words in following if not words.startswith(("--", "Call Stack"))]
             return " ".join(words) or line
     errors = [line for line in lines if "error" in line.lower() or "undefined reference" in line]
-    return (errors or lines or ["no word of why"])[0]
+    return (errors or lines or ["no reason given"])[0]

@@ -51,11 +51,13 @@ class AclOptions:
     def _check(self) -> None:
         """Raise ValueError where the words do not go together."""
         if self.gpu and self.evidence:
-            raise ValueError(f"{self.gpu} is not there to be asked for {self.evidence}; its dispatch can be shown")
+            raise ValueError(
+                f"{self.gpu} is not here, so its {self.evidence} can't be measured; its dispatch can be shown"
+            )
         if self.target == "opencl" and self.evidence is Evidence.INSTRUCTIONS:
-            raise ValueError("instructions are counted on the CPU: take neon")
+            raise ValueError("instructions are counted on the CPU: use neon")
         if self.tuner and (self.gpu or self.target != "opencl"):
-            raise ValueError("the tuner times kernels on a GPU that is there: take opencl")
+            raise ValueError("the tuner times kernels on a real GPU: use opencl")
 
     def _with(self, word: str) -> AclOptions:
         """Return these options, changed by one word. Raises ValueError where the word is unknown."""
@@ -78,5 +80,5 @@ class AclOptions:
         mali = re.fullmatch(r"(?:mali-?)?([gt]\d+)", word.lower())
         if mali and mali[1] in MALIS:
             return replace(self, target="opencl", gpu=f"Mali-{mali[1].upper()}")
-        what = f"is no Mali of those known ({', '.join(MALIS)})" if mali else "is unknown"
+        what = f"is not one of the Malis known ({', '.join(MALIS)})" if mali else "is unknown"
         raise ValueError(f"{word!r} {what}; it takes {USAGE}")

@@ -119,7 +119,7 @@ class Runner:
             answer = None
         if not isinstance(answer, dict):
             self.close()
-            raise RunnerDied(f"the ACL runner, asked to {operation}, said what is no JSON: {line[:200]!r}")
+            raise RunnerDied(f"the ACL runner, asked to {operation}, sent something that is not JSON: {line[:200]!r}")
         return answer
 
     def _line(self, operation: str) -> bytes:

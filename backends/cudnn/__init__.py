@@ -171,9 +171,9 @@ class CuDNN:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Return who else uses the GPU, and what can't be noticed here."""
-        remarks = [f"{neighbour} is on this GPU too; times may be its doing" for neighbour in self._neighbours]
+        remarks = [f"{neighbour} is on this GPU too, and may change the times" for neighbour in self._neighbours]
         if self._why_blind:
-            remarks.append(f"throttling can't be noticed: {self._why_blind}")
+            remarks.append(f"throttling can't be detected: {self._why_blind}")
         both = int(self._cudnn.backend_version()), self._torch.backends.cudnn.version()
         if both[1] and both[0] != both[1]:
             remarks.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
@@ -365,10 +365,10 @@ def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
     try:
         import pynvml
     except ModuleNotFoundError:
-        return None, "nvidia-ml-py is not installed; `pip install nvidia-ml-py` brings it"
+        return None, "nvidia-ml-py is not installed; `pip install nvidia-ml-py` installs it"
     try:
         nvml = Nvml(pynvml, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "", index)
-        return nvml, "NVML tells neither clocks nor reasons of this GPU" if nvml.blind else ""
+        return nvml, "NVML reports neither the clocks of this GPU nor why they change" if nvml.blind else ""
     except pynvml.NVMLError as error:
         return None, f"NVML does not answer here ({error})"
 

@@ -60,5 +60,7 @@ class CudnnOptions:
                 choice = replace(choice, gpu=int(match[1]))
             else:
                 known = ", ".join([*map(str, Policy), *CACHES, "gpu=N"])
-                raise ValueError(f"{word!r} is none of {known}; several are joined by commas, as in cudnn:torch,cold")
+                raise ValueError(
+                    f"{word!r} is not one of {known}; several are joined by commas, as in cudnn:torch,cold"
+                )
         return choice

@@ -131,4 +131,4 @@ def require_compiler() -> None:
     names = (wanted,) if wanted else COMPILERS
     if not any(shutil.which(name) for name in names):
         missing = f"the compiler {wanted!r} that CXX or CC names" if wanted else "a C++ compiler to link with"
-        raise Unavailable(f"tvm needs {missing}; `apt-get install g++` brings one")
+        raise Unavailable(f"tvm needs {missing}; `apt-get install g++` installs one")

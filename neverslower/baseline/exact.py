@@ -99,7 +99,7 @@ def _baseline(path: Path, lines: list[Any], backend: str | None) -> Baseline:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
         if (entry.reference, entry.candidate) in entries:
-            raise BaselineError(f"baseline {path}: {entry.name} is there twice; restore it from version control")
+            raise BaselineError(f"baseline {path}: {entry.name} appears twice; restore it from version control")
         entries[entry.reference, entry.candidate] = entry
     return Baseline(path, fingerprint_of({name: stored}, name), entries, evidence)
 

@@ -70,7 +70,9 @@ def _saving(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        text = f"the baseline could not be written to {folder}: {why}; mend that, or name another with --baselines="
+        text = (
+            f"the baseline could not be written to {folder}: {why}; fix that, or name another folder with --baselines="
+        )
         raise BaselineError(text) from error
 
 
@@ -169,7 +171,7 @@ def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
     Raises BaselineError where it is no baseline, or can't be read.
     """
     if path.suffix not in SUFFIXES:
-        text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option behind the tests"
+        text = f"--benchmark-compare={path}: not a baseline (NNNN_VERSION.json); write the option after the tests"
         raise BaselineError(f"{text}, or with = and a file")
     try:
         baseline = load(path, fingerprint.backend)
@@ -195,7 +197,7 @@ def named(root: Path, fingerprint: Fingerprint, asked: str) -> Path:
     if len(numbered) == 1:
         return numbered[0]
     raise BaselineError(
-        f"--benchmark-compare={asked}: no such file, and {len(numbered)} baselines in {folder} begin so"
+        f"--benchmark-compare={asked}: no such file, and {len(numbered)} baselines in {folder} begin with it"
     )
 
 

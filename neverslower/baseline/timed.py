@@ -270,7 +270,7 @@ def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tup
     for benchmark in benchmarks:
         fullname = word(benchmark, "fullname")
         if fullname in names:
-            raise BaselineError(f"baseline {path}: {fullname} is there twice; restore it from version control")
+            raise BaselineError(f"baseline {path}: {fullname} appears twice; restore it from version control")
         names.add(fullname)
         try:
             _check_summary(benchmark)
@@ -282,7 +282,7 @@ def _entries(path: Path, benchmarks: Iterable[object], backend: str) -> dict[tup
             raise ValueError(f"{fullname}: {error}") from None
         key = (entry.reference, entry.candidate)
         if key in entries:
-            raise BaselineError(f"baseline {path}: {entry.name} is there twice; restore it from version control")
+            raise BaselineError(f"baseline {path}: {entry.name} appears twice; restore it from version control")
         entries[key] = entry
     return entries
 

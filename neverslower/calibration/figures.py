@@ -278,7 +278,7 @@ def troubles(states: Sequence[State]) -> list[str]:
             seen.setdefault(str(unsound.trouble), []).append(str(unsound))
     counted = [f"{texts[-1]} (in {len(texts)} of {len(states)} looks)" for texts in seen.values()]
     changed = dict.fromkeys(change for state in states[1:] for change in replace(state, unsound=()).changes(states[0]))
-    return counted + [f"{change}, while it was calibrated; mend it: fix that setting" for change in changed]
+    return counted + [f"{change}, while it was calibrated; fix: keep that setting fixed" for change in changed]
 
 
 def _fraction(log_ratio: float) -> float:

@@ -82,7 +82,7 @@ class Calibrator:
 
     def _identified(self, worker: Worker) -> None:
         if worker.evidence.exact:
-            text = f"what {self.spec.backend} gives here is {worker.evidence}, which is exact"
+            text = f"{self.spec.backend} gives {worker.evidence} here, which are exact"
             raise CalibrationError(f"{text}: there is no noise to calibrate")
         if self._recorded:
             self._recorded.require_device(worker.fingerprint)

@@ -82,7 +82,7 @@ def load(path: Path) -> Recording:
     recording = Recording(path)
     replay(path, partial(_add, recording))
     if recording.scheme is None or recording.fingerprint is None:
-        raise NeverSlowerError(f"--resume {path}: it holds no calibration; leave --resume away to start one")
+        raise NeverSlowerError(f"--resume {path}: it holds no calibration; leave out --resume to start one")
     return recording
 
 

@@ -37,7 +37,7 @@ def save(root: Path, calibration: Calibration) -> Path:
         text = json.dumps(as_dict(calibration), indent=1, ensure_ascii=False, allow_nan=False)
         write_whole(path, text + "\n")
     except OSError as error:
-        text = f"{path} can't be written: {error.strerror}; mend that, or name another folder with --baselines"
+        text = f"{path} can't be written: {error.strerror}; fix that, or name another folder with --baselines"
         raise CalibrationError(text) from error
     return path
 

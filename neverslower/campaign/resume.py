@@ -123,7 +123,7 @@ class Recorded:
         """Raise NeverSlowerError where the device's settings are others than when the journal began."""
         then = self.watched.get(backend)
         if then and now and (changes := then.changes(now)):
-            raise NeverSlowerError(f"--resume {self.path}: the device's state was another: {'; '.join(changes)}")
+            raise NeverSlowerError(f"--resume {self.path}: the device was in another state: {'; '.join(changes)}")
 
     def drop_doubtful(self) -> None:
         """Leave out what was measured when the device's state had changed: it is to be measured again."""

@@ -29,7 +29,7 @@ class Unsound:
     grave: bool = True
 
     def __str__(self) -> str:
-        return f"{self.text}; mend it: {self.remedy}"
+        return f"{self.text}; fix: {self.remedy}"
 
 
 @dataclass(frozen=True)

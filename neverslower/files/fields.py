@@ -30,7 +30,7 @@ def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise ValueError(f"{name!r} stands twice in one object")
+            raise ValueError(f"{name!r} appears twice in one object")
         if not name.isprintable():  # It may end up in a report, and a control character would rewrite the terminal.
             raise ValueError(f"{name!r} is no name")
         members[name] = value

@@ -55,7 +55,7 @@ class Journal:
                 self._append(f"{line}\n".encode())
             except OSError as error:
                 self._failed = JournalError(
-                    f"the journal {self.path} can't be written: {error.strerror}; mend that and go on with "
+                    f"the journal {self.path} can't be written: {error.strerror}; fix that and go on with "
                     f"--resume {self.path}, or name another with --journal"
                 )
                 raise self._failed from error
@@ -95,7 +95,7 @@ def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "-
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise NeverSlowerError(f"{named}{path}: line {number} is no event of a journal ({error})") from None
+            raise NeverSlowerError(f"{named}{path}: line {number} is not an event of a journal ({error})") from None
 
 
 def _event(line: str) -> Any:

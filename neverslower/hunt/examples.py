@@ -71,7 +71,7 @@ class KeptExamples:
         except FileNotFoundError:
             return {}, {}
         except OSError as error:
-            raise NeverSlowerError(f"{self.path} can't be read: {error.strerror}; mend or remove it") from error
+            raise NeverSlowerError(f"{self.path} can't be read: {error.strerror}; fix or remove it") from error
         stored: dict[Identity, tuple[Comparison, Record]] = {}
         strange = {}
         for line in lines:

@@ -53,7 +53,7 @@ class Space:
 
     def __post_init__(self) -> None:
         if not (self.dtypes and self.layouts and self.sides and self.largest_macs >= 2):
-            raise ValueError(f"{self}: nothing that could be pruned lies in there")
+            raise ValueError(f"{self}: nothing in it can be pruned")
 
 
 @cache

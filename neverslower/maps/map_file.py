@@ -191,7 +191,7 @@ def load(path: Path) -> Map:
         raise NeverSlowerError(f"map {path}: not a compressed JSON file ({error}); measure it again") from None
     try:
         if content["format"] != FORMAT:
-            raise NeverSlowerError(f"map {path}: not a map of never-slower's")
+            raise NeverSlowerError(f"map {path}: not a never-slower map")
         if content["schema"] > SCHEMA:
             raise NeverSlowerError(
                 f"map {path}: schema {content['schema']} is newer than {SCHEMA}; update never-slower"
@@ -225,7 +225,7 @@ def _staircase(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircas
     counts = sorted(rounds)
     seconds = np.array([np.median(rounds[count]) for count in counts])
     if not counts or not np.all(np.isfinite(seconds)) or np.any(seconds <= 0):
-        raise ValueError(f"{layer['name']} has a time that is none")
+        raise ValueError(f"{layer['name']} has an invalid time")
     problem = ConvProblem.from_key(layer["unpruned"])
     return Staircase(str(layer["name"]), problem, tuple(counts), seconds, tuple(plans[count] for count in counts))
 

@@ -126,7 +126,7 @@ class Assessment:
         if choice and choice.absence:
             return choice.absence
         if self.before and (other := self.before.results.get(comparison.identity)):
-            text = f"the other library has no time to be set against: {other.verdict.code}: {other.verdict.reason.text}"
+            text = f"the other library has no time to compare with: {other.verdict.code}: {other.verdict.reason.text}"
             return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
         where = f"{choice.baseline.path} does not hold" if choice and choice.baseline else "no baseline holds"
         reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")
@@ -155,7 +155,7 @@ class Assessment:
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
         why = "a fresh process did not show it again" if again else "there was no time left to show it again"
         if failed := self._other_failed(result.comparison):
-            why = f"it could not be shown again, for the other library failed: {failed}"
+            why = f"it could not be shown again, because the other library failed: {failed}"
         return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
 
     def _other_failed(self, comparison: Comparison) -> str | None:

@@ -227,7 +227,7 @@ def _without_the_other(name: str, assessment: Assessment, choice: BaselineChoice
     results = assessment.findings.results.items()
     measured = any(backend == name and result.verdict.code.measured for (backend, *_), result in results)
     if measured and not (choice and choice.baseline and choice.baseline.entries):
-        return "nothing of the other library could be measured, so there is nothing to be set against"
+        return "nothing of the other library could be measured, so there is nothing to compare with"
     return None
 
 
@@ -244,4 +244,4 @@ def _without_evidence(counted: Sequence[Tally]) -> str | None:
     if kinds and not any(kinds.values()):
         return "nothing was decided"
     undecided = [kind for kind, decided in kinds.items() if not decided]
-    return f"nothing was decided of {', '.join(undecided)}" if undecided else None
+    return f"nothing was decided about {', '.join(undecided)}" if undecided else None

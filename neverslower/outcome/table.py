@@ -31,7 +31,7 @@ class Finding(StrEnum):
     HAZARD_WORSE = "hazard worse than known"
     HAZARD_FADED = "known hazard, not slower now, but not proved gone"
     HAZARD_FIXED = "known hazard, now gone"
-    DISPATCH_DIFFERS = "dispatched otherwise than unpruned"
+    DISPATCH_DIFFERS = "dispatched differently from unpruned"
     UNPRUNED_FASTER = "ratio rose because the unpruned layer got better"
     UNCHANGED = "no worse than the baseline"
     REGRESSION = "slower than the baseline"

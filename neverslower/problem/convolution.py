@@ -381,7 +381,7 @@ class _Axis:
         """Read one axis of a descriptor, and infer what is left out as benchdnn does. Raises InvalidProblem."""
         for kind in "ik":
             if f"{kind}{letter}" not in fields:
-                raise DescriptorError(text, len(text), f"{kind}{letter} is missing beside the other {letter} fields")
+                raise DescriptorError(text, len(text), f"{kind}{letter} is missing next to the other {letter} fields")
         size, kernel = fields[f"i{letter}"], fields[f"k{letter}"]
         stride, dilation = fields.get(f"s{letter}", 1), fields.get(f"d{letter}", 0) + 1
         if stride < 1:

@@ -31,11 +31,11 @@ def lines(calibration: Calibration) -> Iterator[str]:
     provable = _provable(calibration.mde)
     yield f"  smallest slowdown that {preset.most_blocks} blocks can prove, every second time: {provable}"
     common, own = words.percent(calibration.common_deviation), words.percent(calibration.process_deviation)
-    yield f"  processes differ by {common} in all layers together, {own} in each besides ({calibration.processes})"
+    yield f"  processes differ by {common} in all layers together, {own} more in each ({calibration.processes})"
     yield f"  block length {calibration.block_length or 'unknown'}: so many neighbouring blocks count as one"
     yield f"  drift {words.signed_percent(calibration.drift)} in {words.duration(calibration.seconds)}"
     yield from (f"  {line}" for line in _table(calibration))
-    yield from (f"  to mend: {line}" for line in to_fix(calibration) or ["nothing"])
+    yield from (f"  to fix: {line}" for line in to_fix(calibration) or ["nothing"])
 
 
 def _provable(mde: float | None) -> str:
@@ -113,18 +113,18 @@ def to_fix(calibration: Calibration) -> list[str]:
     troubles = list(calibration.unsound)
     preset, target = calibration.judge.preset, STANDARD.target
     if not calibration.comparisons:
-        troubles.append("no comparison of a layer with itself ended; mend it: go on with --resume, or longer")
+        troubles.append("no comparison of a layer with itself ended; fix: go on with --resume, or longer")
     if calibration.slower:
         text = f"{calibration.slower} of {calibration.comparisons} layers came out slower than themselves"
-        troubles.append(f"{text}; mend it: find what else runs here, and believe no SLOWER until this is 0")
+        troubles.append(f"{text}; fix: find what else runs here, and believe no SLOWER until this is 0")
     length = calibration.block_length
     if length is not None and length > preset.block_length:
         text = f"blocks depend on each other up to {length} in a row, the judge takes {preset.block_length} for one"
-        troubles.append(f"{text}; mend it: stop what works now and then, or fix the clocks")
+        troubles.append(f"{text}; fix: stop what runs now and then, or fix the clocks")
     if abs(calibration.drift) > target:
         text = f"times moved by {words.signed_percent(calibration.drift)}"
-        troubles.append(f"{text}; mend it: let the device warm up before it measures, or fix the clocks")
+        troubles.append(f"{text}; fix: let the device warm up before it measures, or fix the clocks")
     if calibration.mde is None or calibration.mde > target:
         text = f"a slowdown of {words.percent(target)} is seldom proved within {preset.most_blocks} blocks"
-        troubles.append(f"{text}; mend it: {'what is above' if troubles else 'take a preset with more blocks'}")
+        troubles.append(f"{text}; fix: {'what is above' if troubles else 'take a preset with more blocks'}")
     return troubles

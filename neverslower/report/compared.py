@@ -18,5 +18,5 @@ def lines(before: Baseline, after: Baseline, diffs: Sequence[ProblemDiff]) -> It
     for diff in diffs:
         if diff.verdict is None or diff.verdict.code is not Code.SAME:
             yield f"  {diff}"
-    counts = Counter(str(diff.verdict.code) if diff.verdict else "in one alone" for diff in diffs)
+    counts = Counter(str(diff.verdict.code) if diff.verdict else "in only one record" for diff in diffs)
     yield f"{len(diffs)} problems: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"

@@ -20,7 +20,7 @@ def lines(checkups: Sequence[Checkup]) -> Iterator[str]:
     unsound = [checkup.backend for checkup in checkups if checkup.fingerprint and not checkup.sound]
     if unsound:
         yield f"unsound: {', '.join(unsound)}; a run refuses to measure there unless it gets --unsound warn"
-    yield f"ready: {', '.join(sound)}" if sound else "ready: nothing; mend what is named above, or install a backend"
+    yield f"ready: {', '.join(sound)}" if sound else "ready: nothing; fix what is named above, or install a backend"
 
 
 def _backend(checkup: Checkup) -> Iterator[str]:
@@ -41,12 +41,12 @@ def _backend(checkup: Checkup) -> Iterator[str]:
 
 
 def _state(state: State) -> Iterator[str]:
-    yield f"  state: {_listed(state.settings) or 'nothing here tells it'}"
+    yield f"  state: {_listed(state.settings) or 'nothing here reports it'}"
     if state.readings:
         yield f"  now: {_listed({name: f'{value:g}' for name, value in state.readings.items()})}"
     for unsound in state.unsound:
         yield f"  {'UNSOUND' if unsound.grave else 'warning'}: {unsound.text}"
-        yield f"    mend it: {unsound.remedy}"
+        yield f"    fix: {unsound.remedy}"
 
 
 def _listed(words: Mapping[str, str]) -> str:

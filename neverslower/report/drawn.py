@@ -24,7 +24,7 @@ def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
         yield f"  left out by the time budget: {hunted.left_out}; --hunt-budget gives more"
     for example in (*hunted.failures, *hunted.found):
         yield from (f"  {line}" for line in counterexample(example, again))
-    yield from (f"  slower in an earlier run, not any more: {example.id}" for example in hunted.gone)
+    yield from (f"  slower in an earlier run, no longer: {example.id}" for example in hunted.gone)
 
 
 def counterexample(example: Counterexample, again: Again) -> Iterator[str]:

@@ -11,7 +11,7 @@ from neverslower.outcome.tally import Lot, Question, Tally
 _WORDS = {
     Question.TIMES: ("slower", "not slower"),
     Question.COUNTS: ("with more instructions", "with no more"),
-    Question.DISPATCH: ("dispatched otherwise", "dispatched alike"),
+    Question.DISPATCH: ("dispatched differently", "dispatched the same"),
     Question.TUNED: ("slower", "not slower"),
     Question.SINCE: ("slower", "not slower"),
     Question.RECORDED: ("", "recorded"),

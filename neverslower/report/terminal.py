@@ -264,5 +264,5 @@ def baseline_words(choice: BaselineChoice | None) -> str:
         return "no baseline"
     if choice.baseline is None:
         return choice.absence.reason.text if choice.absence else "no baseline"
-    named = choice.baseline.beside and f"beside {choice.baseline.beside}"
+    named = choice.baseline.beside and f"compared with {choice.baseline.beside}"
     return f"{named or f'baseline {choice.baseline.path.name}'} ({software(choice.baseline.fingerprint)})"

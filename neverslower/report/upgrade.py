@@ -18,7 +18,7 @@ _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the sam
 def lost(alone: Mapping[str, str]) -> Iterator[str]:
     """Yield where the other library was lost on the way, and why; see Findings."""
     for name, reason in alone.items():
-        yield f"the other library was lost beside {name}, and set against nothing from there on: {reason}"
+        yield f"the other library failed, and {name} was compared with nothing from then on: {reason}"
 
 
 def counted(changes: Sequence[Change]) -> str:
@@ -39,7 +39,7 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
     for code, word in _WORDS[:2]:
         ranked = _sorted(changes, code)
         if ranked:
-            yield f"the {min(LISTED, len(ranked))} most {word} of {len(ranked)}:"
+            yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
         yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import io
 import math
 import re
+import sys
 import textwrap
 
 import numpy as np
@@ -81,6 +83,13 @@ def in_letters_of(text: str, encoding: str | None) -> str:
         return text.encode(encoding or "utf-8", PLAIN_LETTERS).decode(encoding or "utf-8")
     except LookupError:
         return text
+
+
+def write_in_any_encoding() -> None:
+    """Let signs that stdout and stderr have no letter for become others; by default they would end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN_LETTERS)
 
 
 def broken(text: str, width: int) -> list[str]:

@@ -195,7 +195,9 @@ class _Process:
         written = self._written()
         words = last_words(written)
         hung = "Timeout (" in words
-        silent = "the worker process died without a word; the kernel kills so when memory runs out (see dmesg)"
+        silent = (
+            "the worker process died without a message; the kernel kills a process so when memory runs out (see dmesg)"
+        )
         why = "the worker process died" if words else silent
         if hung:
             why = f"ended at its time limit of {limit:g} s"

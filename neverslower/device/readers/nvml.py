@@ -155,8 +155,8 @@ class Nvml:
     def _hot(self, degrees: int | None) -> Iterator[Unsound]:
         limit = self._ask("nvmlDeviceGetTemperatureThreshold", SLOWDOWN_THRESHOLD)
         if degrees is not None and limit and degrees >= limit - MARGIN:
-            text = f"the GPU has {degrees} °C, and is slowed down at {limit} °C"
-            yield Unsound(Trouble.HOT, text, "let it cool, and mind the air around it")
+            text = f"the GPU is at {degrees} °C, and is slowed down at {limit} °C"
+            yield Unsound(Trouble.HOT, text, "let it cool, and check the airflow around it")
 
     def _shared(self, own: Collection[int]) -> Iterator[Unsound]:
         """Report other processes that NVML saw computing on the GPU just now."""

@@ -28,7 +28,7 @@ _COUNTERS = (
     "sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count",
     "sys/class/hwmon/hwmon*/oc*_event_cnt",
 )
-COOL = "let it cool, and mind the fan and the air around it"
+COOL = "let it cool, and check the fan and the airflow around it"
 POWER = "a stronger power supply, or a power mode that it can feed (sudo nvpmodel -m N)"
 
 
@@ -51,7 +51,7 @@ class Thermal:
                 # The lowest trip point acts first; the others only slow down more.
                 limit = min(_passive(folder), default=None)
                 if limit is not None and degrees >= limit - MARGIN:
-                    why = f"{name} has {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
+                    why = f"{name} is at {degrees:.0f} °C, and clocks are lowered at {limit:.0f} °C"
                     unsound.append(Unsound(Trouble.HOT, why, COOL))
         return State(readings=readings, unsound=(*unsound, *self._throttled()))
 
