@@ -49,7 +49,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed, so that each call's output lands in memory that is there already.
 
-    By default glibc gives large blocks back to the system and asks for them anew, or not, depending on all that was
+    By default glibc gives large blocks back to the system and asks for them again, or not, depending on all that was
     allocated before. The page faults of a 3 MB output then take longer than the convolution, and a layer's ratio
     depends on which layers were measured before it: 255 of 256 channels were 1.13× or 1.24×, 241 were 1.20× or 1.54×.
     """

@@ -2,7 +2,7 @@
 
 
 class NeverSlowerError(Exception):
-    """The base of all errors here: its one line tells a person what is wrong and what fixes it."""
+    """The base of all errors here: its one line says what is wrong and what fixes it."""
 
 
 class InvalidProblem(NeverSlowerError, ValueError):

@@ -230,7 +230,7 @@ GROUPS = (
                 "--resume",
                 "FILE",
                 "go on with the run of this journal, reusing what it measured (write it with =)",
-                "begin anew",
+                "start a new run",
             ),
             _one(
                 "--exit-codes",

@@ -122,7 +122,7 @@ class RunPlan:
         ]
 
     def thresholds(self, questions: int) -> Thresholds:
-        """Return the thresholds of each of so many questions, which share the run's chance of a false red."""
+        """Return the thresholds of each of `questions`, which share the run's chance of a false red."""
         return replace(STANDARD, family_error=self.family_error / max(1, questions))
 
     def settings_fields(self, thresholds: Thresholds) -> dict[str, Any]:

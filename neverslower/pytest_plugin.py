@@ -69,7 +69,7 @@ class DeviceClock:
         return shown
 
     def advance(self, seconds: float) -> None:
-        """Let one round take so long."""
+        """Let one round take this many seconds."""
         self._shown = seconds
 
 

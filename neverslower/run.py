@@ -59,7 +59,7 @@ class Run:
     for the best fitting baseline, False for none; `resumes` says that the journal is an earlier run's, with which this
     one goes on. `asked` is what its items ask, and `verdict` what it says at the end. `recorded` names the test that
     records each comparison; `hindrance` says why there is nothing to compare, and `acceptance` what came of accepting
-    the run. `before` is what another library showed that was measured beside, `changes` what is another with this one.
+    the run. `before` is what another library showed that was measured in this run, `changes` how this one differs.
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
     `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
@@ -118,7 +118,7 @@ class Run:
 
     @cached_property
     def scope(self) -> Scope:
-        """What the options select, as far as stored entries are concerned."""
+        """What the options select, for choosing among stored entries."""
         return Scope(self.plan.selections, self.plan.formats)
 
     def hindered(self, why: str) -> None:
@@ -298,7 +298,7 @@ class Run:
         return self.verdict
 
     def _write_last(self, verdict: RunVerdict) -> None:
-        """Write the verdict as the journal's last line; a journal that can't be written was told of before."""
+        """Write the verdict as the journal's last line; that a journal can't be written was reported before."""
         with suppress(JournalError), closing(Journal(self.journal_path)) as journal:
             journal.write("run", fields(verdict))
 

@@ -1,4 +1,4 @@
-"""A compiler's tuned log does not know the pruned layer; opt-in with `-m tuned_log`, for it searches for minutes."""
+"""A compiler's tuned log does not know the pruned layer; opt in with `-m tuned_log`, which searches for minutes."""
 
 import pytest
 

@@ -82,7 +82,7 @@ def torch_version(python: str) -> str:
 
 
 def fail(what: str, remedy: str) -> None:
-    """End with one line that names what is wrong and what mends it."""
+    """End with one line that names what is wrong and what fixes it."""
     sys.exit(f"never-slower: {what}. Remedy: {remedy}")
 
 

@@ -42,7 +42,7 @@ CAPABILITIES = Capabilities(
     waits=True,
 )
 VIRTUAL_BOARDS = ("linux,dummy-virt",)
-"""What QEMU's virtual machines call their board in the device tree, which does not tell whether they emulate."""
+"""What QEMU's virtual machines call their board in the device tree, which does not say whether they emulate."""
 COUNTED_RUN = 1
 """The run whose instructions are counted, from 0: the first one also fills the library's caches."""
 
@@ -145,7 +145,7 @@ class ACL:
 
     @property
     def runner(self) -> Runner:
-        """The runner's process, which is started anew where it died."""
+        """The runner's process, which is started again where it died."""
         if self._runner is None or not self._runner.alive:
             self._runner = self._start()
         return self._runner
@@ -301,7 +301,7 @@ def _require_one_version(hello: Any) -> None:
     versions = [_numbers(text) for text in re.findall(r"\d+(?:\.\d+)+", hello["headers"])]
     library = _numbers(hello["acl"])
     if not versions or not any(library):
-        return  # A library that does not say its version can't be told from another.
+        return  # A library that does not say its version can't be distinguished from another.
     first, last = versions[0], versions[1] if len(versions) > 1 else None
     if library < first or (last and library > last):
         raise Unavailable(

@@ -98,8 +98,8 @@ def _sources() -> Path:
     return Path(__file__).resolve().parent / "native"
 
 
-def build(root: str, tell: Callable[[str], None]) -> Built:
-    """Build the runner and what belongs to it, a line to `tell` for each step.
+def build(root: str, report: Callable[[str], None]) -> Built:
+    """Build the runner and what belongs to it, a line to `report` for each step.
 
     Raises NotBuilt with what is missing, or with the compiler's words.
     """
@@ -109,9 +109,9 @@ def build(root: str, tell: Callable[[str], None]) -> Built:
         raise NotBuilt(f"{', '.join(lacking)} is missing; `{packages()}` installs it")
     built = place(root)
     options = [f"-DACL_ROOT={built.root}"] if root else []
-    _cmake("acl_runner", _sources(), built.folder / "runner", [*options, *([] if on_arm() else _cross())], tell)
+    _cmake("acl_runner", _sources(), built.folder / "runner", [*options, *([] if on_arm() else _cross())], report)
     if not on_arm():
-        _cmake("counter", _sources() / "counter", built.folder / "counter", [], tell)
+        _cmake("counter", _sources() / "counter", built.folder / "counter", [], report)
     return built
 
 
@@ -124,14 +124,14 @@ def _cross() -> list[str]:
     ]
 
 
-def _cmake(name: str, sources: Path, folder: Path, options: list[str], tell: Callable[[str], None]) -> None:
+def _cmake(name: str, sources: Path, folder: Path, options: list[str], report: Callable[[str], None]) -> None:
     # The last build may have looked for something that is there now, or been made from another checkout.
     (folder / "CMakeCache.txt").unlink(missing_ok=True)
     for step, command in (
         ("configure", ["cmake", "-S", str(sources), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options]),
         ("build", ["cmake", "--build", str(folder), "--parallel"]),
     ):
-        tell(f"{step} {name}")
+        report(f"{step} {name}")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise NotBuilt(f"{name} could not be built ({step}): {_telling(done.stdout + done.stderr)}")

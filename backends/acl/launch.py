@@ -24,7 +24,7 @@ NULL_DRIVER = "never-slower null OpenCL"
 
 @dataclass(frozen=True)
 class Launch:
-    """A command, and the environment variables that it needs besides this process's own."""
+    """A command, and the environment variables that it needs in addition to this process's own."""
 
     command: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -375,7 +375,7 @@ def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
 
 @dataclass(frozen=True)
 class Launched:
-    """A convolution that can be called, the outputs of its calls, and its plan as far as it is known unprofiled."""
+    """A convolution that can be called, the outputs of its calls, and its plan, as known without a profiler."""
 
     call: Call
     outputs: list[Any]

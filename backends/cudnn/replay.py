@@ -32,14 +32,14 @@ class Replay:
         return self._buffers
 
     def run(self, iterations: int) -> float:
-        """Return the seconds that so many calls take on the GPU, by its own clock."""
+        """Return the seconds that `calls` take on the GPU, by its own clock."""
         begin, end = self._events
         self.enqueue(iterations, begin, end)
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1e3
 
     def enqueue(self, iterations: int, begin: Any, end: Any) -> None:
-        """Have the GPU run so many calls, from one event to the other; returns at once."""
+        """Have the GPU run `calls`, from one event to the other; returns at once."""
         longest = max(LONGEST_GRAPH, self._buffers)
         whole, rest = divmod(iterations, longest)
         graphs = [(self.captured(longest), whole)] if whole else []
@@ -53,7 +53,7 @@ class Replay:
         end.record(self._stream)
 
     def captured(self, iterations: int) -> Any:
-        """Return a graph of so many calls; the two that were asked for last are kept."""
+        """Return a graph of `calls`; the two that were asked for last are kept."""
         if iterations not in self._graphs:
             while len(self._graphs) > 1:
                 del self._graphs[next(iter(self._graphs))]

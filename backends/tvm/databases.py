@@ -23,7 +23,7 @@ WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 class Database:
     """A user's or a search's database; `records` is None where this TVM can't open it.
 
-    `hash` tells it apart from others, `shapes` is how many shapes it was tuned for, `remarks` is for the user to know.
+    `hash` identifies it, `shapes` is how many shapes it was tuned for, `remarks` are for the user.
     """
 
     hash: str

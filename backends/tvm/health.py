@@ -42,7 +42,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Installed:
-    """The versions of tvm and of its ffi, and a digest that tells two builds of them apart."""
+    """The versions of tvm and of its ffi, and a digest that distinguishes two builds of them."""
 
     tvm: str
     ffi: str

@@ -1,6 +1,6 @@
 """Search for a schedule with MetaSchedule, building and timing the candidates in this process.
 
-TVM's own builder and runner start processes that import tvm anew, which takes many times as long as 16 candidates of
+TVM's own builder and runner start processes that import tvm again, which takes many times as long as 16 candidates of
 one layer. A candidate that crashes ends the worker here, and that is reported.
 """
 
@@ -24,7 +24,7 @@ POPULATION = 64
 EXPLORED = 0.2
 """The share of each generation that is drawn afresh."""
 REPEATS, SHORTEST = 3, 20
-"""A candidate is timed so often, for so many milliseconds each."""
+"""How often a candidate is timed, and for how many milliseconds each."""
 
 
 def search(api: Api, wanted: Search, folder: Path) -> None:

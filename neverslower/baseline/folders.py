@@ -48,7 +48,7 @@ def save(root: Path, fingerprint: Fingerprint, content: Mapping[str, Any]) -> Pa
 def save_exact(root: Path, fingerprint: Fingerprint, text: str) -> Path:
     """Write a record of exact evidence under the next free number, and return its path.
 
-    The name also holds the state's method and evidence, so that records of several methods can be told apart. Raises
+    The name also holds the state's method and evidence, so that records of several methods can be distinguished. Raises
     BaselineError where the folder can't be written.
     """
     folder = root / fingerprint.folder

@@ -40,7 +40,7 @@ _HISTOGRAM = ("q1", "q3", "ld15iqr", "hd15iqr")
 
 
 def extra_info(result: Result, explanation: Explanation | None = None) -> dict[str, Any]:
-    """Return what a stored benchmark holds besides its samples: problem, plan, reference samples, and verdict.
+    """Return what a stored benchmark holds in addition to its samples: problem, plan, reference samples, and verdict.
 
     The samples of a pass are `blocks` × 2 rounds, alternating between the first and the second round of a block, in
     the benchmark's `data` (the candidate) and in `reference_seconds`; see observation.PairedPass.

@@ -234,7 +234,7 @@ def _at_whole_budget(verdict: Verdict, passes: Sequence[PairedPass], judge: Sequ
 def process_spread(taken: Mapping[str, Sequence[Taken]]) -> PassSpread:
     """Compute how far processes differ, from each layer's level in each process.
 
-    Only processes in which every layer was timed count: the others can't tell one layer's share from that of all.
+    Only processes in which every layer was timed count: the others can't separate one layer's share from that of all.
     """
     levels = {name: _levels(mine) for name, mine in taken.items()}
     everywhere = set.intersection(*(set(of_layer) for of_layer in levels.values()))

@@ -1,6 +1,6 @@
 """Measure a calibration: a few layers against themselves, again and again, into a journal from which it can go on.
 
-Every pass prepares the layer twice anew, in buffers of its own; a process serves for some passes, and then a fresh one
+Every pass prepares the layer twice, in buffers of its own; a process serves for some passes, and then a fresh one
 starts. Reference and candidate alternate in being prepared first. Nothing is judged here: see figures.py.
 """
 
@@ -187,7 +187,7 @@ class Calibrator:
 
 
 def spread(seconds: Mapping[str, float], most: int) -> list[str]:
-    """Return at most so many names, whose durations are spread evenly over the ratio of the longest to the shortest."""
+    """Return at most `most` names, whose durations are spread evenly over the ratio of the longest to the shortest."""
     left = dict(sorted(seconds.items(), key=lambda item: item[1]))
     if most >= len(left):
         return list(left)

@@ -1,4 +1,4 @@
-"""Write and read the calibration that lies next to a device's baselines, and tell whether it holds for a device now."""
+"""Write and read the calibration that lies next to a device's baselines, and check whether it holds now."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Fingerprint:
 
     `hardware` and `state` must be equal for a stored comparison to mean anything. `software` holds the library and
     what surrounds it; its differences are confounders, to be named. `version` is the library's own version (PEP 440)
-    and `build` tells two builds of one version apart.
+    and `build` distinguishes two builds of one version.
     """
 
     backend: str

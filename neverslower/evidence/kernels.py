@@ -1,4 +1,4 @@
-"""Kernels that a GPU was asked to run, with grid and block, and what their names tell of kind and generation."""
+"""Kernels that a GPU was asked to run, with grid and block, and what their names say about kind and generation."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class KeptFolders:
 
 
 def _fields(folder: Path) -> Fields:
-    """Return what an entry was made from; {} where its manifest can't be read, for it takes room all the same."""
+    """Return what an entry was made from; {} where its manifest can't be read, because it takes room all the same."""
     try:
         return _manifest(folder)["fields"]
     except (OSError, ValueError):

@@ -28,7 +28,7 @@ from neverslower.problem.comparison import Comparison
 CONFIRMATIONS = 3
 """How many of the smallest hazards of a kind are measured again, at most, until one is confirmed."""
 BATCH = 10
-"""Examples of one run of Hypothesis: it draws so many afresh, and after that mostly repeats variations of them."""
+"""Examples of one run of Hypothesis: it draws this many afresh, and after that mostly repeats variations of them."""
 OVERDRAWN = 4
 """Drawing ends after this many times the wanted examples: a small space may have fewer distinct comparisons."""
 EXPLORING = 0.5
@@ -214,12 +214,12 @@ class _Hunt:
         return None if self._budget is None else self._begin + share * self._budget
 
     def _share(self, waiting: int) -> float | None:
-        """Return the moment at which the first of so many that wait has used its part of the remaining time."""
+        """Return the moment at which the first of `waiting` shrinkings has used its part of the remaining time."""
         now, end = self._clock(), self._moment(1.0)
         return None if end is None else now + max(0.0, end - now) / waiting
 
     def kind(self, comparison: Comparison) -> str:
-        """Return what tells one contradiction from another: its code, and for a hazard the plans of both layers."""
+        """Return what distinguishes contradictions: the code, and for a hazard the plans of both layers."""
         code = self._code(comparison)
         plans = self._oracle.plans(comparison) if code is Code.SLOWER else ()
         return " ".join([str(code), *(str(plan) for plan in plans)])

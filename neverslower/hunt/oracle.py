@@ -119,7 +119,7 @@ class Oracle:
         return verdict
 
     def plans(self, comparison: Comparison) -> tuple[Plan | None, Plan | None]:
-        """Return what the library chose for the unpruned and for the pruned layer, as far as they were examined."""
+        """Return what the library chose for the unpruned and for the pruned layer, where they were examined."""
         reference, candidate = (self._examined.get(key) for key in comparison.keys)
         return _plan(reference), _plan(candidate)
 
@@ -143,7 +143,7 @@ class Oracle:
         return None
 
     def _timed(self, comparison: Comparison) -> Verdict:
-        """Return the judge's verdict on as many passes as it wants, each of both layers prepared anew."""
+        """Return the judge's verdict on as many passes as it wants, each with both layers prepared again."""
         self._judged += 1
         family = _share(self._judged)
         passes = until_enough(self._judge, family, lambda number: self._look("drawn", comparison, BLOCKS, number))
@@ -153,7 +153,7 @@ class Oracle:
         return self._explained(self._judge(passes, family), comparison)
 
     def _explained(self, verdict: Verdict, comparison: Comparison) -> Verdict:
-        """Return the verdict, where a miss of the tuned log is told from any other SLOWER."""
+        """Return the verdict, which names a miss of the tuned log as the reason of a SLOWER."""
         answers = [self._examined.get(key) for key in comparison.keys]
         reference, candidate = (answer if isinstance(answer, Examined) else None for answer in answers)
         return explained(verdict, reference, candidate)

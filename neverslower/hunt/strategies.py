@@ -236,7 +236,7 @@ def _channels(draw: DrawFn, limits: _Limits, side: Side, room: int) -> tuple[int
 
 @cache
 def _farthest(channels: int) -> SearchStrategy[int]:
-    """Return a strategy for the most channels to remove of so many: all but one, or close to a standard distance."""
+    """Return a strategy for the number of channels to remove: at most all but one, or close to a standard distance."""
     standard = [distance for distance in _NEAR_STANDARD if distance < channels - 1]
     return st.sampled_from([max(1, channels - 1), *standard])
 

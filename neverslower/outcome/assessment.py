@@ -23,7 +23,7 @@ from neverslower.problem.comparison import Comparison
 class Assessed:
     """What is said about one item: the finding, its verdict, and the baseline's entry if it has one.
 
-    `also` are findings that are listed beside the deciding one.
+    `also` are findings that are listed in addition to the deciding one.
     """
 
     comparison: Comparison
@@ -38,7 +38,7 @@ class Assessment:
     """Sets a campaign's findings against the baselines chosen for each backend.
 
     `comparing` says whether the user asked for a comparison with the baseline; known hazards are looked up anyway.
-    `before` are the findings of the other library, where one was measured beside.
+    `before` are the findings of the other library, where one was measured in this run.
     """
 
     findings: Findings
@@ -94,7 +94,7 @@ class Assessment:
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
 
     def tuned_log(self, case: Case) -> Assessed:
-        """Return what became of a pruned shape beside the unpruned one's tuned log."""
+        """Return what became of a pruned shape, given the unpruned one's tuned log."""
         verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
         return Assessed(case.shown, hazard_finding(verdict, None), verdict)
 
@@ -166,7 +166,7 @@ class Assessment:
         return again.reason.text if isinstance(again, Failure) else self.before.alone.get(comparison.backend)
 
     def _shown_again(self, comparison: Comparison, entry: Entry, again: PairedPass) -> bool:
-        """Return whether a fresh process repeats a regression; beside another library, whether one more pair does."""
+        """Return whether a fresh process repeats a regression; with another library, whether one more pair does."""
         level = log_median(again.candidate)
         if not self._beside(comparison.backend):
             return shown_again(entry.levels, level, self.thresholds.target)

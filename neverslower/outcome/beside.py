@@ -1,4 +1,4 @@
-"""Another library measured beside this one: what it showed, as the baseline that this one is set against."""
+"""Another library measured in the same run: what it showed, as the baseline that this one is compared with."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def differences(now: Findings, before: Findings, backend: str) -> dict[object, l
 
 @dataclass(frozen=True)
 class Difference:
-    """How two plans differ: in a word, with the evidence for it."""
+    """How two plans differ: in a word, with the evidence."""
 
     what: str
     evidence: tuple[str, ...]
@@ -67,7 +67,7 @@ class Difference:
 
 
 def plan_difference(before: Plan, now: Plan) -> Difference:
-    """Return how two plans differ: in kernels, by name, in dispatch, or in nothing that the library tells."""
+    """Return how two plans differ: in kernels, by name, in dispatch, or in nothing that the library reports."""
     if kernels(before) and kernels(now):
         explanation = explain(before, now, None)
         if before.steps != now.steps:
@@ -81,5 +81,5 @@ def plan_difference(before: Plan, now: Plan) -> Difference:
 
 def _of_libraries(evidence: tuple[str, ...]) -> Iterator[str]:
     """Return the evidence in words of libraries, without what is said of the best plan, which nobody measured here."""
-    told = (line for line in evidence if "best plan" not in line)
-    return (line.replace("only the pruned layer launches", "only the new one launches") for line in told)
+    lines = (line for line in evidence if "best plan" not in line)
+    return (line.replace("only the pruned layer launches", "only the new one launches") for line in lines)

@@ -1,4 +1,4 @@
-"""A journal read again: the verdicts drawn anew from what it holds raw, wherever it was measured."""
+"""A journal read again: the verdicts drawn again from its raw samples, wherever it was measured."""
 
 from __future__ import annotations
 

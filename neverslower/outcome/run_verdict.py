@@ -24,7 +24,7 @@ BISECT_SKIPS = 125
 """`git bisect run` leaves out a revision that ends so, and gives up where one ends above 127."""
 BROKEN = 128
 LEAST_DECIDED = 0.95
-"""The share of what was asked that a strict run must have decided, unless told otherwise."""
+"""The share of what was asked that a strict run must have decided, unless the user says otherwise."""
 
 
 class RunCode(StrEnum):
@@ -56,7 +56,7 @@ ENDINGS = {
 class Asked:
     """What a run was asked for.
 
-    `required` and `against` name backends: those that must be there, and those that are measured beside another
+    `required` and `against` name backends: those that must be there, and those that are compared with another
     library. `hindrance` says why there is nothing to ask. `strict` is --strict-verdicts, and `least_decided` the share
     of the questions that must then be decided. `unmet` says why something asked can't be answered, whatever is
     measured.
@@ -160,7 +160,7 @@ def judge_run(asked: Asked, came: Came) -> RunVerdict:
 def _row(
     asked: Asked, came: Came, counted: Sequence[Tally], failing: Mapping[str, int], hazards: Mapping[str, int]
 ) -> tuple[RunCode, str]:
-    """Return the first row of the table that holds, with the reason where the counts do not tell it."""
+    """Return the first row of the table that holds, with the reason where the counts do not say it."""
     if came.ending:
         return came.ending, came.why
     if failing or came.failed_items or came.beyond:
@@ -175,7 +175,7 @@ def _row(
 
 
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
-    """Yield every finding about what was asked, those listed beside a deciding one too."""
+    """Yield every finding about what was asked, those listed with a deciding one too."""
     assessment = came.assessment
     items = [assessment.never_slower(comparison) for comparison in questions.slower]
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
@@ -234,7 +234,7 @@ def _without_the_other(name: str, assessment: Assessment, choice: BaselineChoice
 def _without_evidence(counted: Sequence[Tally]) -> str | None:
     """Return which kind of evidence that was asked for has not one decision, or None.
 
-    What is asked of a baseline needs a measurement alone: that nothing is stored is told as incomplete.
+    What is asked of a baseline needs a measurement alone: that nothing is stored makes the run incomplete.
     """
     kinds: dict[str, int] = {}
     for tally in counted:

@@ -133,7 +133,7 @@ def hazard_finding(
     """
     if finding := unmeasured(verdict):
         return finding
-    if verdict.code is Code.CHANGED:  # Of a dispatch, which tells nothing of time.
+    if verdict.code is Code.CHANGED:  # A dispatch says nothing about time.
         return Finding.DISPATCH_DIFFERS
     was_hazard = known is not None and known.code in (Code.SLOWER, Code.MORE)
     if verdict.code not in (Code.SLOWER, Code.MORE):

@@ -159,7 +159,7 @@ def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot
 
 
 def tally(question: Question, items: Iterable[Assessed], results: Mapping[Identity, Result] | None = None) -> Tally:
-    """Count what became of a question; `results` tell what is proved and not confirmed, where that can be."""
+    """Count what became of a question; `results` show what is proved and not confirmed, where that can be."""
     lots: Counter[Lot] = Counter()
     known = 0
     for item in items:

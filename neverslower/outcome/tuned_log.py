@@ -1,7 +1,7 @@
-"""The study of tuned logs: what becomes of a compiler's tuned schedule when the layer is pruned, and what mends it.
+"""The study of tuned logs: what becomes of a compiler's tuned schedule when the layer is pruned, and what fixes it.
 
 A search's log holds schedules of the shapes that were searched and of no other: a pruned layer misses it and runs
-untuned. Two remedies are measured beside the miss: a search of its own, and padding to the count that was tuned.
+untuned. Two remedies are measured in addition to the miss: a search of its own, and padding to the tuned count.
 That a layer is slower though searched as long is another finding than a miss, and needs more than one search to say.
 """
 
@@ -20,7 +20,7 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Search, TunedLog
 
 SEARCHES = 3
-"""Searches of each shape, with seeds 0, 1, …: fewer can't tell a slow shape from an unlucky search."""
+"""Searches of each shape, with seeds 0, 1, …: fewer can't distinguish a slow shape from an unlucky search."""
 MISSES, RETUNED = 4, 2
 """So many of the most telling channel counts are measured as misses, and with the remedies."""
 _CUT_SHORT = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CONFIRMED)

@@ -9,7 +9,7 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Subject, TunedLog
 
 STANDARD_DISTANCES = (1, 3, 7, 15, 31, 63, 127)
-"""Channels removed, as in Radu et al., IISWC 2019; used as far as they are smaller than the layer."""
+"""Channels removed, as in Radu et al., IISWC 2019; used where they are smaller than the layer."""
 SHARES = (0.12, 0.25, 0.50)
 """Shares of the channels removed, rounded down to whole channels."""
 

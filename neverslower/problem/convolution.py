@@ -362,7 +362,7 @@ def _read_fields(text: str) -> dict[str, int]:
 
 
 def _require_printable(text: str, position: int) -> None:
-    """Raise DescriptorError for a free name that can't be printed, for it ends up in test ids and in baselines."""
+    """Raise DescriptorError for a free name that can't be printed, because it ends up in test ids and in baselines."""
     for index, symbol in enumerate(text[position:], position):
         if not symbol.isprintable():
             raise DescriptorError(text, index, "a name is made of printable characters")

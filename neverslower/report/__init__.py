@@ -1,4 +1,4 @@
-"""How it is told: one module for each form.
+"""How a run is reported: one module for each form.
 
 Nothing here decides anything: it words what other rooms found.
 """

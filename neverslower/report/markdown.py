@@ -16,11 +16,11 @@ from neverslower.report.terminal import baseline_words, losses, plans_of, states
 
 MOST_LINES = 60
 MOST_ROWS = 20
-"""So many red ones are shown; the rest is counted."""
+"""The most red ones that are shown; the rest is counted."""
 MOST_HAZARDS = 12
-"""So many hazards are shown that fail nothing."""
+"""The most hazards that are shown and fail nothing."""
 MOST_CHANGES = 8
-"""So many slower and so many faster channel counts are shown beside another library."""
+"""The most slower and the most faster channel counts that are shown where two libraries are compared."""
 MOST_CHARACTERS = 200
 """A reason's first line is cut there: a traceback is no table cell."""
 _NOT_COVERED = (
@@ -112,8 +112,8 @@ def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> 
 
 def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:
     """Yield what is worth a line though it is not red."""
-    told = UNREMARKABLE | set(_NOT_COVERED)
-    counts = Counter(item.finding for item in assessed if item.finding not in told and not _is_red(item, strict))
+    covered = UNREMARKABLE | set(_NOT_COVERED)
+    counts = Counter(item.finding for item in assessed if item.finding not in covered and not _is_red(item, strict))
     if counts:
         yield f"- {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
 

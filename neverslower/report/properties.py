@@ -10,7 +10,7 @@ from neverslower.outcome.assessment import Assessed
 
 
 def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:
-    """Return (name, text) of finding, verdict, ratio with interval, plans, cause and fingerprint, as far as known."""
+    """Return (name, text) of finding, verdict, ratio with interval, plans, cause and fingerprint, where known."""
     return [(name, text) for name, text in _all(assessed, findings) if text]
 
 

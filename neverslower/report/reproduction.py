@@ -1,4 +1,4 @@
-"""A failure told as a reproduction: what was compared, what was measured, and the commands that show it again."""
+"""A failure reported as a reproduction: what was compared, what was measured, and the commands that show it again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
 
 
 def cause_lines(explanation: Explanation | None) -> Iterator[str]:
-    """Yield why something is slower, and what mends it."""
+    """Yield why something is slower, and what fixes it."""
     if explanation is None:
         return
     yield f"  cause     {explanation.cause}"

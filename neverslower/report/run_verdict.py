@@ -1,4 +1,4 @@
-"""The run's verdict told in one way everywhere: a first line with counts, further lines, and fields for machines."""
+"""The run's verdict in the same words everywhere: a first line with counts, further lines, and fields for machines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS = {
     Question.DRAWN: ("slower", "not slower"),
     Question.DRAWN_OUTPUTS: ("", "right"),
 }
-"""How each question's answers are told; what can only be right or fail has no word for the first one."""
+"""How each question's answers are worded; what can only be right or fail has no word for the first one."""
 _UNLABELLED = (Question.TIMES, Question.COUNTS, Question.DISPATCH, Question.RECORDED)
 _NEEDS_NO_LINE = (Question.RECORDED,)
 _REST = (Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.UNSUPPORTED, Lot.FAILED)
@@ -31,12 +31,12 @@ def headline(verdict: RunVerdict) -> str:
     share = verdict.share
     decided = f"{share:.0%} decided" if verdict.code is RunCode.INCOMPLETE and share is not None else ""
     counts = tally_words(verdict.tallies[0]) if verdict.tallies else ""
-    told = "; ".join(part for part in (verdict.why, counts, decided) if part)
-    return f"{verdict.code}: {told}" if told else str(verdict.code)
+    said = "; ".join(part for part in (verdict.why, counts, decided) if part)
+    return f"{verdict.code}: {said}" if said else str(verdict.code)
 
 
 def further(verdict: RunVerdict) -> Iterator[str]:
-    """Yield a line for each further question that was asked; what is recorded beside one is told where it is not."""
+    """Yield a line for each further question; what is only recorded gets one where something is missing."""
     for tally in verdict.tallies[1:]:
         if tally.question not in _NEEDS_NO_LINE or tally.open or tally[Lot.FAILED]:
             yield tally_words(tally)
@@ -53,7 +53,7 @@ def tally_words(tally: Tally) -> str:
 
 
 def _worse(tally: Tally, word: str) -> str:
-    """Return how many are slower; what is proved and not confirmed is counted there, and told apart."""
+    """Return how many are slower; what is proved and not confirmed is counted there, and named separately."""
     slower, unconfirmed = tally[Lot.SLOWER], tally[Lot.UNCONFIRMED]
     apart = [f"{slower} confirmed"] if tally.question in _CONFIRMS and slower + unconfirmed else []
     apart += [f"{tally.known} known"] if tally.known else []

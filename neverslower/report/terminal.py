@@ -145,7 +145,7 @@ def states(findings: Findings) -> Iterator[str]:
 
 
 def losses(findings: Findings, whose: str = "") -> Iterator[str]:
-    """Yield how many verdicts were lost to what, unless a line of its own tells it."""
+    """Yield how many verdicts were lost to what, unless a line of its own says so."""
     lost = findings.lost
     if set(lost) <= _TOLD_ELSEWHERE:
         return
@@ -161,7 +161,7 @@ def _counts(title: str, results: Sequence[Result]) -> str:
 
 
 def _causes(explanations: Collection[Explanation]) -> Iterator[str]:
-    """Yield how often each cause was found, and how often padding mends it."""
+    """Yield how often each cause was found, and how often padding fixes it."""
     if not explanations:
         return
     counts = Counter(explanation.cause for explanation in explanations)

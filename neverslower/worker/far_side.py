@@ -35,7 +35,7 @@ from neverslower.worker import bootstrap
 from neverslower.worker.sampling import calibrate, interleave, sweep
 
 CACHE_BYTES, CACHED = 256_000_000, 64
-"""Prepared problems are kept up to so many bytes of tensors, and so many: each may hold a loaded library too."""
+"""Prepared problems are kept up to this many bytes of tensors, and this many: each may hold a loaded library too."""
 LOCK_PATIENCE = 2.0
 STDERR = 2
 
@@ -173,7 +173,7 @@ class FarSide:
         return {"seconds": seconds.tobytes(), **rest}
 
     def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> dict[str, Any]:
-        """Prepare a layer's arms anew, in an order drawn from `seed`, and time them together.
+        """Prepare a layer's arms again, in an order drawn from `seed`, and time them together.
 
         Returns packed samples of shape (1 + candidates, sweeps, 2), the reference's first, and the other fields of
         observation.PairedPass, those of each arm listed. A candidate that equals the reference gets buffers of its own.
@@ -196,7 +196,7 @@ class FarSide:
 
     @property
     def _disturbed(self) -> Callable[[], str] | None:
-        """What says that the device is disturbed, where the backend can tell."""
+        """Return why the device is disturbed, where the backend can say."""
         return self._watcher.disturbed if self._watcher else None
 
     def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
@@ -207,11 +207,11 @@ class FarSide:
         samples = np.full((len(points), rounds), np.nan)
         for row, point in zip(samples, points, strict=True):
             row[: len(point.seconds)] = point.seconds
-        told = [{"plan": point.plan and asdict(point.plan), "refusal": point.refusal} for point in points]
+        answers = [{"plan": point.plan and asdict(point.plan), "refusal": point.refusal} for point in points]
         iterations = tuple(point.iterations for point in points)
         disturbed = self._watcher.disturbed() if self._watcher else ""
         rest = {"iterations": iterations, "seconds": seconds, "disturbed": disturbed}
-        return {"points": told, "samples": samples.tobytes(), **rest}
+        return {"points": answers, "samples": samples.tobytes(), **rest}
 
     def dispatches(self, largest: str, counts: Sequence[int], policy: str) -> list[dict[str, Any] | None]:
         """Return the plans of a curve's points with their steps."""
@@ -267,7 +267,7 @@ class FarSide:
     def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2) -> Held:
         """Return what is held under a name, if it was prepared after that; else prepare it now.
 
-        It is one of so many that are measured `together`: these stay, however large they are.
+        It is one of those that are measured `together`: these stay, however large they are.
         """
         if name in self._held and self._held[name].number > after:
             self._held.move_to_end(name)
@@ -277,7 +277,7 @@ class FarSide:
         return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)), together)
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
-        """Prepare a subject; where it does not fit beside what is held, once more without that."""
+        """Prepare a subject; where it does not fit next to what is held, once more without that."""
         try:
             return self.backend.prepare(subject.problem, *tensors, subject.policy)
         except OutOfMemory:
@@ -357,5 +357,5 @@ def answer(session: FarSide, name: str, arguments: tuple[Any, ...]) -> tuple[str
         return "unsupported", str(error)
     except NeverSlowerError as error:
         return "error", str(error)
-    except Exception:  # noqa: BLE001  Whatever an adapter raises is told, and the next request is served.
+    except Exception:  # noqa: BLE001  Whatever an adapter raises is reported, and the next request is served.
         return "error", traceback.format_exc()

@@ -27,7 +27,7 @@ def compile_all(
     expired: Callable[[], bool],
     start: StartWorker | None = None,
 ) -> Failures:
-    """Compile each subject, as far as time goes, and return what failed, by key, though not what the library refuses.
+    """Compile each subject while time is left, and return what failed, by key, though not what the library refuses.
 
     A refusal is met again when the subject is prepared. Raises Unavailable where no worker starts.
     """
@@ -48,7 +48,7 @@ def ask_all(
     expired: Callable[[], bool],
     start: StartWorker | None = None,
 ) -> dict[str, Any]:
-    """Return the answer of each subject, or the error that it ended in, as far as time goes.
+    """Return the answer of each subject, or the error that it ended in, while time is left.
 
     Raises Unavailable where no worker starts.
     """

@@ -259,7 +259,7 @@ class Worker(_Process):
 
     @property
     def alive(self) -> bool:
-        """Return whether the process is still there, as far as its connection tells."""
+        """Return whether the process is still there, as its connection shows."""
         return bool(self._channel.gateway.hasreceiver())
 
     def state(self) -> State:
@@ -293,7 +293,7 @@ class Worker(_Process):
     def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass]:
         """Time a layer's candidates together around one reference, all by key; a pass of each, in their order.
 
-        All of them are prepared anew, in an order drawn from `seed`; see far_side.FarSide.sweep.
+        All of them are prepared again, in an order drawn from `seed`; see far_side.FarSide.sweep.
         """
         limit = self.spec.time_limit * max(1, len(candidates))
         found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, limit=limit)
@@ -356,7 +356,7 @@ class StartWorker(Protocol):
 
 
 class DeviceLock(_Process):
-    """Keeps a device for one run, beside the device and from its first worker to its last.
+    """Keeps a device for one run, next to the device, from its first worker to its last.
 
     A worker can't: it ends between two passes, and another run would slip in. Raises Unavailable while
     another run keeps the device.

@@ -1,4 +1,4 @@
-"""Takes samples: how long a round is, and interleaved rounds of a pair. Runs beside the device, knows no verdicts."""
+"""Takes samples: the length of a round, interleaved rounds of a pair. Runs next to the device, knows no verdicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runnable(Protocol):
     """Something whose calls can be timed: see backends.base.Prepared."""
 
     def run(self, iterations: int) -> float:
-        """Return the seconds that so many calls took together."""
+        """Return the seconds that these calls took together."""
         ...
 
 

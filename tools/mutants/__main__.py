@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT, mutants: Seq
         print("\n".join(_listed(chosen)))
         return 0
     if stale := list(_stale(chosen, root)):
-        print("\n".join(["these mutants apply no more; anchor them anew, or say why they are gone:", *stale]))
+        print("\n".join(["these mutants no longer apply; anchor them again, or say why they are gone:", *stale]))
         return BROKEN
     begin = time.monotonic()
     print(f"{len(chosen)} mutants; first their selftests without any …", flush=True)

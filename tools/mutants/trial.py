@@ -63,7 +63,7 @@ class Ran:
 
 
 def tracked(root: Path) -> list[str]:
-    """The files of the tree that git knows, as they are now. Raises NotSound where git can't tell."""
+    """The files of the tree that git knows, as they are now. Raises NotSound where git can't say."""
     try:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -72,7 +72,7 @@ def tracked(root: Path) -> list[str]:
 
 
 class Trials:
-    """Tries mutants on copies of a tree, `at_once` beside each other; `limit` is that of one run of pytest."""
+    """Tries mutants on copies of a tree, `at_once` in parallel; `limit` is that of one run of pytest."""
 
     def __init__(self, root: Path, files: Sequence[str], at_once: int = 2, limit: float = LIMIT) -> None:
         self._root, self._files, self._at_once, self._limit = root, files, at_once, limit

@@ -49,7 +49,7 @@ def settings(root: Path = Path("/")) -> dict[str, str]:
 
 
 def look(root: Path = Path("/")) -> State:
-    """Read power mode and clocks; a clock that is not fixed is unsound, for it moves with the load."""
+    """Read power mode and clocks; a clock that is not fixed is unsound, because it moves with the load."""
     if not is_jetson(root):
         return State()
     known, readings = settings(root), {}

@@ -69,7 +69,7 @@ def _folder(root: Path) -> Path | None:
 def _is_mali(folder: Path) -> bool:
     """Return whether a devfreq device is a Mali.
 
-    Other makers' GPUs are `….gpu` too; the device tree tells them apart, where it can be read.
+    Other makers' GPUs are `….gpu` too; the device tree distinguishes them, where it can be read.
     """
     compatible = text(folder / "device/of_node/compatible")
     return "mali" in folder.name or "mali" in compatible or not compatible

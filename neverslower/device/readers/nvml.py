@@ -30,7 +30,7 @@ POWER_CAP = 0x4
 HEAVY = 10
 """The per cent of the GPU's time from which on another process is heavy."""
 MARGIN = 10
-"""A GPU that starts within so many °C of its slowdown temperature will reach it."""
+"""A GPU that starts within this many °C of its slowdown temperature will reach it."""
 SLOWDOWN_THRESHOLD, TEMPERATURE_GPU = 1, 0
 """NVML_TEMPERATURE_THRESHOLD_SLOWDOWN and NVML_TEMPERATURE_GPU."""
 

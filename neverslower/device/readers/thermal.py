@@ -20,9 +20,9 @@ from neverslower.device.readers.sysfs import number, text
 from neverslower.device.state import State, Trouble, Unsound
 
 MARGIN = 5.0
-"""A machine that starts within so many °C of the point where clocks are lowered will reach it."""
+"""A machine that starts within this many °C of the point where clocks are lowered will reach it."""
 IMPLAUSIBLE = 40.0
-"""A passive trip point below so many °C is one that nobody set."""
+"""A passive trip point below this many °C is one that nobody set."""
 _LOWERS_CLOCKS = re.compile(r"cpufreq|devfreq|throttle|^Processor$", re.IGNORECASE)
 _COUNTERS = (
     "sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count",
