@@ -38,7 +38,7 @@ def best_verdict(estimate: float, low: float, high: float) -> Verdict:
         ("torch-resnet50.L16-float16-NHWC", "resnet50.L16", 127, 1.74, Cause.ALIGNMENT, "2 × nhwcAddPaddingKernel"),
         ("best-resnet50.L16-tf32-NHWC", "resnet50.L16", 97, 1.74, Cause.ALIGNMENT, "2 × nhwcAddPaddingKernel"),
         ("vgg16-alexnet-float16-NHWC", "vgg16.L3", 120, 1.12, Cause.TILE_OR_WAVE, "98 tiles became 104"),
-        ("resnet50-float16-NHWC", "resnet50.L3", 248, 1.05, Cause.UNKNOWN, "launched alike either way"),
+        ("resnet50-float16-NHWC", "resnet50.L3", 248, 1.05, Cause.UNKNOWN, "launched the same way for both"),
         ("resnet50-float16-NHWC", "resnet50.L29", 32, 1.03, Cause.UNKNOWN, "which is no more tiles"),
     ],
 )

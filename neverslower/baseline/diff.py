@@ -1,4 +1,4 @@
-"""Compare two records of exact evidence: which problems take other instructions, or are dispatched otherwise."""
+"""Compare two records of exact evidence: which problems take other instructions, or are dispatched differently."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _from_kernels(
     if changed:
         old, new = changed[0]
         return Cause.UNKNOWN, (f"{new.short}: grid {old.grid} became {new.grid}, which is no more tiles",)
-    return Cause.UNKNOWN, (f"{_names(after)} is launched alike either way",)
+    return Cause.UNKNOWN, (f"{_names(after)} is launched the same way for both",)
 
 
 def _kernel_change(before: Sequence[Kernel], after: Sequence[Kernel]) -> tuple[str, ...]:

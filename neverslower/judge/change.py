@@ -199,7 +199,7 @@ def _judge_shift(
     own = spread.own_variance(key)
     unknown = key not in spread.own and not own.freedom
     if unknown or not math.isfinite(shift):
-        text = "too few passes to tell how far this one scatters; measure with more --passes"
+        text = "too few passes to know how far this one scatters; measure with more --passes"
         return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
 
     def half_width(error: float, own_error: float) -> float:
@@ -214,7 +214,7 @@ def _judge_shift(
     code, reason = decide(ratio, thresholds)
     if code is Code.UNDECIDED:
         together, alone = (math.expm1(math.sqrt(variance.value)) for variance in (spread.common, own))
-        scatter = f"passes scatter by {together:.1%} together and {alone:.1%} here besides"
+        scatter = f"passes scatter by {together:.1%} together, and by {alone:.1%} more here"
         reason = Reason(reason.code, f"{reason.text}; {scatter}")
     mde = (1 + thresholds.tolerance) * _times(below) - 1
     return Verdict(code, reason, ratio, noise_floor=_times(above) - 1, mde=mde)
