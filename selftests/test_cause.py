@@ -99,7 +99,7 @@ def test_more_tiles_of_one_kernel_are_a_step_and_waves_are_counted():
 def test_the_same_launches_leave_the_cause_unknown():
     found = explain(plan(MAIN), plan(MAIN), None, 132)
     assert found.cause is Cause.UNKNOWN
-    assert "alike" in found.evidence[0]
+    assert "the same way" in found.evidence[0]
 
 
 @pytest.mark.parametrize("silent", [plan(), Plan("any", ("convolution jit:avx2",))])
