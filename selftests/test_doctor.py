@@ -35,7 +35,7 @@ def test_a_sound_backend_is_ready(tmp_path, capsys):
         "  now: gpu °C 40",
         "  note: a remark",
         f"  no baseline in {tmp_path}/baselines/scripted@scripted; accept one with --accept-baseline REASON",
-        f"  not calibrated; do it: python -m neverslower calibrate scripted:{tmp_path}/script.json",
+        f"  not calibrated; calibrate it: python -m neverslower calibrate scripted:{tmp_path}/script.json",
         "ready: scripted",
     ]
 
@@ -99,7 +99,10 @@ def test_a_calibration_is_seen(tmp_path, capsys):
     save(tmp_path / "baselines", found)
     assert f"  calibrated {found.date}: noise floor 0.5 %, smallest slowdown" in doctor(tmp_path, capsys)[1]
     told = doctor(tmp_path, capsys, state={"governor": "powersave"})[1]
-    assert "  not calibrated (calibrated in another state: state governor: absent → powersave); do it: python" in told
+    assert (
+        "  not calibrated (calibrated in another state: state governor: absent → powersave); calibrate it: python"
+        in told
+    )
 
 
 def test_a_calibration_that_cant_be_read_is_told(tmp_path, capsys):

@@ -73,7 +73,7 @@ def standing_words(standing: Standing, remedy: str) -> str:
     """Return in one line what the device's calibration says, or why there is none and the `remedy`, a command."""
     calibration = standing.calibration
     if calibration is None:
-        return f"{_not_calibrated(standing)}; do it: {remedy}"
+        return f"{_not_calibrated(standing)}; calibrate it: {remedy}"
     provable = f"smallest slowdown that can be proved {_provable(calibration.mde)}"
     return f"calibrated {calibration.date}: noise floor {words.percent(calibration.noise_floor)}, {provable}"
 
