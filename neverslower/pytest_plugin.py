@@ -36,7 +36,15 @@ from neverslower.report.progress_line import ProgressLine
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.report.summary import Emphasis, Line
-from neverslower.run import NOT_ACCEPTED, Run, overview_of, require_acceptable
+from neverslower.run import (
+    NOT_ACCEPTED,
+    Run,
+    overview_of,
+    refused_at_once,
+    repeated_options,
+    require_acceptable,
+    standings_of,
+)
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
@@ -156,7 +164,7 @@ class Suite:
         findings = [assessed.finding, *assessed.also]
         outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
         if Outcome.FAILED in outcomes:
-            again = self._again(assessed.comparison, test, self.run.repeated)
+            again = self._again(assessed.comparison, test, repeated_options(self.run))
             text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again)
             pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
@@ -410,7 +418,7 @@ def _write_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
         for name, text in run_verdict.properties(verdict):
             junit.add_global_property(name, text)
     if path := os.environ.get(STEP_SUMMARY):
-        _append(Path(path), markdown.summary(_overview(config, run, verdict, run.standings())))
+        _append(Path(path), markdown.summary(_overview(config, run, verdict, standings_of(run))))
 
 
 def _overview(config: pytest.Config, run: Run, verdict: RunVerdict, standings: Mapping[str, Standing]) -> Overview:
@@ -424,8 +432,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Gen
         return (yield)
     finally:
         run = config.stash.get(_STATE, None)
-        if run and run.verdict and not run.refused_at_once:
-            overview = _overview(config, run, run.verdict, _worth_a_word(config, run.standings()))
+        if run and run.verdict and not refused_at_once(run):
+            overview = _overview(config, run, run.verdict, _worth_a_word(config, standings_of(run)))
             terminalreporter.write_sep("=", summary.TITLE, bold=True)
             for line in summary.lines(overview):
                 _print(terminalreporter, line)

@@ -108,14 +108,6 @@ class Run:
         """Whether times are set against others: those of a baseline, or of another library in this run."""
         return bool(self.compare or self.plan.against)
 
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """The options, as words of a command, that decide what is said of an item."""
-        if not self.compare:
-            return self.plan.repeated
-        compare = "--benchmark-compare" if self.compare is True else f"--benchmark-compare={self.compare}"
-        return *self.plan.repeated, compare
-
     @cached_property
     def scope(self) -> Scope:
         """What the options select, for choosing among stored entries."""
@@ -272,12 +264,6 @@ class Run:
         """Return the chosen baselines' entries in scope that no comparison measures any more."""
         return vanished(self.choices, self.scope, self.comparisons)
 
-    def standings(self) -> dict[str, Standing]:
-        """Return how each device that was timed stands to its calibration."""
-        timed = {result.comparison.backend for result in self.findings.results.values() if result.passes}
-        prints = self.findings.fingerprints
-        return {name: standing(self.root, prints[name]) for name in prints if name in timed}
-
     def conclude(self, ending: RunCode | None, why: str, failed_items: bool) -> RunVerdict | None:
         """Return the run's verdict, and make it the journal's last line; None where nothing was asked.
 
@@ -318,11 +304,26 @@ class Run:
             return False
         return True
 
-    @property
-    def refused_at_once(self) -> bool:
-        """Whether the run ended by a user's mistake before anything was measured: its one line says all."""
-        mistaken = self.verdict is not None and self.verdict.code is RunCode.USAGE_ERROR
-        return mistaken and not (self.findings.results or self.findings.agreements)
+
+def refused_at_once(run: Run) -> bool:
+    """Return whether a run ended by a user's mistake before anything was measured: its one line says all."""
+    mistaken = run.verdict is not None and run.verdict.code is RunCode.USAGE_ERROR
+    return mistaken and not (run.findings.results or run.findings.agreements)
+
+
+def repeated_options(run: Run) -> tuple[str, ...]:
+    """Return the options, as words of a command, that decide what is said of an item."""
+    if not run.compare:
+        return run.plan.repeated
+    compare = "--benchmark-compare" if run.compare is True else f"--benchmark-compare={run.compare}"
+    return *run.plan.repeated, compare
+
+
+def standings_of(run: Run) -> dict[str, Standing]:
+    """Return how each device that was timed stands to its calibration, by backend."""
+    timed = {result.comparison.backend for result in run.findings.results.values() if result.passes}
+    prints = run.findings.fingerprints
+    return {name: standing(run.root, prints[name]) for name in prints if name in timed}
 
 
 def require_acceptable(run: Run) -> None:
