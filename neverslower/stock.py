@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from neverslower.run import Run
 
 _SHOWS_THE_TABLE = ("columns", "sort", "group-by", "name", "time-unit", "verbose", "histogram", "cprofile")
 """Options that say how its table is to look, and so ask for it."""
+_TEST = re.compile(r"[^\[]+\[(?P<id>.+?)\](?: \(.+\))?$")
+_REASON = re.compile(
+    r"Field '(?P<field>\w+)' has failed (?P<check>\w+?)RegressionCheck: (?P<found>\S+) > (?P<allowed>\S+)"
+)
 
 
 def prepare(option: Any, run: Run, only_looks: bool) -> None:
@@ -79,6 +84,16 @@ def _chosen(run: Run, exact: bool) -> list[Baseline]:
     return [baseline for baseline in chosen if baseline.evidence.exact == exact]
 
 
+def _refusal(name: str, why: str) -> str:
+    """Return which comparison is beyond which limit, from pytest-benchmark's name of a test and its reason."""
+    test, reason = _TEST.match(name), _REASON.fullmatch(why)
+    if not (test and reason):
+        return f"{name}: {why}"
+    unit = " %" if reason["check"] == "Percentage" else " s"
+    found, allowed = (f"{float(reason[part]):.3g}{unit}" for part in ("found", "allowed"))
+    return f"{test['id']}: {reason['field']} +{found}, {allowed} allowed"
+
+
 def hide_table(benchmarks: Any, arguments: Sequence[str]) -> None:
     """Let pytest-benchmark's session print no table of every channel count, unless the command line asks for one."""
     asked = tuple(f"--benchmark-{name}" for name in _SHOWS_THE_TABLE)
@@ -94,6 +109,6 @@ def beyond(benchmarks: Any) -> list[str]:
         benchmarks.compare_fail = []
         return []
     list(benchmarks.prepare_benchmarks())
-    refused = [f"{name}: {why}" for name, why in benchmarks.performance_regressions]
+    refused = [_refusal(name, why) for name, why in benchmarks.performance_regressions]
     benchmarks.performance_regressions, benchmarks.compare_fail = [], []
     return refused

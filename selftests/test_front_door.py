@@ -103,7 +103,13 @@ def test_what_is_beyond_a_limit_is_red_and_listed(runner: SuiteRunner) -> None:
     )
     assert result.ret == 1
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    result.stdout.fnmatch_lines(["RED: *7 × beyond --benchmark-compare-fail*", "beyond --benchmark-compare-fail: 7"])
+    result.stdout.fnmatch_lines(
+        [
+            "RED: *7 × beyond --benchmark-compare-fail*",
+            "beyond --benchmark-compare-fail: 7",
+            "  *-out16: median +20* %, 5 % allowed",
+        ]
+    )
 
 
 def test_a_limit_that_only_pytest_benchmark_sees_is_red(runner: SuiteRunner) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from neverslower.outcome.run_verdict import RunCode
 from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade
+from neverslower.report.listing import LISTED
 from neverslower.report.next_steps import ENDED_EARLY, next_steps
 from neverslower.report.overview import Overview
 
@@ -48,7 +49,9 @@ def lines(overview: Overview) -> Iterator[Line]:
     yield from _plain(overview.remarks)
     if overview.beyond:
         yield Line(f"beyond --benchmark-compare-fail: {len(overview.beyond)}")
-        yield from _plain(f"  {text}" for text in overview.beyond)
+        yield from _plain(f"  {text}" for text in overview.beyond[:LISTED])
+        if len(overview.beyond) > LISTED:
+            yield Line(f"  … and {len(overview.beyond) - LISTED} more")
     yield from _plain(_found(overview))
     yield from _plain(overview.kept)
     yield from (Line(text, Emphasis.BOLD) for text in overview.acceptance)
