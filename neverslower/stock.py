@@ -57,9 +57,9 @@ def _probe(path: Path) -> None:
 
 def _require_times(run: Run) -> None:
     """Refuse a limit on times where the baselines hold counts; without any baseline the run can't judge by it."""
-    if _chosen(run, exact=True):
-        names = ", ".join(name for name, choice in run.choices.items() if choice.baseline)
-        text = f"--benchmark-compare-fail compares times, and what is stored of {names} is none"
+    if exact := _chosen(run, exact=True):
+        names = ", ".join(f"{baseline.evidence} of {baseline.fingerprint.backend}" for baseline in exact)
+        text = f"--benchmark-compare-fail compares times, and the baseline holds {names}"
         raise NeverSlowerError(f"{text}: leave it out, --benchmark-compare judges without it")
     if not _chosen(run, exact=False):
         run.unmet = "--benchmark-compare-fail has no stored run to compare with"
