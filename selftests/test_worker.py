@@ -25,7 +25,8 @@ from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Side
 from neverslower.worker import bootstrap, far_side
 from neverslower.worker.far_side import FarSide
-from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, _from_the_start, last_words
+from neverslower.worker.process import DeviceLock, Worker, WorkerSpec, last_words
+from neverslower.worker.starting import from_the_start
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, script, scripted
 
 UNPRUNED = problem(16)
@@ -429,11 +430,11 @@ def test_the_loader_looks_where_the_spec_says(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_variables_go_before_the_python_of_another_machine() -> None:
-    spec = _from_the_start("ssh=board//python=python3.10//env:LD_LIBRARY_PATH=/opt/acl lib//env:A=1")
+    spec = from_the_start("ssh=board//python=python3.10//env:LD_LIBRARY_PATH=/opt/acl lib//env:A=1")
     assert spec.python == "env 'LD_LIBRARY_PATH=/opt/acl lib' A=1 python3.10"
-    assert _from_the_start("ssh=board//env:A=1").python == "env A=1 python"
-    assert _from_the_start("ssh=board").python is None
-    assert _from_the_start("popen//python=python3").python == "python3"
+    assert from_the_start("ssh=board//env:A=1").python == "env A=1 python"
+    assert from_the_start("ssh=board").python is None
+    assert from_the_start("popen//python=python3").python == "python3"
 
 
 DOCKER = """\

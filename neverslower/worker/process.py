@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
-import shlex
 import signal
-import sys
 import tempfile
-import threading
 import time
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import execnet
 import numpy as np
@@ -38,9 +32,9 @@ from neverslower.errors import (
 from neverslower.evidence.observation import Curve, Evidence, Examined, PairedPass, Plan, Searched
 from neverslower.problem.subject import Search
 from neverslower.worker import bootstrap
+from neverslower.worker.starting import NO_WORKER, Started, from_the_start, why_none
 
 P = TypeVar("P", bound="_Process")
-_STARTING = threading.Lock()
 LOCAL = "popen"
 START_LIMIT = 120.0
 GRACE = 5.0
@@ -74,57 +68,6 @@ def _sources() -> dict[str, str]:
     return sources
 
 
-@contextlib.contextmanager
-def _stderr_into(file: IO[bytes]) -> Iterator[None]:
-    """Let a child that is started now inherit `file` as its stderr: the only way that works for ssh and docker too."""
-    with _STARTING:  # Two threads that start workers at once would swap their files.
-        saved = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-def _from_the_start(text: str) -> execnet.XSpec:
-    """Return a spec whose variables the process has when it starts, by way of `env`.
-
-    execnet sets them in a Python that runs already, which is too late for what the dynamic loader reads, as it does
-    LD_LIBRARY_PATH. It sets them still, for the Python in a container has not got those of the command before it.
-    """
-    spec = execnet.XSpec(text)
-    if spec.env and (spec.popen or spec.ssh):
-        command = spec.python or (shlex.quote(sys.executable) if spec.popen else "python")
-        variables = (shlex.quote(f"{name}={value}") for name, value in spec.env.items())
-        spec.python = f"env {' '.join(variables)} {command}"
-    return spec
-
-
-# What execnet raises for a spec that it can't read, and for a place that it can't reach.
-_NO_WORKER = (
-    OSError, ValueError, EOFError, LookupError, AttributeError, AssertionError, execnet.HostNotFound,
-    execnet.RemoteError,
-)  # fmt: skip
-
-
-def _why_no_worker(error: BaseException) -> str:
-    """Return the error in one line, and in words where execnet only stumbled."""
-    if isinstance(error, (LookupError, AttributeError, AssertionError)):
-        return "this can't be read"
-    return (str(error).strip().splitlines() or ["it ended at once"])[-1]
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Collect the pipes that execnet leaves of a command that ended at once, which its frames still hold."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        while error is not None:
-            traceback.clear_frames(error.__traceback__)
-            error = error.__context__
-        gc.collect()
-
-
 class _Process:
     """Keeps a process on the far side of an execnet spec; a context manager that leaves no process behind."""
 
@@ -134,7 +77,9 @@ class _Process:
             self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         except OSError as error:
             raise NeverSlowerError(f"no worker can be started: {error}; make room there, or set TMPDIR") from None
+        self._started = Started(self._stderr)
         self._group = execnet.Group()
+        self._group.set_execmodel(self._started)
         self._pid: int | None = None
         self._channel: Any = None
         try:
@@ -148,29 +93,43 @@ class _Process:
         """Make the first request."""
 
     def _start(self) -> None:
-        try:
-            parent = os.getpid() if self.spec.execnet == LOCAL else 0
-            with _stderr_into(self._stderr):
-                gateway = self._group.makegateway(_from_the_start(self.spec.execnet))
-            self._channel = gateway.remote_exec(bootstrap)
-            self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
-        except _NO_WORKER as error:
-            why = (self._last_words().splitlines() or [_why_no_worker(error)])[-1]
-            _let_go(error)
-            text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
-            raise Unavailable(text) from None
-        try:
-            status, answer = self._receive(START_LIMIT)
-        except WorkerDied as died:
-            if not died.last_words.startswith("ModuleNotFoundError"):
-                raise
-            text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
-            raise Unavailable(text) from None
+        with self._started.within(START_LIMIT):
+            self._reach()
+            try:
+                status, answer = self._receive(START_LIMIT)
+            except WorkerDied as died:
+                if self._started.late:
+                    raise self._too_late() from None
+                if not died.last_words.startswith("ModuleNotFoundError"):
+                    raise
+                text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
+                raise Unavailable(text) from None
         if status == "unavailable":
             raise Unavailable(f"the Python of {self.spec.execnet!r} can't run a worker: {answer}")
         pid, its_parent = answer
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
+
+    def _reach(self) -> None:
+        """Start the process, and send it what it is to run."""
+        try:
+            parent = os.getpid() if self.spec.execnet == LOCAL else 0
+            gateway = self._group.makegateway(from_the_start(self.spec.execnet))
+            self._channel = gateway.remote_exec(bootstrap)
+            self._channel.send((_sources(), parent, ENVIRONMENT | dict(self.spec.variables)))
+        except NO_WORKER as error:
+            killed = self._started.let_go()
+            if self._started.late:
+                raise self._too_late() from None
+            if killed:
+                raise WorkerDied("the worker process was killed as it started", self._last_words()) from None
+            why = (self._last_words().splitlines() or [why_none(error)])[-1]
+            text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
+            raise Unavailable(text) from None
+
+    def _too_late(self) -> Unavailable:
+        """Return why a process is none that can be asked: nothing was asked of it yet that could take so long."""
+        return Unavailable(f"no worker at {self.spec.execnet!r}: it did not answer within {START_LIMIT:g} s")
 
     def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
         limit = limit or self.spec.time_limit
@@ -220,6 +179,7 @@ class _Process:
                 os.killpg(self._pid, signal.SIGKILL)
             self._pid = None
         self._group.terminate(timeout=2.0)
+        self._started.kill()
         self._stderr.close()
 
     def __enter__(self: P) -> P:
