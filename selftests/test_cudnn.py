@@ -17,10 +17,12 @@ from backends.cudnn.dispatch import launches, steps_and_shares, without_argument
 from backends.cudnn.frontend import strides
 from backends.cudnn.replay import Replay
 from backends.cudnn.script import script
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unavailable
 from neverslower.evidence.kernels import Kernel
-from neverslower.evidence.observation import Plan
+from neverslower.evidence.observation import Cache, Plan
 from neverslower.problem.convolution import DType, Layout, parse_descriptor
+from neverslower.worker.far_side import FarSide
 
 PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.NHWC)
 
@@ -320,3 +322,32 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
 
 def test_a_trace_survives_json():
     assert launches(json.loads(json.dumps(trace())), 2) == launches(trace(), 2)
+
+
+class Throttled(CuDNN):
+    """A GPU that NVML says is slowed down, whatever runs on it."""
+
+    remarks, lock_name = (), "gpu"
+
+    def __init__(self):
+        self._nvml: Any = SimpleNamespace(slowdowns=lambda: ["power cap"])
+
+    def fingerprint(self):
+        return Fingerprint("cudnn", "gpu", "9.1.0", "0")
+
+    def prepare(self, problem, inputs, weights, policy=""):
+        return SimpleNamespace(run=lambda calls: 1e-3 * calls, cache=Cache(), least_iterations=1)
+
+
+def test_what_a_gpu_takes_while_it_is_throttled_is_dropped(monkeypatch):
+    adapter = SimpleNamespace(CAPABILITIES=CAPABILITIES, open=lambda options: Throttled())
+    monkeypatch.setattr("backends.load", lambda name: adapter)
+    far_side = FarSide()
+    far_side.open("cudnn", "", 1, 0)
+    answers = (
+        far_side.sweep(PROBLEM.key, [PROBLEM.prune(1).key], 8, "seed"),
+        far_side.measure(PROBLEM.key, PROBLEM.prune(1).key, 8),
+    )
+    assert [(found["seconds"], found["discarded"], found["why_discarded"]) for found in answers] == [
+        (b"", 8, "power cap")
+    ] * 2

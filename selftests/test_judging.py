@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.judging import settled
+from neverslower.campaign.resume import load
+from neverslower.campaign.settings import Settings
 from neverslower.evidence.observation import PairedPass
+from neverslower.files.journal import Journal
 from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
-from selftests.support import fake_passes
+from selftests import in_process
+from selftests.support import comparison, fake_passes, layers, scripted
 
 FAMILY = 100
 
@@ -149,3 +155,43 @@ def test_a_slowdown_that_one_pass_hides_is_settled_by_a_later_one() -> None:
     assert number > proved + 1
     assert judged.verdict.code is Code.SLOWER
     assert np.array_equal(judged.confirmation.seconds, hidden[number - 1].seconds)
+
+
+@dataclass(frozen=True)
+class Noting(SequentialJudge):
+    """Notes among how many comparisons it is asked to judge."""
+
+    families: set[int] = field(default_factory=set)
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        self.families.add(comparisons)
+        return super().__call__(passes, comparisons)
+
+    def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
+        self.families.add(comparisons)
+        return super().enough(passes, comparisons)
+
+    def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
+        self.families.add(comparisons)
+        return super().confirmed(passes, later, comparisons)
+
+
+def test_the_family_is_all_that_the_run_asks_at_every_look_and_when_it_goes_on(tmp_path: Path) -> None:
+    """Whatever is refused, decided by now, or on another backend; not the layers, nor what is left."""
+    rules = [
+        {"seconds": 1e-5},
+        {"when": "out_channels == 15", "times": 2.0},
+        {"when": "out_channels == 9", "fault": "unsupported"},
+    ]
+    spec, path = scripted(tmp_path, noise=0.01, rules=rules), tmp_path / "journal"
+    mine = [comparison(distance, unpruned) for unpruned in layers(2) for distance in (1, 3, 7)]
+    asked = [*mine, *(replace(one, backend="second") for one in mine[:2])]
+    settings = Settings(explain_budget=0.0)  # Causes are judged apart, and make nothing red.
+    for resumes in (False, True):
+        judge = Noting()
+        recorded, journal = load(path) if resumes else None, Journal(path)
+        specs = {"scripted": spec, "second": spec}
+        findings = Campaign(specs, settings, journal, judge, recorded=recorded, start=in_process.start).run(asked)
+        journal.close()
+        assert len(findings.results) == len(asked)
+        assert judge.families == {len(asked)}

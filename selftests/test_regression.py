@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from neverslower.judge.change import PassSpread, Variance, judge_change, shown_again, typical_variance
-from neverslower.judge.verdict import Code
+from neverslower.judge.change import PassSpread, Variance, judge_change, judge_pairs, shown_again, typical_variance
+from neverslower.judge.verdict import Code, Interval, Thresholds
+from selftests.support import known
 
 BENCHMARKS = 200
 
@@ -118,3 +119,24 @@ def test_passes_that_have_nothing_in_common_are_undecided() -> None:
     assert verdict.code is Code.UNDECIDED
     assert verdict.ratio is not None
     assert verdict.ratio.high == math.inf
+
+
+def test_each_direction_of_a_change_has_an_error_of_its_own() -> None:
+    """A false SLOWER counts for the whole run, a wrong SAME for its own comparison alone."""
+    random = np.random.default_rng(7)
+    then, now = run(random, 4, own=0.002, common=0.001), run(random, 4, own=0.002, common=0.001)
+    spread = spread_of(then).pooled(spread_of(now))
+
+    def ratios(comparisons: int, thresholds: Thresholds) -> list[Interval]:
+        change = judge_change(list(then[0]), list(now[0]), spread, 0, comparisons, thresholds)
+        paired = judge_pairs(list(now[0] - then[0]), spread, 0, comparisons, thresholds)
+        return [known(verdict.ratio) for verdict in (change, paired)]
+
+    plain = ratios(10, Thresholds())
+    for moved in (ratios(10, Thresholds(family_error=1e-4)), ratios(1000, Thresholds())):
+        for before, after in zip(plain, moved, strict=True):
+            assert after.low < before.low
+            assert after.high == before.high
+    for before, after in zip(plain, ratios(10, Thresholds(miss_error=1e-4)), strict=True):
+        assert after.low == before.low
+        assert after.high > before.high

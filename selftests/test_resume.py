@@ -215,3 +215,14 @@ def test_the_option_goes_on_with_a_run(runner):
     assert journal.read_text(encoding="utf-8").count('"measured"') == counts
     other = runner.run(script, "--resume", str(journal), "--preset", "quick", "--blocks", "12")
     other.stderr.fnmatch_lines(["ERROR: --resume *it was measured with --preset standard, this run has quick*"])
+
+
+def test_what_a_throttled_device_spoiled_before_the_interruption_stays_spoiled(tmp_path):
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES, throttled=0.5), tmp_path / "journal"
+    whole = run(spec, journal)
+    assert {result.verdict.code for result in whole.results.values()} == {Code.INVALID}
+    passes = sum(len(result.passes) for result in whole.results.values())
+    cut(journal, "measured", passes - 1)
+    resumed = run(spec, journal, resume=True)
+    for one in PAIR:
+        assert resumed.results[one.identity].verdict == whole.results[one.identity].verdict
