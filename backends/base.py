@@ -6,6 +6,7 @@ vendor library inside functions only, so that collecting tests does not need it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.subject import Search, Subject
 
 Tensor = NDArray[np.float32]
+RECORDED_OFFSETS = 3
+"""Of so many tensors it is recorded where they began: input, weights and output."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,28 @@ class BackendOptions:
     process: int = 0
 
 
+class Offsets:
+    """Draws where a tensor begins within its memory: what lies where is a matter of luck, which each process has anew.
+
+    `drawn` are the bytes since the last `take`.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._chance = random.Random(seed)
+        self._drawn: list[int] = []
+
+    def draw(self, step: int, span: int) -> int:
+        """Return a multiple of `step` bytes below `span`."""
+        offset = step * self._chance.randrange(span // step)
+        self._drawn.append(offset)
+        return offset
+
+    def take(self) -> tuple[int, ...]:
+        """Return what was drawn for one preparation, the first few, and forget it."""
+        drawn, self._drawn = self._drawn, []
+        return tuple(drawn[:RECORDED_OFFSETS])
+
+
 class Prepared(Protocol):
     """One problem, compiled and with its buffers on the device; a round has at least `least_iterations` calls."""
 
@@ -157,6 +182,15 @@ class Backend(Protocol):
     @property
     def shortest_round(self) -> float:
         """Return the seconds that a round must last for the clock's resolution and overhead not to matter."""
+
+
+class Placer(Protocol):
+    """What a backend offers in addition to Backend that makes its tensors itself.
+
+    Where each begins it draws from `offsets`, which are others in each process and pass.
+    """
+
+    offsets: Offsets
 
 
 class Watcher(Protocol):

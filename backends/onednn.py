@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, Tensor
+from backends.base import BackendOptions, Capabilities, Offsets, Tensor
 from backends.shared import cpu_fingerprint, first_line, not_installed
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
@@ -41,6 +41,8 @@ _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
 _SETTINGS = ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
 """Settings by which a user restricts oneDNN (its manual, "CPU Dispatcher Control", "Floating-point Math Mode")."""
 
+CACHE_LINE, SPAN = 64, 65_536
+"""Tensors begin on a cache line, as torch's own do, within so many bytes: sixteen pages."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt (malloc.h)."""
@@ -117,6 +119,7 @@ class OneDNN:
 
     def __init__(self, torch: Any, threads: int, clock: Callable[[], float]) -> None:
         self._torch, self._threads, self._now = torch, threads, clock
+        self.offsets = Offsets("")
         torch.set_num_threads(threads)
         # oneDNN prints its version and instruction set once, with the first primitive that runs in verbose mode.
         self._info = parse_info(self._verbose_text(self._smallest_convolution))
@@ -160,9 +163,16 @@ class OneDNN:
         torch = self._torch
         dtype = {DType.FLOAT32: torch.float32, DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}
         order = torch.channels_last if problem.layout is Layout.NHWC else torch.contiguous_format
+        given = torch.from_numpy(np.ascontiguousarray(values))
         # A copy: a layer against itself must also differ in where its tensors lie, as two layers do.
-        copied = torch.from_numpy(np.array(values, copy=True))
-        return copied.to(dtype[problem.dtype]).contiguous(memory_format=order)
+        return self._placed(given.to(dtype[problem.dtype]).contiguous(memory_format=order))
+
+    def _placed(self, tensor: Any) -> Any:
+        """Return the tensor in memory of its own, a drawn number of cache lines behind the beginning of one."""
+        offset, size = self.offsets.draw(CACHE_LINE, SPAN), tensor.element_size()
+        memory = self._torch.empty(tensor.numel() + (offset + CACHE_LINE) // size, dtype=tensor.dtype)
+        first = (-memory.data_ptr() % CACHE_LINE + offset) // size
+        return memory.as_strided(tensor.shape, tensor.stride(), first).copy_(tensor)
 
     def _smallest_convolution(self) -> None:
         ones = self._torch.ones(1, 1, 1, 1)

@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
+from backends.base import BackendOptions, Capabilities, CurvePoint, Offsets, Tensor
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import State
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
@@ -155,6 +155,7 @@ class Scripted:
     def __init__(self, script: Mapping[str, Any], process: int) -> None:
         self.script, self.process, self.now = script, process, 0.0
         self.copies: Counter[str] = Counter()
+        self.offsets = Offsets("")
         self.evidence = Evidence(script.get("evidence", "device_time"))
         # Two at once, so that selftests see examinations side by side.
         self.at_once, self.exclusive = 2, script.get("exclusive", False)
@@ -189,6 +190,8 @@ class Scripted:
         rules = self._rules(problem, policy)
         fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
         _commit(fault, problem)
+        for _ in (inputs, weights):  # It lays nothing out, but says where it would.
+            self.offsets.draw(64, 4096)
         return Prepared(self, problem, inputs, weights, rules, fault)
 
     @property

@@ -97,7 +97,7 @@ GROUPS = (
             _one(
                 "--time-budget",
                 "TIME",
-                "stop measuring after 90s, 5m or 1h30m, the most telling comparisons first; 0: no limit",
+                "stop measuring after 90s, 5m or 1h30m, the cheapest comparisons first; 0: no limit",
                 "270s, without limit in --profile full",
             ),
             _one(

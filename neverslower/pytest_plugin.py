@@ -370,7 +370,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             with _users_mistakes(config):
                 if config.getoption("neverslower_accept_baseline") is not None:
                     require_acceptable(run)
-                run.run(_questions(session.items), progress)
+                run.run(_questions(session.items), progress, progress.foresee)
         finally:
             progress.end()
     return (yield)

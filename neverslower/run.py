@@ -19,6 +19,7 @@ from neverslower.calibration.stored import Standing, standing
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Identity
+from neverslower.campaign.forecast import Tell, untold
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
 from neverslower.campaign.resume import Recorded
@@ -129,7 +130,7 @@ class Run:
 
     # Measuring
 
-    def run(self, asked: Questions, progress: Progress) -> None:
+    def run(self, asked: Questions, progress: Progress, tell: Tell = untold) -> None:
         """Measure what is asked of listed layers, journal, and choose the baselines of the devices that were found.
 
         Hunts for slow layers will follow: they, the ratios and the changes on each backend share the chance of a false
@@ -146,6 +147,7 @@ class Run:
                 self.plan.settings,
                 journal,
                 progress=progress,
+                tell=tell,
                 reviewer=self,
                 recorded=self.recorded_before,
                 refuse_unsound=self.plan.refuse_unsound,

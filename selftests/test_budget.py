@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neverslower.campaign.budget import PREPARING_AGAIN, Budget, out_of_time, share
+from neverslower.campaign.budget import Budget, Room, Work, out_of_time, share
 from neverslower.judge.verdict import Code, ReasonCode
 
 
@@ -19,22 +19,20 @@ def test_a_backend_gets_its_share_of_what_is_left() -> None:
     assert share(None, 40.0, 1, 3) is None
 
 
-def test_what_is_planned_and_the_starts_must_end_before_the_deadline() -> None:
-    assert not budget().spent(90.0, 0)
-    assert budget().spent(90.1, 0)
-    slow = budget(start_seconds=10.0)
-    assert not slow.spent(30.0, 2)  # 3 passes of either library.
-    assert slow.spent(30.1, 2)
-    assert not slow.spent(90.0, 0)
+def test_what_is_planned_must_end_before_the_deadline() -> None:
+    assert not budget().spent(90.0)
+    assert budget().spent(90.1)
+    assert not budget().spent()
+    assert budget(9.0).spent()
 
 
-def test_without_a_deadline_nothing_is_ever_spent_nor_dropped() -> None:
+def test_without_a_deadline_nothing_is_ever_spent() -> None:
     endless = budget(None, start_seconds=10.0)
     endless.extend(5.0)
     assert endless.deadline is None
-    assert not endless.spent(1e9, 2)
+    assert endless.left == float("inf")
+    assert not endless.spent(1e9)
     assert endless.half(10.0) == 0
-    assert endless.lasts_for(10.0, 1e9, 1, 2) is None
     assert endless.until_outputs(10.0) is None
 
 
@@ -57,18 +55,22 @@ def test_the_fewest_passes_never_fall() -> None:
     assert pairs.fewest == pairs.planned_passes == 7
 
 
-def test_a_comparison_costs_rounds_of_both_and_preparing_again_in_every_pass() -> None:
-    each = 5.0 + 2.5 + PREPARING_AGAIN * 8.0
-    assert budget().cost([5.0, 2.5], 8.0, 1) == pytest.approx(3 * each)
-    assert budget().cost([5.0, 2.5], 8.0, 2) == pytest.approx(6 * each)
+@pytest.mark.parametrize(("usual", "fewest", "planned"), [(6, 1, 6), (7, 9, 9), (30, 1, 24)])
+def test_a_judge_that_needs_more_passes_has_them_planned(usual, fewest, planned) -> None:
+    assert budget(usual=usual, fewest=fewest).planned_passes == planned
 
 
-def test_time_lasts_for_as_many_as_the_passes_and_their_starts_leave() -> None:
-    assert budget().lasts_for(10.0, 3.0, 1, 1) == 15  # 90 s for 2 more passes of 3 s each.
-    assert budget(start_seconds=9.0).lasts_for(10.0, 3.0, 1, 1) == 12  # 2 passes are started,
-    assert budget(start_seconds=9.0).lasts_for(10.0, 3.0, 1, 2) == 9  # or 2 of either library.
-    assert budget().lasts_for(95.0, 3.0, 9, 1) == 1  # What was planned is over: one more pass.
-    assert budget().lasts_for(200.0, 3.0, 1, 1) == 0
+def test_time_lasts_for_passes_their_starts_and_each_layers_reference_once() -> None:
+    room = Room(100.0, start=5.0)
+    assert room.take(Work("a", seconds=4.0, shared=6.0, passes=3))  # 12 s, 18 of the reference, 15 of starts.
+    assert room.seconds == 55
+    assert room.take(Work("a", seconds=4.0, shared=6.0, passes=2))  # Its reference and its processes are there.
+    assert room.seconds == 47
+    assert room.take(Work("b", seconds=1.0, shared=2.0, passes=4), besides=20.0)  # A pass more, and 20 s besides.
+    assert room.seconds == 47 - 20 - 4 - 8 - 5
+    assert not room.take(Work("c", seconds=2.6, shared=1.0, passes=3))
+    assert room.seconds == 10  # Nothing is paid for what does not fit.
+    assert room.take(Work("c", seconds=2.0, shared=1.0, passes=3))
 
 
 def test_outputs_have_a_tenth_of_the_time_that_is_left_and_a_few_seconds_in_any_case() -> None:

@@ -407,7 +407,8 @@ def ranked(count: int = 8) -> list[Comparison]:
 def test_a_budget_goes_to_the_most_telling_comparisons(tmp_path: Path) -> None:
     clock, comparisons = Clock("prepare", 1.0), ranked()
     settings = Settings(time_budget=10.0)
-    findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
+    spec = scripted(tmp_path, rules=[BASE])
+    findings = run(spec, comparisons, settings=settings, clock=clock, progress=clock.progress)
     left = [one for one in comparisons if result(findings, one).verdict.reason.code is ReasonCode.TIME_BUDGET]
     done = [one for one in comparisons if one not in left]
     assert left
@@ -429,7 +430,8 @@ def test_a_budget_that_ends_while_measuring_keeps_what_was_measured(tmp_path: Pa
 def test_when_a_pass_has_shown_its_cost_the_least_telling_are_left_out_not_the_last_passes(tmp_path: Path) -> None:
     clock, comparisons = Clock("measure", 5.0), ranked()
     settings = Settings(passes=3, blocks=10, time_budget=90.0)
-    findings = run(scripted(tmp_path), comparisons, settings=settings, clock=clock, progress=clock.progress)
+    spec = scripted(tmp_path, rules=[BASE])
+    findings = run(spec, comparisons, settings=settings, clock=clock, progress=clock.progress)
     done = [one for one in comparisons if len(result(findings, one).passes) == 3]
     left = [one for one in comparisons if result(findings, one).verdict.reason.code is ReasonCode.BUDGET_ENDED]
     # The first pass took 40 s of 90: the rest lasts for five in two more passes.
@@ -465,7 +467,11 @@ def test_progress_tells_steps_and_the_time_left(tmp_path: Path) -> None:
 
     run(scripted(tmp_path), ranked(4), clock=clock, progress=progress)
     assert [(done, total) for phase, done, total, _ in told if "pass 2" in phase] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [left for phase, _, _, left in told if "pass 2" in phase] == pytest.approx([0.0, 2.0, 4 / 3, 0.0])
+    left = [known(seconds) for phase, _, _, seconds in told if "pass 2" in phase]
+    later = left[-1]  # What the passes that follow will take.
+    assert [seconds - later for seconds in left] == pytest.approx([0.0, 2.0, 4 / 3, 0.0])
+    assert 8 / 2 < later < 8 * 5  # Each of them takes 8 s.
+    assert max(known(seconds) for phase, _, _, seconds in told if "pass 3" in phase) < max(left)
 
 
 # The journal

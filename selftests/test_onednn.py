@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backends import onednn
-from backends.base import BackendOptions
+from backends.base import BackendOptions, Offsets
 from backends.onednn import Step, parse_info, parse_steps, reproduce
 from neverslower.errors import Unsupported
 from neverslower.evidence.observation import Plan
@@ -357,6 +357,23 @@ def test_each_preparation_has_tensors_of_its_own(torch: Any) -> None:
     held = [backend.prepare(problem(), *drawn)._arguments[:2] for _ in range(2)]
     places = [tensor.data_ptr() for one in held for tensor in one] + [one.ctypes.data for one in drawn]
     assert len(set(places)) == 6
+
+
+@pytest.mark.parametrize("dtype", sorted(onednn.CAPABILITIES.dtypes))
+def test_tensors_begin_on_a_drawn_cache_line(torch: Any, dtype: DType) -> None:
+    backend, one = onednn.open(BackendOptions()), problem(dtype=dtype)
+    places = []
+    for seed in ("a", "a", "b"):
+        backend.offsets = Offsets(seed)
+        made = [backend._tensor(values, one) for values in tensors(one)]
+        drawn = backend.offsets.take()
+        for tensor, offset in zip(made, drawn, strict=True):
+            assert tensor.data_ptr() % onednn.CACHE_LINE == 0
+            memory = tensor.untyped_storage().data_ptr()
+            assert tensor.data_ptr() - memory - -memory % onednn.CACHE_LINE == offset
+        places.append(drawn)
+    assert places[0] == places[1] != places[2]
+    assert all(0 <= place < onednn.SPAN for row in places for place in row)
 
 
 @pytest.mark.parametrize("layout", list(Layout))

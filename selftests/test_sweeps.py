@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from neverslower.evidence.observation import PairedPass
 from neverslower.worker.far_side import FarSide
 from neverslower.worker.process import Worker
 from neverslower.worker.sampling import sweep
+from selftests import in_process
 from selftests.support import problem, scripted
 
 ARMS = 5
@@ -124,3 +128,28 @@ def test_each_arm_has_its_own_samples_beside_the_references(tmp_path: Path) -> N
     assert ratios[1] > 2.5
     assert all(np.array_equal(one.reference, passes[0].reference) for one in passes)
     assert ratios[3] == pytest.approx(1.0, abs=1e-9)
+
+
+def test_where_tensors_begin_is_drawn_anew_in_each_process_and_told(tmp_path: Path) -> None:
+    told = []
+    for seed in ("seed/0", "seed/0", "seed/1"):
+        with in_process.start(scripted(tmp_path)) as worker:
+            passes = worker.sweep(KEYS[-1], KEYS, 1, seed)
+        told.append([one.offsets for one in passes])
+        references = {one.offsets[0] for one in passes}
+        assert len(references) == 1  # It was prepared once for all of them.
+        assert len(references | {one.offsets[1] for one in passes}) == 1 + len(KEYS)
+    assert told[0] == told[1]
+    first, last = ({byte for arm in arms for side in arm for byte in side} for arms in (told[0], told[2]))
+    assert len(first - last) > len(first) / 2  # Not the same places in another order.
+
+
+def test_offsets_go_through_the_journal_and_are_left_out_where_there_are_none(tmp_path: Path) -> None:
+    with in_process.start(scripted(tmp_path)) as worker:
+        found = worker.measure(KEYS[-1], KEYS[0], 2)
+    assert all(len(offsets) == 2 for offsets in found.offsets)
+    line = json.loads(json.dumps(found.record(0)))
+    assert PairedPass.from_record(line).offsets == found.offsets
+    assert "offsets" not in replace(found, offsets=((), ())).record(0)
+    del line["offsets"]
+    assert PairedPass.from_record(line).offsets == ((), ())

@@ -5,15 +5,16 @@ Nothing here measures or writes: it is arithmetic on a clock that the caller bri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code, Reason, ReasonCode
 
 Clock = Callable[[], float]
-USUAL_PASSES = 3
-"""Passes that are planned for at the least: fewer decide nothing. What more there must be, a first pass has shown."""
+USUAL_PASSES, FEWEST_PASSES = 3, 2
+"""Passes that are planned for, unless the judge needs more; and those without which nothing is decided."""
 PREPARING_AGAIN = 0.3
 """What it takes to prepare a problem again, of what it took to examine it: no output is checked, nothing profiled."""
 OUTPUTS_SHARE, OUTPUTS_SECONDS = 0.1, 3.0
@@ -34,8 +35,8 @@ def out_of_time(what: str, budget: str = "time budget") -> Failure:
 class Budget:
     """The time of one backend, until `deadline` on `clock`; None for as long as it takes.
 
-    A comparison gets `fewest` passes at the least, and `most` are those after which the judge wants no more. Each pass
-    is a process of its own, whose start takes `start_seconds`, which the first one shows.
+    A comparison gets `fewest` passes at the least and takes `usual` ones, and `most` are those after which the judge
+    wants no more. Each pass is a process of its own, whose start takes `start_seconds`, which the first one shows.
     """
 
     clock: Clock
@@ -43,11 +44,17 @@ class Budget:
     fewest: int
     most: int
     start_seconds: float = 0.0
+    usual: int = USUAL_PASSES
 
     @property
     def planned_passes(self) -> int:
         """Return how many passes a comparison takes, about."""
-        return max(self.fewest, min(USUAL_PASSES, self.most))
+        return max(self.fewest, min(self.usual, self.most))
+
+    @property
+    def left(self) -> float:
+        """Return the seconds until the deadline, infinite without one, at least 0."""
+        return math.inf if self.deadline is None else max(0.0, self.deadline - self.clock())
 
     def extend(self, seconds: float) -> None:
         """Give back what was spent on something that this budget does not pay for."""
@@ -68,26 +75,40 @@ class Budget:
             return None
         return now + max(OUTPUTS_SECONDS, OUTPUTS_SHARE * (self.deadline - now))
 
-    def spent(self, planned: float, libraries: int) -> bool:
-        """Return whether the time would end before `planned` more seconds of measuring.
+    def spent(self, planned: float = 0.0) -> bool:
+        """Return whether the time would end before `planned` more seconds of measuring."""
+        return self.deadline is not None and self.clock() + planned > self.deadline
 
-        Of each of so many `libraries` all passes are still to be started; 0 where starts need not be counted.
-        """
-        if self.deadline is None:
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do of a comparison: so many passes, of so many seconds each.
+
+    `shared` are the seconds that a pass of its layer's reference takes, once for all comparisons of the layer.
+    """
+
+    layer: str
+    seconds: float
+    shared: float
+    passes: int
+
+
+class Room:
+    """The seconds that are left, from which works are paid; each pass of any takes `start` besides."""
+
+    def __init__(self, seconds: float, start: float) -> None:
+        self.seconds = seconds
+        self._start = start
+        self._passes: dict[str, int] = {}
+
+    def take(self, work: Work, besides: float = 0.0) -> bool:
+        """Pay for a work, and so many seconds besides, if there is time for all of it; return whether there was."""
+        begun = self._passes.get(work.layer, 0)
+        most = max(self._passes.values(), default=0)
+        cost = besides + work.passes * work.seconds + max(0, work.passes - begun) * work.shared
+        cost += max(0, work.passes - most) * self._start
+        if cost > self.seconds:
             return False
-        return self.clock() + planned + self.planned_passes * libraries * self.start_seconds > self.deadline
-
-    def cost(self, rounds: Iterable[float], examining: float, libraries: int) -> float:
-        """Return the seconds that all passes of a comparison will take, about.
-
-        `rounds` are the seconds that those of a pass take, `examining` those that a subject took to be examined.
-        """
-        return libraries * self.planned_passes * (sum(rounds) + PREPARING_AGAIN * examining)
-
-    def lasts_for(self, now: float, each: float, passes_done: int, libraries: int) -> int | None:
-        """Return for how many comparisons the time lasts, at `each` seconds a pass; None for all of them."""
-        if self.deadline is None:
-            return None
-        passes_left = max(1, self.planned_passes - passes_done)
-        reserve = self.start_seconds * passes_left * libraries
-        return max(0, int((self.deadline - now - reserve) / max(1e-9, each * passes_left)))
+        self.seconds -= cost
+        self._passes[work.layer] = max(begun, work.passes)
+        return True

@@ -18,19 +18,21 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from neverslower.campaign import agreements as outputs
-from neverslower.campaign.budget import Budget, share
+from neverslower.campaign.budget import USUAL_PASSES, Budget, share
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.explaining import explain_slower
 from neverslower.campaign.findings import Agreement, Findings
+from neverslower.campaign.forecast import Tell, untold
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.judging import end, layer_of
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
 from neverslower.campaign.measuring import FEWEST_PAIRS, measure
-from neverslower.campaign.preparing import compile_ahead, prepare, tune
+from neverslower.campaign.preparing import compile_ahead, tune
 from neverslower.campaign.progress import Progress, silent
 from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.resume import Recorded
+from neverslower.campaign.schedule import Schedule
 from neverslower.campaign.settings import Settings
 from neverslower.campaign.turns import BLOCKS_A_TURN
 from neverslower.device.fingerprint import Fingerprint
@@ -96,8 +98,9 @@ class Campaign:
         against: Mapping[str, WorkerSpec] | None = None,
         thresholds: Thresholds = STANDARD,
         start: StartWorker | None = None,
+        tell: Tell = untold,
     ) -> None:
-        self.start = start
+        self.start, self.tell = start, tell
         self.against, self.thresholds = against or {}, thresholds
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge: Judge = settings.judge(thresholds) if judge is None else judge
@@ -163,9 +166,10 @@ class Campaign:
             recorded=self.recorded,
             guard=self.guard,
             findings=self.findings,
-            budget=Budget(self.clock, deadline, fewest, self.judge.most_passes),
+            budget=Budget(self.clock, deadline, fewest, self.judge.most_passes, usual=_usual(self.judge, family)),
             library=Library(name, self.specs[name], self.findings, self.recorded, self.write, start=self.start),
             other=other,
+            tell=self.tell,
         )
 
     def _other(self, name: str) -> Library | None:
@@ -199,6 +203,7 @@ class Campaign:
         if not can_pool(len({layer_of(comparison.identity) for comparison in comparisons}), stored):
             return run
         share = halved(self.thresholds)
+        run.budget.usual = USUAL_PASSES
         run.library.write("pooled", {"stored": asdict(stored) if stored else None})
         return replace(run, judge=self.settings.judge(share), pooling=Pooling(PooledJudge(share), stored))
 
@@ -211,10 +216,12 @@ class Campaign:
             return
         waiting = tune(run, sorted(comparisons, key=lambda comparison: comparison.telling))
         compile_ahead(run, waiting)
-        chosen = prepare(run, waiting)
+        schedule = Schedule(run, waiting)
+        schedule.begin()
         outputs.check(run, agreements)
-        measure(run, chosen)
-        end(run, chosen)
+        measure(run, schedule)
+        schedule.leave_out()
+        end(run, schedule.begun)
         self._compared(run)
         recheck(run, self.reviewer.regressed(run.name))
         explain_slower(run, comparisons)
@@ -252,6 +259,11 @@ class Campaign:
         """Write one line to the journal, if there is one."""
         if self._journal:
             self._journal.write(event, fields)
+
+
+def _usual(judge: Judge, family: int) -> int:
+    """Return how many passes most comparisons take: one that proves and, of what is slower, one that confirms."""
+    return max(USUAL_PASSES, judge.fewest_passes(family) + 1)
 
 
 def _start_ahead(run: BackendRun) -> int:

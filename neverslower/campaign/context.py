@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from neverslower.campaign.budget import Budget, Clock
 from neverslower.campaign.findings import Findings
+from neverslower.campaign.forecast import Tell, untold
 from neverslower.campaign.guard import Guard
 from neverslower.campaign.library import Library
 from neverslower.campaign.progress import Phase, Progress
@@ -37,6 +38,7 @@ class BackendRun:
     library: Library
     other: Library | None
     pooling: Pooling | None = None
+    tell: Tell = untold
 
     def libraries(self, number: int = 0) -> list[Library]:
         """Return those that pass `number` measures, in its order: old and new, then new and old."""
@@ -52,10 +54,9 @@ class BackendRun:
         return len(libraries) > 1 and all("waits" in one.offers and one.spec.threads == 1 for one in libraries)
 
     def spent(self, planned: float = 0.0) -> bool:
-        """Return whether the time would end before so many more seconds of measuring, and the workers' starts."""
-        to_start = planned or not self.library.samples  # What has samples has paid for its starts.
-        return self.budget.spent(planned, len(self.libraries()) if to_start else 0)
+        """Return whether the time would end before so many more seconds of measuring."""
+        return self.budget.spent(planned)
 
-    def phase(self) -> Phase:
-        """Begin a phase now."""
-        return Phase(self.name, self.clock, self.progress)
+    def phase(self, later: float = 0.0) -> Phase:
+        """Begin a phase now, after which so many seconds will be left to do."""
+        return Phase(self.name, self.clock, self.progress, later)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from neverslower.campaign.forecast import Forecast
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import Unsound
 from neverslower.errors import DeviceBusy, Unavailable
@@ -70,6 +71,7 @@ class Findings:
     another library, and why so many; `alone` says why that library was lost on the way. `unsound` is what was
     unsound about each device when the run began, `refused` names the backends that can't be judged here: for that, or
     because another run has the device; `changed` says what became otherwise, `marked` what was measured since.
+    `noisy` says early what a machine is expected to prove that is too noisy for its budget.
     `wanted` counts the verdicts that each backend was asked for, those on outputs among them, and `ended` says what
     ended the run before it gave them all.
     """
@@ -92,8 +94,13 @@ class Findings:
     marked: dict[Identity, str] = field(default_factory=dict)
     wanted: Counter[str] = field(default_factory=Counter)
     ended: str = ""
+    noisy: dict[str, Forecast] = field(default_factory=dict)
 
     # What a campaign, its guard and a hunt tell. Nobody else writes a field.
+
+    def foresee(self, backend: str, forecast: Forecast) -> None:
+        """Keep that a machine is too noisy for its budget, and what is to be expected."""
+        self.noisy[backend] = forecast
 
     def want(self, comparisons: Iterable[Comparison]) -> None:
         """Count the verdicts that are asked for, by backend."""

@@ -103,10 +103,9 @@ def fewest(run: BackendRun, comparison: Comparison) -> int:
     return max(run.budget.fewest, run.judge.fewest_passes(run.family) if comparison.studied else 1)
 
 
-def suspected(run: BackendRun, comparison: Comparison) -> bool:
-    """Return whether a comparison looks slower so far, so that its next pass may settle it."""
-    passes = run.library.samples.get(comparison.identity)
-    return bool(passes) and _judged(run, passes or ()).code is Code.SLOWER
+def so_far(run: BackendRun, comparison: Comparison) -> Verdict:
+    """Return what the passes of a comparison show so far, by themselves; a SLOWER may be settled by the next one."""
+    return _judged(run, run.library.samples[comparison.identity])
 
 
 def end(run: BackendRun, comparisons: Sequence[Comparison]) -> None:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import asdict
 
 from neverslower.campaign.context import BackendRun
-from neverslower.campaign.findings import Identity
-from neverslower.campaign.judging import settle, suspected
+from neverslower.campaign.forecast import Forecast
+from neverslower.campaign.judging import settle
 from neverslower.campaign.passes import measure_pass
+from neverslower.campaign.schedule import Schedule
 from neverslower.campaign.turns import measure_pair
 from neverslower.judge.change import PassSpread, in_pairs, pairs_needed
-from neverslower.problem.comparison import Comparison
 
 FEWEST_PAIRS = 3
 """Pairs of processes that must have been seen before the number that is needed is planned."""
+FORESEEN = 3
+"""After so many passes is said what is to be expected: later it is seen."""
 
 
-def measure(run: BackendRun, chosen: Sequence[Comparison]) -> None:
-    """Take pass after pass of what the judge has not seen enough of yet."""
-    left_out: set[Identity] = set()
-    for number in range(max(run.budget.fewest, run.judge.most_passes + 1)):
-        waiting = _waiting(run, chosen, left_out)
+def measure(run: BackendRun, schedule: Schedule) -> None:
+    """Take pass after pass of what the judge has not seen enough of yet, as long as the time lasts for any."""
+    most = max(run.budget.fewest, run.judge.most_passes + 1)
+    for number in range(most if run.budget.deadline is None else 2 * most):
+        waiting = schedule.next()
         if not waiting or run.spent():
             break
-        phase = run.phase()
+        phase, started = run.phase(schedule.later(waiting)), run.library.started
         if run.takes_turns:
             measure_pair(run, waiting, number, phase)
         else:
@@ -32,32 +34,24 @@ def measure(run: BackendRun, chosen: Sequence[Comparison]) -> None:
                 measure_pass(run, library, waiting, number, phase)
         if number + 1 == max(run.settings.passes, FEWEST_PAIRS):
             _plan_pairs(run)
-        settle(run, chosen)
-        left_out |= _what_time_does_not_last_for(run, chosen, left_out, number, phase.begin)
+        seconds = run.clock() - phase.begin
+        settle(run, schedule.begun)
+        schedule.learn(seconds, waiting, run.library.started - started)
+        if run.other is None:  # Pairs are planned for all at once.
+            schedule.fill()
+        _foresee(run, schedule.forecast(number + 1))
     if run.other:
         run.other.close_worker()
 
 
-def _waiting(run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity]) -> list[Comparison]:
-    """Return what is to be measured again, what looks slower first: its next pass may settle it."""
-    waiting = [one for one in run.library.waiting(chosen) if one.identity not in left_out]
-    return sorted(waiting, key=lambda comparison: not suspected(run, comparison))
-
-
-def _what_time_does_not_last_for(
-    run: BackendRun, chosen: Sequence[Comparison], left_out: set[Identity], number: int, begin: float
-) -> set[Identity]:
-    """Return the least telling, now that a pass has shown what it costs: half-measured ones prove nothing."""
-    if run.budget.deadline is None:
-        return set()
-    waiting = _waiting(run, chosen, left_out)
-    if not waiting:
-        return set()
-    now = run.clock()
-    measured = sum(len(run.library.samples.get(comparison.identity, ())) > number for comparison in chosen)
-    each = (now - begin) / max(1, measured)
-    lasts_for = run.budget.lasts_for(now, each, number + 1, len(run.libraries()))
-    return {comparison.identity for comparison in waiting[lasts_for:]}
+def _foresee(run: BackendRun, forecast: Forecast) -> None:
+    """Write down what is to be expected, and say it where noise keeps the run from getting done in its budget."""
+    if forecast.passes <= FORESEEN and forecast.undecided:
+        run.library.write("forecast", asdict(forecast))
+        if forecast.too_noisy:
+            if run.name not in run.findings.noisy:
+                run.tell(run.name, forecast)
+            run.findings.foresee(run.name, forecast)
 
 
 def _plan_pairs(run: BackendRun) -> None:

@@ -83,30 +83,15 @@ def compile_ahead(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
         library.compile(keys, lambda done, total: phase.show("compile", done, total), lambda: run.spent(kept))
 
 
-def prepare(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Examine problems in the order given, as far as the time goes, and return what can be measured."""
-    chosen = []
-    planned, layers = 0.0, set[str]()
-    phase = run.phase()
-    total = len(subjects(comparisons))
-    for comparison in comparisons:
-        if run.spent(planned):
-            run.library.fail(comparison, out_of_time("measured"))
-            continue
-        answers = [run.library.examine(key) for key in comparison.keys]
-        phase.show("prepare", len(run.library.examined), total)
-        if run.other:
-            _examine_beside(run.other, comparison)
-        if failed := _failure(answers):
-            run.library.fail(comparison, failed)
-            _only_there(run, comparison)
-            continue
-        chosen.append(comparison)
-        # The rounds of a layer's reference are shared by its candidates, but for two libraries that take turns.
-        shared = comparison.keys[0] in layers and not run.takes_turns
-        planned += _cost(run, answers[shared:], phase.begin)
-        layers.add(comparison.keys[0])
-    return chosen
+def examine(run: BackendRun, comparison: Comparison) -> bool:
+    """Examine both problems of a comparison with each library, and return whether it can be measured."""
+    answers = [run.library.examine(key) for key in comparison.keys]
+    if run.other:
+        _examine_beside(run.other, comparison)
+    if failed := _failure(answers):
+        run.library.fail(comparison, failed)
+        _only_there(run, comparison)
+    return failed is None
 
 
 def _failure(answers: Sequence[Examined | Failure]) -> Failure | None:
@@ -125,15 +110,3 @@ def _only_there(run: BackendRun, comparison: Comparison) -> None:
     reason = Reason(ReasonCode.LIBRARY_REFUSES, "only this library can do it, so it was not timed")
     if run.other and run.other.waiting([comparison]):
         run.other.finish(comparison, Verdict(Code.UNDECIDED, reason))
-
-
-def _cost(run: BackendRun, timed: Sequence[Examined | Failure], begin: float) -> float:
-    """Return the seconds that all passes of a comparison will take, about; examining began at `begin`."""
-    warm_up = run.settings.blocks if run.takes_turns else 2  # Rounds; in turns, a round before each of them.
-    rounds = 2 * run.settings.blocks + warm_up
-    examined = sum(len(library.examined) for library in run.libraries())
-    examining = (run.clock() - begin) / max(1, examined)
-    calls = [answer.seconds_per_call for answer in timed if isinstance(answer, Examined)]
-    # A call that is shorter than a round is repeated in it, and a round lasts a little longer than it must.
-    shortest = 1.2 * run.library.shortest_round
-    return run.budget.cost([rounds * max(shortest, call) for call in calls], examining, len(run.libraries()))

@@ -19,14 +19,17 @@ def silent(phase: str, done: int, total: int, seconds_left: float | None) -> Non
 
 
 class Phase:
-    """Times a phase that begins now, and shows its steps under the name of what is measured."""
+    """Times a phase that begins now, and shows its steps under the name of what is measured.
 
-    def __init__(self, name: str, clock: Callable[[], float], show: Progress) -> None:
-        self._name, self._clock, self._show = name, clock, show
+    `later` are the seconds that what follows will take.
+    """
+
+    def __init__(self, name: str, clock: Callable[[], float], show: Progress, later: float = 0.0) -> None:
+        self._name, self._clock, self._show, self._later = name, clock, show, later
         self.begin = clock()
 
     def show(self, step: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps are done, and how long the others may take at the same pace."""
+        """Show that `done` of `total` steps are done, and how long the others and what follows may take."""
         elapsed = self._clock() - self.begin
-        left = elapsed / done * (total - done) if done else None
+        left = elapsed / done * (total - done) + self._later if done else None
         self._show(f"{self._name}: {step}", done, total, left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from neverslower.enums import StrEnum
 
 Seconds = NDArray[np.float64]
+K = TypeVar("K")
 
 
 class Evidence(StrEnum):
@@ -136,7 +137,8 @@ class PairedPass:
     block, in seconds per call. Even blocks ran reference, candidate, candidate, reference; odd blocks ran the mirror
     image. `iterations` are the calls in one round of each, `discarded` counts the blocks that were dropped because the
     device was disturbed, and `why_discarded` says by what. `started` is when the process began to load, in seconds
-    since 1970, which tells processes apart; None where that was not recorded.
+    since 1970, which tells processes apart; None where that was not recorded. `offsets` are the bytes behind the
+    beginning of their memory at which the first tensors of either began; none where the library lays them out.
     """
 
     seconds: Seconds
@@ -146,6 +148,7 @@ class PairedPass:
     discarded: int = 0
     why_discarded: str = ""
     started: float | None = None
+    offsets: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     @classmethod
     def joined(cls, turns: Sequence[PairedPass]) -> PairedPass:
@@ -164,12 +167,14 @@ class PairedPass:
         dropped = {"discarded": self.discarded, "why_discarded": self.why_discarded} if self.discarded else {}
         start = {} if self.started is None else {"started": self.started}
         how = {"pass": number, "iterations": self.iterations, "clock": self.clock, "cache": self.cache}
-        return how | dropped | start | {"seconds": self.seconds.tolist()}
+        where = {"offsets": self.offsets} if any(self.offsets) else {}
+        return how | dropped | start | where | {"seconds": self.seconds.tolist()}
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> PairedPass:
         """Read what `record` made. Raises ValueError, KeyError or TypeError for anything else."""
         first, second = data["iterations"]
+        where = data.get("offsets", ((), ()))
         return cls(
             np.asarray(data["seconds"], dtype=np.float64).reshape(-1, 2, 2),
             (first, second),
@@ -178,6 +183,7 @@ class PairedPass:
             data.get("discarded", 0),
             data.get("why_discarded", ""),
             data.get("started"),
+            (tuple(where[0]), tuple(where[1])),
         )
 
     @property
@@ -189,3 +195,14 @@ class PairedPass:
     def candidate(self) -> Seconds:
         """Return the candidate's rounds in the order in which they ran, in seconds per call, of shape (2 × blocks,)."""
         return self.seconds[:, 1, :].reshape(-1)
+
+
+def in_step(measured: Mapping[K, Sequence[PairedPass]]) -> list[K]:
+    """Return the keys of those that the first processes of a run measured, each without a gap.
+
+    What a short budget began late, or left out of a process, is not among them. Passes that do not say when their
+    process started are of runs that left nothing out.
+    """
+    begun = {key: [pass_.started or 0.0 for pass_ in passes] for key, passes in measured.items()}
+    starts = sorted({start for row in begun.values() for start in row})
+    return [key for key, row in begun.items() if starts == [0.0] or row == starts[: len(row)]]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neverslower.baseline.entry import Baseline, Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Result
-from neverslower.evidence.observation import PairedPass
+from neverslower.evidence.observation import PairedPass, in_step
 from neverslower.judge.change import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
 from neverslower.judge.exact import judge_since
 from neverslower.judge.failure import Failure
@@ -201,13 +201,15 @@ class Assessment:
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
         """Return a backend's log medians in each pass of this run, and both runs' spread; compute it once."""
         if backend not in self._measured:
-            levels: dict[object, list[float]] = {
-                identity[1:]: levels_of(result.passes)
+            measured: dict[object, Sequence[PairedPass]] = {
+                identity[1:]: result.passes
                 for identity, result in self.findings.results.items()
                 if identity[0] == backend and result.passes and not result.comparison.studied
             }
+            levels = {key: levels_of(passes) for key, passes in measured.items()}
             baseline = self.choices[backend].baseline
-            spread = PassSpread.of(levels)
+            # What passes have in common is seen where they are the same ones.
+            spread = PassSpread.of({key: levels[key] for key in in_step(measured)})
             self._measured[backend] = levels, spread.pooled(baseline.spread) if baseline else spread
         return self._measured[backend]
 

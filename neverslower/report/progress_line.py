@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from neverslower.campaign.forecast import Forecast
 from neverslower.report import words
 
 
@@ -32,6 +33,11 @@ class ProgressLine:
         else:
             self._reporter.ensure_newline()
             self._reporter.write_line(text)
+
+    def foresee(self, backend: str, forecast: Forecast) -> None:
+        """Show for good, and at once, that a machine is too noisy for its budget."""
+        if self._reporter is not None and self._reporter.verbosity >= 0:
+            self._reporter.write_line(f"\n{words.too_noisy(backend, forecast)}")
 
     def end(self) -> None:
         """Leave the line."""

@@ -60,6 +60,7 @@ def summary(
             yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
+    yield from (words.too_noisy(name, forecast) for name, forecast in findings.noisy.items())
     yield from states(findings)
     yield from _unconfirmed(pruned)
     yield from _worst(pruned, findings.explanations)

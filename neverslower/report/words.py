@@ -11,6 +11,7 @@ import textwrap
 
 import numpy as np
 
+from neverslower.campaign.forecast import Forecast
 from neverslower.evidence.observation import Seconds
 from neverslower.judge.stats import median_interval
 
@@ -46,6 +47,19 @@ def duration(value: float) -> str:
     """Return a longer time, given in seconds: `2 min 05 s`."""
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def too_noisy(backend: str, forecast: Forecast) -> str:
+    """Return what is to be expected of a machine that is too noisy for its budget."""
+    passes = f"{forecast.passes} pass{'es' if forecast.passes > 1 else ''}"
+    proved = (
+        f"the smallest slowdown that it can prove is {forecast.mde:.1%}" if forecast.mde else "it can prove nothing"
+    )
+    return (
+        f"{backend}: this machine is too noisy for the time budget: after {passes} {forecast.undecided} of "
+        f"{forecast.begun} comparisons are undecided; {proved}, and the rest would take "
+        f"{duration(forecast.seconds_for_all)} of measuring"
+    )
 
 
 def parse_duration(text: str) -> float:

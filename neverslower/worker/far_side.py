@@ -23,7 +23,7 @@ from typing import Any, cast
 import numpy as np
 
 import backends
-from backends.base import Backend, BackendOptions, Compiler, Counted, Mapper, Prepared, Tensor, Watcher
+from backends.base import Backend, BackendOptions, Compiler, Counted, Mapper, Offsets, Placer, Prepared, Tensor, Watcher
 from neverslower.device.fingerprint import slug
 from neverslower.device.readers.host import Host
 from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
@@ -42,13 +42,17 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class Held:
-    """Holds a prepared problem and what its calibration found; `number` counts what this process prepared."""
+    """Holds a prepared problem and what its calibration found; `number` counts what this process prepared.
+
+    `offsets` are the bytes behind the beginning of their memory at which its first tensors begin.
+    """
 
     number: int
     problem: ConvProblem
     prepared: Prepared
     iterations: int
     seconds_per_call: float
+    offsets: tuple[int, ...] = ()
 
 
 class FarSide:
@@ -59,6 +63,7 @@ class FarSide:
         self._backend: Backend | None = None
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
+        self._offsets = Offsets("")
         self._references = numerics.References()
         self._outputs = numerics.Outputs()
         self._lock: int | None = None
@@ -79,6 +84,7 @@ class FarSide:
         module = backends.load(name)
         self._host = Host(threads)  # Who else computes is counted from now on.
         self._backend = module.open(BackendOptions(argument, threads, process))
+        self._draw_offsets(f"process {process}")
         fingerprint = self._backend.fingerprint()
         exclusive = getattr(self._backend, "exclusive", module.CAPABILITIES.exclusive)
         self._evidence = getattr(self._backend, "evidence", Evidence.DEVICE_TIME)
@@ -98,6 +104,12 @@ class FarSide:
             "offers": getattr(self._backend, "offers", module.CAPABILITIES.offers),
             "lock": getattr(self._backend, "lock_name", fingerprint.device),
         }
+
+    def _draw_offsets(self, seed: str) -> None:
+        """Let tensors begin from now on where this seed says, if the backend makes them itself."""
+        self._offsets = Offsets(seed)
+        if hasattr(self.backend, "offsets"):
+            cast(Placer, self.backend).offsets = self._offsets
 
     def state(self) -> dict[str, Any]:
         """Return the state of the device now; see state.State."""
@@ -170,17 +182,20 @@ class FarSide:
         seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks, self._disturbed)
         cache = other.prepared.cache.kind
         rest = {"iterations": iterations, "cache": cache, "discarded": discarded, "why_discarded": why}
+        rest["offsets"] = one.offsets, other.offsets
         return {"seconds": seconds.tobytes(), **rest}
 
     def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> dict[str, Any]:
         """Prepare a layer's arms again, in an order drawn from `seed`, and time them together.
 
-        Returns packed samples of shape (1 + candidates, sweeps, 2), the reference's first, and the other fields of
-        observation.PairedPass, those of each arm listed. A candidate that equals the reference gets buffers of its own.
+        Where their tensors begin is drawn too, if the backend makes them itself. Returns packed samples of shape
+        (1 + candidates, sweeps, 2), the reference's first, and the other fields of observation.PairedPass, those of
+        each arm listed. A candidate that equals the reference gets buffers of its own.
         """
         names = [(reference, 0), *((key, 1 if key == reference else 0) for key in candidates)]
         chance = random.Random(seed)
         self._held.clear()
+        self._draw_offsets(f"{seed}/offsets")
         held = {}
         for name in chance.sample(names, len(names)):
             self._note(name[0])
@@ -192,6 +207,7 @@ class FarSide:
         seconds, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
         caches = tuple(arm.prepared.cache.kind for arm in arms)
         rest = {"iterations": iterations, "caches": caches, "discarded": discarded, "why_discarded": why}
+        rest["offsets"] = tuple(arm.offsets for arm in arms)
         return {"seconds": np.ascontiguousarray(seconds.swapaxes(0, 1)).tobytes(), **rest}
 
     @property
@@ -292,7 +308,7 @@ class FarSide:
     def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared, together: int = 2) -> Held:
         self._count += 1
         calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
-        self._held[name] = held = Held(self._count, problem, prepared, *calibrated)
+        self._held[name] = held = Held(self._count, problem, prepared, *calibrated, offsets=self._offsets.take())
         while len(self._held) > together and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)
         return held

@@ -259,10 +259,13 @@ class Worker(_Process):
         found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, limit=limit)
         seconds = np.frombuffer(found["seconds"], dtype=np.float64).reshape(1 + len(candidates), -1, 2)
         rest = {"started": self.started} | {name: found[name] for name in ("discarded", "why_discarded")}
-        first, *others = found["iterations"]
+        arms = zip(seconds[1:], found["iterations"][1:], found["caches"][1:], found["offsets"][1:], strict=True)
+        first, where = found["iterations"][0], found["offsets"][0]
         return [
-            PairedPass(np.stack([seconds[0], arm], axis=1), (first, calls), self.clock, cache, **rest)
-            for arm, calls, cache in zip(seconds[1:], others, found["caches"][1:], strict=True)
+            PairedPass(
+                np.stack([seconds[0], arm], axis=1), (first, calls), self.clock, cache, offsets=(where, offsets), **rest
+            )
+            for arm, calls, cache, offsets in arms
         ]
 
     def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str = "") -> Curve:

@@ -1,0 +1,171 @@
+"""What a time budget is spent on, and what is said early of a run: simulated costs, without devices or processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import budgets
+from bench.budgets import KINDS, Drawn, Kind, Row
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.forecast import Forecast
+from neverslower.campaign.settings import Settings
+from neverslower.evidence.observation import PairedPass, in_step
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.problem.comparison import Comparison
+from neverslower.report import words
+from selftests import in_process
+from selftests.conftest import SuiteRunner
+from selftests.support import comparison, fake_passes, layers, scripted
+
+CLEAR = KINDS[0]
+ALL_ALIKE = Kind("all need two", {2: 1.0}, 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("passes", [3.0, 5.0, 20.0])
+def test_a_budget_decides_most_of_what_hindsight_would_and_its_end_is_foreseen(kind: Kind, passes: float) -> None:
+    rows = [Row.of(Drawn.of(kind, seed), passes) for seed in range(2)]
+    assert sum(row.decided for row in rows) >= 0.8 * sum(row.with_hindsight for row in rows)
+    assert max(row.off_by for row in rows) < 2
+
+
+@pytest.mark.parametrize("kind", KINDS[2:], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("passes", [3.0, 20.0])
+def test_where_needs_are_unlike_a_budget_decides_most_of_what_known_costs_would(kind: Kind, passes: float) -> None:
+    rows = [Row.of(Drawn.of(kind, seed), passes) for seed in range(2)]
+    assert sum(row.decided for row in rows) >= 0.75 * sum(row.costs_known for row in rows)
+    assert max(row.off_by for row in rows) < 2
+
+
+@pytest.mark.parametrize("arms", [1, budgets.ARMS])
+def test_a_budget_that_lasts_for_two_passes_of_a_layer_is_used(arms: int) -> None:
+    """Though three are usual, and nothing else would get done in it."""
+    whole = Drawn.of(ALL_ALIKE, 0, layers=1)
+    drawn = replace(whole, comparisons=whole.comparisons[:arms])
+    findings, _ = budgets.run(drawn, 1.3 * drawn.seconds(drawn.comparisons))
+    verdicts = [(one.telling, findings.results[one.identity].verdict.code) for one in drawn.comparisons]
+    done = [telling for telling, code in verdicts if code is not Code.UNDECIDED]
+    assert len(done) >= arms / 2
+    assert done == [*range(len(done))]
+
+
+def test_of_what_costs_the_same_the_most_telling_is_decided() -> None:
+    drawn = Drawn.of(ALL_ALIKE, 0)
+    alike = replace(drawn, costs=dict.fromkeys(drawn.costs, 0.05), examining=dict.fromkeys(drawn.costs, 0.05))
+    findings, _ = budgets.run(alike, 2 * alike.a_pass)
+    left = [one for one in drawn.comparisons if findings.results[one.identity].verdict.code is Code.UNDECIDED]
+    done = [one for one in drawn.comparisons if one not in left]
+    assert len(done) > len(drawn.comparisons) / 4
+    assert max(one.telling for one in done) <= min(one.telling for one in left) + 1
+
+
+def test_what_is_saved_goes_to_what_was_left_out_and_nothing_is_begun_for_one_pass() -> None:
+    drawn = Drawn.of(ALL_ALIKE, 1)
+    findings, noted = budgets.run(drawn, 3.2 * drawn.a_pass)
+    first = {fields["candidate"] for _, event, fields in noted.lines if event == "measured" and fields["pass"] == 0}
+    ever = {fields["candidate"] for _, event, fields in noted.lines if event == "measured"}
+    assert first < ever
+    half = [result for result in findings.results.values() if len(result.passes) == 1]
+    assert len(half) <= 2
+    assert {result.verdict.reason.code for result in findings.results.values() if not result.passes} <= {
+        ReasonCode.TIME_BUDGET
+    }
+
+
+def test_what_a_pass_measures_is_in_the_order_given_whatever_it_costs() -> None:
+    """Orders of preparation are drawn from it by the seed, and must come out alike in each run."""
+    orders = []
+    for seed in (3, 4):  # Other costs.
+        drawn = replace(Drawn.of(ALL_ALIKE, seed), slower=frozenset())
+        _, noted = budgets.run(drawn, 100 * drawn.a_pass)
+        orders.append([fields["candidate"] for _, event, fields in noted.lines if event == "measured"])
+    assert orders[0] == orders[1]
+
+
+def test_without_a_budget_everything_is_measured_in_every_pass_until_it_is_decided() -> None:
+    drawn = Drawn.of(CLEAR, 2, layers=4)
+    findings, _ = budgets.run(drawn, None)
+    for result in findings.results.values():
+        assert len(result.passes) == min(drawn.needs[result.comparison.keys[1]], budgets.MOST_PASSES)
+
+
+# A machine that is too noisy
+
+
+def noisy(folder: Path, noise: float, **settings: Any) -> tuple[Campaign, list[tuple[str, Forecast]]]:
+    """A campaign on a script with so much noise, whose clock moves by a second with each comparison measured."""
+    told: list[tuple[str, Forecast]] = []
+    clock = budgets.Clock()
+
+    def progress(phase: str, done: int, total: int, seconds_left: float | None) -> None:
+        clock.now += "measure" in phase
+
+    campaign = Campaign(
+        {"scripted": scripted(folder, noise=noise)},
+        Settings(**settings),
+        clock=clock,
+        progress=progress,
+        start=in_process.start,
+        tell=lambda backend, forecast: told.append((backend, forecast)),
+    )
+    return campaign, told
+
+
+def asked() -> list[Comparison]:
+    return [comparison(1, unpruned) for unpruned in layers(4)]
+
+
+def test_a_machine_that_is_too_noisy_for_its_budget_is_told_early_and_once(tmp_path: Path) -> None:
+    campaign, told = noisy(tmp_path, 0.2, time_budget=40.0)
+    findings = campaign.run(asked())
+    ((backend, forecast),) = told
+    assert (backend, forecast.begun, forecast.undecided) == ("scripted", 4, 4)
+    assert forecast.passes <= 3
+    assert forecast.mde is not None
+    assert forecast.mde > 0.03
+    assert forecast.seconds_for_all > forecast.seconds_left
+    assert forecast.seconds_for_all == pytest.approx(4 * 24 - 4 * forecast.passes, rel=0.3)  # All that the judge wants.
+    assert findings.noisy["scripted"].passes <= 3
+
+
+@pytest.mark.parametrize(("noise", "budget"), [(0.2, None), (0.2, 1e4), (0.002, 40.0)])
+def test_who_has_time_enough_or_no_noise_is_not_told(tmp_path: Path, noise: float, budget: float | None) -> None:
+    campaign, told = noisy(tmp_path, noise, time_budget=budget)
+    findings = campaign.run(asked())
+    assert told == []
+    assert findings.noisy == {}
+
+
+def test_what_is_expected_is_said_in_words() -> None:
+    forecast = Forecast(2, undecided=200, begun=218, mde=0.087, lost=190, seconds_for_all=1500.0, seconds_left=200.0)
+    assert words.too_noisy("onednn", forecast) == (
+        "onednn: this machine is too noisy for the time budget: after 2 passes 200 of 218 comparisons are undecided; "
+        "the smallest slowdown that it can prove is 8.7%, and the rest would take 25 min 00 s of measuring"
+    )
+    assert "it can prove nothing" in words.too_noisy("onednn", replace(forecast, mde=None))
+
+
+def test_a_noisy_run_says_so_in_the_terminal_at_once_and_in_the_end_and_in_its_journal(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Forecast, "too_noisy", True)
+    result = runner.run({"noise": 0.3}, "tests/test_never_slower.py", "--time-budget", "1h", "--journal", "run.jsonl")
+    words = "scripted: this machine is too noisy for the time budget: after * undecided; *"
+    result.stdout.fnmatch_lines([words, "tests/test_never_slower.py *", "*= never-slower =*", words])
+    assert '"event":"forecast"' in (runner.path / "run.jsonl").read_text(encoding="utf-8")
+
+
+# Late passes
+
+
+def test_only_what_the_first_processes_measured_without_a_gap_shows_what_they_have_in_common() -> None:
+    def passes(*starts: float | None) -> list[PairedPass]:
+        return [replace(one, started=start) for one, start in zip(fake_passes(number=len(starts)), starts, strict=True)]
+
+    measured = {"all": passes(1.0, 2.0, 3.0), "short": passes(1.0), "late": passes(2.0, 3.0), "gap": passes(1.0, 3.0)}
+    assert in_step(measured) == ["all", "short"]
+    assert in_step({"old": passes(None, None), "other": passes(None)}) == ["old", "other"]
