@@ -159,7 +159,7 @@ class Run:
             if self.recorded_before:  # The campaign has dropped what can't be reused.
                 self.reused.append(self.recorded_before.reused(timed))
             campaign.run(timed, asked.checked)
-            scatter.save(self.journal_path.parent, self.findings)
+            scatter.save(self.journal_path.parent, self.findings, self.plan.settings.blocks)
             if self.plan.against:
                 self.changes = list(changes(self.assessment, self.findings))
 
@@ -243,8 +243,13 @@ class Run:
         return Assessment(self.findings, self.choices, True, self.before, self.thresholds).regressed(backend)
 
     def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
-        """Return the scatter that an earlier run of this device and software has left, if any."""
-        return scatter.load(self.journal_path.parent, fingerprint)
+        """Return the scatter that an earlier run of this device and software has left, if any.
+
+        A resumed run has that which its journal names: what was kept since may be its own.
+        """
+        if self.recorded_before:
+            return self.recorded_before.pooled.get(fingerprint.backend)
+        return scatter.load(self.journal_path.parent, fingerprint, self.plan.settings.blocks)
 
     # What it came to
 

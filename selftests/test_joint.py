@@ -196,9 +196,9 @@ def test_two_judges_share_the_errors_of_a_campaign(
 
 def test_scatter_serves_the_same_device_and_software_alone(tmp_path: Path) -> None:
     findings, _ = campaign(tmp_path, 12)
-    scatter.save(tmp_path, findings)
+    scatter.save(tmp_path, findings, 8)
     fingerprint = findings.fingerprints["scripted"]
-    kept = known(scatter.load(tmp_path, fingerprint))
+    kept = known(scatter.load(tmp_path, fingerprint, 8))
     assert kept == scatter.scatter_of(findings, "scripted")
     for other in (
         replace(fingerprint, version="99"),
@@ -207,19 +207,20 @@ def test_scatter_serves_the_same_device_and_software_alone(tmp_path: Path) -> No
         replace(fingerprint, software={"python": "3.99"}),
         replace(fingerprint, hardware={"cores": "1"}),
     ):
-        assert scatter.load(tmp_path, other) is None
+        assert scatter.load(tmp_path, other, 8) is None
+    assert scatter.load(tmp_path, fingerprint, 64) is None
 
 
 def test_scatter_of_few_layers_is_not_kept(tmp_path: Path) -> None:
     findings, _ = campaign(tmp_path, 2)
-    scatter.save(tmp_path, findings)
-    assert scatter.load(tmp_path, findings.fingerprints["scripted"]) is None
+    scatter.save(tmp_path, findings, 8)
+    assert scatter.load(tmp_path, findings.fingerprints["scripted"], 8) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"layers": [1], "origin": "x"}', '{"layers": [["a"]]}'])
 def test_scatter_that_cannot_be_read_is_measured_again(tmp_path: Path, content: str) -> None:
     findings, _ = campaign(tmp_path, 12)
-    scatter.save(tmp_path, findings)
+    scatter.save(tmp_path, findings, 8)
     (path,) = (tmp_path / scatter.FOLDER).iterdir()
     path.write_text(content, encoding="utf-8")
-    assert scatter.load(tmp_path, findings.fingerprints["scripted"]) is None
+    assert scatter.load(tmp_path, findings.fingerprints["scripted"], 8) is None

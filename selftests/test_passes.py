@@ -64,13 +64,19 @@ class Fake:
 
     def __init__(self, together: Failure | None, alone: Mapping[str, Failure]) -> None:
         self._together, self._alone = together, alone
-        self.recorded = SimpleNamespace(passes={})
+        self.recorded = SimpleNamespace(numbers={})
         self.samples: dict[Any, list[PairedPass]] = {}
         self.failed: dict[str, Failure] = {}
         self.asked: list[str] = []
 
     def waiting(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
         return list(comparisons)
+
+    def known(self, one: Comparison) -> None:
+        return None
+
+    def taken(self, one: Comparison) -> int:
+        return len(self.samples.get(one.identity, ()))
 
     def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
         return self._together or fake_passes(number=len(comparisons))

@@ -191,17 +191,6 @@ def test_no_noise_is_not_taken_for_certainty_about_hundredths_of_a_percent() -> 
     assert Code.SLOWER not in codes(measured(log_ratios))
 
 
-def test_the_processes_to_come_are_told() -> None:
-    random = np.random.default_rng(15)
-    ratios = np.resize([2.0, 1.1, 1.02, 0.8], 1000)
-    needed = JUDGE.processes_needed(measured(effects(random, 100, 2) + np.log(ratios)[:, None]), 1000, most=12)
-    assert set(needed[ratios == 2.0]) == {2}
-    assert np.median(needed[ratios == 1.1]) in (3, 4, 5)
-    assert np.median(needed[ratios == 1.02]) > 6
-    few = JUDGE.processes_needed(measured(effects(random, 2, 2)), 20, most=12)
-    assert set(few) == {13}
-
-
 def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ValueError, match="as many layers"):
         Processes(np.zeros((2, 2)), ("a",))

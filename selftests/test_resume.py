@@ -18,7 +18,7 @@ from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
 from neverslower.worker.process import StartWorker, WorkerSpec
 from selftests import in_process
-from selftests.support import comparison, scripted
+from selftests.support import comparison, known, scripted
 
 SETTINGS = Settings(passes=2, blocks=10)
 PAIR = [comparison(1), comparison(3)]
@@ -82,6 +82,36 @@ def test_only_what_is_missing_is_measured(tmp_path, event, keep, left):
         assert resumed.results[one.identity].verdict.code is whole.results[one.identity].verdict.code
         passes = [len(findings.results[one.identity].passes) for findings in (resumed, whole)]
         assert passes == [4 if one is PAIR[0] else 3] * 2  # The fourth confirms.
+
+
+def renumbered(journal: Path, moved: dict[int, int | None]) -> None:
+    """Give recorded passes other numbers, as of comparisons that were begun late; None drops them."""
+    lines = []
+    for line in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
+        if line["event"] == "measured":
+            line["pass"] = moved.get(line["pass"], line["pass"])
+        if line.get("pass", 0) is not None and line["event"] != "verdict":
+            lines.append(json.dumps(line))
+    journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("moved", "left"), [({0: 2, 1: 3, 2: 4, 3: 5}, 0), ({0: None}, 2)], ids=["begun late", "first dropped"]
+)
+def test_what_was_begun_late_is_gone_on_with_in_its_order(tmp_path, moved, left):
+    """Each recorded pass counts, none twice, and what is measured now comes after them: it may confirm them."""
+    spec, journal = scripted(tmp_path, noise=0.01, rules=RULES), tmp_path / "journal"
+    run(spec, journal)
+    renumbered(journal, moved)
+    before = {identity: len(passes) for identity, passes in load(journal).in_order.items()}
+    asked: list[str] = []
+    resumed = run(spec, journal, resume=True, start=noting(asked))
+    assert len(asked) == left
+    again = load(journal).in_order
+    for one in PAIR:
+        starts = [known(one.started) for one in resumed.results[one.identity].passes]
+        assert starts == sorted(starts)
+        assert len(again[one.identity]) == before[one.identity] + left // 2 == len(starts)
 
 
 def test_samples_come_back_as_they_were(tmp_path):

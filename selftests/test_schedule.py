@@ -66,8 +66,10 @@ def test_of_what_costs_the_same_the_most_telling_is_decided() -> None:
 def test_what_is_saved_goes_to_what_was_left_out_and_nothing_is_begun_for_one_pass() -> None:
     drawn = Drawn.of(ALL_ALIKE, 1)
     findings, noted = budgets.run(drawn, 3.2 * drawn.a_pass)
-    first = {fields["candidate"] for _, event, fields in noted.lines if event == "measured" and fields["pass"] == 0}
-    ever = {fields["candidate"] for _, event, fields in noted.lines if event == "measured"}
+    measured = [fields for _, event, fields in noted.lines if event == "measured"]
+    begin = min(fields["started"] for fields in measured)
+    first = {fields["candidate"] for fields in measured if fields["started"] == begin}
+    ever = {fields["candidate"] for fields in measured}
     assert first < ever
     half = [result for result in findings.results.values() if len(result.passes) == 1]
     assert len(half) <= 2
@@ -169,3 +171,5 @@ def test_only_what_the_first_processes_measured_without_a_gap_shows_what_they_ha
     measured = {"all": passes(1.0, 2.0, 3.0), "short": passes(1.0), "late": passes(2.0, 3.0), "gap": passes(1.0, 3.0)}
     assert in_step(measured) == ["all", "short"]
     assert in_step({"old": passes(None, None), "other": passes(None)}) == ["old", "other"]
+    replaced = {"before": passes(1.0, 3.0, 4.0), "after": passes(2.0, 3.0, 4.0)}
+    assert in_step(replaced) == ["before", "after"]

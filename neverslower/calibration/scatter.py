@@ -23,17 +23,23 @@ from neverslower.judge.verdict import STANDARD, bad_samples
 FOLDER = "scatter"
 
 
-def save(folder: Path, findings: Findings) -> None:
-    """Keep the scatter of each backend whose layers are enough for it; a folder that can't be written keeps none."""
+def save(folder: Path, findings: Findings, blocks: int) -> None:
+    """Keep the scatter of each backend whose layers are enough for it, by passes of so many blocks.
+
+    A folder that can't be written keeps none.
+    """
     for name, fingerprint in findings.fingerprints.items():
         scatter = scatter_of(findings, name)
         if can_pool(len(scatter.layers), None):
             with suppress(OSError):
-                _write(_path(folder, fingerprint), fingerprint, scatter)
+                _write(_path(folder, fingerprint), fingerprint, scatter, blocks)
 
 
-def load(folder: Path, fingerprint: Fingerprint) -> Scatter | None:
-    """Return the scatter that an earlier run kept of this device in this state, with this very software, if any."""
+def load(folder: Path, fingerprint: Fingerprint, blocks: int) -> Scatter | None:
+    """Return the scatter that an earlier run kept of this device in this state, with this very software, if any.
+
+    Its passes had so many `blocks`, for that decides how far they scatter.
+    """
     path = _path(folder, fingerprint)
     if not path.exists():
         return None
@@ -44,6 +50,7 @@ def load(folder: Path, fingerprint: Fingerprint) -> Scatter | None:
     except (CalibrationError, ValueError):
         return None  # It is a by-product of a run: the next one of many layers writes it anew.
     same = (stored.version, stored.build) == (fingerprint.version, fingerprint.build)
+    same = same and content.get("blocks") == blocks
     return scatter if same and not fingerprint.changes(stored) else None
 
 
@@ -70,6 +77,7 @@ def _path(folder: Path, fingerprint: Fingerprint) -> Path:
     return folder / FOLDER / f"{fingerprint.folder}.json"
 
 
-def _write(path: Path, fingerprint: Fingerprint, scatter: Scatter) -> None:
+def _write(path: Path, fingerprint: Fingerprint, scatter: Scatter, blocks: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"fingerprint": fingerprint.as_dict()} | asdict(scatter)) + "\n")
+    content = {"fingerprint": fingerprint.as_dict(), "blocks": blocks} | asdict(scatter)
+    write_whole(path, json.dumps(content) + "\n")

@@ -111,6 +111,7 @@ class Campaign:
         self.recorded.require_settings(self._how)
         self.recorded.drop_doubtful()
         self.recorded.drop_half_pairs()
+        self.recorded.close_gaps()
         self.findings, self.before = Findings(), Findings()
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal

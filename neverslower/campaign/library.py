@@ -138,6 +138,14 @@ class Library:
 
     # Questions
 
+    def taken(self, comparison: Comparison) -> int:
+        """Return how many passes of a comparison there are by now."""
+        return len(self.samples.get(comparison.identity, ()))
+
+    def known(self, comparison: Comparison) -> PairedPass | None:
+        """Return the next pass of a comparison where an earlier run has measured it, or None."""
+        return self.recorded.passes.get((comparison.identity, self.taken(comparison)))
+
     def waiting(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
         """Return those that have no verdict of this library yet."""
         return [comparison for comparison in comparisons if comparison.identity not in self.findings.results]

@@ -37,7 +37,8 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         seconds = run.clock() - phase.begin
         settle(run, schedule.begun)
         schedule.learn(seconds, waiting, run.library.started - started)
-        if run.other is None:  # Pairs are planned for all at once.
+        # Pairs are planned for all at once, and so is what is set against a baseline: passes must be the same ones.
+        if run.other is None and run.settings.passes == 1:
             schedule.fill()
         _foresee(run, schedule.forecast(number + 1))
     if run.other:

@@ -25,7 +25,7 @@ def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Comparison
     if number or run.other or "profiles" in library.offers:
         for other in run.libraries():
             other.close_worker()  # Whoever else has a process on the device is no company for what is timed.
-        library.renew(answered(library, waiting, number))
+        library.renew(answered(library, waiting))
     done = 0
     for layer in shuffled(waiting, f"{run.settings.seed}/{run.name}/{number}"):
         for group in timed_together(layer):
@@ -53,18 +53,19 @@ def timed_together(layer: Sequence[Comparison]) -> list[list[Comparison]]:
 
 def _measure_group(run: BackendRun, library: Library, group: Sequence[Comparison], number: int) -> None:
     """Take a pass of each comparison in a group, but for those that an earlier run has measured."""
-    recorded = library.recorded.passes
+    waiting = []
     for comparison in group:
-        if known := recorded.get((comparison.identity, number)):
-            keep(run, library, comparison, number, known, False)
-    waiting = [comparison for comparison in group if (comparison.identity, number) not in recorded]
+        if known := library.known(comparison):
+            keep(run, library, comparison, known, False)
+        else:
+            waiting.append(comparison)
     if not waiting:
         return
     seed = f"{run.settings.seed}/{run.name}/{number}/{waiting[0].keys[0]}"
     together = library.sweep(waiting, run.settings.blocks, seed)
     answers = _one_by_one(run, library, waiting, number, together) if isinstance(together, Failure) else together
     for comparison, answer in zip(waiting, answers, strict=True):
-        keep(run, library, comparison, number, answer, True)
+        keep(run, library, comparison, answer, True)
 
 
 def _one_by_one(
@@ -103,30 +104,30 @@ def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparis
     return groups
 
 
-def answered(library: Library, waiting: Sequence[Comparison], number: int) -> bool:
+def answered(library: Library, waiting: Sequence[Comparison]) -> bool:
     """Return whether an earlier run has measured all of a pass, so that it needs no process."""
-    return all((comparison.identity, number) in library.recorded.passes for comparison in waiting)
+    return all(library.known(comparison) for comparison in waiting)
 
 
-def prepare_ahead(library: Library, group: Sequence[Comparison], number: int) -> None:
+def prepare_ahead(library: Library, group: Sequence[Comparison]) -> None:
     """Prepare a layer's candidates before the layer, so that it need not be prepared again for each."""
     for comparison in group:
-        if (comparison.identity, number) in library.recorded.passes or comparison.against_itself:
+        if library.known(comparison) or comparison.against_itself:
             continue
         why = library.prepare(comparison)
         if why and not library.lost:
             library.fail(comparison, why)
 
 
-def keep(
-    run: BackendRun, library: Library, comparison: Comparison, number: int, answer: PairedPass | Failure, new: bool
-) -> None:
-    """Keep what a pass of a library gave, in the journal too if it is new."""
+def keep(run: BackendRun, library: Library, comparison: Comparison, answer: PairedPass | Failure, new: bool) -> None:
+    """Keep what a pass of a library gave, in the journal too if it is new, numbered among the comparison's own."""
     if isinstance(answer, Failure):
         if not library.lost:  # What was measured before it was lost is judged.
             library.fail(comparison, answer)
         return
+    number = max(library.taken(comparison), library.recorded.numbers.get(comparison.identity, 0))
     library.samples.setdefault(comparison.identity, []).append(answer)
     if new:
+        library.recorded.numbers[comparison.identity] = number + 1
         library.write_samples("measured", comparison, number, answer)
         run.guard.measured(comparison, library.worker)

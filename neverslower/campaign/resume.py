@@ -31,7 +31,8 @@ class Recorded:
     `agreements` are (deviation, tolerance) of outputs. Of another library it is kept what `crashed`, and why it was
     lost on the way (`alone`, see Findings); `turns` says after how many blocks both took turns, 0 where they were
     measured one after the other. `pooled` names the backends that were judged by all their layers too, with the stored
-    scatter that it was done by, if any.
+    scatter that it was done by, if any. `numbers` are those that a comparison's next pass has in the journal, where an
+    earlier run has written any: none is given twice.
     """
 
     path: Path | None = None
@@ -48,6 +49,7 @@ class Recorded:
     alone: dict[str, str] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)
     pooled: dict[str, Scatter | None] = field(default_factory=dict)
+    numbers: dict[Identity, int] = field(default_factory=dict)
 
     @property
     def of_the_other(self) -> Recorded:
@@ -77,6 +79,7 @@ class Recorded:
         self.watched.clear()
         self.crashed.clear()
         self.turns.clear()
+        self.pooled.clear()
         if self.before:
             self.before.forget()
 
@@ -145,6 +148,13 @@ class Recorded:
                 self._forget_later(identity)
                 self.before._forget_later(identity)
 
+    def close_gaps(self) -> None:
+        """Number each comparison's passes from 0 on, in their order: what was dropped leaves gaps."""
+        for recorded in (self, self.before) if self.before else (self,):
+            in_order = recorded.in_order
+            recorded.passes = {(one, place): each for one in in_order for place, each in enumerate(in_order[one])}
+            recorded.numbers = dict(self.numbers)
+
     def _forget_later(self, identity: Identity) -> None:
         """Drop what is measured after all passes: it must be measured after those that are taken anew."""
         self.rechecks.pop(identity, None)
@@ -190,6 +200,7 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         whole.watched.setdefault(line["backend"], WatchedDevice()).look(line)
     elif kind == "measured":
         recorded.passes[_identity(line), line["pass"]] = PairedPass.from_record(line)
+        whole.numbers[_identity(line)] = max(whole.numbers.get(_identity(line), 0), line["pass"] + 1)
         _watched(whole, line, line["pass"])
         recorded.names[_identity(line)] = line["id"]
     elif kind == "agreement" and line.get("error") is not None:

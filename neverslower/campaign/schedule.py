@@ -127,7 +127,7 @@ class Schedule:
         waiting = sorted(self._waiting, key=self._urgency)
         room = Room(self._budget.left, self._start)
         chosen: list[Comparison] = []
-        # What lasts not for all passes that are usual may last for fewer, which decide what is clear.
+        # Where there is no time for the usual number of passes, fewer may do: they decide what is clear.
         for usual in range(self._planned + reserve, FEWEST_PASSES - 1, -1):
             taken = [room.take(self._work(comparison, usual)) for comparison in waiting]
             chosen += [comparison for comparison, fits in zip(waiting, taken, strict=True) if fits]

@@ -40,13 +40,13 @@ class Turn:
 def measure_pair(run: BackendRun, waiting: Sequence[Comparison], number: int, phase: Phase) -> None:
     """Measure a pass of either library, each in a fresh process that waits while the other's works."""
     for library in run.libraries(number):
-        library.renew(answered(library, library.waiting(waiting), number))
+        library.renew(answered(library, library.waiting(waiting)))
     done = 0
     for group in shuffled(waiting, f"{run.settings.seed}/{run.name}/{number}"):
         if run.spent():
             return
         for library in run.libraries(number) if number % 2 else ():
-            prepare_ahead(library, library.waiting(group), number)
+            prepare_ahead(library, library.waiting(group))
         for comparison in run.library.waiting(group):
             _measure_both(run, comparison, number)
             done += 1
@@ -63,10 +63,10 @@ def _measure_both(run: BackendRun, comparison: Comparison, number: int) -> None:
 
 def _measure_with(libraries: Sequence[Library], run: BackendRun, comparison: Comparison, number: int) -> bool:
     """Measure a pass and keep it; return whether the library under test has answered."""
-    recorded = [library.recorded.passes.get((comparison.identity, number)) for library in libraries]
+    recorded = [library.known(comparison) for library in libraries]
     taken = known(libraries, recorded) or take_turns(libraries, comparison, run.settings.blocks, number)
     for one in taken:
-        keep(run, one.library, comparison, number, one.answer, one.new)
+        keep(run, one.library, comparison, one.answer, one.new)
     return any(one.library is run.library for one in taken)
 
 

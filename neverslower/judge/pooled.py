@@ -35,8 +35,10 @@ family_error. SAME and FASTER are drawn at miss_error for one comparison, so eac
 counts once.
 
 What it rests on, besides: processes are *independent*. What those that start together have in common is in none of
-their differences: not told so, it is wrong in nearly every simulated campaign with such effects, so they count as one
-(`Processes.starts`). A ratio that trends over the campaign is told only by processes far apart in time. Layers must be
+their differences, and a judge that does not know of it is wrong in nearly every simulated campaign with such effects.
+So a caller may declare which started together, and they count as one (`Processes.starts`); a run starts no two of them
+at one moment instead (worker.holder), for what two processes of a run have in common was found to be nothing on an
+H200. A ratio that trends over the campaign is told only by processes far apart in time. Layers must be
 drawn like each other, or like the stored ones. Where fewer than `FEWEST` other layers are known, nothing is proved, and
 the sequential judge decides; so it does below 1.1 where layers are noisy, and where scatter has Cauchy's tails. The
 product over processes is exact for layers that are alike; where they are not, 2 and 3 hold it, and simulation shows how
@@ -216,34 +218,6 @@ class PooledJudge:
             low[rows] = np.maximum(low[rows], self._low(x[rows, :n], rows, pool, comparisons))
             high[rows] = np.minimum(high[rows], self._high(x[rows, :n], rows, pool))
             yield Bounds(low.copy(), _median(x[:, :n]), high.copy())
-
-    def processes_needed(
-        self, processes: Processes, comparisons: int, most: int, stored: Scatter | None = None
-    ) -> Counts:
-        """Return, for each comparison, after how many replicates in all its verdict is to be expected, to plan by.
-
-        As if all of its processes had shown its present estimate; `most` + 1 where so many would not do, or where
-        fewer than two are there to tell.
-        """
-        found = np.where(processes.taken < 2, most + 1, 0)
-        pool, x = _Pool(processes, stored), _median(processes.replicates)
-        rows = np.flatnonzero(found == 0)
-        if pool.layers <= FEWEST:
-            return np.full(len(x), most + 1)
-        low, high = math.log1p(self.thresholds.tolerance), math.log1p(self.thresholds.target)
-        for n in range(2, most + 1):
-            same = np.repeat(x[rows, None], n, axis=1)
-            decided = self._low(same, rows, pool, comparisons) > low
-            decided |= self._high(same, rows, pool) < high
-            found[rows[decided & (processes.taken[rows] <= n)]] = n
-            rows = rows[found[rows] == 0]
-        found[rows] = most + 1
-        done = self._decided(self.bounds(processes, comparisons, stored))
-        return np.asarray(np.where(done, processes.taken, found))
-
-    def _decided(self, bounds: Bounds) -> NDArray[np.bool_]:
-        slower = bounds.low > math.log1p(self.thresholds.tolerance)
-        return np.asarray(slower | (bounds.high < math.log1p(self.thresholds.target)))
 
     def _low(self, x: Floats, rows: Counts, pool: _Pool, comparisons: int) -> Floats:
         """Return the bounds that n processes prove of the comparisons `rows`, x being (rows, n)."""

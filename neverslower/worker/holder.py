@@ -92,7 +92,9 @@ class Holder:
             return None
         try:
             worker = self._ahead.popleft().result()
-        except WorkerDied:
+        except WorkerDied as error:
+            if first and error.hung:
+                raise
             return None  # Its death may be an accident, or shows again where one is started that is waited for.
         except WorkerFailure:
             if first:
