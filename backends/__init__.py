@@ -42,6 +42,6 @@ def missing_modules(name: str) -> list[str]:
 
 
 def commands(kind: str) -> tuple[Command, ...]:
-    """Return the commands of one kind, BUILD or SCRIPT, that adapters add to the command line."""
+    """Return the commands of one kind, such as BUILD, that adapters add to the command line."""
     offered = (getattr(load(name), kind, None) for name in TABLE)
     return tuple(command for command in offered if command)

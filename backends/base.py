@@ -270,7 +270,7 @@ class AdapterModule(Protocol):
     """What a module in this folder defines.
 
     It may also define a Command that the command line then has: BUILD, which makes what the backend needs before it
-    can be measured, and SCRIPT, which writes a reproduction that is too long for a line.
+    can be measured.
     """
 
     CAPABILITIES: Capabilities
@@ -282,4 +282,10 @@ class AdapterModule(Protocol):
         """Return commands, one a line, that show this problem and plan without never-slower.
 
         It is called without the vendor library. `options` are those of the backend that observed the plan.
+        """
+
+    def write_script(self, problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+        """Return a script that times this problem without never-slower, by the plan of a name or by the default one.
+
+        It is called without the vendor library. Raises Unsupported where the backend could not run the problem.
         """

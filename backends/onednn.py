@@ -4,6 +4,9 @@ torch's eager convolution picks oneDNN or one of its own kernels by shape and th
 operator behind that choice, `torch.mkldnn_convolution`, with plain weights. So it measures what eager torch runs
 whenever it picks oneDNN: the convolution and the reorders around it, including the weights'. The plan lists them
 as oneDNN itself reports them in its verbose mode.
+
+`onednn:torch` calls `torch.conv2d` instead, and so what torch picks, which is not always oneDNN. The plan names what
+ran, as torch's own profiler saw it: small images at one thread take `_slow_conv2d_forward`, for example.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Offsets, Tensor
-from backends.shared import cpu_fingerprint, first_line, not_installed
+from backends.shared import cpu_fingerprint, first_line, not_installed, read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan
@@ -40,6 +43,13 @@ _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
 _SETTINGS = ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
 """Settings by which a user restricts oneDNN (its manual, "CPU Dispatcher Control", "Floating-point Math Mode")."""
+
+THROUGH_TORCH = "torch"
+"""The argument by which torch's own choice is measured."""
+_ONEDNNS_OPERATOR = "mkldnn_convolution"
+_ON_THE_WAY = {"conv2d", "convolution", "_convolution"}
+"""Operators that only hand on to the one that torch chose."""
+_PADS = {"constant_pad_nd"}
 
 CACHE_LINE, SPAN = 64, 65_536
 """Tensors begin on a cache line, as torch's own do, within so many bytes: sixteen pages."""
@@ -72,13 +82,26 @@ def open(options: BackendOptions) -> OneDNN:
         raise not_installed("torch") from error
     if not torch.backends.mkldnn.is_available():
         raise Unavailable("this torch was built without oneDNN; a torch from PyPI has it")
-    if options.argument:
-        raise Unavailable(f"onednn takes no argument, {options.argument!r} was given; use --backend onednn")
-    return OneDNN(torch, options.threads, time.perf_counter)
+    return OneDNN(torch, options.threads, time.perf_counter, _through_torch(options.argument))
+
+
+def _through_torch(argument: str) -> bool:
+    """Return whether torch's own choice is measured. Raises Unavailable for any other word."""
+
+    def read(argument: str) -> bool:
+        if argument not in ("", THROUGH_TORCH):
+            raise ValueError(f"{argument!r} is not {THROUGH_TORCH}, the one word that onednn takes")
+        return argument == THROUGH_TORCH
+
+    return read_argument("onednn", argument, read)
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return benchdnn commands that time each primitive of `plan` without never-slower, one a line, in order."""
+    if _through_torch(options.argument):
+        words = ["python", "-m", "neverslower", "script", "--backend", f"onednn:{THROUGH_TORCH}", problem.key]
+        threads = ["--threads", str(options.threads)] if options.threads != 1 else []
+        return f"{' '.join([*words, *threads])} > repro.py && python repro.py"
     prefix = f"OMP_NUM_THREADS={options.threads} benchdnn --mode=P"
     steps = [Step.read(text) for text in plan.steps]
     main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
@@ -96,6 +119,71 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
             shape = _reordered(problem, step, main, after=position > steps.index(main))
             lines.append(f"{prefix} --reorder --sdt={dtype} --ddt={dtype} {tags} {shape}")
     return "\n".join(lines)
+
+
+def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+    """Return a script that times `problem` with nothing but torch; torch chooses, so `plan` changes nothing."""
+    top, bottom, left, right = problem.padding
+    stride, dilation = problem.stride, problem.dilation
+    if not _through_torch(options.argument):
+        CAPABILITIES.require(problem)
+        call = f"torch.mkldnn_convolution(x, w, None, {(top, left)}, {stride}, {dilation}, {problem.groups})"
+    elif problem.symmetric_padding:
+        call = f"torch.conv2d(x, w, None, {stride}, {(top, left)}, {dilation}, {problem.groups})"
+    else:
+        padded = f"torch.nn.functional.pad(x, {(left, right, top, bottom)})"
+        call = f"torch.conv2d({padded}, w, None, {stride}, 0, {dilation}, {problem.groups})"
+    return _SCRIPT.format(
+        problem=problem,
+        threads=options.threads,
+        input_shape=problem.input_shape,
+        weight_shape=problem.weight_shape,
+        dtype=problem.dtype,
+        order="channels_last" if problem.layout is Layout.NHWC else "contiguous_format",
+        call=call,
+    )
+
+
+_SCRIPT = '''\
+"""{problem} on the CPU, by torch.
+
+Prints the median time of a call in microseconds, and what oneDNN says that it ran.
+"""
+import statistics
+import time
+
+import torch
+
+torch.manual_seed(0)
+torch.set_num_threads({threads})
+
+
+def tensor(shape):
+    return torch.rand(shape).to(torch.{dtype}).contiguous(memory_format=torch.{order})
+
+
+x, w = tensor({input_shape}), tensor({weight_shape})
+
+
+def call():
+    return {call}
+
+
+def seconds(calls):
+    begin = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return time.perf_counter() - begin
+
+
+with torch.inference_mode():
+    seconds(3)
+    calls = max(1, round(2e-3 / max(seconds(3) / 3, 1e-9)))
+    times = [seconds(calls) / calls for _ in range(30)]
+    print(f"{{statistics.median(times) * 1e6:.2f}} us a call")
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        call()
+'''
 
 
 def _reordered(problem: ConvProblem, step: Step, main: Step, after: bool) -> str:
@@ -117,8 +205,8 @@ class OneDNN:
     shortest_round = 1e-3
     remarks = ()
 
-    def __init__(self, torch: Any, threads: int, clock: Callable[[], float]) -> None:
-        self._torch, self._threads, self._now = torch, threads, clock
+    def __init__(self, torch: Any, threads: int, clock: Callable[[], float], through_torch: bool = False) -> None:
+        self._torch, self._threads, self._now, self._through_torch = torch, threads, clock, through_torch
         self.offsets = Offsets("")
         torch.set_num_threads(threads)
         # oneDNN prints its version and instruction set once, with the first primitive that runs in verbose mode.
@@ -131,7 +219,7 @@ class OneDNN:
             "onednn",
             version=self._info.get("version", "0"),
             build=self._info.get("commit", "unknown"),
-            state=settings(os.environ) | {"threads": str(self._threads)},
+            state=settings(os.environ) | {"threads": str(self._threads)} | self._chooses(),
             software={
                 "onednn": f"{self._info.get('version')} ({self._info.get('commit')})",
                 # What oneDNN makes of the processor: 3.12 calls the same one AVX10.1 that 3.7 calls AVX-512 with
@@ -142,14 +230,20 @@ class OneDNN:
             },
         )
 
+    def _chooses(self) -> dict[str, str]:
+        return {"chooses": THROUGH_TORCH} if self._through_torch else {}
+
     def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
         """Make tensors in the problem's layout, and call once. Raises Unsupported or OutOfMemory in oneDNN's words."""
         if policy:
             raise Unsupported(f"onednn chooses by itself, it has no policy {policy!r}")
-        CAPABILITIES.require(problem)
+        # torch pads by itself where the padding is uneven.
+        able = replace(CAPABILITIES, asymmetric_padding=True) if self._through_torch else CAPABILITIES
+        able.require(problem)
         torch = self._torch
+        kind = ThroughTorch if self._through_torch else Prepared
         try:
-            prepared = Prepared(self, problem, self._tensor(inputs, problem), self._tensor(weights, problem))
+            prepared = kind(self, problem, self._tensor(inputs, problem), self._tensor(weights, problem))
             with torch.inference_mode():
                 prepared.call()
         except RuntimeError as error:
@@ -180,19 +274,24 @@ class OneDNN:
             self._torch.mkldnn_convolution(ones, ones, None, [0, 0], [1, 1], [1, 1], 1)
 
     def _verbose_text(self, call: Callable[[], Any]) -> str:
-        """Return what oneDNN prints while `call` runs; it writes to file descriptor 1, behind Python's back."""
+        """Return what oneDNN prints while `call` runs; it writes to file descriptor 1, behind Python's back.
+
+        What torch's profiler writes to descriptor 2 meanwhile lands there too, among lines that nobody reads.
+        """
         mkldnn = self._torch.backends.mkldnn
         sys.stdout.flush()
         with tempfile.TemporaryFile() as captured:
-            saved = os.dup(1)
-            os.dup2(captured.fileno(), 1)
+            saved = [os.dup(descriptor) for descriptor in (1, 2)]
+            for descriptor in (1, 2):
+                os.dup2(captured.fileno(), descriptor)
             try:
                 with mkldnn.verbose(mkldnn.VERBOSE_ON):
                     call()
             finally:
                 ctypes.CDLL(None).fflush(None)  # C's buffer is not Python's, and would be written after the switch.
-                os.dup2(saved, 1)
-                os.close(saved)
+                for descriptor, old in zip((1, 2), saved, strict=True):
+                    os.dup2(old, descriptor)
+                    os.close(old)
             captured.seek(0)
             return captured.read().decode(errors="replace")
 
@@ -241,6 +340,42 @@ class Prepared:
             for _ in range(iterations):
                 function(*arguments)
             return now() - begin
+
+
+class ThroughTorch(Prepared):
+    """One convolution as torch dispatches it."""
+
+    def __init__(self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any) -> None:
+        super().__init__(backend, problem, inputs, weights)
+        torch, (top, bottom, left, right) = backend._torch, problem.padding
+        conv2d, pad = torch.conv2d, torch.nn.functional.pad
+        self._function = conv2d
+        if not problem.symmetric_padding:
+            self._function = lambda inputs, *others: conv2d(pad(inputs, (left, right, top, bottom)), *others)
+        padding = [top, left] if problem.symmetric_padding else [0, 0]
+        geometry = (list(problem.stride), padding, list(problem.dilation), problem.groups)
+        self._arguments = (inputs, weights, None, *geometry)
+
+    def plan(self) -> Plan:
+        """Return oneDNN's plan where torch chose it, else the operator that ran; the operators are steps."""
+        plan, operators = super().plan(), self._operators()
+        chosen = next((name for name in reversed(operators) if "conv" in name), "none reported")
+        name = plan.name if chosen == _ONEDNNS_OPERATOR else chosen
+        return Plan(name, (*(f"torch {operator}" for operator in operators), *plan.steps))
+
+    def _operators(self) -> list[str]:
+        """Return the operators of one call that compute, by torch's profiler."""
+        torch = self._backend._torch
+        seen: list[str] = []
+
+        def watched() -> None:
+            with torch.autograd.profiler.profile(use_kineto=False) as profile:
+                self.call()
+            seen.extend(event.name.removeprefix("aten::") for event in profile.function_events)
+
+        with torch.inference_mode():
+            self._backend._verbose_text(watched)
+        return [name for name in seen if name in _PADS or ("conv" in name and name not in _ON_THE_WAY)]
 
 
 @dataclass(frozen=True)

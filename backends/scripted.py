@@ -146,6 +146,11 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     return f"a scripted latency of {problem.descriptor} (plan {plan})"
 
 
+def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+    """Raise Unsupported: nothing behind a script could be run without never-slower."""
+    raise Unsupported("it has no library, so nothing could be timed without never-slower; name another --backend")
+
+
 class Scripted:
     """The backend of one script, in one worker process."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
-from backends.base import Command
+from backends.base import BackendOptions, Command
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -25,7 +25,7 @@ from neverslower.calibration.doctor import examine
 from neverslower.calibration.figures import CalibrationOptions
 from neverslower.calibration.measuring import LAYERS, Calibrator
 from neverslower.calibration.recording import Recording, Scheme
-from neverslower.errors import NeverSlowerError, WorkerFailure
+from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.files.kept import KeptFolders, default_root
@@ -36,7 +36,7 @@ from neverslower.option_values import MOST, duration
 from neverslower.options import usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.comparison import pruning_distances
-from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem.selection import Format, Selection
 from neverslower.report import calibration as report_calibration
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_map,
         _add_staircase,
         _add_headline,
-        partial(_add_offered, offered=backends.commands("SCRIPT")),
+        _add_script,
     ):
         add(commands)
     return parser
@@ -397,6 +397,24 @@ def _run_offered(command: Command, options: argparse.Namespace) -> None:
 
 def _step_on_stderr(step: str) -> None:
     print(step, file=sys.stderr, flush=True)
+
+
+def _add_script(commands: Commands) -> None:
+    parser = commands.add_parser("script", help="print a script that times one problem without never-slower")
+    parser.add_argument("key", metavar="KEY", help="a problem, DESCRIPTOR-DTYPE-LAYOUT, as baselines name it")
+    parser.add_argument("--backend", required=True, metavar="NAME", help="as pytest's: onednn, onednn:torch, cudnn, …")
+    parser.add_argument("--plan", default="", metavar="NAME", help="the plan to time; default: its own choice")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
+    parser.set_defaults(run=_script)
+
+
+def _script(options: argparse.Namespace) -> None:
+    name, _, argument = options.backend.partition(":")
+    adapter, problem = backends.load(name), ConvProblem.from_key(options.key)
+    try:
+        print(adapter.write_script(problem, options.plan, BackendOptions(argument, options.threads)), end="")
+    except Unsupported as error:
+        raise NeverSlowerError(f"no script of {problem} for {options.backend}: {error}") from None
 
 
 # Maps

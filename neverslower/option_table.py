@@ -84,8 +84,8 @@ GROUPS = (
                 "--backend",
                 "NAME",
                 f"measure this library: {', '.join(name for name in backends.TABLE if name != backends.FOR_TESTING)}; "
-                "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), cudnn:best, cudnn:torch, "
-                "cudnn:cold or cudnn:gpu=1, joined by commas",
+                "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), onednn:torch, "
+                "cudnn:best, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
                 "every one that is installed",
             ),
             _many(

@@ -197,7 +197,7 @@ def test_scripts_are_python_that_names_no_never_slower_module(plan, dtype):
 
 def test_a_failure_names_the_command_that_writes_the_script():
     line = reproduce(PROBLEM, Plan("eng45_k2=5"), BackendOptions())
-    assert line.startswith(f"python -m neverslower script {PROBLEM.key} --plan eng45_k2=5 > ")
+    assert line.startswith(f"python -m neverslower script --backend cudnn {PROBLEM.key} --plan eng45_k2=5 > ")
     assert "\n" not in line
 
 

@@ -228,7 +228,7 @@ def test_the_commands_work_together(tmp_path, capsys):
         (["map", "out.json.xz", "--layer", "resnet50.L999"], "no layer matches"),
         (["map", "out.json.xz", "--backend", "cuddn"], "unknown backend 'cuddn'; did you mean cudnn?"),
         (["headline", "nowhere.json.xz"], "map nowhere.json.xz: No such file"),
-        (["script", "nonsense"], "is not a problem's key"),
+        (["script", "--backend", "cudnn", "nonsense"], "is not a problem's key"),
     ],
 )
 def test_a_wrong_word_is_one_clear_line(capsys, arguments, why):

@@ -17,10 +17,10 @@ import pytest
 from backends import onednn
 from backends.base import BackendOptions, Offsets
 from backends.onednn import Step, parse_info, parse_steps, reproduce
-from neverslower.errors import Unsupported
+from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.observation import Plan
 from neverslower.problem.convolution import DType, Layout, parse_descriptor
-from neverslower.problem.numerics import tensors
+from neverslower.problem.numerics import convolve, deviation, tensors
 from neverslower.worker.process import Worker, WorkerSpec
 from selftests.conftest import ROOT
 from selftests.support import problem
@@ -396,7 +396,7 @@ FAULTS_OF_A_CALL = """
 import resource
 from backends import load
 from backends.base import BackendOptions
-from neverslower.problem.numerics import tensors
+from neverslower.problem.numerics import convolve, deviation, tensors
 from neverslower.problem.convolution import parse_descriptor
 
 backend = load("onednn").open(BackendOptions())
@@ -415,3 +415,80 @@ def test_no_call_waits_for_the_system_to_give_it_memory() -> None:
     command = [sys.executable, "-c", FAULTS_OF_A_CALL]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert all(float(line) < 10 for line in done.stdout.split()), done.stdout
+
+
+# torch's own choice
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("text", "layout", "name"),
+    [
+        ("mb1_ic16oc16_ih32kh3ph1", Layout.NCHW, "_slow_conv2d_forward"),
+        ("mb1_ic16oc16_ih32kh3ph1", Layout.NHWC, "_slow_conv2d_forward"),
+        ("mb1_ic16oc16_ih32kh3dh1ph1", Layout.NCHW, "slow_conv_dilated2d"),
+        ("mb1_ic64oc64_ih56kh3ph1", Layout.NCHW, None),
+        ("mb1_g16ic16oc16_ih32kh3ph1", Layout.NCHW, None),
+    ],
+)
+def test_torch_s_own_choice_is_named_by_what_ran(text: str, layout: Layout, name: str | None, threads: int) -> None:
+    pytest.importorskip("torch")
+    one = parse_descriptor(text, layout=layout)
+    held = onednn.open(BackendOptions("torch", threads)).prepare(one, *tensors(one))
+    plan = held.plan()
+    if name:
+        assert (plan.name, plan.steps) == (name, (f"torch {name}",) if "dilated" in name else plan.steps)
+        assert not [step for step in plan.steps if step.startswith("convolution")]
+    else:
+        assert plan.steps[0] == "torch mkldnn_convolution"
+        assert f"convolution {plan.name} " in " ".join(plan.steps)
+    assert deviation(held.output(), convolve(one, *tensors(one))) < 1e-5
+
+
+def test_torch_pads_by_itself_where_the_padding_is_uneven() -> None:
+    pytest.importorskip("torch")
+    one = parse_descriptor("mb1_ic16oc16_ih32oh32kh2ph0")
+    assert one.padding == (0, 1, 0, 1)
+    held = onednn.open(BackendOptions("torch")).prepare(one, *tensors(one))
+    assert held.plan().steps[0] == "torch constant_pad_nd"
+    assert deviation(held.output(), convolve(one, *tensors(one))) < 1e-5
+    with pytest.raises(Unsupported, match="no asymmetric padding"):
+        onednn.open(BackendOptions()).prepare(one, *tensors(one))
+
+
+def test_torch_s_own_choice_is_another_state_than_onednn_s_and_has_its_own_script() -> None:
+    pytest.importorskip("torch")
+    states = [onednn.open(BackendOptions(argument)).fingerprint().state for argument in ("", "torch")]
+    assert states[1] == {**states[0], "chooses": "torch"}
+    line = reproduce(problem(), Plan("x"), BackendOptions("torch", 2))
+    expected = f"python -m neverslower script --backend onednn:torch {problem().key} --threads 2 > repro.py"
+    assert line == f"{expected} && python repro.py"
+
+
+def test_another_word_is_refused() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(Unavailable, match="--backend onednn:best: 'best' is not torch, the one word that onednn takes"):
+        onednn.open(BackendOptions("best"))
+
+
+@pytest.mark.parametrize("argument", ["", "torch"])
+@pytest.mark.parametrize("text", ["mb1_ic4oc4_ih6kh3ph1", "mb1_ic4oc4_ih6oh6kh2ph0"])
+def test_a_script_of_torch_alone_runs(argument: str, text: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    one, path = parse_descriptor(text, DType.FLOAT32, Layout.NHWC), tmp_path / "repro.py"
+    if not (argument or one.symmetric_padding):
+        with pytest.raises(Unsupported):
+            onednn.write_script(one, "", BackendOptions(argument))
+        return
+    path.write_text(onednn.write_script(one, "", BackendOptions(argument)), encoding="utf-8")
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "us a call" in done.stdout
+
+
+@pytest.mark.parametrize("argument", ["", "torch"])
+@pytest.mark.parametrize("filters", [64, 63])
+def test_one_input_channel_in_nhwc_gives_right_outputs(argument: str, filters: int) -> None:
+    pytest.importorskip("torch")
+    one = parse_descriptor(f"mb1_ic1oc{filters}_ih28kh3ph1", layout=Layout.NHWC)
+    held = onednn.open(BackendOptions(argument)).prepare(one, *tensors(one))
+    assert deviation(held.output(), convolve(one, *tensors(one))) < 1e-5

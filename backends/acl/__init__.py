@@ -98,6 +98,11 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     return f"printf '%s\\n' {lines} | {shlex.join([*variables, *started.command])}"
 
 
+def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+    """Return a shell script that asks the runner alone; ACL chooses by itself, so `plan` changes nothing."""
+    return f"#!/bin/sh\n# {problem} by Arm Compute Library's runner\n{reproduce(problem, Plan(plan), options)}\n"
+
+
 def request(choice: AclOptions, problem: ConvProblem) -> dict[str, Any]:
     """Return the fields of a request to prepare a problem."""
     return {"method": choice.method, "fast_math": choice.fast_math, "problem": described(problem)}

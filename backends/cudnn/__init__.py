@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from backends.base import Argument, BackendOptions, Capabilities, Command, CurvePoint, Tensor
+from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
 from backends.cudnn import curves, script
-from backends.cudnn.choice import CudnnOptions
+from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
-from backends.shared import first_line, not_installed, python_version
+from backends.shared import first_line, not_installed, python_version, read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml
@@ -107,6 +107,13 @@ _BRINGS_CUDA = (
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return the command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
     return script.command(problem, plan)
+
+
+def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+    """Return a script that times `problem` by a plan, by default the first of the policy that `options` name."""
+    choice = read_argument("cudnn", options.argument, CudnnOptions().with_words)
+    default = "torch_best" if choice.policy is Policy.TORCH_BEST else "torch" if choice.policy.through_torch else ""
+    return script.script(problem, plan or default)
 
 
 class CuDNN:
@@ -420,20 +427,3 @@ class Prepared:
         """Return the seconds of that many calls, by the GPU's clock."""
         with self._backend._errors_translated(self._problem):
             return self._replay.run(iterations)
-
-
-def _script(arguments: Mapping[str, Any], progress: Callable[[str], None]) -> str:
-    return script.script(ConvProblem.from_key(arguments["key"]), arguments["plan"])
-
-
-SCRIPT = Command(
-    "script",
-    "print a script that times one problem without never-slower (cudnn)",
-    (
-        Argument("key", {"metavar": "KEY", "help": "a problem, DESCRIPTOR-DTYPE-LAYOUT, as baselines name it"}),
-        Argument(
-            "--plan", {"default": "", "metavar": "NAME", "help": "the plan to time; default: the library's first"}
-        ),
-    ),
-    _script,
-)

@@ -109,7 +109,7 @@ graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE, cudnn.numerical_
 
 def command(problem: ConvProblem, plan: Plan) -> str:
     """Return the command that writes the script."""
-    words = ["python", "-m", "neverslower", "script", problem.key, "--plan", plan.name]
+    words = ["python", "-m", "neverslower", "script", "--backend", "cudnn", problem.key, "--plan", plan.name]
     return f"{shlex.join(words)} > repro.py && python repro.py"
 
 

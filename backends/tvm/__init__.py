@@ -63,6 +63,19 @@ def open(options: BackendOptions) -> TVM:
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return a Python program of one line that times the untuned convolution without never-slower."""
+    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_program(problem))}"'
+    return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
+
+
+def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
+    """Return the same program as a script; it times the untuned convolution, whatever the plan."""
+    head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
+    threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
+    return "\n".join([head, *threads, *_program(problem), ""])
+
+
+def _program(problem: ConvProblem) -> list[str]:
+    """Return the statements that compile and time one convolution."""
     top, bottom, left, right = problem.padding
     layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
     shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
@@ -73,22 +86,18 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     ).replace(" ", "")
     if problem.dtype is not DType.FLOAT32:
         convolution = f"x.op.astype({convolution},'{problem.dtype}')"
-    code = "; ".join(
-        [
-            "import numpy as n,tvm as t",
-            "from tvm import relax as x",
-            "T=getattr(x,'TensorStructInfo',None) or x.TensorType",
-            f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
-            "b=x.BlockBuilder()",
-            f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
-            "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
-            "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
-            f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
-            "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
-        ]
-    )
-    line = f'TVM_NUM_THREADS={options.threads} python -c "{code}"'
-    return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
+    return [
+        "import numpy as n,tvm as t",
+        "from tvm import relax as x",
+        "T=getattr(x,'TensorStructInfo',None) or x.TensorType",
+        f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
+        "b=x.BlockBuilder()",
+        f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
+        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
+        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
+        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
+        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
+    ]
 
 
 class TVM:
