@@ -35,14 +35,14 @@ from neverslower.maps.mapping import MapMaker
 from neverslower.option_values import MOST, duration
 from neverslower.options import usual_selection
 from neverslower.outcome.rejudge import changes_of
-from neverslower.problem.comparison import pruning_distances
-from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem.selection import Format, Selection
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
 from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
@@ -127,12 +127,7 @@ def _add_problem(commands: Commands) -> None:
 
 
 def _problem(options: argparse.Namespace) -> None:
-    problem = parse_descriptor(options.descriptor)
-    print(f"{problem}\n  input {problem.input_shape}, weights {problem.weight_shape}, output {problem.output_shape}")
-    print(f"  {problem.macs:,} multiply-accumulates, {problem.bytes:,} bytes")
-    for side in Side:
-        counts = [str(problem.channels(side) - distance) for distance, _ in pruning_distances(problem, side)]
-        print(f"  pruned {side}put channels: {', '.join(counts) or 'none'}")
+    print("\n".join(report_problem.lines(parse_descriptor(options.descriptor))))
 
 
 # Devices

@@ -16,7 +16,7 @@ from neverslower.problem.selection import PROFILES
 from neverslower.worker.process import LOCAL
 
 UNSOUND = ("refuse", "warn")
-SIDES = ("out", "in", "both")
+SIDES = ("out", "in", "both", "together")
 EXIT_CODES = ("pytest", "bisect")
 
 
@@ -125,23 +125,26 @@ GROUPS = (
             _many(
                 "--problem",
                 "DESCRIPTOR",
-                "measure one convolution, written as oneDNN's benchdnn does: mb1_ic64oc64_ih56kh3ph1",
+                "measure one convolution, written as oneDNN's benchdnn does: mb1_ic64oc64_ih56kh3ph1; its free name "
+                '(n"conv1") names it',
                 "see --layer",
             ),
             _many(
                 "--keep",
                 "N",
-                "prune to this channel count, or to each of a range such as 92-97",
+                "prune to these channel counts where a layer has them: 48, 48,56 or 92-97; layer1.0.conv1=48,56 is for "
+                "the layers that match",
                 "1, 3, 7, 15, 31, 63, 127 channels fewer, and 12, 25, 50 %% fewer",
             ),
             _one(
                 "--side",
                 _among(SIDES),
-                "prune the layer's output channels, its input channels (as when the layer before it was pruned), or "
-                "both in turn",
+                "prune the layer's output channels, its input channels (as when the layer before it was pruned), both "
+                "in turn, or together: in one step, as pruning a whole network does",
                 "out",
                 "out",
             ),
+            _many("--batch", "N", "measure every chosen layer for this many images at once", "the layer's own number"),
             _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16", "the backend's own"),
             _many("--layout", "LAYOUT", "NCHW or NHWC", "the backend's own"),
             _one(

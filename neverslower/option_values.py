@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from neverslower.errors import NeverSlowerError
+from neverslower.problem.selection import Keep
 from neverslower.report import words
 
 DAY = 86400.0
@@ -98,6 +99,16 @@ def budget(flag: str, text: str | None, default: float | None) -> float | None:
         # Who writes 0s may mean no time at all as well as no limit; the two could not differ more.
         raise NeverSlowerError(f"{flag} {text!r}: write 0 for no limit, or a duration such as 1s, 90s, 5m or 1h30m")
     return duration(flag, text)
+
+
+def keep(text: str) -> Keep:
+    """Return the counts that `96`, `92-97` or `48,56` names, or `layer1.0.conv1=48,56` for the layers that match."""
+    pattern, equals, listed = text.rpartition("=")
+    parts = listed.split(",")
+    if not all(part.strip() for part in parts) or (equals and not pattern):
+        forms = "channel counts such as 48, 48,56 or 92-97, or layer1.0.conv1=48,56 for the layers that match"
+        raise NeverSlowerError(f"--keep {text!r}: {forms}")
+    return Keep(tuple(count for part in parts for count in counts(part)), pattern)
 
 
 def counts(text: str) -> tuple[int, ...]:

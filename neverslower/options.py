@@ -10,7 +10,7 @@ from typing import Any
 import backends
 from neverslower import option_values as read
 from neverslower.campaign.settings import Settings
-from neverslower.errors import CannotPrune, NeverSlowerError
+from neverslower.errors import NeverSlowerError
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
@@ -21,7 +21,7 @@ from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.networks import Layer
-from neverslower.problem.selection import PROFILES, Format, Profile, Selection, keepable, to_keep
+from neverslower.problem.selection import PROFILES, Format, Profile, Selection
 from neverslower.worker.process import WorkerSpec
 
 TUNING_BUDGET = 600.0
@@ -33,8 +33,8 @@ HUNT_BUDGET = 60.0
 TIME_LIMIT = 120.0
 """Seconds that a worker may take for one problem, unless the user says otherwise."""
 MOST_SEED = 2**32 - 1
-LISTED = 3
-"""So many layers an error names."""
+MOST_IMAGES = 65536
+"""The largest batch that may be asked for."""
 TRIALS = 16
 """Candidates that each search for a schedule times, unless the user says otherwise."""
 
@@ -68,21 +68,6 @@ class RunPlan:
         """Return the distinct layers that a backend measures, in each format."""
         return self.selections[name].distinct(self.formats[name])
 
-    @property
-    def remarks(self) -> list[str]:
-        """Return what to know of the selection: for which of the chosen layers --keep does not hold."""
-        chosen: dict[str, bool] = {}
-        for name, selection in self.selections.items():
-            for layer in self.layers(name) if selection.keep else ():
-                for side in selection.sides:
-                    channels = f"{layer.name} ({layer.problem.channels(side)} {side}put channels)"
-                    chosen[channels] = len(to_keep(layer, side, selection.keep)) == len(selection.keep)
-        without = [channels for channels, all_fit in chosen.items() if not all_fit]
-        if not without:
-            return []
-        listed = ", ".join(without[:LISTED]) + (f" and {len(without) - LISTED} more" if len(without) > LISTED else "")
-        return [f"--keep: {len(chosen) - len(without)} of {len(chosen)} layers have all these counts; not {listed}"]
-
     def comparisons(self) -> list[Comparison]:
         """Return every comparison that the run could make, on each backend."""
         return [
@@ -91,13 +76,20 @@ class RunPlan:
             for comparison in self.selections[name].comparisons(name, self.formats[name])
         ]
 
+    def notes(self) -> list[str]:
+        """Return what to know of the chosen models, and for which of the chosen layers --keep does not hold."""
+        layers = {layer.name: layer for name in self.backends for layer in self.layers(name)}
+        notes = [selection.notes(list(layers.values())) for selection in self.selections.values()]
+        return notes[0] if notes else []  # The backends' selections differ in layers alone.
+
     def space(self, name: str) -> Space:
         """Return the space to draw from for a backend: what it can do, in the formats and sides that the user chose."""
         capabilities, formats = backends.load(name).CAPABILITIES, self.formats[name]
         return Space(
             dtypes=tuple(dict.fromkeys(dtype for dtype, _ in formats)),
             layouts=tuple(dict.fromkeys(layout for _, layout in formats)),
-            sides=self.selections[name].sides,
+            # A drawn layer loses channels of one side: its counts are drawn apart.
+            sides=tuple(side for side in self.selections[name].sides if side is not Side.TOGETHER) or (Side.OUT,),
             groups=capabilities.groups,
             dilation=capabilities.dilation,
             asymmetric_padding=capabilities.asymmetric_padding,
@@ -117,8 +109,10 @@ class RunPlan:
             case
             for layer in chosen.distinct(self.formats[name])
             for side in chosen.sides
-            if (kept := to_keep(layer, side, chosen.keep)) or not chosen.keep
-            for case in tuned_log.cases(name, layer, side, self.trials, kept)
+            if side is not Side.TOGETHER  # What pads a pruned layer back pads one side.
+            for counts in [chosen.kept_where_it_fits(layer, side)]
+            if counts != ()
+            for case in tuned_log.cases(name, layer, side, self.trials, counts or ())
         ]
 
     def thresholds(self, questions: int) -> Thresholds:
@@ -139,9 +133,9 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
     profile = PROFILES[read.one_of("--profile", values["profile"], tuple(PROFILES))]
     dtypes = tuple(read.member(DType, text, "--dtype") for text in values["dtype"])
     layouts = tuple(read.member(Layout, text, "--layout") for text in values["layout"])
+    _refuse_impossible(values, comparing)
     selection = _selection(values, profile)
     selection.places()  # Refuse an unknown name before anything else happens.
-    _refuse_impossible(values, comparing)
     settings = _settings(values, profile, comparing)
     specs = _specs(values)
     _refuse_formats_that_none_has(specs, values)
@@ -164,7 +158,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         least_decided=LEAST_DECIDED if least is None else read.share("--least-decided", least),
         repeated=_repeated(values),
     )
-    _refuse_counts_that_none_can_keep(run_plan, values["keep"])
+    selection.require_kept([layer for name in specs for layer in run_plan.layers(name)])
     return run_plan
 
 
@@ -176,26 +170,18 @@ def _repeated(values: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _refuse_counts_that_none_can_keep(run_plan: RunPlan, keep: Sequence[str]) -> None:
-    """Raise CannotPrune for a --keep of which no chosen layer can keep a single count."""
-    layers = [layer for name in run_plan.backends for layer in run_plan.layers(name)]
-    sides = {side for selection in run_plan.selections.values() for side in selection.sides}
-    for text in keep if layers else ():
-        if not any(to_keep(layer, side, read.counts(text)) for layer in layers for side in sides):
-            possible = dict.fromkeys(keepable(layer, side) for layer in layers for side in sides)
-            listed = "; ".join(list(possible)[:LISTED]) + ("; …" if len(possible) > LISTED else "")
-            raise CannotPrune(f"--keep {text}: no chosen layer can keep that ({listed})")
-
-
 def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = read.one_of("--side", values["side"], SIDES)
+    keep = tuple(read.keep(text) for text in values["keep"])
+    batches = tuple(dict.fromkeys(read.whole("--batch", text, most=MOST_IMAGES) for text in values["batch"]))
     return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
+        batches=batches,
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
-        keep=tuple(dict.fromkeys(count for text in values["keep"] for count in read.counts(text))),
+        keep=keep,
     )
 
 

@@ -149,6 +149,7 @@ class Suite:
             return
         rounds = iter(timed.samples(result))
         explanation = self.run.findings.explanations.get(comparison.identity)
+        benchmark.group = comparison.layer.name
         benchmark.extra_info.update(timed.extra_info(result, explanation))
         count = sum(measured.candidate.size for measured in result.passes)
         benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
@@ -358,6 +359,12 @@ def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
         item = VanishedItem.from_parent(parent, name=f"vanished[{entry.label}]")
         item.entry = entry
         yield item
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say what was found in the user's models, what is left out of them, and which counts do not fit where."""
+    run = config.stash.get(_STATE, None)
+    return run.plan.notes() if run else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -43,6 +43,7 @@ from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.model import Model
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
 from neverslower.report.run_verdict import fields
@@ -98,6 +99,12 @@ class Run:
     def comparisons(self) -> list[Comparison]:
         """Every comparison that the options select."""
         return self.plan.comparisons()
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """The user's own models and files of problems that the options name, each once."""
+        chosen = [model for selection in self.plan.selections.values() for model in selection.models]
+        return list(dict.fromkeys(chosen))
 
     @cached_property
     def tuned_log_cases(self) -> list[Case]:
@@ -158,6 +165,8 @@ class Run:
             self.findings, self.before = campaign.findings, campaign.before
             if self.recorded_before:  # The campaign has dropped what can't be reused.
                 self.reused.append(self.recorded_before.reused(timed))
+            for model in self.models:
+                journal.write("model", model.record())
             campaign.run(timed, asked.checked)
             scatter.save(self.journal_path.parent, self.findings, self.plan.settings.blocks)
             if self.plan.against:
@@ -382,7 +391,7 @@ def overview_of(
         journal=shown(run.journal_path) if run.journal_path.exists() else "",
         strict=run.plan.strict,
         again=again,
-        remarks=[*run.plan.remarks, *run.reused],
+        remarks=[*run.plan.notes(), *run.reused],
         beyond=run.beyond,
         verbose=verbose,
         storable=not_run(run.comparisons, run.recorded) is None,

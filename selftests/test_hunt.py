@@ -144,7 +144,7 @@ def test_a_hang_is_a_crash_at_the_time_limit(tmp_path: Path) -> None:
 
 
 def test_all_three_accounts_of_an_output_agree_over_the_whole_space(tmp_path: Path) -> None:
-    everything = Space(tuple(DType), tuple(Layout), tuple(Side), largest_macs=100_000)
+    everything = Space(tuple(DType), tuple(Layout), (Side.OUT, Side.IN), largest_macs=100_000)
     with oracle_on(scripted(tmp_path)) as oracle, examples(60):
         found = numerics_hunt(oracle, everything)
     assert found.failures == ()

@@ -28,6 +28,7 @@ def test_each_verdict_is_a_case_with_its_properties(runner: SuiteRunner) -> None
         "verdict": "SLOWER",
         "reason": "proved",
         "problem": "mb1_g1ic4oc15_ih6oh6kh3sh1ph1-float32-NCHW",
+        "layer": "mb1_ic4oc16_ih6kh3ph1",
         "plan of the reference": "plain",
         "plan": "padded",
         "cause": "unknown",

@@ -133,6 +133,8 @@ def test_a_pruned_layer_gives_the_kept_channels_of_the_unpruned_one(unpruned, di
         (replace(SMALL, groups=4, out_channels=4), Side.OUT, 2),
         (replace(SMALL, groups=4, out_channels=8), Side.OUT, 2),
         (replace(SMALL, groups=4, out_channels=8), Side.IN, 1),
+        (replace(SMALL, in_channels=6), Side.TOGETHER, 2),
+        (replace(SMALL, groups=2), Side.TOGETHER, SMALL.out_channels // 2),
     ],
 )
 def test_agreement_would_notice_a_wrong_channel(unpruned, side, distance):
@@ -156,9 +158,12 @@ def test_input_channels_that_pruning_removes_are_zero_for_the_unpruned_layer():
 def test_the_unpruned_layer_padded_with_zeros_gives_the_pruned_ones_output(unpruned, data):
     side = data.draw(st.sampled_from(list(Side)))
     step = unpruned.prune_step(side)
-    if unpruned.channels(side) == step:
+    possible = [
+        distance for distance in range(step, unpruned.channels(side), step) if unpruned.can_prune(distance, side)
+    ]
+    if not possible:
         return
-    pruned = unpruned.prune(step * data.draw(st.integers(1, unpruned.channels(side) // step - 1)), side)
+    pruned = unpruned.prune(data.draw(st.sampled_from(possible)), side)
     inputs, weights = tensors(pruned)
     padded = padded_tensors(unpruned, pruned, (inputs, weights))
     output = convolve(unpruned, *padded)

@@ -91,7 +91,7 @@ def test_the_help_of_each_option_states_its_default(option: Any) -> None:
     ("arguments", "answer"),
     [
         (["--keep", "abc"], "--keep 'abc': a channel count such as 96*"),
-        (["--side", "left"], "--side 'left': unknown (known: out, in, both)"),
+        (["--side", "left"], "--side 'left': unknown (known: out, in, both, together)"),
         (["--passes", "x"], "--passes 'x': a whole number from 1 to 1000"),
         (["--against", "../old/bin/python"], "*write --against popen//python=../old/bin/python"),
     ],

@@ -4,14 +4,16 @@ from typing import Any
 import pytest
 
 from backends import scripted, tvm
-from neverslower.errors import CannotPrune, DescriptorError, NeverSlowerError, UnknownName
+from neverslower import option_values as read
+from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem, NeverSlowerError, UnknownName
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.outcome.tuned_log import Kind
 from neverslower.problem.comparison import pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
-from neverslower.problem.networks import NETWORKS, network
-from neverslower.problem.selection import PROFILES, Selection
+from neverslower.problem.model import Model
+from neverslower.problem.networks import NETWORKS, Layer, network
+from neverslower.problem.selection import PROFILES, Keep, Selection
 
 PLAIN = (DType.FLOAT32, Layout.NCHW)
 NHWC = (DType.FLOAT32, Layout.NHWC)
@@ -242,17 +244,18 @@ def test_a_count_that_some_layers_have_holds_for_those_and_says_so():
         (wide, 64),
         (wide, 32),
     }
-    assert run_plan.remarks == [f"--keep: 1 of 2 layers have all these counts; not {narrow} (16 output channels)"]
+    assert run_plan.notes() == [f"--keep 32: 1 of 2 layers can't keep 32 output channels: {narrow} (16)"]
 
 
 def test_a_range_holds_up_to_the_layers_own_channels():
     run_plan = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14-17"])
     assert _kept(run_plan.comparisons()) == [14, 15]
-    assert run_plan.remarks
+    (note,) = run_plan.notes()
+    assert note == "--keep 14-17: 1 of 1 layers can't keep each of 14-17 output channels: mb1_ic4oc16_ih6kh3ph1 (16)"
 
 
 def test_counts_that_every_layer_has_need_no_remark():
-    assert chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14"]).remarks == []
+    assert chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14"]).notes() == []
 
 
 def test_a_study_leaves_out_the_layers_that_do_not_have_the_count():
@@ -326,3 +329,203 @@ def test_a_study_is_of_the_layers_sides_counts_and_formats_that_are_named():
     assert len({case.id for case in cases}) == len(cases) == 2 * 2 * 2 * len(Kind)
     assert {case.shown.layer.name for case in cases} == {"resnet50.L1", "resnet50.L5"}
     assert {case.shown.candidate.channels(case.shown.side) for case in cases} == {33}
+
+
+# A user's own layers
+
+
+def own(*descriptors: str, name: str = "net") -> Model:
+    """A model whose layers are called block.0.conv, block.1.conv and so on."""
+    source = ("--model", f"{name}.py:build", "--input", "1x3x8x8")
+    layers = [
+        Layer(name, None, f"block.{index}.conv", parse_descriptor(text), source=source)
+        for index, text in enumerate(descriptors)
+    ]
+    return Model(name, tuple(layers), source=source)
+
+
+SMALL, LARGE = "mb1_ic8oc16_ih8kh3ph1", "mb1_ic16oc64_ih8kh3ph1"
+
+
+def test_a_model_s_layers_are_chosen_all_or_by_their_own_names():
+    selection = Selection(models=(own(SMALL, SMALL, LARGE),))
+    assert [layer.name for layer in selection.places()] == ["net.block.0.conv", "net.block.1.conv", "net.block.2.conv"]
+    for pattern in ("block.[12].conv", "net.block.[12].conv"):
+        chosen_layers = replace(selection, layers=(pattern,)).places()
+        assert [layer.place for layer in chosen_layers] == ["block.1.conv", "block.2.conv"]
+
+
+def test_equal_shapes_of_a_model_are_measured_once_and_named_at_every_place():
+    first, second = Selection(models=(own(SMALL, SMALL, LARGE),)).distinct([PLAIN])
+    assert (first.name, first.places) == ("net.block.0.conv", ("net.block.0.conv", "net.block.1.conv"))
+    assert second.places == ("net.block.2.conv",)
+
+
+def test_a_pattern_that_no_layer_of_a_model_matches_names_some_that_are_there():
+    with pytest.raises(UnknownName, match=r"no layer matches 'block\.7\.conv'; the model has such as block\.\d\.conv"):
+        Selection(models=(own(SMALL, LARGE),), layers=("block.7.conv",)).places()
+
+
+def test_a_layer_says_by_which_options_a_run_selects_it_again():
+    (layer,) = Selection(models=(own(SMALL),), batches=(8,)).places()
+    assert layer.options == [
+        "--model",
+        "net.py:build",
+        "--input",
+        "1x3x8x8",
+        "--layer",
+        "net.block.0.conv",
+        "--batch",
+        "8",
+    ]
+    (named,) = Selection(problems=(f'{SMALL}n"first"',)).places()
+    assert (named.name, named.options) == ("first", ["--problem", f'{SMALL}n"first"'])
+
+
+def test_one_name_for_two_problems_is_refused():
+    with pytest.raises(InvalidProblem, match=r"first names two problems, .*; give one another name"):
+        Selection(problems=(f'{SMALL}n"first"', f'{LARGE}n"first"')).places()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place"),
+    [
+        ("resnet50.layer2.0.downsample.0", "layer2.0.downsample"),
+        ("vgg16.features.28", "conv5_3"),
+        ("mobilenet_v2.features.2.conv.1.0", "block2.depthwise"),
+        ("mobilenet_v2.features.18.0", "last"),
+    ],
+)
+def test_the_catalogue_answers_to_torchvisions_names(pattern, place):
+    (layer,) = Selection(layers=(pattern,)).places()
+    assert layer.place == place
+
+
+def test_a_count_for_one_layer_leaves_the_others_at_the_standard_distances():
+    keep = (Keep((8, 4), "block.0.*"),)
+    comparisons = Selection(models=(own(SMALL, LARGE),), keep=keep).comparisons("onednn", [PLAIN])
+    kept = [one.candidate.out_channels for one in comparisons if one.layer.place == "block.0.conv" and one.distance]
+    assert kept == [8, 4]
+    assert len(comparisons) == 2 + 2 + len(pruning_distances(parse_descriptor(LARGE), Side.OUT))
+
+
+def test_a_count_for_a_place_that_shares_its_shape_holds_for_the_layer_that_is_measured():
+    selection = Selection(models=(own(SMALL, SMALL, LARGE),), keep=(Keep((8,), "block.1.conv"),), batches=(2,))
+    comparisons = selection.comparisons("onednn", [NHWC])
+    kept = {
+        one.layer.name: one.candidate.out_channels
+        for one in comparisons
+        if one.distance and one.reference.out_channels == 16
+    }
+    assert kept == {"net.block.0.conv@2": 8}
+
+
+def test_a_bare_count_holds_where_it_fits_and_says_where_it_does_not():
+    selection = Selection(models=(own(SMALL, LARGE),), keep=(Keep((48,)),))
+    comparisons = selection.comparisons("onednn", [PLAIN])
+    assert [(one.layer.place, one.candidate.out_channels) for one in comparisons] == [
+        ("block.1.conv", 64),
+        ("block.1.conv", 48),
+    ]
+    note = "--keep 48: 1 of 2 layers can't keep 48 output channels: net.block.0.conv (16)"
+    assert selection.notes(selection.distinct([PLAIN]))[-1] == note
+
+
+def test_a_bare_count_is_not_for_the_layers_that_have_counts_of_their_own():
+    selection = Selection(models=(own(SMALL, LARGE),), keep=(Keep((48,)), Keep((8,), "block.0.*")))
+    layers = selection.distinct([PLAIN])
+    selection.require_kept(layers)
+    assert [line for line in selection.notes(layers) if line.startswith("--keep")] == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (
+            Keep((8, 48), "block.*"),
+            r"--keep block.\*=8,48: 1 of 2 layers that match can't keep that \(net.block.0.conv has 16 output "
+            r"channels, and can keep 1 to 15\)",
+        ),
+        (Keep((64,)), r"--keep 64: no chosen layer can keep that \(net.block.0.conv has 16 output channels"),
+        (Keep((4,), "block.9.*"), r"--keep block.9.\*=4: no chosen layer matches 'block.9.\*'"),
+    ],
+)
+def test_a_count_that_fits_nowhere_or_not_the_layer_that_it_names_is_refused(keep, told):
+    selection = Selection(models=(own(SMALL, LARGE),), keep=(keep,))
+    with pytest.raises((CannotPrune, UnknownName), match=told):
+        selection.require_kept(selection.distinct([PLAIN]))
+
+
+def test_a_layer_that_can_t_be_pruned_at_all_says_on_which_side():
+    image = "mb1_ic3oc64_ih8kh3ph1"
+    told = "has 64 output channels, and --side together prunes none of them"
+    with pytest.raises(CannotPrune, match=told):
+        chosen(problem=[image], side="together", keep=["32"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("48", Keep((48,))),
+        ("92-94", Keep((92, 93, 94))),
+        ("48,56-57", Keep((48, 56, 57))),
+        ("layer1.0.conv1=48,56", Keep((48, 56), "layer1.0.conv1")),
+    ],
+)
+def test_counts_to_keep_are_read(text, expected):
+    assert read.keep(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize("text", ["", "a", "5-3", "=", "=48", "conv=", "conv=a", "48,", "48,,5"])
+def test_what_is_no_count_is_refused(text):
+    with pytest.raises(
+        NeverSlowerError, match=r"^--keep .*(a channel count such as 96|--keep 3-5|channel counts such as 48, 48,56)"
+    ):
+        read.keep(text)
+
+
+def test_each_batch_is_a_layer_of_its_own():
+    layers = Selection(layers=("resnet50.L16",), batches=(1, 8)).distinct([PLAIN])
+    assert [(layer.name, layer.problem.batch) for layer in layers] == [("resnet50.L16", 1), ("resnet50.L16@8", 8)]
+    assert layers[1].places[1] == "resnet50.L19@8 layer2.2.conv2"
+    assert len({one.id for one in Selection(layers=("resnet50.L16",), batches=(1, 8)).comparisons("a", [PLAIN])}) == 20
+
+
+@pytest.mark.parametrize("batch", ["0", "-1", "65537"])
+def test_a_batch_out_of_reason_is_refused(batch):
+    with pytest.raises(NeverSlowerError, match=rf"^--batch {batch}: from 1 to 65536$"):
+        chosen(batch=[batch])
+
+
+# Both sides at once
+
+
+def test_both_sides_are_pruned_in_one_step_by_one_share():
+    comparisons = Selection(problems=(LARGE,), sides=(Side.TOGETHER,)).comparisons("onednn", [PLAIN])
+    counts = [(one.candidate.out_channels, one.candidate.in_channels) for one in comparisons if one.distance]
+    # 12 % of 64 and of 16 are 7 and 1; 1, 3 and 7 of 64 are less than one of 16, and at least one goes.
+    assert counts == [(63, 15), (61, 15), (57, 15), (49, 13), (48, 12), (33, 9), (32, 8), (1, 1)]
+    assert comparisons[1].id == "onednn-mb1_ic16oc64_ih8kh3ph1-float32-NCHW-together63"
+    assert comparisons[1].channels == "63 of 64 output and 15 of 16 input channels"
+
+
+@pytest.mark.parametrize(("name", "pruned", "whole"), [("resnet50", 52, 53), ("mobilenet_v2", 51, 52)])
+def test_every_layer_but_the_one_that_reads_the_image_is_pruned_together(name, pruned, whole):
+    able = [layer for layer in network(name) if pruning_distances(layer.problem, Side.TOGETHER)]
+    assert (len(able), len(network(name))) == (pruned, whole)
+    dense = [layer for layer in able if not layer.problem.depthwise]
+    assert len(dense) == {"resnet50": 52, "mobilenet_v2": 34}[name]
+
+
+def test_a_grouped_layer_loses_whole_groups_together():
+    grouped = parse_descriptor("mb1_g32ic128oc256_ih8kh3ph1")
+    pruned = grouped.prune(2 * 8, Side.TOGETHER)
+    assert (pruned.groups, pruned.in_channels, pruned.out_channels) == (30, 120, 240)
+    assert {distance % 8 for distance, _ in pruning_distances(grouped, Side.TOGETHER)} == {0}
+
+
+def test_twelve_per_cent_of_each_side_are_what_pruning_a_network_takes():
+    problem = parse_descriptor("mb1_ic256oc64_ih56kh1")
+    twelve = problem.prune(int(64 * 0.12), Side.TOGETHER)
+    assert (twelve.out_channels, twelve.in_channels) == (64 - 7, 256 - 30)

@@ -650,7 +650,7 @@ def test_padding_takes_the_tuned_schedule(worker: Worker, searched: Searched) ->
         pytest.param(replace(GROUPED, layout=Layout.NHWC), id="grouped NHWC"),
     ],
 )
-@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("side", [Side.OUT, Side.IN])
 def test_padding_leaves_the_output_right(
     worker: Worker, cache: KeptFolders, searched: Searched, whole: ConvProblem, side: Side
 ) -> None:

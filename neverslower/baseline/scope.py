@@ -10,6 +10,7 @@ from neverslower.baseline.entry import Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
 
 
@@ -23,17 +24,20 @@ class Scope:
     def holds(self, backend: str, entry: Entry) -> bool:
         """Return whether the options select what an entry is about: its layer, format, side and channel count."""
         problem, selection = ConvProblem.from_key(entry.reference), self.selections[backend]
+        layer = self._layers[backend].get(entry.layer)
+        if layer is None:
+            return False
+        counts = selection.kept(layer)
         kept = ConvProblem.from_key(entry.candidate).channels(entry.side)
         return (
-            entry.layer in self._layers[backend]
-            and (problem.dtype, problem.layout) in self.formats[backend]
+            (problem.dtype, problem.layout) in self.formats[backend]
             and entry.side in selection.sides
-            and (not selection.keep or kept in selection.keep)
+            and (counts is None or kept in counts)
         )
 
     @cached_property
-    def _layers(self) -> dict[str, set[str]]:
-        return {name: {layer.name for layer in chosen.places()} for name, chosen in self.selections.items()}
+    def _layers(self) -> dict[str, dict[str, Layer]]:
+        return {name: {layer.name: layer for layer in chosen.places()} for name, chosen in self.selections.items()}
 
 
 def vanished(choices: Mapping[str, BaselineChoice], scope: Scope, comparisons: Iterable[Comparison]) -> list[Entry]:

@@ -155,7 +155,7 @@ def _benchmark(fullname: str, result: Result, explanation: Explanation | None) -
     name = fullname.rsplit("::", 1)[-1]
     info = extra_info(result, explanation)
     return {
-        "group": None,
+        "group": info["layer"],
         "name": name,
         "fullname": fullname,
         "params": {"problem": info["problem"]},

@@ -116,5 +116,5 @@ def _comparison(backend: str, record: Record) -> Comparison:
     reference, candidate = (ConvProblem.from_key(str(record[name])) for name in ("reference", "candidate"))
     side = Side(record["side"])
     if reference.prune(reference.channels(side) - candidate.channels(side), side) != candidate:
-        raise ValueError(f"{candidate} is not {reference} with fewer {side}put channels")
+        raise ValueError(f"{candidate} is not {reference} with fewer channels on the side {side}")
     return Comparison(backend, Layer("", 0, reference.descriptor, reference), candidate, side)

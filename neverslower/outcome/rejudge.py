@@ -143,6 +143,6 @@ def _comparison(identity: Identity, name: str) -> Comparison:
     unpruned, pruned = Subject.from_key(reference), Subject.from_key(candidate)
     middle = f"-{pruned.problem.dtype}-{pruned.problem.layout}-"
     layer, _, rest = name.removeprefix(f"{backend}-").partition(middle)
-    side = Side.IN if rest.startswith(str(Side.IN)) else Side.OUT
+    side = next((side for side in Side if rest.startswith(str(side))), Side.OUT)
     policies = (unpruned.policy, pruned.policy)
     return Comparison(backend, Layer("", 0, layer, unpruned.problem), pruned.problem, side, policies=policies)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem.convolution import SHARES, ConvProblem, Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Subject, TunedLog
 
 STANDARD_DISTANCES = (1, 3, 7, 15, 31, 63, 127)
 """Channels removed, as in Radu et al., IISWC 2019; used where they are smaller than the layer."""
-SHARES = (0.12, 0.25, 0.50)
-"""Shares of the channels removed, rounded down to whole channels."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,16 @@ class Comparison:
         return self.reference.channels(self.side) - self.candidate.channels(self.side)
 
     @property
+    def channels(self) -> str:
+        """Return such as `226 of 256 output channels`, `113 of 128 output and 57 of 64 input channels`."""
+        whole, part = self.reference, self.candidate
+        output = f"{part.out_channels} of {whole.out_channels} output"
+        fewer_inputs = f"{part.in_channels} of {whole.in_channels} input channels"
+        if self.side is Side.TOGETHER:
+            return f"{output} and {fewer_inputs}"
+        return fewer_inputs if self.side is Side.IN else f"{output} channels"
+
+    @property
     def identity(self) -> tuple[str, str, str]:
         """Return (backend, reference, candidate), which is equal for comparisons that need measuring only once."""
         return self.backend, *self.keys
@@ -105,7 +113,7 @@ def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]
     ranks: dict[int, int] = {}
     for rank, wanted in enumerate(ranked, start=1):
         distance = -(-wanted // step) * step
-        if 0 < distance < channels:
+        if problem.can_prune(distance, side):
             ranks.setdefault(distance, rank)
     return sorted(ranks.items())
 
@@ -120,6 +128,6 @@ def padded_selves(comparison: Comparison) -> list[ConvProblem]:
     kept, all_channels = comparison.candidate.channels(side), whole.channels(side)
     # `kept + 1`: a count that is a multiple already goes to the next one, for padding must add something.
     counts = {min(all_channels, -(-(kept + 1) // size) * size) for size in PADDED_TO} | {all_channels}
-    step = whole.prune_step(side)
-    possible = sorted(count for count in counts if kept < count and (all_channels - count) % step == 0)
-    return [whole if count == all_channels else whole.prune(all_channels - count, side) for count in possible]
+    distances = sorted((all_channels - count for count in counts if kept < count), reverse=True)
+    possible = [distance for distance in distances if distance == 0 or whole.can_prune(distance, side)]
+    return [whole.prune(distance, side) if distance else whole for distance in possible]

@@ -44,10 +44,21 @@ class Layout(StrEnum):
 
 
 class Side(StrEnum):
-    """The channels that a pruning removes: the layer's own filters, or its producer's."""
+    """The channels that a pruning removes: the layer's own filters, its producer's, or both in one step.
+
+    Pruning a whole network takes both from nearly every layer. Channel counts and distances of TOGETHER are those of
+    the output; the input loses the same share.
+    """
 
     OUT = "out"
     IN = "in"
+    TOGETHER = "together"
+
+
+SHARES = (0.12, 0.25, 0.50)
+"""Shares of the channels removed, rounded down to whole channels."""
+IMAGE_CHANNELS = 4
+"""A layer of so many input channels or fewer reads an image, of which no pruning of a network removes a channel."""
 
 
 @dataclass(frozen=True)
@@ -198,29 +209,39 @@ class ConvProblem:
             raise InvalidProblem(f"{key!r} is not a problem's key (DESCRIPTOR-DTYPE-LAYOUT): {error}") from None
 
     def channels(self, side: Side) -> int:
-        """Return the channel count that a pruning on `side` reduces."""
-        return self.out_channels if side is Side.OUT else self.in_channels
+        """Return the channel count that a pruning on `side` reduces, that of the output where both are."""
+        return self.in_channels if side is Side.IN else self.out_channels
 
     def prune_step(self, side: Side) -> int:
         """Return the smallest number of channels that can be removed on `side`; every distance is a multiple of it.
 
-        A depthwise layer loses whole groups (a filter goes with its input channel); another grouped layer loses the
-        same number of channels from each group.
+        A depthwise layer loses whole groups (a filter goes with its input channel), and so does any grouped layer that
+        loses both; on one side another grouped layer loses the same number of channels from each group.
         """
-        return self.channels(side) // self.groups if self.depthwise else self.groups
+        return self.channels(side) // self.groups if self._loses_groups(side) else self.groups
+
+    def _loses_groups(self, side: Side) -> bool:
+        return self.depthwise or (side is Side.TOGETHER and self.groups > 1)
+
+    def can_prune(self, distance: int, side: Side) -> bool:
+        """Return whether so many channels can be pruned on `side`."""
+        reads_image = side is Side.TOGETHER and self.groups == 1 and self.in_channels <= IMAGE_CHANNELS
+        return 0 < distance < self.channels(side) and distance % self.prune_step(side) == 0 and not reads_image
 
     def prune(self, distance: int, side: Side = Side.OUT) -> ConvProblem:
         """Return the same layer with `distance` channels fewer on `side`, a multiple of `prune_step`.
 
         Raises CannotPrune, with the reason, where nothing valid is left.
         """
-        count = self.channels(side)
+        count, noun = self.channels(side), "input" if side is Side.IN else "output"
         if not 0 < distance < count:
             raise CannotPrune(
-                f"{self}: {distance} of its {count} {side}put channels can't be pruned (1 to {count - 1} can)"
+                f"{self}: {distance} of its {count} {noun} channels can't be pruned (1 to {count - 1} can)"
             )
-        if self.depthwise:
+        if self._loses_groups(side):
             return self._prune_groups(distance, side)
+        if side is Side.TOGETHER:
+            return self._prune_both(distance)
         if distance % self.groups:
             raise CannotPrune(
                 f"{self}: {distance} channels can't be taken evenly from {self.groups} groups; "
@@ -233,13 +254,23 @@ class ConvProblem:
     def _prune_groups(self, distance: int, side: Side) -> ConvProblem:
         per_group = self.channels(side) // self.groups
         if distance % per_group:
+            kind, noun = "depthwise" if self.depthwise else "grouped", "input" if side is Side.IN else "output"
             raise CannotPrune(
-                f"{self}: a depthwise layer loses whole groups of {per_group} {side}put channels; "
+                f"{self}: a {kind} layer loses whole groups of {per_group} {noun} channels; "
                 f"{distance} is not a multiple"
             )
-        # Each group has one input channel, so both counts follow from the groups that are left.
+        # Both counts follow from the groups that are left.
         kept = self.groups - distance // per_group
-        return replace(self, groups=kept, in_channels=kept, out_channels=kept * (self.out_channels // self.groups))
+        ins, outs = (channels // self.groups for channels in (self.in_channels, self.out_channels))
+        return replace(self, groups=kept, in_channels=kept * ins, out_channels=kept * outs)
+
+    def _prune_both(self, distance: int) -> ConvProblem:
+        if self.in_channels <= IMAGE_CHANNELS:
+            raise CannotPrune(f"{self}: its {self.in_channels} input channels are an image's, of which none is pruned")
+        # The input loses the same share, rounded down by itself where the output's is one, as in a whole network.
+        share = next((share for share in SHARES if int(self.out_channels * share) == distance), None)
+        lost = int(self.in_channels * share) if share else self.in_channels * distance // self.out_channels
+        return replace(self, out_channels=self.out_channels - distance, in_channels=self.in_channels - max(1, lost))
 
 
 def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int], list[int]]:
@@ -288,22 +319,27 @@ def _require_words(problem: ConvProblem) -> None:
 
 MOST_ELEMENTS = 10**12
 """The most numbers that a described problem may consist of; more is a typing mistake."""
+MOST_ODD_PADDING = 3
+"""A tiny image may well be padded by that many rows more on one side; beyond its own size, more is a deconvolution."""
 _FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])([0-9]*)")
 
 
 def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = Layout.NCHW) -> ConvProblem:
     """Return the problem that a benchdnn descriptor describes, by benchdnn's defaults (`mb2`, groups 1, `dh0` = dense).
 
-    A trailing name (`n"conv1"`) is accepted and dropped. Raises DescriptorError, with the position, for text that is
-    not a descriptor, and InvalidProblem for one whose numbers do not fit together.
+    A descriptor of a width alone is a 1-D convolution, read as one of height 1, as benchdnn does. A trailing name
+    (`n"conv1"`) is accepted and dropped; `descriptor_name` returns it. Raises DescriptorError, with the position, for
+    text that is not a descriptor, and InvalidProblem for one whose numbers do not fit together.
     """
     fields = _read_fields(text)
     end = len(text)
-    for name in ("ic", "oc", "ih", "kh"):
+    tall, wide = (any(f"{kind}{letter}" in fields for kind in "ioksdp") for letter in "hw")
+    for name in ("ic", "oc", "iw", "kw") if wide and not tall else ("ic", "oc", "ih", "kh"):
         if name not in fields:
             raise DescriptorError(text, end, f"{name} is missing (input and output channels, ih and kh are needed)")
-    down = _Axis.read(text, fields, "h")
-    across = _Axis.read(text, fields, "w") if any(f"{kind}w" in fields for kind in "ioksdp") else down
+    across = _Axis.read(text, fields, "w") if wide else None
+    down = _Axis.read(text, fields, "h") if tall else _FLAT
+    across = across or down
     try:
         problem = _problem(fields, down, across, dtype, layout)
     except InvalidProblem as error:
@@ -333,6 +369,15 @@ def _problem(fields: Mapping[str, int], down: _Axis, across: _Axis, dtype: DType
 
 def _read_fields(text: str) -> dict[str, int]:
     """Return the descriptor's numbers by name; the symbol `_` separates them, and `n` begins a free name."""
+    return _read_fields_and_name(text)[0]
+
+
+def descriptor_name(text: str) -> str:
+    """Return the free name at the end of a descriptor (`n"conv1"`), or an empty string. Raises DescriptorError."""
+    return _read_fields_and_name(text)[1]
+
+
+def _read_fields_and_name(text: str) -> tuple[dict[str, int], str]:
     fields: dict[str, int] = {}
     position = 0
     while position < len(text):
@@ -341,7 +386,7 @@ def _read_fields(text: str) -> dict[str, int]:
             continue
         if text[position] == "n" and fields:
             _require_printable(text, position)
-            break
+            return fields, text[position + 1 :].strip('"')
         match = _FIELD.match(text, position)
         if not match:
             raise DescriptorError(
@@ -358,7 +403,7 @@ def _read_fields(text: str) -> dict[str, int]:
             raise DescriptorError(text, match.start(2), f"{name} is too large")
         fields[name] = int(digits)
         position = match.end()
-    return fields
+    return fields, ""
 
 
 def _require_printable(text: str, position: int) -> None:
@@ -398,7 +443,17 @@ class _Axis:
             raise InvalidProblem(
                 f"descriptor {text!r}: o{letter}{out} does not follow from i{letter}{size} with padding {before}"
             )
+        if after > max(size, extent, MOST_ODD_PADDING) and after != before:
+            where = "rows of padding below" if letter == "h" else "columns of padding on the right"
+            raise InvalidProblem(
+                f"descriptor {text!r}: o{letter}{out} from i{letter}{size} takes {after} {where}, so it describes a "
+                "deconvolution (transposed convolution), which is not measured"
+            )
         return cls(size, kernel, stride, dilation, (before, after))
+
+
+_FLAT = _Axis(1, 1, 1, 1, (0, 0))
+"""The height of a 1-D convolution."""
 
 
 def _trailing(size: int, extent: int, stride: int, before: int, out: int) -> int | None:

@@ -9,6 +9,8 @@ Radu et al. (IISWC 2019): `resnet50.L16` is `layer2.1.conv2`, 28×28, 128→128,
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,18 +21,58 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 @dataclass(frozen=True)
 class Layer:
-    """A named place in a network, holding one problem; `places` lists every place where the same shape occurs."""
+    """A named place in a network, holding one problem; `places` lists every place where the same shape occurs.
+
+    A layer of the catalogue has an `index`, and an `alias` where torchvision names its place otherwise. One of the
+    user's own has none, and a `source`: the options that bring it in. `batch` is set where the user chose another one.
+    """
 
     network: str
-    index: int
+    index: int | None
     place: str
     problem: ConvProblem
     places: tuple[str, ...] = ()
+    alias: str = ""
+    source: tuple[str, ...] = ()
+    batch: int | None = None
 
     @property
     def name(self) -> str:
-        """Return the name, such as `resnet50.L16`; the place itself for a layer of no network."""
-        return f"{self.network}.L{self.index}" if self.network else self.place
+        """Return the name, such as `resnet50.L16`, `mymodel.layer2.1.conv2`, or `resnet50.L16@8` at batch 8."""
+        return f"{self._plain_name}@{self.batch}" if self.batch else self._plain_name
+
+    @property
+    def _plain_name(self) -> str:
+        if not self.network:
+            return self.place
+        return f"{self.network}.{self.place if self.index is None else f'L{self.index}'}"
+
+    @property
+    def title(self) -> str:
+        """Return the name, and next to it the place where the name does not hold it: `resnet50.L16 layer2.1.conv2`."""
+        return f"{self.name} {self.place}" if self.index is not None and self.network else self.name
+
+    @property
+    def options(self) -> list[str]:
+        """Return the options by which a run selects this layer, word by word."""
+        named = ["--layer", glob.escape(self._plain_name)] if self.network else []
+        batch = ["--batch", str(self.batch)] if self.batch else []
+        return [*(self.source if named or self.source else ("--problem", self.place)), *named, *batch]
+
+    def matches(self, pattern: str) -> bool:
+        """Return whether a shell-style pattern matches the name or the place, with or without the network's name.
+
+        Without it only a layer of the user's own answers, since the catalogue's networks share the names of places.
+        """
+        places = [place for place in (self.place, self.alias) if place]
+        names = [self._plain_name, *(f"{self.network}.{place}" for place in places if self.network)]
+        return any(fnmatch.fnmatchcase(name, pattern) for name in (names if self.index is not None else names + places))
+
+    def with_batch(self, batch: int) -> Layer:
+        """Return the same layer for so many images at once; its name says so where that is another number."""
+        if batch == self.problem.batch:
+            return self
+        return replace(self, problem=replace(self.problem, batch=batch), batch=batch)
 
     def with_format(self, dtype: DType, layout: Layout) -> Layer:
         """Return the same layer computed in another dtype and layout."""
@@ -44,7 +86,9 @@ class _Builder:
         self.name, self.channels, self.size = name, channels, size
         self.layers: list[Layer] = []
 
-    def conv(self, place: str, out: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
+    def conv(
+        self, place: str, out: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1, alias: str = ""
+    ) -> None:
         """Append a convolution of the current activations and move on to its output."""
         problem = ConvProblem(
             in_channels=self.channels,
@@ -56,7 +100,7 @@ class _Builder:
             padding=(padding,) * 4,
             groups=groups,
         )
-        self.layers.append(Layer(self.name, len(self.layers), place, problem))
+        self.layers.append(Layer(self.name, len(self.layers), place, problem, alias=alias))
         self.channels, self.size = out, problem.out_height
 
     def pool(self, kernel: int, stride: int, padding: int = 0) -> None:
@@ -78,10 +122,13 @@ def _alexnet() -> list[Layer]:
 
 def _vgg16() -> list[Layer]:
     net = _Builder("vgg16")
+    feature = 0
     for block, (channels, repeats) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
         for position in range(1, repeats + 1):
-            net.conv(f"conv{block}_{position}", channels, 3, padding=1)
+            net.conv(f"conv{block}_{position}", channels, 3, padding=1, alias=f"features.{feature}")
+            feature += 2  # torchvision counts the activation after each convolution, and the pooling after each block.
         net.pool(2, 2)
+        feature += 1
     return net.layers
 
 
@@ -100,7 +147,7 @@ def _resnet50() -> list[Layer]:
             if block == 0:
                 # The shortcut starts from the block's input again, and ends in the same shape as conv3.
                 net.channels, net.size = channels, size
-                net.conv(f"{place}.downsample", 4 * width, 1, stride=stride)
+                net.conv(f"{place}.downsample", 4 * width, 1, stride=stride, alias=f"{place}.downsample.0")
     return net.layers
 
 
@@ -117,18 +164,20 @@ def _mobilenet_v1() -> list[Layer]:
 
 def _mobilenet_v2() -> list[Layer]:
     net = _Builder("mobilenet_v2")
-    net.conv("conv1", 32, 3, stride=2, padding=1)
+    net.conv("conv1", 32, 3, stride=2, padding=1, alias="features.0.0")
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
     block = 0
     for expansion, width, repeats, first_stride in stages:
         for repeat in range(repeats):
             block += 1
             stride, hidden = (first_stride if repeat == 0 else 1), net.channels * expansion
-            if expansion > 1:
-                net.conv(f"block{block}.expand", hidden, 1)
-            net.conv(f"block{block}.depthwise", hidden, 3, stride=stride, padding=1, groups=hidden)
-            net.conv(f"block{block}.project", width, 1)
-    net.conv("last", 1280, 1)
+            expands, conv = int(expansion > 1), f"features.{block}.conv"
+            if expands:
+                net.conv(f"block{block}.expand", hidden, 1, alias=f"{conv}.0.0")
+            depthwise = f"{conv}.{expands}.0"
+            net.conv(f"block{block}.depthwise", hidden, 3, stride, padding=1, groups=hidden, alias=depthwise)
+            net.conv(f"block{block}.project", width, 1, alias=f"{conv}.{expands + 1}")
+    net.conv("last", 1280, 1, alias=f"features.{block + 1}.0")
     return net.layers
 
 
@@ -157,6 +206,6 @@ def distinct_layers(layers: Iterable[Layer]) -> list[Layer]:
     places: dict[ConvProblem, list[str]] = {}
     for layer in layers:
         first.setdefault(layer.problem, layer)
-        if layer.network:
-            places.setdefault(layer.problem, []).append(f"{layer.name} {layer.place}")
+        if layer.network or layer.source:
+            places.setdefault(layer.problem, []).append(layer.title)
     return [replace(layer, places=tuple(places.get(problem, ()))) for problem, layer in first.items()]

@@ -30,9 +30,8 @@ def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
 def counterexample(example: Counterexample, again: Again) -> Iterator[str]:
     """Yield a layer that contradicts the property, its plans, and the command."""
     comparison, verdict = example.comparison, example.verdict
-    kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
-    channels = f"{kept} of {whole} {comparison.side}put channels"
-    yield f"{verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {comparison.reference}, {channels}"
+    ratio = f" {verdict.ratio}" if verdict.ratio else ""
+    yield f"{verdict.code}{ratio}: {comparison.reference}, {comparison.channels}"
     yield f"  {verdict.reason.text}"
     reference, candidate = example.plans
     if reference and candidate:

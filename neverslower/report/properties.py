@@ -10,7 +10,7 @@ from neverslower.outcome.assessment import Assessed
 
 
 def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:
-    """Return (name, text) of finding, verdict, ratio with interval, plans, cause and fingerprint, where known."""
+    """Return (name, text) of finding, verdict, ratio, layer, plans, cause and fingerprint, where known."""
     return [(name, text) for name, text in _all(assessed, findings) if text]
 
 
@@ -24,6 +24,8 @@ def _all(assessed: Assessed, findings: Findings) -> Iterator[tuple[str, str]]:
         yield "ratio low", f"{verdict.ratio.low:.4f}"
         yield "ratio high", f"{verdict.ratio.high:.4f}"
     yield "problem", assessed.comparison.candidate.key
+    yield "layer", assessed.comparison.layer.name
+    yield "places", ", ".join(assessed.comparison.layer.places)
     result = findings.results.get(identity)
     if result:
         yield "plan of the reference", str(result.reference.plan) if result.reference else ""

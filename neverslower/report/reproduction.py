@@ -55,9 +55,9 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
         yield f"  places    {', '.join(comparison.layer.places)}"
     yield f"  again     {again}"
     for problem, plan in _examined(result):
-        channels = problem.channels(comparison.side)
+        channels = words.channels(problem, comparison.side)
         for line in reproduce(problem, plan).splitlines():
-            yield f"  alone     {line}  # {channels} channels"
+            yield f"  alone     {line}  # {channels}"
 
 
 def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
@@ -81,11 +81,7 @@ def cause_lines(explanation: Explanation | None) -> Iterator[str]:
 
 def headline(comparison: Comparison) -> str:
     """Return such as `resnet50.L3 on onednn, 255 of 256 output channels (distance 1)`."""
-    kept, whole = comparison.candidate.channels(comparison.side), comparison.reference.channels(comparison.side)
-    return (
-        f"{comparison.layer.name} on {comparison.backend}, {kept} of {whole} {comparison.side}put channels "
-        f"(distance {comparison.distance})"
-    )
+    return f"{comparison.layer.name} on {comparison.backend}, {comparison.channels} (distance {comparison.distance})"
 
 
 def software(fingerprint: Fingerprint) -> str:
@@ -101,8 +97,8 @@ def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated:
     """
     layer = comparison.layer
     backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
-    chosen = ["--layer", layer.name] if layer.network else ["--problem", layer.place]
-    side = ["--side", "in"] if comparison.side is Side.IN else []
+    chosen = layer.options
+    side = [] if comparison.side is Side.OUT else ["--side", str(comparison.side)]
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
     if comparison.distance and (comparison.studied or comparison.distance not in standard or "::" not in test):
         chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
@@ -122,9 +118,9 @@ def _times(result: Result) -> Iterator[str]:
     examined = {"unpruned": result.reference, "pruned": result.candidate}
     for name, problem, samples in sides:
         known = examined[name]
-        channels = problem.channels(result.comparison.side)
+        channels = words.channels(problem, result.comparison.side)
         plan = known.plan if known else "unknown"
-        yield f"  {name:9} {channels} channels: {words.time_with_interval(samples)}, plan {plan}"
+        yield f"  {name:9} {channels}: {words.time_with_interval(samples)}, plan {plan}"
 
 
 def _seen(result: Result) -> Iterator[str]:
@@ -135,9 +131,9 @@ def _seen(result: Result) -> Iterator[str]:
     ):
         if seen is None:
             continue
-        channels = problem.channels(result.comparison.side)
+        channels = words.channels(problem, result.comparison.side)
         count = f"{seen.instructions:,} instructions, " if seen.instructions else ""
-        yield f"  {name:9} {channels} channels: {count}plan {seen.plan}"
+        yield f"  {name:9} {channels}: {count}plan {seen.plan}"
         yield from (f"            {step}" for step in seen.plan.steps)
 
 
