@@ -157,6 +157,30 @@ GROUPS = (
         ),
     ),
     Group(
+        "never-slower-models",
+        "never-slower, your own model",
+        (
+            _many(
+                "--model",
+                "CALLABLE",
+                "measure the convolutions of a torch.nn.Module: FILE.py:CALLABLE or package.module:callable, which "
+                "returns it when called without arguments; NAME=… names it",
+                "none",
+            ),
+            _many("--onnx", "FILE", "measure the convolutions of an ONNX file; its weights are not needed", "none"),
+            _many(
+                "--input",
+                "SHAPE",
+                "the shape of a model's input, 1x3x224x224; of an ONNX file only where its axes are dynamic, and by "
+                "name if it has several inputs: images=1x3x224x224",
+                "what an ONNX file says; --model needs one",
+            ),
+            _many(
+                "--problems", "FILE", "measure the problems of a file: one of benchdnn's batch files, or CSV", "none"
+            ),
+        ),
+    ),
+    Group(
         "never-slower-how",
         "never-slower, how to measure",
         (

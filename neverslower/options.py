@@ -14,6 +14,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
+from neverslower.models import reading
 from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
 from neverslower.outcome.run_verdict import LEAST_DECIDED
@@ -179,6 +180,7 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
+        models=reading.models(values),
         batches=batches,
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
         keep=keep,

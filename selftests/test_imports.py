@@ -19,7 +19,7 @@ FLOORS = (
     {"enums", "errors"},
     {"evidence", "device"},
     {"files", "problem", "judge"},
-    {"backends"},
+    {"backends", "models"},
     {"worker"},
     {"campaign"},
     {"baseline", "hunt"},
@@ -35,7 +35,8 @@ FLOORS = (
 """The rooms, lowest floor first: a room imports from itself and from the floors below it, and from nowhere else."""
 ADAPTERS = set(backends.TABLE.values())
 VENDORS = {
-    "torch": ("backends.onednn", "backends.cudnn"),
+    "torch": ("backends.onednn", "backends.cudnn", "neverslower.models.torch_module"),
+    "onnx": ("neverslower.models.onnx_graph",),
     "tvm": ("backends.tvm",),
     "cudnn": ("backends.cudnn",),
     "pynvml": ("backends.cudnn",),

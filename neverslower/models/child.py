@@ -1,0 +1,76 @@
+"""The child process in which a user's model is read, and the parent's side of it.
+
+A module that fails, exits, prints, or takes the whole memory can't break the run, and torch and onnx stay out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from neverslower.errors import NeverSlowerError
+from neverslower.models.found import Found
+from neverslower.models.words import Input, ModelName
+
+TIME_LIMIT = 600.0
+"""Seconds after which a model that is still being read is given up."""
+_ROOT = Path(__file__).resolve().parent.parent.parent
+TORCH, ONNX = "--model", "--onnx"
+
+
+def read(kind: str, text: str, inputs: Sequence[str]) -> Mapping[str, Any]:
+    """Return what a child process found in a model, see Found. Raises NeverSlowerError in the child's words."""
+    with tempfile.TemporaryDirectory(prefix="neverslower-") as folder:
+        answer = Path(folder) / "answer.json"
+        words = [sys.executable, "-m", "neverslower.models.child", str(answer), kind, text, *inputs]
+        paths = [str(_ROOT), *([os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        try:
+            done = subprocess.run(
+                words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIME_LIMIT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            text = f"{kind} {text}: it was not read in {TIME_LIMIT:.0f} s; give a smaller --input, or export it to ONNX"
+            raise NeverSlowerError(text) from None
+        try:
+            found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            last = (done.stderr.decode(errors="replace").strip().splitlines() or ["it wrote nothing"])[-1]
+            ended = f"by signal {-done.returncode}" if done.returncode < 0 else f"with exit code {done.returncode}"
+            raise NeverSlowerError(f"{kind} {text}: the process that read it ended {ended}: {last}") from None
+    if "error" in found:
+        raise NeverSlowerError(found["error"])
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Read a model in this process, and write what was found, or the error's text, to a file."""
+    answer, kind, text, *inputs = arguments
+    try:
+        found = _find(kind, text, [Input.parse(one) for one in inputs]).record()
+    except NeverSlowerError as error:
+        found = {"error": str(error)}
+    Path(answer).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _find(kind: str, text: str, inputs: Sequence[Input]) -> Found:
+    if kind == TORCH:
+        from neverslower.models import torch_module
+
+        return torch_module.find(ModelName.parse(text), inputs)
+    from neverslower.models import onnx_graph
+
+    return onnx_graph.find(Path(text), inputs)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+    # What the user's module left running, such as threads, is none of ours to wait for.
+    sys.stdout.flush()
+    os._exit(0)

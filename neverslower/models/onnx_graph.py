@@ -1,0 +1,251 @@
+"""Find the convolutions of an ONNX file; runs in the child process. Weights are never looked at."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from neverslower.errors import NeverSlowerError
+from neverslower.models.found import Found, same_padding
+from neverslower.models.words import Input
+
+_LARGEST_KEPT = 1024
+"""Tensors of so many numbers or fewer keep their content, for they may be shapes; weights lose theirs."""
+_QUANTISED = {"ConvInteger", "QLinearConv"}
+_PRODUCTS = {"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"}
+_STANDARD = {"", "ai.onnx"}
+Shapes = Mapping[str, tuple[int | str, ...]]
+
+
+def find(path: Path, inputs: Sequence[Input]) -> Found:
+    """Return what an ONNX file consists of. Raises NeverSlowerError, naming the file and what to do."""
+    model = _load(path)
+    _require_known_opset(path, model)
+    _drop_weights(model)
+    _bind(path, model.graph, inputs)
+    model = _inferred(path, model)
+    found, shapes = Found(), _shapes(model.graph)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for index, node in enumerate(model.graph.node):
+        if node.domain not in _STANDARD:
+            continue
+        place = _place(node, f"{node.op_type}_{index}")
+        if node.op_type == "Conv":
+            _add_convolution(found, path, model, node, place, shapes, makers)
+        elif node.op_type == "ConvTranspose":
+            size, filters = (_known(path, model, node, name, shapes) for name in node.input[:2])
+            found.leave_out(place, "transposed convolution", prod(size) * prod(filters[1:]))
+        elif node.op_type in _QUANTISED:
+            weights = shapes.get(node.input[1 if node.op_type == "ConvInteger" else 3], ())
+            found.leave_out(
+                place, "quantised convolution", _product(shapes.get(node.output[0], ())) * _product(weights[1:])
+            )
+        elif node.op_type in _PRODUCTS:
+            first = shapes.get(node.input[0], ())
+            inner = first[0 if node.op_type == "Gemm" and _attributes(node).get("transA") else -1] if first else 0
+            found.leave_out(place, "matrix product", _product((*shapes.get(node.output[0], ()), inner)))
+        for attribute in node.attribute:
+            for inside in _convolutions_within(attribute):
+                found.leave_out(f"{place}/{inside}", f"convolution inside {node.op_type}", 0)
+    custom = sorted({f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in _STANDARD})
+    if custom:
+        found.remarks.append(f"has custom operators, whose work is not counted: {', '.join(custom[:5])}")
+    return found
+
+
+def _load(path: Path) -> Any:
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise NeverSlowerError("--onnx needs the onnx package; `pip install onnx` brings it") from None
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith((b"PK", b"\x80")):
+        raise NeverSlowerError(
+            f"--onnx {path}: this is a pickle of torch.save, and no pickle is ever loaded; export it"
+        )
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # noqa: BLE001  (protobuf's own errors differ from version to version)
+        raise NeverSlowerError(
+            f"--onnx {path}: not a whole ONNX file ({type(error).__name__}); copy or export it again"
+        ) from None
+    if not model.graph.node:
+        raise NeverSlowerError(f"--onnx {path}: not an ONNX model, or an empty one; export it again")
+    return model
+
+
+def _require_known_opset(path: Path, model: Any) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    for opset in model.opset_import:
+        if opset.domain in _STANDARD and opset.version > newest:
+            raise NeverSlowerError(
+                f"--onnx {path}: opset {opset.version} is newer than {newest}, the newest that onnx {onnx.__version__} "
+                "knows; `pip install -U onnx`, or export with an older opset_version"
+            )
+
+
+def _drop_weights(model: Any) -> None:
+    """Forget the content of large tensors, which no shape depends on, so that inferring shapes copies none of it."""
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) > _LARGEST_KEPT or tensor.external_data:
+            for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(name)
+    for node in model.graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.HasField("t") and prod(attribute.t.dims) > _LARGEST_KEPT:
+                attribute.t.ClearField("raw_data")
+
+
+def _bind(path: Path, graph: Any, inputs: Sequence[Input]) -> None:
+    """Write the user's shapes into the graph's inputs. Raises NeverSlowerError for one that is not there."""
+    weights = {tensor.name for tensor in graph.initializer}
+    own = {value.name: value for value in graph.input if value.name not in weights}
+    listed = ", ".join(f"{name} {_words(value)}" for name, value in own.items())
+    if len(inputs) > len(own):
+        raise NeverSlowerError(f"--onnx {path}: {len(inputs)} inputs were given, and it has {len(own)}: {listed}")
+    unnamed = iter(own.values())
+    for given in inputs:
+        value = own.get(given.name) if given.name else next(unnamed)
+        if value is None:
+            raise NeverSlowerError(
+                f"--input {given.name}={given.shape_words}: {path} has no such input; it has {listed}"
+            )
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and len(dims) != len(given.shape):
+            raise NeverSlowerError(f"--input {given.shape_words} is of rank {len(given.shape)}; {path} takes {listed}")
+        fixed = [dim.dim_value for dim in dims]
+        if any(size and size != wanted for size, wanted in zip(fixed, given.shape, strict=False)):
+            raise NeverSlowerError(
+                f"--input {given.shape_words} contradicts the file's fixed shape; {path} takes {listed}"
+            )
+        del dims[:]
+        for size in given.shape:
+            dims.add().dim_value = size
+
+
+def _words(value: Any) -> str:
+    dims = value.type.tensor_type.shape.dim
+    return "x".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
+
+
+def _inferred(path: Path, model: Any) -> Any:
+    import onnx
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
+    del model.graph.value_info[:]
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # noqa: BLE001  (onnx raises several kinds)
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NeverSlowerError(f"--onnx {path}: onnx can't infer its shapes: {words}") from None
+
+
+def _shapes(graph: Any) -> Shapes:
+    known: dict[str, tuple[int | str, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape") and value.name not in known:
+            dims = value.type.tensor_type.shape.dim
+            known[value.name] = tuple(
+                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims
+            )
+    for node in graph.node:
+        if node.op_type == "Constant":
+            known |= {name: tuple(one.t.dims) for name in node.output for one in node.attribute if one.name == "value"}
+    return known
+
+
+def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tuple[int, ...]:
+    """Return the shape of a tensor that must be known. Raises NeverSlowerError with what hides it."""
+    shape = shapes.get(name)
+    if shape and all(isinstance(size, int) for size in shape):
+        return tuple(int(size) for size in shape)
+    custom = sorted({f"{one.domain}::{one.op_type}" for one in model.graph.node if one.domain not in _STANDARD})
+    weights = {tensor.name for tensor in model.graph.initializer}
+    listed = ", ".join(f"{value.name} {_words(value)}" for value in model.graph.input if value.name not in weights)
+    why = (
+        f"; custom operators hide it ({', '.join(custom[:3])}): export the model without them"
+        if custom
+        else (f"; bind its dynamic axes with --input NAME=SHAPE ({listed})")
+    )
+    raise NeverSlowerError(f"--onnx {path}: the shape of {node.name or node.op_type}'s input {name} is unknown{why}")
+
+
+def _add_convolution(
+    found: Found, path: Path, model: Any, node: Any, place: str, shapes: Shapes, makers: Mapping[str, Any]
+) -> None:
+    inputs, weights = (_known(path, model, node, name, shapes) for name in node.input[:2])
+    maker = makers.get(node.input[1])
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        found.leave_out(place, "quantised convolution", _product(shapes.get(node.output[0], ())) * prod(weights[1:]))
+        return
+    attributes, axes = _attributes(node), len(weights) - 2
+    stride, dilation = (attributes.get(name) or [1] * axes for name in ("strides", "dilations"))
+    pads = attributes.get("pads") or [0] * (2 * axes)
+    padding = list(zip(pads[:axes], pads[axes:], strict=True))
+    kind = attributes.get("auto_pad", b"NOTSET").decode()
+    if kind.startswith("SAME"):
+        sizes = zip(inputs[2:], weights[2:], stride, dilation, strict=True)
+        padding = [same_padding(*axis, more_first=kind == "SAME_LOWER") for axis in sizes]
+    elif kind == "VALID":
+        padding = [(0, 0)] * axes
+    found.convolution(place, inputs, weights, stride, padding, dilation, int(attributes.get("group", 1)))
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    import onnx
+
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _product(shape: Sequence[int | str]) -> int:
+    """Return the product of the sizes that are known."""
+    return prod(size for size in shape if isinstance(size, int)) if shape else 0
+
+
+def _convolutions_within(attribute: Any) -> Iterator[str]:
+    """Yield the names of convolutions in the graphs that an attribute holds, those of If and Loop."""
+    for graph in [attribute.g, *attribute.graphs]:
+        for node in graph.node:
+            if node.op_type in ("Conv", "ConvTranspose", *_QUANTISED):
+                yield node.name or node.op_type
+            for inner in node.attribute:
+                yield from _convolutions_within(inner)
+
+
+def _place(node: Any, default: str) -> str:
+    """Return the name of the torch module that a node comes from where the exporter wrote it, else the node's own."""
+    # The weights first: where the exporter folded a normalisation into a convolution, the scopes are the former's.
+    weights = node.input[1] if len(node.input) > 1 else ""
+    if weights.endswith(".weight"):
+        return weights.removesuffix(".weight")
+    scopes = next((prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"), "")
+    if scopes:
+        try:
+            names = [str(name) for name in ast.literal_eval(scopes)]
+        except (ValueError, SyntaxError):
+            names = []
+        if len(names) > 1 and names[-2]:
+            return names[-2]
+    if node.name.startswith("/"):
+        return _scope(node.name) or node.name
+    return str(node.name or default)
+
+
+def _scope(name: str) -> str:
+    """Return `layer1.0.conv1` for `/layer1/layer1.0/conv1/Conv`, as torch's older exporter names nodes."""
+    path: list[str] = []
+    for part in name.split("/")[1:-1]:
+        if path and part.startswith(f"{path[-1]}."):
+            path.pop()
+        path.append(part)
+    return ".".join(path)

@@ -1,0 +1,194 @@
+"""Read files of problems: benchdnn's batch files, and CSV with a column a number.
+
+A batch file holds a descriptor a line, options of benchdnn, and comments (oneDNN, tests/benchdnn/doc/knobs_common.md,
+`--batch`). Only `--mb` and `--batch` say anything about problems; the other options are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from neverslower.errors import InvalidProblem, NeverSlowerError
+from neverslower.problem.convolution import descriptor_name, parse_descriptor
+from neverslower.problem.model import LeftOut, Model
+from neverslower.problem.networks import Layer
+
+_LONG = {
+    "batch": "mb",
+    "groups": "g",
+    "in_channels": "ic",
+    "out_channels": "oc",
+    "height": "ih",
+    "width": "iw",
+    **{f"{name}{axis}": f"{short}{letter}" for name, short in (("kernel", "k"), ("stride", "s"), ("padding", "p"))
+       for axis, letter in (("", "h"), ("_h", "h"), ("_w", "w"))},
+}  # fmt: skip
+_DILATION = {"dilation": "dh", "dilation_h": "dh", "dilation_w": "dw"}
+"""Columns that count from 1 for a dense kernel, as torch does; benchdnn's own `dh` counts from 0."""
+_SHORT = ("mb", "g", "ic", "oc", *(f"{kind}{letter}" for kind in "ioksdp" for letter in "hw"))
+_DEEP = re.compile(r"(?:^|[_\d])[ik]d(\d+)")
+_INTEGERS = re.compile(r"[us]8|[us]4|s32")
+_DEEPEST = 8
+"""How many files may include one another; more is a circle."""
+
+
+def read(path: Path) -> Model:
+    """Return the problems of a file as the layers of a model without a name. Raises NeverSlowerError, with the line."""
+    text = _text(path)
+    lines = _from_csv(path, text) if _is_csv(path, text) else _from_batch_file(path, text)
+    layers: dict[str, Layer] = {}
+    left_out: list[LeftOut] = []
+    for where, described, quantised in lines:
+        try:
+            if why := quantised or ("3-D convolution" if _DEEP.search(described.partition("n")[0]) else ""):
+                left_out.append(LeftOut(_place(described), why, _macs(described)))
+                continue
+            layer = _layer(described)
+        except InvalidProblem as error:
+            raise NeverSlowerError(f"--problems {where}: {error}") from None
+        other = layers.setdefault(layer.name, layer)
+        if other.problem != layer.problem:
+            raise NeverSlowerError(
+                f"--problems {where}: {layer.name} is there twice, as {other.problem.descriptor} and as "
+                f"{layer.problem.descriptor}; give one another name"
+            )
+    if not layers:
+        raise NeverSlowerError(f'--problems {path}: no problem in it; a line reads mb1_ic64oc64_ih56kh3ph1n"conv1"')
+    return Model("", tuple(layers.values()), tuple(left_out), ("--problems", str(path)))
+
+
+def _layer(described: str) -> Layer:
+    problem, name = parse_descriptor(described), descriptor_name(described)
+    plain = problem.descriptor
+    return Layer("", None, name or plain, problem, source=("--problem", f'{plain}n"{name}"' if name else plain))
+
+
+def _place(described: str) -> str:
+    """Return the name at the end of a descriptor that may be of more axes than can be read, else all of it."""
+    name = re.search(r'n"?([^"]+)"?$', described)
+    return name[1] if name else described
+
+
+def _macs(described: str) -> int:
+    """Return the multiply-accumulates of a descriptor of any number of axes; missing numbers as benchdnn has them."""
+    fields = {
+        name: int(number)
+        for name, number in re.findall(r"(mb|g|[io]c|[ioksdp][dhw])(\d+)", described.partition("n")[0])
+    }
+    work = fields.get("mb", 2) * fields.get("ic", 0) * fields.get("oc", 0) // max(1, fields.get("g", 1))
+    given = [letter for letter in "dhw" if f"i{letter}" in fields]
+    for letter in "dhw" if "d" in given else given if given == ["w"] else "hw":
+        own = letter if letter in given else (given or ["h"])[0]  # A cube or a square is named by its first axis.
+        size, kernel, stride = (fields.get(f"{kind}{own}", 1) for kind in "iks")
+        dilation, padding = (fields.get(f"{kind}{own}", 0) for kind in "dp")
+        out = (size + 2 * padding - (kernel - 1) * (dilation + 1) - 1) // max(1, stride) + 1
+        work *= kernel * max(1, fields.get(f"o{own}", out))
+    return work
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except IsADirectoryError:
+        raise NeverSlowerError(f"--problems {path}: this is a directory; name a file") from None
+    except UnicodeDecodeError:
+        raise NeverSlowerError(f"--problems {path}: not a text file") from None
+    except OSError as error:
+        raise NeverSlowerError(f"--problems {path} can't be read: {error.strerror}") from None
+
+
+# benchdnn's batch files
+
+
+def _from_batch_file(path: Path, text: str, depth: int = 0) -> Iterator[tuple[str, str, str]]:
+    """Yield (file:line, descriptor, why it is not measured or "") of each problem."""
+    batch, quantised = "", ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        for word in _words(line):
+            where = f"{path}:{number}"
+            flag, _, value = word.partition("=")
+            if flag == "--mb":
+                _require_number(where, value)
+                batch = "" if value == "0" else value
+            elif flag == "--reset":
+                batch, quantised = "", ""
+            elif flag in ("--dt", "--cfg"):
+                quantised = "quantised convolution" if _INTEGERS.search(value) else ""
+            elif flag == "--batch":
+                if depth == _DEEPEST:
+                    raise NeverSlowerError(f"--problems {where}: --batch leads in a circle")
+                included = path.parent / value
+                yield from _from_batch_file(included, _text(included), depth + 1)
+            elif not word.startswith("--"):
+                yield where, _with_batch(word, batch), quantised
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line; a comment begins with #, and a free name may hold spaces in quotation marks."""
+    return re.findall(r'(?:[^\s"#]|"[^"]*")+', re.sub(r'^((?:[^"#]|"[^"]*")*)#.*', r"\1", line))
+
+
+def _require_number(where: str, value: str) -> None:
+    if not value.isdigit():
+        raise NeverSlowerError(f"--problems {where}: --mb={value} is not a number")
+
+
+def _with_batch(described: str, batch: str) -> str:
+    """Return a descriptor for so many images, as benchdnn's --mb replaces the number of images of each."""
+    if not batch:
+        return described
+    return f"mb{batch}_{re.sub(r'^mb[0-9]+_?', '', described)}"
+
+
+# CSV
+
+
+def _is_csv(path: Path, text: str) -> bool:
+    return path.suffix.lower() == ".csv" or "," in (text.strip().splitlines() or [""])[0].partition("#")[0]
+
+
+def _from_csv(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+    rows = csv.reader(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    header = [name.strip().lower() for name in next(rows, [])]
+    _require_columns(path, header)
+    for number, row in enumerate(rows, start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        where = f"{path}:{number}"
+        if len(row) != len(header):
+            raise NeverSlowerError(f"--problems {where}: {len(row)} cells, and {len(header)} columns")
+        yield where, _described(where, dict(zip(header, (cell.strip() for cell in row), strict=True))), ""
+
+
+def _require_columns(path: Path, header: Sequence[str]) -> None:
+    known = {"name", "descriptor", *_LONG, *_DILATION, *_SHORT}
+    listed = f"name, descriptor, or {', '.join((*_LONG, *_DILATION))}, or benchdnn's own such as ic, oc, ih, kh"
+    for name in header:
+        if name not in known:
+            raise NeverSlowerError(f"--problems {path}:1: unknown column {name!r}; known are {listed}")
+    if len(set(header)) < len(header):
+        raise NeverSlowerError(f"--problems {path}:1: a column is there twice")
+
+
+def _described(where: str, row: Mapping[str, str]) -> str:
+    """Return the descriptor of a row; where no batch is given, it is one image."""
+    name = f'n"{row["name"]}"' if row.get("name") else ""
+    if row.get("descriptor"):
+        return f"{row['descriptor']}{'' if _place(row['descriptor']) != row['descriptor'] else name}"
+    fields = {"mb": "1"}
+    for column, cell in row.items():
+        if column == "name" or not cell:
+            continue
+        try:
+            number = float(cell)
+        except ValueError:
+            number = math.nan
+        if not number.is_integer():
+            raise NeverSlowerError(f"--problems {where}: {column} is {cell!r}, not a whole number")
+        short = _LONG.get(column) or _DILATION.get(column) or column
+        fields[short] = str(int(number) - 1 if column in _DILATION else int(number))
+    return f"{'_'.join(f'{short}{number}' for short, number in fields.items())}{name}"
