@@ -103,8 +103,8 @@ GROUPS = (
             _one(
                 "--against",
                 "SPEC",
-                "measure another version of the library next to this one and say what got slower: "
-                "popen//python=../old/bin/python, or 'popen//python=docker run -i old python3'",
+                "measure another version of the library next to this one and say what got slower: ../old/bin/python, "
+                "or an execnet spec such as 'popen//python=docker run -i old python3'",
                 "this library alone",
                 repeated=True,
             ),
@@ -220,7 +220,7 @@ GROUPS = (
             _one(
                 "--worker",
                 "SPEC",
-                "where workers run, as an execnet spec such as ssh=HOST",
+                "where workers run: an execnet spec such as ssh=HOST, or the path of a Python",
                 "popen, on this machine",
                 LOCAL,
                 repeated=True,
@@ -242,7 +242,7 @@ GROUPS = (
             _one(
                 "--baselines",
                 "DIR",
-                "folder of the baselines (write it with =)",
+                "folder of the baselines",
                 "baselines, next to pytest.ini",
                 repeated=True,
             ),
@@ -252,11 +252,11 @@ GROUPS = (
                 "with --strict-verdicts: pass if this much was decided and the time budget left out the rest",
                 "95%%",
             ),
-            _one("--journal", "FILE", "append raw results to this file (write it with =)", "a new one in .neverslower"),
+            _one("--journal", "FILE", "append raw results to this file", "a new one in .neverslower"),
             _one(
                 "--resume",
                 "FILE",
-                "go on with the run of this journal, reusing what it measured (write it with =)",
+                "go on with the run of this journal, reusing what it measured",
                 "start a new run",
             ),
             _one(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import TypeVar
 
 from neverslower.errors import NeverSlowerError
@@ -126,14 +128,21 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def spec(flag: str, text: str) -> str:
-    """Return an execnet spec that says where a worker runs; a path to a Python is answered with the spec for it."""
+    """Return an execnet spec that says where a worker runs; the path of a Python means a process that it runs here."""
+    path = Path(text).expanduser()
     if not text.strip():
         raise NeverSlowerError(f"{flag} needs an execnet spec, such as popen//python=../old/bin/python")
     if any(part.startswith(_PLACES) for part in text.split("//")):
         return text
-    if os.sep in text or text.startswith("python"):
+    if path.is_file():
+        return f"popen//python={shlex.quote(str(path))}"  # execnet splits it as a shell does.
+    if path.is_dir():
+        raise NeverSlowerError(f"{flag} {text}: a directory; name the Python in it, such as {path / 'bin' / 'python'}")
+    if os.sep in text:
+        raise NeverSlowerError(f"{flag} {text}: no such file; name a Python on this machine, or write an execnet spec")
+    if text.startswith("python"):
         raise NeverSlowerError(f"{flag} {text}: not an execnet spec; for that Python write {flag} popen//python={text}")
     raise NeverSlowerError(
-        f"{flag} {text}: not an execnet spec; write popen//python=../old/bin/python for a Python on this machine, "
+        f"{flag} {text}: not an execnet spec; write ../old/bin/python for a Python on this machine, "
         "or ssh=HOST//python=python3 for another machine"
     )

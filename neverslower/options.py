@@ -246,7 +246,7 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
         specs[name] = WorkerSpec(
             backend=name,
             argument=argument,
-            execnet=values["worker"],
+            execnet=read.spec("--worker", values["worker"]),
             threads=_whole(values, "threads", 1),
             time_limit=TIME_LIMIT if limit is None else read.limit("--time-limit", limit),
         )
@@ -255,7 +255,10 @@ def _specs(values: Mapping[str, Any]) -> dict[str, WorkerSpec]:
 
 def _against(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, WorkerSpec]:
     """Return the spec of the library that each backend is compared with; none where the user names none."""
-    return {name: replace(spec, execnet=against) for name, spec in specs.items()} if against else {}
+    if not against:
+        return {}
+    execnet = read.spec("--against", against)
+    return {name: replace(spec, execnet=execnet) for name, spec in specs.items()}
 
 
 def _offers_itself(name: str) -> bool:

@@ -29,7 +29,7 @@ FLOORS = (
     {"options"},
     {"run"},
     {"stock"},
-    {"cli", "pytest_plugin"},
+    {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
 """The rooms, lowest floor first: a room imports from itself and from the floors below it, and from nowhere else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from neverslower.option_table import GROUPS, OPTIONS
 from selftests.conftest import SuiteRunner
 
 WRITE_A_SPEC = (
-    "not an execnet spec; write popen//python=../old/bin/python for a Python on this machine, or "
+    "not an execnet spec; write ../old/bin/python for a Python on this machine, or "
     "ssh=HOST//python=python3 for another machine"
 )
 
@@ -35,9 +36,15 @@ WRITE_A_SPEC = (
             read.spec,
             "--against",
             "../old/bin/python",
-            "--against ../old/bin/python: not an execnet spec; for that Python write "
-            "--against popen//python=../old/bin/python",
+            "--against ../old/bin/python: no such file; name a Python on this machine, or write an execnet spec",
         ),
+        (
+            read.spec,
+            "--against",
+            "python3.10",
+            "--against python3.10: not an execnet spec; for that Python write --against popen//python=python3.10",
+        ),
+        (read.spec, "--against", "/", "--against /: a directory; name the Python in it, such as /bin/python"),
         (read.spec, "--worker", "board7", f"--worker board7: {WRITE_A_SPEC}"),
         (read.spec, "--worker", "=", f"--worker =: {WRITE_A_SPEC}"),
         (read.spec, "--against", " ", "--against needs an execnet spec, such as popen//python=../old/bin/python"),
@@ -75,6 +82,13 @@ def test_specs_are_left_as_they_are(text: str) -> None:
     assert read.spec("--worker", text) == text
 
 
+def test_the_path_of_a_python_is_a_spec_even_with_a_space(tmp_path: Path) -> None:
+    python = tmp_path / "old one" / "python"
+    python.parent.mkdir()
+    python.touch()
+    assert read.spec("--against", str(python)) == f"popen//python='{python}'"
+
+
 def test_the_help_lists_groups_and_begins_with_the_five_that_people_need(runner: SuiteRunner) -> None:
     lines = runner.pytester.runpytest_inprocess("-h").outlines
     titles = [line.removesuffix(":") for line in lines if line.startswith("never-slower")]
@@ -93,7 +107,7 @@ def test_the_help_of_each_option_states_its_default(option: Any) -> None:
         (["--keep", "abc"], "--keep 'abc': a channel count such as 96*"),
         (["--side", "left"], "--side 'left': unknown (known: out, in, both, together)"),
         (["--passes", "x"], "--passes 'x': a whole number from 1 to 1000"),
-        (["--against", "../old/bin/python"], "*write --against popen//python=../old/bin/python"),
+        (["--against", "../old/bin/python"], "--against ../old/bin/python: no such file; name a Python*"),
     ],
 )
 def test_a_mistake_is_one_line_without_usage_and_broken_for_bisecting(

@@ -529,3 +529,12 @@ def test_twelve_per_cent_of_each_side_are_what_pruning_a_network_takes():
     problem = parse_descriptor("mb1_ic256oc64_ih56kh1")
     twelve = problem.prune(int(64 * 0.12), Side.TOGETHER)
     assert (twelve.out_channels, twelve.in_channels) == (64 - 7, 256 - 30)
+
+
+def test_the_path_of_a_python_is_a_worker_s_spec(tmp_path):
+    python = tmp_path / "python"
+    python.touch()
+    found = chosen(backend=["scripted"], against=str(python), worker="popen")
+    assert found.against["scripted"].execnet == f"popen//python={python}"
+    assert found.backends["scripted"].execnet == "popen"
+    assert chosen(worker="ssh=board").backends["scripted"].execnet == "ssh=board"
