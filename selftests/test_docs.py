@@ -5,14 +5,16 @@ from __future__ import annotations
 import lzma
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from neverslower import cli
+from neverslower import cli, pytest_root
 from neverslower.outcome.table import Finding
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT
@@ -38,6 +40,8 @@ STANDS_FOR = {
     "resnet50.json.xz": ROOT / "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/resnet50-float16-NHWC.json.xz",
     "OLD.jsonl": COUNTED[0],
     "NEW.jsonl": COUNTED[1],
+    "original.py:build": DOCS / "examples" / "original.py:build",
+    "shapes.txt": DOCS / "examples" / "shapes.txt",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
 RECORDED = f"{COMMAND}upgrade bench/"
@@ -114,13 +118,38 @@ def reader(runner: SuiteRunner) -> SuiteRunner:
     journal = runner.path / ".neverslower" / "journal-….jsonl"
     journal.parent.mkdir()
     journal.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
+    (runner.path / "options.txt").write_text("--layer\nresnet50.L16\n", encoding="utf-8")
     return runner
 
 
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A model of one convolution, without weights; of the session, since onnx may be imported but once a process."""
+    if find_spec("onnx") is None:
+        return None
+    import onnx
+
+    images, weights, output = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("images", (1, 3, 8, 8)), ("weights", (16, 3, 3, 3)), ("output", None))
+    )
+    node = onnx.helper.make_node("Conv", ["images", "weights"], ["output"], name="conv1")
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    onnx.save_model(onnx.helper.make_model(onnx.helper.make_graph([node], "net", [images, weights], [output])), path)
+    return path
+
+
 @pytest.mark.parametrize("command", measuring())
-def test_the_options_of_a_command_are_understood(reader: SuiteRunner, command: str) -> None:
+def test_the_options_of_a_command_are_understood(reader: SuiteRunner, onnx_file: Path | None, command: str) -> None:
     """On the backend that it names, of which nothing is started: collecting needs no device."""
-    result = reader.pytester.runpytest_inprocess(*arguments(command), "--collect-only", "-q", "-p", "no:cacheprovider")
+    if "--model" in command and find_spec("torch") is None:
+        pytest.skip("--model needs torch")
+    if "--onnx" in command:
+        if onnx_file is None:
+            pytest.skip("--onnx needs onnx")
+        shutil.copy(onnx_file, reader.path)
+    words = pytest_root.joined(arguments(command), pytest_root.value_flags())  # As where the suite is installed.
+    result = reader.pytester.runpytest_inprocess(*words, "--collect-only", "-q", "-p", "no:cacheprovider")
     assert result.ret == 0, result.stderr.str()
     assert re.search(r"\d+ tests? collected|/\d+ tests collected", result.stdout.str())
 
