@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_history,
         _add_upgrade,
         _add_cache,
-        partial(_add_offered, offered=backends.commands("BUILD")),
+        _add_offered,
         _add_map,
         _add_staircase,
         _add_headline,
@@ -119,9 +119,7 @@ def _layers(options: argparse.Namespace) -> None:
 
 
 def _add_problem(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "problem", help="explain a benchdnn descriptor: shape, work, and what it can be pruned to"
-    )
+    parser = commands.add_parser("problem", help="explain a descriptor: shape, work, and what it can be pruned to")
     parser.add_argument("descriptor", metavar="DESCRIPTOR", help="such as mb1_ic128oc128_ih28kh3ph1")
     parser.set_defaults(run=_problem)
 
@@ -378,8 +376,8 @@ def _backends_that(capability: str) -> list[str]:
 # What adapters offer
 
 
-def _add_offered(commands: Commands, offered: Sequence[Command]) -> None:
-    for command in offered:
+def _add_offered(commands: Commands) -> None:
+    for command in backends.commands("BUILD"):
         parser = commands.add_parser(command.name, help=command.help)
         for argument in command.arguments:
             parser.add_argument(argument.name, **argument.keywords)
@@ -417,10 +415,7 @@ def _script(options: argparse.Namespace) -> None:
 
 def _add_map(commands: Commands) -> None:
     able = _backends_that("maps")
-    parser = commands.add_parser(
-        "map",
-        help=f"time layers at every channel count on a backend that can ({', '.join(able)}), and store the map",
-    )
+    parser = commands.add_parser("map", help=f"time layers at every channel count, and store it ({', '.join(able)})")
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default=able[0], metavar="NAME", help=f"as pytest's; default {able[0]}")
     parser.add_argument("--network", action="append", default=[], metavar="NAME", help="map all its layers")
@@ -487,9 +482,6 @@ def _add_headline(commands: Commands) -> None:
 
 def _headline(options: argparse.Namespace) -> None:
     print("\n".join(headline_table(map_file.load(path) for path in options.maps)))
-
-
-# Writing
 
 
 def _require_suffix(path: Path, suffix: str, what: str) -> None:
