@@ -593,7 +593,7 @@ def test_a_worker_that_can_t_start_is_one_clear_line(runner: SuiteRunner, spec: 
     result = start(runner, "--problem", PROBLEM, NEVER_SLOWER, f"--worker={spec}")
     assert result.ret == CANNOT_JUDGE
     no_traceback(result)
-    remedy = "--worker takes an execnet spec, such as ssh=HOST"
+    remedy = "a place is an execnet spec, such as ssh=HOST"
     result.stdout.fnmatch_lines(["CANNOT JUDGE: *", f"scripted is unavailable: no worker at '{spec}': {why}; {remedy}"])
 
 

@@ -507,7 +507,7 @@ def test_the_command_goes_on_and_replaces_the_calibration(tmp_path, capsys):
         (["--resume", "EMPTY", "--layer", "alexnet.L4"], "leave out --layer and --journal"),
         (["--baselines", "/dev/null/x"], "no calibration can be stored in /dev/null/x: Not a directory; name another"),
         (["--journal", "/dev/null/x"], "can't be written: "),
-        (["--worker", "nonsense"], "--worker takes an execnet spec"),
+        (["--worker", "nonsense"], "a place is an execnet spec"),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path, capsys, monkeypatch, arguments, words):

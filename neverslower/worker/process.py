@@ -124,7 +124,7 @@ class _Process:
             if killed:
                 raise WorkerDied("the worker process was killed as it started", self._last_words()) from None
             why = (self._last_words().splitlines() or [why_none(error)])[-1]
-            text = f"no worker at {self.spec.execnet!r}: {why}; --worker takes an execnet spec, such as ssh=HOST"
+            text = f"no worker at {self.spec.execnet!r}: {why}; a place is an execnet spec, such as ssh=HOST"
             raise Unavailable(text) from None
 
     def _too_late(self) -> Unavailable:
