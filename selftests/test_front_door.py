@@ -364,3 +364,16 @@ def test_a_fingerprint_without_a_policy_leaves_no_gap() -> None:
         assert words_ in staircase_picture(staircase, device)
     assert "1 of 2 pruned channel counts" in staircase_picture(staircase, device)
     assert "| policy |" in next(iter(headline_table([])))
+
+
+def test_of_two_plans_of_one_name_the_steps_that_differ_are_shown(runner: SuiteRunner) -> None:
+    """A reorder next to the convolution is what costs, and the name of the plan says nothing of it."""
+    convolution, block, plain = "convolution grid=4x1x1", "reorder jit:blk grid=2x1x1", "reorder jit:uni grid=9x9x9"
+    rules = [
+        {"seconds": 1e-5, "steps": [convolution, block]},
+        {"when": "out_channels == 15", "times": 1.5, "steps": [convolution.replace("4", "5"), plain]},
+    ]
+    result = runner.run({"rules": rules}, "tests/test_never_slower.py", "--keep", "15")
+    wanted = ["      plan * either way", "      unpruned: reorder jit:blk", "      pruned:   reorder jit:uni"]
+    result.stdout.fnmatch_lines(wanted, consecutive=True)
+    result.stdout.no_fnmatch_line("*pruned: * convolution*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,8 @@ _WORSE = (
 )
 PLANS_WIDTH = 74
 """Characters that two plans may take on one line; longer ones get a line each."""
+STEP_WIDTH, STEPS_LISTED = 62, 2
+"""Characters of a plan's step that are shown, and how many steps of either plan."""
 _LOST_TO = {
     ReasonCode.WORKER_DIED: "worker died or failed",
     ReasonCode.TIME_LIMIT: "time limit",
@@ -219,8 +222,23 @@ def _pruned_lines(result: Result, ratio: Interval | None, why: Explanation | Non
         yield f"      {plans}"
     else:
         yield from (f"      {side} {seen.plan}" for side, seen in _sides(result) if seen)
+    yield from (f"      {line}" for line in _steps_that_differ(result))
     if why:
         yield f"      cause: {why.cause}{f'; {why.remedy}' if why.remedy else ''}"
+
+
+def _steps_that_differ(result: Result) -> Iterator[str]:
+    """Yield what only one of two plans of the same name runs: a reorder, or a kernel that pads."""
+    if not (result.reference and result.candidate and result.reference.plan.name == result.candidate.plan.name):
+        return
+    (_, before), (_, after) = ((side, Counter(map(_step, seen.plan.steps))) for side, seen in _sides(result) if seen)
+    for side, only in (("unpruned:", before - after), ("pruned:  ", after - before)):
+        yield from (f"{side} {step[:STEP_WIDTH]}" for step in list(only)[:STEPS_LISTED])
+
+
+def _step(step: str) -> str:
+    """Return a plan's step without the sizes of its launch, which follow from the number of channels."""
+    return re.sub(r" (grid|block)=\S+", "", step)
 
 
 def _sides(result: Result) -> tuple[tuple[str, Examined | None], ...]:
