@@ -42,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = folder / "installed" / "stand_in-1.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-in\nVersion: 1\n", encoding="utf-8")
-    points = "[pytest11]\nstand-in = neverslower.pytest_root\n"
+    points = "[pytest11]\nnever-slower-root = neverslower.pytest_root\n"  # Where it is installed, this one is left out.
     (installed / "entry_points.txt").write_text(points, encoding="utf-8")
     return folder
 

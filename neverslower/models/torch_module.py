@@ -311,7 +311,8 @@ def _users_traceback(error: BaseException) -> list[str]:
     """Return the lines of a traceback with the user's own frames, and the one in which it happened."""
     told = traceback.TracebackException.from_exception(error)
     others = (str(Path(__file__).resolve().parent), "importlib")
-    theirs = [frame for frame in told.stack if not any(place in frame.filename for place in others)]
+    # A path may lead through `..`, where a checkout is on Python's path by another folder's.
+    theirs = [frame for frame in told.stack if not any(place in os.path.realpath(frame.filename) for place in others)]
     frames = [frame for frame in theirs if f"{os.sep}torch{os.sep}" not in frame.filename or frame is theirs[-1]]
     told.stack = traceback.StackSummary.from_list(frames)
     told.__cause__ = told.__context__ = None
