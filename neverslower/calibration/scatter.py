@@ -49,9 +49,8 @@ def load(folder: Path, fingerprint: Fingerprint, blocks: int) -> Scatter | None:
         scatter = from_dict(content)
     except (CalibrationError, ValueError):
         return None  # It is a by-product of a run: the next one of many layers writes it anew.
-    same = (stored.version, stored.build) == (fingerprint.version, fingerprint.build)
-    same = same and content.get("blocks") == blocks
-    return scatter if same and not fingerprint.changes(stored) else None
+    then, now = (stored.version, stored.build, content.get("blocks")), (fingerprint.version, fingerprint.build, blocks)
+    return scatter if then == now and not fingerprint.changes(stored) else None
 
 
 def scatter_of(findings: Findings, backend: str) -> Scatter:

@@ -21,8 +21,6 @@ BYTES_A_WORKER = 4_000_000_000
 """Memory of a machine on which one worker may wait."""
 APART = 0.5
 """Seconds between the starts of two workers, so that nothing which lasts less can be common to both."""
-MOST_THREADS = 64
-"""Workers that one holder starts ahead in all: more than a comparison has passes."""
 
 
 class Holder:
@@ -65,7 +63,7 @@ class Holder:
         dies with that thread.
         """
         if self._threads is None and count > 0:
-            self._threads, self._batch = ThreadPoolExecutor(MOST_THREADS), count
+            self._threads, self._batch = ThreadPoolExecutor(count), count
             self._start_batch()
 
     def _start_batch(self) -> None:
