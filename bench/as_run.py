@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 
@@ -45,10 +46,10 @@ class Told:
 
 
 def read(path: Path) -> dict[Identity, list[PairedPass]]:
-    """Return the comparisons of a journal that have all passes, with each candidate's."""
+    """Return the passes of a journal's comparisons: as many of each as most have, without those that have fewer."""
     passes = load(path, "").in_order
-    most = max(map(len, passes.values()))
-    return {identity: taken for identity, taken in passes.items() if len(taken) == most}
+    usual = mode(map(len, passes.values()))
+    return {identity: taken[:usual] for identity, taken in passes.items() if len(taken) >= usual}
 
 
 def planted(passes: Sequence[PairedPass], held_out: Sequence[PairedPass], ratio: float) -> list[PairedPass]:

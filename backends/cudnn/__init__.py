@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, Tensor
+from backends.base import BackendOptions, Capabilities, CurvePoint, Offsets, Tensor
 from backends.cudnn import curves, script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
@@ -51,6 +52,8 @@ COLD_FACTOR = 2
 """The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
 MOST_COPIES = 2048
 """The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
+ALIGNMENT, SPAN = 256, 65_536
+"""A tensor begins a multiple of the first number of bytes behind the beginning of its memory, below the second."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -124,6 +127,7 @@ class CuDNN:
 
     def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
         self._torch, self._cudnn, self._choice = torch, cudnn, choice
+        self.offsets = Offsets("")
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
@@ -263,9 +267,12 @@ class CuDNN:
         return tensor.copy_(self._torch.from_numpy(np.ascontiguousarray(values)))
 
     def _empty(self, shape: tuple[int, ...], problem: ConvProblem) -> Any:
+        """Return a tensor that begins at a drawn place in memory of its own, aligned to ALIGNMENT bytes."""
         torch = self._torch
         dtype = {DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}.get(problem.dtype, torch.float32)
-        return torch.empty_strided(shape, strides(shape, problem.layout), dtype=dtype, device="cuda")
+        offset = self.offsets.draw(ALIGNMENT, SPAN)
+        memory = torch.empty(math.prod(shape) + offset // dtype.itemsize, dtype=dtype, device="cuda")
+        return memory.as_strided(shape, strides(shape, problem.layout), offset // dtype.itemsize)
 
     def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions) -> Launched:
         """Make a convolution over these sets of (input, weights), and call it once, so that all of it is loaded."""
