@@ -30,18 +30,18 @@ RECORDED_OFFSETS = 3
 class Capabilities:
     """What a backend can be asked for, as data.
 
-    `formats` are the (dtype, layout) pairs measured unless the user names others. `modules` are the libraries without
-    which starting it is pointless, and `packages` the names by which pip knows them, where these differ. A backend
-    `on_request` runs only when it is named. An `exclusive` one locks its device, so that two runs never time each
-    other. One that `compiles` does so ahead of time, in processes of its own, and searches for schedules; what it makes
-    is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to the
-    process that examines problems, and no times are taken in that process. One that `watches` reports when its device
-    was throttled. One that `waits` leaves its device alone between requests, so that a process of another library may
-    take turns with it. One that loads `ahead` may be started while others wait or examine: it disturbs nothing until it
-    is asked for something. One that `maps` times whole curves of channel counts at once. One that `explains` has the
-    policy `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole network when
-    the user names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most `largest_drawn_macs`
-    multiply-accumulates.
+    `formats` are the (dtype, layout) pairs measured unless the user names others. `modules` are the libraries
+    without which starting it is pointless, and `packages` the names by which pip knows them, where these differ. A
+    backend `on_request` runs only when it is named. An `exclusive` one locks its device, so that two runs never
+    time each other. One that `compiles` does so ahead of time, in processes of its own, each worth starting for
+    `compiles_worth` problems; what it makes is kept in `default_root() / NAME` (see neverslower.files.kept). One
+    that `profiles` attaches a profiler to the process that examines problems, and no times are taken in that
+    process. One that `watches` reports when its device was throttled. One that `waits` leaves its device alone
+    between requests, so that a process of another library may take turns with it. One that loads `ahead` may be
+    started while others wait or examine: it disturbs nothing until it is asked for something. One that `maps` times
+    whole curves of channel counts at once. One that `explains` has the policy `best`, which tells a hazard from a
+    bad choice. `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers`
+    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates.
     """
 
     dtypes: frozenset[DType]
@@ -56,6 +56,7 @@ class Capabilities:
     on_request: bool = False
     exclusive: bool = True
     compiles: bool = False
+    compiles_worth: int = 8
     profiles: bool = False
     watches: bool = False
     waits: bool = False
@@ -239,6 +240,10 @@ class Compiler(Protocol):
 
     def compile(self, subject: Subject) -> object:
         """Compile a subject, and keep the result where other processes of this device find it. Raises Unsupported."""
+
+
+class Searcher(Protocol):
+    """What a backend with `tuned_layers` offers in addition to Backend."""
 
     def tune(self, wanted: Search) -> Searched:
         """Search for a schedule, and keep the log of it in the same place. Raises Unsupported."""

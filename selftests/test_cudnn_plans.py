@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from backends.cudnn import CuDNN
+from backends.cudnn.choice import CudnnOptions
 from backends.cudnn.frontend import BuiltPlan, Frontend, KeptPlan
 from backends.cudnn.plans import PlanStore
 from neverslower.files.kept import KeptFolders
+from neverslower.problem.subject import Subject
 from selftests.support import problem
 
 LIBRARY = {"cudnn": "9.19.0", "gpu": "H200"}
@@ -121,3 +124,15 @@ def test_nothing_needs_to_be_kept() -> None:
     asked: list[str] = []
     frontend(asked, None).first(problem(13))
     assert "serialize" not in asked
+
+
+def test_only_plans_of_the_heuristic_that_are_not_kept_are_built_ahead(tmp_path: Path) -> None:
+    """A refused problem is left to the request that prepares it, whose answer says why."""
+    kept = store(tmp_path)
+    kept.add(problem(13), KEPT)
+    gpu = object.__new__(CuDNN)
+    gpu._choice, gpu._frontend = CudnnOptions(), frontend([], kept)
+    subjects = [Subject(problem(12)), Subject(problem(13)), Subject(problem(11), "best"), Subject(problem(10), "torch")]
+    assert gpu.missing(subjects) == subjects[:1]
+    gpu._frontend = frontend([], None)
+    assert gpu.missing(subjects) == []

@@ -14,8 +14,9 @@ import pytest
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.library import Library
 from neverslower.campaign.resume import Recorded
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unavailable, WorkerDied
-from neverslower.worker.holder import APART, MOST_AHEAD, Holder, how_many_ahead
+from neverslower.worker.holder import AGAIN, APART, MOST_AHEAD, Holder, how_many_ahead, how_many_compile
 from neverslower.worker.process import Worker, WorkerSpec
 from selftests import in_process
 from selftests.support import comparison, scripted
@@ -79,14 +80,15 @@ def test_the_thread_that_started_a_worker_lives_as_long_as_the_holder() -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_when_all_are_used_up_as_many_are_started_again() -> None:
+@pytest.mark.parametrize(("ahead", "again"), [(2, 2), (AGAIN + 2, AGAIN)])
+def test_when_all_are_used_up_a_few_are_started_again(ahead: int, again: int) -> None:
     starter = Starter()
     held = holder(starter)
     held.fresh()
-    held.start_ahead(2)
-    assert [number(held.fresh()) for _ in range(3)] == [1, 2, 3]
+    held.start_ahead(ahead)
+    assert [number(held.fresh()) for _ in range(ahead + 1)] == list(range(1, ahead + 2))
     held.wait_ahead()
-    assert sorted(fake.number for fake in starter.started) == [0, 1, 2, 3, 4]
+    assert sorted(fake.number for fake in starter.started) == list(range(1 + ahead + again))
     held.close()
     assert all(fake.closed for fake in starter.started)
 
@@ -151,15 +153,17 @@ def test_one_that_died_while_it_waited_is_replaced() -> None:
     held.close()
 
 
-def test_nothing_is_started_twice_ahead() -> None:
+def test_as_many_wait_as_are_wanted_and_none_is_started_twice() -> None:
     starter = Starter()
     held = holder(starter)
-    held.fresh()
     held.start_ahead(0)
+    held.start_ahead(2)
+    held.fresh()
+    held.start_ahead(3)
     held.start_ahead(1)
-    held.start_ahead(5)
+    held.wait_ahead()
+    assert sorted(fake.number for fake in starter.started) == [0, 1, 2, 3]
     held.close()
-    assert len(starter.started) == 2
 
 
 def test_the_first_worker_is_the_first_of_those_that_are_started_ahead() -> None:
@@ -221,6 +225,33 @@ def test_no_two_workers_start_together() -> None:
 )
 def test_as_many_load_at_once_as_the_machine_holds(spec: WorkerSpec, memory: int, cores: int, number: int) -> None:
     assert how_many_ahead(spec, memory, cores) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "problems", "number"),
+    [("tvm", "4", 3, 0), ("tvm", "4", 4, 1), ("tvm", "4", 100, 4), ("cudnn", "16", 31, 0), ("cudnn", "16", 1200, 16)],
+)
+def test_as_many_compile_at_once_as_are_worth_starting(name: str, cores: str, problems: int, number: int) -> None:
+    device = Fingerprint(name, "device", "1.0", "", hardware={"cores": cores})
+    assert how_many_compile(WorkerSpec(name), device, problems) == number
+
+
+def test_a_board_that_names_no_cores_compiles_with_one_worker() -> None:
+    device = Fingerprint("cudnn", "Orin", "9.0", "")
+    assert how_many_compile(WorkerSpec("cudnn", execnet="ssh=board"), device, 1000) == 1
+
+
+def test_nothing_is_timed_in_a_process_that_profiled(tmp_path: Path) -> None:
+    spec = scripted(tmp_path, rules=[{"seconds": 1e-5}])
+    library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=in_process.start)
+    library.start()
+    library.offers |= {"profiles"}
+    library.examine(comparison(1).keys[0])
+    library.leave_profiler()
+    assert library.started == 2
+    library.leave_profiler()
+    assert library.started == 2
+    library.close()
 
 
 TIMED: dict[str, Callable[[Library], Any]] = {

@@ -34,6 +34,7 @@ from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.subject import Subject
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -41,6 +42,8 @@ CAPABILITIES = Capabilities(
     formats=((DType.FLOAT16, Layout.NHWC), (DType.TF32, Layout.NCHW), (DType.FLOAT32, Layout.NCHW)),
     modules=("torch", "cudnn"),
     packages=("torch", "nvidia-cudnn-frontend", "nvidia-ml-py"),
+    compiles=True,
+    compiles_worth=64,
     profiles=True,
     watches=True,
     ahead=True,
@@ -128,6 +131,7 @@ class CuDNN:
     def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
         self._torch, self._cudnn, self._choice = torch, cudnn, choice
         self.offsets = Offsets("")
+        self._best: dict[ConvProblem, BuiltPlan] = {}
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
@@ -223,6 +227,23 @@ class CuDNN:
             share = copies * problem.bytes / self._properties.L2_cache_size
             return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
 
+    def missing(self, subjects: Sequence[Subject]) -> list[Subject]:
+        """Return those whose plan is the heuristic's first, and is yet to be built."""
+        return [subject for subject in subjects if self._is_kept(subject) is False]
+
+    def _is_kept(self, subject: Subject) -> bool | None:
+        """Return whether a subject's plan is kept; None where it never is, or where the problem is refused."""
+        try:
+            policy = self._chosen(subject.problem, subject.policy).policy
+        except Unsupported:
+            return None
+        return self._frontend.keeps(subject.problem) if policy is Policy.HEURISTIC else None
+
+    def compile(self, subject: Subject) -> None:
+        """Build the plan of a problem, and keep it. Raises Unsupported, or DeviceLost."""
+        with self._errors_translated(subject.problem):
+            self._frontend.first(subject.problem)
+
     def _chosen(self, problem: ConvProblem, policy: str) -> CudnnOptions:
         try:
             choice = self._choice.with_words(policy)
@@ -309,7 +330,7 @@ class CuDNN:
         best = choice.policy is choice.policy.tuned
         if best:
             convolution = self._frontend.convolution(problem)
-            plan = self._fastest(convolution, tensors, outputs)
+            plan = self._fastest(problem, convolution, tensors, outputs)
         else:
             convolution, plan = self._frontend.first(problem)
         chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
@@ -323,9 +344,19 @@ class CuDNN:
         return lambda number: convolution.execute(*tensors[number], outputs[number], workspace, plan)
 
     def _fastest(
-        self, convolution: Convolution, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+        self,
+        problem: ConvProblem,
+        convolution: Convolution,
+        tensors: Sequence[tuple[Any, Any]],
+        outputs: Sequence[Any],
     ) -> BuiltPlan:
-        """Return the plan whose calls take least time, hot; a plan that fails when it runs is left out."""
+        """Return the plan whose calls take least time, hot, looked for once in a process.
+
+        A plan that fails when it runs is left out.
+        """
+        if found := self._best.get(problem):
+            convolution.select(found)
+            return found
         best: BuiltPlan | None = None
         least = float("inf")
         for plan in convolution.plans():
@@ -344,6 +375,7 @@ class CuDNN:
         if best is None:
             raise Unsupported(f"cuDNN offers {convolution.offered} plans, and none of them runs")
         convolution.select(best)
+        self._best[problem] = best
         return best
 
     def curve(

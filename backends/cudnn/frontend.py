@@ -86,6 +86,10 @@ class Frontend:
             self._plans.add(problem, KeptPlan(plan, convolution.offered, convolution.serialized()))
         return convolution, plan
 
+    def keeps(self, problem: ConvProblem) -> bool | None:
+        """Return whether a problem's plan is kept; None where plans are not kept."""
+        return self._plans.find(problem) is not None if self._plans else None
+
     def _loaded(self, problem: ConvProblem, kept: KeptPlan) -> tuple[Convolution, BuiltPlan]:
         graph = self.cudnn.pygraph(handle=self.handle)
         graph.deserialize(kept.content)

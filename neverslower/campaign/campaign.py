@@ -40,11 +40,16 @@ from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unava
 from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.joint import Pooling, can_pool, halved
-from neverslower.judge.pooled import PooledJudge, Scatter
+from neverslower.judge.pooled import FEWEST, PooledJudge, Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.holder import how_many_ahead
+from neverslower.worker.holder import MOST_AHEAD, how_many_ahead
 from neverslower.worker.process import StartWorker, WorkerSpec
+
+FEW_AHEAD, MORE_AHEAD = 5, 6
+"""Workers that load at once for few layers: at first those of the judge that knows the device's scatter, which decides
+in three passes; once it is known that nobody does, so many wait in all.
+"""
 
 
 class Reviewer(Protocol):
@@ -184,8 +189,9 @@ class Campaign:
         self, run: BackendRun, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]
     ) -> None:
         """Give every comparison and agreement of a backend its one verdict, and leave no worker behind."""
+        layers = {layer_of(comparison.identity) for comparison in comparisons}
         try:
-            if self._begins(run):
+            if self._begins(run, len(layers)):
                 self._phases(self._judged_together(run, comparisons), comparisons, agreements)
         except DeviceBusy as error:  # Another run came between two workers.
             _do_without(run, error)
@@ -202,6 +208,7 @@ class Campaign:
             return run
         stored = self.reviewer.scatter(run.library.fingerprint)
         if not can_pool(len({layer_of(comparison.identity) for comparison in comparisons}), stored):
+            _start_ahead(run, MORE_AHEAD, alive=1)  # One judge alone needs more passes.
             return run
         share = halved(self.thresholds)
         run.budget.usual = USUAL_PASSES
@@ -228,19 +235,19 @@ class Campaign:
         explain_slower(run, comparisons)
         self.guard.look(run.name, run.library.worker, "after")
 
-    def _begins(self, run: BackendRun) -> bool:
+    def _begins(self, run: BackendRun, layers: int) -> bool:
         """Start the first workers, and return whether this backend can be measured here."""
         try:
-            self._start(run)
+            self._start(run, layers)
         except Unavailable as error:
             _do_without(run, error)
             return False
         return True
 
-    def _start(self, run: BackendRun) -> None:
+    def _start(self, run: BackendRun, layers: int) -> None:
         """Learn from the first worker what the device is: take it for this run, and choose what to compare with."""
         begin = self.clock()
-        ahead = _start_ahead(run)
+        ahead = _start_ahead(run, FEW_AHEAD if layers <= FEWEST else MOST_AHEAD)
         worker = run.library.start()
         run.budget.start_seconds = self.clock() - begin
         run.findings.remark(run.name, worker.remarks)
@@ -267,12 +274,12 @@ def _usual(judge: Judge, family: int) -> int:
     return max(USUAL_PASSES, judge.fewest_passes(family) + 1)
 
 
-def _start_ahead(run: BackendRun) -> int:
-    """Start all workers of the first passes at once, where loading disturbs nobody: nothing is timed yet."""
+def _start_ahead(run: BackendRun, wanted: int, alive: int = 0) -> int:
+    """Start the workers of the first passes at once, where loading disturbs nobody: nothing is timed yet."""
     if run.other:
         return 0
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    number = how_many_ahead(run.library.spec, memory, os.cpu_count() or 1)
+    number = min(wanted, how_many_ahead(run.library.spec, memory, os.cpu_count() or 1) - alive)
     run.library.holder.start_ahead(number)
     return number
 

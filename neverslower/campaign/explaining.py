@@ -43,8 +43,7 @@ class _Explainer:
     def explain(self, results: Sequence[Result]) -> Iterator[tuple[Result, Explanation]]:
         """Give what is found of each, the worst first; from the plans alone once the time for it is over."""
         wanted = sorted(results, key=lambda result: -result.verdict.ratio.estimate if result.verdict.ratio else 0.0)
-        # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
-        self._library.holder.fresh(starts_more=False)
+        self._library.leave_profiler()
         self._begin = self._clock()
         remedies = {}
         for done, result in enumerate(wanted, start=1):
@@ -52,6 +51,7 @@ class _Explainer:
                 break
             remedies[result.comparison] = self._remedy(result, len(wanted))
             self._phase.show("remedies", done, len(wanted))
+        # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
         self._library.holder.fresh(starts_more=False)
         for done, result in enumerate(wanted, start=1):
             best = None if self._spent(1.0) else self._best(result.comparison, len(wanted))

@@ -15,14 +15,9 @@ from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.judge.failure import Failure, of_failure, or_wrong
 from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.holder import Holder
+from neverslower.worker.holder import Holder, how_many_compile
 from neverslower.worker.pool import Failures, ask_all, compile_all
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
-
-SUBJECTS_A_COMPILER = 8
-"""A compiling process is worth starting for so many subjects."""
-WORTH_A_POOL = 4
-"""So many subjects are compiled in processes of their own; fewer where they are prepared."""
 
 
 class Write(Protocol):
@@ -64,6 +59,7 @@ class Library:
         self.evidence, self.at_once, self.shortest_round = Evidence.DEVICE_TIME, 1, 0.0
         self.examined: dict[str, Examined | Failure] = {}
         self.samples: dict[Identity, list[PairedPass]] = {}
+        self._profiler: Worker | None = None
 
     # Workers
 
@@ -108,6 +104,11 @@ class Library:
                 self.holder.fresh()
             except WorkerFailure as error:
                 self._lose(error)
+
+    def leave_profiler(self) -> None:
+        """See that the worker is one in which nothing was profiled, for such a process is slower."""
+        if self.holder.worker is None or self.holder.worker is self._profiler:
+            self.holder.fresh(starts_more=False)
 
     def close_worker(self) -> None:
         """End the worker, if there is one."""
@@ -182,6 +183,8 @@ class Library:
         if key not in self.examined:
             known = self.recorded.examined.get((self.name, key))
             answer = known or self.ask(lambda worker: worker.examine(key))
+            if not known and "profiles" in self.offers:
+                self._profiler = self.worker
             self.examined[key] = or_wrong(answer)
             if not known:
                 self.write("examined", {"problem": key} | as_dict(self.examined[key]))
@@ -227,11 +230,12 @@ class Library:
         if "compiles" not in self.offers:
             return
         missing = self.ask(lambda worker: worker.missing(keys))
-        if isinstance(missing, Failure) or len(missing) < WORTH_A_POOL:
+        if isinstance(missing, Failure):
+            return
+        processes = how_many_compile(self.spec, self.fingerprint, len(missing))
+        if not processes:  # They are compiled where they are prepared.
             return
         begin = time.monotonic()
-        cores = int(self.fingerprint.hardware.get("cores", 1))
-        processes = min(cores, -(-len(missing) // SUBJECTS_A_COMPILER))
         failures: Failures = {}
         try:
             failures = compile_all(

@@ -23,7 +23,19 @@ from typing import Any, cast
 import numpy as np
 
 import backends
-from backends.base import Backend, BackendOptions, Compiler, Counted, Mapper, Offsets, Placer, Prepared, Tensor, Watcher
+from backends.base import (
+    Backend,
+    BackendOptions,
+    Compiler,
+    Counted,
+    Mapper,
+    Offsets,
+    Placer,
+    Prepared,
+    Searcher,
+    Tensor,
+    Watcher,
+)
 from neverslower.device.fingerprint import slug
 from neverslower.device.readers.host import Host
 from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
@@ -135,7 +147,7 @@ class FarSide:
 
     def tune(self, search: str) -> dict[str, Any]:
         """Search for a schedule; see observation.Searched."""
-        return asdict(self._compiler.tune(Search.parse(search)))
+        return asdict(cast(Searcher, self.backend).tune(Search.parse(search)))
 
     def examine(self, key: str) -> dict[str, Any]:
         """Return what is found of one subject (see observation.Examined); its output is checked here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import backends
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
 
 T = TypeVar("T")
-MOST_AHEAD = 6
-"""Workers that load at once: one that examines, three that decide most comparisons, two that look for causes."""
+MOST_AHEAD = 8
+"""Workers that load at once: one that examines, six that decide nearly all comparisons, one that looks for causes."""
+AGAIN = 3
+"""So many more are started where these did not do."""
 BYTES_A_WORKER = 4_000_000_000
 """Memory of a machine on which one worker may wait."""
 APART = 0.5
@@ -37,7 +41,7 @@ class Holder:
         self._lock: DeviceLock | None = None
         self._ahead: deque[Future[Worker]] = deque()
         self._threads: ThreadPoolExecutor | None = None
-        self._batch = 0
+        self._most = 0
 
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
@@ -46,7 +50,7 @@ class Holder:
     def fresh(self, starts_more: bool = True) -> Worker:
         """Put another process in place of the one before. Raises WorkerFailure where none starts.
 
-        Where those that were started ahead are used up, as many are started again, unless only few will be needed.
+        Where those that were started ahead are used up, a few more are started, unless no others will be needed.
         """
         self.close_worker()
         if self._lock:
@@ -57,23 +61,22 @@ class Holder:
         return self.worker
 
     def start_ahead(self, count: int) -> None:
-        """Start the next `count` workers now, each APART from the one before, and as many again when these are used up.
+        """Start the next workers now until `count` wait, each APART from the one before.
 
         What takes seconds is loading the library. Each waits for its turn in the thread that started it, for a worker
         dies with that thread.
         """
-        if self._threads is None and count > 0:
-            self._threads, self._batch = ThreadPoolExecutor(count), count
-            self._start_batch()
+        waiting = len(self._ahead)
+        if count > waiting:
+            self._threads = self._threads or ThreadPoolExecutor(MOST_AHEAD)
+            self._most = max(self._most, count)
+            for place in range(count - waiting):
+                number = self.started + waiting + place
+                self._ahead.append(self._threads.submit(self._start_later, number, place * APART))
 
-    def _start_batch(self) -> None:
-        assert self._threads is not None
-        places = range(self._batch)
-        self._ahead.extend(self._threads.submit(self._start_later, self.started, place) for place in places)
-
-    def _start_later(self, first: int, place: int) -> Worker:
-        time.sleep(place * APART)
-        return self._start(self.spec, process=first + place)
+    def _start_later(self, number: int, seconds: float) -> Worker:
+        time.sleep(seconds)
+        return self._start(self.spec, process=number)
 
     def wait_ahead(self) -> None:
         """Wait until no worker is loading any more: that would disturb what is timed."""
@@ -84,8 +87,8 @@ class Holder:
 
         Raises WorkerFailure where the `first` one finds that none can be had.
         """
-        if starts_more and self._threads and not self._ahead:
-            self._start_batch()
+        if starts_more and not self._ahead:
+            self.start_ahead(min(AGAIN, self._most))
         if not self._ahead:
             return None
         try:
@@ -172,3 +175,16 @@ def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
     if spec.threads > 1 or not capabilities.ahead or capabilities.evidence != {Evidence.DEVICE_TIME}:
         return 0
     return min(MOST_AHEAD, memory // BYTES_A_WORKER, cores + 1) if spec.execnet.startswith(LOCAL) else 1
+
+
+def how_many_compile(spec: WorkerSpec, device: Fingerprint, problems: int) -> int:
+    """Return how many workers should compile so many problems at once, 0 where they are too few to start any for.
+
+    There are as many as the cores that a device names, else as this machine can hold.
+    """
+    worth = backends.load(spec.backend).CAPABILITIES.compiles_worth
+    if 2 * problems < worth:
+        return 0
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    here = max(1, min(os.cpu_count() or 1, memory // BYTES_A_WORKER)) if spec.execnet.startswith(LOCAL) else 1
+    return min(int(device.hardware.get("cores", here)), -(-problems // worth))
