@@ -131,7 +131,7 @@ class CuDNN:
     def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
         self._torch, self._cudnn, self._choice = torch, cudnn, choice
         self.offsets = Offsets("")
-        self._best: dict[ConvProblem, BuiltPlan] = {}
+        self._best: dict[ConvProblem, tuple[Convolution, BuiltPlan]] = {}
         torch.cuda.set_device(choice.gpu)
         self._properties = torch.cuda.get_device_properties(choice.gpu)
         self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
@@ -329,8 +329,10 @@ class CuDNN:
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
         if best:
-            convolution = self._frontend.convolution(problem)
-            plan = self._fastest(problem, convolution, tensors, outputs)
+            # Looked for once in a process: that takes long, and builds the chosen plan anew.
+            if problem not in self._best:
+                self._best[problem] = self._fastest(problem, tensors, outputs)
+            convolution, plan = self._best[problem]
         else:
             convolution, plan = self._frontend.first(problem)
         chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
@@ -344,19 +346,10 @@ class CuDNN:
         return lambda number: convolution.execute(*tensors[number], outputs[number], workspace, plan)
 
     def _fastest(
-        self,
-        problem: ConvProblem,
-        convolution: Convolution,
-        tensors: Sequence[tuple[Any, Any]],
-        outputs: Sequence[Any],
-    ) -> BuiltPlan:
-        """Return the plan whose calls take least time, hot, looked for once in a process.
-
-        A plan that fails when it runs is left out.
-        """
-        if found := self._best.get(problem):
-            convolution.select(found)
-            return found
+        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+    ) -> tuple[Convolution, BuiltPlan]:
+        """Return the graph with the plan whose calls take least time, hot; one that fails when it runs is left out."""
+        convolution = self._frontend.convolution(problem)
         best: BuiltPlan | None = None
         least = float("inf")
         for plan in convolution.plans():
@@ -375,8 +368,7 @@ class CuDNN:
         if best is None:
             raise Unsupported(f"cuDNN offers {convolution.offered} plans, and none of them runs")
         convolution.select(best)
-        self._best[problem] = best
-        return best
+        return convolution, best
 
     def curve(
         self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
