@@ -15,12 +15,13 @@ SLOWER = verdict(Code.SLOWER, 1.4, 1.6)
 SAME = verdict(Code.SAME)
 FASTER = verdict(Code.FASTER, 0.4, 0.5)
 FADED, FIXED = Finding.HAZARD_FADED, Finding.HAZARD_FIXED
-BORDERLINE = Finding.HAZARD_BORDERLINE
+BORDERLINE, UNDECIDED_BEFORE = Finding.HAZARD_BORDERLINE, Finding.HAZARD_UNDECIDED_BEFORE
 KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
 
 
 @pytest.mark.parametrize(
     ("finding", "lenient", "strict"),
+NEAR = verdict(Code.SLOWER, 1.03, 1.05)
     [
         (Finding.NOT_SLOWER, P, P),
         (Finding.HAZARD_FOUND, X, F),
@@ -34,6 +35,7 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
         (Finding.PLAN_CHANGED, P, F),
         (Finding.NO_BASELINE, S, F),
         (Finding.IMPROVED, P, P),
+        (Finding.HAZARD_UNDECIDED_BEFORE, X, F),
         (Finding.FEWER_INSTRUCTIONS, P, P),
         (Finding.DISPATCH_DIFFERS, P, P),
         (Finding.UNPRUNED_FASTER, P, P),
@@ -76,10 +78,12 @@ def test_every_finding_has_an_outcome() -> None:
         (verdict(Code.SLOWER, 1.61, 1.7), KNOWN, None, None, Finding.HAZARD_KNOWN),  # within the tolerance of 1 %
         (verdict(Code.SLOWER, 1.63, 1.7), KNOWN, None, None, Finding.HAZARD_WORSE),
         (SLOWER, Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
-        (SLOWER, Known(Code.UNDECIDED, Interval(1.4, 0.9, 1.8)), None, None, Finding.HAZARD_FOUND),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.4, 0.9, 1.8)), None, None, UNDECIDED_BEFORE),
         (verdict(Code.SLOWER, 1.012, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, BORDERLINE),
         (verdict(Code.SLOWER, 1.04, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
-        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, Finding.HAZARD_NEW),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, UNDECIDED_BEFORE),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), SAME, FASTER, Finding.UNPRUNED_FASTER),
+        (NEAR, Known(Code.UNDECIDED, Interval(1.0, 0.99, 1.015)), None, None, UNDECIDED_BEFORE),
         (SAME, KNOWN, None, None, Finding.HAZARD_FIXED),
         (FASTER, KNOWN, None, None, Finding.HAZARD_FIXED),
         (verdict(Code.SAME, 0.99, 1.02), Known(Code.SLOWER, Interval(1.03, 1.011, 1.05)), None, None, FADED),

@@ -26,6 +26,7 @@ MEANINGS = {
     Finding.TUNED_LOG_MISS: "The tuning database has no schedule for the pruned shape, which therefore runs untuned.",
     Finding.SLOWER_EQUALLY_TUNED: "Both shapes got as many trials in each of three searches, and the pruned one lost.",
     Finding.HAZARD_BORDERLINE: "Slower now, not in the baseline, and not proved to lie beyond the baseline's interval.",
+    Finding.HAZARD_UNDECIDED_BEFORE: "Slower now, and the baseline could not decide whether it was.",
     Finding.HAZARD_NEW: "Slower now, not in the baseline, and proved to lie beyond the baseline's interval.",
     Finding.HAZARD_WORSE: "A known hazard whose ratio is proved to have risen beyond the baseline's interval.",
     Finding.HAZARD_FADED: "A known hazard that is not slower now, but not proved to lie below the baseline's interval.",

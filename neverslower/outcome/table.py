@@ -27,6 +27,7 @@ class Finding(StrEnum):
     TUNED_LOG_MISS = "missed by the tuned log, so untuned and slower"
     SLOWER_EQUALLY_TUNED = "slower though tuned equally"
     HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
+    HAZARD_UNDECIDED_BEFORE = "slower, and undecided before"
     HAZARD_NEW = "new hazard"
     HAZARD_WORSE = "hazard worse than known"
     HAZARD_FADED = "known hazard, not slower now, but not proved gone"
@@ -63,6 +64,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.TUNED_LOG_MISS: (_X, _F),
     Finding.SLOWER_EQUALLY_TUNED: (_X, _F),
     Finding.HAZARD_BORDERLINE: (_X, _X),
+    Finding.HAZARD_UNDECIDED_BEFORE: (_X, _F),
     Finding.HAZARD_NEW: (_F, _F),
     Finding.HAZARD_WORSE: (_F, _F),
     Finding.HAZARD_FADED: (_P, _P),
@@ -145,13 +147,15 @@ def hazard_finding(
             ReasonCode.NOT_IN_TUNED_LOG: Finding.TUNED_LOG_MISS,
             ReasonCode.EQUALLY_TUNED: Finding.SLOWER_EQUALLY_TUNED,
         }.get(verdict.reason.code, Finding.HAZARD_FOUND)
-    if not _beyond(verdict.ratio, known.ratio, thresholds):
-        # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
-        undecided = known.code is Code.UNDECIDED
-        return Finding.HAZARD_KNOWN if was_hazard else Finding.HAZARD_FOUND if undecided else Finding.HAZARD_BORDERLINE
-    if _only_unpruned_faster(change, unpruned_change):
+    beyond = _beyond(verdict.ratio, known.ratio, thresholds)
+    if beyond and _only_unpruned_faster(change, unpruned_change):
         return Finding.UNPRUNED_FASTER
-    return Finding.HAZARD_WORSE if was_hazard else Finding.HAZARD_NEW
+    if known.code is Code.UNDECIDED:  # Nobody knows whether it was slower then, whatever its interval says.
+        return Finding.HAZARD_UNDECIDED_BEFORE
+    if was_hazard:
+        return Finding.HAZARD_WORSE if beyond else Finding.HAZARD_KNOWN
+    # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
+    return Finding.HAZARD_NEW if beyond else Finding.HAZARD_BORDERLINE
 
 
 def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:

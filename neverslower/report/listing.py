@@ -28,6 +28,7 @@ _LISTED_ALONE = (
     Finding.TUNED_LOG_MISS,
     Finding.SLOWER_EQUALLY_TUNED,
     Finding.HAZARD_BORDERLINE,
+    Finding.HAZARD_UNDECIDED_BEFORE,
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
