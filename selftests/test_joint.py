@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from neverslower.calibration import scatter
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
-from neverslower.campaign.judging import first_of
+from neverslower.campaign.judging import decided, first_of
 from neverslower.campaign.settings import Settings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import PairedPass
@@ -125,6 +125,34 @@ def test_what_either_judge_proves_counts(ratio: float, passes: int, by_all: Code
         own = SequentialJudge()(taken, 100)
         assert (judged.verdict.noise_floor, judged.verdict.mde) == (own.noise_floor, own.mde)
         assert judged.confirmation is (taken[-1] if counts is Code.SLOWER else None)
+
+
+@dataclass(frozen=True)
+class Counting(SequentialJudge):
+    """Notes of how many passes it is asked for a verdict."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        self.asked.append(len(passes))
+        return super().__call__(passes, comparisons)
+
+
+def test_no_verdict_is_drawn_twice_for_the_noise_of_what_all_comparisons_prove() -> None:
+    judge = Counting()
+    first_of(judge, fake_passes(1.3, number=3), 100, of(Code.SLOWER))
+    assert judge.asked == []
+
+
+def test_a_study_is_decided_by_its_own_passes_and_by_as_many_as_bound_both_sides() -> None:
+    judge, plain = SequentialJudge(), comparison(1)
+    studied = replace(plain, policies=("best", "best"))
+    passes = fake_passes(1.3, number=judge.most_passes)
+    together = {one.identity: of(Code.SLOWER) for one in (plain, studied)}
+    fewest = judge.fewest_passes(100)
+    assert known(decided(judge, plain, passes[:2], 100, together)).verdict.reason.text == "by all"
+    assert all(decided(judge, studied, passes[:number], 100, together) is None for number in range(fewest))
+    assert known(decided(judge, studied, passes, 100, together)).verdict.reason.text != "by all"
 
 
 # A campaign
