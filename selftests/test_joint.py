@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,16 @@ def test_scatter_that_cannot_be_read_is_measured_again(tmp_path: Path, content: 
     (path,) = (tmp_path / scatter.FOLDER).iterdir()
     path.write_text(content, encoding="utf-8")
     assert scatter.load(tmp_path, findings.fingerprints["scripted"], 8) is None
+
+
+def test_stored_scatter_is_read_back_and_nothing_else_is() -> None:
+    scattered = Scatter("a run", ((0.01, 0.0), (0.02,)))
+    stored = json.loads(json.dumps(asdict(scattered)))
+    assert Scatter.from_dict(stored) == scattered
+    for damage in ({"layers": 1}, {"layers": [0.01]}, {"layers": [["0.01"]]}, {"origin": "a\x1bb"}, {"origin": 1}):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            Scatter.from_dict(stored | damage)
+    with pytest.raises(ValueError, match="no finite number"):
+        Scatter.from_dict(stored | {"layers": [[math.nan]]})
+    with pytest.raises(KeyError):
+        Scatter.from_dict({"origin": "a run"})
