@@ -64,8 +64,7 @@ class Run:
     the run. `before` is what another library showed that was measured in this run, `changes` how this one differs.
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
-    `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
-    whatever is measured, and `beyond` what --benchmark-compare-fail refuses.
+    `reused` says how much of it this run has used. `beyond` is what --benchmark-compare-fail refuses.
     """
 
     plan: RunPlan
@@ -89,7 +88,6 @@ class Run:
     thresholds: Thresholds = STANDARD
     recorded_before: Recorded | None = None
     reused: list[str] = field(default_factory=list)
-    unmet: str = ""
     beyond: list[str] = field(default_factory=list)
     start: StartWorker = field(default_factory=lambda: Worker)
 
@@ -288,9 +286,7 @@ class Run:
         if not (self.asked or self.hindrance or ending):
             return None
         plan = self.plan
-        asked = Asked(
-            self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, self.unmet
-        )
+        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))

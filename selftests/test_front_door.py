@@ -18,7 +18,6 @@ from neverslower.device.fingerprint import Fingerprint, differences, short_hash
 from neverslower.errors import Unavailable
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.outcome.table import Finding
 from neverslower.report import terminal, words
 from neverslower.report.listing import listing
@@ -87,13 +86,6 @@ def test_a_limit_of_pytest_benchmarks_needs_something_to_compare_with(runner: Su
     result = runner.run(FLAT, "--benchmark-compare-fail=mean:5%")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: --benchmark-compare-fail *needs --benchmark-compare"])
-
-
-def test_a_limit_without_a_stored_run_keeps_the_summary_and_can_t_judge(runner: SuiteRunner) -> None:
-    result = runner.run(FLAT, "--benchmark-compare", "--benchmark-compare-fail=mean:5%")
-    assert result.ret == CANNOT_JUDGE
-    assert "Traceback" not in result.stdout.str() + result.stderr.str()
-    result.stdout.fnmatch_lines(["CANNOT JUDGE: --benchmark-compare-fail has no stored run to compare with*"])
 
 
 def test_what_is_beyond_a_limit_is_red_and_listed(runner: SuiteRunner) -> None:

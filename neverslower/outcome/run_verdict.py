@@ -58,8 +58,7 @@ class Asked:
 
     `required` and `against` name backends: those that must be there, and those that are compared with another
     library. `hindrance` says why there is nothing to ask. `strict` is --strict-verdicts, and `least_decided` the share
-    of the questions that must then be decided. `unmet` says why something asked can't be answered, whatever is
-    measured.
+    of the questions that must then be decided.
     """
 
     questions: Questions = field(default_factory=Questions)
@@ -68,7 +67,6 @@ class Asked:
     hindrance: str | None = None
     strict: bool = False
     least_decided: float = LEAST_DECIDED
-    unmet: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,8 +201,6 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
     findings = came.assessment.findings
     if asked.hindrance and not asked.questions:
         return asked.hindrance
-    if asked.unmet:
-        return asked.unmet
     if findings.refused:
         name = min(findings.refused)
         return f"{name}: {findings.unavailable[name]}"
