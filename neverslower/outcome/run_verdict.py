@@ -124,7 +124,7 @@ class RunVerdict:
     def _complete_enough(self) -> bool:
         """Whether an incomplete run passes: each does that is not strict, a strict one where only a little is left."""
         begun_and_open = sum(tally.begun_and_open for tally in self.tallies)
-        return not self.strict or (not begun_and_open and (self.share or 0.0) >= self.least_decided)
+        return not self.strict or not (begun_and_open or self.why or (self.share or 0.0) < self.least_decided)
 
     @property
     def bisect_code(self) -> int:
@@ -168,12 +168,33 @@ def _row(
     if trouble := cannot_judge(asked, came, counted):
         return RunCode.CANNOT_JUDGE, trouble
     if hazards:
-        return RunCode.HAZARDS, ""
-    return (RunCode.INCOMPLETE if any(tally.open for tally in counted) else RunCode.GREEN), ""
+        return RunCode.HAZARDS, spoiled
+    left = spoiled or any(tally.open for tally in counted)
+    return (RunCode.INCOMPLETE if left else RunCode.GREEN), spoiled
+
+
+def _spoiled(findings: Findings) -> Iterator[str]:
+    """Yield which device became unfit while it measured, and why."""
+    for name, spoiled in findings.spoiled.items():
+        yield f"{name}: its device became unfit in the middle of the run: {spoiled.why}"
+
+
+def _none_decided_since(findings: Findings) -> str | None:
+    """Return which device became unfit while it measured, if nothing of it was decided after that, or None."""
+    for (name, spoiled), text in zip(findings.spoiled.items(), _spoiled(findings), strict=True):
+        since = (
+            result.verdict
+            for identity, result in findings.results.items()
+            if identity[0] == name and identity not in spoiled.finished
+        )
+        if not any(verdict.code.measured and verdict.code is not Code.UNDECIDED for verdict in since):
+            return f"{text}; nothing was decided after that"
+    return None
 
 
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     """Yield every finding about what was asked, those listed with a deciding one too."""
+    spoiled = next(_spoiled(came.assessment.findings), "")
     assessment = came.assessment
     items = [assessment.never_slower(comparison) for comparison in questions.slower]
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
@@ -212,7 +233,7 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
             return f"{name}: {trouble}"
     if lost := findings.lost[ReasonCode.INTERRUPTED]:
         return f"the run ended before {lost} of {findings.wanted.total()} verdicts"
-    return _without_evidence(counted)
+    return _none_decided_since(findings) or _without_evidence(counted)
 
 
 def _without_the_other(name: str, assessment: Assessment, choice: BaselineChoice | None) -> str | None:
