@@ -247,7 +247,7 @@ class Run:
         choice = self.choices.get(backend)
         if not (self.comparing and choice and choice.baseline):
             return []
-        return Assessment(self.findings, self.choices, True, self.before, self.thresholds).regressed(backend)
+        return self._assess(comparing=True).regressed(backend)
 
     def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
         """Return the scatter that an earlier run of this device and software has left, if any.
@@ -263,7 +263,11 @@ class Run:
     @cached_property
     def assessment(self) -> Assessment:
         """The findings set against the baselines; ask after the campaign."""
-        return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)
+        return self._assess(self.comparing)
+
+    def _assess(self, comparing: bool) -> Assessment:
+        before = self.before if self.plan.against else None
+        return Assessment(self.findings, self.choices, comparing, before, self.thresholds)
 
     def concluded(self, item: str, assessed: Assessed) -> None:
         """Remember what is said about one item, by its id: one that is run again is still one item."""

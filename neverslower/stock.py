@@ -25,6 +25,27 @@ _REASON = re.compile(
 )
 
 
+class DeviceClock:
+    """A clock for pytest-benchmark that shows device samples: it stands at 0 until a round sets it."""
+
+    __name__ = "device_time"
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds since the round began; reading it after a round starts the next one at 0."""
+        shown, self._shown = self._shown, 0.0
+        return shown
+
+    def advance(self, seconds: float) -> None:
+        """Let one round take this many seconds."""
+        self._shown = seconds
+
+
+CLOCK = DeviceClock()
+
+
 def prepare(option: Any, run: Run, only_looks: bool) -> None:
     """Check its options before anything is measured, and give it the baselines that were chosen to compare with.
 
@@ -59,25 +80,6 @@ def _probe(path: Path) -> None:
         raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
 
 
-def _require_times(run: Run) -> None:
-    """Refuse a limit on times where the baselines hold counts."""
-    if exact := _chosen(run, exact=True):
-        names = ", ".join(f"{baseline.evidence} of {baseline.fingerprint.backend}" for baseline in exact)
-        text = f"--benchmark-compare-fail compares times, and the baseline holds {names}"
-        raise NeverSlowerError(f"{text}: leave it out, --benchmark-compare judges without it")
-
-
-def _merged(run: Run) -> str | None:
-    """Return one file for pytest-benchmark that holds the chosen baselines of all backends, or None.
-
-    It compares times alone: what is exact is left out.
-    """
-    chosen = _chosen(run, exact=False) if run.compare else []
-    if not chosen:
-        return None
-    path = run.journal_path.parent / "compared" / "0001_chosen.json"
-    timed.merge(path, chosen)
-    return str(path)
 def require_baselines(run: Run) -> None:
     """Refuse a comparison with nothing before anything is measured.
 
@@ -107,6 +109,25 @@ def _nothing_stored(run: Run, name: str) -> str:
     return f"{text}; choose the same layers, or accept this run with --accept-baseline REASON"
 
 
+def _require_times(run: Run) -> None:
+    """Refuse a limit on times where the baselines hold counts."""
+    if exact := _chosen(run, exact=True):
+        names = ", ".join(f"{baseline.evidence} of {baseline.fingerprint.backend}" for baseline in exact)
+        text = f"--benchmark-compare-fail compares times, and the baseline holds {names}"
+        raise NeverSlowerError(f"{text}: leave it out, --benchmark-compare judges without it")
+
+
+def _merged(run: Run) -> str | None:
+    """Return one file for pytest-benchmark that holds the chosen baselines of all backends, or None.
+
+    It compares times alone: what is exact is left out.
+    """
+    chosen = _chosen(run, exact=False) if run.compare else []
+    if not chosen:
+        return None
+    path = run.journal_path.parent / "compared" / "0001_chosen.json"
+    timed.merge(path, chosen)
+    return str(path)
 
 
 def _chosen(run: Run, exact: bool) -> list[Baseline]:

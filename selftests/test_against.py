@@ -548,7 +548,7 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
             "*SLOWER 1.3*shown again in a fresh process",
             "  changed   scheduling",
             "*--against=popen//env:NEVERSLOWER_SCRIPT=*",
-            "slower than the baseline: 1",
+            "slower than the other library: 1",
             "scripted 2.0 (0) on scripted",
             "  compared with popen//env:* (scripted 1.0 (0))",
             "  4 pairs of processes*",

@@ -2,7 +2,16 @@ import pytest
 
 from neverslower.baseline.entry import Known
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
-from neverslower.outcome.table import TABLE, Finding, Outcome, change_finding, hazard_finding, outcome_of, unmeasured
+from neverslower.outcome.table import (
+    TABLE,
+    Finding,
+    Outcome,
+    change_finding,
+    hazard_finding,
+    outcome_of,
+    said,
+    unmeasured,
+)
 
 P, F, X, S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED
 
@@ -12,6 +21,7 @@ def verdict(code: Code, low: float = 1.0, high: float = 1.0, reason: ReasonCode 
 
 
 SLOWER = verdict(Code.SLOWER, 1.4, 1.6)
+NEAR = verdict(Code.SLOWER, 1.03, 1.05)
 SAME = verdict(Code.SAME)
 FASTER = verdict(Code.FASTER, 0.4, 0.5)
 FADED, FIXED = Finding.HAZARD_FADED, Finding.HAZARD_FIXED
@@ -21,11 +31,11 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
 
 @pytest.mark.parametrize(
     ("finding", "lenient", "strict"),
-NEAR = verdict(Code.SLOWER, 1.03, 1.05)
     [
         (Finding.NOT_SLOWER, P, P),
         (Finding.HAZARD_FOUND, X, F),
         (Finding.HAZARD_KNOWN, X, X),
+        (Finding.HAZARD_UNDECIDED_BEFORE, X, F),
         (Finding.HAZARD_NEW, F, F),
         (Finding.HAZARD_WORSE, F, F),
         (Finding.HAZARD_FIXED, P, F),
@@ -35,7 +45,6 @@ NEAR = verdict(Code.SLOWER, 1.03, 1.05)
         (Finding.PLAN_CHANGED, P, F),
         (Finding.NO_BASELINE, S, F),
         (Finding.IMPROVED, P, P),
-        (Finding.HAZARD_UNDECIDED_BEFORE, X, F),
         (Finding.FEWER_INSTRUCTIONS, P, P),
         (Finding.DISPATCH_DIFFERS, P, P),
         (Finding.UNPRUNED_FASTER, P, P),
@@ -56,6 +65,13 @@ def test_outcomes_are_those_of_the_table(finding: Finding, lenient: Outcome, str
 
 def test_every_finding_has_an_outcome() -> None:
     assert set(TABLE) == set(Finding)
+
+
+@pytest.mark.parametrize("finding", [one for one in Finding if one is not Finding.VANISHED], ids=str)
+def test_next_to_another_library_nothing_is_about_a_baseline(finding: Finding) -> None:
+    assert "baseline" not in said(finding, beside=True)
+    assert "known" not in said(finding, beside=True)
+    assert said(finding, beside=False) == str(finding)
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,10 @@ class Assessment:
         choice = self.choices.get(comparison.backend)
         if choice and choice.absence:
             return choice.absence
-        if self.before and (other := self.before.results.get(comparison.identity)):
-            text = f"the other library has no time to compare with: {other.verdict.code}: {other.verdict.reason.text}"
+        if self.before is not None:
+            other = self.before.results.get(comparison.identity)
+            had = f"{other.verdict.code}: {other.verdict.reason.text}" if other else "it was not measured"
+            text = f"the other library has no time to compare with: {had}"
             return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
         where = f"{choice.baseline.path} does not hold" if choice and choice.baseline else "no baseline holds"
         reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")

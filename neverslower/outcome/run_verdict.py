@@ -15,7 +15,7 @@ from neverslower.enums import StrEnum
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessment
-from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of
+from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of, said
 from neverslower.outcome.tally import Question, Questions, Tally, tallies, tally_of_hunts
 
 CANNOT_JUDGE = 6
@@ -93,7 +93,7 @@ class RunVerdict:
     """What a run says: the first row of the table that holds, why, and the counts behind it, by question.
 
     `failing` counts the findings that fail, `hazards` those that would if the run were strict; `asked` says whether
-    the run's items asked anything.
+    the run's items asked anything, `beside` whether it compared with another library and not with a baseline.
     """
 
     code: RunCode
@@ -104,6 +104,7 @@ class RunVerdict:
     strict: bool = False
     least_decided: float = LEAST_DECIDED
     asked: bool = True
+    beside: bool = False
 
     @property
     def share(self) -> float | None:
@@ -122,7 +123,10 @@ class RunVerdict:
 
     @property
     def _complete_enough(self) -> bool:
-        """Whether an incomplete run passes: each does that is not strict, a strict one where only a little is left."""
+        """Whether an incomplete run passes: each does that is not strict, a strict one where only a little is left.
+
+        A device that became unfit, which is the one reason `why` a run is incomplete, spoils a strict one.
+        """
         begun_and_open = sum(tally.begun_and_open for tally in self.tallies)
         return not self.strict or not (begun_and_open or self.why or (self.share or 0.0) < self.least_decided)
 
@@ -139,8 +143,10 @@ def judge_run(asked: Asked, came: Came) -> RunVerdict:
     if came.ending in (RunCode.INTERNAL_ERROR, RunCode.NOTHING_COLLECTED):  # Nothing behind it can be relied on.
         return RunVerdict(came.ending, came.why, asked=bool(asked.questions))
     findings = list(_findings(asked.questions, came))
-    failing = Counter(str(finding) for finding in findings if outcome_of(finding, asked.strict) is Outcome.FAILED)
-    hazards = Counter(str(finding) for finding in findings if is_hazard(finding))
+    beside = bool(asked.against)
+    failed = (finding for finding in findings if outcome_of(finding, asked.strict) is Outcome.FAILED)
+    failing = Counter(said(finding, beside) for finding in failed)
+    hazards = Counter(said(finding, beside) for finding in findings if is_hazard(finding))
     counted = tuple(_tallies(asked.questions, came))
     code, why = _row(asked, came, counted, failing, hazards)
     return RunVerdict(
@@ -152,6 +158,7 @@ def judge_run(asked: Asked, came: Came) -> RunVerdict:
         strict=asked.strict,
         least_decided=asked.least_decided,
         asked=bool(asked.questions),
+        beside=beside,
     )
 
 
@@ -167,6 +174,7 @@ def _row(
         return RunCode.RED, ", ".join(f"{count} × {finding}" for finding, count in listed) or "a test failed"
     if trouble := cannot_judge(asked, came, counted):
         return RunCode.CANNOT_JUDGE, trouble
+    spoiled = next(_spoiled(came.assessment.findings), "")
     if hazards:
         return RunCode.HAZARDS, spoiled
     left = spoiled or any(tally.open for tally in counted)
@@ -194,7 +202,6 @@ def _none_decided_since(findings: Findings) -> str | None:
 
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     """Yield every finding about what was asked, those listed with a deciding one too."""
-    spoiled = next(_spoiled(came.assessment.findings), "")
     assessment = came.assessment
     items = [assessment.never_slower(comparison) for comparison in questions.slower]
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
@@ -256,7 +263,7 @@ def _without_evidence(counted: Sequence[Tally]) -> str | None:
     kinds: dict[str, int] = {}
     for tally in counted:
         kind = str(Question.DRAWN if tally.question is Question.DRAWN_OUTPUTS else tally.question)
-        enough = tally.measured if tally.question is Question.SINCE else tally.decided
+        enough = tally.measured if tally.question in (Question.SINCE, Question.BESIDE) else tally.decided
         kinds[kind] = kinds.get(kind, 0) + enough
     if kinds and not any(kinds.values()):
         return "nothing was decided"

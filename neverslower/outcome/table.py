@@ -93,6 +93,30 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
 }
 UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT}
 """Findings that the summary need not list."""
+BESIDE = {
+    Finding.HAZARD_FOUND: "hazard found, not measured with the other library",
+    Finding.HAZARD_KNOWN: "hazard of both libraries",
+    Finding.HAZARD_BORDERLINE: "slower, but not beyond the other library's interval",
+    Finding.HAZARD_UNDECIDED_BEFORE: "slower, and undecided with the other library",
+    Finding.HAZARD_NEW: "new hazard",
+    Finding.HAZARD_WORSE: "hazard worse than with the other library",
+    Finding.HAZARD_FADED: "hazard of the other library, not slower here, but not proved gone",
+    Finding.HAZARD_FIXED: "hazard of the other library, gone here",
+    Finding.UNCHANGED: "no worse than the other library",
+    Finding.REGRESSION: "slower than the other library",
+    Finding.MORE_INSTRUCTIONS: "more instructions than the other library",
+    Finding.IMPROVED: "faster than the other library",
+    Finding.FEWER_INSTRUCTIONS: "fewer instructions than the other library",
+    Finding.PLAN_CHANGED: "plan differs from the other library's",
+    Finding.NO_BASELINE: "nothing of the other library to compare with",
+    Finding.CHANGE_UNDECIDED: "undecided against the other library",
+}
+"""How findings are listed that compare with another library of the same run, and with no baseline."""
+
+
+def said(finding: Finding, beside: bool) -> str:
+    """Return how a finding is listed; `beside` says that another library was measured in the same run."""
+    return BESIDE.get(finding, str(finding)) if beside else str(finding)
 
 
 def outcome_of(finding: Finding, strict: bool) -> Outcome:

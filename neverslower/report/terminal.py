@@ -51,8 +51,9 @@ def summary(
     said: str = "",
 ) -> Iterator[str]:
     """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer.
+    beside: bool = False,
 
-    Why a backend is unavailable is left out where it was `said` before.
+    Why a backend is unavailable is left out where it was `said` before; `beside`: another library was measured too.
     """
     pruned = _pruned(findings)
     if verbose:
@@ -70,7 +71,8 @@ def summary(
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
-    yield from listing(assessed, {result.comparison.identity for result in pruned if proved_unconfirmed(result)})
+    proved = {result.comparison.identity for result in pruned if proved_unconfirmed(result)}
+    yield from listing(assessed, proved, beside)
     yield from _measured(findings, choices)
 
 
