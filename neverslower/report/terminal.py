@@ -15,7 +15,7 @@ from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Explanation
 from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.tally import proved_unconfirmed
+from neverslower.outcome.tally import NEVER_BEGUN, proved_unconfirmed
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.report import words
@@ -65,7 +65,7 @@ def summary(
             yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
-    yield from (words.too_noisy(name, forecast) for name, forecast in findings.noisy.items())
+    yield from _noisy(findings)
     yield from states(findings)
     yield from _unconfirmed(pruned)
     yield from _worst(pruned, findings.explanations)
@@ -78,6 +78,15 @@ def summary(
 
 def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
     """Yield what was measured, on what, set against what, and how much of it in how long."""
+def _noisy(findings: Findings) -> Iterator[str]:
+    """Yield which forecast of too much noise came true: something that was begun stayed undecided."""
+    for name, forecast in findings.noisy.items():
+        verdicts = [result.verdict for result in findings.results.values() if result.comparison.backend == name]
+        undecided = [one for one in verdicts if one.code is Code.UNDECIDED and one.reason.code not in NEVER_BEGUN]
+        if undecided:
+            yield words.was_too_noisy(name, forecast, len(undecided))
+
+
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
         yield f"{software(fingerprint)} on {fingerprint.device}"
