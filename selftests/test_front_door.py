@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,8 @@ def test_what_passes_is_told_with_times_on_request(runner: SuiteRunner, verbose:
     said = [line for line in section(result) if "FASTER" in line]
     assert len(said) == (7 if verbose else 0)  # A line for each, and their number.
     assert any(" µs → " in line or " ms → " in line for line in said) is verbose
+    column = r"  FASTER +\d+ µs → +\d+ µs  0\.\d{3}× \[≤ 0\.\d{3}\] +scripted-\S+"
+    assert all(re.fullmatch(column, line) for line in said[1:])
 
 
 def test_an_unpruned_layer_that_is_slower_than_itself_is_warned_of() -> None:

@@ -29,6 +29,8 @@ _WORSE = (
 )
 PLANS_WIDTH = 74
 """Characters that two plans may take on one line; longer ones get a line each."""
+RATIO_WIDTH = len("1.390× [1.384, 1.394]")
+"""Characters of a ratio with its interval, where it is one column of several."""
 STEP_WIDTH, STEPS_LISTED = 62, 2
 """Characters of a plan's step that are shown, and how many steps of either plan."""
 _LOST_TO = {
@@ -49,9 +51,9 @@ def summary(
     choices: Mapping[str, BaselineChoice],
     verbose: bool = False,
     said: str = "",
+    beside: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer.
-    beside: bool = False,
 
     Why a backend is unavailable is left out where it was `said` before; `beside`: another library was measured too.
     """
@@ -76,8 +78,6 @@ def summary(
     yield from _measured(findings, choices)
 
 
-def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
-    """Yield what was measured, on what, set against what, and how much of it in how long."""
 def _noisy(findings: Findings) -> Iterator[str]:
     """Yield which forecast of too much noise came true: something that was begun stayed undecided."""
     for name, forecast in findings.noisy.items():
@@ -87,6 +87,8 @@ def _noisy(findings: Findings) -> Iterator[str]:
             yield words.was_too_noisy(name, forecast, len(undecided))
 
 
+def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
+    """Yield what was measured, on what, set against what, and how much of it in how long."""
     for name, fingerprint in findings.fingerprints.items():
         choice = choices.get(name)
         yield f"{software(fingerprint)} on {fingerprint.device}"
@@ -127,7 +129,8 @@ def _every(findings: Findings, pruned: Sequence[Result]) -> Iterator[str]:
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
     for result in sorted(pruned, key=_place):
         if amounts := _amounts(result):
-            yield f"  {result.verdict.code:9} {amounts}  {result.comparison.id}"
+            ratio = str(result.verdict.ratio or "")
+            yield f"  {result.verdict.code:9} {amounts}  {ratio:{RATIO_WIDTH}}  {result.comparison.id}"
 
 
 def _place(result: Result) -> tuple[str, str, str, int]:
