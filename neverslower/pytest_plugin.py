@@ -22,7 +22,7 @@ from neverslower.errors import JournalError, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
 from neverslower.judge.verdict import Code
-from neverslower.option_table import GROUPS, OPTIONS
+from neverslower.option_table import GROUPS, OPTIONS, meant
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCode, RunVerdict
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said
@@ -210,8 +210,11 @@ class VanishedItem(pytest.Item):
 # Hooks
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the suite's options."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the suite's options, and let pytest's own error of an unknown one say which may be meant."""
+    config = cast(pytest.Config, pluginmanager.get_plugin("pytestconfig"))
+    if close := meant(map(str, config.invocation_params.args)):
+        parser.extra_info["did you mean"] = close
     for listed in GROUPS:
         group = parser.getgroup(listed.name, listed.title)
         for option in listed.options:
