@@ -337,7 +337,8 @@ def _add_upgrade(commands: Commands) -> None:
 def _upgrade(options: argparse.Namespace) -> None:
     read = changes_of(options.journal)
     lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), ""]
-    print("\n".join([*lines, *report_upgrade.table(read.changes, options.rows)]))
+    table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
+    print("\n".join([*lines, *table]))
 
 
 def _add_baselines(parser: argparse.ArgumentParser) -> None:
