@@ -33,7 +33,7 @@ from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.maps import map_file
 from neverslower.maps.mapping import MapMaker
 from neverslower.option_values import MOST, duration
-from neverslower.options import usual_selection
+from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
@@ -355,7 +355,7 @@ def _add_cache(commands: Commands) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    for name in _backends_that("compiles"):
+    for name in backends_that("compiles"):
         store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()
@@ -366,12 +366,6 @@ def _cache(options: argparse.Namespace) -> None:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
         size = sum(entry.size for entry in entries)
         print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
-
-
-def _backends_that(capability: str) -> list[str]:
-    """Return the backends that run unasked and have a capability, named by its field."""
-    offered = {name: backends.load(name).CAPABILITIES for name in backends.TABLE}
-    return [name for name, those in offered.items() if getattr(those, capability) and not those.on_request]
 
 
 # What adapters offer
@@ -415,7 +409,7 @@ def _script(options: argparse.Namespace) -> None:
 
 
 def _add_map(commands: Commands) -> None:
-    able = _backends_that("maps")
+    able = backends_that("maps")
     parser = commands.add_parser("map", help=f"time layers at every channel count, and store it ({', '.join(able)})")
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default=able[0], metavar="NAME", help=f"as pytest's; default {able[0]}")
