@@ -32,16 +32,19 @@ from neverslower.files.kept import KeptFolders, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.maps import map_file
 from neverslower.maps.mapping import MapMaker
+from neverslower.models import reading
+from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
 from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
-from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
+from neverslower.problem.networks import NETWORKS, Layer, network
 from neverslower.problem.selection import Format, Selection
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
 from neverslower.report.headline import headline_table
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 1000
 _PROGRAM = "never-slower"
+_OF_MODELS = ("model", "onnx", "input", "problems")  # Options of pytest that name the user's own models.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,15 +111,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_layers(commands: Commands) -> None:
-    parser = commands.add_parser("layers", help="list the distinct layers of a network, and all places of each")
+    parser = commands.add_parser("layers", help="list the distinct layers of networks, or of your own model")
     parser.add_argument("network", nargs="*", metavar="NETWORK", help=f"default: all of {', '.join(NETWORKS)}")
+    for option in (option for option in OPTIONS if option.key in _OF_MODELS):
+        parser.add_argument(option.flag, help=f"as pytest's {option.flag}", **option.keywords)
     parser.set_defaults(run=_layers)
 
 
 def _layers(options: argparse.Namespace) -> None:
-    for name in options.network or NETWORKS:
-        for layer in distinct_layers(network(name)):
-            print(f"{layer.name:18} {layer.problem.descriptor:50} {', '.join(layer.places)}")
+    models = reading.models(vars(options))
+    lists = [report_layers.lines(network(name)) for name in options.network or ([] if models else NETWORKS)]
+    lists += map(report_layers.model_lines, models)
+    print("\n".join(line for lines in lists for line in lines))
 
 
 def _add_problem(commands: Commands) -> None:
