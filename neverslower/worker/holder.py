@@ -163,7 +163,7 @@ class Holder:
 
 
 def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
-    """Return how many workers may load at once on a machine with so many bytes of memory and cores.
+    """Return how many workers may load at once where a process may have so many bytes of memory and cores.
 
     Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin, where
     it does not load `ahead`, or where it may have evidence that takes one process.
