@@ -354,6 +354,8 @@ DAMAGES: dict[str, tuple[Callable[[str], str], str]] = {
     "another side": (in_benchmark("left", "extra_info", "side"), f"{NOT_ONE}*'left' is not a valid Side)*"),
     "no problem": (in_benchmark("ic3", "extra_info", "unpruned"), f"{NOT_ONE}*'ic3' is not a problem's key*"),
     "no ratio": (in_benchmark([2.0, 3.0, 1.0], "extra_info", "verdict", "ratio"), "*ratio is [[]2.0, 3.0, 1.0])*"),
+    "a start too many": (in_benchmark([1.0] * 9, "extra_info", "started"), f"{NOT_ONE}*9 starts of processes, and *"),
+    "a start that is none": (in_benchmark("now", "extra_info", "started"), f"{NOT_ONE}*started is 'now'*"),
     "no mean": (in_benchmark(None, "stats", "mean"), f"{NOT_ONE}*out15[]]: mean is None); restore or remove it"),
     "half a character": (in_benchmark("\ud800", "extra_info", "plan"), "*surrogates not allowed); restore*"),
 }

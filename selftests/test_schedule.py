@@ -13,13 +13,13 @@ from bench.budgets import KINDS, Drawn, Kind, Row
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.forecast import Forecast
 from neverslower.campaign.settings import Settings
-from neverslower.evidence.observation import PairedPass, in_step
+from neverslower.evidence.observation import in_step
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
 from selftests import in_process
 from selftests.conftest import SuiteRunner
-from selftests.support import comparison, fake_passes, layers, scripted
+from selftests.support import comparison, layers, scripted
 
 CLEAR = KINDS[0]
 ALL_ALIKE = Kind("all need two", {2: 1.0}, 0.0)
@@ -186,11 +186,7 @@ def test_a_forecast_that_did_not_come_true_is_not_among_the_results(
 
 
 def test_only_what_the_first_processes_measured_without_a_gap_shows_what_they_have_in_common() -> None:
-    def passes(*starts: float | None) -> list[PairedPass]:
-        return [replace(one, started=start) for one, start in zip(fake_passes(number=len(starts)), starts, strict=True)]
-
-    measured = {"all": passes(1.0, 2.0, 3.0), "short": passes(1.0), "late": passes(2.0, 3.0), "gap": passes(1.0, 3.0)}
-    assert in_step(measured) == ["all", "short"]
-    assert in_step({"old": passes(None, None), "other": passes(None)}) == ["old", "other"]
-    replaced = {"before": passes(1.0, 3.0, 4.0), "after": passes(2.0, 3.0, 4.0)}
-    assert in_step(replaced) == ["before", "after"]
+    started = {"all": (1.0, 2.0, 3.0), "short": (1.0,), "late": (2.0, 3.0), "gap": (1.0, 3.0)}
+    assert in_step(started) == ["all", "short"]
+    assert in_step({"old": (None, None), "other": (None,)}) == ["old", "other"]
+    assert in_step({"before": (1.0, 3.0, 4.0), "after": (2.0, 3.0, 4.0)}) == ["before", "after"]

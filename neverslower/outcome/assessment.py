@@ -211,7 +211,9 @@ class Assessment:
             levels = {key: levels_of(passes) for key, passes in measured.items()}
             baseline = self.choices[backend].baseline
             # What passes have in common is seen where they are the same ones.
-            spread = PassSpread.of({key: levels[key] for key in in_step(measured)})
+            kept = {key: [pass_ for pass_ in passes if pass_.candidate.size] for key, passes in measured.items()}
+            started = {key: [pass_.started for pass_ in passes] for key, passes in kept.items()}
+            spread = PassSpread.of({key: levels[key] for key in in_step(started)})
             self._measured[backend] = levels, spread.pooled(baseline.spread) if baseline else spread
         return self._measured[backend]
 
