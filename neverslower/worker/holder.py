@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import backends
-from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
+from neverslower.errors import Unavailable, Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
+from neverslower.worker.starting import Loading
 
 T = TypeVar("T")
 MOST_AHEAD = 6
@@ -36,6 +36,7 @@ class Holder:
         self.lost: Failure | None = None
         self._lock: DeviceLock | None = None
         self._ahead: deque[Future[Worker]] = deque()
+        self._loading = Loading()
         self._threads: ThreadPoolExecutor | None = None
         self._batch = 0
 
@@ -63,7 +64,7 @@ class Holder:
         dies with that thread.
         """
         if self._threads is None and count > 0:
-            self._threads, self._batch = ThreadPoolExecutor(count), count
+            self._threads, self._batch = ThreadPoolExecutor(count, initializer=self._loading.here), count
             self._start_batch()
 
     def _start_batch(self) -> None:
@@ -72,7 +73,8 @@ class Holder:
         self._ahead.extend(self._threads.submit(self._start_later, self.started, place) for place in places)
 
     def _start_later(self, first: int, place: int) -> Worker:
-        time.sleep(place * APART)
+        if self._loading.ended.wait(place * APART):
+            raise Unavailable("it is needed no more")
         return self._start(self.spec, process=first + place)
 
     def wait_ahead(self) -> None:
@@ -88,6 +90,7 @@ class Holder:
             self._start_batch()
         if not self._ahead:
             return None
+        wait([self._ahead[0]])  # Where this is interrupted, it is still among those that are ended.
         try:
             worker = self._ahead.popleft().result()
         except WorkerDied as error:
@@ -149,14 +152,15 @@ class Holder:
             self.worker = None
 
     def close(self) -> None:
-        """End the worker and those that wait, and let go of the device."""
+        """End the worker and those that wait or still load, and let go of the device."""
         self.close_worker()
+        self._loading.end()
         while self._ahead:
             if unneeded := self._next_ahead():
                 unneeded.close()
         if self._threads:
             self._threads.shutdown()
-            self._threads = None
+            self._threads, self._loading = None, Loading()
         if self._lock:
             self._lock.close()
             self._lock = None
