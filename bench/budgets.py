@@ -209,6 +209,10 @@ class DrawnJudge:
         """Return the verdict again."""
         return self([*passes, later], comparisons)
 
+    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
+        """Return nothing: what is drawn has no noise."""
+        return 0.0, None
+
 
 @dataclass
 class Noted:

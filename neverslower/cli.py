@@ -32,16 +32,19 @@ from neverslower.files.kept import KeptFolders, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.maps import map_file
 from neverslower.maps.mapping import MapMaker
+from neverslower.models import reading
+from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
-from neverslower.options import usual_selection
+from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
-from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
+from neverslower.problem.networks import NETWORKS, Layer, network
 from neverslower.problem.selection import Format, Selection
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
 from neverslower.report.headline import headline_table
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 1000
 _PROGRAM = "never-slower"
+_OF_MODELS = ("model", "onnx", "input", "problems")  # Options of pytest that name the user's own models.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,15 +111,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_layers(commands: Commands) -> None:
-    parser = commands.add_parser("layers", help="list the distinct layers of a network, and all places of each")
+    parser = commands.add_parser("layers", help="list the distinct layers of networks, or of your own model")
     parser.add_argument("network", nargs="*", metavar="NETWORK", help=f"default: all of {', '.join(NETWORKS)}")
+    for option in (option for option in OPTIONS if option.key in _OF_MODELS):
+        parser.add_argument(option.flag, help=f"as pytest's {option.flag}", **option.keywords)
     parser.set_defaults(run=_layers)
 
 
 def _layers(options: argparse.Namespace) -> None:
-    for name in options.network or NETWORKS:
-        for layer in distinct_layers(network(name)):
-            print(f"{layer.name:18} {layer.problem.descriptor:50} {', '.join(layer.places)}")
+    models = reading.models(vars(options))
+    lists = [report_layers.lines(network(name)) for name in options.network or ([] if models else NETWORKS)]
+    lists += map(report_layers.model_lines, models)
+    print("\n".join(line for lines in lists for line in lines))
 
 
 def _add_problem(commands: Commands) -> None:
@@ -337,7 +344,8 @@ def _add_upgrade(commands: Commands) -> None:
 def _upgrade(options: argparse.Namespace) -> None:
     read = changes_of(options.journal)
     lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), ""]
-    print("\n".join([*lines, *report_upgrade.table(read.changes, options.rows)]))
+    table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
+    print("\n".join([*lines, *table]))
 
 
 def _add_baselines(parser: argparse.ArgumentParser) -> None:
@@ -354,7 +362,7 @@ def _add_cache(commands: Commands) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    for name in _backends_that("compiles"):
+    for name in backends_that("compiles"):
         store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()
@@ -365,12 +373,6 @@ def _cache(options: argparse.Namespace) -> None:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
         size = sum(entry.size for entry in entries)
         print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
-
-
-def _backends_that(capability: str) -> list[str]:
-    """Return the backends that run unasked and have a capability, named by its field."""
-    offered = {name: backends.load(name).CAPABILITIES for name in backends.TABLE}
-    return [name for name, those in offered.items() if getattr(those, capability) and not those.on_request]
 
 
 # What adapters offer
@@ -414,7 +416,7 @@ def _script(options: argparse.Namespace) -> None:
 
 
 def _add_map(commands: Commands) -> None:
-    able = _backends_that("maps")
+    able = backends_that("maps")
     parser = commands.add_parser("map", help=f"time layers at every channel count, and store it ({', '.join(able)})")
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default=able[0], metavar="NAME", help=f"as pytest's; default {able[0]}")

@@ -5,7 +5,8 @@ Values stay the words that the user wrote; `option_values` reads them, so that e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from neverslower.worker.process import LOCAL
 UNSOUND = ("refuse", "warn")
 SIDES = ("out", "in", "both", "together")
 EXIT_CODES = ("pytest", "bisect")
+CLOSE = 0.75
+"""How alike a word and an option must be, as difflib counts it, for the one to be a slip of the other."""
 
 
 @dataclass(frozen=True)
@@ -279,3 +282,11 @@ GROUPS = (
     ),
 )
 OPTIONS = tuple(option for group in GROUPS for option in group.options)
+
+
+def meant(arguments: Iterable[str]) -> str:
+    """Return which options of ours those close to them may mean: `--layer (for --layr)`; empty where none is close."""
+    flags = [option.flag for option in OPTIONS]
+    given = dict.fromkeys(argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
+    close = {flag: difflib.get_close_matches(flag, flags, n=1, cutoff=CLOSE) for flag in given if flag not in flags}
+    return ", ".join(f"{known[0]} (for {flag})" for flag, known in close.items() if known)

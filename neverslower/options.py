@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -47,6 +47,7 @@ class RunPlan:
     `required` are backends without which the run can't judge, `against` the specs of the libraries to compare with.
     `names_nothing` says that the user named no layer, `strict` that hazards unknown to the baseline fail, and
     `hunt_budget` is in seconds, None for no end. `repeated` are the words of a command that measures again alike.
+    `explaining` are the options about causes that the user gave.
     """
 
     selections: Mapping[str, Selection]
@@ -64,6 +65,7 @@ class RunPlan:
     against: Mapping[str, WorkerSpec] = field(default_factory=dict)
     least_decided: float = LEAST_DECIDED
     repeated: tuple[str, ...] = ()
+    explaining: tuple[str, ...] = ()
 
     def layers(self, name: str) -> list[Layer]:
         """Return the distinct layers that a backend measures, in each format."""
@@ -78,10 +80,19 @@ class RunPlan:
         ]
 
     def notes(self) -> list[str]:
-        """Return what to know of the chosen models, and for which of the chosen layers --keep does not hold."""
+        """Return what to know of the chosen models, and which options have no effect on what that was chosen."""
         layers = {layer.name: layer for name in self.backends for layer in self.layers(name)}
         notes = [selection.notes(list(layers.values())) for selection in self.selections.values()]
-        return notes[0] if notes else []  # The backends' selections differ in layers alone.
+        # The backends' selections differ in layers alone.
+        return [*(notes[0] if notes else []), *self._unexplained()]
+
+    def _unexplained(self) -> Iterator[str]:
+        """Yield which backends an option about causes has no effect on."""
+        explaining = {name: backends.load(name).CAPABILITIES.explains for name in self.backends}
+        unable = [name for name, explains in explaining.items() if not explains]
+        if self.explaining and unable:
+            text = f"{', '.join(self.explaining)}: no effect on {', '.join(unable)}"
+            yield f"{text}, which can't say why a layer is slower; {', '.join(backends_that('explains'))} can"
 
     def space(self, name: str) -> Space:
         """Return the space to draw from for a backend: what it can do, in the formats and sides that the user chose."""
@@ -158,6 +169,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         against=_against(specs, values["against"]),
         least_decided=LEAST_DECIDED if least is None else read.share("--least-decided", least),
         repeated=_repeated(values),
+        explaining=tuple(f"--{key}" for key in ("explain", "explain-budget") if values[key]),
     )
     selection.require_kept([layer for name in specs for layer in run_plan.layers(name)])
     return run_plan
@@ -259,6 +271,12 @@ def _against(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, 
         return {}
     execnet = read.spec("--against", against)
     return {name: replace(spec, execnet=execnet) for name, spec in specs.items()}
+
+
+def backends_that(capability: str) -> list[str]:
+    """Return the backends that run unasked and have a capability, named by its field."""
+    offered = {name: backends.load(name).CAPABILITIES for name in backends.TABLE}
+    return [name for name, those in offered.items() if getattr(those, capability) and not those.on_request]
 
 
 def _offers_itself(name: str) -> bool:

@@ -22,10 +22,10 @@ from neverslower.errors import JournalError, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
 from neverslower.judge.verdict import Code
-from neverslower.option_table import GROUPS, OPTIONS
+from neverslower.option_table import GROUPS, OPTIONS, meant
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCode, RunVerdict
-from neverslower.outcome.table import Finding, Outcome, outcome_of
+from neverslower.outcome.table import Finding, Outcome, outcome_of, said
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
@@ -61,27 +61,6 @@ _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.RED: {"red": True},
 }
 """How pytest's terminal makes a line stand out."""
-
-
-class DeviceClock:
-    """A clock for pytest-benchmark that shows device samples: it stands at 0 until a round sets it."""
-
-    __name__ = "device_time"
-
-    def __init__(self) -> None:
-        self._shown = 0.0
-
-    def __call__(self) -> float:
-        """Return the seconds since the round began; reading it after a round starts the next one at 0."""
-        shown, self._shown = self._shown, 0.0
-        return shown
-
-    def advance(self, seconds: float) -> None:
-        """Let one round take this many seconds."""
-        self._shown = seconds
-
-
-CLOCK = DeviceClock()
 
 
 class Suite:
@@ -152,7 +131,7 @@ class Suite:
         benchmark.group = comparison.layer.name
         benchmark.extra_info.update(timed.extra_info(result, explanation))
         count = sum(measured.candidate.size for measured in result.passes)
-        benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=count, iterations=1)
+        benchmark.pedantic(lambda: stock.CLOCK.advance(next(rounds)), rounds=count, iterations=1)
 
     def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
         node = cast(pytest.Item, request.node)
@@ -162,16 +141,16 @@ class Suite:
         self._raise(assessed, node.nodeid.partition("[")[0])
 
     def _raise(self, assessed: Assessed, test: str) -> None:
-        findings = [assessed.finding, *assessed.also]
-        outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
+        findings, beside = [assessed.finding, *assessed.also], bool(self.run.plan.against)
+        outcomes, what = [outcome_of(finding, self.run.plan.strict) for finding in findings], said(findings[0], beside)
         if Outcome.FAILED in outcomes:
             again = self._again(assessed.comparison, test, repeated_options(self.run))
-            text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again)
+            text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again, beside)
             pytest.fail(text, pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
-            pytest.xfail(f"{assessed.finding}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
+            pytest.xfail(f"{what}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
         if outcomes[0] is Outcome.SKIPPED:
-            pytest.skip(f"{assessed.finding}: {assessed.verdict.reason.text}")
+            pytest.skip(f"{what}: {assessed.verdict.reason.text}")
 
     def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
         name = assessed.comparison.backend
@@ -231,8 +210,11 @@ class VanishedItem(pytest.Item):
 # Hooks
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the suite's options."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the suite's options, and let pytest's own error of an unknown one say which may be meant."""
+    config = cast(pytest.Config, pluginmanager.get_plugin("pytestconfig"))
+    if close := meant(map(str, config.invocation_params.args)):
+        parser.extra_info["did you mean"] = close
     for listed in GROUPS:
         group = parser.getgroup(listed.name, listed.title)
         for option in listed.options:

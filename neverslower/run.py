@@ -64,8 +64,7 @@ class Run:
     the run. `before` is what another library showed that was measured in this run, `changes` how this one differs.
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
-    `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
-    whatever is measured, and `beyond` what --benchmark-compare-fail refuses.
+    `reused` says how much of it this run has used. `beyond` is what --benchmark-compare-fail refuses.
     """
 
     plan: RunPlan
@@ -89,7 +88,6 @@ class Run:
     thresholds: Thresholds = STANDARD
     recorded_before: Recorded | None = None
     reused: list[str] = field(default_factory=list)
-    unmet: str = ""
     beyond: list[str] = field(default_factory=list)
     start: StartWorker = field(default_factory=lambda: Worker)
 
@@ -249,7 +247,7 @@ class Run:
         choice = self.choices.get(backend)
         if not (self.comparing and choice and choice.baseline):
             return []
-        return Assessment(self.findings, self.choices, True, self.before, self.thresholds).regressed(backend)
+        return self._assess(comparing=True).regressed(backend)
 
     def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
         """Return the scatter that an earlier run of this device and software has left, if any.
@@ -265,7 +263,11 @@ class Run:
     @cached_property
     def assessment(self) -> Assessment:
         """The findings set against the baselines; ask after the campaign."""
-        return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)
+        return self._assess(self.comparing)
+
+    def _assess(self, comparing: bool) -> Assessment:
+        before = self.before if self.plan.against else None
+        return Assessment(self.findings, self.choices, comparing, before, self.thresholds)
 
     def concluded(self, item: str, assessed: Assessed) -> None:
         """Remember what is said about one item, by its id: one that is run again is still one item."""
@@ -288,9 +290,7 @@ class Run:
         if not (self.asked or self.hindrance or ending):
             return None
         plan = self.plan
-        asked = Asked(
-            self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, self.unmet
-        )
+        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))

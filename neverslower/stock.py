@@ -9,17 +9,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from neverslower.baseline import timed
+from neverslower.baseline import folders, timed
 from neverslower.baseline.entry import Baseline
 from neverslower.errors import NeverSlowerError
+from neverslower.files.shown import shown
 from neverslower.run import Run
 
+LISTED = 3
+"""So many layers a message names."""
 _SHOWS_THE_TABLE = ("columns", "sort", "group-by", "name", "time-unit", "verbose", "histogram", "cprofile")
 """Options that say how its table is to look, and so ask for it."""
 _TEST = re.compile(r"[^\[]+\[(?P<id>.+?)\](?: \(.+\))?$")
 _REASON = re.compile(
     r"Field '(?P<field>\w+)' has failed (?P<check>\w+?)RegressionCheck: (?P<found>\S+) > (?P<allowed>\S+)"
 )
+
+
+class DeviceClock:
+    """A clock for pytest-benchmark that shows device samples: it stands at 0 until a round sets it."""
+
+    __name__ = "device_time"
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds since the round began; reading it after a round starts the next one at 0."""
+        shown, self._shown = self._shown, 0.0
+        return shown
+
+    def advance(self, seconds: float) -> None:
+        """Let one round take this many seconds."""
+        self._shown = seconds
+
+
+CLOCK = DeviceClock()
 
 
 def prepare(option: Any, run: Run, only_looks: bool) -> None:
@@ -37,7 +61,8 @@ def prepare(option: Any, run: Run, only_looks: bool) -> None:
         raise NeverSlowerError("--benchmark-histogram needs pygal: `pip install -e .[histogram]`")
     if run.compare and not only_looks:
         run.identify()
-    if option.benchmark_compare_fail and run.choices:
+        require_baselines(run)
+    if option.benchmark_compare_fail:
         _require_times(run)
     # It looks for a number in its own storage, where no baseline is, so it is always given a file or nothing.
     option.benchmark_compare = _merged(run)
@@ -55,14 +80,41 @@ def _probe(path: Path) -> None:
         raise NeverSlowerError(f"--benchmark-json={path} can't be written: {error.strerror}; name another") from None
 
 
+def require_baselines(run: Run) -> None:
+    """Refuse a comparison with nothing before anything is measured.
+
+    One backend with a baseline is enough, unless the run is strict or requires one that has none. What can't be
+    started is another matter, which the campaign reports.
+    """
+    without = {name: why for name in run.choices if (why := _nothing_stored(run, name))}
+    needed = set(run.choices if run.plan.strict else run.plan.required)
+    if without and (len(without) == len(run.choices) or needed & set(without)):
+        listed = "; ".join(f"{name}: {why}" for name, why in without.items())
+        raise NeverSlowerError(f"--benchmark-compare has nothing to compare with: {listed}")
+
+
+def _nothing_stored(run: Run, name: str) -> str:
+    """Return why nothing of a backend can be compared, with what exists and the remedy; empty if some can."""
+    choice = run.choices[name]
+    if choice.baseline is None:
+        why = choice.absence.reason.text if choice.absence else "no baseline"
+        others = folders.of_other_devices(run.root, run.fingerprints[name])
+        return f"{why} (stored of other devices: {', '.join(others)})" if others else why
+    asked = [comparison for comparison in run.comparisons if comparison.backend == name]
+    if not asked or any(choice.baseline.entry(comparison) for comparison in asked):
+        return ""
+    layers = list(dict.fromkeys(entry.layer for entry in choice.baseline.entries.values()))
+    listed = ", ".join(layers[:LISTED]) + (f" and {len(layers) - LISTED} more" if layers[LISTED:] else "")
+    text = f"{shown(choice.baseline.path)} holds {listed or 'nothing'}, and none of what this run measures"
+    return f"{text}; choose the same layers, or accept this run with --accept-baseline REASON"
+
+
 def _require_times(run: Run) -> None:
-    """Refuse a limit on times where the baselines hold counts; without any baseline the run can't judge by it."""
+    """Refuse a limit on times where the baselines hold counts."""
     if exact := _chosen(run, exact=True):
         names = ", ".join(f"{baseline.evidence} of {baseline.fingerprint.backend}" for baseline in exact)
         text = f"--benchmark-compare-fail compares times, and the baseline holds {names}"
         raise NeverSlowerError(f"{text}: leave it out, --benchmark-compare judges without it")
-    if not _chosen(run, exact=False):
-        run.unmet = "--benchmark-compare-fail has no stored run to compare with"
 
 
 def _merged(run: Run) -> str | None:

@@ -29,6 +29,7 @@ from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.table import Finding
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
+from neverslower.report import upgrade
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 from selftests import in_process
 from selftests.conftest import SuiteRunner
@@ -548,7 +549,7 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
             "*SLOWER 1.3*shown again in a fresh process",
             "  changed   scheduling",
             "*--against=popen//env:NEVERSLOWER_SCRIPT=*",
-            "slower than the baseline: 1",
+            "slower than the other library: 1",
             "scripted 2.0 (0) on scripted",
             "  compared with popen//env:* (scripted 1.0 (0))",
             "  4 pairs of processes*",
@@ -587,10 +588,21 @@ def test_the_chance_of_a_false_red_holds_for_what_changed(
     assert capsys.readouterr().out.startswith(f"new against old: {slower} slower, ")
 
 
-def test_a_run_beside_the_same_library_is_green_and_can_be_accepted(runner: SuiteRunner) -> None:
-    result = beside(runner, OLD, "--accept-baseline", "new version")
+def test_a_run_beside_the_same_library_is_green_and_can_be_accepted(
+    runner: SuiteRunner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = beside(runner, OLD, "--accept-baseline", "new version", "--journal", "run.jsonl")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["new against old: 0 slower, 0 faster, * 0 undecided *", "accepted * comparisons as *"])
+    capsys.readouterr()
+    assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 0
+    assert capsys.readouterr().out.endswith("\n\nno channel count is proved slower or faster, so there is no table\n")
+
+
+def test_where_all_is_undecided_the_command_says_what_to_do() -> None:
+    undecided = Change("", "", 1, 2, Code.UNDECIDED, "", None, Code.SAME, None, Code.SAME, None, "")
+    assert list(upgrade.table([undecided])) == []
+    assert "; 1 are undecided; measure longer, " in upgrade.without_a_table([undecided])
 
 
 @pytest.mark.parametrize(

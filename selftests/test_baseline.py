@@ -12,12 +12,15 @@ import pytest
 from bench.fixed_size import FixedSizeJudge
 from neverslower.baseline import folders, timed
 from neverslower.baseline.changes import verdict_changes
+from neverslower.baseline.entry import Baseline, Entry, Known
 from neverslower.campaign.findings import Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.evidence.observation import Examined, PairedPass, Plan
+from neverslower.judge.change import PassSpread
 from neverslower.judge.verdict import Code
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 from neverslower.problem.networks import network
 
 DEVICE = Fingerprint("scripted", "Board 1", "1.0", "abcdef123", {"cpu": "x"}, {"governor": "performance"}, {})
@@ -28,10 +31,10 @@ def result(distance: int, ratio: float = 1.0, seed: int = 0) -> Result:
     candidate = LAYER.problem.prune(distance) if distance else LAYER.problem
     random = np.random.default_rng(seed)
     passes = []
-    for _ in range(2):
+    for number in range(2):
         seconds = 1e-3 * np.exp(random.normal(0, 0.001, (20, 2, 2)))
         seconds[:, 1] *= ratio
-        passes.append(PairedPass(seconds, (1, 1), "scripted"))
+        passes.append(PairedPass(seconds, (1, 1), "scripted", started=10.5 + number))
     seen = Examined(Plan("gemm", ("convolution gemm",)), 1e-7, 1e-4, 1e-3)
     comparison = Comparison("scripted", LAYER, candidate)
     return Result(comparison, FixedSizeJudge()(passes, 3), tuple(passes), seen, seen)
@@ -56,6 +59,34 @@ def test_a_saved_baseline_is_read_as_it_was(tmp_path: Path) -> None:
     assert (entry.known.code, entry.known.ratio) == (Code.SLOWER, one.verdict.ratio)
     assert entry.plan == Plan("gemm", ("convolution gemm",))
     assert entry.levels == pytest.approx([np.log(np.median(p.candidate)) for p in one.passes])
+    assert entry.started == (10.5, 11.5)
+
+
+def test_a_pass_that_kept_no_block_has_no_level_and_no_start(tmp_path: Path) -> None:
+    one = result(1)
+    empty = replace(one.passes[0], seconds=np.empty((0, 2, 2)), started=1.0)
+    passes = (empty, *(replace(pass_, started=2.0 + number) for number, pass_ in enumerate(one.passes)))
+    stored = timed.document(DEVICE, {"tests/a.py::test_latency[out127]": replace(one, passes=passes)}, "why", {})
+    (entry,) = folders.load(folders.save(tmp_path, DEVICE, stored)).entries.values()
+    assert (len(entry.levels), entry.started) == (2, (2.0, 3.0))
+
+
+def test_what_stored_passes_have_in_common_is_seen_where_they_are_the_same_ones() -> None:
+    """What a short budget began late measured other processes than the rest, in its first pass already."""
+    common = (0.0, 0.2, -0.2)
+    entries = {}
+    for number in range(6):
+        late = number > 3
+        levels = tuple(0.01 * number + shift for shift in common[late:])
+        key = ("unpruned", str(number))
+        started = (1.0, 2.0, 3.0)[late:]
+        entries[key] = Entry("[x]", "x", *key, Side.OUT, Plan("p"), levels, Known(Code.SAME, None), started=started)
+    baseline = Baseline(Path("stored"), DEVICE, entries)
+    in_step = {key: entry.levels for key, entry in entries.items() if len(entry.levels) == 3}
+    assert baseline.spread == PassSpread.of(in_step)
+    assert baseline.spread.common.value == pytest.approx(0.04)
+    unknown = {key: replace(entry, started=()) for key, entry in entries.items()}  # As older files hold them.
+    assert Baseline(Path("stored"), DEVICE, unknown).spread == PassSpread.of({k: e.levels for k, e in entries.items()})
 
 
 def test_raw_samples_of_both_sides_are_kept(tmp_path: Path) -> None:

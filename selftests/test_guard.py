@@ -179,3 +179,66 @@ def test_every_look_is_in_the_journal_with_its_time(runner: SuiteRunner) -> None
     states = [line for line in lines if line["event"] == "state"]
     assert [one["when"] for one in states] == ["before", *["between"] * 3, "after"]
     assert all(one["time"] > 0 and one["readings"] == {"gpu °C": 40.0} for one in states)
+
+
+# A device that becomes unfit while it measures
+
+BUSY = Unsound(Trouble.BUSY, "busy with make", "wait for it")
+BUSIED = {"unsound": [{"trouble": "busy", "text": "busy with make", "remedy": "wait for it"}]}
+
+
+def test_a_device_that_becomes_unfit_spoils_what_is_measured_then() -> None:
+    watch, device = Watch(), Device(SOUND, State(SOUND.settings, unsound=(BUSY,)), SOUND)
+    watch.guard.begin("scripted", device)
+    watch.guard.measured(ONE, device)
+    watch.guard.look("scripted", device, "between")
+    assert watch.findings.spoiled["scripted"].why == "busy with make; fix: wait for it"
+    assert marked(watch) == keys(ONE)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "states"),
+    [
+        (True, (SOUND, FAST)),  # Other settings are marked, and make no device unfit.
+        (True, (SOUND, State(SOUND.settings, unsound=(HOT,)))),  # It gets hot by working.
+        (False, (SOUND, State(SOUND.settings, unsound=(BUSY,)))),  # The user has said to measure anyway.
+    ],
+)
+def test_what_spoils_no_run(refuse: bool, states: tuple[State, ...]) -> None:
+    watch, device = Watch(refuse), Device(*states)
+    watch.guard.begin("scripted", device)
+    watch.guard.measured(ONE, device)
+    watch.guard.look("scripted", device, "between")
+    assert watch.findings.spoiled == {}
+
+
+def test_a_device_that_becomes_unfit_when_all_is_measured_spoils_nothing() -> None:
+    watch, device = Watch(), Device(SOUND, SOUND, State(SOUND.settings, unsound=(BUSY,)))
+    watch.guard.begin("scripted", device)
+    watch.guard.measured(ONE, device)
+    watch.guard.look("scripted", device, "between")
+    watch.guard.look("scripted", device, "after")
+    assert watch.findings.spoiled == {}
+
+
+@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict-verdicts",), 1)])
+def test_a_run_whose_device_becomes_unfit_is_incomplete_and_says_why(
+    runner: SuiteRunner, strict: tuple[str, ...], code: int
+) -> None:
+    script = FLAT | {"states": [{}, BUSIED | {"processes": [1]}]}
+    result = runner.run(script, NEVER_SLOWER, "--passes", "2", *strict)
+    assert (result.ret, outcomes(result)) == (code, {"passed": 6})
+    result.stdout.fnmatch_lines(
+        [
+            "INCOMPLETE: scripted: its device became unfit in the middle of the run: busy with make; fix: wait *",
+            "  measure again what the unfit device spoiled:",
+            "    the same command with --resume=*",
+        ]
+    )
+
+
+def test_a_run_that_decides_nothing_once_its_device_is_unfit_cannot_judge(runner: SuiteRunner) -> None:
+    noisy = {"noise": 0.5, "states": [{}, BUSIED | {"processes": [1]}]}
+    result = runner.run(FLAT | noisy, NEVER_SLOWER, "--preset", "quick", "--passes", "2")
+    assert result.ret == CANNOT_JUDGE
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: its device became unfit*; nothing was decided after that; *"])

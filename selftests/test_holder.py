@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from neverslower.errors import Unavailable, WorkerDied
 from neverslower.worker.holder import AGAIN, APART, MOST_AHEAD, Holder, how_many_ahead, how_many_compile
 from neverslower.worker.process import Worker, WorkerSpec
 from selftests import in_process
-from selftests.support import comparison, scripted
+from selftests.support import children, comparison, eventually, needs_proc, scripted
 
 
 class Fake:
@@ -129,6 +130,7 @@ def test_what_is_not_needed_is_closed_and_counted() -> None:
     held.start_ahead(3)
     held.skip()
     assert number(held.fresh()) == 2
+    held.wait_ahead()
     held.close()
     assert {fake.number for fake in starter.started if fake.closed} == {0, 1, 2, 3}
 
@@ -277,3 +279,63 @@ def test_nothing_is_timed_while_a_worker_loads(name: str, tmp_path: Path) -> Non
     TIMED[name](library)
     assert loaded.is_set()
     library.close()
+
+
+# Interrupted
+
+
+def ended(held: Holder) -> bool:
+    """Whether a holder closes while its workers would load for minutes; one that waits for them is left to itself."""
+    closing = threading.Thread(target=held.close, daemon=True)
+    closing.start()
+    closing.join(20.0)
+    return not closing.is_alive()
+
+
+def hanging(folder: Path, when: str) -> WorkerSpec:
+    """A worker whose Python hangs, or whose library does when it is loaded."""
+    if when == "python":
+        python = folder / "python"
+        python.write_text("#!/bin/sh\nexec sleep 100\n", encoding="utf-8")
+        python.chmod(0o755)
+        return WorkerSpec("scripted", execnet=f"popen//python={python}")
+    pipe = folder / "script.json"
+    os.mkfifo(pipe)  # Nobody writes to it: who reads it waits.
+    return WorkerSpec("scripted", str(pipe))
+
+
+@needs_proc
+@pytest.mark.processes
+@pytest.mark.parametrize("when", ["python", "library"])
+def test_what_hangs_while_it_loads_is_ended_with_the_holder(tmp_path: Path, when: str) -> None:
+    before = children(os.getpid())
+    held = Holder(hanging(tmp_path, when), Worker)
+    held.start_ahead(2)
+    assert eventually(lambda: len(children(os.getpid()) - before) == 2)
+    assert ended(held)
+    assert eventually(lambda: not children(os.getpid()) - before)
+
+
+def test_what_is_still_to_be_started_is_not_started_any_more() -> None:
+    starter = Starter()
+    held = holder(starter)
+    held.start_ahead(6)
+    assert number(held.fresh()) == 0
+    held.close()
+    assert len(starter.started) < 6
+    assert all(fake.closed for fake in starter.started)
+
+
+def test_an_interrupted_wait_for_a_worker_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(futures: Any) -> None:
+        raise KeyboardInterrupt
+
+    starter = Starter()
+    held = holder(starter)
+    held.start_ahead(1)
+    monkeypatch.setattr("neverslower.worker.holder.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        held.fresh()
+    monkeypatch.undo()
+    held.close()
+    assert all(fake.closed for fake in starter.started)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from neverslower.calibration import scatter
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
-from neverslower.campaign.judging import first_of
+from neverslower.campaign.judging import decided, first_of
 from neverslower.campaign.settings import Settings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import PairedPass
@@ -127,6 +128,34 @@ def test_what_either_judge_proves_counts(ratio: float, passes: int, by_all: Code
         assert judged.confirmation is (taken[-1] if counts is Code.SLOWER else None)
 
 
+@dataclass(frozen=True)
+class Counting(SequentialJudge):
+    """Notes of how many passes it is asked for a verdict."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
+        self.asked.append(len(passes))
+        return super().__call__(passes, comparisons)
+
+
+def test_no_verdict_is_drawn_twice_for_the_noise_of_what_all_comparisons_prove() -> None:
+    judge = Counting()
+    first_of(judge, fake_passes(1.3, number=3), 100, of(Code.SLOWER))
+    assert judge.asked == []
+
+
+def test_a_study_is_decided_by_its_own_passes_and_by_as_many_as_bound_both_sides() -> None:
+    judge, plain = SequentialJudge(), comparison(1)
+    studied = replace(plain, policies=("best", "best"))
+    passes = fake_passes(1.3, number=judge.most_passes)
+    together = {one.identity: of(Code.SLOWER) for one in (plain, studied)}
+    fewest = judge.fewest_passes(100)
+    assert known(decided(judge, plain, passes[:2], 100, together)).verdict.reason.text == "by all"
+    assert all(decided(judge, studied, passes[:number], 100, together) is None for number in range(fewest))
+    assert known(decided(judge, studied, passes, 100, together)).verdict.reason.text != "by all"
+
+
 # A campaign
 
 
@@ -224,3 +253,16 @@ def test_scatter_that_cannot_be_read_is_measured_again(tmp_path: Path, content: 
     (path,) = (tmp_path / scatter.FOLDER).iterdir()
     path.write_text(content, encoding="utf-8")
     assert scatter.load(tmp_path, findings.fingerprints["scripted"], 8) is None
+
+
+def test_stored_scatter_is_read_back_and_nothing_else_is() -> None:
+    scattered = Scatter("a run", ((0.01, 0.0), (0.02,)))
+    stored = json.loads(json.dumps(asdict(scattered)))
+    assert Scatter.from_dict(stored) == scattered
+    for damage in ({"layers": 1}, {"layers": [0.01]}, {"layers": [["0.01"]]}, {"origin": "a\x1bb"}, {"origin": 1}):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            Scatter.from_dict(stored | damage)
+    with pytest.raises(ValueError, match="no finite number"):
+        Scatter.from_dict(stored | {"layers": [[math.nan]]})
+    with pytest.raises(KeyError):
+        Scatter.from_dict({"origin": "a run"})

@@ -53,6 +53,9 @@ class Scripted:
         assert self(passes, comparisons).code is Code.SLOWER
         return verdict(Code.SLOWER if len(passes) + 1 in self.confirming else Code.UNDECIDED)
 
+    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
+        return 0.0, None
+
 
 PASSES = fake_passes(number=8)
 SLOWER, SAME = Code.SLOWER, Code.SAME

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from neverslower import cli
 from neverslower.errors import NeverSlowerError
 from neverslower.models import onnx_graph, reading, torch_module
 from neverslower.models.found import Found, same_padding
@@ -446,6 +448,29 @@ def test_quantised_convolutions_are_left_out(tmp_path: Path) -> None:
     found = onnx_graph.find(saved(tmp_path, model), ())
     assert list(problems(found).values()) == [parse_descriptor("mb1_ic8oc4_ih7kh1")]
     assert [(left["what"], left["macs"]) for left in found.left_out] == [("quantised convolution", 49 * 8 * 27)]
+
+
+# Listed
+
+
+def test_a_model_s_layers_are_listed_with_their_work_and_with_what_is_left_out(
+    net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["layers", "--model", f"{net}:build", "--input", "1x3x16x16"]) == 0
+    counted, *_, up, head = capsys.readouterr().out.splitlines()
+    assert counted.startswith("net: 5 convolutions, 4 distinct, ")
+    assert re.fullmatch(r"left out: up: transposed convolution, \d+\.\d\d MMACs", up)
+    assert re.fullmatch(r"left out: head: matrix product, \d+\.\d\d MMACs", head)
+
+
+def test_the_layers_of_several_files_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text('mb1_ic4oc16_ih6kh3ph1n"first"\n', encoding="utf-8")
+    assert cli.main(["layers", "alexnet", "--problems", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"alexnet\.L0 +mb1_\S+ +[\d.]+ MMACs +alexnet\.L0 features\.0", lines[0])
+    assert re.fullmatch(r"first +mb1_\S+ +0\.02 MMACs +first", lines[-1])
+    assert cli.main(["layers", "--input", "1x3x16x16"]) == 2
 
 
 # In a run

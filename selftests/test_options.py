@@ -126,3 +126,21 @@ def test_the_command_that_measures_again_repeats_what_decides(runner: SuiteRunne
     result = runner.run(hazard, "tests/test_never_slower.py", *options)
     (again,) = [line for line in result.outlines if line.startswith("  again ")]
     assert all(words in again for words in ("--baselines=mine", "--preset=quick", "--strict-verdicts"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--layr", "resnet50.L16"], "--layer (for --layr)"),
+        (["--bakend=onednn", "--strict-verdict"], "--backend (for --bakend), --strict-verdicts (for --strict-verdict)"),
+        (["--tracebak"], ""),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_one_that_is_close(
+    runner: SuiteRunner, arguments: list[str], meant: str
+) -> None:
+    result = runner.run({}, *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*unrecognized arguments: {arguments[0]}*"])
+    said = [line.strip() for line in result.stderr.lines if "did you mean" in line]
+    assert said == ([f"did you mean: {meant}"] if meant else [])

@@ -2,7 +2,16 @@ import pytest
 
 from neverslower.baseline.entry import Known
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
-from neverslower.outcome.table import TABLE, Finding, Outcome, change_finding, hazard_finding, outcome_of, unmeasured
+from neverslower.outcome.table import (
+    TABLE,
+    Finding,
+    Outcome,
+    change_finding,
+    hazard_finding,
+    outcome_of,
+    said,
+    unmeasured,
+)
 
 P, F, X, S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED
 
@@ -12,10 +21,11 @@ def verdict(code: Code, low: float = 1.0, high: float = 1.0, reason: ReasonCode 
 
 
 SLOWER = verdict(Code.SLOWER, 1.4, 1.6)
+NEAR = verdict(Code.SLOWER, 1.03, 1.05)
 SAME = verdict(Code.SAME)
 FASTER = verdict(Code.FASTER, 0.4, 0.5)
 FADED, FIXED = Finding.HAZARD_FADED, Finding.HAZARD_FIXED
-BORDERLINE = Finding.HAZARD_BORDERLINE
+BORDERLINE, UNDECIDED_BEFORE = Finding.HAZARD_BORDERLINE, Finding.HAZARD_UNDECIDED_BEFORE
 KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
 
 
@@ -25,6 +35,7 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
         (Finding.NOT_SLOWER, P, P),
         (Finding.HAZARD_FOUND, X, F),
         (Finding.HAZARD_KNOWN, X, X),
+        (Finding.HAZARD_UNDECIDED_BEFORE, X, F),
         (Finding.HAZARD_NEW, F, F),
         (Finding.HAZARD_WORSE, F, F),
         (Finding.HAZARD_FIXED, P, F),
@@ -56,6 +67,13 @@ def test_every_finding_has_an_outcome() -> None:
     assert set(TABLE) == set(Finding)
 
 
+@pytest.mark.parametrize("finding", [one for one in Finding if one is not Finding.VANISHED], ids=str)
+def test_next_to_another_library_nothing_is_about_a_baseline(finding: Finding) -> None:
+    assert "baseline" not in said(finding, beside=True)
+    assert "known" not in said(finding, beside=True)
+    assert said(finding, beside=False) == str(finding)
+
+
 @pytest.mark.parametrize(
     ("now", "known", "change", "unpruned_change", "finding"),
     [
@@ -76,10 +94,12 @@ def test_every_finding_has_an_outcome() -> None:
         (verdict(Code.SLOWER, 1.61, 1.7), KNOWN, None, None, Finding.HAZARD_KNOWN),  # within the tolerance of 1 %
         (verdict(Code.SLOWER, 1.63, 1.7), KNOWN, None, None, Finding.HAZARD_WORSE),
         (SLOWER, Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
-        (SLOWER, Known(Code.UNDECIDED, Interval(1.4, 0.9, 1.8)), None, None, Finding.HAZARD_FOUND),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.4, 0.9, 1.8)), None, None, UNDECIDED_BEFORE),
         (verdict(Code.SLOWER, 1.012, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, BORDERLINE),
         (verdict(Code.SLOWER, 1.04, 1.06), Known(Code.SAME, Interval(1.0, 0.98, 1.02)), None, None, Finding.HAZARD_NEW),
-        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, Finding.HAZARD_NEW),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), None, None, UNDECIDED_BEFORE),
+        (SLOWER, Known(Code.UNDECIDED, Interval(1.0, 0.95, 1.05)), SAME, FASTER, Finding.UNPRUNED_FASTER),
+        (NEAR, Known(Code.UNDECIDED, Interval(1.0, 0.99, 1.015)), None, None, UNDECIDED_BEFORE),
         (SAME, KNOWN, None, None, Finding.HAZARD_FIXED),
         (FASTER, KNOWN, None, None, Finding.HAZARD_FIXED),
         (verdict(Code.SAME, 0.99, 1.02), Known(Code.SLOWER, Interval(1.03, 1.011, 1.05)), None, None, FADED),

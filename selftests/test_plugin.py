@@ -1,19 +1,28 @@
 """The plugin end to end on scripted latencies: every row of the table of outcomes, baselines, options, exit codes."""
 
+import contextlib
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from neverslower import stock
+from neverslower.baseline.entry import Baseline
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal
 from neverslower.hunt.oracle import Oracle
 from neverslower.judge.sequential import SequentialJudge
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.worker.process import StartWorker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
+from selftests.support import comparison
 
 UNSOUND = {"unsound": [{"trouble": "throttled", "text": "throttled by hand", "remedy": "let go"}]}
 HAZARD = {"when": "out_channels == 15", "times": 2.0}
@@ -46,6 +55,8 @@ def spent(journal: Path) -> list[float]:
 def test_all_questions_of_a_run_share_one_chance_of_a_false_red(
     runner: SuiteRunner, arguments: list[str], share: float
 ) -> None:
+    if "--benchmark-compare" in arguments:
+        runner.accept({})
     runner.run({}, "--family-error", "0.02", "--journal=run.jsonl", *arguments)
     assert spent(runner.path / "run.jsonl") == [share]
 
@@ -174,21 +185,64 @@ def test_a_changed_plan_is_listed_and_fails_only_strictly(runner: SuiteRunner) -
     strict.stdout.fnmatch_lines(["plan changed since the baseline: 1"])
 
 
-def test_no_baseline_is_a_skip_where_a_comparison_was_asked_for(runner: SuiteRunner) -> None:
-    result = runner.run(FLAT, LATENCY, "--benchmark-compare")
-    assert outcomes(result) == {"skipped": 7}
-    result.stdout.fnmatch_lines(["no baseline to compare with: 7"])
-    assert outcomes(runner.run(FLAT, LATENCY, "--benchmark-compare", "--strict-verdicts")) == {"failed": 7}
+def refused_to_compare(result: pytest.RunResult, words: str) -> None:
+    """A comparison with nothing is a mistake of usage in one line, and no journal says that anything was measured."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --benchmark-compare has nothing to compare with: scripted: {words}"])
+    assert not Path("run.jsonl").exists()
 
 
-def test_another_state_is_incomparable_and_names_the_field(runner: SuiteRunner) -> None:
+@pytest.mark.parametrize("strict", [(), ("--strict-verdicts",)])
+def test_without_a_baseline_a_comparison_is_refused_with_what_exists(
+    runner: SuiteRunner, strict: tuple[str, ...]
+) -> None:
+    compare = (LATENCY, "--benchmark-compare", "--journal=run.jsonl", *strict)
+    none = "no baseline in baselines/scripted@scripted; accept one with --accept-baseline REASON"
+    refused_to_compare(runner.run(FLAT, *compare), none)
+    runner.accept(FLAT | {"device": "board"})
+    refused_to_compare(runner.run(FLAT, *compare), f"{none} (stored of other devices: scripted@board)")
+
+
+def test_a_baseline_of_another_state_is_refused_with_the_field(runner: SuiteRunner) -> None:
     path = runner.accept(FLAT | {"state": {"governor": "performance"}})
     now = FLAT | {"state": {"governor": "powersave"}}
     for asked in ("--benchmark-compare", f"--benchmark-compare={path}"):
-        result = runner.run(now, LATENCY, asked)
-        assert outcomes(result) == {"skipped": 7}
-        result.stdout.fnmatch_lines(["not comparable: 7", "*state governor: performance → powersave*"])
-    assert outcomes(runner.run(now, LATENCY, "--benchmark-compare", "--strict-verdicts")) == {"failed": 7}
+        result = runner.run(now, LATENCY, asked, "--journal=run.jsonl")
+        refused_to_compare(result, "*state governor: performance → powersave; *accept one with --accept-baseline*")
+
+
+def test_a_baseline_of_other_layers_is_refused_with_what_it_holds(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    result = runner.run(FLAT, LATENCY, "--benchmark-compare", "--journal=run.jsonl", problem="mb1_ic4oc8_ih6kh3ph1")
+    refused_to_compare(result, f"*0001_1.0+0.json holds {PROBLEM}, and none of what this run measures; *")
+
+
+def test_what_a_baseline_does_not_hold_is_skipped_and_strictly_fails(runner: SuiteRunner) -> None:
+    runner.accept(FLAT, "--keep", "13")
+    result = runner.run(FLAT, LATENCY, "--benchmark-compare")
+    assert outcomes(result) == {"passed": 2, "skipped": 5}
+    result.stdout.fnmatch_lines(["INCOMPLETE: *", "no baseline to compare with: 5"])
+    strict = runner.run(FLAT, LATENCY, "--benchmark-compare", "--strict-verdicts")
+    assert (strict.ret, outcomes(strict)) == (1, {"passed": 2, "failed": 5})
+
+
+@pytest.mark.parametrize(
+    ("required", "strict", "refused"), [((), False, False), (("bare",), False, True), ((), True, True)]
+)
+def test_of_two_backends_one_may_have_no_baseline_unless_it_must(
+    required: tuple[str, ...], strict: bool, refused: bool
+) -> None:
+    stored = BaselineChoice(cast(Baseline, SimpleNamespace(entry=lambda comparison: "found")))
+    absent = BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, "none there")))
+    run: Any = SimpleNamespace(
+        choices={"scripted": stored, "bare": absent},
+        plan=SimpleNamespace(required=required, strict=strict),
+        comparisons=[comparison(1)],
+        root=Path("nowhere"),
+        fingerprints={"bare": Fingerprint("bare", "board", "1.0", "")},
+    )
+    with pytest.raises(NeverSlowerError, match="bare: none there") if refused else contextlib.nullcontext():
+        stock.require_baselines(run)
 
 
 def test_what_vanished_from_the_suite_is_an_item_that_fails(runner: SuiteRunner) -> None:

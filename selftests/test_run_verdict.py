@@ -6,7 +6,7 @@ import pytest
 
 from neverslower.baseline.acceptance import Proposal, unfit
 from neverslower.baseline.scope import Scope
-from neverslower.campaign.findings import Agreement, Findings, Result
+from neverslower.campaign.findings import Agreement, Findings, Result, Spoiled
 from neverslower.evidence.observation import Plan
 from neverslower.judge.cause import Cause, explain
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
@@ -67,6 +67,24 @@ def test_right_outputs_do_not_stand_in_for_times() -> None:
     found.agreements[ONE.identity] = Agreement(SAME, 0.0, 1.0)
     made = judged(found, strict=True, checked=True)
     assert (made.code, made.exit_code) == (RunCode.CANNOT_JUDGE, 6)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "decided_before", "code"),
+    [
+        ((SAME, SAME), 1, RunCode.INCOMPLETE),
+        ((SLOWER, SAME), 1, RunCode.HAZARDS),
+        ((SAME, NOISY), 1, RunCode.CANNOT_JUDGE),
+        ((SLOWER, NOISY), 1, RunCode.CANNOT_JUDGE),
+        ((CRASHED, NOISY), 1, RunCode.RED),
+    ],
+)
+def test_a_device_that_becomes_unfit_leaves_no_run_green(verdicts, decided_before, code) -> None:
+    found = findings(*verdicts)
+    found.spoiled["scripted"] = Spoiled("busy; fix: wait", frozenset(list(found.results)[:decided_before]))
+    made = judged(found)
+    assert made.code is code
+    assert ("busy; fix: wait" in headline(made)) is (code is not RunCode.RED)
 
 
 def test_a_refused_baseline_is_not_green() -> None:

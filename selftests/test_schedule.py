@@ -13,13 +13,13 @@ from bench.budgets import KINDS, Drawn, Kind, Row
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.forecast import Forecast
 from neverslower.campaign.settings import Settings
-from neverslower.evidence.observation import PairedPass, in_step
+from neverslower.evidence.observation import in_step
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
 from selftests import in_process
 from selftests.conftest import SuiteRunner
-from selftests.support import comparison, fake_passes, layers, scripted
+from selftests.support import comparison, layers, scripted
 
 CLEAR = KINDS[0]
 ALL_ALIKE = Kind("all need two", {2: 1.0}, 0.0)
@@ -145,31 +145,48 @@ def test_who_has_time_enough_or_no_noise_is_not_told(tmp_path: Path, noise: floa
 def test_what_is_expected_is_said_in_words() -> None:
     forecast = Forecast(2, undecided=200, begun=218, mde=0.087, lost=190, seconds_for_all=1500.0, seconds_left=200.0)
     assert words.too_noisy("onednn", forecast) == (
-        "onednn: this machine is too noisy for the time budget: after 2 passes 200 of 218 comparisons are undecided; "
-        "the smallest slowdown that it can prove is 8.7%, and the rest would take 25 min 00 s of measuring"
+        "onednn: forecast: this machine looks too noisy for the time budget: after 2 passes 200 of 218 comparisons are "
+        "undecided; the smallest slowdown that it can prove is 8.7%, and the rest would take 25 min 00 s of measuring"
+    )
+    assert words.was_too_noisy("onednn", forecast, 150) == (
+        "onednn: too noisy for the time budget, as was forecast after 2 passes: 150 of 218 comparisons stayed "
+        "undecided; the smallest slowdown that it can prove is 8.7%, and the rest would have taken 25 min 00 s of "
+        "measuring"
     )
     assert "it can prove nothing" in words.too_noisy("onednn", replace(forecast, mde=None))
 
 
-def test_a_noisy_run_says_so_in_the_terminal_at_once_and_in_the_end_and_in_its_journal(
+def foreseen(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch, noise: float) -> pytest.RunResult:
+    """A run whose forecast is always one of too much noise."""
+    monkeypatch.setattr(Forecast, "too_noisy", True)
+    options = ("--time-budget=1h", "--preset=quick", "--journal=run.jsonl")
+    return runner.run({"noise": noise}, "tests/test_never_slower.py", *options)
+
+
+def test_a_noisy_run_says_so_at_once_as_a_forecast_and_in_the_end_as_what_came_true(
     runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Forecast, "too_noisy", True)
-    result = runner.run({"noise": 0.3}, "tests/test_never_slower.py", "--time-budget", "1h", "--journal", "run.jsonl")
-    words = "scripted: this machine is too noisy for the time budget: after * undecided; *"
-    result.stdout.fnmatch_lines([words, "tests/test_never_slower.py *", "*= never-slower =*", words])
+    result = foreseen(runner, monkeypatch, 0.3)
+    early = "scripted: forecast: this machine looks too noisy for the time budget: after * undecided; *"
+    late = "scripted: too noisy for the time budget, as was forecast after *: * stayed undecided; *"
+    result.stdout.fnmatch_lines([early, "tests/test_never_slower.py *", "*= never-slower =*", late])
     assert '"event":"forecast"' in (runner.path / "run.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_forecast_that_did_not_come_true_is_not_among_the_results(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = foreseen(runner, monkeypatch, 0.02)
+    result.stdout.fnmatch_lines(["GREEN: *"])
+    summary = result.stdout.str().partition("never-slower =")[2]
+    assert "noisy" not in summary
 
 
 # Late passes
 
 
 def test_only_what_the_first_processes_measured_without_a_gap_shows_what_they_have_in_common() -> None:
-    def passes(*starts: float | None) -> list[PairedPass]:
-        return [replace(one, started=start) for one, start in zip(fake_passes(number=len(starts)), starts, strict=True)]
-
-    measured = {"all": passes(1.0, 2.0, 3.0), "short": passes(1.0), "late": passes(2.0, 3.0), "gap": passes(1.0, 3.0)}
-    assert in_step(measured) == ["all", "short"]
-    assert in_step({"old": passes(None, None), "other": passes(None)}) == ["old", "other"]
-    replaced = {"before": passes(1.0, 3.0, 4.0), "after": passes(2.0, 3.0, 4.0)}
-    assert in_step(replaced) == ["before", "after"]
+    started = {"all": (1.0, 2.0, 3.0), "short": (1.0,), "late": (2.0, 3.0), "gap": (1.0, 3.0)}
+    assert in_step(started) == ["all", "short"]
+    assert in_step({"old": (None, None), "other": (None,)}) == ["old", "other"]
+    assert in_step({"before": (1.0, 3.0, 4.0), "after": (2.0, 3.0, 4.0)}) == ["before", "after"]

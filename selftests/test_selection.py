@@ -258,6 +258,15 @@ def test_counts_that_every_layer_has_need_no_remark():
     assert chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14"]).notes() == []
 
 
+def test_an_option_about_causes_that_has_no_effect_is_said_once():
+    asked = {"problem": ["mb1_ic4oc16_ih6kh3ph1"], "backend": ["onednn", "cudnn", "scripted"]}
+    (note,) = chosen(**asked, explain=True, **{"explain-budget": "5s"}).notes()
+    assert note == (
+        "--explain, --explain-budget: no effect on onednn, which can't say why a layer is slower; cudnn can"
+    )
+    assert chosen(**asked | {"backend": ["cudnn"]}, explain=True).notes() == chosen(**asked).notes() == []
+
+
 def test_a_study_leaves_out_the_layers_that_do_not_have_the_count():
     cases = chosen(backend=["tvm"], layer=["resnet50.L1", "resnet50.L16"], keep=["96"]).tuned_log_cases()
     assert {case.shown.layer.name for case in cases} == {"resnet50.L16"}

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
-import pytest
-
-from neverslower import cli, pytest_plugin
+from neverslower import cli
 from neverslower.judge.sequential import PRESETS
+from neverslower.option_table import GROUPS, Option
 from neverslower.outcome.run_verdict import RunCode, RunVerdict
 from neverslower.outcome.table import TABLE, Finding
 from neverslower.problem.selection import PROFILES
@@ -26,6 +25,7 @@ MEANINGS = {
     Finding.TUNED_LOG_MISS: "The tuning database has no schedule for the pruned shape, which therefore runs untuned.",
     Finding.SLOWER_EQUALLY_TUNED: "Both shapes got as many trials in each of three searches, and the pruned one lost.",
     Finding.HAZARD_BORDERLINE: "Slower now, not in the baseline, and not proved to lie beyond the baseline's interval.",
+    Finding.HAZARD_UNDECIDED_BEFORE: "Slower now, and the baseline could not decide whether it was.",
     Finding.HAZARD_NEW: "Slower now, not in the baseline, and proved to lie beyond the baseline's interval.",
     Finding.HAZARD_WORSE: "A known hazard whose ratio is proved to have risen beyond the baseline's interval.",
     Finding.HAZARD_FADED: "A known hazard that is not slower now, but not proved to lie below the baseline's interval.",
@@ -77,37 +77,19 @@ def fill(page: str) -> str:
 # Options of pytest
 
 
-class _Group:
-    """Collects what a plugin adds to one group of pytest's options."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.rows = title, list[tuple[str, str, str]]()
-
-    def addoption(self, flag: str, *more: str, **keywords: Any) -> None:
-        """Take an option as pytest would."""
-        self.rows.append((_usage((flag, *more), keywords), _help(keywords), _default(keywords)))
-
-
-class _Parser:
-    """Stands in for pytest's parser, to see the groups that a plugin makes."""
-
-    def __init__(self) -> None:
-        self.groups: dict[str, _Group] = {}
-
-    def getgroup(self, name: str, description: str = "", after: str | None = None) -> _Group:
-        """Return a group, new or known."""
-        return self.groups.setdefault(name, _Group(description or name))
-
-
 def options() -> str:
-    """Return every option that the plugin adds to pytest's, by group, with its default."""
-    parser = _Parser()
-    pytest_plugin.pytest_addoption(cast(pytest.Parser, parser))
+    """Return every option that the suite adds to pytest's, by group, with its default."""
     tables = []
-    for group in parser.groups.values():
+    for group in GROUPS:
         title = group.title.removeprefix("never-slower").lstrip(":, ") or "never-slower"
-        tables += [f"## {title[:1].upper()}{title[1:]}", _table(("option", "meaning", "default"), group.rows)]
+        rows = [_row(option) for option in group.options]
+        tables += [f"## {title[:1].upper()}{title[1:]}", _table(("option", "meaning", "default"), rows)]
     return "\n\n".join(tables)
+
+
+def _row(option: Option) -> tuple[str, str, str]:
+    keywords = {"help": option.help, **option.keywords}
+    return _usage((option.flag,), keywords), _help(keywords), _default(keywords)
 
 
 def _usage(flags: Iterable[str], keywords: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
 from backends.base import Argument, BackendOptions, Capabilities, Command, Tensor
 from backends.shared import read_argument
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.readers import arm, mali
+from neverslower.device.readers import arm, limits, mali
 from neverslower.errors import DeviceLost, Unavailable, Unsupported
 from neverslower.evidence.enqueue import Enqueue
 from neverslower.evidence.observation import Cache, Evidence, Plan
@@ -135,7 +135,7 @@ class ACL:
         self._threads = 1 if evidence is Evidence.INSTRUCTIONS else threads
         self.exclusive = evidence is Evidence.DEVICE_TIME
         # On a board nothing disturbs a count by the processor's own counters, but every core may be in use.
-        self.at_once = os.cpu_count() or 1 if emulated() else 1
+        self.at_once = limits.cores() if emulated() else 1
         self._runner: Runner | None = None
         self._hello = self.runner.hello
         try:

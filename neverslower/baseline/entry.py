@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.evidence.observation import Evidence, Plan
+from neverslower.evidence.observation import Evidence, Plan, in_step
 from neverslower.files.fields import field, finite, word
 from neverslower.judge.change import PassSpread
 from neverslower.judge.verdict import Code, Interval, Verdict
@@ -36,8 +36,8 @@ class Known:
 class Entry:
     """One stored comparison: its test's name, the keys of both problems, the candidate's plan, and the verdict.
 
-    A time has `levels`, the candidate's log median of seconds in each pass; exact evidence has `instructions` where
-    they were counted.
+    A time has `levels`, the candidate's log median of seconds in each pass, and `started`, when each pass's process
+    began to load, None where that was not stored. Exact evidence has `instructions` where they were counted.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Entry:
     levels: tuple[float, ...]
     known: Known
     instructions: int | None = None
+    started: tuple[float | None, ...] = ()
 
     @property
     def label(self) -> str:
@@ -76,8 +77,9 @@ class Baseline:
 
     @cached_property
     def spread(self) -> PassSpread:
-        """Return how far the stored run's passes scatter."""
-        return PassSpread.of({key: entry.levels for key, entry in self.entries.items()})
+        """Return how far the stored run's passes scatter; what they have in common is seen where they are the same."""
+        started = {key: entry.started or (None,) * len(entry.levels) for key, entry in self.entries.items()}
+        return PassSpread.of({key: self.entries[key].levels for key in in_step(started)})
 
 
 def label_of(test: str) -> str:
@@ -115,7 +117,12 @@ def verdict_of(verdict: Verdict) -> dict[str, Any]:
 
 
 def entry_of(
-    info: Mapping[str, Any], name: str, plan: Plan, levels: tuple[float, ...] = (), instructions: int | None = None
+    info: Mapping[str, Any],
+    name: str,
+    plan: Plan,
+    levels: tuple[float, ...] = (),
+    instructions: int | None = None,
+    started: tuple[float | None, ...] = (),
 ) -> Entry:
     """Read an entry from what `about` and `verdict_of` wrote; each format gives the rest.
 
@@ -132,6 +139,7 @@ def entry_of(
         levels=levels,
         known=Known(Code(word(verdict, "code")), _ratio(verdict)),
         instructions=instructions,
+        started=started,
     )
 
 

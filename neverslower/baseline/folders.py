@@ -21,6 +21,7 @@ from neverslower.files.writing import written
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 
 _FILE = re.compile(r"(\d{4,})_(.+)\.jsonl?")
+_ACCEPT = "accept one with --accept-baseline REASON"
 SUFFIXES = (".json", ".jsonl")
 """How the files of stored runs end."""
 
@@ -127,7 +128,7 @@ def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> BaselineChoic
                 )
             )
     versions = ", ".join(sorted({baseline.fingerprint.version for baseline in equal}))
-    text = f"{folder} holds only versions above {fingerprint.version} ({versions})"
+    text = f"{shown(folder)} holds only versions above {fingerprint.version} ({versions}); {_ACCEPT}"
     return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
 
 
@@ -157,6 +158,12 @@ def stored_files(folder: Path) -> list[Path]:
         raise BaselineError(f"{folder} can't be read: {error.strerror}; name another with --baselines=") from error
 
 
+def of_other_devices(root: Path, fingerprint: Fingerprint) -> list[str]:
+    """Return the names of the folders in which other devices' baselines of the same backend are stored."""
+    folders = sorted(root.glob(f"{fingerprint.backend}@*"))
+    return [folder.name for folder in folders if folder.name != fingerprint.folder and stored_files(folder)]
+
+
 def _load_of(path: Path, backend: str) -> Baseline:
     """Load a baseline from the folder of a backend. Raises BaselineError where it is another backend's."""
     try:
@@ -176,9 +183,10 @@ def compare_with(path: Path, fingerprint: Fingerprint) -> BaselineChoice:
     try:
         baseline = load(path, fingerprint.backend)
     except BackendNotStored as error:
-        return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, str(error))))
+        text = f"{error}; name another, or {_ACCEPT}"
+        return BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text)))
     if obstacles := fingerprint.obstacles(baseline.fingerprint):
-        text = f"{path} was measured elsewhere: {'; '.join(obstacles)}"
+        text = f"{path} was measured elsewhere: {'; '.join(obstacles)}; name another, or {_ACCEPT}"
         return BaselineChoice(None, Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text)))
     return BaselineChoice(baseline)
 
@@ -204,11 +212,12 @@ def named(root: Path, fingerprint: Fingerprint, asked: str) -> Path:
 def _absence(folder: Path, stored: Sequence[Baseline], fingerprint: Fingerprint) -> Verdict:
     """Return the verdict where no stored run has equal hardware and state; it names what the nearest one lacks."""
     if not stored:
-        text = f"no baseline in {shown(folder)}; accept one with --accept-baseline REASON"
+        text = f"no baseline in {shown(folder)}; {_ACCEPT}"
         return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
     nearest = min((fingerprint.obstacles(baseline.fingerprint) for baseline in stored), key=len)
     text = f"every baseline in {shown(folder)} was measured in another state: {'; '.join(nearest)}"
-    return Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+    reason = Reason(ReasonCode.ENVIRONMENT_DIFFERS, f"{text}; restore it, or {_ACCEPT}")
+    return Verdict(Code.INCOMPARABLE, reason)
 
 
 def _version(text: str) -> Version:

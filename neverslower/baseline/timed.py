@@ -61,6 +61,7 @@ def extra_info(result: Result, explanation: Explanation | None = None) -> dict[s
         "cache": result.passes[0].cache if result.passes else None,
         "cache_share": result.candidate.cache.share if result.candidate else None,
         "blocks": [len(pass_.seconds) for pass_ in result.passes],
+        "started": [pass_.started for pass_ in result.passes],
         "iterations": [list(pass_.iterations) for pass_ in result.passes],
         "discarded": sum(pass_.discarded for pass_ in result.passes),
         "reference_seconds": _seconds(pass_.reference for pass_ in result.passes),
@@ -311,12 +312,22 @@ def _entry(path: Path, benchmark: Any, info: Mapping[str, Any]) -> Entry:
     if len(reference) != len(data):
         raise ValueError(f"{len(data)} samples, and {len(reference)} of the unpruned layer")
     plan = Plan(field(info, "plan", str), tuple(values(info, "plan_steps", str)))
-    return entry_of(info, name, plan, _levels(data, values(info, "blocks", int)))
+    blocks = values(info, "blocks", int)
+    return entry_of(info, name, plan, _levels(data, blocks), started=_started(info, blocks))
+
+
+def _started(info: Mapping[str, Any], blocks: Sequence[int]) -> tuple[float | None, ...]:
+    """Return when the process of each pass that has a level began to load; None where that was not stored."""
+    stored = field(info, "started", list) if "started" in info else [None] * len(blocks)
+    if len(stored) != len(blocks):
+        raise ValueError(f"{len(stored)} starts of processes, and {len(blocks)} passes")
+    kept = (start for start, count in zip(stored, blocks, strict=True) if count)
+    return tuple(None if start is None else finite("started", start) for start in kept)
 
 
 def _levels(data: Sequence[float], blocks: Sequence[int]) -> tuple[float, ...]:
-    """Return the log median of each pass; a pass of n blocks has 2n rounds."""
-    if sum(blocks) * 2 != len(data) or min(blocks, default=0) < 1:
+    """Return the log median of each pass; a pass of n blocks has 2n rounds, and one that kept none has no level."""
+    if not data or sum(blocks) * 2 != len(data) or min(blocks) < 0:
         raise ValueError(f"{len(data)} samples do not make {sum(blocks)} blocks")
     ends = np.cumsum([2 * count for count in blocks])[:-1]
     return tuple(log_median(part) for part in np.split(np.asarray(data), ends) if len(part))

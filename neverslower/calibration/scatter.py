@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.judging import layer_of
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import CalibrationError
-from neverslower.files.fields import field, fingerprint_of, finite, read_json, word
+from neverslower.files.fields import field, fingerprint_of, read_json
 from neverslower.files.writing import write_whole
 from neverslower.judge.joint import can_pool, processes_of
 from neverslower.judge.pooled import Scatter
@@ -46,8 +44,8 @@ def load(folder: Path, fingerprint: Fingerprint, blocks: int) -> Scatter | None:
     try:
         content = read_json(path, "scatter", "it is measured again", CalibrationError)
         stored = fingerprint_of({fingerprint.backend: field(content, "fingerprint", dict)}, fingerprint.backend)
-        scatter = from_dict(content)
-    except (CalibrationError, ValueError):
+        scatter = Scatter.from_dict(content)
+    except (CalibrationError, ValueError, KeyError, TypeError):
         return None  # It is a by-product of a run: the next one of many layers writes it anew.
     then, now = (stored.version, stored.build, content.get("blocks")), (fingerprint.version, fingerprint.build, blocks)
     return scatter if then == now and not fingerprint.changes(stored) else None
@@ -62,14 +60,6 @@ def scatter_of(findings: Findings, backend: str) -> Scatter:
     }
     day = datetime.now(timezone.utc).date().isoformat()
     return Scatter.of(processes_of(passes, layer_of), f"a run of {day}") if passes else Scatter("", ())
-
-
-def from_dict(content: Mapping[str, Any]) -> Scatter:
-    """Read what `dataclasses.asdict` made of a scatter. Raises ValueError for anything else."""
-    layers = field(content, "layers", list)
-    if not all(isinstance(layer, list) for layer in layers):
-        raise ValueError("layers is no list of lists")
-    return Scatter(word(content, "origin"), tuple(tuple(finite("layers", one) for one in layer) for layer in layers))
 
 
 def _path(folder: Path, fingerprint: Fingerprint) -> Path:

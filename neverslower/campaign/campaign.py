@@ -11,7 +11,6 @@ is kept apart: it is the baseline that the new one is set against.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -36,6 +35,7 @@ from neverslower.campaign.schedule import Schedule
 from neverslower.campaign.settings import Settings
 from neverslower.campaign.turns import BLOCKS_A_TURN
 from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.readers import limits
 from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unavailable, WorkerFailure
 from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.failure import Failure, of_failure
@@ -278,8 +278,7 @@ def _start_ahead(run: BackendRun, wanted: int, alive: int = 0) -> int:
     """Start the workers of the first passes at once, where loading disturbs nobody: nothing is timed yet."""
     if run.other:
         return 0
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    number = min(wanted, how_many_ahead(run.library.spec, memory, os.cpu_count() or 1) - alive)
+    number = min(wanted, how_many_ahead(run.library.spec, limits.memory(), limits.cores()) - alive)
     run.library.holder.start_ahead(number)
     return number
 

@@ -61,6 +61,14 @@ class Agreement:
     tolerance: float | None = None
 
 
+@dataclass(frozen=True)
+class Spoiled:
+    """A device that became unfit while it measured: why, and what had its verdict by then."""
+
+    why: str
+    finished: frozenset[Identity]
+
+
 @dataclass
 class Findings:
     """Holds what a campaign found, by identity of the comparison.
@@ -71,6 +79,7 @@ class Findings:
     another library, and why so many; `alone` says why that library was lost on the way. `unsound` is what was
     unsound about each device when the run began, `refused` names the backends that can't be judged here: for that, or
     because another run has the device; `changed` says what became otherwise, `marked` what was measured since.
+    `spoiled` says why a device became unfit, where something was measured on it then.
     `noisy` says early what a machine is expected to prove that is too noisy for its budget.
     `wanted` counts the verdicts that each backend was asked for, those on outputs among them, and `ended` says what
     ended the run before it gave them all.
@@ -95,6 +104,7 @@ class Findings:
     wanted: Counter[str] = field(default_factory=Counter)
     ended: str = ""
     noisy: dict[str, Forecast] = field(default_factory=dict)
+    spoiled: dict[str, Spoiled] = field(default_factory=dict)
 
     # What a campaign, its guard and a hunt tell. Nobody else writes a field.
 
@@ -164,6 +174,13 @@ class Findings:
     def change(self, backend: str, what: str) -> None:
         """Keep what became otherwise about a device while it measured."""
         self.changed[backend] = what
+
+    def spoil(self, backend: str, why: str) -> None:
+        """Keep why a device became unfit while it measured, the first time that something was measured on it then."""
+        if backend in self.spoiled:
+            return
+        finished = frozenset(identity for identity in self.results if identity[0] == backend)
+        self.spoiled[backend] = Spoiled(why, finished)
 
     def mark(self, comparison: Comparison, why: str) -> None:
         """Mark what was measured while the device's state was another."""

@@ -1,7 +1,8 @@
 """Watches the device's state while a campaign measures: before, now and then, after each pass, and at the end.
 
 Every look is in the journal. An unsound state at the beginning refuses the campaign, or is told; one that changes
-later marks what was measured since the last look that was sound, and everything after it.
+later marks what was measured since the last look that was sound, and everything after it. What makes measuring
+pointless also spoils the run, unless the user told it to measure anyway.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Guard:
     ) -> None:
         self._findings, self._write, self._refuse, self._clock = findings, write, refuse, clock
         self._first: State | None = None
-        self._changed = ""
+        self._changed, self._worse = "", ""
         self._since: list[Comparison] = []
         self._due = 0.0
 
@@ -52,7 +53,7 @@ class Guard:
         Raises Unavailable for a device on which measuring is pointless, unless told to go on. What is exact is
         the same in every state.
         """
-        self._first, self._changed, self._since = None, "", []
+        self._first, self._changed, self._worse, self._since = None, "", "", []
         if worker.evidence.exact:
             return None
         self._first = first = self._look(backend, worker, "before")
@@ -81,6 +82,8 @@ class Guard:
             return
         state = self._look(backend, worker, when)
         changes = state.changes(self._first) if state else []
+        if state and self._refuse and (worse := state.worse_than(self._first)):
+            self._worse = "; ".join(map(str, worse))
         if changes and not self._changed:
             self._changed = "; ".join(changes)
             self._findings.change(backend, self._changed)
@@ -91,6 +94,8 @@ class Guard:
     def _mark(self) -> None:
         for comparison in self._since:
             self._findings.mark(comparison, self._changed)
+            if self._worse:
+                self._findings.spoil(comparison.backend, self._worse)
 
     def _look(self, backend: str, worker: Looker, when: str) -> State | None:
         """Look once; a reader that fails, or a worker that is gone, is in the journal and ends nothing."""

@@ -38,7 +38,10 @@ def settled(judge: Judge, passes: Sequence[PairedPass], family: int) -> Judged |
         return Judged(verdict)
     if confirmed := _confirmed(judge, passes, family):
         return confirmed
-    return None if len(passes) <= judge.most_passes else Judged(_unconfirmed(verdict), verdict)
+    if len(passes) <= judge.most_passes:
+        return None
+    text = f"it was slower, and no later process confirmed it ({verdict.reason.text})"
+    return unconfirmed(verdict, Reason(ReasonCode.NOT_CONFIRMED, text))
 
 
 def _confirmed(judge: Judge, passes: Sequence[PairedPass], family: int) -> Judged | None:
@@ -53,10 +56,9 @@ def _confirmed(judge: Judge, passes: Sequence[PairedPass], family: int) -> Judge
     return Judged(again, first, later) if again.code is Code.SLOWER else None
 
 
-def _unconfirmed(verdict: Verdict) -> Verdict:
-    """Return a SLOWER that no later pass has confirmed, as what it is."""
-    text = f"it was slower, and no later process confirmed it ({verdict.reason.text})"
-    return replace(verdict, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, text))
+def unconfirmed(verdict: Verdict, why: Reason) -> Judged:
+    """Return a SLOWER that no later pass has confirmed as what it is: undecided, and proved by the passes so far."""
+    return Judged(replace(verdict, code=Code.UNDECIDED, reason=why), verdict)
 
 
 def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
@@ -64,10 +66,9 @@ def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
     together = pooled(run.pooling, run.library.samples, run.family)
     for comparison in run.library.waiting(comparisons):
         passes = run.library.samples.get(comparison.identity, ())
-        if len(passes) < fewest(run, comparison):
+        if len(passes) < run.budget.fewest:
             continue
-        by_all = None if comparison.studied else together.get(comparison.identity)
-        if judged := first_of(run.judge, passes, run.family, by_all):
+        if judged := decided(run.judge, comparison, passes, run.family, together):
             _finish(run, comparison, judged)
 
 
@@ -83,24 +84,34 @@ def layer_of(identity: Identity) -> str:
     return identity[1]
 
 
+def decided(
+    judge: Judge,
+    comparison: Comparison,
+    passes: Sequence[PairedPass],
+    family: int,
+    together: Mapping[Identity, Verdict],
+) -> Judged | None:
+    """Return what its own passes decide of a comparison, or all of them `together`; None where more may decide it.
+
+    The study of tuned logs compares intervals, which must have both their bounds: it takes passes enough for that, and
+    nothing of the pooled judge, which may prove only one.
+    """
+    if not comparison.studied:
+        return first_of(judge, passes, family, together.get(comparison.identity))
+    return settled(judge, passes, family) if len(passes) >= judge.fewest_passes(family) else None
+
+
 def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Verdict | None) -> Judged | None:
     """Return what is decided by the judge of these passes, or by that of all comparisons (`by_all`).
 
     SAME and FASTER come before SLOWER, as they do within a judge: a slowdown below the target need not be found.
     """
     alone = settled(judge, passes, family)
-    decided = alone is not None and alone.verdict.code in (Code.SAME, Code.FASTER)
-    if by_all is None or decided:
+    if by_all is None or (alone is not None and alone.verdict.code in (Code.SAME, Code.FASTER)):
         return alone
-    own = judge(passes, family)
-    verdict = replace(by_all, noise_floor=own.noise_floor, mde=own.mde)
+    noise_floor, mde = judge.resolution(passes, family)
+    verdict = replace(by_all, noise_floor=noise_floor, mde=mde)
     return Judged(verdict, verdict, passes[-1]) if verdict.code is Code.SLOWER else Judged(verdict)
-
-
-def fewest(run: BackendRun, comparison: Comparison) -> int:
-    """Return how often a comparison must be measured at the least."""
-    # The study of tuned logs sets intervals against each other, which must have both their bounds.
-    return max(run.budget.fewest, run.judge.fewest_passes(run.family) if comparison.studied else 1)
 
 
 def so_far(run: BackendRun, comparison: Comparison) -> Verdict:
@@ -117,8 +128,7 @@ def end(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
             continue
         verdict = _judged(run, passes)
         if verdict.code is Code.SLOWER:
-            late = replace(verdict, code=Code.UNDECIDED, reason=_budget_ended("confirmed"))
-            _finish(run, comparison, Judged(late, verdict))
+            _finish(run, comparison, unconfirmed(verdict, _budget_ended("confirmed")))
         elif verdict.code is Code.UNDECIDED:
             _finish(run, comparison, Judged(replace(verdict, reason=_budget_ended("measured enough"))))
         else:

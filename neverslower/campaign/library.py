@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -10,13 +9,12 @@ from typing import Any, Protocol
 from neverslower.campaign.findings import Findings, Identity, Result
 from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import NeverSlowerError, WorkerDied, WorkerFailure
+from neverslower.errors import WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
-from neverslower.judge.failure import Failure, of_failure, or_wrong
+from neverslower.judge.failure import Failure, or_wrong
 from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.holder import Holder, how_many_compile
-from neverslower.worker.pool import Failures, ask_all, compile_all
+from neverslower.worker.holder import Holder
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 
 
@@ -48,13 +46,13 @@ class Library:
         label: str = "",
         start: StartWorker | None = None,
     ) -> None:
-        self._start: StartWorker = start or Worker
-        self.holder = Holder(spec, self._start)
+        self.start_worker: StartWorker = start or Worker
+        self.holder = Holder(spec, self.start_worker)
         self.name, self.spec, self.findings = name, spec, findings
         self.recorded, self.label, self._write = recorded, label, write
         # A crash of the library under test is red, whatever it came from. One of the other library fails nothing, so
         # that it must be the library's own: it counts where it happens again.
-        self._tries = 2 if label else 1
+        self.tries = 2 if label else 1
         self.offers: frozenset[str] = frozenset()
         self.evidence, self.at_once, self.shortest_round = Evidence.DEVICE_TIME, 1, 0.0
         self.examined: dict[str, Examined | Failure] = {}
@@ -103,7 +101,7 @@ class Library:
             try:
                 self.holder.fresh()
             except WorkerFailure as error:
-                self._lose(error)
+                self.lose(error)
 
     def leave_profiler(self) -> None:
         """See that the worker is one in which nothing was profiled, for such a process is slower."""
@@ -121,21 +119,17 @@ class Library:
     def ask(self, question: Callable[[Worker], Any]) -> Any | Failure:
         """Return a worker's answer, or why there is none; of the other library, also once it is lost."""
         try:
-            return self.holder.ask(question, self._tries)
+            return self.holder.ask(question, self.tries)
         except WorkerFailure as error:
-            return self._lose(error)
+            return self.lose(error)
 
-    def _lose(self, error: WorkerFailure) -> Failure:
+    def lose(self, error: WorkerFailure) -> Failure:
         """Go on without the other library, and return why; raise the error again where it is the one under test."""
         if not self.label:
             raise error
         self.findings.lose(self.name, str(error))
         self.write("lost", {"reason": str(error)})
         return self.holder.lose(error)
-
-    def _maybe_an_accident(self, answer: object) -> bool:
-        """Return whether an answer of a pool is a death that is worth another try."""
-        return self._tries > 1 and isinstance(answer, WorkerDied) and not answer.hung
 
     # Questions
 
@@ -189,65 +183,6 @@ class Library:
             if not known:
                 self.write("examined", {"problem": key} | as_dict(self.examined[key]))
         return self.examined[key]
-
-    def examine_beside(self, keys: Sequence[str], progress: Callable[[int], None], stop: Callable[[], bool]) -> None:
-        """Examine every subject, as many beside each other as the library allows; for evidence that is exact."""
-        recorded = self.recorded.examined
-        self.examined |= {key: or_wrong(known) for key in keys if (known := recorded.get((self.name, key)))}
-        waiting = [key for key in keys if key not in self.examined]
-        if not waiting:
-            return
-        try:
-            answers = self._ask_beside(waiting, progress, stop)
-        except WorkerFailure as error:
-            lost = self._lose(error)
-            self.examined |= {key: lost for key in waiting if key not in self.examined}
-        else:
-            errors = {key: error for key, error in answers.items() if isinstance(error, NeverSlowerError)}
-            self.examined |= {key: of_failure(error) for key, error in errors.items()}
-
-    def _ask_beside(
-        self, keys: Sequence[str], progress: Callable[[int], None], stop: Callable[[], bool]
-    ) -> dict[str, Any]:
-        """Return the errors among the answers by key; what was found of the others is kept as it comes."""
-
-        def ask(keys: Sequence[str]) -> dict[str, Any]:
-            return ask_all(self.spec, keys, self.at_once, self._examine_now, progress, stop, self._start)
-
-        answers = ask(keys)
-        if again := [key for key, answer in answers.items() if self._maybe_an_accident(answer)]:
-            answers |= ask(again)
-        return answers
-
-    def _examine_now(self, worker: Worker, key: str) -> None:
-        """Keep what a worker finds of a subject, in the journal too, at once."""
-        examined = worker.examine(key)
-        self.examined[key] = or_wrong(examined)
-        self.write("examined", {"problem": key} | asdict(examined))
-
-    def compile(self, keys: Sequence[str], progress: Callable[[int, int], None], stop: Callable[[], bool]) -> None:
-        """Let a library that compiles do it now, in several processes: never beside a measurement."""
-        if "compiles" not in self.offers:
-            return
-        missing = self.ask(lambda worker: worker.missing(keys))
-        if isinstance(missing, Failure):
-            return
-        processes = how_many_compile(self.spec, self.fingerprint, len(missing))
-        if not processes:  # They are compiled where they are prepared.
-            return
-        begin = time.monotonic()
-        failures: Failures = {}
-        try:
-            failures = compile_all(
-                self.spec, missing, processes, lambda done: progress(done, len(missing)), stop, self._start
-            )
-        except WorkerFailure as error:
-            self._lose(error)
-        # What is left out is compiled where it is prepared.
-        failed = {key: error for key, error in failures.items() if not self._maybe_an_accident(error)}
-        self.examined |= {key: of_failure(error) for key, error in failed.items()}
-        seconds = round(time.monotonic() - begin, 3)
-        self.write("compiled", {"subjects": len(missing), "failed": len(failures), "seconds": seconds})
 
     def seen(self, comparison: Comparison) -> tuple[Examined | None, Examined | None]:
         """Return what was found of the reference and of the candidate; None for one that can't be timed."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
+from neverslower.campaign.crowd import examine_all
 from neverslower.campaign.library import Library
 from neverslower.campaign.preparing import subjects
 from neverslower.evidence.observation import Examined
@@ -26,7 +27,7 @@ def _look_with(library: Library, run: BackendRun, comparisons: Sequence[Comparis
     keys = subjects(comparisons)
     phase = run.phase()
     try:
-        library.examine_beside(keys, lambda done: phase.show("look", done, len(keys)), run.spent)
+        examine_all(library, keys, lambda done: phase.show("look", done, len(keys)), run.spent)
     finally:  # What was looked at before an interruption is judged.
         for comparison in comparisons:
             if verdict := _verdict(library, comparison):

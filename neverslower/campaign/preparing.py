@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
+from neverslower.campaign.crowd import compile_missing
 from neverslower.campaign.library import Library, as_dict
 from neverslower.evidence.observation import Examined, Searched
 from neverslower.judge.failure import Failure
@@ -80,7 +82,8 @@ def compile_ahead(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
     kept = run.budget.half(phase.begin)
     keys = subjects(comparisons)
     for library in run.libraries():
-        library.compile(keys, lambda done, total: phase.show("compile", done, total), lambda: run.spent(kept))
+        show = partial(phase.show, "compile")
+        compile_missing(library, keys, show, lambda: run.spent(kept))
 
 
 def examine(run: BackendRun, comparison: Comparison) -> bool:

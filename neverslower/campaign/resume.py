@@ -193,7 +193,8 @@ def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
         if examined := _examined(line):
             recorded.examined[line["backend"], line["problem"]] = examined
     elif kind == "pooled":
-        recorded.pooled[line["backend"]] = _scatter(line["stored"])
+        stored = line["stored"]
+        recorded.pooled[line["backend"]] = Scatter.from_dict(stored) if stored else None
     elif kind in ("beside", "lost", "verdict"):
         _add_beside(recorded, line)
     elif kind == "state":
@@ -219,10 +220,6 @@ def _add_later(whole: Recorded, recorded: Recorded, line: Mapping[str, Any]) -> 
         number = 1 + max((taken for one, taken in recorded.passes if one == identity), default=-1)
         recorded.passes[identity, number] = PairedPass.from_record(line)
         _watched(whole, line, number)
-
-
-def _scatter(stored: Mapping[str, Any] | None) -> Scatter | None:
-    return Scatter(stored["origin"], tuple(tuple(layer) for layer in stored["layers"])) if stored else None
 
 
 def _add_beside(recorded: Recorded, line: Mapping[str, Any]) -> None:

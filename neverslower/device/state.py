@@ -60,10 +60,14 @@ class State:
 
         A device gets hot by working, so heat is not a change; its clocks are among the settings.
         """
+        new = [flaw.text for flaw in self.worse_than(before)]
+        return differences("state", before.settings, self.settings) + new
+
+    def worse_than(self, before: State) -> tuple[Unsound, ...]:
+        """Return the new troubles that make measuring pointless; heat and clocks are none, see `changes`."""
         # By kind and not by text, which holds numbers that move: 81 °C after 80 °C is not new.
         known = {flaw.trouble for flaw in before.unsound} | {Trouble.HOT, Trouble.CLOCKS}
-        new = [flaw.text for flaw in self.grave if flaw.trouble not in known]
-        return differences("state", before.settings, self.settings) + new
+        return tuple(flaw for flaw in self.grave if flaw.trouble not in known)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, for the journal and for the way from a worker to the coordinator."""

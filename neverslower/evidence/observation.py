@@ -197,14 +197,16 @@ class PairedPass:
         return self.seconds[:, 1, :].reshape(-1)
 
 
-def in_step(measured: Mapping[K, Sequence[PairedPass]]) -> list[K]:
+def in_step(started: Mapping[K, Sequence[float | None]]) -> list[K]:
     """Return the keys of those that the first processes of a run measured, each without a gap.
+
+    `started` says when the process of each of its passes began to load, see PairedPass.
 
     What a short budget began late, or left out of a process, is not among them. Passes that do not say when their
     process started are of runs that left nothing out. Where most would not be among them, all are: then a process was
     replaced in the middle of a pass, and the passes still follow each other.
     """
-    begun = {key: [pass_.started or 0.0 for pass_ in passes] for key, passes in measured.items()}
+    begun = {key: [start or 0.0 for start in starts] for key, starts in started.items()}
     starts = sorted({start for row in begun.values() for start in row})
     steady = [key for key, row in begun.items() if starts == [0.0] or row == starts[: len(row)]]
     return steady if 2 * len(steady) >= len(begun) else list(begun)

@@ -48,9 +48,11 @@ far: see `bench.campaigns`.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+import reprlib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,6 +155,17 @@ class Scatter:
         numbers = processes.layer_of[known]
         by_layer = (processes.differences[known][numbers == number] for number in np.unique(numbers))
         return cls(origin, tuple(tuple(map(float, differences)) for differences in by_layer))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Scatter:
+        """Read what `dataclasses.asdict` made. Raises ValueError, KeyError or TypeError for anything else."""
+        origin, layers = stored["origin"], tuple(tuple(layer) for layer in stored["layers"])
+        if not (isinstance(origin, str) and origin.isprintable()):
+            raise ValueError(f"origin is {reprlib.repr(origin)}")
+        differences = [difference for layer in layers for difference in layer]
+        if not all(isinstance(difference, float) and math.isfinite(difference) for difference in differences):
+            raise ValueError("a difference is no finite number")
+        return cls(origin, layers)
 
     def widened(self, processes: Processes) -> float:
         """Return the factor, at least 1, by which this run's own differences say that the stored ones are too small.

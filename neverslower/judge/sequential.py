@@ -238,7 +238,7 @@ class SequentialJudge:
         units = self._units(passes)
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)
-        noise, provable = noise_floor(passes, error), self._mde(units, error)
+        noise, provable = self.resolution(passes, comparisons)
         if math.isinf(low) and math.isinf(high):
             taken = sum(len(pass_.seconds) for pass_ in passes)
             text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
@@ -285,6 +285,11 @@ class SequentialJudge:
             return verdict
         reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm ({shown:.3f}×)")
         return replace(verdict, code=Code.UNDECIDED, reason=reason)
+
+    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
+        """Return the noise floor of these passes and the smallest slowdown that could be proved, as fractions."""
+        error = self._error(comparisons)
+        return noise_floor(passes, error), self._mde(self._units(passes), error)
 
     def fewest_passes(self, comparisons: int) -> int:
         """Return the number of passes from which on SLOWER and SAME can both be proved."""

@@ -158,6 +158,10 @@ class Judge(Protocol):
         """Return the verdict on what its passes proved SLOWER, after a later pass in a fresh process."""
         ...
 
+    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
+        """Return a verdict's noise floor and smallest detectable slowdown alone, of samples fit to be judged."""
+        ...
+
 
 def noise_floor(passes: Sequence[PairedPass], error: float) -> float:
     """Return the gap that the reference shows against itself, as a fraction: a gap below it proves nothing.

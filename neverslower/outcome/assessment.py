@@ -125,8 +125,10 @@ class Assessment:
         choice = self.choices.get(comparison.backend)
         if choice and choice.absence:
             return choice.absence
-        if self.before and (other := self.before.results.get(comparison.identity)):
-            text = f"the other library has no time to compare with: {other.verdict.code}: {other.verdict.reason.text}"
+        if self.before is not None:
+            other = self.before.results.get(comparison.identity)
+            had = f"{other.verdict.code}: {other.verdict.reason.text}" if other else "it was not measured"
+            text = f"the other library has no time to compare with: {had}"
             return Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))
         where = f"{choice.baseline.path} does not hold" if choice and choice.baseline else "no baseline holds"
         reason = Reason(ReasonCode.NOT_IN_BASELINE, f"{where} {comparison.id}")
@@ -209,7 +211,9 @@ class Assessment:
             levels = {key: levels_of(passes) for key, passes in measured.items()}
             baseline = self.choices[backend].baseline
             # What passes have in common is seen where they are the same ones.
-            spread = PassSpread.of({key: levels[key] for key in in_step(measured)})
+            kept = {key: [pass_ for pass_ in passes if pass_.candidate.size] for key, passes in measured.items()}
+            started = {key: [pass_.started for pass_ in passes] for key, passes in kept.items()}
+            spread = PassSpread.of({key: levels[key] for key in in_step(started)})
             self._measured[backend] = levels, spread.pooled(baseline.spread) if baseline else spread
         return self._measured[backend]
 

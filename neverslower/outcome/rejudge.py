@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Identity, Result
-from neverslower.campaign.judging import Judged, first_of, pooled
+from neverslower.campaign.judging import Judged, decided, pooled, unconfirmed
 from neverslower.campaign.resume import Recorded, load
 from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
@@ -16,7 +16,7 @@ from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.judge.joint import Pooling, halved
 from neverslower.judge.pooled import PooledJudge
 from neverslower.judge.sequential import SequentialJudge
-from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.beside import baseline_of
 from neverslower.outcome.upgrade import Change, changes
@@ -86,11 +86,15 @@ def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
     for backend in {identity[0] for identity in samples} if confirms else ():
         mine = {identity: passes for identity, passes in samples.items() if identity[0] == backend}
         together |= pooled(judges.pooling(backend), mine, judges.family)
-    results = {
-        identity: _result(recorded, identity, passes, judges, confirms, together.get(identity))
-        for identity, passes in samples.items()
-        if confirms or identity not in recorded.crashed
-    }
+    results = {}
+    for identity, passes in samples.items():
+        if confirms or identity not in recorded.crashed:
+            comparison, judge = _comparison(identity, recorded.names[identity]), judges.of(identity[0])
+            if confirms:
+                judged = _at_the_end(judge, comparison, passes, judges.family, together)
+            else:
+                judged = Judged(judge(passes, judges.family))
+            results[identity] = _result(recorded, comparison, passes, judged)
     return Findings(
         results=results,
         fingerprints=dict(recorded.fingerprints),
@@ -99,22 +103,24 @@ def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
     )
 
 
-def _result(
-    recorded: Recorded,
-    identity: Identity,
-    passes: list[PairedPass],
-    judges: _Judges,
-    confirms: bool,
-    by_all: Verdict | None,
-) -> Result:
-    backend, *keys = identity
+def _at_the_end(
+    judge: Judge,
+    comparison: Comparison,
+    passes: Sequence[PairedPass],
+    family: int,
+    together: Mapping[Identity, Verdict],
+) -> Judged:
+    """Return what a run decided of a comparison, or what its passes had shown when it ended."""
+    if judged := decided(judge, comparison, passes, family, together):
+        return judged
+    verdict = judge(passes, family)
+    late = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
+    return unconfirmed(verdict, late) if verdict.code is Code.SLOWER else Judged(verdict)
+
+
+def _result(recorded: Recorded, comparison: Comparison, passes: Sequence[PairedPass], judged: Judged) -> Result:
+    backend, *keys = comparison.identity
     reference, candidate = (_examined(recorded.examined, backend, key) for key in keys)
-    judge = judges.of(backend)
-    judged = Judged(judge(passes, judges.family))
-    if confirms:
-        now = first_of(judge, passes, judges.family, by_all)
-        judged = now or (_late(judged.verdict) if judged.verdict.code is Code.SLOWER else judged)
-    comparison = _comparison(identity, recorded.names[identity])
     return Result(
         comparison,
         judged.verdict,
@@ -124,12 +130,6 @@ def _result(
         first=judged.first,
         confirmation=judged.confirmation,
     )
-
-
-def _late(verdict: Verdict) -> Judged:
-    """Return a SLOWER that was not confirmed when the run ended, as what it is."""
-    unconfirmed = Reason(ReasonCode.NOT_CONFIRMED, "the run ended before this was confirmed")
-    return Judged(replace(verdict, code=Code.UNDECIDED, reason=unconfirmed), verdict)
 
 
 def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -> Examined | None:

@@ -15,7 +15,7 @@ from neverslower.enums import StrEnum
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessment
-from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of
+from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of, said
 from neverslower.outcome.tally import Question, Questions, Tally, tallies, tally_of_hunts
 
 CANNOT_JUDGE = 6
@@ -58,8 +58,7 @@ class Asked:
 
     `required` and `against` name backends: those that must be there, and those that are compared with another
     library. `hindrance` says why there is nothing to ask. `strict` is --strict-verdicts, and `least_decided` the share
-    of the questions that must then be decided. `unmet` says why something asked can't be answered, whatever is
-    measured.
+    of the questions that must then be decided.
     """
 
     questions: Questions = field(default_factory=Questions)
@@ -68,7 +67,6 @@ class Asked:
     hindrance: str | None = None
     strict: bool = False
     least_decided: float = LEAST_DECIDED
-    unmet: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class RunVerdict:
     """What a run says: the first row of the table that holds, why, and the counts behind it, by question.
 
     `failing` counts the findings that fail, `hazards` those that would if the run were strict; `asked` says whether
-    the run's items asked anything.
+    the run's items asked anything, `beside` whether it compared with another library and not with a baseline.
     """
 
     code: RunCode
@@ -106,6 +104,7 @@ class RunVerdict:
     strict: bool = False
     least_decided: float = LEAST_DECIDED
     asked: bool = True
+    beside: bool = False
 
     @property
     def share(self) -> float | None:
@@ -124,9 +123,12 @@ class RunVerdict:
 
     @property
     def _complete_enough(self) -> bool:
-        """Whether an incomplete run passes: each does that is not strict, a strict one where only a little is left."""
+        """Whether an incomplete run passes: each does that is not strict, a strict one where only a little is left.
+
+        A device that became unfit, which is the one reason `why` a run is incomplete, spoils a strict one.
+        """
         begun_and_open = sum(tally.begun_and_open for tally in self.tallies)
-        return not self.strict or (not begun_and_open and (self.share or 0.0) >= self.least_decided)
+        return not self.strict or not (begun_and_open or self.why or (self.share or 0.0) < self.least_decided)
 
     @property
     def bisect_code(self) -> int:
@@ -141,8 +143,10 @@ def judge_run(asked: Asked, came: Came) -> RunVerdict:
     if came.ending in (RunCode.INTERNAL_ERROR, RunCode.NOTHING_COLLECTED):  # Nothing behind it can be relied on.
         return RunVerdict(came.ending, came.why, asked=bool(asked.questions))
     findings = list(_findings(asked.questions, came))
-    failing = Counter(str(finding) for finding in findings if outcome_of(finding, asked.strict) is Outcome.FAILED)
-    hazards = Counter(str(finding) for finding in findings if is_hazard(finding))
+    beside = bool(asked.against)
+    failed = (finding for finding in findings if outcome_of(finding, asked.strict) is Outcome.FAILED)
+    failing = Counter(said(finding, beside) for finding in failed)
+    hazards = Counter(said(finding, beside) for finding in findings if is_hazard(finding))
     counted = tuple(_tallies(asked.questions, came))
     code, why = _row(asked, came, counted, failing, hazards)
     return RunVerdict(
@@ -154,6 +158,7 @@ def judge_run(asked: Asked, came: Came) -> RunVerdict:
         strict=asked.strict,
         least_decided=asked.least_decided,
         asked=bool(asked.questions),
+        beside=beside,
     )
 
 
@@ -169,9 +174,30 @@ def _row(
         return RunCode.RED, ", ".join(f"{count} × {finding}" for finding, count in listed) or "a test failed"
     if trouble := cannot_judge(asked, came, counted):
         return RunCode.CANNOT_JUDGE, trouble
+    spoiled = next(_spoiled(came.assessment.findings), "")
     if hazards:
-        return RunCode.HAZARDS, ""
-    return (RunCode.INCOMPLETE if any(tally.open for tally in counted) else RunCode.GREEN), ""
+        return RunCode.HAZARDS, spoiled
+    left = spoiled or any(tally.open for tally in counted)
+    return (RunCode.INCOMPLETE if left else RunCode.GREEN), spoiled
+
+
+def _spoiled(findings: Findings) -> Iterator[str]:
+    """Yield which device became unfit while it measured, and why."""
+    for name, spoiled in findings.spoiled.items():
+        yield f"{name}: its device became unfit in the middle of the run: {spoiled.why}"
+
+
+def _none_decided_since(findings: Findings) -> str | None:
+    """Return which device became unfit while it measured, if nothing of it was decided after that, or None."""
+    for (name, spoiled), text in zip(findings.spoiled.items(), _spoiled(findings), strict=True):
+        since = (
+            result.verdict
+            for identity, result in findings.results.items()
+            if identity[0] == name and identity not in spoiled.finished
+        )
+        if not any(verdict.code.measured and verdict.code is not Code.UNDECIDED for verdict in since):
+            return f"{text}; nothing was decided after that"
+    return None
 
 
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
@@ -203,8 +229,6 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
     findings = came.assessment.findings
     if asked.hindrance and not asked.questions:
         return asked.hindrance
-    if asked.unmet:
-        return asked.unmet
     if findings.refused:
         name = min(findings.refused)
         return f"{name}: {findings.unavailable[name]}"
@@ -216,7 +240,7 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
             return f"{name}: {trouble}"
     if lost := findings.lost[ReasonCode.INTERRUPTED]:
         return f"the run ended before {lost} of {findings.wanted.total()} verdicts"
-    return _without_evidence(counted)
+    return _none_decided_since(findings) or _without_evidence(counted)
 
 
 def _without_the_other(name: str, assessment: Assessment, choice: BaselineChoice | None) -> str | None:
@@ -239,7 +263,7 @@ def _without_evidence(counted: Sequence[Tally]) -> str | None:
     kinds: dict[str, int] = {}
     for tally in counted:
         kind = str(Question.DRAWN if tally.question is Question.DRAWN_OUTPUTS else tally.question)
-        enough = tally.measured if tally.question is Question.SINCE else tally.decided
+        enough = tally.measured if tally.question in (Question.SINCE, Question.BESIDE) else tally.decided
         kinds[kind] = kinds.get(kind, 0) + enough
     if kinds and not any(kinds.values()):
         return "nothing was decided"

@@ -27,6 +27,7 @@ class Finding(StrEnum):
     TUNED_LOG_MISS = "missed by the tuned log, so untuned and slower"
     SLOWER_EQUALLY_TUNED = "slower though tuned equally"
     HAZARD_BORDERLINE = "slower, but not beyond the baseline's interval"
+    HAZARD_UNDECIDED_BEFORE = "slower, and undecided before"
     HAZARD_NEW = "new hazard"
     HAZARD_WORSE = "hazard worse than known"
     HAZARD_FADED = "known hazard, not slower now, but not proved gone"
@@ -63,6 +64,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.TUNED_LOG_MISS: (_X, _F),
     Finding.SLOWER_EQUALLY_TUNED: (_X, _F),
     Finding.HAZARD_BORDERLINE: (_X, _X),
+    Finding.HAZARD_UNDECIDED_BEFORE: (_X, _F),
     Finding.HAZARD_NEW: (_F, _F),
     Finding.HAZARD_WORSE: (_F, _F),
     Finding.HAZARD_FADED: (_P, _P),
@@ -91,6 +93,30 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
 }
 UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT}
 """Findings that the summary need not list."""
+BESIDE = {
+    Finding.HAZARD_FOUND: "hazard found, not measured with the other library",
+    Finding.HAZARD_KNOWN: "hazard of both libraries",
+    Finding.HAZARD_BORDERLINE: "slower, but not beyond the other library's interval",
+    Finding.HAZARD_UNDECIDED_BEFORE: "slower, and undecided with the other library",
+    Finding.HAZARD_NEW: "new hazard",
+    Finding.HAZARD_WORSE: "hazard worse than with the other library",
+    Finding.HAZARD_FADED: "hazard of the other library, not slower here, but not proved gone",
+    Finding.HAZARD_FIXED: "hazard of the other library, gone here",
+    Finding.UNCHANGED: "no worse than the other library",
+    Finding.REGRESSION: "slower than the other library",
+    Finding.MORE_INSTRUCTIONS: "more instructions than the other library",
+    Finding.IMPROVED: "faster than the other library",
+    Finding.FEWER_INSTRUCTIONS: "fewer instructions than the other library",
+    Finding.PLAN_CHANGED: "plan differs from the other library's",
+    Finding.NO_BASELINE: "nothing of the other library to compare with",
+    Finding.CHANGE_UNDECIDED: "undecided against the other library",
+}
+"""How findings are listed that compare with another library of the same run, and with no baseline."""
+
+
+def said(finding: Finding, beside: bool) -> str:
+    """Return how a finding is listed; `beside` says that another library was measured in the same run."""
+    return BESIDE.get(finding, str(finding)) if beside else str(finding)
 
 
 def outcome_of(finding: Finding, strict: bool) -> Outcome:
@@ -145,13 +171,15 @@ def hazard_finding(
             ReasonCode.NOT_IN_TUNED_LOG: Finding.TUNED_LOG_MISS,
             ReasonCode.EQUALLY_TUNED: Finding.SLOWER_EQUALLY_TUNED,
         }.get(verdict.reason.code, Finding.HAZARD_FOUND)
-    if not _beyond(verdict.ratio, known.ratio, thresholds):
-        # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
-        undecided = known.code is Code.UNDECIDED
-        return Finding.HAZARD_KNOWN if was_hazard else Finding.HAZARD_FOUND if undecided else Finding.HAZARD_BORDERLINE
-    if _only_unpruned_faster(change, unpruned_change):
+    beyond = _beyond(verdict.ratio, known.ratio, thresholds)
+    if beyond and _only_unpruned_faster(change, unpruned_change):
         return Finding.UNPRUNED_FASTER
-    return Finding.HAZARD_WORSE if was_hazard else Finding.HAZARD_NEW
+    if known.code is Code.UNDECIDED:  # Nobody knows whether it was slower then, whatever its interval says.
+        return Finding.HAZARD_UNDECIDED_BEFORE
+    if was_hazard:
+        return Finding.HAZARD_WORSE if beyond else Finding.HAZARD_KNOWN
+    # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
+    return Finding.HAZARD_NEW if beyond else Finding.HAZARD_BORDERLINE
 
 
 def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:

@@ -53,6 +53,7 @@ class Question(StrEnum):
     DISPATCH = "dispatch"
     TUNED = "tuned logs"
     SINCE = "against the baseline"
+    BESIDE = "against the other library"
     RECORDED = "recorded"
     OUTPUTS = "outputs"
     DRAWN = "drawn layers"
@@ -202,7 +203,8 @@ def tallies(asked: Questions, assessment: Assessment) -> Iterator[Tally]:
     if asked.cases:
         yield tally(Question.TUNED, map(assessment.tuned_log, asked.cases))
     if asked.recorded:
-        question = Question.SINCE if assessment.comparing else Question.RECORDED
+        compared = Question.BESIDE if assessment.before is not None else Question.SINCE
+        question = compared if assessment.comparing else Question.RECORDED
         yield tally(question, map(assessment.no_regression, asked.recorded))
     if checked := [comparison for comparison in asked.checked if _computed(findings, comparison)]:
         yield tally(Question.OUTPUTS, map(assessment.equal_outputs, checked))

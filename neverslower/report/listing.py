@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from neverslower.campaign.findings import Identity
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.table import UNREMARKABLE, Finding
+from neverslower.outcome.table import UNREMARKABLE, Finding, said
 
 LISTED = 10
 _LISTED_ALONE = (
@@ -28,14 +28,18 @@ _LISTED_ALONE = (
     Finding.TUNED_LOG_MISS,
     Finding.SLOWER_EQUALLY_TUNED,
     Finding.HAZARD_BORDERLINE,
+    Finding.HAZARD_UNDECIDED_BEFORE,
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
 _ONE_STANDS_FOR_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
 
 
-def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = ()) -> Iterator[str]:
-    """Yield every finding that is not plain; what is listed `elsewhere` is not listed as undecided once more."""
+def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = (), beside: bool = False) -> Iterator[str]:
+    """Yield every finding that is not plain; what is listed `elsewhere` is not listed as undecided once more.
+
+    `beside` says that another library was measured in this run, so that none of it is about a baseline.
+    """
     by_finding: dict[Finding, list[Assessed]] = {}
     for item in assessed:
         for finding in (item.finding, *item.also):
@@ -45,7 +49,7 @@ def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = ()) 
         members = by_finding.get(finding, [])
         if not members or finding in UNREMARKABLE:
             continue
-        yield f"{finding}: {len(members)}"
+        yield f"{said(finding, beside)}: {len(members)}"
         shown = _shown(finding, members)
         yield from _members(members[:shown])
         if shown and len(members) > shown:

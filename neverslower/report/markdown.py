@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of
+from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of, said
 from neverslower.report import run_verdict, upgrade
 from neverslower.report.overview import Overview
 from neverslower.report.reproduction import software
@@ -50,13 +50,13 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield from (f"{line}.", "")
     if not verdict.asked:
         return
-    yield from _table(red, findings.explanations)
+    yield from _table(red, findings.explanations, verdict.beside)
     yield from _hazards(assessed, findings, strict)
     if changes := overview.changes:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
-    yield from _other(assessed, strict)
-    yield from _not_covered(findings, assessed)
+    yield from _other(assessed, strict, verdict.beside)
+    yield from _not_covered(findings, assessed, verdict.beside)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(overview.choices.get(name))}"
     yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
@@ -67,7 +67,7 @@ def _is_red(assessed: Assessed, strict: bool) -> bool:
     return Outcome.FAILED in [outcome_of(finding, strict) for finding in (assessed.finding, *assessed.also)]
 
 
-def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]) -> Iterator[str]:
+def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation], beside: bool) -> Iterator[str]:
     """Yield the red items that are proved, the largest ratio first; the others are counted as not covered."""
     proved = [item for item in red if item.finding not in _NOT_COVERED]
     if not proved:
@@ -75,19 +75,19 @@ def _table(red: Sequence[Assessed], explanations: Mapping[Identity, Explanation]
     yield "| what | channels | ratio | why |"
     yield "|---|---|---|---|"
     ranked = sorted(proved, key=lambda item: -(item.verdict.ratio.estimate if item.verdict.ratio else 0.0))
-    yield from (_row(item, explanations) for item in ranked[:MOST_ROWS])
+    yield from (_row(item, explanations, beside) for item in ranked[:MOST_ROWS])
     if len(ranked) > MOST_ROWS:
         yield f"| … and {len(ranked) - MOST_ROWS} more | | | |"
     yield ""
 
 
-def _row(item: Assessed, explanations: Mapping[Identity, Explanation]) -> str:
+def _row(item: Assessed, explanations: Mapping[Identity, Explanation], beside: bool) -> str:
     comparison = item.comparison
     if item.finding is Finding.VANISHED:
         return f"| {_cell(item.verdict.reason.text)} | | | {item.finding} |"
     whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
     cause = explanations.get(comparison.identity)
-    why = f"{item.finding}; cause: {cause.cause}" if cause else f"{item.finding}; {_cell(item.verdict.reason.text)}"
+    why = f"{said(item.finding, beside)}; {f'cause: {cause.cause}' if cause else _cell(item.verdict.reason.text)}"
     ratio = item.verdict.ratio or item.verdict.code
     return f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
 
@@ -110,17 +110,17 @@ def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> 
     yield ""
 
 
-def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:
+def _other(assessed: Sequence[Assessed], strict: bool, beside: bool) -> Iterator[str]:
     """Yield what is worth a line though it is not red."""
     covered = UNREMARKABLE | set(_NOT_COVERED)
     counts = Counter(item.finding for item in assessed if item.finding not in covered and not _is_red(item, strict))
     if counts:
-        yield f"- {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
+        yield f"- {', '.join(f'{count} × {said(finding, beside)}' for finding, count in counts.most_common())}"
 
 
-def _not_covered(findings: Findings, assessed: Sequence[Assessed]) -> Iterator[str]:
+def _not_covered(findings: Findings, assessed: Sequence[Assessed], beside: bool) -> Iterator[str]:
     counts = Counter(item.finding for item in assessed)
-    named = [f"{counts[finding]} × {finding}" for finding in _NOT_COVERED if counts[finding]]
+    named = [f"{counts[finding]} × {said(finding, beside)}" for finding in _NOT_COVERED if counts[finding]]
     missing = [f"{name}: {_cell(why)}" for name, why in findings.unavailable.items()]
     yield f"- not covered: {'; '.join([*named, *missing])}" if named or missing else "- not covered: nothing"
 

@@ -41,6 +41,8 @@ def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
     reasons = {result.verdict.reason.code for result in overview.findings.results.values()}
     if reasons & _CUT_SHORT and overview.journal:
         yield "decide the rest", _same(f"a longer --time-budget and --resume={overview.journal}")
+    if overview.findings.spoiled and overview.journal:
+        yield "measure again what the unfit device spoiled", _same(f"--resume={overview.journal}")
     if ReasonCode.TOO_NOISY in reasons:
         yield "decide what was too noisy", _same("--preset=thorough")
 

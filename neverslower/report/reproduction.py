@@ -13,7 +13,7 @@ from neverslower.evidence.observation import Plan
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
-from neverslower.outcome.table import Finding
+from neverslower.outcome.table import Finding, said
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import words
@@ -22,16 +22,19 @@ from neverslower.worker.process import WorkerSpec
 Reproduce = Callable[[ConvProblem, Plan], str]
 
 
-def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str) -> str:
-    """Return the message of an item that fails; `again` is the pytest command that measures it again."""
-    return "\n".join(_lines(assessed, findings, reproduce, again))
+def reproduction(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str, beside: bool = False) -> str:
+    """Return the message of an item that fails; `again` is the pytest command that measures it again.
+
+    `beside` says that it was compared with another library in this run, and not with a baseline.
+    """
+    return "\n".join(_lines(assessed, findings, reproduce, again, beside))
 
 
-def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str) -> Iterator[str]:
+def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: str, beside: bool) -> Iterator[str]:
     comparison, verdict = assessed.comparison, assessed.verdict
     result = findings.results.get(comparison.identity)
     fingerprint = findings.fingerprints.get(comparison.backend)
-    yield f"{assessed.finding}: {headline(comparison)}"
+    yield f"{said(assessed.finding, beside)}: {headline(comparison)}"
     yield f"  {verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {verdict.reason.text}"
     if verdict.noise_floor is not None:
         yield (
@@ -39,7 +42,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
             f"smallest slowdown that this run could prove {words.percent(verdict.mde)}"
         )
     if assessed.entry:
-        yield f"  baseline: {assessed.entry.known.code} {assessed.entry.known.ratio or ''}, plan {assessed.entry.plan}"
+        known, whose = assessed.entry.known, "the other library" if beside else "baseline"
+        yield f"  {whose}: {known.code} {known.ratio or ''}, plan {assessed.entry.plan}"
     if fingerprint:
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if change := findings.marked.get(comparison.identity):

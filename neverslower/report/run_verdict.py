@@ -14,6 +14,7 @@ _WORDS = {
     Question.DISPATCH: ("dispatched differently", "dispatched the same"),
     Question.TUNED: ("slower", "not slower"),
     Question.SINCE: ("slower", "not slower"),
+    Question.BESIDE: ("slower", "not slower"),
     Question.RECORDED: ("", "recorded"),
     Question.OUTPUTS: ("", "right"),
     Question.DRAWN: ("slower", "not slower"),
@@ -30,7 +31,7 @@ def headline(verdict: RunVerdict) -> str:
     """Return the run's verdict in one line: `HAZARDS: 27 slower (25 confirmed), 181 not slower, of 208`."""
     share = verdict.share
     decided = f"{share:.0%} decided" if verdict.code is RunCode.INCOMPLETE and share is not None else ""
-    counts = tally_words(verdict.tallies[0]) if verdict.tallies else ""
+    counts = tally_words(verdict.tallies[0], verdict.beside) if verdict.tallies else ""
     said = "; ".join(part for part in (verdict.why, counts, decided) if part)
     return f"{verdict.code}: {said}" if said else str(verdict.code)
 
@@ -39,24 +40,27 @@ def further(verdict: RunVerdict) -> Iterator[str]:
     """Yield a line for each further question; what is only recorded gets one where something is missing."""
     for tally in verdict.tallies[1:]:
         if tally.question not in _NEEDS_NO_LINE or tally.open or tally[Lot.FAILED]:
-            yield tally_words(tally)
+            yield tally_words(tally, verdict.beside)
 
 
-def tally_words(tally: Tally) -> str:
-    """Return such as `27 slower (25 confirmed), 181 not slower, 10 undecided, of 218`."""
+def tally_words(tally: Tally, beside: bool = False) -> str:
+    """Return such as `27 slower (25 confirmed), 181 not slower, 10 undecided, of 218`.
+
+    `beside` says that the known ones are those of another library, and not of a baseline.
+    """
     worse, better = _WORDS[tally.question]
-    parts = [_worse(tally, worse)] if worse else []
+    parts = [_worse(tally, worse, "with the other library too" if beside else "known")] if worse else []
     parts.append(f"{tally[Lot.NOT_SLOWER]} {better}")
     parts += [f"{tally[lot]} {lot}" for lot in _REST if tally[lot]]
     label = "" if tally.question in _UNLABELLED else f"{tally.question}: "
     return f"{label}{', '.join(parts)}, of {tally.total}"
 
 
-def _worse(tally: Tally, word: str) -> str:
+def _worse(tally: Tally, word: str, known: str) -> str:
     """Return how many are slower; what is proved and not confirmed is counted there, and named separately."""
     slower, unconfirmed = tally[Lot.SLOWER], tally[Lot.UNCONFIRMED]
     apart = [f"{slower} confirmed"] if tally.question in _CONFIRMS and slower + unconfirmed else []
-    apart += [f"{tally.known} known"] if tally.known else []
+    apart += [f"{tally.known} {known}"] if tally.known else []
     return f"{slower + unconfirmed} {word}" + (f" ({', '.join(apart)})" if apart else "")
 
 

@@ -63,8 +63,10 @@ def lines(overview: Overview) -> Iterator[Line]:
 
 
 def _found(overview: Overview) -> Iterator[str]:
-    findings, before = overview.findings, overview.before
-    yield from terminal.summary(findings, overview.assessed, overview.choices, overview.verbose, overview.verdict.why)
+    findings, before, verdict = overview.findings, overview.before, overview.verdict
+    yield from terminal.summary(
+        findings, overview.assessed, overview.choices, overview.verbose, verdict.why, verdict.beside
+    )
     yield from terminal.losses(before, "the other library: ")
     yield from upgrade.lost(before.alone)
     yield from upgrade.lines(overview.changes)

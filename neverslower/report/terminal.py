@@ -15,7 +15,7 @@ from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Explanation
 from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.tally import proved_unconfirmed
+from neverslower.outcome.tally import NEVER_BEGUN, proved_unconfirmed
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.report import words
@@ -29,6 +29,8 @@ _WORSE = (
 )
 PLANS_WIDTH = 74
 """Characters that two plans may take on one line; longer ones get a line each."""
+RATIO_WIDTH = len("1.390× [1.384, 1.394]")
+"""Characters of a ratio with its interval, where it is one column of several."""
 STEP_WIDTH, STEPS_LISTED = 62, 2
 """Characters of a plan's step that are shown, and how many steps of either plan."""
 _LOST_TO = {
@@ -49,10 +51,11 @@ def summary(
     choices: Mapping[str, BaselineChoice],
     verbose: bool = False,
     said: str = "",
+    beside: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of the summary; a `verbose` one counts every verdict, and lists the times of every layer.
 
-    Why a backend is unavailable is left out where it was `said` before.
+    Why a backend is unavailable is left out where it was `said` before; `beside`: another library was measured too.
     """
     pruned = _pruned(findings)
     if verbose:
@@ -64,14 +67,24 @@ def summary(
             yield f"{name} is unavailable: {reason}"
     for name, remarks in findings.remarks.items():
         yield from (f"{name}: {remark}" for remark in remarks)
-    yield from (words.too_noisy(name, forecast) for name, forecast in findings.noisy.items())
+    yield from _noisy(findings)
     yield from states(findings)
     yield from _unconfirmed(pruned)
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
-    yield from listing(assessed, {result.comparison.identity for result in pruned if proved_unconfirmed(result)})
+    proved = {result.comparison.identity for result in pruned if proved_unconfirmed(result)}
+    yield from listing(assessed, proved, beside)
     yield from _measured(findings, choices)
+
+
+def _noisy(findings: Findings) -> Iterator[str]:
+    """Yield which forecast of too much noise came true: something that was begun stayed undecided."""
+    for name, forecast in findings.noisy.items():
+        verdicts = [result.verdict for result in findings.results.values() if result.comparison.backend == name]
+        undecided = [one for one in verdicts if one.code is Code.UNDECIDED and one.reason.code not in NEVER_BEGUN]
+        if undecided:
+            yield words.was_too_noisy(name, forecast, len(undecided))
 
 
 def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iterator[str]:
@@ -116,7 +129,8 @@ def _every(findings: Findings, pruned: Sequence[Result]) -> Iterator[str]:
         yield _counts("unpruned against itself (must not be SLOWER)", against_itself)
     for result in sorted(pruned, key=_place):
         if amounts := _amounts(result):
-            yield f"  {result.verdict.code:9} {amounts}  {result.comparison.id}"
+            ratio = str(result.verdict.ratio or "")
+            yield f"  {result.verdict.code:9} {amounts}  {ratio:{RATIO_WIDTH}}  {result.comparison.id}"
 
 
 def _place(result: Result) -> tuple[str, str, str, int]:

@@ -12,6 +12,7 @@ from neverslower.outcome.upgrade import Change
 LISTED = 10
 LONGEST_NAME = 36
 """Characters of a kernel's name that a table shows."""
+_TABLED = (Code.SLOWER, Code.FASTER)
 _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
 
 
@@ -44,10 +45,15 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
-    """Yield Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster."""
+    """Yield Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster.
+
+    Nothing where no channel count is proved to have become either.
+    """
+    if not any(_sorted(changes, code) for code in _TABLED):
+        return
     yield "| layer | slower | faster | the most, new / old | pruned / unpruned there, old → new | what changed there |"
     yield "|---|---|---|---|---|---|"
-    for code in (Code.SLOWER, Code.FASTER):
+    for code in _TABLED:
         first: dict[str, Change] = {}
         for change in _sorted(changes, code):
             first.setdefault(change.layer, change)
@@ -57,6 +63,14 @@ def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
             either = f"{_times(change.before)} → {_times(change.now)}"
             counts = f"{mine[Code.SLOWER]} | {mine[Code.FASTER]}"
             yield f"| {change.layer} | {counts} | {most} | {either} | {_cell(change.what)} |"
+
+
+def without_a_table(changes: Sequence[Change]) -> str:
+    """Return what is said where nothing is proved slower or faster, and so the table has no row."""
+    text = "no channel count is proved slower or faster, so there is no table"
+    undecided = sum(change.code is Code.UNDECIDED for change in changes)
+    more = "; measure longer, with a larger --time-budget or --preset=thorough, or on a quieter device"
+    return f"{text}; {undecided} are undecided{more}" if undecided else text
 
 
 def _cell(text: str) -> str:

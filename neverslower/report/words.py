@@ -58,16 +58,29 @@ def duration(value: float) -> str:
 
 
 def too_noisy(backend: str, forecast: Forecast) -> str:
-    """Return what is to be expected of a machine that is too noisy for its budget."""
-    passes = f"{forecast.passes} pass{'es' if forecast.passes > 1 else ''}"
-    proved = (
-        f"the smallest slowdown that it can prove is {forecast.mde:.1%}" if forecast.mde else "it can prove nothing"
-    )
+    """Return what is to be expected, said while it measures, of a machine that looks too noisy for its budget."""
     return (
-        f"{backend}: this machine is too noisy for the time budget: after {passes} {forecast.undecided} of "
-        f"{forecast.begun} comparisons are undecided; {proved}, and the rest would take "
+        f"{backend}: forecast: this machine looks too noisy for the time budget: {_after(forecast)} "
+        f"{forecast.undecided} of {forecast.begun} comparisons are undecided; {_provable(forecast)}, and the rest "
+        f"would take {duration(forecast.seconds_for_all)} of measuring"
+    )
+
+
+def was_too_noisy(backend: str, forecast: Forecast, undecided: int) -> str:
+    """Return how a forecast of too much noise came true: so many comparisons stayed undecided."""
+    return (
+        f"{backend}: too noisy for the time budget, as was forecast {_after(forecast)}: {undecided} of "
+        f"{forecast.begun} comparisons stayed undecided; {_provable(forecast)}, and the rest would have taken "
         f"{duration(forecast.seconds_for_all)} of measuring"
     )
+
+
+def _after(forecast: Forecast) -> str:
+    return f"after {forecast.passes} pass{'es' if forecast.passes > 1 else ''}"
+
+
+def _provable(forecast: Forecast) -> str:
+    return f"the smallest slowdown that it can prove is {forecast.mde:.1%}" if forecast.mde else "it can prove nothing"
 
 
 def parse_duration(text: str) -> float:

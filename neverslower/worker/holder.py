@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -11,10 +9,12 @@ from typing import TypeVar
 
 import backends
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import Unsupported, WorkerDied, WorkerError, WorkerFailure
+from neverslower.device.readers import limits
+from neverslower.errors import Unavailable, Unsupported, WorkerDied, WorkerError, WorkerFailure
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.worker.process import LOCAL, DeviceLock, StartWorker, Worker, WorkerSpec, once_more
+from neverslower.worker.starting import Loading
 
 T = TypeVar("T")
 MOST_AHEAD = 8
@@ -40,6 +40,7 @@ class Holder:
         self.lost: Failure | None = None
         self._lock: DeviceLock | None = None
         self._ahead: deque[Future[Worker]] = deque()
+        self._loading = Loading()
         self._threads: ThreadPoolExecutor | None = None
         self._most = 0
 
@@ -68,14 +69,15 @@ class Holder:
         """
         waiting = len(self._ahead)
         if count > waiting:
-            self._threads = self._threads or ThreadPoolExecutor(MOST_AHEAD)
+            self._threads = self._threads or ThreadPoolExecutor(MOST_AHEAD, initializer=self._loading.here)
             self._most = max(self._most, count)
             for place in range(count - waiting):
                 number = self.started + waiting + place
                 self._ahead.append(self._threads.submit(self._start_later, number, place * APART))
 
     def _start_later(self, number: int, seconds: float) -> Worker:
-        time.sleep(seconds)
+        if self._loading.ended.wait(seconds):
+            raise Unavailable("it is needed no more")
         return self._start(self.spec, process=number)
 
     def wait_ahead(self) -> None:
@@ -91,6 +93,7 @@ class Holder:
             self.start_ahead(min(AGAIN, self._most))
         if not self._ahead:
             return None
+        wait([self._ahead[0]])  # Where this is interrupted, it is still among those that are ended.
         try:
             worker = self._ahead.popleft().result()
         except WorkerDied as error:
@@ -152,21 +155,22 @@ class Holder:
             self.worker = None
 
     def close(self) -> None:
-        """End the worker and those that wait, and let go of the device."""
+        """End the worker and those that wait or still load, and let go of the device."""
         self.close_worker()
+        self._loading.end()
         while self._ahead:
             if unneeded := self._next_ahead():
                 unneeded.close()
         if self._threads:
             self._threads.shutdown()
-            self._threads = None
+            self._threads, self._loading = None, Loading()
         if self._lock:
             self._lock.close()
             self._lock = None
 
 
 def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
-    """Return how many workers may load at once on a machine with so many bytes of memory and cores.
+    """Return how many workers may load at once where a process may have so many bytes of memory and cores.
 
     Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin, where
     it does not load `ahead`, or where it may have evidence that takes one process.
@@ -185,6 +189,5 @@ def how_many_compile(spec: WorkerSpec, device: Fingerprint, problems: int) -> in
     worth = backends.load(spec.backend).CAPABILITIES.compiles_worth
     if 2 * problems < worth:
         return 0
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    here = max(1, min(os.cpu_count() or 1, memory // BYTES_A_WORKER)) if spec.execnet.startswith(LOCAL) else 1
+    here = max(1, min(limits.cores(), limits.memory() // BYTES_A_WORKER)) if spec.execnet.startswith(LOCAL) else 1
     return min(int(device.hardware.get("cores", here)), -(-problems // worth))

@@ -14,6 +14,7 @@ from typing import Any
 
 from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerFailure
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec, once_more
+from neverslower.worker.starting import Loading
 
 Failures = Mapping[str, NeverSlowerError]
 Question = Callable[[Worker, str], Any]
@@ -79,12 +80,14 @@ class _Pool:
 
     def run(self, processes: int) -> dict[str, Any]:
         """Start the threads, and leave no worker behind, whatever happens."""
-        with ThreadPoolExecutor(processes) as threads:
+        loading = Loading()
+        with ThreadPoolExecutor(processes, initializer=loading.here) as threads:
             try:
                 for ended in as_completed([threads.submit(self._work) for _ in range(processes)]):
                     ended.result()  # As they end: an error does not wait for what others do.
             finally:
                 self._ended = True
+                loading.end()
                 for worker in tuple(self._workers):
                     worker.close()  # An interrupted run ends what its threads wait for.
         return self._answers

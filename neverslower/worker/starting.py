@@ -29,6 +29,43 @@ NO_WORKER = (
 )  # fmt: skip
 
 
+class Loading:
+    """Knows the processes that some threads start, and ends them at once when nobody waits for them any more.
+
+    A thread that starts one waits for it, for as long as its library takes to load or hangs: only the end of the
+    process ends that.
+    """
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._started: list[Started] = []
+
+    def here(self) -> None:
+        """Count from now on what the calling thread starts among these."""
+        _THREAD.loading = self
+
+    def add(self, started: Started) -> None:
+        """Take in a process that has just been started; where that is over, end it."""
+        with self._lock:
+            self._started.append(started)
+            over = self.ended.is_set()
+        if over:
+            started.kill()
+
+    def end(self) -> None:
+        """End every process, and each that is still to be started."""
+        with self._lock:
+            self.ended.set()
+            started, self._started = self._started, []
+        for process in started:
+            process.kill()
+
+
+_THREAD = threading.local()
+"""Its `loading` is what the processes belong to that a thread starts."""
+
+
 class Started(ThreadExecModel):  # type: ignore[misc]  # execnet has no types.
     """The one process that an execnet group starts; what it writes to stderr goes into a file."""
 
@@ -43,7 +80,12 @@ class Started(ThreadExecModel):  # type: ignore[misc]  # execnet has no types.
         return SimpleNamespace(Popen=self._start, PIPE=PIPE)
 
     def _start(self, arguments: Sequence[str], **pipes: Any) -> Popen[bytes]:
+        loading: Loading | None = getattr(_THREAD, "loading", None)
+        if loading and loading.ended.is_set():
+            raise OSError("it is needed no more")
         self._process = Popen(arguments, stderr=self._stderr, **pipes)
+        if loading:
+            loading.add(self)
         return self._process
 
     @contextlib.contextmanager
