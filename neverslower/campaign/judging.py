@@ -92,8 +92,8 @@ def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Ve
     decided = alone is not None and alone.verdict.code in (Code.SAME, Code.FASTER)
     if by_all is None or decided:
         return alone
-    own = judge(passes, family)
-    verdict = replace(by_all, noise_floor=own.noise_floor, mde=own.mde)
+    noise, provable = judge.limits(passes, family)
+    verdict = replace(by_all, noise_floor=noise, mde=provable)
     return Judged(verdict, verdict, passes[-1]) if verdict.code is Code.SLOWER else Judged(verdict)
 
 

@@ -150,6 +150,10 @@ class Judge(Protocol):
         """Return the verdict. Raises nothing: samples that can't be judged are INVALID."""
         ...
 
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        """Return (noise floor, smallest slowdown that could be proved), as a verdict has them; None where unknown."""
+        ...
+
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Return whether more passes would not change the verdict, or the budget is spent."""
         ...
