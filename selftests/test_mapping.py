@@ -159,6 +159,32 @@ def test_an_undecided_count_is_no_hazard():
     assert one.hazards == (1,)
 
 
+def test_no_process_is_started_for_the_causes_of_a_map(tmp_path):
+    numbers = []
+
+    def start(spec, process=0):
+        numbers.append(process)
+        return in_process.start(spec, process)
+
+    made = campaign(tmp_path)
+    mapped = measure(Campaign(made.specs, made.settings, start=start), "scripted", [LAYER])
+    assert len(numbers) == max(len(result.passes) for result in mapped.findings.results.values())
+    assert len(mapped.findings.explanations) == 21
+
+
+def test_a_map_whose_time_is_short_has_no_gaps(tmp_path):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.01
+        return now[0]
+
+    made = campaign(tmp_path)
+    short = Campaign(made.specs, settings_of(1, 6.0), start=in_process.start, clock=clock)
+    mapped = measure(short, "scripted", [LAYER])
+    assert all(result.passes for result in mapped.findings.results.values())
+
+
 def test_a_depthwise_layer_loses_whole_groups():
     assert countable(problem(in_channels=8, out_channels=8, groups=8)) == list(range(1, 8))
     assert countable(problem(out_channels=4)) == [1, 2, 3]

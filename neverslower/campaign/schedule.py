@@ -62,8 +62,11 @@ class Schedule:
 
     def begin(self) -> None:
         """Examine all, or as much as there will be time to measure."""
-        if self._budget.deadline is None:
+        if self._budget.deadline is None or self._run.settings.whole:
+            kept = self._budget.half(self._run.clock())
             for group in examined_together(list(self._left_out.values())):
+                if self._run.spent(kept):
+                    break
                 self._begin_together(group)
         else:
             self._look_into_each_layer()

@@ -53,7 +53,7 @@ def settings_of(layers: int, time_budget: float | None = None, blocks: int | Non
     Causes are read from the plans afterwards. Few layers are judged block by block, which takes more blocks.
     """
     usual = FEW_BLOCKS if can_pool(layers, None) else Settings().blocks
-    return Settings(blocks=blocks or usual, time_budget=time_budget, explain_budget=0.0)
+    return Settings(blocks=blocks or usual, time_budget=time_budget, explain_budget=0.0, whole=True)
 
 
 def comparisons(backend: str, layers: Sequence[Layer]) -> list[Comparison]:
