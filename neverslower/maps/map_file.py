@@ -220,6 +220,11 @@ def load(path: Path) -> Map:
         raise NeverSlowerError(f"map {path}: {error.strerror}") from error
     except (lzma.LZMAError, ValueError) as error:
         raise NeverSlowerError(f"map {path}: not a compressed JSON file ({error}); measure it again") from None
+    return of_document(path, content)
+
+
+def of_document(path: Path, content: Mapping[str, Any]) -> Map:
+    """Return what `document_of` wrote as a map; `path` names it in errors. Raises NeverSlowerError."""
     try:
         if content["format"] != FORMAT:
             raise NeverSlowerError(f"map {path}: not a never-slower map")
