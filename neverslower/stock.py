@@ -22,6 +22,27 @@ _REASON = re.compile(
 )
 
 
+class DeviceClock:
+    """A clock for pytest-benchmark that shows device samples: it stands at 0 until a round sets it."""
+
+    __name__ = "device_time"
+
+    def __init__(self) -> None:
+        self._shown = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds since the round began; reading it after a round starts the next one at 0."""
+        shown, self._shown = self._shown, 0.0
+        return shown
+
+    def advance(self, seconds: float) -> None:
+        """Let one round take this many seconds."""
+        self._shown = seconds
+
+
+CLOCK = DeviceClock()
+
+
 def prepare(option: Any, run: Run, only_looks: bool) -> None:
     """Check its options before anything is measured, and give it the baselines that were chosen to compare with.
 

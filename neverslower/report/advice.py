@@ -9,10 +9,9 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Interval, Verdict
 from neverslower.maps.advice import Advice
+from neverslower.maps.advice_file import FORMAT, SCHEMA
 from neverslower.maps.shape import shape_of
 from neverslower.maps.staircase import Staircase
-
-FORMAT, SCHEMA = "never-slower advice", 1
 
 
 def advice_lines(advice: Advice) -> Iterator[str]:
