@@ -38,10 +38,10 @@ class Capabilities:
     that `profiles` attaches a profiler to the process that examines problems, and no times are taken in that
     process. One that `watches` reports when its device was throttled. One that `waits` leaves its device alone
     between requests, so that a process of another library may take turns with it. One that loads `ahead` may be
-    started while others wait or examine: it disturbs nothing until it is asked for something. One that `maps` times
-    whole curves of channel counts at once. One that `explains` has the policy `best`, which tells a hazard from a
-    bad choice. `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers`
-    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates.
+    started while others wait or examine: it disturbs nothing until it is asked for something. One that `explains`
+    has the policy `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole
+    network when the user names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most
+    `largest_drawn_macs` multiply-accumulates.
     """
 
     dtypes: frozenset[DType]
@@ -61,7 +61,6 @@ class Capabilities:
     watches: bool = False
     waits: bool = False
     ahead: bool = False
-    maps: bool = False
     explains: bool = False
     quick_layers: tuple[str, ...] = ()
     tuned_layers: tuple[str, ...] = ()
@@ -73,7 +72,7 @@ class Capabilities:
 
         `profiles`, `waits` and `ahead` are among them, though they need no protocol.
         """
-        names = ("compiles", "profiles", "watches", "waits", "ahead", "maps", "explains")
+        names = ("compiles", "profiles", "watches", "waits", "ahead", "explains")
         return tuple(name for name in names if getattr(self, name))
 
     def refusal(self, problem: ConvProblem) -> str | None:
@@ -204,32 +203,11 @@ class Watcher(Protocol):
         """Return the device's state, given that of its machine (see neverslower.device.readers.host)."""
 
 
-@dataclass(frozen=True)
-class CurvePoint:
-    """One channel count of a curve: its plan, calls in a round, and each round's seconds per call, or a refusal."""
+class Profiler(Protocol):
+    """What a backend may offer in addition to Backend that looks up the plans of many prepared problems at once."""
 
-    plan: Plan | None
-    iterations: int = 0
-    seconds: tuple[float, ...] = ()
-    refusal: str = ""
-
-
-class Mapper(Protocol):
-    """What a backend that `maps` offers in addition to Backend."""
-
-    def curve(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
-    ) -> tuple[list[CurvePoint], float]:
-        """Time problems that differ only in their number of filters, in the order given; return points and seconds.
-
-        `weights` are those of the largest; each problem takes the first of them. Plans have no steps here. The seconds
-        are those of the whole call.
-        """
-
-    def dispatches(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
-    ) -> list[Plan | None]:
-        """Return the plans of such problems with their steps, None for a refused problem; nothing is timed."""
+    def plans(self, prepared: Sequence[Prepared]) -> list[Plan]:
+        """Return what `Prepared.plan` would of each of this backend's own."""
 
 
 class Compiler(Protocol):

@@ -34,13 +34,13 @@ import signal
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, Offsets, Tensor
+from backends.base import BackendOptions, Capabilities, Offsets, Tensor
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import State
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
@@ -57,7 +57,6 @@ CAPABILITIES = Capabilities(
     exclusive=False,
     compiles=True,
     watches=True,
-    maps=True,
     explains=True,
     tuned_layers=("resnet50.L16",),
 )
@@ -203,32 +202,6 @@ class Scripted:
     def remarks(self) -> tuple[str, ...]:
         """Return the remarks in the script."""
         return tuple(self.script.get("remarks", ()))
-
-    def curve(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
-    ) -> tuple[list[CurvePoint], float]:
-        """Time every problem as if it were prepared alone."""
-        begin, points = self.now, []
-        for problem in problems:
-            try:
-                prepared = self.prepare(problem, inputs, weights, policy)
-                seconds = tuple(prepared.run(10) / 10 for _ in range(rounds))
-                points.append(CurvePoint(prepared.plan(), 10, seconds))
-            except Unsupported as error:
-                points.append(CurvePoint(None, refusal=str(error)))
-        return points, self.now - begin
-
-    def dispatches(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
-    ) -> list[Plan | None]:
-        """Return the plans of the rules, None for a refused problem."""
-        plans: list[Plan | None] = []
-        for problem in problems:
-            try:
-                plans.append(self.prepare(problem, inputs, weights, policy).plan())
-            except Unsupported:
-                plans.append(None)
-        return plans
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Return the subjects without a file in the script's folder; none if it names no folder."""

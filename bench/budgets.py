@@ -151,8 +151,12 @@ class Simulated(Worker):
     def _start(self) -> None:
         self._clock_of_all.now += self._drawn.start
 
-    def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
-        answers: dict[str, Callable[..., Any]] = {"examine": self._examine, "sweep": self._sweep}
+    def _ask(self, name: str, *arguments: Any, limit: float | None = None, subjects: int = 1) -> Any:
+        answers: dict[str, Callable[..., Any]] = {
+            "examine": self._examine,
+            "examine_together": lambda keys: [("ok", self._examine(key)) for key in keys],
+            "sweep": self._sweep,
+        }
         if name in answers:
             return answers[name](*arguments)
         return OPENED if name == "open" else {}
@@ -161,12 +165,14 @@ class Simulated(Worker):
         self._clock_of_all.now += self._drawn.examining[key]
         return asdict(Examined(Plan("plain"), 0.0, 1.0, self._drawn.costs[key] * 0.7 / ROUNDS))
 
-    def _sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> dict[str, Any]:
+    def _sweep(
+        self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, seconds: Sequence[float]
+    ) -> dict[str, Any]:
         self._clock_of_all.now += sum(self._drawn.costs[key] for key in (reference, *candidates))
-        seconds = np.full((1 + len(candidates), sweeps, 2), 1e-3)
-        rest = {"iterations": (1,) * len(seconds), "caches": ("", *candidates), "discarded": 0, "why_discarded": ""}
-        rest["offsets"] = ((),) * len(seconds)
-        return {"seconds": seconds.tobytes(), **rest}
+        taken = np.full((1 + len(candidates), sweeps, 2), 1e-3)
+        rest = {"iterations": (1,) * len(taken), "caches": ("", *candidates), "discarded": 0, "why_discarded": ""}
+        rest["offsets"] = ((),) * len(taken)
+        return {"seconds": taken.tobytes(), **rest}
 
 
 OPENED = {
@@ -201,6 +207,10 @@ class DrawnJudge:
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, "as drawn"), Interval(1.0, 0.9, 1.1))
         return Verdict(Code.SLOWER if slower else Code.SAME, Reason(ReasonCode.PROVED, "as drawn"))
 
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        """Return nothing: no noise is drawn."""
+        return None, None
+
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Return whether it is decided, or never will be."""
         return self(passes, comparisons).code is not Code.UNDECIDED or len(passes) >= self.most_passes
@@ -208,10 +218,6 @@ class DrawnJudge:
     def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
         """Return the verdict again."""
         return self([*passes, later], comparisons)
-
-    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
-        """Return nothing: what is drawn has no noise."""
-        return 0.0, None
 
 
 @dataclass

@@ -71,8 +71,8 @@ class SlowedFarSide(FarSide):
 
     every = 0
 
-    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2) -> Held:
-        held = super()._prepared(name, after, together)
+    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2, expected: float = 0.0) -> Held:
+        held = super()._prepared(name, after, together, expected)
         if not self.every:
             return held
         prepared: Any = _OneMore(held.prepared, self.every, held.prepared.cache) if name[1] else held.prepared

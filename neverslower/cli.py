@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
+from neverslower import cli_maps
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -25,21 +26,19 @@ from neverslower.calibration.doctor import examine
 from neverslower.calibration.figures import CalibrationOptions
 from neverslower.calibration.measuring import LAYERS, Calibrator
 from neverslower.calibration.recording import Recording, Scheme
+from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing, write_picture
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
-from neverslower.maps import map_file
-from neverslower.maps.mapping import MapMaker
 from neverslower.models import reading
 from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
 from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
-from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
-from neverslower.problem.networks import NETWORKS, Layer, network
-from neverslower.problem.selection import Format, Selection
+from neverslower.problem.convolution import ConvProblem, parse_descriptor
+from neverslower.problem.networks import NETWORKS, network
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
@@ -47,17 +46,14 @@ from neverslower.report import history as report_history
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
-from neverslower.report.headline import headline_table
 from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
-from neverslower.report.staircase import staircase_picture
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
-LEAST_ROUNDS, MOST_ROUNDS = 3, 1000
 _PROGRAM = "never-slower"
 _OF_MODELS = ("model", "onnx", "input", "problems")  # Options of pytest that name the user's own models.
 
@@ -98,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_upgrade,
         _add_cache,
         _add_offered,
-        _add_map,
-        _add_staircase,
-        _add_headline,
+        cli_maps.add,
         _add_script,
     ):
         add(commands)
@@ -159,7 +153,7 @@ def _doctor(options: argparse.Namespace) -> int:
         backends.load(name)  # Refuse an unknown name before anything starts.
         specs.append(WorkerSpec(name, argument, options.worker))
     # The worker itself reports what another Python lacks.
-    missing = _what_is_missing if options.worker == LOCAL else lambda _: ""
+    missing = what_is_missing if options.worker == LOCAL else lambda _: ""
     checkups = examine(specs, missing, options.baselines)
     print("\n".join(report_doctor.lines(checkups)))
     return 0 if any(checkup.sound for checkup in checkups) else 1
@@ -176,19 +170,13 @@ def _backends(options: argparse.Namespace) -> None:
 
 
 def _availability(name: str) -> str:
-    if why := _what_is_missing(name):
+    if why := what_is_missing(name):
         return why
     try:
         with Worker(WorkerSpec(name)) as worker:
             return f"{software(worker.fingerprint)} on {worker.fingerprint.device}"
     except WorkerFailure as error:
         return f"unavailable: {error}"
-
-
-def _what_is_missing(name: str) -> str:
-    """Return why a backend can't even be started here, or an empty string."""
-    missing = backends.missing_modules(name)
-    return f"unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`" if missing else ""
 
 
 # Calibrating
@@ -239,7 +227,7 @@ def _calibrate(options: argparse.Namespace) -> None:
         budget,
         refuse_unsound=options.unsound == "refuse",
         recorded=recorded,
-        progress=_on_stderr,
+        progress=StepsOnStderr(),
     )
     try:
         calibrator.run(layers, None if options.layer else LAYERS)
@@ -259,7 +247,7 @@ def _spec_to_calibrate(options: argparse.Namespace) -> WorkerSpec:
     name, _, argument = options.backend.partition(":")
     backends.load(name)
     if options.worker == LOCAL:
-        _require_installed(name)
+        require_installed(name)
     if not 1 <= options.threads <= MOST:
         raise NeverSlowerError(f"--threads {options.threads}: from 1 to {MOST}")
     if options.resume and (options.layer or options.journal):
@@ -276,11 +264,6 @@ def _recorded(options: argparse.Namespace, scheme: Scheme) -> Recording | None:
     return recorded
 
 
-def _require_installed(name: str) -> None:
-    if why := _what_is_missing(name):
-        raise NeverSlowerError(f"{name} is {why}")
-
-
 # Baselines
 
 
@@ -293,7 +276,7 @@ def _add_picture(commands: Commands) -> None:
 
 def _picture(options: argparse.Namespace) -> None:
     baseline = folders.load(options.baseline)
-    _write_picture(options.output, picture(baseline))
+    write_picture(options.output, picture(baseline))
     print(f"{options.output}: {len(baseline.entries)} comparisons")
 
 
@@ -387,11 +370,7 @@ def _add_offered(commands: Commands) -> None:
 
 
 def _run_offered(command: Command, options: argparse.Namespace) -> None:
-    print(command.run(vars(options), _step_on_stderr), end="")
-
-
-def _step_on_stderr(step: str) -> None:
-    print(step, file=sys.stderr, flush=True)
+    print(command.run(vars(options), step_on_stderr), end="")
 
 
 def _add_script(commands: Commands) -> None:
@@ -410,91 +389,3 @@ def _script(options: argparse.Namespace) -> None:
         print(adapter.write_script(problem, options.plan, BackendOptions(argument, options.threads)), end="")
     except Unsupported as error:
         raise NeverSlowerError(f"no script of {problem} for {options.backend}: {error}") from None
-
-
-# Maps
-
-
-def _add_map(commands: Commands) -> None:
-    able = backends_that("maps")
-    parser = commands.add_parser("map", help=f"time layers at every channel count, and store it ({', '.join(able)})")
-    parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
-    parser.add_argument("--backend", default=able[0], metavar="NAME", help=f"as pytest's; default {able[0]}")
-    parser.add_argument("--network", action="append", default=[], metavar="NAME", help="map all its layers")
-    parser.add_argument("--layer", action="append", default=[], metavar="NAME", help="map these layers (repeatable)")
-    parser.add_argument("--problem", action="append", default=[], metavar="DESCRIPTOR", help="map it (repeatable)")
-    parser.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
-    parser.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
-    parser.add_argument("--rounds", type=int, default=25, metavar="N", help="rounds of each count; default 25")
-    parser.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
-    parser.set_defaults(run=_map)
-
-
-def _map(options: argparse.Namespace) -> None:
-    name, _, argument = options.backend.partition(":")
-    layers = _layers_to_map(options, backends.load(name).CAPABILITIES.formats[0])
-    if not LEAST_ROUNDS <= options.rounds <= MOST_ROUNDS:
-        raise NeverSlowerError(f"--rounds {options.rounds}: from {LEAST_ROUNDS} to {MOST_ROUNDS}")
-    _require_suffix(options.output, ".json.xz", "a map")
-    _require_installed(name)
-    spec = WorkerSpec(name, argument, options.worker)
-    map_file.probe(options.output)
-    maker = MapMaker(spec, options.rounds, progress=_on_stderr)
-    document = maker.run(layers)
-    map_file.save(options.output, document)
-    share = document["busy_seconds"] / max(document["wall_seconds"], 1e-9)
-    took = f"{document['wall_seconds']:.0f} s, {share:.0%} of it in rounds that count"
-    print(f"{options.output}: {document['points']:,} channel counts in {took}")
-    for remark in document["remarks"]:
-        print(f"{name}: {remark}")
-    if maker.ended_early:
-        raise NeverSlowerError(f"ended early: {maker.ended_early}; {options.output} holds what was measured until then")
-
-
-def _layers_to_map(options: argparse.Namespace, own: Format) -> list[Layer]:
-    """Return the layers that were named, else those of ResNet-50; a missing dtype or layout is the backend's `own`."""
-    networks = tuple(options.network) if options.network or options.layer or options.problem else ("resnet50",)
-    selection = Selection(networks=networks, layers=tuple(options.layer), problems=tuple(options.problem))
-    return selection.distinct([(options.dtype or own[0], options.layout or own[1])])
-
-
-def _on_stderr(phase: str, done: int, total: int, seconds_left: float | None) -> None:
-    _step_on_stderr(f"{phase} {done:,}/{total:,}")
-
-
-def _add_staircase(commands: Commands) -> None:
-    parser = commands.add_parser("staircase", help="draw a layer of a map as an SVG file, hazards by their cause")
-    parser.add_argument("map", type=Path, metavar="MAP.json.xz")
-    parser.add_argument("layer", metavar="LAYER", help="such as resnet50.L16")
-    parser.add_argument("output", type=Path, metavar="OUTPUT.svg")
-    parser.set_defaults(run=_staircase)
-
-
-def _staircase(options: argparse.Namespace) -> None:
-    read = map_file.load(options.map)
-    _write_picture(options.output, staircase_picture(read.staircase(options.layer), read.fingerprint))
-    print(options.output)
-
-
-def _add_headline(commands: Commands) -> None:
-    parser = commands.add_parser("headline", help="the worst slowdown and the best gain in maps, network by network")
-    parser.add_argument("maps", type=Path, nargs="+", metavar="MAP.json.xz")
-    parser.set_defaults(run=_headline)
-
-
-def _headline(options: argparse.Namespace) -> None:
-    print("\n".join(headline_table(map_file.load(path) for path in options.maps)))
-
-
-def _require_suffix(path: Path, suffix: str, what: str) -> None:
-    """Refuse a name that does not end in `suffix`: a slip of the finger could replace a baseline."""
-    if not path.name.endswith(suffix):
-        raise NeverSlowerError(f"{path} can't be {what}: name a file that ends in {suffix}")
-
-
-def _write_picture(path: Path, text: str) -> None:
-    _require_suffix(path, ".svg", "a picture")
-    try:
-        writing.write_whole(path, text)
-    except OSError as error:
-        raise NeverSlowerError(f"{path} can't be written: {error.strerror}") from error

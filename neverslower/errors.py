@@ -41,6 +41,10 @@ class KeptFolderError(NeverSlowerError):
     """A folder of things kept between runs can't be written."""
 
 
+class AdviceError(NeverSlowerError):
+    """A file of advice can't be read, or holds something impossible."""
+
+
 class CalibrationError(NeverSlowerError):
     """A calibration that can't be read, made or written."""
 

@@ -139,6 +139,12 @@ GROUPS = (
                 "the layers that match",
                 "1, 3, 7, 15, 31, 63, 127 channels fewer, and 12, 25, 50 %% fewer",
             ),
+            _many(
+                "--advised",
+                "ADVICE.json",
+                "assert that the channel counts in this file are worth pruning to: each faster than the next larger",
+                "none",
+            ),
             _one(
                 "--side",
                 _among(SIDES),

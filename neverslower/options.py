@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import backends
 from neverslower import option_values as read
 from neverslower.campaign.settings import Settings
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
+from neverslower.maps import advice_file
+from neverslower.maps.advice_file import StoredAdvice
 from neverslower.models import reading
 from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
@@ -66,6 +70,7 @@ class RunPlan:
     least_decided: float = LEAST_DECIDED
     repeated: tuple[str, ...] = ()
     explaining: tuple[str, ...] = ()
+    advice: tuple[StoredAdvice, ...] = ()
 
     def layers(self, name: str) -> list[Layer]:
         """Return the distinct layers that a backend measures, in each format."""
@@ -78,6 +83,15 @@ class RunPlan:
             for name in self.backends
             for comparison in self.selections[name].comparisons(name, self.formats[name])
         ]
+
+    def advised(self) -> dict[Comparison, Fingerprint]:
+        """Return the advised counts of the backends that are measured, each with the fingerprint it was advised for."""
+        return {
+            comparison: stored.fingerprint
+            for stored in self.advice
+            for comparison in stored.comparisons
+            if comparison.backend in self.backends
+        }
 
     def notes(self) -> list[str]:
         """Return what to know of the chosen models, and which options have no effect on what that was chosen."""
@@ -170,6 +184,7 @@ def plan(values: Mapping[str, Any], comparing: bool = False) -> RunPlan:
         least_decided=LEAST_DECIDED if least is None else read.share("--least-decided", least),
         repeated=_repeated(values),
         explaining=tuple(f"--{key}" for key in ("explain", "explain-budget") if values[key]),
+        advice=tuple(advice_file.load(Path(path)) for path in values["advised"]),
     )
     selection.require_kept([layer for name in specs for layer in run_plan.layers(name)])
     return run_plan

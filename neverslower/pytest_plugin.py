@@ -50,6 +50,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
+ADVISED_TEST = "test_advised"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
 OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 _STATE = pytest.StashKey[Run]()
@@ -84,6 +85,10 @@ class Suite:
     def expect_tuned_log(self, case: Case, request: pytest.FixtureRequest) -> None:
         """Expect that a pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
         self._conclude(self.run.assessment.tuned_log(case), request)
+
+    def expect_advised(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
+        """Expect that an advised channel count is faster than the next larger one, and not merely no slower."""
+        self._conclude(self.run.assessment.advised(comparison, self.run.advised[comparison]), request)
 
     def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:
         """Expect that no layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
@@ -159,8 +164,8 @@ class Suite:
         return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
 
 
-def _questions(items: Iterable[pytest.Item]) -> Questions:
-    """Return what some items ask."""
+def _questions(items: Iterable[pytest.Item], run: Run) -> Questions:
+    """Return what some items of a run ask."""
     comparisons: dict[str, list[Comparison]] = {}
     cases: list[Case] = []
     hunts: Counter[str] = Counter()
@@ -173,8 +178,9 @@ def _questions(items: Iterable[pytest.Item]) -> Questions:
             elif isinstance(value, Comparison):
                 comparisons.setdefault(name, []).append(value)
     recorded, checked = comparisons.pop(LATENCY_TEST, []), comparisons.pop(NUMERICS_TEST, [])
+    advised = {comparison: run.advised[comparison] for comparison in comparisons.pop(ADVISED_TEST, [])}
     slower = [comparison for others in comparisons.values() for comparison in others]
-    return Questions(slower, recorded, checked, cases, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
+    return Questions(slower, recorded, checked, cases, advised, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
 
 
 def _parameters(item: pytest.Item) -> list[object]:
@@ -290,6 +296,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not (run.hindrance or run.tuned_log_cases):
             run.hindered(why_none)
         _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_none)
+    if "advised" in metafunc.fixturenames:
+        _parametrize(metafunc, "advised", list(run.advised), "no --advised file names a count on a chosen backend")
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
         comparisons = run.comparisons
         if name == "pruned":
@@ -317,8 +325,11 @@ def _why_nothing(run: Run) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add an item for each stored entry that nothing measures any more, where times are compared."""
+    """Leave out advice that nobody gave; add an item for each stored entry that nothing measures, where comparing."""
     run = config.stash[_STATE]
+    unasked = [item for item in items if _function(item) == ADVISED_TEST and not run.plan.advice]
+    if len(unasked) < len(items):  # Named by itself it says what it needs.
+        items[:] = [item for item in items if item not in unasked]
     recording = [item for item in items if _records(item)]
     if recording and run.compare:
         items.extend(_vanished(run, cast(pytest.Module, recording[0].parent)))
@@ -359,7 +370,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
             with _users_mistakes(config):
                 if config.getoption("neverslower_accept_baseline") is not None:
                     require_acceptable(run)
-                run.run(_questions(session.items), progress, progress.foresee)
+                run.run(_questions(session.items, run), progress, progress.foresee)
         finally:
             progress.end()
     return (yield)

@@ -109,6 +109,11 @@ class Run:
         """Every case of the study of tuned logs that the options select."""
         return self.plan.tuned_log_cases()
 
+    @cached_property
+    def advised(self) -> dict[Comparison, Fingerprint]:
+        """Every advised count that the options name, with the fingerprint that it was advised for."""
+        return self.plan.advised()
+
     @property
     def comparing(self) -> bool:
         """Whether times are set against others: those of a baseline, or of another library in this run."""

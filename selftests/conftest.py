@@ -17,10 +17,9 @@ import pytest
 import scipy.special  # noqa: F401  (in-process runs drop modules that they load first, and numpy loads only once)
 
 # Loaded here, and so once for all of the suite's runs in this process.
-from neverslower import cli, pytest_plugin, run  # noqa: F401
+from neverslower import cli, cli_maps, pytest_plugin, run  # noqa: F401
 from neverslower.calibration import doctor, measuring
 from neverslower.hunt import profiles
-from neverslower.maps import mapping
 from selftests import in_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +27,7 @@ PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
 """Distances 1, 3, 4, 7, 8 and 15 of 16 channels."""
 SHARED = "NEVERSLOWER_SELFTESTS"
 """Names the folder that xdist's processes share."""
-DOORS = (run, cli, doctor, measuring, mapping)
+DOORS = (run, cli, cli_maps, doctor, measuring)
 """Those who start workers for a user."""
 
 

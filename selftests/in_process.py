@@ -39,7 +39,7 @@ class InProcess(Worker):
     def _start(self) -> None:
         self._far_side = far_side.FarSide()
 
-    def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
+    def _ask(self, name: str, *arguments: Any, limit: float | None = None, subjects: int = 1) -> Any:
         request = execnet.loads(execnet.dumps((name, arguments, limit or self.spec.time_limit)))
         with _ALONE, mock.patch.dict(os.environ, ENVIRONMENT | variables(self.spec)), _garbage_left_alone():
             answer = far_side.answer(self._far_side, *request[:2])

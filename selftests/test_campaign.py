@@ -142,10 +142,10 @@ def test_a_layer_is_timed_together_in_orders_of_each_pass_its_own(tmp_path: Path
     seeds: list[str] = []
 
     class Noted(InProcess):
-        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, expected=()):
             asked.setdefault(self._number, []).append(tuple(sorted(candidates)))
             seeds.append(seed)
-            return super().sweep(reference, candidates, sweeps, seed)
+            return super().sweep(reference, candidates, sweeps, seed, expected)
 
     both = [comparison(1), comparison(3)]
     run(scripted(tmp_path, noise=0.01, rules=[BASE, slow(15), slow(13)]), both, start=Noted)
@@ -535,4 +535,4 @@ def test_the_journal_is_on_disk_line_by_line(tmp_path: Path, journal: Journal) -
 
     run(scripted(tmp_path), FOUR, journal=journal, progress=progress)
     assert lengths == sorted(lengths)
-    assert len(set(lengths)) > len(FOUR)
+    assert len(set(lengths)) >= len(FOUR)  # What is examined in one request comes at once.

@@ -119,7 +119,7 @@ def test_an_unknown_backend_is_a_mistake(capsys):
 
 
 def test_every_backend_that_is_not_for_testing_is_asked(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_what_is_missing", lambda name: f"unavailable: {name}lib is not installed; `get it`")
+    monkeypatch.setattr(cli, "what_is_missing", lambda name: f"unavailable: {name}lib is not installed; `get it`")
     assert cli.main(["doctor"]) == 1
     told = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in told[:-1]] == ["onednn", "cudnn", "tvm", "acl"]

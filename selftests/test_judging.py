@@ -45,6 +45,9 @@ class Scripted:
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         return verdict(self.codes[len(passes) - 1] or Code.UNDECIDED)
 
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        return None, None
+
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         return bool(passes) and self.codes[len(passes) - 1] is not None
 
@@ -52,9 +55,6 @@ class Scripted:
         assert not any(later is earlier for earlier in passes), "what proves it can't confirm it"
         assert self(passes, comparisons).code is Code.SLOWER
         return verdict(Code.SLOWER if len(passes) + 1 in self.confirming else Code.UNDECIDED)
-
-    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
-        return 0.0, None
 
 
 PASSES = fake_passes(number=8)
@@ -169,6 +169,9 @@ class Noting(SequentialJudge):
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         self.families.add(comparisons)
         return super().__call__(passes, comparisons)
+
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        return None, None
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         self.families.add(comparisons)

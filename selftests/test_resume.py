@@ -49,9 +49,9 @@ def noting(found: list[str]) -> StartWorker:
                 found.append(f"{candidate} {blocks}")
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
-        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str):
+        def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, expected=()):
             found.extend(f"{candidate} {sweeps}" for candidate in candidates)
-            return super().sweep(reference, candidates, sweeps, seed)
+            return super().sweep(reference, candidates, sweeps, seed, expected)
 
     return Noted
 

@@ -32,6 +32,25 @@ def test_a_call_that_is_long_enough_is_a_round_by_itself():
     assert [iterations for _, iterations in fake.diary] == [1, 1, 1, 1]
 
 
+def test_a_call_that_takes_what_is_expected_is_not_searched_for():
+    fake = Fake(lambda n: n * 1e-5)
+    iterations, seconds = calibrate(fake, 1e-3, expected=1e-5)
+    assert iterations == 110
+    assert seconds == pytest.approx(1e-5)
+    assert [iterations for _, iterations in fake.diary] == [1, 110]
+
+
+@pytest.mark.parametrize("expected", [1e-5, 1.0])
+def test_a_call_that_is_faster_than_expected_gets_a_longer_round(expected):
+    iterations, seconds = calibrate(Fake(lambda n: n * 1e-6), 1e-3, expected=expected)
+    assert 1e-3 <= iterations * 1e-6 <= 3e-3
+    assert seconds == pytest.approx(1e-6)
+
+
+def test_what_is_expected_keeps_to_the_least_iterations():
+    assert calibrate(Fake(lambda n: n * 1e-2), 1e-3, 7, 1e-2)[0] == 7
+
+
 @pytest.mark.parametrize("first", [5.0, 1.5e-3])
 def test_the_first_call_does_not_count(first):
     costs = iter([first, 2e-3, 2e-3, 2e-3])

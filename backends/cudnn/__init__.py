@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, CurvePoint, Offsets, Tensor
-from backends.cudnn import curves, script
+from backends.base import BackendOptions, Capabilities, Offsets, Tensor
+from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
@@ -47,7 +47,6 @@ CAPABILITIES = Capabilities(
     profiles=True,
     watches=True,
     ahead=True,
-    maps=True,
     explains=True,
     largest_drawn_macs=300_000_000,
 )
@@ -370,27 +369,20 @@ class CuDNN:
         convolution.select(best)
         return convolution, best
 
-    def curve(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, rounds: int, policy: str = ""
-    ) -> tuple[list[CurvePoint], float]:
-        """Return points in the order given, and the seconds of the call; see curves.curve."""
-        return curves.curve(self, problems, inputs, weights, rounds, policy)
+    def plans(self, prepared: Sequence[Prepared]) -> list[Plan]:
+        """Return the plan of each, all of them profiled at once, since attaching a profiler takes long."""
+        if not prepared:
+            return []
+        with self._errors_translated(prepared[0].problem):
+            return self._profiled([each.launched for each in prepared])
 
-    def dispatches(
-        self, problems: Sequence[ConvProblem], inputs: Tensor, weights: Tensor, policy: str = ""
-    ) -> list[Plan | None]:
-        """Return every point's plan with its steps; see curves.dispatches."""
-        return curves.dispatches(self, problems, inputs, weights, policy)
-
-    def _profiled(self, launched: Sequence[Launched | None]) -> list[Plan | None]:
-        calls = [convolution.once for convolution in launched if convolution]
+    def _profiled(self, launched: Sequence[Launched]) -> list[Plan]:
         try:
-            seen = iter(profile(self._torch, calls))
+            seen = profile(self._torch, [convolution.once for convolution in launched])
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
-            return [convolution.plan if convolution else None for convolution in launched]
-        return [
-            convolution.dispatched(*steps_and_shares(next(seen))) if convolution else None for convolution in launched
-        ]
+            return [convolution.plan for convolution in launched]
+        rows = zip(launched, seen, strict=True)
+        return [convolution.dispatched(*steps_and_shares(taken)) for convolution, taken in rows]
 
 
 def _own_run() -> set[int]:
@@ -435,26 +427,24 @@ class Prepared:
     """One convolution on the GPU."""
 
     def __init__(self, backend: CuDNN, problem: ConvProblem, launched: Launched, cache: Cache) -> None:
-        self._backend, self._problem, self._launched, self.cache = backend, problem, launched, cache
+        self._backend, self.problem, self.launched, self.cache = backend, problem, launched, cache
         copies = len(launched.outputs)
         self._replay = Replay(backend._torch, backend._stream, launched.call, copies)
         self.least_iterations = copies
 
     def plan(self) -> Plan:
         """Return engine and knobs in cuDNN's names, and the kernels of one call; attaches a profiler to the process."""
-        with self._backend._errors_translated(self._problem):
-            (plan,) = self._backend._profiled([self._launched])
-        assert plan is not None
+        (plan,) = self._backend.plans([self])
         return plan
 
     def output(self) -> Tensor:
         """Return one call's result as float32, in NCHW order whatever the layout."""
-        with self._backend._errors_translated(self._problem):
-            self._launched.call(0)
-            values = self._launched.outputs[0].float().cpu().numpy()
+        with self._backend._errors_translated(self.problem):
+            self.launched.call(0)
+            values = self.launched.outputs[0].float().cpu().numpy()
         return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls, by the GPU's clock."""
-        with self._backend._errors_translated(self._problem):
+        with self._backend._errors_translated(self.problem):
             return self._replay.run(iterations)

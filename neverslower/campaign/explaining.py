@@ -43,7 +43,9 @@ class _Explainer:
     def explain(self, results: Sequence[Result]) -> Iterator[tuple[Result, Explanation]]:
         """Give what is found of each, the worst first; from the plans alone once the time for it is over."""
         wanted = sorted(results, key=lambda result: -result.verdict.ratio.estimate if result.verdict.ratio else 0.0)
-        self._library.leave_profiler()
+        anything = self._settings.explain_budget != 0
+        if anything:
+            self._library.leave_profiler()
         self._begin = self._clock()
         remedies = {}
         for done, result in enumerate(wanted, start=1):
@@ -52,7 +54,8 @@ class _Explainer:
             remedies[result.comparison] = self._remedy(result, len(wanted))
             self._phase.show("remedies", done, len(wanted))
         # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
-        self._library.holder.fresh(starts_more=False)
+        if anything:
+            self._library.holder.fresh(starts_more=False)
         for done, result in enumerate(wanted, start=1):
             best = None if self._spent(1.0) else self._best(result.comparison, len(wanted))
             if explanation := self._explanation(result, best, remedies.get(result.comparison)):
@@ -62,7 +65,7 @@ class _Explainer:
     def _spent(self, share: float) -> bool:
         """Return whether that share of the time for explaining is spent."""
         seconds = self._settings.explain_budget
-        return seconds is not None and self._clock() - self._begin > share * seconds
+        return seconds is not None and self._clock() - self._begin >= share * seconds
 
     def _remedy(self, result: Result, family: int) -> Remedy | None:
         """Return the padding that saves the most time, of those that are proved to save any."""

@@ -70,10 +70,12 @@ class Guard:
         """Note that a comparison was measured just now, and look if the last look is long ago."""
         if self._first is None:
             return
-        self._since.append(comparison)
         if self._changed:
+            self._since = [comparison]  # Those before it are marked already.
             self._mark()
-        elif worker and self._clock() >= self._due:
+            return
+        self._since.append(comparison)
+        if worker and self._clock() >= self._due:
             self.look(comparison.backend, worker, "during")
 
     def look(self, backend: str, worker: Looker | None, when: str) -> None:

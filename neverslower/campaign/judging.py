@@ -109,8 +109,8 @@ def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Ve
     alone = settled(judge, passes, family)
     if by_all is None or (alone is not None and alone.verdict.code in (Code.SAME, Code.FASTER)):
         return alone
-    noise_floor, mde = judge.resolution(passes, family)
-    verdict = replace(by_all, noise_floor=noise_floor, mde=mde)
+    noise, provable = judge.limits(passes, family)
+    verdict = replace(by_all, noise_floor=noise, mde=provable)
     return Judged(verdict, verdict, passes[-1]) if verdict.code is Code.SLOWER else Judged(verdict)
 
 

@@ -12,7 +12,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.judge.failure import Failure, or_wrong
-from neverslower.judge.verdict import Verdict, explained
+from neverslower.judge.verdict import Code, Verdict, explained
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import Holder
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
@@ -176,13 +176,58 @@ class Library:
         """Return what is found of a subject, or why it can't be timed; asked once."""
         if key not in self.examined:
             known = self.recorded.examined.get((self.name, key))
-            answer = known or self.ask(lambda worker: worker.examine(key))
-            if not known and "profiles" in self.offers:
-                self._profiler = self.worker
+            answer = known or self._ask_of(key)
             self.examined[key] = or_wrong(answer)
             if not known:
                 self.write("examined", {"problem": key} | as_dict(self.examined[key]))
         return self.examined[key]
+
+    def examine_together(self, keys: Sequence[str]) -> None:
+        """Examine those subjects that were not yet, in one request; one that ends the worker is left out of the next.
+
+        Where nobody knows which one did, each is asked for by itself; what none of them shows again is the first one's.
+        """
+        unknown = [key for key in keys if key not in self.examined and (self.name, key) not in self.recorded.examined]
+        while len(unknown) > 1:
+            answers = self._ask_together(unknown)
+            if not isinstance(answers, Failure):
+                for key, answer in zip(unknown, answers, strict=True):
+                    self._found(key, answer)
+                return
+            if answers.subject not in unknown:
+                self._examine_alone(unknown, answers)
+                return
+            self._found(answers.subject, answers)
+            unknown.remove(answers.subject)
+
+    def _ask_together(self, keys: Sequence[str]) -> list[Examined | Failure] | Failure:
+        answers: list[Examined | Failure] | Failure = self._profiled(lambda worker: worker.examine_together(keys))
+        return answers
+
+    def _examine_alone(self, keys: Sequence[str], together: Failure) -> None:
+        """Ask for each by itself after all of them failed together; once the library is lost none is asked for."""
+        answers = {key: self.lost or self._ask_of(key) for key in keys}
+        crashed = any(isinstance(answer, Failure) and answer.code is Code.CRASHED for answer in answers.values())
+        if together.code is Code.CRASHED and not crashed:
+            answers[keys[0]] = together
+        for key, answer in answers.items():
+            self._found(key, answer)
+
+    def _ask_of(self, key: str) -> Examined | Failure:
+        answer: Examined | Failure = self._profiled(lambda worker: worker.examine(key))
+        return answer
+
+    def _profiled(self, question: Callable[[Worker], Any]) -> Any:
+        """Ask what attaches a profiler where the library profiles, and remember in which worker."""
+        answer = self.ask(question)
+        if "profiles" in self.offers:
+            self._profiler = self.worker
+        return answer
+
+    def _found(self, key: str, answer: Examined | Failure) -> None:
+        """Keep what was found of a subject, in the journal too."""
+        self.examined[key] = or_wrong(answer)
+        self.write("examined", {"problem": key} | as_dict(self.examined[key]))
 
     def seen(self, comparison: Comparison) -> tuple[Examined | None, Examined | None]:
         """Return what was found of the reference and of the candidate; None for one that can't be timed."""
@@ -210,8 +255,16 @@ class Library:
         """Return a pass of each comparison of one layer, all of them timed together, or why there is none of any."""
         reference, candidates = comparisons[0].keys[0], [comparison.keys[1] for comparison in comparisons]
         self.holder.wait_ahead()
-        answer: list[PairedPass] | Failure = self.ask(lambda worker: worker.sweep(reference, candidates, sweeps, seed))
+        seconds = self._seconds_per_call(reference, *candidates)
+        answer: list[PairedPass] | Failure = self.ask(
+            lambda worker: worker.sweep(reference, candidates, sweeps, seed, seconds)
+        )
         return answer
+
+    def _seconds_per_call(self, *keys: str) -> list[float]:
+        """Return what a call of each took when it was examined, 0 where that is unknown."""
+        answers = [self.examined.get(key) for key in keys]
+        return [answer.seconds_per_call if isinstance(answer, Examined) else 0.0 for answer in answers]
 
     def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Failure:
         """Return the same of both prepared anew in the worker that is there, the other first in every other pass."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from neverslower.campaign.budget import out_of_time
@@ -15,6 +15,8 @@ from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import Search
 
+MOST_EXAMINED, BYTES_EXAMINED = 32, 256_000_000
+"""Comparisons whose problems are asked for in one request, and the bytes of their tensors that are held meanwhile."""
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
 
@@ -22,6 +24,20 @@ TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 def subjects(comparisons: Iterable[Comparison]) -> list[str]:
     """Return the key of every subject of some comparisons, once."""
     return list(dict.fromkeys(key for comparison in comparisons for key in comparison.keys))
+
+
+def examined_together(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]:
+    """Yield groups whose problems are few and small enough to be asked for in one request, in the order given."""
+    group: list[Comparison] = []
+    taken = 0
+    for comparison in comparisons:
+        if group and (len(group) == MOST_EXAMINED or taken + comparison.candidate.bytes > BYTES_EXAMINED):
+            yield group
+            group, taken = [], 0
+        group.append(comparison)
+        taken += comparison.candidate.bytes
+    if group:
+        yield group
 
 
 def tune(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:

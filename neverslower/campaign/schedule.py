@@ -18,7 +18,7 @@ from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Identity
 from neverslower.campaign.forecast import Forecast
 from neverslower.campaign.judging import so_far
-from neverslower.campaign.preparing import examine, subjects
+from neverslower.campaign.preparing import examine, examined_together, subjects
 from neverslower.evidence.observation import Examined
 from neverslower.judge.verdict import STANDARD, Code, Verdict
 from neverslower.problem.comparison import Comparison
@@ -52,6 +52,7 @@ class Schedule:
         self._subjects = len(subjects(comparisons))
         self._arms = Counter(comparison.keys[0] for comparison in comparisons)
         self._examining, self._scale = 0.0, 1.0
+        self._usual = 0, 0.0
         self._planned = run.budget.planned_passes
         self._so_far: dict[Identity, Verdict] = {}
         self._phase = run.phase()
@@ -61,9 +62,12 @@ class Schedule:
 
     def begin(self) -> None:
         """Examine all, or as much as there will be time to measure."""
-        if self._budget.deadline is None:
-            for comparison in list(self._left_out.values()):
-                self._begin(comparison)
+        if self._budget.deadline is None or self._run.settings.whole:
+            kept = self._budget.half(self._run.clock())
+            for group in examined_together(list(self._left_out.values())):
+                if self._run.spent(kept):
+                    break
+                self._begin_together(group)
         else:
             self._look_into_each_layer()
             self.fill()
@@ -81,12 +85,18 @@ class Schedule:
         if self._budget.deadline is None or not self._left_out:
             return
         _, room = self._choose(RESERVE)
-        for comparison in sorted(self._left_out.values(), key=self._dearness):
-            if room.take(self._work(comparison), self._examining_of(comparison)):
-                self._begin(comparison)
+        for group in examined_together(sorted(self._left_out.values(), key=self._dearness)):
+            self._begin_together([one for one in group if room.take(self._work(one), self._examining_of(one))])
         # Fewer passes than are usual may do, and there is nothing to lose.
         if self._left_out and not (self.begun or self._run.spent()):
             self._begin(min(self._left_out.values(), key=self._dearness))
+
+    def _begin_together(self, group: Sequence[Comparison]) -> None:
+        """Begin some whose problems are asked for in one request."""
+        for library in self._run.libraries():
+            self._timed(partial(library.examine_together, subjects(group)))
+        for comparison in group:
+            self._begin(comparison)
 
     def _begin(self, comparison: Comparison) -> None:
         del self._left_out[comparison.identity]
@@ -238,16 +248,20 @@ class Schedule:
         run = self._run
         warm_up = run.settings.blocks if run.takes_turns else 2  # Rounds; in turns, a round before each of them.
         answers = (run.library.examined.get(key) for key in keys)
-        call = next((answer.seconds_per_call for answer in answers if isinstance(answer, Examined)), self._usual_call)
+        call = next((answer.seconds_per_call for answer in answers if isinstance(answer, Examined)), None)
         # A call that is shorter than a round is repeated in it, and a round lasts a little longer than it must.
-        rounds = (2 * run.settings.blocks + warm_up) * max(1.2 * run.library.shortest_round, call)
+        each = self._usual_call if call is None else call
+        rounds = (2 * run.settings.blocks + warm_up) * max(1.2 * run.library.shortest_round, each)
         return len(run.libraries()) * self._scale * (rounds + PREPARING_AGAIN * self._examining_each)
 
     @property
     def _usual_call(self) -> float:
         """Return the mean seconds of a call of what was examined."""
-        calls = [one.seconds_per_call for one in self._run.library.examined.values() if isinstance(one, Examined)]
-        return sum(calls) / len(calls) if calls else 0.0
+        examined = self._run.library.examined
+        if len(examined) != self._usual[0]:  # Of thousands of problems the mean is not taken anew for each.
+            calls = [one.seconds_per_call for one in examined.values() if isinstance(one, Examined)]
+            self._usual = len(examined), sum(calls) / len(calls) if calls else 0.0
+        return self._usual[1]
 
 
 def _lost_in_noise(so_far: Verdict | None) -> bool:

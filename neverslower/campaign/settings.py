@@ -14,7 +14,8 @@ class Settings:
 
     Every comparison gets `passes` at the least, of `blocks` blocks each. Budgets are in seconds, None for as long as it
     takes; those for tuning and for explaining are beside the one for measuring. With `explain_all` every comparison is
-    explained, where its backend can, and not what is slower alone.
+    explained, where its backend can, and not what is slower alone. A `whole` campaign begins all that half of its time
+    lasts for, and saves on passes, where others begin only what they can decide: a map with gaps is of little use.
     """
 
     preset: str = STANDARD_PRESET.name
@@ -25,6 +26,7 @@ class Settings:
     tuning_budget: float | None = None
     explain_budget: float | None = None
     explain_all: bool = False
+    whole: bool = False
 
     def judge(self, thresholds: Thresholds = STANDARD) -> SequentialJudge:
         """Return the judge that the preset and the blocks of a pass amount to."""

@@ -97,23 +97,6 @@ class Examined:
         return self.error is not None and not self.error <= self.tolerance  # `not <=` and not `>`: true for NaN.
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Times of one layer at several numbers of filters, in the order in which they were measured.
-
-    `samples` are seconds per call, of shape (counts, rounds), with NaN where the library refused; `refusals` holds its
-    words. `seconds` is how long the worker took for all of it. `disturbed` says why the device was disturbed, if so.
-    """
-
-    counts: tuple[int, ...]
-    samples: Seconds
-    iterations: tuple[int, ...]
-    plans: tuple[Plan | None, ...]
-    refusals: tuple[str, ...]
-    seconds: float
-    disturbed: str = ""
-
-
 @dataclass(frozen=True)
 class Searched:
     """The result of a search for a schedule: the database's hash, its target, the trials made, the best one's seconds.

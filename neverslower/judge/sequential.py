@@ -66,6 +66,8 @@ STAKES = ((0.98, 3.0), (0.95, 0.8), (0.9, 0.3))
 noise, to nearly linear, for those below it. κ < 1 keeps one contradiction from ending a bet."""
 CAPS = (4.0, 40.0)
 """The caps C of one pass's evidence: for many short passes, and for few long ones."""
+_MOST_A_UNIT = math.log1p(max(stake for stake, _ in STAKES))
+"""What one unit adds to log M at the most."""
 HELD_BACK = 0.05
 """The share of M that no pass puts at stake, so that one unlucky pass does not end it: E is 0.95 E + 0.05 there."""
 PAST_FOR_A_SCALE = 3
@@ -238,7 +240,7 @@ class SequentialJudge:
         units = self._units(passes)
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)
-        noise, provable = self.resolution(passes, comparisons)
+        noise, provable = self.limits(passes, comparisons)
         if math.isinf(low) and math.isinf(high):
             taken = sum(len(pass_.seconds) for pass_ in passes)
             text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
@@ -248,6 +250,13 @@ class SequentialJudge:
         ratio = Interval(math.exp(estimate), max(math.exp(low), 1 / UNPROVED), _bounded(high))
         code, reason = decide(ratio, self.thresholds)
         return Verdict(code, reason, ratio, noise, provable)
+
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        """Return (noise floor, smallest slowdown that could be proved) of passes that can be judged."""
+        if bad_samples(passes, self.thresholds.most_discarded):
+            return None, None
+        error = self._error(comparisons)
+        return noise_floor(passes, error), self._mde(self._units(passes), error)
 
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Return whether more blocks would not change the verdict, or the budget is spent.
@@ -285,11 +294,6 @@ class SequentialJudge:
             return verdict
         reason = Reason(ReasonCode.NOT_CONFIRMED, f"a fresh process did not confirm ({shown:.3f}×)")
         return replace(verdict, code=Code.UNDECIDED, reason=reason)
-
-    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
-        """Return the noise floor of these passes and the smallest slowdown that could be proved, as fractions."""
-        error = self._error(comparisons)
-        return noise_floor(passes, error), self._mde(self._units(passes), error)
 
     def fewest_passes(self, comparisons: int) -> int:
         """Return the number of passes from which on SLOWER and SAME can both be proved."""
@@ -354,7 +358,8 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
     Given `only`, return it if it is proved, else −∞; that takes one evaluation instead of a search.
     """
     together = np.concatenate(units) if units else np.empty(0)
-    if not len(together):
+    # However clear its units are, so few prove nothing.
+    if not len(together) or len(together) * _MOST_A_UNIT < -math.log(error):
         return -math.inf
 
     scales = scales_of_the_past(units)  # Wherever the centre is thought to be, steps between units stay the same.

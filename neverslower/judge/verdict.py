@@ -150,16 +150,16 @@ class Judge(Protocol):
         """Return the verdict. Raises nothing: samples that can't be judged are INVALID."""
         ...
 
+    def limits(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float | None, float | None]:
+        """Return (noise floor, smallest slowdown that could be proved), as a verdict has them; None where unknown."""
+        ...
+
     def enough(self, passes: Sequence[PairedPass], comparisons: int) -> bool:
         """Return whether more passes would not change the verdict, or the budget is spent."""
         ...
 
     def confirmed(self, passes: Sequence[PairedPass], later: PairedPass, comparisons: int) -> Verdict:
         """Return the verdict on what its passes proved SLOWER, after a later pass in a fresh process."""
-        ...
-
-    def resolution(self, passes: Sequence[PairedPass], comparisons: int) -> tuple[float, float | None]:
-        """Return a verdict's noise floor and smallest detectable slowdown alone, of samples fit to be judged."""
         ...
 
 

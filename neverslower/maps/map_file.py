@@ -5,118 +5,132 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from neverslower.campaign.findings import Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.evidence.kernels import Kernel, kernels
-from neverslower.evidence.observation import Curve, Plan
+from neverslower.evidence.kernels import Kernel
+from neverslower.evidence.observation import Evidence, Examined, PairedPass, Plan
 from neverslower.files import writing
-from neverslower.maps.staircase import Staircase
+from neverslower.judge.joint import log_ratio
+from neverslower.judge.verdict import Code, Interval
+from neverslower.maps.mapping import Mapped
+from neverslower.maps.staircase import Staircase, Stored
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.networks import Layer
 
-FORMAT, SCHEMA = "never-slower map", 1
+FORMAT, SCHEMA = "never-slower map", 2
+SURVEY = 1
+"""The schema of the first maps: surveys by one process, without verdicts."""
 
 
-@dataclass
-class MappedLayer:
-    """A layer's points in the order in which they were measured, the unpruned layer many times among them.
-
-    `rounds` are the whole nanoseconds of a round, of `iterations` calls each; `refusals` say why a count is missing.
-    """
-
-    layer: Layer
-    counts: list[int] = field(default_factory=list)
-    iterations: list[int] = field(default_factory=list)
-    rounds: list[list[int]] = field(default_factory=list)
-    plans: list[Plan | None] = field(default_factory=list)
-    refusals: dict[int, str] = field(default_factory=dict)
-    disturbed: list[str] = field(default_factory=list)
-
-    def add(self, curve: Curve) -> None:
-        """Add the points of a chunk; rounds become whole nanoseconds, which is finer than any GPU's event."""
-        for count, samples, iterations, plan, refusal in zip(
-            curve.counts, curve.samples, curve.iterations, curve.plans, curve.refusals, strict=True
-        ):
-            if refusal:
-                self.refusals[count] = refusal
-                continue
-            self.refusals.pop(count, None)  # An earlier try may have ended in a crash.
-            self.counts.append(count)
-            self.iterations.append(iterations)
-            self.rounds.append(np.rint(samples * iterations * 1e9).astype(int).tolist())
-            self.plans.append(plan)
+# Writing
 
 
-def document_of(
-    fingerprint: Fingerprint,
-    settings: Mapping[str, Any],
-    began: str,
-    mapped: Sequence[MappedLayer],
-    dispatched: Mapping[tuple[str, int], Plan],
-    seconds: float,
-) -> dict[str, Any]:
-    """Return a map as plain data; `dispatched` are plans with their kernels, by the layer's key and the count.
-
-    `began` is a time in ISO format, `seconds` what planning and measuring took.
-    """
-    plans, dispatches, names = _Interned(), _Interned(), _Interned()
-    layers = [_layer_fields(layer, dispatched, plans, dispatches, names) for layer in mapped]
-    busy = sum(sum(map(sum, layer.rounds)) for layer in mapped) / 1e9
+def document_of(mapped: Mapped) -> dict[str, Any]:
+    """Return a map as plain data."""
+    results = _by_layer(mapped)
+    interned = _Tables()
+    layers = [_layer_fields(layer, results.get(layer.problem.key, []), interned) for layer in mapped.layers]
+    passes = next((result.passes for row in results.values() for result in row if result.passes), ())
     return {
         "format": FORMAT,
         "schema": SCHEMA,
-        "fingerprint": fingerprint.as_dict(),
-        "settings": dict(settings),
-        "began": began,
-        "points": sum(len(set(layer.counts)) for layer in mapped),
-        "seconds": round(seconds, 3),
-        "busy_seconds": round(busy, 3),
-        "kernels": names.rows,
-        "plans": plans.rows,
-        "dispatches": dispatches.rows,
+        "evidence": str(mapped.evidence),
+        "fingerprint": mapped.findings.fingerprints[mapped.backend].as_dict(),
+        "remarks": list(mapped.findings.remarks.get(mapped.backend, ())),
+        "settings": asdict(mapped.settings),
+        "clock": passes[0].clock if passes else "",
+        "cache": passes[0].cache if passes else "",
+        "began": mapped.began,
+        "seconds": round(mapped.seconds, 3),
+        "points": sum(len(layer["counts"]) for layer in layers),
+        "decided": sum(code not in ("", str(Code.UNDECIDED)) for layer in layers for code in layer["verdict"]),
+        "processes": interned.processes.rows,
+        "kernels": interned.kernels.rows,
+        "plans": interned.plans.rows,
+        "dispatches": interned.dispatches.rows,
         "layers": layers,
     }
 
 
-def _layer_fields(
-    mapped: MappedLayer,
-    dispatched: Mapping[tuple[str, int], Plan],
-    plans: _Interned,
-    dispatches: _Interned,
-    names: _Interned,
-) -> dict[str, Any]:
-    key = mapped.layer.problem.key
-    looked_up = [
-        _same(plan, dispatched.get((key, count))) for plan, count in zip(mapped.plans, mapped.counts, strict=True)
-    ]
+def _by_layer(mapped: Mapped) -> dict[str, list[Result]]:
+    """Return the results of each layer, by the key of its problem, in ascending order of their counts."""
+    results: dict[str, list[Result]] = {}
+    for result in mapped.findings.results.values():
+        results.setdefault(result.comparison.reference.key, []).append(result)
     return {
-        "name": mapped.layer.name,
-        "places": list(mapped.layer.places),
-        "unpruned": key,
-        "counts": mapped.counts,
-        "iterations": mapped.iterations,
-        "round_nanoseconds": mapped.rounds,
-        "plan": [plan and plans.number(_plan_row(plan)) for plan in mapped.plans],
-        "dispatch": [plan and dispatches.number(_launch_rows(plan, names)) for plan in looked_up],
-        "refusals": {str(count): text for count, text in sorted(mapped.refusals.items())},
-        "disturbed": mapped.disturbed,
+        key: sorted(row, key=lambda result: result.comparison.candidate.out_channels) for key, row in results.items()
     }
 
 
-def _same(measured: Plan | None, looked_up: Plan | None) -> Plan | None:
-    """Return the plan that was looked up, None where it is not the one that was measured.
+def _layer_fields(layer: Layer, results: Sequence[Result], tables: _Tables) -> dict[str, Any]:
+    measured = [result for result in results if _has_cost(result)]
+    whole = next((result.reference for result in measured if result.reference), None)
+    cost = _unpruned_cost(measured, whole)
+    missing = [result for result in results if not _has_cost(result)]
+    return {
+        "name": layer.name,
+        "places": list(layer.places),
+        "unpruned": layer.problem.key,
+        "cost": cost,
+        "plan_unpruned": whole and tables.plan(whole.plan),
+        "dispatch_unpruned": whole and tables.dispatch(whole.plan),
+        "counts": [result.comparison.candidate.out_channels for result in measured],
+        "costs": [_cost(result, cost) for result in measured],
+        "verdict": [str(result.verdict.code) for result in measured],
+        "ratio": [_interval(result.verdict.ratio) for result in measured],
+        "plan": [result.candidate and tables.plan(result.candidate.plan) for result in measured],
+        "dispatch": [result.candidate and tables.dispatch(result.candidate.plan) for result in measured],
+        "passes": [[_pass_row(pass_, tables) for pass_ in result.passes] for result in measured],
+        "refusals": {str(one.comparison.candidate.out_channels): one.verdict.reason.text for one in missing},
+    }
 
-    A library that searches for the best plan may choose another one each time.
+
+def _has_cost(result: Result) -> bool:
+    """Return whether a count was timed, or its instructions counted."""
+    if result.reference is None or result.candidate is None:
+        return False
+    return bool(result.candidate.instructions) or any(len(pass_.seconds) for pass_ in result.passes)
+
+
+def _unpruned_cost(results: Sequence[Result], whole: Examined | None) -> float | int | None:
+    """Return the median seconds of a call of the unpruned layer over all rounds, or its instructions."""
+    if whole and whole.instructions:
+        return whole.instructions
+    rounds = [pass_.reference for result in results for pass_ in result.passes]
+    return float(f"{np.median(np.concatenate(rounds)):.5g}") if rounds else None
+
+
+def _cost(result: Result, unpruned: float | int | None) -> float | int | None:
+    """Return the instructions of a count, or its seconds: the unpruned layer's times the ratio of a usual pass.
+
+    Both sides of a ratio ran beside each other, so a clock that changed between two passes does not move it.
     """
-    if measured and looked_up and looked_up.name.partition(":")[0] == measured.name.partition(":")[0]:
-        return looked_up
-    return None
+    if result.candidate and result.candidate.instructions:
+        return result.candidate.instructions
+    ratios = [log_ratio(pass_) for pass_ in result.passes if len(pass_.seconds)]
+    return float(f"{unpruned * np.exp(np.median(ratios)):.5g}") if unpruned and ratios else None
+
+
+def _interval(ratio: Interval | None) -> list[float] | None:
+    if ratio is None:
+        return None
+    return [float(f"{value:.5g}") for value in (ratio.estimate, ratio.low, ratio.high)]
+
+
+def _pass_row(pass_: PairedPass, tables: _Tables) -> list[Any]:
+    """Return a pass as [process, iterations of both sides, nanoseconds of their rounds]; see docs/reference/maps.md."""
+    rounds = [
+        np.rint(side * calls * 1e9).astype(int).tolist()
+        for side, calls in zip((pass_.reference, pass_.candidate), pass_.iterations, strict=True)
+    ]
+    return [tables.processes.number(pass_.started or 0.0), list(pass_.iterations), *rounds]
 
 
 class _Interned:
@@ -135,13 +149,23 @@ class _Interned:
         return self._numbers[text]
 
 
-def _plan_row(plan: Plan) -> list[Any]:
-    return [plan.name, plan.rank, plan.offered, plan.workspace]
+class _Tables:
+    """What many counts share: plans, kernels and their launches, and the processes that measured."""
 
+    def __init__(self) -> None:
+        self.plans, self.dispatches, self.kernels, self.processes = (_Interned() for _ in range(4))
 
-def _launch_rows(plan: Plan, names: _Interned) -> list[list[int]]:
-    """Return each launch as [kernel's number, grid x, y, z, block x, y, z]."""
-    return [[names.number(kernel.name), *kernel.grid, *kernel.block] for kernel in kernels(plan)]
+    def plan(self, plan: Plan) -> int:
+        """Return the number of [name, rank, offered, workspace]."""
+        return self.plans.number([plan.name, plan.rank, plan.offered, plan.workspace])
+
+    def dispatch(self, plan: Plan) -> int:
+        """Return the number of a plan's steps: each [kernel's number, grid x, y, z, block x, y, z], or its text."""
+        return self.dispatches.number([self._step(step) for step in plan.steps])
+
+    def _step(self, step: str) -> list[int] | str:
+        kernel = Kernel.parse(step)
+        return [self.kernels.number(kernel.name), *kernel.grid, *kernel.block] if kernel else step
 
 
 def probe(path: Path) -> None:
@@ -162,15 +186,22 @@ def save(path: Path, document: Mapping[str, Any]) -> None:
         raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error
 
 
+# Reading
+
+
 @dataclass(frozen=True)
 class Map:
-    """A stored map; a layer whose unpruned self was not measured has no staircase."""
+    """A stored map; a layer whose unpruned self was not measured has no staircase.
+
+    `seconds` is what measuring took. A `survey` has no verdicts: each count was measured once, in one process.
+    """
 
     path: Path
     fingerprint: Fingerprint
     staircases: tuple[Staircase, ...]
     seconds: float
-    busy_seconds: float
+    evidence: Evidence = Evidence.DEVICE_TIME
+    survey: bool = False
 
     def staircase(self, name: str) -> Staircase:
         """Return a layer's staircase. Raises NeverSlowerError, which lists the layers of the map."""
@@ -189,6 +220,11 @@ def load(path: Path) -> Map:
         raise NeverSlowerError(f"map {path}: {error.strerror}") from error
     except (lzma.LZMAError, ValueError) as error:
         raise NeverSlowerError(f"map {path}: not a compressed JSON file ({error}); measure it again") from None
+    return of_document(path, content)
+
+
+def of_document(path: Path, content: Mapping[str, Any]) -> Map:
+    """Return what `document_of` wrote as a map; `path` names it in errors. Raises NeverSlowerError."""
     try:
         if content["format"] != FORMAT:
             raise NeverSlowerError(f"map {path}: not a never-slower map")
@@ -196,24 +232,46 @@ def load(path: Path) -> Map:
             raise NeverSlowerError(
                 f"map {path}: schema {content['schema']} is newer than {SCHEMA}; update never-slower"
             )
-        fingerprint = Fingerprint.from_dict(content["fingerprint"])
-        whole = [layer for layer in content["layers"] if _has_unpruned(layer)]
-        staircases = tuple(_staircase(layer, content) for layer in whole)
-        return Map(path, fingerprint, staircases, float(content["seconds"]), float(content["busy_seconds"]))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        return _map(path, content)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise NeverSlowerError(f"map {path}: {type(error).__name__} {error}; measure it again") from None
 
 
-def _has_unpruned(layer: Mapping[str, Any]) -> bool:
-    """Tell whether the unpruned layer was measured; it was not where the map was interrupted, or the layer refused."""
-    return ConvProblem.from_key(layer["unpruned"]).out_channels in layer["counts"]
+def _map(path: Path, content: Mapping[str, Any]) -> Map:
+    survey = content["schema"] == SURVEY
+    read = _surveyed if survey else _judged
+    staircases = tuple(found for layer in content["layers"] if (found := read(layer, content)))
+    evidence = Evidence.DEVICE_TIME if survey else Evidence(content["evidence"])
+    return Map(
+        path, Fingerprint.from_dict(content["fingerprint"]), staircases, float(content["seconds"]), evidence, survey
+    )
 
 
-def _staircase(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase:
-    """Return a layer's staircase: by ascending count, the median seconds of a call over all rounds of that count.
+def _judged(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase | None:
+    """Return a layer's staircase, None where nothing of it was measured; see `_staircase` for what is raised."""
+    problem = ConvProblem.from_key(layer["unpruned"])
+    if layer["cost"] is None:
+        return None
+    rows = zip(layer["plan"], layer["dispatch"], strict=True)
+    plans = [_plan(content, plan, dispatch) for plan, dispatch in rows]
+    whole = _plan(content, layer["plan_unpruned"], layer["dispatch_unpruned"])
+    verdicts = [
+        Stored(Code(code), ratio and Interval(*ratio))
+        for code, ratio in zip(layer["verdict"], layer["ratio"], strict=True)
+    ]
+    counts, costs = [*layer["counts"], problem.out_channels], [*layer["costs"], layer["cost"]]
+    evidence = Evidence(content["evidence"])
+    return _staircase(str(layer["name"]), problem, counts, costs, [*plans, whole], verdicts, evidence)
 
-    Raises ValueError where a time is not positive and finite, KeyError where a field is missing.
+
+def _surveyed(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase | None:
+    """Return a layer's staircase from one of the first maps: the median seconds over all rounds of each count.
+
+    None where the unpruned layer was not measured.
     """
+    problem = ConvProblem.from_key(layer["unpruned"])
+    if problem.out_channels not in layer["counts"]:
+        return None
     rounds: dict[int, list[float]] = {}
     plans: dict[int, Plan] = {}
     rows = zip(
@@ -223,18 +281,36 @@ def _staircase(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircas
         rounds.setdefault(count, []).extend(nanosecond / iterations / 1e9 for nanosecond in nanoseconds)
         plans[count] = _plan(content, plan, dispatch)
     counts = sorted(rounds)
-    seconds = np.array([np.median(rounds[count]) for count in counts])
-    if not counts or not np.all(np.isfinite(seconds)) or np.any(seconds <= 0):
-        raise ValueError(f"{layer['name']} has an invalid time")
-    problem = ConvProblem.from_key(layer["unpruned"])
-    return Staircase(str(layer["name"]), problem, tuple(counts), seconds, tuple(plans[count] for count in counts))
+    medians = [float(np.median(rounds[count])) for count in counts]
+    return _staircase(str(layer["name"]), problem, counts, medians, [plans[count] for count in counts], ())
+
+
+def _staircase(
+    name: str,
+    problem: ConvProblem,
+    counts: Sequence[int],
+    costs: Sequence[float],
+    plans: Sequence[Plan],
+    verdicts: Sequence[Stored],
+    evidence: Evidence = Evidence.DEVICE_TIME,
+) -> Staircase:
+    """Return a staircase. Raises ValueError where a cost is not positive and finite, or the counts do not ascend."""
+    values = np.array(costs, dtype=float)
+    if not np.all(np.isfinite(values)) or np.any(values <= 0):
+        raise ValueError(f"{name} has an invalid time")
+    if list(counts) != sorted(set(counts)) or not len(counts) == len(values) == len(plans):
+        raise ValueError(f"{name} has counts that do not ascend, or fit nothing")
+    return Staircase(name, problem, tuple(counts), values, tuple(plans), tuple(verdicts), evidence)
 
 
 def _plan(content: Mapping[str, Any], plan: int, dispatch: int | None) -> Plan:
     name, rank, offered, workspace = content["plans"][plan]
-    launches = content["dispatches"][dispatch] if dispatch is not None else []
-    steps = [
-        str(Kernel(content["kernels"][kernel], (gx, gy, gz), (bx, by, bz)))
-        for kernel, gx, gy, gz, bx, by, bz in launches
-    ]
-    return Plan(name, tuple(steps), rank=rank, offered=offered, workspace=workspace)
+    steps = content["dispatches"][dispatch] if dispatch is not None else []
+    return Plan(name, tuple(_step(content, step) for step in steps), rank=rank, offered=offered, workspace=workspace)
+
+
+def _step(content: Mapping[str, Any], step: Sequence[int] | str) -> str:
+    if isinstance(step, str):
+        return step
+    kernel, gx, gy, gz, bx, by, bz = step
+    return str(Kernel(content["kernels"][kernel], (gx, gy, gz), (bx, by, bz)))

@@ -9,24 +9,37 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from neverslower.evidence.observation import Plan
+from neverslower.evidence.observation import Evidence, Plan
 from neverslower.judge.cause import Cause, Explanation, explain
-from neverslower.judge.verdict import STANDARD
+from neverslower.judge.verdict import STANDARD, Code, Interval
 from neverslower.problem.convolution import ConvProblem
+
+WORSE = (Code.SLOWER, Code.MORE)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A map's verdict on one channel count, with the ratio to the unpruned layer where it has one."""
+
+    code: Code
+    ratio: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
 class Staircase:
-    """Median seconds of a call at each number of filters, ascending up to the unpruned layer, each with its plan.
+    """What each number of filters costs, ascending up to the unpruned layer, each with its plan.
 
-    A map is a survey, and its times have no verdicts: a count is called slower where its ratio is above the target.
+    `costs` are seconds of a call, or instructions of one, as `evidence` says. `verdicts` are those of all counts but
+    the last, which is the unpruned layer; a survey has none.
     """
 
     name: str
     unpruned: ConvProblem
     counts: tuple[int, ...]
-    seconds: NDArray[np.float64]
+    costs: NDArray[np.float64]
     plans: tuple[Plan, ...]
+    verdicts: tuple[Stored, ...] = ()
+    evidence: Evidence = Evidence.DEVICE_TIME
 
     @property
     def network(self) -> str:
@@ -35,12 +48,17 @@ class Staircase:
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
-        """Return each count's time over that of the unpruned layer, an array as long as `counts`."""
-        return np.asarray(self.seconds / self.seconds[-1])
+        """Return each count's cost over that of the unpruned layer, an array as long as `counts`."""
+        return np.asarray(self.costs / self.costs[-1])
 
     @cached_property
     def hazards(self) -> tuple[int, ...]:
-        """Return the positions of the counts that are slower than the unpruned layer by the target or more."""
+        """Return the positions of the counts that are proved slower than the unpruned layer, or take more instructions.
+
+        In a survey these are the counts whose ratio is the target or more, which proves nothing.
+        """
+        if self.verdicts:
+            return tuple(index for index, verdict in enumerate(self.verdicts) if verdict.code in WORSE)
         return tuple(int(index) for index in np.flatnonzero(self.ratios[:-1] >= 1 + STANDARD.target))
 
     def worst(self, share: float = 0.12) -> tuple[float, int]:
@@ -64,8 +82,8 @@ class Staircase:
         best = (1.0, self.counts[-1], self.counts[-1])
         for index, count in enumerate(self.counts):
             near = np.flatnonzero(np.abs(counts - count) <= within * count)
-            slowest = near[np.argmax(self.seconds[near])]
-            gain = float(self.seconds[slowest] / self.seconds[index])
+            slowest = near[np.argmax(self.costs[near])]
+            gain = float(self.costs[slowest] / self.costs[index])
             if gain > best[0]:
                 best = (gain, count, self.counts[slowest])
         return best

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from neverslower.baseline.entry import Baseline, Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Result
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import PairedPass, in_step
 from neverslower.judge.change import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
 from neverslower.judge.exact import judge_since
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.outcome.beside import differences
-from neverslower.outcome.table import Finding, change_finding, hazard_finding, unmeasured
+from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
 from neverslower.problem.comparison import Comparison
 
@@ -92,6 +93,15 @@ class Assessment:
         agreement = self.findings.agreements.get(comparison.identity)
         verdict = agreement.verdict if agreement else self._missing(comparison)
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
+
+    def advised(self, comparison: Comparison, advice: Fingerprint) -> Assessed:
+        """Return whether an advised count is still faster than the next larger one, on the device of the advice."""
+        verdict = self._verdict(comparison)
+        now = self.findings.fingerprints.get(comparison.backend)
+        if now and (obstacles := now.obstacles(advice)):
+            text = f"the advice is of another device or state: {'; '.join(obstacles)}"
+            verdict = Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
+        return Assessed(comparison, advice_finding(verdict), verdict)
 
     def tuned_log(self, case: Case) -> Assessed:
         """Return what became of a pruned shape, given the unpruned one's tuned log."""

@@ -42,6 +42,8 @@ class Finding(StrEnum):
     PLAN_CHANGED = "plan changed since the baseline"
     NO_BASELINE = "no baseline to compare with"
     RECORDED = "recorded"
+    ADVICE_HOLDS = "advised, and faster than the next larger advised count"
+    ADVICE_BROKEN = "advised, and no faster than the next larger advised count"
     RIGHT = "output right"
     UNDECIDED = "undecided"
     CHANGE_UNDECIDED = "undecided against the baseline"
@@ -79,6 +81,8 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.PLAN_CHANGED: (_P, _F),
     Finding.NO_BASELINE: (_S, _F),
     Finding.RECORDED: (_P, _P),
+    Finding.ADVICE_HOLDS: (_P, _P),
+    Finding.ADVICE_BROKEN: (_F, _F),
     Finding.RIGHT: (_P, _P),
     Finding.UNDECIDED: (_S, _F),
     Finding.CHANGE_UNDECIDED: (_S, _F),
@@ -91,7 +95,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.INVALID: (_F, _F),
     Finding.VANISHED: (_F, _F),
 }
-UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT}
+UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT, Finding.ADVICE_HOLDS}
 """Findings that the summary need not list."""
 BESIDE = {
     Finding.HAZARD_FOUND: "hazard found, not measured with the other library",
@@ -195,6 +199,13 @@ def _overlap(ratio: Interval | None, known: Interval | None) -> bool:
 def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | None) -> bool:
     no_worse = change is not None and change.code in (Code.SAME, Code.FASTER, Code.FEWER)
     return no_worse and unpruned_change is not None and unpruned_change.code in (Code.FASTER, Code.FEWER)
+
+
+def advice_finding(verdict: Verdict) -> Finding:
+    """Return whether an advised count is faster than the next larger one: no slower is not enough."""
+    if verdict.code in (Code.FASTER, Code.FEWER):
+        return Finding.ADVICE_HOLDS
+    return unmeasured(verdict) or Finding.ADVICE_BROKEN
 
 
 def change_finding(change: Verdict, plan_changed: bool) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence
 from neverslower.hunt.hunting import Hunted
@@ -20,20 +21,23 @@ from neverslower.problem.comparison import Comparison
 @dataclass(frozen=True)
 class Questions:
     """What a run's items ask: of which comparisons whether the pruned layer is slower, what each channel count takes,
-    whether outputs are right, and the cases of the study of tuned logs; `hunts` counts those through drawn layers.
+    whether outputs are right, the cases of the study of tuned logs, and which advised counts are faster, each with the
+    fingerprint that it was advised for; `hunts` counts those through drawn layers.
     """
 
     slower: Sequence[Comparison] = ()
     recorded: Sequence[Comparison] = ()
     checked: Sequence[Comparison] = ()
     cases: Sequence[Case] = ()
+    advised: Mapping[Comparison, Fingerprint] = field(default_factory=dict)
     slow_hunts: int = 0
     output_hunts: int = 0
 
     @property
     def timed(self) -> list[Comparison]:
         """Every comparison that must be measured for these questions."""
-        return [*self.recorded, *self.slower, *(needed for case in self.cases for needed in case.comparisons)]
+        of_cases = (needed for case in self.cases for needed in case.comparisons)
+        return [*self.recorded, *self.slower, *of_cases, *self.advised]
 
     @property
     def hunts(self) -> int:
@@ -42,7 +46,7 @@ class Questions:
 
     def __bool__(self) -> bool:
         """Return whether anything is asked."""
-        return bool(self.slower or self.recorded or self.checked or self.cases or self.hunts)
+        return bool(self.slower or self.recorded or self.checked or self.cases or self.advised or self.hunts)
 
 
 class Question(StrEnum):
@@ -52,6 +56,7 @@ class Question(StrEnum):
     COUNTS = "counts"
     DISPATCH = "dispatch"
     TUNED = "tuned logs"
+    ADVICE = "advised counts"
     SINCE = "against the baseline"
     BESIDE = "against the other library"
     RECORDED = "recorded"
@@ -149,8 +154,10 @@ def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot
     """Return what became of one comparison, from its verdict and what that means for its item."""
     if finding is Finding.DROPPED:
         return Lot.FAILED
-    if finding in (Finding.RECORDED, Finding.RIGHT):
+    if finding in (Finding.RECORDED, Finding.RIGHT, Finding.ADVICE_HOLDS):
         return Lot.NOT_SLOWER
+    if finding is Finding.ADVICE_BROKEN:
+        return Lot.SLOWER
     if verdict.code is Code.UNDECIDED:
         never_begun = verdict.reason.code in NEVER_BEGUN
         return Lot.UNCONFIRMED if unconfirmed else Lot.LEFT_OUT if never_begun else Lot.UNDECIDED
@@ -202,6 +209,8 @@ def tallies(asked: Questions, assessment: Assessment) -> Iterator[Tally]:
     yield from (tally(question, by_evidence[question], results) for question in Question if question in by_evidence)
     if asked.cases:
         yield tally(Question.TUNED, map(assessment.tuned_log, asked.cases))
+    if asked.advised:
+        yield tally(Question.ADVICE, (assessment.advised(*advised) for advised in asked.advised.items()))
     if asked.recorded:
         compared = Question.BESIDE if assessment.before is not None else Question.SINCE
         question = compared if assessment.comparing else Question.RECORDED

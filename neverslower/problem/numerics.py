@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ HELD_BYTES = 256_000_000
 """The bytes of recently drawn tensors that are kept; as many bytes of float64 references are kept too."""
 DRAWN_AT_ONCE = 1 << 24
 """Values that are drawn at once."""
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 BYTES_EACH = 24
 """Bytes that each number of a problem takes while its output is checked: padded float64 tensors and float32 ones."""
 BYTES_EACH_SAMPLED = 8
@@ -47,11 +48,37 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
     return inputs, _DRAWN.take(_SEED + 1, problem.weight_shape, problem.dtype)
 
 
+class _Recent(Generic[K]):
+    """Arrays by key, those used last, as long as they fit together; the latest stays however large it is."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[K, NDArray[Any]] = OrderedDict()
+        self._bytes = 0  # A sum over thousands of arrays would be taken anew for each that is kept.
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._held)
+
+    def get(self, key: K) -> NDArray[Any] | None:
+        """Return an array, which then is the one used last, or None."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def keep(self, key: K, array: NDArray[Any]) -> None:
+        """Keep an array, and drop the least recently used ones until the rest fits."""
+        self._bytes += array.nbytes - (self._held[key].nbytes if key in self._held else 0)
+        self._held[key] = array
+        self._held.move_to_end(key)
+        while len(self._held) > 1 and self._bytes > HELD_BYTES:
+            self._bytes -= self._held.popitem(last=False)[1].nbytes
+
+
 class _Drawn:
     """Recently drawn values; a tensor with a smaller first size is the beginning of a larger one."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[tuple[int, tuple[int, ...], DType], Array] = OrderedDict()
+        self._held: _Recent[tuple[int, tuple[int, ...], DType]] = _Recent()
 
     def take(self, seed: int, shape: tuple[int, ...], dtype: DType) -> Array:
         """Return the first values of a seed's sequence in that shape; the caller must not write to them."""
@@ -60,9 +87,7 @@ class _Drawn:
         held = self._held.get(key)
         if held is None or len(held) < shape[0]:
             held = _draw(np.random.default_rng(seed), shape, dtype)
-            self._held[key] = held
-        self._held.move_to_end(key)
-        _trim(self._held)
+            self._held.keep(key, held)
         return held[: shape[0]]
 
 
@@ -77,12 +102,6 @@ def _draw(chance: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> 
 
 
 _DRAWN = _Drawn()
-
-
-def _trim(held: OrderedDict[K, NDArray[Any]]) -> None:
-    """Drop the least recently used arrays until the rest fits; the latest stays however large it is."""
-    while len(held) > 1 and sum(array.nbytes for array in held.values()) > HELD_BYTES:
-        held.popitem(last=False)
 
 
 def _require_memory(problem: ConvProblem) -> None:
@@ -156,7 +175,7 @@ class References:
     """Float64 references of recent layers; a pruned layer's reference is the first channels of the unpruned layer's."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[ConvProblem, Double] = OrderedDict()
+        self._held: _Recent[ConvProblem] = _Recent()
 
     def error(
         self, problem: ConvProblem, inputs: Array, weights: Array, output: NDArray[np.floating]
@@ -175,25 +194,23 @@ class References:
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
         """Return the float64 output of `tensors(problem)`, of shape `problem.output_shape`."""
-        held = next((layer for layer in self._held if _begins(layer, problem)), problem)
-        if held not in self._held:
-            self._held[held] = convolve(problem, inputs, weights)
-        self._held.move_to_end(held)
-        _trim(self._held)
-        return self._held[held][:, : problem.out_channels]
+        layer = next((layer for layer in self._held if _begins(layer, problem)), problem)
+        held = self._held.get(layer)
+        if held is None:
+            held = convolve(problem, inputs, weights)
+            self._held.keep(layer, held)
+        return held[:, : problem.out_channels]
 
 
 class Outputs:
     """A library's own outputs of `tensors`, those seen last: what was computed once need not be computed again."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[ConvProblem, Array] = OrderedDict()
+        self._held: _Recent[ConvProblem] = _Recent()
 
     def keep(self, problem: ConvProblem, output: Array) -> None:
         """Keep the output of `tensors(problem)`."""
-        self._held[problem] = output
-        self._held.move_to_end(problem)
-        _trim(self._held)
+        self._held.keep(problem, output)
 
     def of_same_tensors(self, unpruned: ConvProblem, pruned: ConvProblem) -> tuple[Array, Array] | None:
         """Return both outputs, where they are there and `tensors` of the one are the beginning of the other's."""

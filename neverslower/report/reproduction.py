@@ -104,7 +104,12 @@ def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated:
     chosen = layer.options
     side = [] if comparison.side is Side.OUT else ["--side", str(comparison.side)]
     standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
-    if comparison.distance and (comparison.studied or comparison.distance not in standard or "::" not in test):
+    named_by_file = layer.source[:1] == ("--advised",)
+    if (
+        comparison.distance
+        and not named_by_file
+        and (comparison.studied or comparison.distance not in standard or "::" not in test)
+    ):
         chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
     if comparison.tuned_logs:
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]

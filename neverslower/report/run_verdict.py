@@ -13,6 +13,7 @@ _WORDS = {
     Question.COUNTS: ("with more instructions", "with no more"),
     Question.DISPATCH: ("dispatched differently", "dispatched the same"),
     Question.TUNED: ("slower", "not slower"),
+    Question.ADVICE: ("no faster", "faster"),
     Question.SINCE: ("slower", "not slower"),
     Question.BESIDE: ("slower", "not slower"),
     Question.RECORDED: ("", "recorded"),

@@ -28,7 +28,7 @@ def staircase_picture(staircase: Staircase, fingerprint: Fingerprint) -> str:
     processors = int(fingerprint.hardware.get("sms", 0))
     causes = staircase.causes(processors)
     across = _Axis(0, staircase.counts[-1], LEFT, LEFT + WIDTH)
-    up = _Axis(0, float(staircase.seconds.max()) * 1.08e6, TOP + HEIGHT, TOP)
+    up = _Axis(0, float(staircase.costs.max()) * 1.08e6, TOP + HEIGHT, TOP)
     width, height = LEFT + WIDTH + 24, TOP + HEIGHT + BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -92,13 +92,13 @@ def _axes(across: _Axis, up: _Axis) -> Iterator[str]:
 
 
 def _unpruned(staircase: Staircase, across: _Axis, up: _Axis) -> Iterator[str]:
-    y = up.at(staircase.seconds[-1] * 1e6)
+    y = up.at(staircase.costs[-1] * 1e6)
     yield f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#333" stroke-dasharray="5 4"/>'
-    yield f'<text x="{LEFT + 6}" y="{y - 5:.1f}" fill="#333">unpruned: {staircase.seconds[-1] * 1e6:.1f} µs</text>'
+    yield f'<text x="{LEFT + 6}" y="{y - 5:.1f}" fill="#333">unpruned: {staircase.costs[-1] * 1e6:.1f} µs</text>'
 
 
 def _points(staircase: Staircase, causes: Mapping[int, Cause], across: _Axis, up: _Axis) -> Iterator[str]:
-    for index, (count, seconds) in enumerate(zip(staircase.counts, staircase.seconds, strict=True)):
+    for index, (count, seconds) in enumerate(zip(staircase.counts, staircase.costs, strict=True)):
         colour = COLOURS[causes.get(index)]
         tip = f"{count} channels: {seconds * 1e6:.2f} µs, {staircase.ratios[index]:.2f}×"
         tip += f", {causes[index]}" if index in causes else ""

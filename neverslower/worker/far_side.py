@@ -16,7 +16,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,10 +28,10 @@ from backends.base import (
     BackendOptions,
     Compiler,
     Counted,
-    Mapper,
     Offsets,
     Placer,
     Prepared,
+    Profiler,
     Searcher,
     Tensor,
     Watcher,
@@ -39,7 +39,7 @@ from backends.base import (
 from neverslower.device.fingerprint import slug
 from neverslower.device.readers.host import Host
 from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
-from neverslower.evidence.observation import Evidence, Examined
+from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, kept_channels
 from neverslower.problem.subject import Search, Subject
@@ -70,8 +70,8 @@ class Held:
 class FarSide:
     """Asks one backend, opened once, and holds the problems prepared on it; the least recently used goes first."""
 
-    def __init__(self, note: Callable[[str], None] | None = None) -> None:
-        self._note = note or (lambda _: None)
+    def __init__(self, note: Callable[[str], None] | None = None, restart: Callable[[], None] | None = None) -> None:
+        self._note, self._restart = note or (lambda _: None), restart or (lambda: None)
         self._backend: Backend | None = None
         self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
         self._count = 0
@@ -81,7 +81,6 @@ class FarSide:
         self._lock: int | None = None
         self._watcher: Watcher | None = None
         self._evidence = Evidence.DEVICE_TIME
-        self._drawn: tuple[ConvProblem, tuple[Tensor, Tensor]] | None = None
         self._host: Host | None = None
 
     @property
@@ -151,23 +150,53 @@ class FarSide:
 
     def examine(self, key: str) -> dict[str, Any]:
         """Return what is found of one subject (see observation.Examined); its output is checked here."""
+        prepared, found = self._look_at(key)
+        return asdict(found(prepared.plan()))
+
+    def examine_together(self, keys: Sequence[str]) -> list[tuple[str, Any]]:
+        """Return what `examine` would answer of each subject, as (status, value); see `answer`.
+
+        The request's time limit is that of one subject. A library that looks up many plans at once does so here (see
+        backends.base.Profiler).
+        """
+        looked: list[tuple[str, Any]] = []
+        for key in keys:
+            self._note(key)
+            self._restart()
+            looked.append(answer(self, "_look_at", (key,)))
+        self._note("")
+        self._restart()
+        prepared = [value[0] for status, value in looked if status == "ok"]
+        plans = iter(self._plans(prepared))
+        answers = [(status, asdict(value[1](next(plans))) if status == "ok" else value) for status, value in looked]
+        del looked, prepared
+        # What did not fit next to the others may fit alone.
+        pairs = zip(keys, answers, strict=True)
+        return [answer(self, "examine", (key,)) if one[0] == "out_of_memory" else one for key, one in pairs]
+
+    def _plans(self, prepared: Sequence[Prepared]) -> list[Plan]:
+        if hasattr(self.backend, "plans"):
+            return cast(Profiler, self.backend).plans(prepared)
+        return [each.plan() for each in prepared]
+
+    def _look_at(self, key: str) -> tuple[Prepared, Callable[[Plan], Examined]]:
+        """Prepare a subject and check its output; return it, and what makes an Examined of its plan."""
         subject = Subject.from_key(key)
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
         prepared = self._make(subject, (inputs, weights))
         tolerance = numerics.TOLERANCES[problem.dtype]
         if self._evidence is Evidence.DISPATCH:
-            return asdict(Examined(prepared.plan(), None, tolerance, 0.0))
+            return prepared, lambda plan: Examined(plan, None, tolerance, 0.0)
         output = prepared.output()
         if not subject.policy:
             self._outputs.keep(problem, output)
         error, compared = self._references.error(problem, inputs, weights, output)
         if self._evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
-            return asdict(Examined(prepared.plan(), error, tolerance, 0.0, instructions=count, compared=compared))
-        held = self._hold((key, 0), problem, prepared)
-        seconds = held.seconds_per_call
-        return asdict(Examined(prepared.plan(), error, tolerance, seconds, prepared.cache, compared=compared))
+            return prepared, lambda plan: Examined(plan, error, tolerance, 0.0, instructions=count, compared=compared)
+        seconds = self._hold((key, 0), problem, prepared).seconds_per_call
+        return prepared, lambda plan: Examined(plan, error, tolerance, seconds, prepared.cache, compared=compared)
 
     def prepare(self, key: str) -> None:
         """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
@@ -197,62 +226,39 @@ class FarSide:
         rest["offsets"] = one.offsets, other.offsets
         return {"seconds": seconds.tobytes(), **rest}
 
-    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> dict[str, Any]:
+    def sweep(
+        self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, expected: Sequence[float] = ()
+    ) -> dict[str, Any]:
         """Prepare a layer's arms again, in an order drawn from `seed`, and time them together.
 
         Where their tensors begin is drawn too, if the backend makes them itself. Returns packed samples of shape
         (1 + candidates, sweeps, 2), the reference's first, and the other fields of observation.PairedPass, those of
-        each arm listed. A candidate that equals the reference gets buffers of its own.
+        each arm listed. A candidate that equals the reference gets buffers of its own. `expected` are the seconds that
+        a call of each arm took before, the reference first, where that is known.
         """
         names = [(reference, 0), *((key, 1 if key == reference else 0) for key in candidates)]
         chance = random.Random(seed)
         self._held.clear()
         self._draw_offsets(f"{seed}/offsets")
+        calls = dict(zip(names, expected, strict=True)) if expected else {}
         held = {}
         for name in chance.sample(names, len(names)):
             self._note(name[0])
-            held[name] = self._prepared(name, together=len(names))
+            held[name] = self._prepared(name, together=len(names), expected=calls.get(name, 0.0))
         self._note("")
         arms = [held[name] for name in names]
         iterations = tuple(arm.iterations for arm in arms)
         prepared = [arm.prepared for arm in arms]
-        seconds, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
+        taken, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
         caches = tuple(arm.prepared.cache.kind for arm in arms)
         rest = {"iterations": iterations, "caches": caches, "discarded": discarded, "why_discarded": why}
         rest["offsets"] = tuple(arm.offsets for arm in arms)
-        return {"seconds": np.ascontiguousarray(seconds.swapaxes(0, 1)).tobytes(), **rest}
+        return {"seconds": np.ascontiguousarray(taken.swapaxes(0, 1)).tobytes(), **rest}
 
     @property
     def _disturbed(self) -> Callable[[], str] | None:
         """Return why the device is disturbed, where the backend can say."""
         return self._watcher.disturbed if self._watcher else None
-
-    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str) -> dict[str, Any]:
-        """Return the points of a curve of channel counts (see backends.base.Mapper), and how long they took."""
-        whole = ConvProblem.from_key(largest)
-        problems = [replace(whole, out_channels=count) for count in counts]
-        points, seconds = cast(Mapper, self.backend).curve(problems, *self._tensors_of(whole), rounds, policy)
-        samples = np.full((len(points), rounds), np.nan)
-        for row, point in zip(samples, points, strict=True):
-            row[: len(point.seconds)] = point.seconds
-        answers = [{"plan": point.plan and asdict(point.plan), "refusal": point.refusal} for point in points]
-        iterations = tuple(point.iterations for point in points)
-        disturbed = self._watcher.disturbed() if self._watcher else ""
-        rest = {"iterations": iterations, "seconds": seconds, "disturbed": disturbed}
-        return {"points": answers, "samples": samples.tobytes(), **rest}
-
-    def dispatches(self, largest: str, counts: Sequence[int], policy: str) -> list[dict[str, Any] | None]:
-        """Return the plans of a curve's points with their steps."""
-        whole = ConvProblem.from_key(largest)
-        problems = [replace(whole, out_channels=count) for count in counts]
-        plans = cast(Mapper, self.backend).dispatches(problems, *self._tensors_of(whole), policy)
-        return [None if plan is None else asdict(plan) for plan in plans]
-
-    def _tensors_of(self, problem: ConvProblem) -> tuple[Tensor, Tensor]:
-        """Return the tensors of the layer that is mapped, drawn once."""
-        if self._drawn is None or self._drawn[0] != problem:
-            self._drawn = (problem, numerics.tensors(problem))
-        return self._drawn[1]
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
@@ -292,17 +298,19 @@ class FarSide:
     def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
         return self.backend.prepare(problem, *tensors).output()
 
-    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2) -> Held:
+    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2, expected: float = 0.0) -> Held:
         """Return what is held under a name, if it was prepared after that; else prepare it now.
 
-        It is one of those that are measured `together`: these stay, however large they are.
+        It is one of those that are measured `together`: these stay, however large they are. A call of it is `expected`
+        to take so many seconds, 0 where that is unknown.
         """
         if name in self._held and self._held[name].number > after:
             self._held.move_to_end(name)
             return self._held[name]
         self._held.pop(name, None)
         subject = Subject.from_key(name[0])
-        return self._hold(name, subject.problem, self._make(subject, numerics.tensors(subject.problem)), together)
+        prepared = self._make(subject, numerics.tensors(subject.problem))
+        return self._hold(name, subject.problem, prepared, together, expected)
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
         """Prepare a subject; where it does not fit next to what is held, once more without that."""
@@ -317,9 +325,11 @@ class FarSide:
     def _held_bytes(self) -> int:
         return sum(one.problem.bytes for one in self._held.values())
 
-    def _hold(self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared, together: int = 2) -> Held:
+    def _hold(
+        self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared, together: int = 2, expected: float = 0.0
+    ) -> Held:
         self._count += 1
-        calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations)
+        calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations, expected)
         self._held[name] = held = Held(self._count, problem, prepared, *calibrated, offsets=self._offsets.take())
         while len(self._held) > together and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)
@@ -356,14 +366,19 @@ def serve(channel: Any) -> None:
     hangs, which are the last words that the coordinator shows.
     """
     faulthandler.enable(file=STDERR)
-    session = FarSide(lambda key: _write(f"{bootstrap.PREPARING}{key}\n"))
+    limit = 0.0
+
+    def restart() -> None:
+        faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
+
+    session = FarSide(lambda key: _write(f"{bootstrap.PREPARING}{key}\n"), restart)
     channel.send(("ready", (os.getpid(), os.getppid())))
     while True:
         try:
             name, arguments, limit = channel.receive()
         except EOFError:
             return
-        faulthandler.dump_traceback_later(limit, exit=True, file=STDERR)
+        restart()
         reply = answer(session, name, arguments)
         faulthandler.cancel_dump_traceback_later()
         channel.send(reply)

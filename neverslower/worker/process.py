@@ -29,7 +29,8 @@ from neverslower.errors import (
     WorkerDied,
     WorkerError,
 )
-from neverslower.evidence.observation import Curve, Evidence, Examined, PairedPass, Plan, Searched
+from neverslower.evidence.observation import Evidence, Examined, PairedPass, Searched
+from neverslower.judge.failure import Failure, of_failure
 from neverslower.problem.subject import Search
 from neverslower.worker import bootstrap
 from neverslower.worker.starting import NO_WORKER, Started, from_the_start, why_none
@@ -131,17 +132,18 @@ class _Process:
         """Return why a process is none that can be asked: nothing was asked of it yet that could take so long."""
         return Unavailable(f"no worker at {self.spec.execnet!r}: it did not answer within {START_LIMIT:g} s")
 
-    def _ask(self, name: str, *arguments: Any, limit: float | None = None) -> Any:
+    def _ask(self, name: str, *arguments: Any, limit: float | None = None, subjects: int = 1) -> Any:
+        """Return the answer to a request, which may take `limit` seconds for each of its subjects."""
         limit = limit or self.spec.time_limit
         try:
             self._channel.send((name, arguments, limit))
         except OSError:
             raise self._died(limit) from None
-        return answered(*self._receive(limit))
+        return answered(*self._receive(limit, subjects))
 
-    def _receive(self, limit: float) -> tuple[str, Any]:
+    def _receive(self, limit: float, subjects: int = 1) -> tuple[str, Any]:
         try:
-            status, value = self._channel.receive(limit + GRACE)
+            status, value = self._channel.receive(limit * subjects + GRACE)
         except (EOFError, OSError):
             raise self._died(limit) from None
         except self._channel.TimeoutError:
@@ -217,6 +219,11 @@ class Worker(_Process):
         """Prepare one subject and check its output."""
         return Examined.from_dict(self._ask("examine", key))
 
+    def examine_together(self, keys: Sequence[str]) -> list[Examined | Failure]:
+        """Prepare several subjects and check their outputs, in one request; each has its answer, or why it has none."""
+        answers = self._ask("examine_together", tuple(keys), subjects=len(keys))
+        return [_examined(status, value) for status, value in answers]
+
     @property
     def alive(self) -> bool:
         """Return whether the process is still there, as its connection shows."""
@@ -250,13 +257,15 @@ class Worker(_Process):
         seconds = np.frombuffer(found.pop("seconds"), dtype=np.float64).reshape(-1, 2, 2)
         return PairedPass(seconds, tuple(found.pop("iterations")), self.clock, started=self.started, **found)
 
-    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass]:
+    def sweep(
+        self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, expected: Sequence[float] = ()
+    ) -> list[PairedPass]:
         """Time a layer's candidates together around one reference, all by key; a pass of each, in their order.
 
         All of them are prepared again, in an order drawn from `seed`; see far_side.FarSide.sweep.
         """
         limit = self.spec.time_limit * max(1, len(candidates))
-        found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, limit=limit)
+        found = self._ask("sweep", reference, tuple(candidates), sweeps, seed, tuple(expected), limit=limit)
         seconds = np.frombuffer(found["seconds"], dtype=np.float64).reshape(1 + len(candidates), -1, 2)
         rest = {"started": self.started} | {name: found[name] for name in ("discarded", "why_discarded")}
         arms = zip(seconds[1:], found["iterations"][1:], found["caches"][1:], found["offsets"][1:], strict=True)
@@ -267,23 +276,6 @@ class Worker(_Process):
             )
             for arm, calls, cache, offsets in arms
         ]
-
-    def curve(self, largest: str, counts: Sequence[int], rounds: int, policy: str = "") -> Curve:
-        """Time a layer, by key, at each of these numbers of filters, in this order."""
-        found = self._ask("curve", largest, tuple(counts), rounds, policy)
-        return Curve(
-            counts=tuple(counts),
-            samples=np.frombuffer(found["samples"], dtype=np.float64).reshape(len(counts), rounds),
-            iterations=tuple(found["iterations"]),
-            plans=tuple(one["plan"] and Plan.from_dict(one["plan"]) for one in found["points"]),
-            refusals=tuple(one["refusal"] for one in found["points"]),
-            seconds=found["seconds"],
-            disturbed=found["disturbed"],
-        )
-
-    def dispatches(self, largest: str, counts: Sequence[int], policy: str = "") -> list[Plan | None]:
-        """Return the plan of a layer, by key, at each of these numbers of filters, with its steps, or None."""
-        return [one and Plan.from_dict(one) for one in self._ask("dispatches", largest, tuple(counts), policy)]
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
         """Return (deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
@@ -297,6 +289,14 @@ class Worker(_Process):
         unpruned layer computed with the pruned one's tensors, zeros in the place of what was removed.
         """
         return {name: (error, tolerance) for name, (error, tolerance) in self._ask("check", unpruned, pruned).items()}
+
+
+def _examined(status: str, value: Any) -> Examined | Failure:
+    """Return what was found of one of several subjects, or why nothing was. Raises Unavailable."""
+    try:
+        return Examined.from_dict(answered(status, value))
+    except (Unsupported, WorkerError) as error:
+        return of_failure(error)
 
 
 def answered(status: str, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from neverslower.evidence.observation import Seconds
 MAX_ITERATIONS = 1 << 20
 WATCHED_BLOCKS = 4
 """Blocks between two looks at the device's state: an even number, so that mirrored ones stay pairs."""
+HEADROOM = 1.1
+"""By how much a round that is not searched for is longer than it must be."""
 WARM_UP = 2
 """Rounds of each arm that do not count, before those that do."""
 Disturbed = Callable[[], str]
@@ -45,14 +48,18 @@ def garbage_collection_off() -> Iterator[None]:
             gc.enable()
 
 
-def calibrate(runnable: Runnable, shortest_round: float, least: int = 1) -> tuple[int, float]:
+def calibrate(runnable: Runnable, shortest_round: float, least: int = 1, expected: float = 0.0) -> tuple[int, float]:
     """Return (iterations that fill a round, `least` or more; seconds per call), after a round that does not count.
 
     Doubles the calls until a round lasts `shortest_round` seconds; the fastest of three such rounds says how long a
-    call takes.
+    call takes. Where a call is `expected` to take so many seconds, one round shows whether that holds.
     """
     runnable.run(least)
     iterations = least
+    if expected > 0:
+        iterations = max(least, min(MAX_ITERATIONS, math.ceil(HEADROOM * shortest_round / expected)))
+        if (seconds := runnable.run(iterations)) >= shortest_round:
+            return iterations, seconds / iterations
     while True:
         seconds = min(runnable.run(iterations) for _ in range(3))
         if seconds >= shortest_round or iterations >= MAX_ITERATIONS:

@@ -1,0 +1,62 @@
+"""What several commands share: refusals of a user's mistakes, pictures on disk, steps on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import backends
+from neverslower.errors import NeverSlowerError
+from neverslower.files import writing
+
+SHOWN_EVERY = 1.0
+"""Seconds between two steps of one phase that are shown."""
+
+
+def what_is_missing(name: str) -> str:
+    """Return why a backend can't even be started here, or an empty string."""
+    missing = backends.missing_modules(name)
+    return f"unavailable: {', '.join(missing)} is not installed; `{backends.remedy(name)}`" if missing else ""
+
+
+def require_installed(name: str) -> None:
+    """Refuse a backend that can't even be started here. Raises NeverSlowerError with the remedy."""
+    if why := what_is_missing(name):
+        raise NeverSlowerError(f"{name} is {why}")
+
+
+def require_suffix(path: Path, suffix: str, what: str) -> None:
+    """Refuse a name that does not end in `suffix`: a slip of the finger could replace a baseline."""
+    if not path.name.endswith(suffix):
+        raise NeverSlowerError(f"{path} can't be {what}: name a file that ends in {suffix}")
+
+
+def write_picture(path: Path, text: str) -> None:
+    """Write an SVG file, whole or not at all. Raises NeverSlowerError."""
+    require_suffix(path, ".svg", "a picture")
+    try:
+        writing.write_whole(path, text)
+    except OSError as error:
+        raise NeverSlowerError(f"{path} can't be written: {error.strerror}") from error
+
+
+def step_on_stderr(step: str) -> None:
+    """Show a step of long work."""
+    print(step, file=sys.stderr, flush=True)
+
+
+class StepsOnStderr:
+    """Shows the first and the last step of each phase, and others now and then."""
+
+    def __init__(self) -> None:
+        self._phase, self._shown = "", 0.0
+
+    def __call__(self, phase: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show the step, with the time that is left where it is known."""
+        now = time.monotonic()
+        if phase == self._phase and done < total and now - self._shown < SHOWN_EVERY:
+            return
+        self._phase, self._shown = phase, now
+        left = "" if seconds_left is None else f", {seconds_left:,.0f} s left"
+        step_on_stderr(f"{phase} {done:,}/{total:,}{left}")

@@ -1,0 +1,84 @@
+"""Say which channel counts a layer should be pruned to: a table for people, and JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.evidence.observation import Evidence
+from neverslower.judge.verdict import Interval, Verdict
+from neverslower.maps.advice import Advice
+from neverslower.maps.advice_file import FORMAT, SCHEMA
+from neverslower.maps.shape import shape_of
+from neverslower.maps.staircase import Staircase
+
+
+def advice_lines(advice: Advice) -> Iterator[str]:
+    """Yield a Markdown table of a layer's advised counts, after a line on its shape."""
+    staircase = advice.staircase
+    yield f"{staircase.name}: {_shape(staircase)}"
+    for larger, smaller, verdict in advice.taken_back:
+        yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
+    if not advice.steps:
+        yield f"no pruned count is proved faster than the unpruned {staircase.counts[-1]} channels"
+        return
+    yield "| channels | cost | of unpruned | against the next larger advised count |"
+    yield "|---|---|---|---|"
+    for step in advice.steps:
+        cost, share = _cost(staircase, step.cost), step.cost / float(staircase.costs[-1])
+        yield f"| {step.count} | {cost} | {share:.2f} | {step.verdict.code} than {step.larger}: {step.verdict.ratio} |"
+
+
+def _shape(staircase: Staircase) -> str:
+    shape = shape_of(staircase.counts, staircase.costs)
+    teeth = f", teeth at multiples of {shape.period}" if shape.period else ""
+    parts = f"{len(shape.treads)} treads{teeth}, {len(shape.spikes)} spikes, {len(staircase.hazards)} hazards"
+    return f"{shape.name}, {parts}, of {len(staircase.counts)} channel counts"
+
+
+def _ratio(verdict: Verdict) -> str:
+    return f"{verdict.ratio}: " if verdict.ratio else ""
+
+
+def _cost(staircase: Staircase, cost: float) -> str:
+    if staircase.evidence is Evidence.INSTRUCTIONS:
+        return f"{cost:,.0f} instructions"
+    return f"{cost * 1e6:.2f} µs"
+
+
+def advice_document(fingerprint: Fingerprint, advised: Sequence[Advice]) -> dict[str, Any]:
+    """Return the advice on several layers as plain data; the schema is in docs/reference/advice.md."""
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "fingerprint": fingerprint.as_dict(),
+        "layers": [_layer(advice) for advice in advised],
+    }
+
+
+def _layer(advice: Advice) -> dict[str, Any]:
+    staircase = advice.staircase
+    return {
+        "name": staircase.name,
+        "problem": staircase.unpruned.key,
+        "evidence": str(staircase.evidence),
+        "shape": str(shape_of(staircase.counts, staircase.costs).name),
+        "unpruned": {"channels": staircase.counts[-1], "cost": float(staircase.costs[-1])},
+        "advised": [
+            {"channels": step.count, "cost": step.cost, "against": step.larger, **_verdict(step.verdict)}
+            for step in advice.steps
+        ],
+        "taken_back": [
+            {"channels": smaller, "against": larger, **_verdict(verdict)}
+            for larger, smaller, verdict in advice.taken_back
+        ],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {"verdict": str(verdict.code), "ratio": _listed(verdict.ratio)}
+
+
+def _listed(ratio: Interval | None) -> list[float] | None:
+    return None if ratio is None else [ratio.estimate, ratio.low, ratio.high]

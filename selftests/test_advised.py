@@ -1,0 +1,82 @@
+"""Advice that is kept: asserted on the scripted backend, from a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neverslower.errors import AdviceError
+from neverslower.maps.advice_file import load
+from selftests.conftest import SuiteRunner
+
+HALF = {"when": "out_channels <= 8", "times": 0.5}
+RULES: list[dict[str, Any]] = [{"seconds": 1e-5}, HALF]
+PROBLEM = "mb1_ic4oc16_ih6kh3ph1-float32-NCHW"
+
+
+def advice(folder: Path, **changes: Any) -> Path:
+    """A file that advises to keep 8 of 16 channels, and 4 of these."""
+    rows = [{"channels": 8, "against": 16}, {"channels": 4, "against": 8}]
+    layer = {"name": "net.first", "problem": PROBLEM, "advised": rows[:1]} | changes.pop("layer", {})
+    fingerprint = {"backend": "scripted", "device": "scripted", "version": "1.0", "build": "0"}
+    empty: dict[str, Any] = {"hardware": {}, "state": {}, "software": {}}
+    whole = {"format": "never-slower advice", "schema": 1, "fingerprint": fingerprint | empty, "layers": [layer]}
+    path = folder / "advice.json"
+    path.write_text(json.dumps(whole | changes), encoding="utf-8")
+    return path
+
+
+def run(runner: SuiteRunner, path: Path, rules: list[dict[str, Any]], *arguments: str, **script: Any):
+    return runner.run(
+        {"rules": rules} | script, "tests/test_advised.py", "--advised", str(path), *arguments, problem=""
+    )
+
+
+def test_a_count_that_is_faster_passes(runner: SuiteRunner) -> None:
+    result = run(runner, advice(runner.path), RULES)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*GREEN: advised counts: 0 no faster, 1 faster, of 1*"])
+
+
+@pytest.mark.parametrize("times", [1.0, 1.2])
+def test_a_count_that_is_no_faster_is_red_without_strict(runner: SuiteRunner, times: float) -> None:
+    result = run(runner, advice(runner.path), [RULES[0], {"when": "out_channels == 8", "times": times}])
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*RED: *1 no faster*", "*advised, and no faster than the next larger advised count*"])
+    assert "--advised" in result.stdout.str()
+    assert result.ret == 1
+
+
+def test_advice_of_another_device_is_not_judged(runner: SuiteRunner) -> None:
+    result = run(runner, advice(runner.path), [RULES[0]], device="another")
+    result.assert_outcomes(skipped=1)
+    assert "the advice is of another device or state: device name: scripted" in result.stdout.str()
+
+
+def test_without_advice_nothing_is_collected_unless_it_is_named(runner: SuiteRunner) -> None:
+    result = runner.run({"rules": RULES}, "--collect-only", "-q")
+    assert "test_advised" not in result.stdout.str()
+    result = runner.run({"rules": RULES}, "tests/test_advised.py", "-rs")
+    assert "no --advised file names a count on a chosen backend" in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"format": "another"}, "it is no advice of never-slower"),
+        ({"schema": 9}, "schema 9 is newer than 1; update never-slower"),
+        ({"fingerprint": {}}, "backend"),
+        ({"layers": [1]}, "a layer is no object"),
+        ({"layer": {"problem": "nonsense"}}, "is not a problem's key"),
+        ({"layer": {"advised": [{"channels": 8, "against": 8}]}}, "net.first: 8 channels against 8 of 16"),
+        ({"layer": {"advised": [{"channels": 8}]}}, "against"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(AdviceError, match=why) as raised:
+        load(advice(tmp_path, **changes))
+    assert "\n" not in str(raised.value)
+    assert str(tmp_path) in str(raised.value)
