@@ -103,7 +103,7 @@ class RunPlan:
 
     def _tuned_log_cases_of(self, name: str) -> list[Case]:
         layers = backends.load(name).CAPABILITIES.tuned_layers
-        if not layers:
+        if not layers or self.selections[name].pairing:  # Counts of a pruned model are no distances to study.
             return []
         chosen = replace(self.selections[name], layers=layers) if self.names_nothing else self.selections[name]
         return [
@@ -175,12 +175,14 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = read.one_of("--side", values["side"], SIDES)
     keep = tuple(read.keep(text) for text in values["keep"])
     batches = tuple(dict.fromkeys(read.whole("--batch", text, most=MOST_IMAGES) for text in values["batch"]))
+    models = reading.models(values)
     return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
-        models=reading.models(values),
+        models=models,
+        pruned=reading.pruned(values, models),
         batches=batches,
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
         keep=keep,
@@ -193,10 +195,27 @@ def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     if values["against"] and comparing:
         raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one out")
+    if values["pruned"] is not None:
+        _refuse_beside_pruned(values)
     read.one_of("--exit-codes", values["exit-codes"], EXIT_CODES)
     for flag in ("against", "worker"):
         if values[flag] is not None:
             read.spec(f"--{flag}", values[flag])
+
+
+def _refuse_beside_pruned(values: Mapping[str, Any]) -> None:
+    """Raise NeverSlowerError where --pruned has not one original, or is next to options that it leaves no room for."""
+    flag = f"--pruned {values['pruned']}"
+    originals = [*values["model"], *values["onnx"]]
+    if len(originals) != 1:
+        those = f"; {' and '.join(originals)} are {len(originals)}" if originals else ""
+        raise NeverSlowerError(f"{flag} needs its one original: name that with --model or --onnx{those}")
+    for name in ("keep", "side"):
+        if values[name] not in ([], "out"):
+            raise NeverSlowerError(f"{flag}: the pruned model says which channels are left; leave out --{name}")
+    for name in ("network", "problem", "problems"):
+        if values[name]:
+            raise NeverSlowerError(f"{flag}: such a run compares these two models alone; leave out --{name}")
 
 
 def _settings(values: Mapping[str, Any], profile: Profile, comparing: bool) -> Settings:

@@ -44,6 +44,8 @@ from neverslower.run import (
     repeated_options,
     require_acceptable,
     standings_of,
+    why_no_study,
+    why_nothing,
 )
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -304,16 +306,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parameters = [pytest.param(name, id=name) for name in run.plan.backends]
         metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(run))])
     if "tuned_log" in metafunc.fixturenames:
-        why_none = "no chosen backend searches for schedules; tvm does"
         if not (run.hindrance or run.tuned_log_cases):
-            run.hindered(why_none)
-        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_none)
+            run.hindered(why_no_study(run))
+        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_no_study(run))
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
         comparisons = run.comparisons
         if name == "pruned":
             comparisons = [comparison for comparison in comparisons if not comparison.against_itself]
         if not comparisons:
-            run.hindered(_why_nothing(run))
+            (run.nothing_pruned if name == "pruned" else run.hindered)(_why_nothing(run))
         _parametrize(metafunc, name, comparisons, run.hindrance or "")
 
 
@@ -328,10 +329,9 @@ def _nothing(why: str) -> Any:
 
 
 def _why_nothing(run: Run) -> str:
-    if run.plan.backends:
-        return "nothing to compare: the chosen layers have no channel that can be pruned"
     missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
-    return "no backend is installed; " + "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
+    needed = "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
+    return why_nothing(run) if run.plan.backends else f"no backend is installed; {needed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -364,7 +364,7 @@ def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say what was found in the user's models, what is left out of them, and which counts do not fit where."""
     run = config.stash.get(_STATE, None)
-    return run.plan.notes() if run else []
+    return run.notes() if run else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,6 +44,8 @@ from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.model import Model
+from neverslower.problem.pairing import Pairing
+from neverslower.report import pairs
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
 from neverslower.report.run_verdict import fields
@@ -102,9 +104,19 @@ class Run:
 
     @cached_property
     def models(self) -> list[Model]:
-        """The user's own models and files of problems that the options name, each once."""
-        chosen = [model for selection in self.plan.selections.values() for model in selection.models]
+        """The user's own models and files of problems that the options name, each once, a pruned one last."""
+        selections = self.plan.selections.values()
+        chosen = [model for selection in selections for model in (*selection.models, selection.pruned) if model]
         return list(dict.fromkeys(chosen))
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """How the layers of the user's pruned model were paired with the original's, where there is one."""
+        return next((selection.pairing for selection in self.plan.selections.values()), None)
+
+    def notes(self) -> list[str]:
+        """Return what to know of the user's models, of how they were paired, and of counts that do not fit."""
+        return [*self.plan.notes(), *(pairs.lines(self.pairing) if self.pairing else ())]
 
     @cached_property
     def tuned_log_cases(self) -> list[Case]:
@@ -124,6 +136,12 @@ class Run:
     def hindered(self, why: str) -> None:
         """Remember why there is nothing to compare."""
         self.hindrance = why
+
+    def nothing_pruned(self, why: str) -> None:
+        """Remember why no layer is pruned; of a pruned model it was asked, and can't be answered by times alone."""
+        self.hindered(why)
+        if self.pairing:
+            self.unmet = self.unmet or why
 
     def records(self, comparison: Comparison, test: str) -> None:
         """Remember the id of the test that records a comparison."""
@@ -167,6 +185,8 @@ class Run:
                 self.reused.append(self.recorded_before.reused(timed))
             for model in self.models:
                 journal.write("model", model.record())
+            if self.pairing:
+                journal.write("pairing", self.pairing.record())
             campaign.run(timed, asked.checked)
             scatter.save(self.journal_path.parent, self.findings, self.plan.settings.blocks)
             if self.plan.against:
@@ -391,11 +411,32 @@ def overview_of(
         journal=shown(run.journal_path) if run.journal_path.exists() else "",
         strict=run.plan.strict,
         again=again,
-        remarks=[*run.plan.notes(), *run.reused],
+        remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused],
         beyond=run.beyond,
         verbose=verbose,
         storable=not_run(run.comparisons, run.recorded) is None,
     )
+
+
+def _paired(run: Run, verbose: bool) -> Iterator[str]:
+    """Yield how models were paired, and what a layer without a pair takes."""
+    if run.pairing:
+        yield from pairs.lines(run.pairing, run.findings, None if verbose else pairs.LISTED)
+
+
+def why_nothing(run: Run) -> str:
+    """Return why a backend has nothing to compare."""
+    if pairing := run.pairing:
+        counts = f"{len(pairing.pairs)} layers are paired, and {len(pairing.unpaired)} have no pair"
+        return f"nothing to compare: no chosen layer of {pairing.pruned.title} has other channels ({counts})"
+    return "nothing to compare: the chosen layers have no channel that can be pruned"
+
+
+def why_no_study(run: Run) -> str:
+    """Return why there is no case of the study of tuned logs."""
+    if run.pairing:
+        return "the study of tuned logs prunes a layer by itself; leave out --pruned"
+    return "no chosen backend searches for schedules; tvm does"
 
 
 def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:

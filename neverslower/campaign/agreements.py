@@ -33,6 +33,9 @@ def check(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
 
 
 def _compared(run: BackendRun, comparison: Comparison) -> Agreement:
+    if comparison.grown:
+        text = "it has more channels than the original, so its output is compared with float64 alone"
+        return Agreement(Verdict(Code.UNSUPPORTED, Reason(ReasonCode.MORE_CHANNELS, text)))
     unpruned, pruned = comparison.reference.key, comparison.candidate.key
     answer: tuple[float, float] | Failure = run.library.ask(lambda worker: worker.agree(unpruned, pruned))
     return Agreement(answer.verdict) if isinstance(answer, Failure) else _agreement(*answer)

@@ -85,11 +85,10 @@ def _row(item: Assessed, explanations: Mapping[Identity, Explanation]) -> str:
     comparison = item.comparison
     if item.finding is Finding.VANISHED:
         return f"| {_cell(item.verdict.reason.text)} | | | {item.finding} |"
-    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
     cause = explanations.get(comparison.identity)
     why = f"{item.finding}; cause: {cause.cause}" if cause else f"{item.finding}; {_cell(item.verdict.reason.text)}"
     ratio = item.verdict.ratio or item.verdict.code
-    return f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+    return f"| {comparison.backend} {comparison.layer.name} | {comparison.counts} | {ratio} | {why} |"
 
 
 def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> Iterator[str]:
@@ -102,9 +101,8 @@ def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> 
     hazards.sort(key=lambda item: -(item.verdict.ratio.estimate if item.verdict.ratio else 0.0))
     for item in hazards[:MOST_HAZARDS]:
         comparison, result = item.comparison, findings.results.get(item.comparison.identity)
-        whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
         plans = _cell(plans_of(result)) if result else ""
-        yield f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {item.verdict.ratio} | {plans} |"
+        yield f"| {comparison.backend} {comparison.layer.name} | {comparison.counts} | {item.verdict.ratio} | {plans} |"
     if len(hazards) > MOST_HAZARDS:
         yield f"| … and {len(hazards) - MOST_HAZARDS} more | | | |"
     yield ""

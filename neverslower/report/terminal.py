@@ -17,7 +17,6 @@ from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import Side
 from neverslower.report import words
 from neverslower.report.listing import LISTED, listing
 from neverslower.report.reproduction import software
@@ -212,9 +211,7 @@ def _unconfirmed(results: Sequence[Result]) -> Iterator[str]:
 def _pruned_lines(result: Result, ratio: Interval | None, why: Explanation | None) -> Iterator[str]:
     """Yield what one pruned layer costs, and below it both plans, since the pair explains it."""
     comparison = result.comparison
-    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
-    counts = comparison.channels if comparison.side is Side.TOGETHER else f"{kept} of {whole}"
-    yield f"  {ratio}  {counts}  {comparison.id}"
+    yield f"  {ratio}  {comparison.counts}  {comparison.id}"
     if others := [place for place in comparison.layer.places if place != comparison.layer.title]:
         yield f"      also {', '.join(others)}"
     plans = f"plan {plans_of(result)}"
