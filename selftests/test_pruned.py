@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
+from neverslower.judge.verdict import Code
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
+from neverslower.problem.networks import Layer
+from selftests import in_process
+from selftests.conftest import SuiteRunner
+from selftests.support import problem, scripted
 
 NET = """
     from torch import nn
@@ -55,6 +68,40 @@ def test_two_callables_of_one_file_have_two_names(tmp_path: Path) -> None:
     assert named.name == "small"
 
 
+def exported(folder: Path, name: str, channels: int) -> str:
+    """An ONNX file with one convolution of 3 to so many channels."""
+    onnx = pytest.importorskip("onnx")
+    kind, zeros = onnx.TensorProto.FLOAT, bytes(4 * channels * 3)
+    weights = onnx.helper.make_tensor("w", kind, [channels, 3, 1, 1], zeros, raw=True)
+    ends = [onnx.helper.make_tensor_value_info(end, kind, shape) for end, shape in (("x", [1, 3, 8, 8]), ("y", None))]
+    node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="/0/Conv")
+    graph = onnx.helper.make_graph([node], name, ends[:1], ends[1:], initializer=[weights])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(folder / f"{name}.onnx"))
+    return str(folder / f"{name}.onnx")
+
+
+@pytest.mark.parametrize("form", ["", "small="])
+def test_an_onnx_file_is_a_pruned_model_too(tmp_path: Path, form: str) -> None:
+    texts = exported(tmp_path, "original", 8), form + exported(tmp_path, "pruned", 7)
+    selection = planned(onnx=[texts[0]], pruned=texts[1], input=[]).selections["scripted"]
+    assert selection.pairing is not None
+    (pair,) = selection.pairing.pairs
+    assert pair.pruned.name == ("small.0" if form else "pruned.0")
+    assert pair.original.options == ["--onnx", texts[0], "--pruned", texts[1], "--layer", "original.0"]
+    module = written(tmp_path, "net", 9, 16)
+    mixed = planned(model=[module], pruned=texts[1]).selections["scripted"].pairing
+    assert mixed is not None
+    assert [left.layer.name for left in mixed.unpaired] == ["net.0", "net.2", pair.pruned.name]
+
+
+def test_a_damaged_onnx_file_is_the_pruned_model_s(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    (tmp_path / "pruned.onnx").write_bytes(b"no model")
+    with pytest.raises(NeverSlowerError, match=r"^--pruned \S+pruned\.onnx: not "):
+        planned(model=[written(tmp_path, "original", 8, 16)], pruned=str(tmp_path / "pruned.onnx"))
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -90,3 +137,137 @@ def test_what_is_wrong_with_the_pruned_model_is_said_of_it(tmp_path: Path, sourc
     (tmp_path / "pruned.py").write_text(source, encoding="utf-8")
     with pytest.raises(NeverSlowerError, match=told):
         planned(model=[written(tmp_path, "original", 8, 16)], pruned=f"{tmp_path / 'pruned.py'}:build")
+
+
+# In a run
+
+
+BLOCKS = """
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, stem, hidden, kernel=3, last=True):
+            super().__init__()
+            self.stem = nn.Conv2d(3, stem, 3, padding=1)
+            self.depthwise = nn.Conv2d(stem, stem, 3, padding=1, groups=stem)
+            self.block = nn.Sequential(nn.Conv2d(stem, hidden, 3, padding=1), nn.Conv2d(hidden, 16, 1))
+            self.tail = nn.Conv2d(16, 16, kernel, padding=kernel // 2)
+            self.last = nn.Conv2d(16, 8, 1) if last else nn.Identity()
+            self.head = nn.Conv2d(8 if last else 16, 8, 1)
+
+        def forward(self, images):
+            return self.head(self.last(self.tail(self.block(self.depthwise(self.stem(images))))))
+
+    def original(): return Net(16, 16)
+    def pruned(): return Net(14, 12)
+    def replaced(): return Net(14, 12, kernel=1, last=False)
+    def grown(): return Net(16, 20)
+"""
+IDS = ["stem-float32-NCHW-out14", "depthwise-float32-NCHW-out14", "block.0-float32-NCHW-together12"]
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    path = tmp_path / "zoo.py"
+    path.write_text(textwrap.dedent(BLOCKS), encoding="utf-8")
+    return path
+
+
+def options(zoo: Path, pruned: str) -> list[str]:
+    return ["--model", f"original={zoo}:original", "--pruned", f"{pruned}={zoo}:{pruned}", "--input", "1x3x8x8"]
+
+
+def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: Path) -> None:
+    script = {"rules": [{"when": "out_channels == 12", "times": 2.0}]}
+    words = [*options(zoo, "pruned"), "--strict-verdicts"]
+    result = runner.run(script, *words, "--junitxml", "junit.xml", "--journal", "run.jsonl", problem="")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "original → pruned: 7 layers paired by name: 4 differ and are compared, 3 equal and not measured",
+            "hazard found*: original.block.0 on scripted, 12 of 16 output and 14 of 16 input channels (distance 4)",
+            "  unpruned  16 output and 16 input channels: *",
+            "  pruned    12 output and 14 input channels: *",
+            "  places    original.block.0",
+            "  again     pytest *--pruned pruned=*zoo.py:pruned --layer original.block.0 --dtype float32 *",
+            "RED: 1 × hazard found*; 1 slower (1 confirmed), 3 not slower, of 4",
+            "  1.9*×*  12 of 16 output and 14 of 16 input channels  scripted-original.block.0-float32-NCHW-together12",
+        ]
+    )
+    output = result.stdout.str()
+    (again,) = {line.partition("again     pytest ")[2] for line in output.splitlines() if "  again     " in line}
+    assert "--keep" not in again
+    assert "--side" not in again
+    cases = ElementTree.parse(runner.path / "junit.xml").getroot().iter("testcase")
+    names = [case.get("name", "") for case in cases]
+    for name in [*IDS, "block.1-float32-NCHW-in12"]:
+        assert f"test_never_slower[scripted-original.{name}]" in names
+        assert f"test_numerics[scripted-original.{name}]" in names
+    lines = (runner.path / "run.jsonl").read_text(encoding="utf-8").splitlines()
+    (journalled,) = [line for line in map(json.loads, lines) if line["event"] == "pairing"]
+    assert journalled["pairs"][0] == {"original": "original.stem", "pruned": "pruned.stem", "by": "name"}
+    once_more = runner.run(script, *shlex.split(again), problem="")
+    assert once_more.ret == 1
+    once_more.stdout.fnmatch_lines(["*1 failed*"])
+
+
+def test_what_has_no_pair_is_listed_with_its_time(runner: SuiteRunner, zoo: Path) -> None:
+    result = runner.run({}, *options(zoo, "replaced"), problem="")
+    assert result.ret == 0
+    summary = result.stdout.str().partition("= never-slower =")[2]
+    for name in ("original.tail", "original.last", "replaced.tail"):
+        assert re.search(rf"^    {name}  [\d.]+ [mµn]?s$", summary, re.MULTILINE), name
+    assert (
+        "  no pair: the layers of this name differ in more than channels: kernel 3×3 → 1×1, padding 1 → 0\n" in summary
+    )
+
+
+def test_a_baseline_keeps_the_pairs_and_says_what_got_slower(runner: SuiteRunner, zoo: Path) -> None:
+    words = options(zoo, "pruned")
+    runner.run({}, "--accept-baseline", "as delivered", *words, problem="").stdout.fnmatch_lines(["accepted 8 *"])
+    assert runner.run({}, "--benchmark-compare", *words, problem="").ret == 0
+    slower = {"rules": [{"when": "groups == 14", "times": 1.5}]}
+    result = runner.run(slower, "--benchmark-compare", *words, problem="")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["slower than the baseline: original.depthwise on scripted, 14 of 16 output channels *"]
+    )
+
+
+@pytest.mark.parametrize("pruned", ["same", "renamed"])
+def test_where_nothing_is_pruned_no_run_is_green(runner: SuiteRunner, zoo: Path, pruned: str) -> None:
+    more = "def same(): return original()\ndef renamed(): return nn.Sequential(nn.Conv2d(3, 16, 5))\n"
+    zoo.write_text(zoo.read_text(encoding="utf-8") + more, encoding="utf-8")
+    result = runner.run({}, *options(zoo, pruned), problem="")
+    assert result.ret == 6
+    result.stdout.fnmatch_lines([f"CANNOT JUDGE: nothing to compare: no chosen layer of {pruned} has other channels*"])
+
+
+def test_more_channels_than_the_original_are_said_and_compared(runner: SuiteRunner, zoo: Path) -> None:
+    result = runner.run({"rules": [{"when": "out_channels == 20", "times": 2.0}]}, *options(zoo, "grown"), problem="")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "original → grown: more channels than the original: block.0 (20 instead of 16 output channels), *",
+            "HAZARDS: 1 slower (1 confirmed), 1 not slower, of 2",
+            "outputs: 2 right, of 2",
+            "  2.*×*  20 instead of 16  scripted-original.block.0-float32-NCHW-out20",
+        ]
+    )
+
+
+def test_more_channels_on_one_side_and_fewer_on_the_other_have_no_output_in_common(tmp_path: Path) -> None:
+    layer = Layer("net", None, "x", problem(16, in_channels=8))
+    mixed = Comparison("scripted", layer, problem(12, in_channels=10), Side.TOGETHER, paired=True)
+    larger = Comparison("scripted", layer, problem(18, in_channels=10), Side.TOGETHER, paired=True)
+    findings = Campaign({"scripted": scripted(tmp_path)}, Settings(), start=in_process.start).run([], [mixed, larger])
+    codes = [findings.agreements[one.identity].verdict.code for one in (mixed, larger)]
+    assert codes == [Code.UNSUPPORTED, Code.SAME]
+
+
+@pytest.mark.processes
+def test_outputs_of_the_pairs_are_right_on_onednn(runner: SuiteRunner, zoo: Path) -> None:
+    words = [*options(zoo, "pruned"), "--unsound", "warn", "tests/test_numerics.py"]
+    result = runner.pytester.runpytest_inprocess("--backend", "onednn", "-p", "no:cacheprovider", *words)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["GREEN: outputs: 4 right, of 4"])

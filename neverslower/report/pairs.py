@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -45,15 +46,16 @@ def _without(unpaired: Sequence[Unpaired], findings: Findings | None) -> Iterato
 
 
 def _counted(pairing: Pairing) -> str:
-    """Return such as `17 layers differ and are compared, 3 are unchanged and not measured, 2 have no pair`."""
-    changed, alone = len(pairing.changed), len(pairing.unpaired)
-    unchanged = len(pairing.pairs) - changed
-    parts = [f"{changed} layers differ and are compared" if changed != 1 else "1 layer differs and is compared"]
-    if unchanged:
-        parts.append(f"{unchanged} {'are' if unchanged > 1 else 'is'} unchanged and not measured")
-    if alone:
-        parts.append(f"{alone} {'have' if alone > 1 else 'has'} no pair")
-    return ", ".join(parts)
+    """Return such as `20 layers paired by name: 17 differ and are compared, 3 are equal and not measured`."""
+    by = Counter(pair.by for pair in pairing.pairs)
+    ways = " and ".join(f"{count} by {way}" if len(by) > 1 else f"by {way}" for way, count in by.items())
+    changed, equal = len(pairing.changed), len(pairing.pairs) - len(pairing.changed)
+    parts = [f"{changed} differ and are compared", f"{equal} equal and not measured" if equal else ""]
+    alone = f"{len(pairing.unpaired)} without a pair" if pairing.unpaired else ""
+    paired = (
+        f"{len(pairing.pairs)} layers paired {ways}: {', '.join(filter(None, parts))}" if by else "no layer is paired"
+    )
+    return "; ".join(filter(None, (paired, alone)))
 
 
 def _listed(texts: Sequence[str], most: int | None) -> str:
