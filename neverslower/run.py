@@ -412,6 +412,7 @@ def overview_of(
         strict=run.plan.strict,
         again=again,
         remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused],
+        unpaired=len(run.pairing.unpaired) if run.pairing else 0,
         beyond=run.beyond,
         verbose=verbose,
         storable=not_run(run.comparisons, run.recorded) is None,

@@ -21,9 +21,10 @@ from neverslower.options import RunPlan, plan
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
+from neverslower.report import pairs
 from selftests import in_process
 from selftests.conftest import SuiteRunner
-from selftests.support import problem, scripted
+from selftests.support import ROOT, problem, scripted
 
 NET = """
     from torch import nn
@@ -139,6 +140,15 @@ def test_what_is_wrong_with_the_pruned_model_is_said_of_it(tmp_path: Path, sourc
         planned(model=[written(tmp_path, "original", 8, 16)], pruned=f"{tmp_path / 'pruned.py'}:build")
 
 
+def test_the_guide_shows_what_its_example_prints() -> None:
+    examples = ROOT / "docs" / "examples"
+    texts = [f"{examples / name}.py:build" for name in ("original", "pruned")]
+    pairing = planned(model=texts[:1], pruned=texts[1], input=["1x3x56x56"]).selections["scripted"].pairing
+    assert pairing is not None
+    guide = (ROOT / "docs" / "howto" / "models.md").read_text(encoding="utf-8")
+    assert "\n".join(pairs.lines(pairing)) in guide
+
+
 # In a run
 
 
@@ -184,7 +194,7 @@ def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: P
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
-            "original → pruned: 7 layers paired by name: 4 differ and are compared, 3 equal and not measured",
+            "original → pruned: 7 layers paired by name: 4 changed, 3 unchanged and not measured",
             "hazard found*: original.block.0 on scripted, 12 of 16 output and 14 of 16 input channels (distance 4)",
             "  unpruned  16 output and 16 input channels: *",
             "  pruned    12 output and 14 input channels: *",
@@ -211,7 +221,10 @@ def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: P
     once_more.stdout.fnmatch_lines(["*1 failed*"])
 
 
-def test_what_has_no_pair_is_listed_with_its_time(runner: SuiteRunner, zoo: Path) -> None:
+def test_what_has_no_pair_is_listed_with_its_time(
+    runner: SuiteRunner, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(zoo.parent / "page.md"))
     result = runner.run({}, *options(zoo, "replaced"), problem="")
     assert result.ret == 0
     summary = result.stdout.str().partition("= never-slower =")[2]

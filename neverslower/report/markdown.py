@@ -56,7 +56,7 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
     yield from _other(assessed, strict)
-    yield from _not_covered(findings, assessed)
+    yield from _not_covered(findings, assessed, overview.unpaired)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(overview.choices.get(name))}"
     yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
@@ -116,9 +116,10 @@ def _other(assessed: Sequence[Assessed], strict: bool) -> Iterator[str]:
         yield f"- {', '.join(f'{count} × {finding}' for finding, count in counts.most_common())}"
 
 
-def _not_covered(findings: Findings, assessed: Sequence[Assessed]) -> Iterator[str]:
+def _not_covered(findings: Findings, assessed: Sequence[Assessed], unpaired: int) -> Iterator[str]:
     counts = Counter(item.finding for item in assessed)
     named = [f"{counts[finding]} × {finding}" for finding in _NOT_COVERED if counts[finding]]
+    named += [f"{unpaired} × without a pair"] if unpaired else []
     missing = [f"{name}: {_cell(why)}" for name, why in findings.unavailable.items()]
     yield f"- not covered: {'; '.join([*named, *missing])}" if named or missing else "- not covered: nothing"
 

@@ -46,16 +46,13 @@ def _without(unpaired: Sequence[Unpaired], findings: Findings | None) -> Iterato
 
 
 def _counted(pairing: Pairing) -> str:
-    """Return such as `20 layers paired by name: 17 differ and are compared, 3 are equal and not measured`."""
+    """Return such as `20 layers paired by name: 17 changed, 3 unchanged and not measured; 2 without a pair`."""
     by = Counter(pair.by for pair in pairing.pairs)
     ways = " and ".join(f"{count} by {way}" if len(by) > 1 else f"by {way}" for way, count in by.items())
-    changed, equal = len(pairing.changed), len(pairing.pairs) - len(pairing.changed)
-    parts = [f"{changed} differ and are compared", f"{equal} equal and not measured" if equal else ""]
-    alone = f"{len(pairing.unpaired)} without a pair" if pairing.unpaired else ""
-    paired = (
-        f"{len(pairing.pairs)} layers paired {ways}: {', '.join(filter(None, parts))}" if by else "no layer is paired"
-    )
-    return "; ".join(filter(None, (paired, alone)))
+    changed, paired = len(pairing.changed), len(pairing.pairs)
+    counts = f"{changed} changed" + (f", {paired - changed} unchanged and not measured" if paired > changed else "")
+    alone = f"; {len(pairing.unpaired)} without a pair" if pairing.unpaired else ""
+    return f"{paired} layer{'' if paired == 1 else 's'} paired {ways}: {counts}{alone}" if by else f"no pair{alone}"
 
 
 def _listed(texts: Sequence[str], most: int | None) -> str:
