@@ -15,6 +15,7 @@ from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
 from neverslower.models import reading
+from neverslower.models.reading import PrunedName
 from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
 from neverslower.outcome.run_verdict import LEAST_DECIDED
@@ -175,6 +176,7 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = read.one_of("--side", values["side"], SIDES)
     keep = tuple(read.keep(text) for text in values["keep"])
     batches = tuple(dict.fromkeys(read.whole("--batch", text, most=MOST_IMAGES) for text in values["batch"]))
+    pruned = _pruned_name(values)
     models = reading.models(values)
     return Selection(
         profile=profile,
@@ -182,7 +184,7 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         models=models,
-        pruned=reading.pruned(values, models),
+        pruned=reading.pruned(pruned, models[0], values["input"]) if pruned else None,
         batches=batches,
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
         keep=keep,
@@ -195,16 +197,19 @@ def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
         raise NeverSlowerError("--accept-baseline needs a reason, which is stored with the baseline")
     if values["against"] and comparing:
         raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one out")
-    if values["pruned"] is not None:
-        _refuse_beside_pruned(values)
     read.one_of("--exit-codes", values["exit-codes"], EXIT_CODES)
     for flag in ("against", "worker"):
         if values[flag] is not None:
             read.spec(f"--{flag}", values[flag])
 
 
-def _refuse_beside_pruned(values: Mapping[str, Any]) -> None:
-    """Raise NeverSlowerError where --pruned has not one original, or is next to options that it leaves no room for."""
+def _pruned_name(values: Mapping[str, Any]) -> PrunedName | None:
+    """Return what --pruned names, None without it.
+
+    Raises NeverSlowerError where it has not one original, or is next to an option that it leaves no room for.
+    """
+    if values["pruned"] is None:
+        return None
     flag = f"--pruned {values['pruned']}"
     originals = [*values["model"], *values["onnx"]]
     if len(originals) != 1:
@@ -216,6 +221,7 @@ def _refuse_beside_pruned(values: Mapping[str, Any]) -> None:
     for name in ("network", "problem", "problems"):
         if values[name]:
             raise NeverSlowerError(f"{flag}: such a run compares these two models alone; leave out --{name}")
+    return PrunedName.parse(values["pruned"], values["input"])
 
 
 def _settings(values: Mapping[str, Any], profile: Profile, comparing: bool) -> Settings:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neverslower.errors import UnknownName
 from neverslower.problem.comparison import Comparison, padded_selves
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
 from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
-from neverslower.problem.pairing import By, Pairing, difference, pair_models
+from neverslower.problem.pairing import By, Pairing, _longest, difference, pair_models
 from neverslower.problem.selection import Selection
 from neverslower.report import pairs as report
 
@@ -115,6 +118,26 @@ def test_a_1x1_in_a_layers_place_is_listed_on_both_sides() -> None:
         ("original.b.conv1", why),
         ("pruned.b.conv1", why),
     ]
+
+
+def chains(fits: list[list[bool]], row: int = 0, column: int = 0) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Every way to align rows with columns where they fit, from a row and a column on."""
+    yield ()
+    for i in range(row, len(fits)):
+        for j in range(column, len(fits[i])):
+            if fits[i][j]:
+                yield from (((i, j), *rest) for rest in chains(fits, i + 1, j + 1))
+
+
+@given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(st.booleans(), min_size=width, max_size=width))))
+def test_a_rank_of_one_fit_is_what_all_longest_alignments_have_in_common(fits: list[list[bool]]) -> None:
+    every = list(chains(fits[:4]))
+    longest = [set(chain) for chain in every if len(chain) == max(map(len, every))]
+    by_rank: dict[int, list[tuple[int, int]]] = {}
+    for rank, row, column in _longest(fits[:4]):
+        by_rank.setdefault(rank, []).append((row, column))
+    assert {cells[0] for cells in by_rank.values() if len(cells) == 1} == set.intersection(*longest)
+    assert {cell for cells in by_rank.values() for cell in cells} == set.union(*longest)
 
 
 @pytest.mark.parametrize(

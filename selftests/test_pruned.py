@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import Code
+from neverslower.models import child
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.problem.comparison import Comparison
@@ -47,11 +49,35 @@ def planned(**values: Any) -> RunPlan:
     return plan(defaults | {"backend": ["scripted"], "input": ["1x3x8x8"]} | values)
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("original"), "original", 8, 16)
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[tuple[str, ...], Any]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch: pytest.MonkeyPatch, seen: dict[tuple[str, ...], Any]) -> None:
+    """Read each model once: the child process in which that happens takes seconds to import torch."""
+    read = child.read
+
+    def once(kind: str, text: str, inputs: Sequence[str]) -> Any:
+        key = (kind, text, *inputs)
+        if key not in seen:
+            seen[key] = read(kind, text, inputs)
+        return seen[key]
+
+    monkeypatch.setattr(child, "read", once)
+
+
 # What --pruned reads
 
 
-def test_the_pruned_model_is_read_as_the_original_is(tmp_path: Path) -> None:
-    texts = written(tmp_path, "original", 8, 16), written(tmp_path, "pruned", 7, 14)
+def test_the_pruned_model_is_read_as_the_original_is(tmp_path: Path, original: str) -> None:
+    texts = original, written(tmp_path, "pruned", 7, 14)
     selection = planned(model=[texts[0]], pruned=texts[1]).selections["scripted"]
     assert selection.pruned is not None
     assert [layer.name for layer in selection.pruned.layers] == ["pruned.0", "pruned.2"]
@@ -59,11 +85,11 @@ def test_the_pruned_model_is_read_as_the_original_is(tmp_path: Path) -> None:
     assert selection.pruned.source == ("--pruned", texts[1], "--input", "1x3x8x8")
 
 
-def test_two_callables_of_one_file_have_two_names(tmp_path: Path) -> None:
-    text = written(tmp_path, "zoo", 8, 16)
+def test_two_callables_of_one_file_have_two_names(original: str) -> None:
+    text = original
     selection = planned(model=[text], pruned=text).selections["scripted"]
     assert selection.pruned is not None
-    assert (selection.models[0].name, selection.pruned.name) == ("zoo", "zoo-pruned")
+    assert (selection.models[0].name, selection.pruned.name) == ("original", "original-pruned")
     named = planned(model=[text], pruned=f"small={text}").selections["scripted"].pruned
     assert named is not None
     assert named.name == "small"
@@ -90,22 +116,19 @@ def test_an_onnx_file_is_a_pruned_model_too(tmp_path: Path, form: str) -> None:
     (pair,) = selection.pairing.pairs
     assert pair.pruned.name == ("small.0" if form else "pruned.0")
     assert pair.original.options == ["--onnx", texts[0], "--pruned", texts[1], "--layer", "original.0"]
-    module = written(tmp_path, "net", 9, 16)
-    mixed = planned(model=[module], pruned=texts[1]).selections["scripted"].pairing
-    assert mixed is not None
-    assert [left.layer.name for left in mixed.unpaired] == ["net.0", "net.2", pair.pruned.name]
 
 
-def test_a_damaged_onnx_file_is_the_pruned_model_s(tmp_path: Path) -> None:
+def test_a_damaged_onnx_file_is_the_pruned_model_s(tmp_path: Path, original: str) -> None:
     pytest.importorskip("onnx")
     (tmp_path / "pruned.onnx").write_bytes(b"no model")
     with pytest.raises(NeverSlowerError, match=r"^--pruned \S+pruned\.onnx: not "):
-        planned(model=[written(tmp_path, "original", 8, 16)], pruned=str(tmp_path / "pruned.onnx"))
+        planned(model=[original], pruned=str(tmp_path / "pruned.onnx"))
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
+        ({"input": []}, r"^--pruned \S+ needs the shape of its input, such as --input 1x3x224x224$"),
         ({"model": [], "input": []}, "needs its one original: name that with --model or --onnx$"),
         ({"model": ["a:b", "c:d"]}, "needs its one original: .*; a:b and c:d are 2$"),
         ({"keep": ["4"]}, "the pruned model says which channels are left; leave out --keep"),
@@ -120,9 +143,9 @@ def test_a_damaged_onnx_file_is_the_pruned_model_s(tmp_path: Path) -> None:
     ],
 )
 def test_a_pruned_model_that_can_t_be_compared_is_refused(tmp_path: Path, values: dict[str, Any], told: str) -> None:
-    original, pruned = written(tmp_path, "original", 8, 16), written(tmp_path, "pruned", 7, 14)
+    pruned = written(tmp_path, "pruned", 7, 14)
     with pytest.raises(NeverSlowerError, match=told):
-        planned(**{"model": [original], "pruned": pruned} | values)
+        planned(**{"model": ["absent.package:original"], "pruned": pruned} | values)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +157,12 @@ def test_a_pruned_model_that_can_t_be_compared_is_refused(tmp_path: Path, values
         ("import torch\ndef build(): return torch.nn.Linear(8, 4)\n", r"^--pruned \S+:build: no 2-D convolution in it"),
     ],
 )
-def test_what_is_wrong_with_the_pruned_model_is_said_of_it(tmp_path: Path, source: str, told: str) -> None:
+def test_what_is_wrong_with_the_pruned_model_is_said_of_it(
+    tmp_path: Path, original: str, source: str, told: str
+) -> None:
     (tmp_path / "pruned.py").write_text(source, encoding="utf-8")
     with pytest.raises(NeverSlowerError, match=told):
-        planned(model=[written(tmp_path, "original", 8, 16)], pruned=f"{tmp_path / 'pruned.py'}:build")
+        planned(model=[original], pruned=f"{tmp_path / 'pruned.py'}:build")
 
 
 def test_the_guide_shows_what_its_example_prints() -> None:
@@ -172,13 +197,15 @@ BLOCKS = """
     def pruned(): return Net(14, 12)
     def replaced(): return Net(14, 12, kernel=1, last=False)
     def grown(): return Net(16, 20)
+    def same(): return original()
+    def renamed(): return nn.Sequential(nn.Conv2d(3, 16, 5))
 """
 IDS = ["stem-float32-NCHW-out14", "depthwise-float32-NCHW-out14", "block.0-float32-NCHW-together12"]
 
 
-@pytest.fixture
-def zoo(tmp_path: Path) -> Path:
-    path = tmp_path / "zoo.py"
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("zoo") / "zoo.py"
     path.write_text(textwrap.dedent(BLOCKS), encoding="utf-8")
     return path
 
@@ -224,7 +251,7 @@ def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: P
 def test_what_has_no_pair_is_listed_with_its_time(
     runner: SuiteRunner, zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(zoo.parent / "page.md"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
     result = runner.run({}, *options(zoo, "replaced"), problem="")
     assert result.ret == 0
     summary = result.stdout.str().partition("= never-slower =")[2]
@@ -249,8 +276,6 @@ def test_a_baseline_keeps_the_pairs_and_says_what_got_slower(runner: SuiteRunner
 
 @pytest.mark.parametrize("pruned", ["same", "renamed"])
 def test_where_nothing_is_pruned_no_run_is_green(runner: SuiteRunner, zoo: Path, pruned: str) -> None:
-    more = "def same(): return original()\ndef renamed(): return nn.Sequential(nn.Conv2d(3, 16, 5))\n"
-    zoo.write_text(zoo.read_text(encoding="utf-8") + more, encoding="utf-8")
     result = runner.run({}, *options(zoo, pruned), problem="")
     assert result.ret == 6
     result.stdout.fnmatch_lines([f"CANNOT JUDGE: nothing to compare: no chosen layer of {pruned} has other channels*"])

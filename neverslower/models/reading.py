@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from neverslower.models.words import Input, ModelName, refuse_pickle, split_name
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer
+
+PRUNED = "--pruned"
 
 
 def models(values: Mapping[str, Any]) -> tuple[Model, ...]:
@@ -36,25 +39,37 @@ def models(values: Mapping[str, Any]) -> tuple[Model, ...]:
     return tuple(found)
 
 
-def pruned(values: Mapping[str, Any], original: Sequence[Model]) -> Model | None:
-    """Return the model that --pruned names, the pruned version of `original`; None without the option.
+@dataclass(frozen=True)
+class PrunedName:
+    """What --pruned names: a kind of model, where it is in that kind's words, its name, and the option's own text."""
 
-    A name that is the original's too gets `-pruned` behind it. Raises NeverSlowerError for a user's mistake.
-    """
-    text = values.get("pruned")
-    if text is None:
-        return None
-    inputs, (whole,) = list(values.get("input") or ()), original
-    flag, (named, rest) = "--pruned", split_name(text)
-    if rest.lower().endswith(".onnx"):
-        path = _onnx_path(rest, flag)
-        kind, place, name = child.ONNX, str(path), named or path.stem
-    else:
-        parsed = ModelName.parse(text, flag)
-        kind, place, name = child.TORCH, text, parsed.name
+    kind: str
+    place: str
+    name: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str, inputs: Sequence[str]) -> PrunedName:
+        """Read `[NAME=]FILE.py:CALLABLE`, `[NAME=]package.module:callable` or `[NAME=]FILE.onnx`.
+
+        Raises NeverSlowerError, before either model is read, which takes seconds.
+        """
+        named, rest = split_name(text)
+        if rest.lower().endswith(".onnx"):
+            path = _onnx_path(rest, PRUNED)
+            return cls(child.ONNX, str(path), named or path.stem, text)
         if not inputs:
-            raise NeverSlowerError(f"{flag} {text} needs the shape of its input, such as --input 1x3x224x224")
-    return _read(kind, place, name if name != whole.name else f"{name}-pruned", inputs, (flag, text))
+            raise NeverSlowerError(f"{PRUNED} {text} needs the shape of its input, such as --input 1x3x224x224")
+        return cls(child.TORCH, text, ModelName.parse(text, PRUNED).name, text)
+
+
+def pruned(named: PrunedName, original: Model, inputs: Sequence[str]) -> Model:
+    """Return the pruned version of a model; where both have one name, it gets `-pruned` behind it.
+
+    Raises NeverSlowerError for a user's mistake.
+    """
+    name = named.name if named.name != original.name else f"{named.name}-pruned"
+    return _read(named.kind, named.place, name, inputs, (PRUNED, named.text))
 
 
 def _onnx_path(text: str, flag: str = child.ONNX) -> Path:
