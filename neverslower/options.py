@@ -14,7 +14,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
-from neverslower.models import reading
+from neverslower.models import reading, whole
 from neverslower.models.reading import PrunedName
 from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
@@ -24,6 +24,7 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import PROFILES, Format, Profile, Selection
+from neverslower.problem.whole import WholeComparison
 from neverslower.worker.process import WorkerSpec
 
 TUNING_BUDGET = 600.0
@@ -77,6 +78,30 @@ class RunPlan:
             for name in self.backends
             for comparison in self.selections[name].comparisons(name, self.formats[name])
         ]
+
+    def wholes(self) -> list[WholeComparison]:
+        """Return the pruned network against its original, on each backend that runs whole networks."""
+        return [
+            comparison
+            for name in self.backends
+            for chosen in [self.selections[name]]
+            if not self.why_no_whole() and chosen.pruned and backends.load(name).CAPABILITIES.networks
+            for comparison in whole.comparisons(
+                name, chosen.models[0], chosen.pruned, self.formats[name], chosen.batches
+            )
+        ]
+
+    def why_no_whole(self) -> str:
+        """Return why no whole network is compared with another, or an empty string."""
+        chosen = next(iter(self.selections.values()), None)
+        if chosen is None or chosen.pruned is None:
+            return "no pruned network to compare with its original: name both with --model and --pruned"
+        if not all(map(whole.runs_from_python, (*chosen.models, chosen.pruned))):
+            return "an ONNX file is read for its shapes and never run: name the Python that builds both networks"
+        if chosen.layers:
+            return "--layer names layers alone: leave it out to run the whole networks"
+        able = [name for name in backends.TABLE if backends.load(name).CAPABILITIES.networks]
+        return "" if set(able) & set(self.backends) else f"no chosen backend runs whole networks: {', '.join(able)} do"
 
     def notes(self) -> list[str]:
         """Return what to know of the chosen models, and for which of the chosen layers --keep does not hold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,9 +42,11 @@ from neverslower.outcome.table import Finding
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
+from neverslower.outcome.whole import AssessedWhole, explained, times_by_place
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.model import Model
 from neverslower.problem.pairing import Pairing
+from neverslower.problem.whole import WholeComparison
 from neverslower.report import pairs
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
@@ -117,6 +119,11 @@ class Run:
     def notes(self) -> list[str]:
         """Return what to know of the user's models, of how they were paired, and of counts that do not fit."""
         return [*self.plan.notes(), *(pairs.lines(self.pairing) if self.pairing else ())]
+
+    @cached_property
+    def wholes(self) -> list[WholeComparison]:
+        """The pruned network against its original, on each backend that runs whole networks."""
+        return self.plan.wholes()
 
     @cached_property
     def tuned_log_cases(self) -> list[Case]:
@@ -287,6 +294,15 @@ class Run:
         """The findings set against the baselines; ask after the campaign."""
         return Assessment(self.findings, self.choices, self.comparing, self.before, self.thresholds)
 
+    def whole(self, comparison: WholeComparison) -> AssessedWhole:
+        """Return what is said of a whole network, and what its layers explain of that."""
+        result, pairing = self.findings.wholes.get(comparison.identity), self.pairing
+        assessed = self.assessment.whole(comparison)
+        if result is None or pairing is None:
+            return assessed
+        layers = times_by_place(pairing, self.comparisons, comparison, self.findings.results)
+        return replace(assessed, explained=explained(result.passes, layers))
+
     def concluded(self, item: str, assessed: Assessed) -> None:
         """Remember what is said about one item, by its id: one that is run again is still one item."""
         self.items[item] = assessed
@@ -344,7 +360,7 @@ class Run:
 def refused_at_once(run: Run) -> bool:
     """Return whether a run ended by a user's mistake before anything was measured: its one line says all."""
     mistaken = run.verdict is not None and run.verdict.code is RunCode.USAGE_ERROR
-    return mistaken and not (run.findings.results or run.findings.agreements)
+    return mistaken and not (run.findings.verdicts or run.findings.agreements)
 
 
 def repeated_options(run: Run) -> tuple[str, ...]:
@@ -403,6 +419,7 @@ def overview_of(
         assessed=run.assessed,
         choices=run.choices,
         changes=run.changes,
+        wholes=[run.whole(comparison) for comparison in run.asked.wholes],
         standings=standings,
         specs=run.plan.backends,
         hunts=run.hunts,

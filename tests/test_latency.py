@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from neverslower.problem.comparison import Comparison
-from neverslower.pytest_plugin import CLOCK, Suite
+from neverslower.pytest_plugin import Suite
+from neverslower.stock import CLOCK
 
 
 @pytest.mark.benchmark(timer=CLOCK)

@@ -21,6 +21,7 @@ from backends.cudnn import curves, script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
+from backends.cudnn.network import GpuNetwork
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
 from backends.shared import first_line, not_installed, python_version, read_argument
@@ -28,11 +29,13 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml
 from neverslower.device.state import State
-from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
+from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
+from neverslower.models import whole
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.whole import Network
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -45,6 +48,7 @@ CAPABILITIES = Capabilities(
     ahead=True,
     maps=True,
     explains=True,
+    networks=True,
     largest_drawn_macs=300_000_000,
 )
 COLD_FACTOR = 2
@@ -219,6 +223,44 @@ class CuDNN:
             share = copies * problem.bytes / self._properties.L2_cache_size
             return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
 
+    def prepare_network(self, network: Network) -> GpuNetwork:
+        """Build a network on the GPU, where torch runs it; `best` lets torch try each convolution's algorithms.
+
+        Raises Unsupported, with the user's own traceback where their code failed, OutOfMemory, or DeviceLost.
+        """
+        torch, settings = self._torch, self._torch.backends
+        if self._choice.cache == "cold":
+            raise Unsupported("a whole network is measured hot: its calls find in the cache what the call before left")
+        benchmark = self._choice.policy is self._choice.policy.tuned
+
+        def set_up() -> None:
+            settings.cudnn.benchmark = benchmark
+            settings.cudnn.allow_tf32 = settings.cuda.matmul.allow_tf32 = network.dtype is DType.TF32
+
+        set_up()
+        try:
+            built = whole.build(torch, network, "cuda")
+
+            def call() -> None:
+                set_up()  # At each call, for other prepared problems set them too.
+                with torch.no_grad():
+                    built.call()
+
+            return GpuNetwork(torch, self._stream, call, built.bytes)
+        except OutOfMemory:
+            torch.cuda.empty_cache()
+            raise
+        except (RuntimeError, NeverSlowerError) as error:
+            self._require_device(error)
+            raise Unsupported(str(error) if isinstance(error, NeverSlowerError) else first_line(error)) from error
+
+    def _require_device(self, error: Exception) -> None:
+        """Raise DeviceLost where an error stays with the device."""
+        try:
+            self._torch.cuda.synchronize()
+        except RuntimeError as lost:
+            raise DeviceLost(first_line(lost)) from error
+
     def _chosen(self, problem: ConvProblem, policy: str) -> CudnnOptions:
         try:
             choice = self._choice.with_words(policy)
@@ -242,10 +284,7 @@ class CuDNN:
             text = f"{problem.bytes / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
             raise OutOfMemory(text) from error
         except (RuntimeError, *self._frontend.refusals) as error:
-            try:
-                torch.cuda.synchronize()
-            except RuntimeError as lost:
-                raise DeviceLost(first_line(lost)) from error
+            self._require_device(error)
             raise Unsupported(first_line(error)) from error
 
     def _copies(self, problem: ConvProblem, choice: CudnnOptions) -> int:

@@ -11,14 +11,15 @@ from neverslower.judge.cause import Explanation, Remedy, explain
 from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import until_enough
 from neverslower.judge.verdict import Code, Interval, Verdict
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison, padded_selves
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.subject import BEST, Subject
 
 
-def explain_slower(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def explain_slower(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Say why what is slower is slower, where the library can tell."""
-    results = [run.findings.results[comparison.identity] for comparison in comparisons]
+    results = [run.findings.results[comparison.identity] for comparison in comparisons if not comparison.whole]
     wanted = [result for result in results if _wants_explaining(run, result)]
     if "explains" not in run.library.offers or not wanted:
         return

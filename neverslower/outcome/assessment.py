@@ -16,7 +16,10 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresh
 from neverslower.outcome.beside import differences
 from neverslower.outcome.table import Finding, change_finding, hazard_finding, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
+from neverslower.outcome.whole import AssessedWhole
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.whole import WholeComparison
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Assessment:
         verdict = agreement.verdict if agreement else self._missing(comparison)
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
 
+    def whole(self, comparison: WholeComparison) -> AssessedWhole:
+        """Return whether the pruned network is slower than its original, from end to end; no baseline knows of it."""
+        result = self.findings.wholes.get(comparison.identity)
+        verdict = result.verdict if result else self._missing(comparison)
+        return AssessedWhole(comparison, hazard_finding(verdict, None), verdict)
+
     def tuned_log(self, case: Case) -> Assessed:
         """Return what became of a pruned shape, given the unpruned one's tuned log."""
         verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
@@ -107,7 +116,7 @@ class Assessment:
         result = self.findings.results.get(comparison.identity)
         return result.verdict if result else self._missing(comparison)
 
-    def _missing(self, comparison: Comparison) -> Verdict:
+    def _missing(self, comparison: Compared) -> Verdict:
         """Return the verdict of what the campaign could not even begin."""
         if why := self.findings.unavailable.get(comparison.backend):
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why))

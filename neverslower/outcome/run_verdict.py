@@ -14,9 +14,10 @@ from neverslower.campaign.findings import Findings
 from neverslower.enums import StrEnum
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
-from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of
 from neverslower.outcome.tally import Question, Questions, Tally, tallies, tally_of_hunts
+from neverslower.outcome.whole import AssessedWhole
 
 CANNOT_JUDGE = 6
 """The exit code of a run whose environment makes judging impossible, or that decided nothing of what it was asked."""
@@ -177,7 +178,8 @@ def _row(
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     """Yield every finding about what was asked, those listed with a deciding one too."""
     assessment = came.assessment
-    items = [assessment.never_slower(comparison) for comparison in questions.slower]
+    items: list[Assessed | AssessedWhole] = [assessment.never_slower(comparison) for comparison in questions.slower]
+    items += [assessment.whole(comparison) for comparison in questions.wholes]
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
     items += [assessment.equal_outputs(comparison) for comparison in questions.checked]
     items += [assessment.tuned_log(case) for case in questions.cases]

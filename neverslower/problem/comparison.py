@@ -30,6 +30,8 @@ class Comparison:
     label: str = ""
     paired: bool = False
 
+    whole = False
+
     @property
     def reference(self) -> ConvProblem:
         """Return the unpruned layer's problem."""

@@ -9,7 +9,7 @@ from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of
-from neverslower.report import run_verdict, upgrade
+from neverslower.report import run_verdict, upgrade, whole
 from neverslower.report.overview import Overview
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words, losses, plans_of, states
@@ -50,6 +50,10 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield from (f"{line}.", "")
     if not verdict.asked:
         return
+    for whole_network in overview.wholes:
+        yield from (f"- {_cell(line)}" for line in whole.lines(whole_network))
+    if overview.wholes:
+        yield ""
     yield from _table(red, findings.explanations)
     yield from _hazards(assessed, findings, strict)
     if changes := overview.changes:

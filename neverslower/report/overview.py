@@ -12,6 +12,7 @@ from neverslower.hunt.hunting import Hunted
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import RunVerdict
 from neverslower.outcome.upgrade import Change
+from neverslower.outcome.whole import AssessedWhole
 from neverslower.report import drawn
 from neverslower.worker.process import WorkerSpec
 
@@ -32,6 +33,7 @@ class Overview:
     assessed: Sequence[Assessed]
     choices: Mapping[str, BaselineChoice]
     changes: Sequence[Change]
+    wholes: Sequence[AssessedWhole]
     standings: Mapping[str, Standing]
     specs: Mapping[str, WorkerSpec]
     hunts: Mapping[str, Hunted]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from neverslower.outcome.run_verdict import RunCode
-from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade
+from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade, whole
 from neverslower.report.listing import LISTED
 from neverslower.report.next_steps import ENDED_EARLY, next_steps
 from neverslower.report.overview import Overview
@@ -64,6 +64,8 @@ def lines(overview: Overview) -> Iterator[Line]:
 
 def _found(overview: Overview) -> Iterator[str]:
     findings, before = overview.findings, overview.before
+    for assessed in overview.wholes:
+        yield from whole.lines(assessed)
     yield from terminal.summary(findings, overview.assessed, overview.choices, overview.verbose, overview.verdict.why)
     yield from terminal.losses(before, "the other library: ")
     yield from upgrade.lost(before.alone)

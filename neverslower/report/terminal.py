@@ -86,11 +86,11 @@ def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iter
     if findings.searches:
         yield f"searches for schedules: {len(findings.searches)}, in {words.duration(findings.tuning_seconds)}"
     if findings.left_out:
-        total = len(findings.results)
+        total = len(findings.verdicts)
         share = (total - findings.left_out) / total
         begun = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
         yield f"coverage: {begun} were begun; the time budget left out the rest"
-    if findings.results or findings.agreements:
+    if findings.verdicts or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
 
 
@@ -155,7 +155,7 @@ def losses(findings: Findings, whose: str = "") -> Iterator[str]:
         return
     named = _LOST_TO | ({ReasonCode.INTERRUPTED: findings.ended} if findings.ended else {})
     listed = ", ".join(f"{lost[code]} {named[code]}" for code in FAULTS if lost[code])
-    yield f"{whose}without a verdict: {lost.total()} of {findings.wanted.total() or len(findings.results)}: {listed}"
+    yield f"{whose}without a verdict: {lost.total()} of {findings.wanted.total() or len(findings.verdicts)}: {listed}"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:
