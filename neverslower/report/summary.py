@@ -46,6 +46,8 @@ def lines(overview: Overview) -> Iterator[Line]:
     yield from _plain(run_verdict.further(verdict))
     if not verdict.asked:
         return
+    for assessed in overview.wholes:
+        yield from _plain(whole.lines(assessed))
     yield from _plain(overview.remarks)
     if overview.beyond:
         yield Line(f"beyond --benchmark-compare-fail: {len(overview.beyond)}")
@@ -64,8 +66,6 @@ def lines(overview: Overview) -> Iterator[Line]:
 
 def _found(overview: Overview) -> Iterator[str]:
     findings, before = overview.findings, overview.before
-    for assessed in overview.wholes:
-        yield from whole.lines(assessed)
     yield from terminal.summary(findings, overview.assessed, overview.choices, overview.verbose, overview.verdict.why)
     yield from terminal.losses(before, "the other library: ")
     yield from upgrade.lost(before.alone)

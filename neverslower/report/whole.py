@@ -40,20 +40,28 @@ def lines(assessed: AssessedWhole) -> Iterator[str]:
 def by_layer(explained: Explained, code: Code) -> Iterator[str]:
     """Yield the layers that matter most, and how much of the difference all of them explain.
 
-    Of networks that are equally fast there is no difference to explain a share of.
+    Of networks that are equally fast there is no difference to explain.
     """
-    parts = explained.parts
-    if parts:
-        named = ", ".join(f"{part.place} {words.signed_seconds(part.seconds)}" for part in parts[:PARTS])
-        more = f", … and {len(parts) - PARTS} more" if len(parts) > PARTS else ""
-        total = f"the layers add up to {words.signed_seconds(explained.of_layers)}"
-        differs = code in (Code.SLOWER, Code.FASTER) and explained.share is not None
-        share = f" of {words.signed_seconds(explained.difference)}: {explained.share:.0%}" if differs else ""
-        yield f"by layer: {named}{more}; {total}{share}"
+    if explained.parts:
+        named = [f"{part.place} {words.signed_seconds(part.seconds)}" for part in explained.parts[:PARTS]]
+        more = len(explained.parts) - PARTS
+        listed = ", ".join(named) + (f", … and {more} more" if more > 0 else "")
+        yield f"by layer: {listed}; the layers' sum is {_sum(explained, code)}"
     if explained.untimed:
-        yield f"without a time: {', '.join(explained.untimed[:PARTS])}" + (
-            f" and {len(explained.untimed) - PARTS} more layers that differ" if len(explained.untimed) > PARTS else ""
-        )
+        more = len(explained.untimed) - PARTS
+        listed = ", ".join(explained.untimed[:PARTS]) + (f" and {more} more" if more > 0 else "")
+        yield f"not timed by themselves, and so not in that sum: {listed}"
+
+
+def _sum(explained: Explained, code: Code) -> str:
+    """Return what the layers add up to, and the share of the difference that this is, where there is one."""
+    total = words.signed_seconds(explained.of_layers)
+    if code not in (Code.SLOWER, Code.FASTER) or explained.share is None:
+        return total
+    difference = words.signed_seconds(explained.difference)
+    if explained.share < 0:
+        return f"{total}, which does not explain the difference of {difference}"
+    return f"{total}, {explained.share:.0%} of the difference of {difference}"
 
 
 def failure(assessed: AssessedWhole, findings: Findings, again: str) -> str:
