@@ -18,7 +18,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -313,6 +313,16 @@ class OneDNN:
             return captured.read().decode(errors="replace")
 
 
+def _seconds_of(
+    iterations: int, function: Callable[..., object], arguments: Sequence[Any], now: Callable[[], float]
+) -> float:
+    """Return the seconds of that many calls back to back."""
+    begin = now()
+    for _ in range(iterations):
+        function(*arguments)
+    return now() - begin
+
+
 class Prepared:
     """One convolution with its tensors."""
 
@@ -351,12 +361,8 @@ class Prepared:
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls; a CPU's calls are done when they return."""
-        function, arguments, now = self._function, self._arguments, self._backend._now
         with self._backend._torch.inference_mode():
-            begin = now()
-            for _ in range(iterations):
-                function(*arguments)
-            return now() - begin
+            return _seconds_of(iterations, self._function, self._arguments, self._backend._now)
 
 
 class ThroughTorch(Prepared):
@@ -411,12 +417,8 @@ class CpuNetwork:
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls."""
-        call, now = self._call, self._backend._now
         with self._backend._torch.no_grad():
-            begin = now()
-            for _ in range(iterations):
-                call()
-            return now() - begin
+            return _seconds_of(iterations, self._call, (), self._backend._now)
 
 
 @dataclass(frozen=True)
