@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +23,15 @@ from backends.cudnn.network import GRAPHED, ONE_BY_ONE, GpuNetwork
 from bench.budgets import Clock
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Result
+from neverslower.campaign.judging import pooled
 from neverslower.campaign.resume import load
 from neverslower.campaign.settings import Settings
 from neverslower.errors import InvalidProblem, OutOfMemory, Unsupported
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.journal import Journal
-from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.judge.joint import Pooling, halved
+from neverslower.judge.pooled import PooledJudge
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdict
 from neverslower.models import child, whole
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
@@ -40,8 +45,8 @@ from neverslower.problem.whole import Network, WholeComparison, is_network, stru
 from neverslower.report.whole import by_layer
 from neverslower.worker.far_side import FarSide
 from selftests import in_process
-from selftests.conftest import SuiteRunner
-from selftests.support import comparison, known, problem, scripted
+from selftests.conftest import ROOT, SuiteRunner
+from selftests.support import comparison, fake_passes, known, problem, scripted
 from selftests.support import layers as some_layers
 
 ORIGINAL, PRUNED = (
@@ -291,20 +296,21 @@ def test_a_whole_network_comes_before_its_layers_when_time_is_short(tmp_path: Pa
     assert found.wholes[WHOLE.identity].passes
 
 
-def test_a_whole_network_does_not_stand_among_the_layers_of_the_pooled_judge(tmp_path: Path) -> None:
-    """Neither is it judged by their scatter, nor do its samples change what they are judged by."""
-    layers = [comparison(1, problem(height=6 + extra), f"layer{extra}") for extra in range(14)]
-    with_it, without = (
-        campaign(scripted(tmp_path, noise=0.01, process_effect=0.01, rules=SLOWER), chosen)
-        for chosen in ([*layers, WHOLE], layers)
-    )
-    result = with_it.wholes[WHOLE.identity]
-    assert len(result.passes) > 2  # The pooled judge would have decided a difference so large in two processes.
-    mine = {identity: result.verdict.ratio for identity, result in with_it.results.items()}
-    theirs = {identity: result.verdict.ratio for identity, result in without.results.items()}
-    assert {key: known(ratio).estimate for key, ratio in mine.items()} == pytest.approx(
-        {key: known(ratio).estimate for key, ratio in theirs.items()}, rel=0.05
-    )
+def measured(ratio: float, seed: int) -> list[PairedPass]:
+    """Three processes' passes of a comparison."""
+    return [replace(each, started=float(place)) for place, each in enumerate(fake_passes(ratio, 0.003, seed, 3))]
+
+
+def test_a_whole_network_does_not_stand_among_the_layers_of_the_pooled_judge() -> None:
+    """It is not judged by their scatter, which three processes of its own could not show, nor are they by its."""
+    pooling = Pooling(PooledJudge(halved(STANDARD)))
+    layers = {("scripted", f"layer{place}", "pruned"): measured(1.0, place) for place in range(60)}
+    network = WHOLE.identity
+    together = pooled(pooling, {**layers, network: measured(1.3, 60)}, 61)
+    assert together == pooled(pooling, layers, 61)
+    assert len(together) > 50
+    as_a_layer = pooled(pooling, {**layers, ("scripted", "layer60", "pruned"): measured(1.3, 60)}, 61)
+    assert as_a_layer["scripted", "layer60", "pruned"].code is Code.SLOWER
 
 
 def test_a_resumed_run_measures_a_network_again_that_was_changed(tmp_path: Path) -> None:
@@ -391,6 +397,15 @@ def test_a_page_names_the_whole_network(runner: SuiteRunner, read: tuple[str, st
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
     run(runner, read, SLOWER)
     assert "- whole network: 1.12" in (runner.path / "page.md").read_text(encoding="utf-8")
+
+
+def test_the_guide_shows_what_a_run_prints(runner: SuiteRunner) -> None:
+    guide = (ROOT / "docs/howto/models.md").read_text(encoding="utf-8")
+    command, *shown = known(re.search(r"```console\n\$ pytest (.*--pruned.*)\n((?:.*\n)*?)```", guide)).groups()
+    words = [str(ROOT / word) if word.startswith("docs/") else word for word in shlex.split(command)]
+    words = [word.replace("scripted:", f"scripted:{ROOT}/") for word in words]
+    result = runner.pytester.runpytest_inprocess(*words, "-p", "no:cacheprovider")
+    assert shown[0] in "\n".join(result.outlines)
 
 
 # Real networks, by torch
