@@ -101,13 +101,16 @@ class RunPlan:
         if chosen.layers:
             return "--layer names layers alone: leave it out to run the whole networks"
         able = [name for name in backends.TABLE if backends.load(name).CAPABILITIES.networks]
-        return "" if set(able) & set(self.backends) else f"no chosen backend runs whole networks: {', '.join(able)} do"
+        named = " and ".join(name for name in able if name != backends.FOR_TESTING)
+        return "" if set(able) & set(self.backends) else f"no chosen backend runs whole networks; {named} do"
 
     def notes(self) -> list[str]:
         """Return what to know of the chosen models, and for which of the chosen layers --keep does not hold."""
         layers = {layer.name: layer for name in self.backends for layer in self.layers(name)}
         notes = [selection.notes(list(layers.values())) for selection in self.selections.values()]
-        return notes[0] if notes else []  # The backends' selections differ in layers alone.
+        chosen = next(iter(self.selections.values()), None)  # The backends' selections differ in layers alone.
+        left_out = self.why_no_whole() if chosen and chosen.pruned and not chosen.layers else ""
+        return [*(notes[0] if notes else ()), *([f"whole network: not run: {left_out}"] if left_out else ())]
 
     def space(self, name: str) -> Space:
         """Return the space to draw from for a backend: what it can do, in the formats and sides that the user chose."""

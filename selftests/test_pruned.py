@@ -227,7 +227,7 @@ def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: P
             "  pruned    12 output and 14 input channels: *",
             "  places    original.block.0",
             "  again     pytest *--pruned pruned=*zoo.py:pruned --layer original.block.0 --dtype float32 *",
-            "RED: 1 × hazard found*; 1 slower (1 confirmed), 3 not slower, of 4",
+            "RED: 1 × hazard found*; 1 slower (1 confirmed), 4 not slower, of 5",
             "  1.9*×*  12 of 16 output and 14 of 16 input channels  scripted-original.block.0-float32-NCHW-together12",
         ]
     )
@@ -287,7 +287,7 @@ def test_more_channels_than_the_original_are_said_and_compared(runner: SuiteRunn
     result.stdout.fnmatch_lines(
         [
             "original → grown: more channels than the original: block.0 (20 instead of 16 output channels), *",
-            "HAZARDS: 1 slower (1 confirmed), 1 not slower, of 2",
+            "HAZARDS: 1 slower (1 confirmed), 2 not slower, of 3",
             "outputs: 2 right, of 2",
             "  2.*×*  20 instead of 16  scripted-original.block.0-float32-NCHW-out20",
         ]

@@ -17,6 +17,7 @@ from neverslower.worker.process import WorkerSpec
 PARTS = 3
 """So many layers are named, those that matter most."""
 _WORDS = {Code.SLOWER: "slower", Code.SAME: "not slower", Code.FASTER: "faster"}
+_DIFFERS = (Code.SLOWER, Code.FASTER)
 
 
 def headline(comparison: WholeComparison) -> str:
@@ -40,11 +41,13 @@ def lines(assessed: AssessedWhole) -> Iterator[str]:
 def by_layer(explained: Explained, code: Code) -> Iterator[str]:
     """Yield the layers that matter most, and how much of the difference all of them explain.
 
-    Of networks that are equally fast there is no difference to explain.
+    Of networks that are equally fast there is no difference to explain: those layers come first that differ most.
     """
-    if explained.parts:
-        named = [f"{part.place} {words.signed_seconds(part.seconds)}" for part in explained.parts[:PARTS]]
-        more = len(explained.parts) - PARTS
+    if parts := explained.parts:
+        if code not in _DIFFERS:
+            parts = tuple(sorted(parts, key=lambda part: -abs(part.seconds)))
+        named = [f"{part.place} {words.signed_seconds(part.seconds)}" for part in parts[:PARTS]]
+        more = len(parts) - PARTS
         listed = ", ".join(named) + (f", … and {more} more" if more > 0 else "")
         yield f"by layer: {listed}; the layers' sum is {_sum(explained, code)}"
     if explained.untimed:
@@ -56,7 +59,7 @@ def by_layer(explained: Explained, code: Code) -> Iterator[str]:
 def _sum(explained: Explained, code: Code) -> str:
     """Return what the layers add up to, and the share of the difference that this is, where there is one."""
     total = words.signed_seconds(explained.of_layers)
-    if code not in (Code.SLOWER, Code.FASTER) or explained.share is None:
+    if code not in _DIFFERS or explained.share is None:
         return total
     difference = words.signed_seconds(explained.difference)
     if explained.share < 0:
