@@ -6,6 +6,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -557,6 +558,7 @@ def fake_torch(captures: bool) -> Any:
         CUDAGraph=lambda: FakeGraph(captures),
         synchronize=lambda: None,
         _sleep=lambda cycles: None,
+        OutOfMemoryError=MemoryError,
     )
     return SimpleNamespace(cuda=cuda)
 
@@ -564,7 +566,7 @@ def fake_torch(captures: bool) -> Any:
 @pytest.mark.parametrize(("captures", "way", "calls"), [(True, GRAPHED, 2), (False, ONE_BY_ONE, 2)])
 def test_what_can_t_be_captured_is_timed_call_by_call(captures: bool, way: str, calls: int) -> None:
     made: list[int] = []
-    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64)
+    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, lambda size: nullcontext())
     assert (prepared.way, str(prepared.plan()), prepared.bytes) == (way, f"torch {way}", 64)
     made.clear()
     assert prepared.run(2) == pytest.approx(3e-3)

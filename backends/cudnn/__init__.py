@@ -21,7 +21,7 @@ from backends.cudnn import curves, script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
-from backends.cudnn.network import GpuNetwork
+from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
 from backends.shared import first_line, not_installed, python_version, read_argument
@@ -29,11 +29,10 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml
 from neverslower.device.state import State
-from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
+from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
-from neverslower.models import whole
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.whole import Network
 
@@ -216,7 +215,7 @@ class CuDNN:
         Raises Unsupported, OutOfMemory, or DeviceLost.
         """
         choice = self._chosen(problem, policy)
-        with self._errors_translated(problem):
+        with self._errors_translated(problem.bytes):
             copies = self._copies(problem, choice)
             tensors = [(self._tensor(inputs, problem), self._tensor(weights, problem)) for _ in range(copies)]
             launched = self._launch(problem, tensors, choice)
@@ -224,35 +223,8 @@ class CuDNN:
             return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
 
     def prepare_network(self, network: Network) -> GpuNetwork:
-        """Build a network on the GPU, where torch runs it; `best` lets torch try each convolution's algorithms.
-
-        Raises Unsupported, with the user's own traceback where their code failed, OutOfMemory, or DeviceLost.
-        """
-        torch, settings = self._torch, self._torch.backends
-        if self._choice.cache == "cold":
-            raise Unsupported("a whole network is measured hot: its calls find in the cache what the call before left")
-        benchmark = self._choice.policy is self._choice.policy.tuned
-
-        def set_up() -> None:
-            settings.cudnn.benchmark = benchmark
-            settings.cudnn.allow_tf32 = settings.cuda.matmul.allow_tf32 = network.dtype is DType.TF32
-
-        set_up()
-        try:
-            built = whole.build(torch, network, "cuda")
-
-            def call() -> None:
-                set_up()  # At each call, for other prepared problems set them too.
-                with torch.no_grad():
-                    built.call()
-
-            return GpuNetwork(torch, self._stream, call, built.bytes)
-        except OutOfMemory:
-            torch.cuda.empty_cache()
-            raise
-        except (RuntimeError, NeverSlowerError) as error:
-            self._require_device(error)
-            raise Unsupported(str(error) if isinstance(error, NeverSlowerError) else first_line(error)) from error
+        """Build a network on the GPU, and call it there; see network.prepare."""
+        return prepare(self, network)
 
     def _require_device(self, error: Exception) -> None:
         """Raise DeviceLost where an error stays with the device."""
@@ -274,14 +246,14 @@ class CuDNN:
         return choice
 
     @contextlib.contextmanager
-    def _errors_translated(self, problem: ConvProblem) -> Iterator[None]:
+    def _errors_translated(self, size: int) -> Iterator[None]:
         """Turn CUDA's and torch's errors into what they mean; after an error that stays, the device is lost."""
         torch = self._torch
         try:
             yield
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            text = f"{problem.bytes / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
+            text = f"{size / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
             raise OutOfMemory(text) from error
         except (RuntimeError, *self._frontend.refusals) as error:
             self._require_device(error)
@@ -450,19 +422,19 @@ class Prepared:
 
     def plan(self) -> Plan:
         """Return engine and knobs in cuDNN's names, and the kernels of one call; attaches a profiler to the process."""
-        with self._backend._errors_translated(self._problem):
+        with self._backend._errors_translated(self._problem.bytes):
             (plan,) = self._backend._profiled([self._launched])
         assert plan is not None
         return plan
 
     def output(self) -> Tensor:
         """Return one call's result as float32, in NCHW order whatever the layout."""
-        with self._backend._errors_translated(self._problem):
+        with self._backend._errors_translated(self._problem.bytes):
             self._launched.call(0)
             values = self._launched.outputs[0].float().cpu().numpy()
         return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls, by the GPU's clock."""
-        with self._backend._errors_translated(self._problem):
+        with self._backend._errors_translated(self._problem.bytes):
             return self._replay.run(iterations)

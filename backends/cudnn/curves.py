@@ -51,7 +51,7 @@ def curve(
     if choice.cache != "hot":
         raise Unsupported("curves are measured hot; measure single channel counts cold")
     points: list[CurvePoint] = [CurvePoint(None)] * len(problems)
-    with gpu._errors_translated(largest):
+    with gpu._errors_translated(largest.bytes):
         image, weight = gpu._tensor(inputs, largest), gpu._tensor(weights, largest)
         # Two sets of events: one is being recorded while the other one is read.
         alternating = _event_pairs(gpu, rounds), _event_pairs(gpu, rounds)
@@ -79,7 +79,7 @@ def curve(
 
 def _launch_part(gpu: CuDNN, problem: ConvProblem, image: Any, weight: Any, choice: CudnnOptions) -> Launched:
     """Launch a layer with the first of these filters. Raises Unsupported."""
-    with gpu._errors_translated(problem):
+    with gpu._errors_translated(problem.bytes):
         return gpu._launch(problem, [(image, weight[: problem.out_channels])], choice)
 
 
@@ -111,7 +111,7 @@ def dispatches(
     largest = max(problems, key=lambda problem: problem.out_channels)
     choice = gpu._chosen(largest, policy)
     plans: list[Plan | None] = []
-    with gpu._errors_translated(largest):
+    with gpu._errors_translated(largest.bytes):
         image, weight = gpu._tensor(inputs, largest), gpu._tensor(weights, largest)
         for first in range(0, len(problems), PROFILED_AT_ONCE):
             launched: list[Launched | None] = []

@@ -101,7 +101,7 @@ def _on_device(torch: Any, module: Any, network: Network, device: str) -> BuiltN
         module = module.to(device=device, dtype=dtype)
         if network.layout is Layout.NHWC:
             module = module.to(memory_format=torch.channels_last)
-        inputs = [_input(torch, Input.parse(text), dtype, network.layout).to(device) for text in network.inputs]
+        inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
         with torch.no_grad():
             module(*inputs)
     except Exception as error:
@@ -115,12 +115,12 @@ def _on_device(torch: Any, module: Any, network: Network, device: str) -> BuiltN
     return BuiltNetwork(lambda: module(*inputs), size)
 
 
-def _input(torch: Any, given: Input, dtype: Any, layout: Layout) -> Any:
+def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) -> Any:
     """Return one input: random numbers, for zeros would let a device work cooler; of indices and masks the simplest."""
     own = getattr(torch, given.dtype)
     if not own.is_floating_point:
-        return (torch.ones if own is torch.bool else torch.zeros)(given.shape, dtype=own)
-    image = torch.randn(given.shape).to(dtype if own is torch.float32 else own)
+        return (torch.ones if own is torch.bool else torch.zeros)(given.shape, dtype=own, device=device)
+    image = torch.randn(given.shape, device=device).to(dtype if own is torch.float32 else own)
     nhwc = layout is Layout.NHWC and image.dim() == 4
     return image.contiguous(memory_format=torch.channels_last) if nhwc else image
 
