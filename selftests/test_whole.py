@@ -36,6 +36,7 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdic
 from neverslower.models import child, whole
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
+from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.whole import Explained, Part, explained, times_by_place
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout
@@ -324,6 +325,20 @@ def test_a_resumed_run_measures_a_network_again_that_was_changed(tmp_path: Path)
     changed = WholeComparison("scripted", "original", ORIGINAL, Network(PRUNED.builder, PRUNED.inputs, "b2"))
     campaign(spec, [changed], journal)
     assert journal.read_text(encoding="utf-8").count('"event":"measured"') == 2 * measured
+
+
+def test_beside_another_library_both_run_it_and_only_layers_are_in_the_table_of_changes(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    new, old = (scripted(tmp_path / name, noise=0.002, version=name, rules=SLOWER) for name in ("new", "old"))
+    journal = Journal(tmp_path / "journal.jsonl")
+    run = Campaign({"scripted": new}, Settings(), journal, against={"scripted": old}, start=in_process.start)
+    run.run([WHOLE, comparison(1)])
+    journal.close()
+    codes = [found.wholes[WHOLE.identity].verdict.code for found in (run.findings, run.before)]
+    assert codes == [Code.SLOWER, Code.SLOWER]
+    changes = changes_of(tmp_path / "journal.jsonl").changes
+    assert [change.id for change in changes] == [comparison(1).id]
 
 
 # Whole runs
