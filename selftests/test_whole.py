@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -491,9 +492,18 @@ def test_a_network_runs_on_the_cpu(tmp_path: Path, cpu: onednn.OneDNN) -> None:
     assert prepared.run(2) > 0
 
 
-def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneDNN) -> None:
-    import sys
+def test_a_module_that_is_there_already_is_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is measured in two formats, for example, is of two dtypes at once."""
+    import torch
 
+    module = torch.nn.Conv2d(3, 4, 1)
+    monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(module=module))
+    half = Network("theirs:module", ("1x3x8x8",), dtype=DType.BFLOAT16)
+    assert whole.build(torch, half, "cpu").call().dtype is torch.bfloat16  # type: ignore[attr-defined]
+    assert module.weight.dtype is torch.float32
+
+
+def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneDNN) -> None:
     import torch
 
     path = net(tmp_path / "net", 4)

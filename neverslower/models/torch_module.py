@@ -117,8 +117,10 @@ def _builders(module: Any) -> Iterator[str]:
 
 
 def built(name: ModelName) -> Any:
-    """Return the module that a name stands for, ready for inference. Raises NeverSlowerError."""
-    return _built(name, load(name))
+    """Return a module of its own that a name stands for, ready for inference. Raises NeverSlowerError."""
+    found = load(name)
+    model = _built(name, found)
+    return copy.deepcopy(model) if model is found else model
 
 
 def _built(name: ModelName, build: Any) -> Any:
