@@ -20,6 +20,7 @@ from neverslower.errors import Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.subject import Search, Subject
+from neverslower.problem.whole import Network
 
 Tensor = NDArray[np.float32]
 RECORDED_OFFSETS = 3
@@ -39,9 +40,9 @@ class Capabilities:
     process. One that `watches` reports when its device was throttled. One that `waits` leaves its device alone
     between requests, so that a process of another library may take turns with it. One that loads `ahead` may be
     started while others wait or examine: it disturbs nothing until it is asked for something. One that `explains`
-    has the policy `best`, which tells a hazard from a bad choice. `quick_layers` are measured instead of a whole
-    network when the user names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most
-    `largest_drawn_macs` multiply-accumulates.
+    has the policy `best`, which tells a hazard from a bad choice. One that has `networks` runs whole networks from
+    end to end. `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers`
+    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates.
     """
 
     dtypes: frozenset[DType]
@@ -62,6 +63,7 @@ class Capabilities:
     waits: bool = False
     ahead: bool = False
     explains: bool = False
+    networks: bool = False
     quick_layers: tuple[str, ...] = ()
     tuned_layers: tuple[str, ...] = ()
     largest_drawn_macs: int = 30_000_000
@@ -127,20 +129,35 @@ class Offsets:
         return tuple(drawn[:RECORDED_OFFSETS])
 
 
-class Prepared(Protocol):
-    """One problem, compiled and with its buffers on the device; a round has at least `least_iterations` calls."""
+class Timed(Protocol):
+    """What can be timed on the device, compiled and with its buffers; a round has at least `least_iterations` calls."""
 
     cache: Cache
     least_iterations: int
 
     def plan(self) -> Plan:
-        """Return the plan that the library chose for this problem, in the library's own words."""
+        """Return the plan that the library chose, in the library's own words."""
+
+    def run(self, iterations: int) -> float:
+        """Run that many calls back to back; return the seconds they took together, by the backend's clock."""
+
+
+class Prepared(Timed, Protocol):
+    """One problem, ready to be timed."""
 
     def output(self) -> Tensor:
         """Return the result of one call as float32 of shape (batch, out_channels, out_height, out_width)."""
 
-    def run(self, iterations: int) -> float:
-        """Run that many calls back to back; return the seconds they took together, by the backend's clock."""
+
+class PreparedNetwork(Timed, Protocol):
+    """A whole network, ready to be timed from end to end.
+
+    `bytes` is what its parameters and inputs take. `way` says how its calls are made: two networks are compared only
+    where that is the same.
+    """
+
+    bytes: int
+    way: str
 
 
 class Counted(Prepared, Protocol):
@@ -182,6 +199,13 @@ class Backend(Protocol):
     @property
     def shortest_round(self) -> float:
         """Return the seconds that a round must last for the clock's resolution and overhead not to matter."""
+
+
+class NetworkRunner(Protocol):
+    """What a backend that has `networks` offers in addition to Backend."""
+
+    def prepare_network(self, network: Network) -> PreparedNetwork:
+        """Build a network, put it on the device, and call it once. Raises Unsupported or OutOfMemory."""
 
 
 class Placer(Protocol):

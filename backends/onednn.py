@@ -18,7 +18,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,9 +27,11 @@ import numpy as np
 from backends.base import BackendOptions, Capabilities, Offsets, Tensor
 from backends.shared import cpu_fingerprint, first_line, not_installed, read_argument
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import OutOfMemory, Unavailable, Unsupported
+from neverslower.errors import NeverSlowerError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan
+from neverslower.models import whole
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.whole import Network
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
@@ -38,6 +40,7 @@ CAPABILITIES = Capabilities(
     modules=("torch",),
     waits=True,
     ahead=True,
+    networks=True,
 )
 _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
@@ -253,6 +256,20 @@ class OneDNN:
             raise Unsupported(words) from error
         return prepared
 
+    def prepare_network(self, network: Network) -> CpuNetwork:
+        """Build a network, which torch runs as it chooses, and call it once.
+
+        Raises Unsupported, with the user's own traceback where their code failed, or OutOfMemory.
+        """
+        try:
+            return CpuNetwork(self, whole.build(self._torch, network, "cpu"))
+        except OutOfMemory:
+            raise
+        except NeverSlowerError as error:
+            raise Unsupported(str(error)) from error
+        finally:
+            self._torch.set_num_threads(self._threads)  # A module that sets them for itself sets them for the layers.
+
     def _tensor(self, values: Tensor, problem: ConvProblem) -> Any:
         torch = self._torch
         dtype = {DType.FLOAT32: torch.float32, DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}
@@ -296,6 +313,16 @@ class OneDNN:
             return captured.read().decode(errors="replace")
 
 
+def _seconds_of(
+    iterations: int, function: Callable[..., object], arguments: Sequence[Any], now: Callable[[], float]
+) -> float:
+    """Return the seconds of that many calls back to back."""
+    begin = now()
+    for _ in range(iterations):
+        function(*arguments)
+    return now() - begin
+
+
 class Prepared:
     """One convolution with its tensors."""
 
@@ -334,12 +361,8 @@ class Prepared:
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls; a CPU's calls are done when they return."""
-        function, arguments, now = self._function, self._arguments, self._backend._now
         with self._backend._torch.inference_mode():
-            begin = now()
-            for _ in range(iterations):
-                function(*arguments)
-            return now() - begin
+            return _seconds_of(iterations, self._function, self._arguments, self._backend._now)
 
 
 class ThroughTorch(Prepared):
@@ -376,6 +399,26 @@ class ThroughTorch(Prepared):
         with torch.inference_mode():
             self._backend._verbose_text(watched)
         return [name for name in seen if name in _PADS or ("conv" in name and name not in _ON_THE_WAY)]
+
+
+class CpuNetwork:
+    """A whole network, as torch runs it eagerly."""
+
+    cache = Cache()
+    least_iterations = 1
+    way = "call by call"
+
+    def __init__(self, backend: OneDNN, built: whole.BuiltNetwork) -> None:
+        self._backend, self._call, self.bytes = backend, built.call, built.bytes
+
+    def plan(self) -> Plan:
+        """Return how the network is run: torch chooses a plan for each of its layers."""
+        return Plan(f"torch {self.way}")
+
+    def run(self, iterations: int) -> float:
+        """Return the seconds of that many calls."""
+        with self._backend._torch.no_grad():
+            return _seconds_of(iterations, self._call, (), self._backend._now)
 
 
 @dataclass(frozen=True)

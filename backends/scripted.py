@@ -12,6 +12,8 @@ clock is virtual: no time passes, and the same script and seed give the same sam
 `noise` and `process_effect` are standard deviations of log time, `spikes` the chance and the factor of an outlier,
 `drift` the fraction by which time per call grows in a virtual second. `processes` limits a rule to the campaign's
 first, second, … worker, `policy` to subjects whose policy matches a shell-style pattern (`""` is the default one).
+A rule with a `network` is about the whole networks whose builder (/FOLDER/FILE.py:CALLABLE) matches that pattern, and
+about nothing else; a network takes `fixed` seconds without one. Its `way` is how the calls of such a network are made.
 A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
 there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
 the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
@@ -49,6 +51,7 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.numerics import convolve
 from neverslower.problem.predicate import PredicateError, holds
 from neverslower.problem.subject import Search, Subject
+from neverslower.problem.whole import Network
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -58,6 +61,7 @@ CAPABILITIES = Capabilities(
     compiles=True,
     watches=True,
     explains=True,
+    networks=True,
     tuned_layers=("resnet50.L16",),
 )
 
@@ -67,6 +71,8 @@ KEYS = {
     "exclusive", "waits",
 }  # fmt: skip
 RULE_KEYS = {
+    "network",
+    "way",
     "when",
     "policy",
     "processes",
@@ -80,9 +86,8 @@ RULE_KEYS = {
     "off",
 }
 KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(
-        ("device", "version", "build", "unavailable", "when", "policy", "plan", "fault", "compiled", "evidence"), str
-    ),
+    **dict.fromkeys(("device", "version", "build", "unavailable", "compiled", "evidence"), str),
+    **dict.fromkeys(("when", "network", "way", "policy", "plan", "fault"), str),
     **dict.fromkeys(("hardware", "state", "software"), dict),
     **dict.fromkeys(
         ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled", "off"), (int, float)
@@ -193,10 +198,17 @@ class Scripted:
         """Find the rules that hold for the problem, and commit the fault that one asks for."""
         rules = self._rules(problem, policy)
         fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
-        _commit(fault, problem)
+        _commit(fault, f"{problem.out_channels} channels", problem.bytes)
         for _ in (inputs, weights):  # It lays nothing out, but says where it would.
             self.offsets.draw(64, 4096)
         return Prepared(self, problem, inputs, weights, rules, fault)
+
+    def prepare_network(self, network: Network) -> PreparedNetwork:
+        """Find the rules that hold for the network, and commit the fault that one asks for."""
+        rules = [rule for rule in self.script.get("rules", []) if self._is_about(rule, network)]
+        fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
+        _commit(fault, network.builder, 0)
+        return PreparedNetwork(self, network, rules)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -221,21 +233,28 @@ class Scripted:
         return Path(self.script["compiled"]) / f"{zlib.crc32(subject.key.encode()):08x}"
 
     def _fail(self, problem: ConvProblem, step: str) -> None:
-        _commit(next((rule["fault"] for rule in self._rules(problem, step) if "fault" in rule), None), problem)
+        fault = next((rule["fault"] for rule in self._rules(problem, step) if "fault" in rule), None)
+        _commit(fault, f"{problem.out_channels} channels", problem.bytes)
 
     def _rules(self, problem: ConvProblem, policy: str) -> list[Mapping[str, Any]]:
         return [rule for rule in self.script.get("rules", []) if self._applies(rule, problem, policy)]
 
-    def _applies(self, rule: Mapping[str, Any], problem: ConvProblem, policy: str) -> bool:
+    def _is_mine(self, rule: Mapping[str, Any]) -> bool:
         processes = rule.get("processes")
-        mine = processes is None or self.process in processes
+        return processes is None or self.process in processes
+
+    def _is_about(self, rule: Mapping[str, Any], network: Network) -> bool:
+        return self._is_mine(rule) and fnmatch.fnmatchcase(network.builder, rule.get("network", ""))
+
+    def _applies(self, rule: Mapping[str, Any], problem: ConvProblem, policy: str) -> bool:
         # A rule that names no policy is about what is measured, under whichever.
         named = fnmatch.fnmatchcase(policy, rule["policy"]) if "policy" in rule else policy not in ("compile", "tune")
-        return mine and named and holds(rule.get("when", "1"), problem)
+        about = "network" not in rule and self._is_mine(rule)
+        return about and named and holds(rule.get("when", "1"), problem)
 
 
-class Prepared:
-    """One problem of a script; its noise depends on the script's seed, the process, the problem and the copy alone.
+class Invented:
+    """What a script times by a name; its noise depends on the script's seed, the process, the name and the copy alone.
 
     Copies of one problem in one process, as in an A/A comparison, share the process effect but not the noise.
     """
@@ -243,24 +262,15 @@ class Prepared:
     cache = Cache()
     least_iterations = 1
 
-    def __init__(
-        self,
-        backend: Scripted,
-        problem: ConvProblem,
-        inputs: Tensor,
-        weights: Tensor,
-        rules: list[Mapping[str, Any]],
-        fault: str | None,
-    ) -> None:
-        self._backend, self._problem, self._tensors = backend, problem, (inputs, weights)
-        self._rules, self._fault = rules, fault
+    def __init__(self, backend: Scripted, name: str, macs: int, rules: list[Mapping[str, Any]]) -> None:
+        self._backend, self._rules = backend, rules
         script = backend.script
-        # From the problem's key and not from a shared stream: what is prepared in which order must not change samples.
-        entropy = [script.get("seed", 0), backend.process, zlib.crc32(problem.key.encode())]
+        # From the name and not from a shared stream: what is prepared in which order must not change samples.
+        entropy = [script.get("seed", 0), backend.process, zlib.crc32(name.encode())]
         effect = np.random.default_rng(entropy).normal(0, script.get("process_effect", 0.0))
-        self._random = np.random.default_rng([*entropy, backend.copies[problem.key]])
-        backend.copies[problem.key] += 1
-        seconds = script.get("fixed", 1e-5) + script.get("per_mac", 1e-11) * problem.macs
+        self._random = np.random.default_rng([*entropy, backend.copies[name]])
+        backend.copies[name] += 1
+        seconds = script.get("fixed", 1e-5) + script.get("per_mac", 1e-11) * macs
         for rule in rules:  # In order: a later rule replaces or multiplies what an earlier one made.
             seconds = rule.get("seconds", seconds) * rule.get("times", 1.0)
         self._seconds = seconds * math.exp(effect)
@@ -271,6 +281,35 @@ class Prepared:
         tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
         steps = next((rule["steps"] for rule in reversed(self._rules) if "steps" in rule), [f"convolution {name}"])
         return Plan(name, tuple(steps), tuned)
+
+    def run(self, iterations: int) -> float:
+        """Advance the virtual clock by that many calls; return the seconds by which it moved."""
+        script, random = self._backend.script, self._random
+        # Drift follows the virtual clock, which all problems of the process share, as a device that warms up does.
+        seconds = iterations * self._seconds * (1 + script.get("drift", 0.0) * self._backend.now)
+        if noise := script.get("noise", 0.0):
+            seconds *= math.exp(random.normal(0, noise))
+        chance, factor = script.get("spikes", (0.0, 1.0))
+        if chance and random.random() < chance:  # Without spikes nothing is drawn from the stream.
+            seconds *= factor
+        self._backend.now += seconds
+        return float(seconds)
+
+
+class Prepared(Invented):
+    """One problem of a script."""
+
+    def __init__(
+        self,
+        backend: Scripted,
+        problem: ConvProblem,
+        inputs: Tensor,
+        weights: Tensor,
+        rules: list[Mapping[str, Any]],
+        fault: str | None,
+    ) -> None:
+        super().__init__(backend, problem.key, problem.macs, rules)
+        self._problem, self._tensors, self._fault = problem, (inputs, weights), fault
 
     def instructions(self) -> int:
         """Return the count of the last rule that has one, else one for each multiply-accumulate."""
@@ -288,21 +327,19 @@ class Prepared:
             output[-1, -1, -1, -1] = np.nan
         return output
 
-    def run(self, iterations: int) -> float:
-        """Advance the virtual clock by that many calls; return the seconds by which it moved."""
-        script, random = self._backend.script, self._random
-        # Drift follows the virtual clock, which all problems of the process share, as a device that warms up does.
-        seconds = iterations * self._seconds * (1 + script.get("drift", 0.0) * self._backend.now)
-        if noise := script.get("noise", 0.0):
-            seconds *= math.exp(random.normal(0, noise))
-        chance, factor = script.get("spikes", (0.0, 1.0))
-        if chance and random.random() < chance:  # Without spikes nothing is drawn from the stream.
-            seconds *= factor
-        self._backend.now += seconds
-        return float(seconds)
+
+class PreparedNetwork(Invented):
+    """One whole network of a script."""
+
+    bytes = 0
+
+    def __init__(self, backend: Scripted, network: Network, rules: list[Mapping[str, Any]]) -> None:
+        # Without its folder: the same script gives the same samples wherever it lies.
+        super().__init__(backend, network.builder.rpartition("/")[2], 0, rules)
+        self.way: str = next((rule["way"] for rule in reversed(rules) if "way" in rule), "as scripted")
 
 
-def _commit(fault: str | None, problem: ConvProblem) -> None:
+def _commit(fault: str | None, what: str, size: int) -> None:
     """Fail in the way that the script asks for."""
     if fault == "crash":
         os.write(2, b"scripted crash: signal 11 follows\n")
@@ -312,8 +349,8 @@ def _commit(fault: str | None, problem: ConvProblem) -> None:
     elif fault == "hang_holding_gil":
         ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the GIL, so no thread of the worker can answer.
     elif fault == "unsupported":
-        raise Unsupported(f"scripted refusal of {problem.out_channels} channels")
+        raise Unsupported(f"scripted refusal of {what}")
     elif fault == "out_of_memory":
-        raise OutOfMemory(f"scripted: {problem.bytes} bytes do not fit")
+        raise OutOfMemory(f"scripted: {size} bytes do not fit")
     elif fault == "error":
         raise RuntimeError("scripted error")

@@ -177,6 +177,13 @@ GROUPS = (
                 "none",
             ),
             _many("--onnx", "FILE", "measure the convolutions of an ONNX file; its weights are not needed", "none"),
+            _one(
+                "--pruned",
+                "SPEC",
+                "set the pruned version of the one --model or --onnx against it, layer by layer: FILE.py:CALLABLE, "
+                "package.module:callable or FILE.onnx; NAME=… names it",
+                "none",
+            ),
             _many(
                 "--input",
                 "SHAPE",

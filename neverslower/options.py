@@ -18,7 +18,8 @@ from neverslower.judge.sequential import PRESETS
 from neverslower.judge.verdict import STANDARD, Thresholds
 from neverslower.maps import advice_file
 from neverslower.maps.advice_file import StoredAdvice
-from neverslower.models import reading
+from neverslower.models import reading, whole
+from neverslower.models.reading import PrunedName
 from neverslower.option_table import EXIT_CODES, OPTIONS, SIDES, UNSOUND
 from neverslower.outcome import tuned_log
 from neverslower.outcome.run_verdict import LEAST_DECIDED
@@ -27,6 +28,7 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import PROFILES, Format, Profile, Selection
+from neverslower.problem.whole import WholeComparison
 from neverslower.worker.process import WorkerSpec
 
 TUNING_BUDGET = 600.0
@@ -93,12 +95,39 @@ class RunPlan:
             if comparison.backend in self.backends
         }
 
+    def wholes(self) -> list[WholeComparison]:
+        """Return the pruned network against its original, on each backend that runs whole networks."""
+        return [
+            comparison
+            for name in self.backends
+            for chosen in [self.selections[name]]
+            if not self.why_no_whole() and chosen.pruned and backends.load(name).CAPABILITIES.networks
+            for comparison in whole.comparisons(
+                name, chosen.models[0], chosen.pruned, self.formats[name], chosen.batches
+            )
+        ]
+
+    def why_no_whole(self) -> str:
+        """Return why no whole network is compared with another, or an empty string."""
+        chosen = next(iter(self.selections.values()), None)
+        if chosen is None or chosen.pruned is None:
+            return "no pruned network to compare with its original: name both with --model and --pruned"
+        if not all(map(whole.runs_from_python, (*chosen.models, chosen.pruned))):
+            return "an ONNX file is read for its shapes and never run: name the Python that builds both networks"
+        if chosen.layers:
+            return "--layer names layers alone: leave it out to run the whole networks"
+        able = [name for name in backends.TABLE if backends.load(name).CAPABILITIES.networks]
+        named = " and ".join(name for name in able if name != backends.FOR_TESTING)
+        return "" if set(able) & set(self.backends) else f"no chosen backend runs whole networks; {named} do"
+
     def notes(self) -> list[str]:
         """Return what to know of the chosen models, and which options have no effect on what that was chosen."""
         layers = {layer.name: layer for name in self.backends for layer in self.layers(name)}
         notes = [selection.notes(list(layers.values())) for selection in self.selections.values()]
-        # The backends' selections differ in layers alone.
-        return [*(notes[0] if notes else []), *self._unexplained()]
+        chosen = next(iter(self.selections.values()), None)  # The backends' selections differ in layers alone.
+        left_out = self.why_no_whole() if chosen and chosen.pruned and not chosen.layers else ""
+        not_run = [f"whole network: not run: {left_out}"] if left_out else []
+        return [*(notes[0] if notes else ()), *not_run, *self._unexplained()]
 
     def _unexplained(self) -> Iterator[str]:
         """Yield which backends an option about causes has no effect on."""
@@ -128,7 +157,7 @@ class RunPlan:
 
     def _tuned_log_cases_of(self, name: str) -> list[Case]:
         layers = backends.load(name).CAPABILITIES.tuned_layers
-        if not layers:
+        if not layers or self.selections[name].pairing:  # Counts of a pruned model are no distances to study.
             return []
         chosen = replace(self.selections[name], layers=layers) if self.names_nothing else self.selections[name]
         return [
@@ -202,12 +231,15 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = read.one_of("--side", values["side"], SIDES)
     keep = tuple(read.keep(text) for text in values["keep"])
     batches = tuple(dict.fromkeys(read.whole("--batch", text, most=MOST_IMAGES) for text in values["batch"]))
+    pruned = _pruned_name(values)
+    models = reading.models(values)
     return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
-        models=reading.models(values),
+        models=models,
+        pruned=reading.pruned(pruned, models[0], values["input"]) if pruned else None,
         batches=batches,
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
         keep=keep,
@@ -224,6 +256,27 @@ def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
     for flag in ("against", "worker"):
         if values[flag] is not None:
             read.spec(f"--{flag}", values[flag])
+
+
+def _pruned_name(values: Mapping[str, Any]) -> PrunedName | None:
+    """Return what --pruned names, None without it.
+
+    Raises NeverSlowerError where it has not one original, or is next to an option that it leaves no room for.
+    """
+    if values["pruned"] is None:
+        return None
+    flag = f"--pruned {values['pruned']}"
+    originals = [*values["model"], *values["onnx"]]
+    if len(originals) != 1:
+        those = f"; {' and '.join(originals)} are {len(originals)}" if originals else ""
+        raise NeverSlowerError(f"{flag} needs its one original: name that with --model or --onnx{those}")
+    for name in ("keep", "side"):
+        if values[name] not in ([], "out"):
+            raise NeverSlowerError(f"{flag}: the pruned model says which channels are left; leave out --{name}")
+    for name in ("network", "problem", "problems"):
+        if values[name]:
+            raise NeverSlowerError(f"{flag}: such a run compares these two models alone; leave out --{name}")
+    return PrunedName.parse(values["pruned"], values["input"])
 
 
 def _settings(values: Mapping[str, Any], profile: Profile, comparing: bool) -> Settings:

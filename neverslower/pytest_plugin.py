@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,8 @@ from neverslower.calibration.stored import Standing
 from neverslower.errors import JournalError, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
-from neverslower.judge.verdict import Code
+from neverslower.files.writing import append
+from neverslower.judge.verdict import Code, Verdict
 from neverslower.option_table import GROUPS, OPTIONS, meant
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCode, RunVerdict
@@ -30,7 +32,8 @@ from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report import drawn, markdown, run_verdict, summary, words
+from neverslower.problem.whole import WholeComparison
+from neverslower.report import drawn, markdown, run_verdict, summary, whole, words
 from neverslower.report.overview import Overview
 from neverslower.report.progress_line import ProgressLine
 from neverslower.report.properties import properties
@@ -44,15 +47,19 @@ from neverslower.run import (
     repeated_options,
     require_acceptable,
     standings_of,
+    why_no_study,
+    why_nothing,
 )
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
+WHOLE_FILE = "test_whole_network.py"
 LATENCY_TEST = "test_latency"
 NUMERICS_TEST = "test_numerics"
 ADVISED_TEST = "test_advised"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
 OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
+Parameter = Comparison | Case | WholeComparison
 _STATE = pytest.StashKey[Run]()
 _SAID = "never-slower/not-calibrated"
 """Where pytest's cache keeps of which devices it was said that they are not calibrated: once is enough."""
@@ -98,6 +105,15 @@ class Suite:
         """Expect that the output of every layer that Hypothesis draws is right."""
         self._conclude_hunt(backend, True, request)
 
+    def expect_whole_never_slower(self, comparison: WholeComparison, request: pytest.FixtureRequest) -> None:
+        """Expect that the pruned network takes no longer than its original, from end to end."""
+        node, assessed = cast(pytest.Item, request.node), self.run.whole(comparison)
+        _add_properties(node, whole.properties(assessed, self.run.findings))
+        spec, test = self.run.plan.backends[comparison.backend], node.nodeid.partition("[")[0]
+        again = whole.command_again(comparison, test, spec, repeated_options(self.run))
+        failure = partial(whole.failure, assessed, self.run.findings, again)
+        self._raise([assessed.finding], assessed.verdict, whole.headline(comparison), failure)
+
     def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
         progress = _progress(request.config)
         try:
@@ -141,21 +157,27 @@ class Suite:
     def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
         node = cast(pytest.Item, request.node)
         self.run.concluded(node.nodeid, assessed)
-        said = properties(assessed, self.run.findings)
-        node.user_properties[:] = [*(pair for pair in node.user_properties if pair not in said), *said]
-        self._raise(assessed, node.nodeid.partition("[")[0])
+        _add_properties(node, properties(assessed, self.run.findings))
+        test = node.nodeid.partition("[")[0]
 
-    def _raise(self, assessed: Assessed, test: str) -> None:
-        findings, beside = [assessed.finding, *assessed.also], bool(self.run.plan.against)
-        outcomes, what = [outcome_of(finding, self.run.plan.strict) for finding in findings], said(findings[0], beside)
-        if Outcome.FAILED in outcomes:
+        beside = bool(self.run.plan.against)
+
+        def failure() -> str:
             again = self._again(assessed.comparison, test, repeated_options(self.run))
-            text = reproduction(assessed, self.run.findings, self._reproduce(assessed), again, beside)
-            pytest.fail(text, pytrace=False)
+            return reproduction(assessed, self.run.findings, self._reproduce(assessed), again, beside)
+
+        self._raise([assessed.finding, *assessed.also], assessed.verdict, headline(assessed.comparison), failure)
+
+    def _raise(self, findings: Sequence[Finding], verdict: Verdict, what: str, failure: Callable[[], str]) -> None:
+        """Raise pytest's outcome for the first of the findings, or a failure if any of them fails."""
+        outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
+        first = said(findings[0], bool(self.run.plan.against))
+        if Outcome.FAILED in outcomes:
+            pytest.fail(failure(), pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
-            pytest.xfail(f"{what}: {headline(assessed.comparison)}: {assessed.verdict.ratio}")
+            pytest.xfail(f"{first}: {what}: {verdict.ratio}")
         if outcomes[0] is Outcome.SKIPPED:
-            pytest.skip(f"{what}: {assessed.verdict.reason.text}")
+            pytest.skip(f"{first}: {verdict.reason.text}")
 
     def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
         name = assessed.comparison.backend
@@ -164,10 +186,16 @@ class Suite:
         return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
 
 
+def _add_properties(node: pytest.Item, said: Sequence[tuple[str, str]]) -> None:
+    """Add what a JUnit file says of an item, once."""
+    node.user_properties[:] = [*(pair for pair in node.user_properties if pair not in said), *said]
+
+
 def _questions(items: Iterable[pytest.Item], run: Run) -> Questions:
     """Return what some items of a run ask."""
     comparisons: dict[str, list[Comparison]] = {}
     cases: list[Case] = []
+    wholes: list[WholeComparison] = []
     hunts: Counter[str] = Counter()
     for item in items:
         name = _function(item)
@@ -175,12 +203,14 @@ def _questions(items: Iterable[pytest.Item], run: Run) -> Questions:
         for value in _parameters(item):
             if isinstance(value, Case):
                 cases.append(value)
+            elif isinstance(value, WholeComparison):
+                wholes.append(value)
             elif isinstance(value, Comparison):
                 comparisons.setdefault(name, []).append(value)
     recorded, checked = comparisons.pop(LATENCY_TEST, []), comparisons.pop(NUMERICS_TEST, [])
     advised = {comparison: run.advised[comparison] for comparison in comparisons.pop(ADVISED_TEST, [])}
     slower = [comparison for others in comparisons.values() for comparison in others]
-    return Questions(slower, recorded, checked, cases, advised, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
+    return Questions(slower, recorded, checked, wholes, cases, advised, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
 
 
 def _parameters(item: pytest.Item) -> list[object]:
@@ -231,8 +261,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; where a baseline is asked for without a name, choose it before pytest-benchmark looks."""
     values = {option.key: config.getoption(option.name) for option in OPTIONS}
-    _refuse_what_spoils_timing(config)
     with _users_mistakes(config):
+        stock.refuse_what_spoils_timing(config)
         plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
@@ -250,19 +280,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def _only_looks(config: pytest.Config) -> bool:
     """Return whether pytest only shows what it would do: then nothing is measured, and there is nothing to judge."""
     return any(config.getoption(name, False) for name in ("collectonly", "setuponly", "setupplan"))
-
-
-def _refuse_what_spoils_timing(config: pytest.Config) -> None:
-    if not config.pluginmanager.hasplugin("benchmark"):
-        raise pytest.UsageError("pytest-benchmark records the samples: run without -p no:benchmark")
-    if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("timing needs the machine to itself: run without -n (pytest-xdist)")
-    if config.getoption("forked", False):
-        raise pytest.UsageError("one process measures for all items: run without --forked (pytest-forked)")
-    for name in ("benchmark_only", "benchmark_skip", "benchmark_disable"):
-        if config.getoption(name, False):
-            flag = "--" + name.replace("_", "-")
-            raise pytest.UsageError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -285,6 +302,12 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
         raise pytest.UsageError(str(error)) from None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the test of whole networks out where there is no pair of them, unless it is named by its path."""
+    run = config.stash.get(_STATE, None)
+    return True if collection_path.name == WHOLE_FILE and run and not run.wholes else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
     run = metafunc.config.stash[_STATE]
@@ -292,10 +315,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parameters = [pytest.param(name, id=name) for name in run.plan.backends]
         metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(run))])
     if "tuned_log" in metafunc.fixturenames:
-        why_none = "no chosen backend searches for schedules; tvm does"
         if not (run.hindrance or run.tuned_log_cases):
+            run.hindered(why_no_study(run))
+        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_no_study(run))
+    if "whole_network" in metafunc.fixturenames:
+        why_none = run.plan.why_no_whole()
+        if not run.hindrance and why_none:
             run.hindered(why_none)
-        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_none)
+        _parametrize(metafunc, "whole_network", run.wholes, why_none)
     if "advised" in metafunc.fixturenames:
         _parametrize(metafunc, "advised", list(run.advised), "no --advised file names a count on a chosen backend")
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
@@ -303,11 +330,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name == "pruned":
             comparisons = [comparison for comparison in comparisons if not comparison.against_itself]
         if not comparisons:
-            run.hindered(_why_nothing(run))
+            (run.nothing_pruned if name == "pruned" else run.hindered)(_why_nothing(run))
         _parametrize(metafunc, name, comparisons, run.hindrance or "")
 
 
-def _parametrize(metafunc: pytest.Metafunc, name: str, values: Sequence[Comparison | Case], why_none: str) -> None:
+def _parametrize(
+    metafunc: pytest.Metafunc, name: str, values: Sequence[Comparison | Case | WholeComparison], why_none: str
+) -> None:
     parameters = [pytest.param(value, id=value.id) for value in values]
     metafunc.parametrize(name, parameters or [_nothing(why_none)])
 
@@ -318,10 +347,9 @@ def _nothing(why: str) -> Any:
 
 
 def _why_nothing(run: Run) -> str:
-    if run.plan.backends:
-        return "nothing to compare: the chosen layers have no channel that can be pruned"
     missing = {name: ", ".join(backends.missing_modules(name)) for name in backends.TABLE}
-    return "no backend is installed; " + "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
+    needed = "; ".join(f"{name} needs {what}" for name, what in missing.items() if what)
+    return why_nothing(run) if run.plan.backends else f"no backend is installed; {needed}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -357,7 +385,7 @@ def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say what was found in the user's models, what is left out of them, and which counts do not fit where."""
     run = config.stash.get(_STATE, None)
-    return run.plan.notes() if run else []
+    return run.notes() if run else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -418,7 +446,7 @@ def _write_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
         for name, text in run_verdict.properties(verdict):
             junit.add_global_property(name, text)
     if path := os.environ.get(STEP_SUMMARY):
-        _append(Path(path), markdown.summary(_overview(config, run, verdict, standings_of(run))))
+        append(Path(path), markdown.summary(_overview(config, run, verdict, standings_of(run))))
 
 
 def _overview(config: pytest.Config, run: Run, verdict: RunVerdict, standings: Mapping[str, Standing]) -> Overview:
@@ -460,12 +488,6 @@ def _worth_a_word(config: pytest.Config, standings: Mapping[str, Standing]) -> d
     }
     cache.set(_SAID, sorted({*said, *missing.values()}))
     return {name: standing for name, standing in standings.items() if missing.get(name) not in said}
-
-
-def _append(path: Path, text: str) -> None:
-    """Add text to a file; one that can't be written is no verdict."""
-    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.write(text)
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -42,8 +42,12 @@ from neverslower.outcome.table import Finding
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
+from neverslower.outcome.whole import AssessedWhole, explained, times_by_place
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.model import Model
+from neverslower.problem.pairing import Pairing
+from neverslower.problem.whole import WholeComparison
+from neverslower.report import pairs
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
 from neverslower.report.run_verdict import fields
@@ -64,7 +68,8 @@ class Run:
     the run. `before` is what another library showed that was measured in this run, `changes` how this one differs.
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
-    `reused` says how much of it this run has used. `beyond` is what --benchmark-compare-fail refuses.
+    `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
+    whatever is measured, and `beyond` what --benchmark-compare-fail refuses.
     """
 
     plan: RunPlan
@@ -88,6 +93,7 @@ class Run:
     thresholds: Thresholds = STANDARD
     recorded_before: Recorded | None = None
     reused: list[str] = field(default_factory=list)
+    unmet: str = ""
     beyond: list[str] = field(default_factory=list)
     start: StartWorker = field(default_factory=lambda: Worker)
 
@@ -100,9 +106,24 @@ class Run:
 
     @cached_property
     def models(self) -> list[Model]:
-        """The user's own models and files of problems that the options name, each once."""
-        chosen = [model for selection in self.plan.selections.values() for model in selection.models]
+        """The user's own models and files of problems that the options name, each once, a pruned one last."""
+        selections = self.plan.selections.values()
+        chosen = [model for selection in selections for model in (*selection.models, selection.pruned) if model]
         return list(dict.fromkeys(chosen))
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """How the layers of the user's pruned model were paired with the original's, where there is one."""
+        return next((selection.pairing for selection in self.plan.selections.values()), None)
+
+    def notes(self) -> list[str]:
+        """Return what to know of the user's models, of how they were paired, and of counts that do not fit."""
+        return [*self.plan.notes(), *(pairs.lines(self.pairing) if self.pairing else ())]
+
+    @cached_property
+    def wholes(self) -> list[WholeComparison]:
+        """The pruned network against its original, on each backend that runs whole networks."""
+        return self.plan.wholes()
 
     @cached_property
     def tuned_log_cases(self) -> list[Case]:
@@ -127,6 +148,12 @@ class Run:
     def hindered(self, why: str) -> None:
         """Remember why there is nothing to compare."""
         self.hindrance = why
+
+    def nothing_pruned(self, why: str) -> None:
+        """Remember why no layer is pruned; of a pruned model it was asked, and can't be answered by times alone."""
+        self.hindered(why)
+        if self.pairing:
+            self.unmet = self.unmet or why
 
     def records(self, comparison: Comparison, test: str) -> None:
         """Remember the id of the test that records a comparison."""
@@ -170,6 +197,8 @@ class Run:
                 self.reused.append(self.recorded_before.reused(timed))
             for model in self.models:
                 journal.write("model", model.record())
+            if self.pairing:
+                journal.write("pairing", self.pairing.record())
             campaign.run(timed, asked.checked)
             scatter.save(self.journal_path.parent, self.findings, self.plan.settings.blocks)
             if self.plan.against:
@@ -274,6 +303,15 @@ class Run:
         before = self.before if self.plan.against else None
         return Assessment(self.findings, self.choices, comparing, before, self.thresholds)
 
+    def whole(self, comparison: WholeComparison) -> AssessedWhole:
+        """Return what is said of a whole network, and what its layers explain of that."""
+        result, pairing = self.findings.wholes.get(comparison.identity), self.pairing
+        assessed = self.assessment.whole(comparison)
+        if result is None or pairing is None:
+            return assessed
+        layers = times_by_place(pairing, self.comparisons, comparison, self.findings.results)
+        return replace(assessed, explained=explained(result.passes, layers))
+
     def concluded(self, item: str, assessed: Assessed) -> None:
         """Remember what is said about one item, by its id: one that is run again is still one item."""
         self.items[item] = assessed
@@ -295,7 +333,9 @@ class Run:
         if not (self.asked or self.hindrance or ending):
             return None
         plan = self.plan
-        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided)
+        asked = Asked(
+            self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, self.unmet
+        )
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))
@@ -329,7 +369,7 @@ class Run:
 def refused_at_once(run: Run) -> bool:
     """Return whether a run ended by a user's mistake before anything was measured: its one line says all."""
     mistaken = run.verdict is not None and run.verdict.code is RunCode.USAGE_ERROR
-    return mistaken and not (run.findings.results or run.findings.agreements)
+    return mistaken and not (run.findings.verdicts or run.findings.agreements)
 
 
 def repeated_options(run: Run) -> tuple[str, ...]:
@@ -388,6 +428,7 @@ def overview_of(
         assessed=run.assessed,
         choices=run.choices,
         changes=run.changes,
+        wholes=[run.whole(comparison) for comparison in run.asked.wholes],
         standings=standings,
         specs=run.plan.backends,
         hunts=run.hunts,
@@ -396,11 +437,33 @@ def overview_of(
         journal=shown(run.journal_path) if run.journal_path.exists() else "",
         strict=run.plan.strict,
         again=again,
-        remarks=[*run.plan.notes(), *run.reused],
+        remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused],
+        unpaired=len(run.pairing.unpaired) if run.pairing else 0,
         beyond=run.beyond,
         verbose=verbose,
         storable=not_run(run.comparisons, run.recorded) is None,
     )
+
+
+def _paired(run: Run, verbose: bool) -> Iterator[str]:
+    """Yield how models were paired, and what a layer without a pair takes."""
+    if run.pairing:
+        yield from pairs.lines(run.pairing, run.findings, None if verbose else pairs.LISTED)
+
+
+def why_nothing(run: Run) -> str:
+    """Return why a backend has nothing to compare."""
+    if pairing := run.pairing:
+        counts = f"{len(pairing.pairs)} layers are paired, and {len(pairing.unpaired)} have no pair"
+        return f"nothing to compare: no chosen layer of {pairing.pruned.title} has other channels ({counts})"
+    return "nothing to compare: the chosen layers have no channel that can be pruned"
+
+
+def why_no_study(run: Run) -> str:
+    """Return why there is no case of the study of tuned logs."""
+    if run.pairing:
+        return "the study of tuned logs prunes a layer by itself; leave out --pruned"
+    return "no chosen backend searches for schedules; tvm does"
 
 
 def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:

@@ -1,4 +1,4 @@
-"""What pytest-benchmark does in a run of ours: what it compares with, when it shows its table, what it refuses."""
+"""What pytest-benchmark does in a run of ours: its clock, what it compares with, its table, and what it refuses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ from neverslower.run import Run
 
 LISTED = 3
 """So many layers a message names."""
-_SHOWS_THE_TABLE = ("columns", "sort", "group-by", "name", "time-unit", "verbose", "histogram", "cprofile")
-"""Options that say how its table is to look, and so ask for it."""
-_TEST = re.compile(r"[^\[]+\[(?P<id>.+?)\](?: \(.+\))?$")
-_REASON = re.compile(
-    r"Field '(?P<field>\w+)' has failed (?P<check>\w+?)RegressionCheck: (?P<found>\S+) > (?P<allowed>\S+)"
-)
 
 
 class DeviceClock:
@@ -44,6 +38,27 @@ class DeviceClock:
 
 
 CLOCK = DeviceClock()
+
+_SHOWS_THE_TABLE = ("columns", "sort", "group-by", "name", "time-unit", "verbose", "histogram", "cprofile")
+"""Options that say how its table is to look, and so ask for it."""
+_TEST = re.compile(r"[^\[]+\[(?P<id>.+?)\](?: \(.+\))?$")
+_REASON = re.compile(
+    r"Field '(?P<field>\w+)' has failed (?P<check>\w+?)RegressionCheck: (?P<found>\S+) > (?P<allowed>\S+)"
+)
+
+
+def refuse_what_spoils_timing(config: Any) -> None:
+    """Raise NeverSlowerError where pytest's configuration would share the machine, or leave verdicts out."""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise NeverSlowerError("pytest-benchmark records the samples: run without -p no:benchmark")
+    if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
+        raise NeverSlowerError("timing needs the machine to itself: run without -n (pytest-xdist)")
+    if config.getoption("forked", False):
+        raise NeverSlowerError("one process measures for all items: run without --forked (pytest-forked)")
+    for name in ("benchmark_only", "benchmark_skip", "benchmark_disable"):
+        if config.getoption(name, False):
+            flag = "--" + name.replace("_", "-")
+            raise NeverSlowerError(f"{flag} would skip verdicts: choose tests by path, such as tests/test_latency.py")
 
 
 def prepare(option: Any, run: Run, only_looks: bool) -> None:

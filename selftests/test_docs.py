@@ -41,6 +41,7 @@ STANDS_FOR = {
     "OLD.jsonl": COUNTED[0],
     "NEW.jsonl": COUNTED[1],
     "original.py:build": DOCS / "examples" / "original.py:build",
+    "pruned.py:build": DOCS / "examples" / "pruned.py:build",
     "shapes.txt": DOCS / "examples" / "shapes.txt",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""

@@ -8,17 +8,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from backends.base import BackendOptions
+from backends.cudnn.network import GRAPHED, ONE_BY_ONE, GpuNetwork
 from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.judge.verdict import block_log_ratios
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
 from neverslower.problem.networks import distinct_layers, network
+from neverslower.problem.whole import Network
 from neverslower.worker.process import Worker, WorkerSpec
 from neverslower.worker.sampling import calibrate, interleave
 from selftests.support import ROOT, known
@@ -133,7 +137,7 @@ def test_plans_that_are_profiled_together_are_those_of_each_alone():
 
 def test_what_does_not_fit_is_refused_and_the_next_one_runs():
     gpu, huge = backend(), parse_descriptor("mb512_ic256oc256_ih600kh3ph1", DType.FLOAT16, Layout.NHWC)
-    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu._errors_translated(huge):
+    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu._errors_translated(huge.bytes):
         gpu._torch.empty(2**42, dtype=gpu._torch.uint8, device="cuda")
     assert deviation(HALF, "") <= numerics.TOLERANCES[DType.FLOAT16]
 
@@ -163,7 +167,7 @@ def test_a_lost_device_ends_the_process_with_the_reason():
         "from neverslower.problem.convolution import parse_descriptor\n"
         "backend = cudnn.open(BackendOptions())\n"
         "try:\n"
-        "    with backend._errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1')):\n"
+        "    with backend._errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1').bytes):\n"
         "        torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
         "except DeviceLost as error:\n"
         "    print('lost:', error)\n"
@@ -193,3 +197,70 @@ def test_the_scripts_run_alone(tmp_path):
 
 def test_lost_is_no_refusal():
     assert not issubclass(DeviceLost, Unsupported)
+
+
+NETWORKS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=64):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean((2, 3)))
+
+class Waiting(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.sum().item() > 0 else -y
+
+class Failing(Net):
+    def forward(self, x):
+        return super().forward(x[:, :1])
+"""
+
+
+def prepared_network(folder: Path, attribute: str, argument: str = "", **fields: Any) -> GpuNetwork:
+    path = folder / "networks.py"
+    path.write_text(NETWORKS, encoding="utf-8")
+    network: GpuNetwork = backend(argument).prepare_network(Network(f"{path}:{attribute}", ("2x3x32x32",), **fields))
+    return network
+
+
+@pytest.mark.parametrize("argument", ["", "best", "torch"])
+@pytest.mark.parametrize(("dtype", "layout"), [(DType.FLOAT16, Layout.NHWC), (DType.TF32, Layout.NCHW)])
+def test_a_network_is_replayed_from_a_graph(tmp_path: Path, argument: str, dtype: DType, layout: Layout) -> None:
+    network = prepared_network(tmp_path, "Net", argument, dtype=dtype, layout=layout)
+    assert network.way == GRAPHED
+    assert 0 < network.run(3) < 1
+    assert calibrate(network, backend(argument).shortest_round)[0] > 1
+
+
+def test_a_network_that_waits_for_a_value_is_called_one_by_one_and_the_next_is_captured(tmp_path: Path) -> None:
+    waiting = prepared_network(tmp_path, "Waiting")
+    assert waiting.way == ONE_BY_ONE
+    graphed = prepared_network(tmp_path, "Net")
+    assert graphed.way == GRAPHED
+    assert min(waiting.run(3) for _ in range(5)) > min(graphed.run(3) for _ in range(5)) > 0  # It waits for the host.
+
+
+def test_a_network_that_fails_leaves_the_gpu_well(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=r"networks\.py") as caught:
+        prepared_network(tmp_path, "Failing")
+    assert "failed when it was run from end to end on the GPU" in str(caught.value)
+    assert deviation(HALF, "") <= numerics.TOLERANCES[DType.FLOAT16]
+
+
+def test_a_network_that_does_not_fit_is_out_of_memory_and_the_next_one_runs(tmp_path: Path) -> None:
+    path = tmp_path / "networks.py"
+    path.write_text(NETWORKS, encoding="utf-8")
+    with pytest.raises(OutOfMemory):
+        backend().prepare_network(Network(f"{path}:Net", ("4000x3x4096x4096",)))
+    assert prepared_network(tmp_path, "Net").run(1) > 0
+
+
+def test_a_cold_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="a whole network is measured hot"):
+        prepared_network(tmp_path, "Net", "cold")

@@ -15,7 +15,7 @@ from neverslower.option_table import OPTIONS
 from selftests.support import ROOT, script
 
 TAKING = [option for option in OPTIONS if option.keywords.get("action") != "store_true"]
-PATHS = ("--resume", "--against", "--journal", "--baselines", "--onnx", "--problems", "--worker")
+PATHS = ("--resume", "--against", "--journal", "--baselines", "--onnx", "--problems", "--worker", "--pruned")
 
 
 def test_every_option_that_takes_a_value_is_joined_to_it() -> None:
@@ -67,10 +67,11 @@ def test_a_path_elsewhere_is_not_taken_for_the_root(checkout: Path, tmp_path: Pa
         chosen = [pair for pair in pairs if pair[0] not in left_out]
         return [word for flag, value in chosen for word in ([flag, value] if form == "apart" else [f"{flag}={value}"])]
 
-    done = collected(checkout, words("--onnx"))
+    done = collected(checkout, words("--onnx", "--pruned"))
     assert done.returncode == 0, done.stderr
     assert "tests/test_never_slower.py::test_never_slower[scripted-own-" in done.stdout
-    assert "not a whole ONNX file" in collected(checkout, words()).stderr
+    assert "not a whole ONNX file" in collected(checkout, words("--pruned")).stderr
+    assert f"--pruned {elsewhere / 'file'} needs its one original" in collected(checkout, words("--onnx")).stderr
 
 
 def test_outside_of_a_checkout_nothing_is_done(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
+from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
 from backends.shared import first_line, not_installed, python_version, read_argument
@@ -35,6 +36,7 @@ from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.subject import Subject
+from neverslower.problem.whole import Network
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset(DType),
@@ -48,6 +50,7 @@ CAPABILITIES = Capabilities(
     watches=True,
     ahead=True,
     explains=True,
+    networks=True,
     largest_drawn_macs=300_000_000,
 )
 COLD_FACTOR = 2
@@ -219,7 +222,7 @@ class CuDNN:
         Raises Unsupported, OutOfMemory, or DeviceLost.
         """
         choice = self._chosen(problem, policy)
-        with self._errors_translated(problem):
+        with self._errors_translated(problem.bytes):
             copies = self._copies(problem, choice)
             tensors = [(self._tensor(inputs, problem), self._tensor(weights, problem)) for _ in range(copies)]
             launched = self._launch(problem, tensors, choice)
@@ -240,8 +243,19 @@ class CuDNN:
 
     def compile(self, subject: Subject) -> None:
         """Build the plan of a problem, and keep it. Raises Unsupported, or DeviceLost."""
-        with self._errors_translated(subject.problem):
+        with self._errors_translated(subject.problem.bytes):
             self._frontend.first(subject.problem)
+
+    def prepare_network(self, network: Network) -> GpuNetwork:
+        """Build a network on the GPU, and call it there; see network.prepare."""
+        return prepare(self, network)
+
+    def _require_device(self, error: Exception) -> None:
+        """Raise DeviceLost where an error stays with the device."""
+        try:
+            self._torch.cuda.synchronize()
+        except RuntimeError as lost:
+            raise DeviceLost(first_line(lost)) from error
 
     def _chosen(self, problem: ConvProblem, policy: str) -> CudnnOptions:
         try:
@@ -256,20 +270,17 @@ class CuDNN:
         return choice
 
     @contextlib.contextmanager
-    def _errors_translated(self, problem: ConvProblem) -> Iterator[None]:
+    def _errors_translated(self, size: int) -> Iterator[None]:
         """Turn CUDA's and torch's errors into what they mean; after an error that stays, the device is lost."""
         torch = self._torch
         try:
             yield
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            text = f"{problem.bytes / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
+            text = f"{size / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
             raise OutOfMemory(text) from error
         except (RuntimeError, *self._frontend.refusals) as error:
-            try:
-                torch.cuda.synchronize()
-            except RuntimeError as lost:
-                raise DeviceLost(first_line(lost)) from error
+            self._require_device(error)
             raise Unsupported(first_line(error)) from error
 
     def _copies(self, problem: ConvProblem, choice: CudnnOptions) -> int:
@@ -373,7 +384,7 @@ class CuDNN:
         """Return the plan of each, all of them profiled at once, since attaching a profiler takes long."""
         if not prepared:
             return []
-        with self._errors_translated(prepared[0].problem):
+        with self._errors_translated(prepared[0].problem.bytes):
             return self._profiled([each.launched for each in prepared])
 
     def _profiled(self, launched: Sequence[Launched]) -> list[Plan]:
@@ -439,12 +450,12 @@ class Prepared:
 
     def output(self) -> Tensor:
         """Return one call's result as float32, in NCHW order whatever the layout."""
-        with self._backend._errors_translated(self.problem):
+        with self._backend._errors_translated(self.problem.bytes):
             self.launched.call(0)
             values = self.launched.outputs[0].float().cpu().numpy()
         return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls, by the GPU's clock."""
-        with self._backend._errors_translated(self.problem):
+        with self._backend._errors_translated(self.problem.bytes):
             return self._replay.run(iterations)

@@ -24,6 +24,7 @@ class Replay:
     def __init__(self, torch: Any, stream: Any, call: Call, buffers: int = 1) -> None:
         self._torch, self._stream, self._call, self._buffers = torch, stream, call, buffers
         self._graphs: dict[int, Any] = {}
+        self._capturing: Any = None
         self._events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     @property
@@ -57,7 +58,8 @@ class Replay:
         if iterations not in self._graphs:
             while len(self._graphs) > 1:
                 del self._graphs[next(iter(self._graphs))]
-            graph = self._torch.cuda.CUDAGraph()
+            # Kept even if the capture fails: torch's allocator then still asks it whether a stream is being captured.
+            self._capturing = graph = self._torch.cuda.CUDAGraph()
             # torch's own context manager would wait for the device and empty torch's memory first.
             graph.capture_begin(capture_error_mode="thread_local")
             try:

@@ -22,7 +22,12 @@ class Scope:
     formats: Mapping[str, Sequence[Format]]
 
     def holds(self, backend: str, entry: Entry) -> bool:
-        """Return whether the options select what an entry is about: its layer, format, side and channel count."""
+        """Return whether the options select what an entry is about: its layer, format, side and channel count.
+
+        A pruned model has one count a layer, so what was stored of another one is not in the scope of this.
+        """
+        if self.selections[backend].pairing:
+            return (entry.reference, entry.candidate) in self._paired[backend]
         problem, selection = ConvProblem.from_key(entry.reference), self.selections[backend]
         layer = self._layers[backend].get(entry.layer)
         if layer is None:
@@ -34,6 +39,13 @@ class Scope:
             and entry.side in selection.sides
             and (counts is None or kept in counts)
         )
+
+    @cached_property
+    def _paired(self) -> dict[str, set[tuple[str, str]]]:
+        return {
+            name: {comparison.keys for comparison in chosen.comparisons(name, self.formats[name])}
+            for name, chosen in self.selections.items()
+        }
 
     @cached_property
     def _layers(self) -> dict[str, dict[str, Layer]]:

@@ -82,6 +82,7 @@ def _explanation(explanation: Explanation | None) -> dict[str, Any] | None:
         "evidence": list(explanation.evidence),
         "best": [best.estimate, best.low, best.high] if best else None,
         "pad_to": remedy.channels if remedy else None,
+        "pad_inputs_to": remedy.inputs if remedy else None,
         "padded": [remedy.ratio.estimate, remedy.ratio.low, remedy.ratio.high] if remedy else None,
     }
 

@@ -12,6 +12,7 @@ from neverslower.campaign.findings import Agreement
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 
 
 def check(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
@@ -33,8 +34,13 @@ def check(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
 
 
 def _compared(run: BackendRun, comparison: Comparison) -> Agreement:
-    unpruned, pruned = comparison.reference.key, comparison.candidate.key
-    answer: tuple[float, float] | Failure = run.library.ask(lambda worker: worker.agree(unpruned, pruned))
+    whole, part = comparison.reference, comparison.candidate
+    if comparison.grown:  # Then the original's output is part of the other one's.
+        whole, part = part, whole
+    if any(part.channels(side) > whole.channels(side) for side in (Side.OUT, Side.IN)):
+        text = "fewer channels on one side and more on the other, so neither output is part of the other"
+        return Agreement(Verdict(Code.UNSUPPORTED, Reason(ReasonCode.MORE_CHANNELS, text)))
+    answer: tuple[float, float] | Failure = run.library.ask(lambda worker: worker.agree(whole.key, part.key))
     return Agreement(answer.verdict) if isinstance(answer, Failure) else _agreement(*answer)
 
 

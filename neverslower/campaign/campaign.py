@@ -42,6 +42,7 @@ from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.joint import Pooling, can_pool, halved
 from neverslower.judge.pooled import FEWEST, PooledJudge, Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import MOST_AHEAD, how_many_ahead
 from neverslower.worker.process import StartWorker, WorkerSpec
@@ -121,7 +122,7 @@ class Campaign:
         self.guard = Guard(self.findings, self.write, refuse_unsound, clock)
         self._journal = journal
 
-    def run(self, comparisons: Iterable[Comparison], agreements: Iterable[Comparison] = ()) -> Findings:
+    def run(self, comparisons: Iterable[Compared], agreements: Iterable[Comparison] = ()) -> Findings:
         """Measure and judge every comparison, and check every agreement."""
         begin = self.clock()
         timed = list({comparison.identity: comparison for comparison in comparisons}.values())
@@ -143,7 +144,7 @@ class Campaign:
             self.write("end", {"seconds": round(self.findings.seconds, 3)})
         return self.findings
 
-    def _run_each(self, timed: Sequence[Comparison], checked: Sequence[Comparison], begin: float) -> None:
+    def _run_each(self, timed: Sequence[Compared], checked: Sequence[Comparison], begin: float) -> None:
         """Give each backend its share of the time, in turn; tuning is paid apart."""
         waiting = len(timed) + len(checked)
         for name in self.specs:
@@ -185,9 +186,7 @@ class Campaign:
         recorded = self.recorded.of_the_other
         return Library(name, self.against[name], self.before, recorded, self.write, BEFORE, self.start)
 
-    def _run_backend(
-        self, run: BackendRun, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]
-    ) -> None:
+    def _run_backend(self, run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison]) -> None:
         """Give every comparison and agreement of a backend its one verdict, and leave no worker behind."""
         layers = {layer_of(comparison.identity) for comparison in comparisons}
         try:
@@ -202,12 +201,13 @@ class Campaign:
             for library in run.libraries():
                 library.close()
 
-    def _judged_together(self, run: BackendRun, comparisons: Sequence[Comparison]) -> BackendRun:
+    def _judged_together(self, run: BackendRun, comparisons: Sequence[Compared]) -> BackendRun:
         """Let two judges share the errors where a backend's layers are enough for that, and write down that they do."""
         if not self._pools or run.library.evidence.exact:
             return run
         stored = self.reviewer.scatter(run.library.fingerprint)
-        if not can_pool(len({layer_of(comparison.identity) for comparison in comparisons}), stored):
+        layers = {layer_of(comparison.identity) for comparison in comparisons if not comparison.whole}
+        if not can_pool(len(layers), stored):
             _start_ahead(run, MORE_AHEAD, alive=1)  # One judge alone needs more passes.
             return run
         share = halved(self.thresholds)
@@ -215,7 +215,7 @@ class Campaign:
         run.library.write("pooled", {"stored": asdict(stored) if stored else None})
         return replace(run, judge=self.settings.judge(share), pooling=Pooling(PooledJudge(share), stored))
 
-    def _phases(self, run: BackendRun, comparisons: Sequence[Comparison], agreements: Sequence[Comparison]) -> None:
+    def _phases(self, run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison]) -> None:
         """Go through all phases, of which each takes what the one before it has left to do."""
         if run.library.evidence.exact:
             look(run, comparisons)
@@ -303,9 +303,7 @@ def _do_without(run: BackendRun, why: Unavailable) -> None:
     run.library.write("unavailable", {"reason": str(why)})
 
 
-def _give_up(
-    run: BackendRun, comparisons: Sequence[Comparison], agreements: Sequence[Comparison], why: Failure
-) -> None:
+def _give_up(run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison], why: Failure) -> None:
     """Finish all that has no verdict yet: no worker starts here any more."""
     for comparison in run.library.waiting(comparisons):
         run.library.fail(comparison, why)

@@ -11,14 +11,15 @@ from neverslower.judge.cause import Explanation, Remedy, explain
 from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import until_enough
 from neverslower.judge.verdict import Code, Interval, Verdict
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison, padded_selves
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.subject import BEST, Subject
 
 
-def explain_slower(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def explain_slower(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Say why what is slower is slower, where the library can tell."""
-    results = [run.findings.results[comparison.identity] for comparison in comparisons]
+    results = [run.findings.results[comparison.identity] for comparison in comparisons if not comparison.whole]
     wanted = [result for result in results if _wants_explaining(run, result)]
     if "explains" not in run.library.offers or not wanted:
         return
@@ -69,14 +70,13 @@ class _Explainer:
 
     def _remedy(self, result: Result, family: int) -> Remedy | None:
         """Return the padding that saves the most time, of those that are proved to save any."""
-        comparison = result.comparison
-        verdicts = {
-            padded.channels(comparison.side): self._padding(result, padded, family)
-            for padded in padded_selves(comparison)
-        }
+        side = result.comparison.side
+        verdicts = {padded: self._padding(result, padded, family) for padded in padded_selves(result.comparison)}
         remedies = [
-            Remedy(channels, _inverse(verdict.ratio))
-            for channels, verdict in verdicts.items()
+            Remedy(
+                padded.channels(side), _inverse(verdict.ratio), padded.in_channels if side is Side.TOGETHER else None
+            )
+            for padded, verdict in verdicts.items()
             if verdict and verdict.code is Code.SLOWER and verdict.ratio
         ]
         return min(remedies, key=lambda remedy: remedy.ratio.estimate, default=None)

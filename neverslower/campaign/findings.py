@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from neverslower.campaign.forecast import Forecast
 from neverslower.device.fingerprint import Fingerprint
@@ -14,10 +15,13 @@ from neverslower.evidence.observation import Evidence, Examined, PairedPass, Sea
 from neverslower.judge.cause import Explanation
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import ReasonCode, Verdict
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import Search
+from neverslower.problem.whole import WholeComparison
 
 Identity = tuple[str, str, str]
+C = TypeVar("C", bound=Compared)
 FAULTS = (
     ReasonCode.WORKER_DIED,
     ReasonCode.TIME_LIMIT,
@@ -31,13 +35,13 @@ FAULTS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class ResultOf(Generic[C]):
     """A comparison with its verdict and everything that it rests on.
 
     `first` is the verdict before confirmation, `confirmation` what the fresh process measured, where there was one.
     """
 
-    comparison: Comparison
+    comparison: C
     verdict: Verdict
     passes: tuple[PairedPass, ...] = ()
     reference: Examined | None = None
@@ -50,6 +54,10 @@ class Result:
     def observed(self) -> bool:
         """Return whether there is something to record: samples, or both problems as exact evidence has them."""
         return bool(self.passes) or (self.evidence.exact and self.verdict.code.measured)
+
+
+Result = ResultOf[Comparison]
+WholeResult = ResultOf[WholeComparison]
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Spoiled:
 
 @dataclass
 class Findings:
-    """Holds what a campaign found, by identity of the comparison.
+    """Holds what a campaign found, by identity of the comparison: `results` are of layers, `wholes` of whole networks.
 
     `rechecks` are what a fresh process measured of apparent regressions; `searches` what tuning left; `unavailable`
     gives the reason of each missing backend, `remarks` what is to be known of how one was set up. `explanations` say
@@ -86,6 +94,7 @@ class Findings:
     """
 
     results: dict[Identity, Result] = field(default_factory=dict)
+    wholes: dict[Identity, WholeResult] = field(default_factory=dict)
     agreements: dict[Identity, Agreement] = field(default_factory=dict)
     rechecks: dict[Identity, PairedPass | Failure] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
@@ -112,7 +121,7 @@ class Findings:
         """Keep that a machine is too noisy for its budget, and what is to be expected."""
         self.noisy[backend] = forecast
 
-    def want(self, comparisons: Iterable[Comparison]) -> None:
+    def want(self, comparisons: Iterable[Compared]) -> None:
         """Count the verdicts that are asked for, by backend."""
         self.wanted = Counter(comparison.backend for comparison in comparisons)
 
@@ -125,9 +134,10 @@ class Findings:
         if remarks:
             self.remarks[backend] = remarks
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: ResultOf[Any]) -> None:
         """Give a comparison its one verdict."""
-        self.results[result.comparison.identity] = result
+        found: dict[Identity, Any] = self.wholes if result.comparison.whole else self.results
+        found[result.comparison.identity] = result
 
     def agree(self, comparison: Comparison, agreement: Agreement) -> None:
         """Give a comparison its one verdict on the output."""
@@ -182,7 +192,7 @@ class Findings:
         finished = frozenset(identity for identity in self.results if identity[0] == backend)
         self.spoiled[backend] = Spoiled(why, finished)
 
-    def mark(self, comparison: Comparison, why: str) -> None:
+    def mark(self, comparison: Compared, why: str) -> None:
         """Mark what was measured while the device's state was another."""
         self.marked[comparison.identity] = why
 
@@ -197,10 +207,20 @@ class Findings:
     # What others read
 
     @property
+    def verdicts(self) -> dict[Identity, Verdict]:
+        """Return the verdict on the time of each layer and each whole network that has one."""
+        found: list[tuple[Identity, ResultOf[Any]]] = [*self.results.items(), *self.wholes.items()]
+        return {identity: result.verdict for identity, result in found}
+
+    def has(self, comparison: Compared) -> bool:
+        """Return whether a comparison has its verdict."""
+        return comparison.identity in (self.wholes if comparison.whole else self.results)
+
+    @property
     def measured(self) -> int:
         """Return how many comparisons have a verdict behind which a measurement stands."""
         budget = ReasonCode.TIME_BUDGET
-        return sum(r.verdict.code.measured and r.verdict.reason.code is not budget for r in self.results.values())
+        return sum(verdict.code.measured and verdict.reason.code is not budget for verdict in self.verdicts.values())
 
     @property
     def checked(self) -> int:
@@ -210,14 +230,14 @@ class Findings:
     @property
     def left_out(self) -> int:
         """Return how many comparisons were never begun, for the time budget did not last."""
-        return sum(r.verdict.reason.code is ReasonCode.TIME_BUDGET for r in self.results.values())
+        return sum(verdict.reason.code is ReasonCode.TIME_BUDGET for verdict in self.verdicts.values())
 
     @property
     def lost(self) -> Counter[ReasonCode]:
         """Count the verdicts that were asked for and not reached, by what they were lost to."""
         given: Counter[str] = Counter()
         lost: Counter[ReasonCode] = Counter()
-        verdicts = [(identity, result.verdict) for identity, result in self.results.items()]
+        verdicts = list(self.verdicts.items())
         verdicts += [(identity, agreement.verdict) for identity, agreement in self.agreements.items()]
         for (name, _, _), verdict in verdicts:
             given[name] += 1

@@ -14,7 +14,7 @@ from neverslower.campaign.findings import Findings
 from neverslower.device.state import State
 from neverslower.errors import Unavailable, WorkerDied, WorkerError
 from neverslower.evidence.observation import Evidence
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 EVERY = 10.0
 """Seconds between two looks, each of which takes some milliseconds."""
@@ -44,7 +44,7 @@ class Guard:
         self._findings, self._write, self._refuse, self._clock = findings, write, refuse, clock
         self._first: State | None = None
         self._changed, self._worse = "", ""
-        self._since: list[Comparison] = []
+        self._since: list[Compared] = []
         self._due = 0.0
 
     def begin(self, backend: str, worker: Looker) -> State | None:
@@ -66,7 +66,7 @@ class Guard:
             raise Unavailable(f"its device is unsound for timing: {found}; or measure anyway: --unsound warn")
         return first
 
-    def measured(self, comparison: Comparison, worker: Looker | None) -> None:
+    def measured(self, comparison: Compared, worker: Looker | None) -> None:
         """Note that a comparison was measured just now, and look if the last look is long ago."""
         if self._first is None:
             return

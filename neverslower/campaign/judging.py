@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
-from neverslower.campaign.findings import Identity, Result
+from neverslower.campaign.findings import Identity
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
 from neverslower.judge.joint import Pooling
 from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
+from neverslower.problem.whole import is_network
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def unconfirmed(verdict: Verdict, why: Reason) -> Judged:
     return Judged(replace(verdict, code=Code.UNDECIDED, reason=why), verdict)
 
 
-def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def settle(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Finish every comparison that the passes so far decide, by either judge."""
     together = pooled(run.pooling, run.library.samples, run.family)
     for comparison in run.library.waiting(comparisons):
@@ -75,8 +76,12 @@ def settle(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
 def pooled(
     pooling: Pooling | None, samples: Mapping[Identity, Sequence[PairedPass]], family: int
 ) -> Mapping[Identity, Verdict]:
-    """Return what the pooled judge proves of all samples of a backend, where there is one."""
-    return pooling.verdicts(samples, layer_of, family) if pooling else {}
+    """Return what the pooled judge proves of all layers of a backend, where there is one.
+
+    A whole network does not scatter as layers do: it is judged by itself, and its samples say nothing of theirs.
+    """
+    layers = {identity: passes for identity, passes in samples.items() if not is_network(layer_of(identity))}
+    return pooling.verdicts(layers, layer_of, family) if pooling else {}
 
 
 def layer_of(identity: Identity) -> str:
@@ -86,7 +91,7 @@ def layer_of(identity: Identity) -> str:
 
 def decided(
     judge: Judge,
-    comparison: Comparison,
+    comparison: Compared,
     passes: Sequence[PairedPass],
     family: int,
     together: Mapping[Identity, Verdict],
@@ -114,12 +119,12 @@ def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Ve
     return Judged(verdict, verdict, passes[-1]) if verdict.code is Code.SLOWER else Judged(verdict)
 
 
-def so_far(run: BackendRun, comparison: Comparison) -> Verdict:
+def so_far(run: BackendRun, comparison: Compared) -> Verdict:
     """Return what the passes of a comparison show so far, by themselves; a SLOWER may be settled by the next one."""
     return _judged(run, run.library.samples[comparison.identity])
 
 
-def end(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def end(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Finish what has no verdict when the time or the passes are over, the other library's share too."""
     for comparison in run.library.waiting(comparisons):
         passes = run.library.samples.get(comparison.identity)
@@ -141,11 +146,11 @@ def _budget_ended(what: str) -> Reason:
     return Reason(ReasonCode.BUDGET_ENDED, f"the time budget ended before this was {what}")
 
 
-def _finish(run: BackendRun, comparison: Comparison, judged: Judged) -> None:
+def _finish(run: BackendRun, comparison: Compared, judged: Judged) -> None:
     run.library.finish(comparison, judged.verdict, judged.first, judged.confirmation)
 
 
-def _judge_the_other(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def _judge_the_other(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Finish what the other library was measured on; a SLOWER of it is not confirmed."""
     if run.other is None:
         return
@@ -153,7 +158,7 @@ def _judge_the_other(run: BackendRun, comparisons: Sequence[Comparison]) -> None
         if passes := run.other.samples.get(comparison.identity):
             run.other.finish(comparison, _judged(run, passes))
         else:
-            here = run.findings.results.get(comparison.identity)
+            here = run.findings.verdicts.get(comparison.identity)
             run.other.fail(comparison, run.other.lost or _why_unpaired(here))
 
 
@@ -161,9 +166,9 @@ def _judged(run: BackendRun, passes: Sequence[PairedPass]) -> Verdict:
     return run.judge(passes, run.family)
 
 
-def _why_unpaired(here: Result | None) -> Failure:
+def _why_unpaired(here: Verdict | None) -> Failure:
     """Return why the other library was not measured where it could have been."""
-    if here is None or here.verdict.code.measured:
+    if here is None or here.code.measured:
         return out_of_time("measured")
-    text = f"this library failed first: {here.verdict.reason.text}"
-    return Failure(Code.UNDECIDED, Reason(here.verdict.reason.code, text))
+    text = f"this library failed first: {here.reason.text}"
+    return Failure(Code.UNDECIDED, Reason(here.reason.code, text))

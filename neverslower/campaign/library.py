@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.campaign.findings import Findings, Identity, ResultOf
 from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.judge.failure import Failure, or_wrong
 from neverslower.judge.verdict import Code, Verdict, explained
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 from neverslower.worker.holder import Holder
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 
@@ -133,21 +133,21 @@ class Library:
 
     # Questions
 
-    def taken(self, comparison: Comparison) -> int:
+    def taken(self, comparison: Compared) -> int:
         """Return how many passes of a comparison there are by now."""
         return len(self.samples.get(comparison.identity, ()))
 
-    def known(self, comparison: Comparison) -> PairedPass | None:
+    def known(self, comparison: Compared) -> PairedPass | None:
         """Return the next pass of a comparison where an earlier run has measured it, or None."""
         return self.recorded.passes.get((comparison.identity, self.taken(comparison)))
 
-    def waiting(self, comparisons: Iterable[Comparison]) -> list[Comparison]:
+    def waiting(self, comparisons: Iterable[Compared]) -> list[Compared]:
         """Return those that have no verdict of this library yet."""
-        return [comparison for comparison in comparisons if comparison.identity not in self.findings.results]
+        return [comparison for comparison in comparisons if not self.findings.has(comparison)]
 
     def finish(
         self,
-        comparison: Comparison,
+        comparison: Compared,
         verdict: Verdict,
         first: Verdict | None = None,
         confirmation: PairedPass | None = None,
@@ -155,7 +155,7 @@ class Library:
         """Keep the comparison's one verdict of this library, and write it to the journal."""
         reference, candidate = self.seen(comparison)
         verdict = explained(verdict, reference, candidate)
-        result = Result(
+        result = ResultOf(
             comparison,
             verdict,
             tuple(self.samples.get(comparison.identity, ())),
@@ -168,7 +168,7 @@ class Library:
         self.findings.finish(result)
         self.write("verdict", comparison.named | asdict(verdict))
 
-    def fail(self, comparison: Comparison, failure: Failure) -> None:
+    def fail(self, comparison: Compared, failure: Failure) -> None:
         """Give a comparison the verdict that follows from a failure."""
         self.finish(comparison, failure.verdict)
 
@@ -229,7 +229,7 @@ class Library:
         self.examined[key] = or_wrong(answer)
         self.write("examined", {"problem": key} | as_dict(self.examined[key]))
 
-    def seen(self, comparison: Comparison) -> tuple[Examined | None, Examined | None]:
+    def seen(self, comparison: Compared) -> tuple[Examined | None, Examined | None]:
         """Return what was found of the reference and of the candidate; None for one that can't be timed."""
         reference, candidate = (self.examined.get(key) for key in comparison.keys)
         return (
@@ -237,12 +237,12 @@ class Library:
             candidate if isinstance(candidate, Examined) else None,
         )
 
-    def prepare(self, comparison: Comparison) -> Failure | None:
+    def prepare(self, comparison: Compared) -> Failure | None:
         """Prepare a candidate before the reference that it shares with others; return why it can't be, or None."""
         failure: Failure | None = self.ask(lambda worker: worker.prepare(comparison.keys[1]))
         return failure
 
-    def measure(self, comparison: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:
+    def measure(self, comparison: Compared, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:
         """Return interleaved rounds of both subjects, or why there are none."""
         reference, candidate = comparison.keys
         self.holder.wait_ahead()
@@ -251,7 +251,7 @@ class Library:
         )
         return answer
 
-    def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
+    def sweep(self, comparisons: Sequence[Compared], sweeps: int, seed: str) -> list[PairedPass] | Failure:
         """Return a pass of each comparison of one layer, all of them timed together, or why there is none of any."""
         reference, candidates = comparisons[0].keys[0], [comparison.keys[1] for comparison in comparisons]
         self.holder.wait_ahead()
@@ -281,7 +281,7 @@ class Library:
         side = {"side": self.label} if self.label else {}
         self._write(event, {"backend": self.name, **side, **fields})
 
-    def write_samples(self, event: str, comparison: Comparison, number: int, answer: PairedPass | Failure) -> None:
+    def write_samples(self, event: str, comparison: Compared, number: int, answer: PairedPass | Failure) -> None:
         """Write one line with the raw samples of a comparison, or with why there are none."""
         fields = answer.record(number) if isinstance(answer, PairedPass) else as_dict(answer)
         self.write(event, comparison.named | fields)

@@ -13,17 +13,17 @@ from neverslower.evidence.observation import Examined
 from neverslower.judge.exact import judge_pruned
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Verdict
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 
-def look(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def look(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Examine every problem with each library, as many beside each other as it allows, and judge at once."""
     ordered = sorted(comparisons, key=lambda comparison: comparison.telling)
     for library in run.libraries():
         _look_with(library, run, ordered)
 
 
-def _look_with(library: Library, run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def _look_with(library: Library, run: BackendRun, comparisons: Sequence[Compared]) -> None:
     keys = subjects(comparisons)
     phase = run.phase()
     try:
@@ -36,7 +36,7 @@ def _look_with(library: Library, run: BackendRun, comparisons: Sequence[Comparis
         library.fail(comparison, out_of_time("looked at"))
 
 
-def _verdict(library: Library, comparison: Comparison) -> Verdict | None:
+def _verdict(library: Library, comparison: Compared) -> Verdict | None:
     """Return the verdict, None where one of both was not looked at yet."""
     answers = [library.examined.get(key) for key in comparison.keys]
     for answer in answers:

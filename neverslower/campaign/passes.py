@@ -11,7 +11,7 @@ from neverslower.campaign.progress import Phase
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 MOST_TOGETHER = 8
 """Candidates of a layer that are timed together, so that two rounds of the reference are never far apart."""
@@ -19,7 +19,7 @@ BYTES_TOGETHER = 256_000_000
 """What their tensors may take together; a layer of larger ones is timed in parts, each with the reference."""
 
 
-def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Comparison], number: int, phase: Phase) -> None:
+def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Compared], number: int, phase: Phase) -> None:
     """Measure a few blocks of each comparison in a fresh process, the arms of a layer together."""
     waiting = library.waiting(waiting)
     if number or run.other or "profiles" in library.offers:
@@ -37,9 +37,9 @@ def measure_pass(run: BackendRun, library: Library, waiting: Sequence[Comparison
     run.guard.look(run.name, library.worker, "between")
 
 
-def timed_together(layer: Sequence[Comparison]) -> list[list[Comparison]]:
+def timed_together(layer: Sequence[Compared]) -> list[list[Compared]]:
     """Divide a layer's comparisons into groups that are small enough to be prepared and timed together."""
-    groups: list[list[Comparison]] = []
+    groups: list[list[Compared]] = []
     taken = 0
     for comparison in layer:
         size = comparison.candidate.bytes
@@ -51,7 +51,7 @@ def timed_together(layer: Sequence[Comparison]) -> list[list[Comparison]]:
     return groups
 
 
-def _measure_group(run: BackendRun, library: Library, group: Sequence[Comparison], number: int) -> None:
+def _measure_group(run: BackendRun, library: Library, group: Sequence[Compared], number: int) -> None:
     """Take a pass of each comparison in a group, but for those that an earlier run has measured."""
     waiting = []
     for comparison in group:
@@ -69,7 +69,7 @@ def _measure_group(run: BackendRun, library: Library, group: Sequence[Comparison
 
 
 def _one_by_one(
-    run: BackendRun, library: Library, group: Sequence[Comparison], number: int, together: Failure
+    run: BackendRun, library: Library, group: Sequence[Compared], number: int, together: Failure
 ) -> list[PairedPass | Failure]:
     """Return the pass of each after the group failed together, so that whoever made it fail has that to itself.
 
@@ -91,9 +91,9 @@ def _crashed(answer: PairedPass | Failure) -> bool:
     return isinstance(answer, Failure) and answer.code is Code.CRASHED
 
 
-def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparison]]:
+def shuffled(comparisons: Sequence[Compared], seed: str) -> list[list[Compared]]:
     """Return layers in a random order, and each layer's comparisons in one: what they share is prepared once."""
-    layers: dict[str, list[Comparison]] = {}
+    layers: dict[str, list[Compared]] = {}
     for comparison in comparisons:
         layers.setdefault(comparison.keys[0], []).append(comparison)
     chance = random.Random(seed)
@@ -104,12 +104,12 @@ def shuffled(comparisons: Sequence[Comparison], seed: str) -> list[list[Comparis
     return groups
 
 
-def answered(library: Library, waiting: Sequence[Comparison]) -> bool:
+def answered(library: Library, waiting: Sequence[Compared]) -> bool:
     """Return whether an earlier run has measured all of a pass, so that it needs no process."""
     return all(library.known(comparison) for comparison in waiting)
 
 
-def prepare_ahead(library: Library, group: Sequence[Comparison]) -> None:
+def prepare_ahead(library: Library, group: Sequence[Compared]) -> None:
     """Prepare a layer's candidates before the layer, so that it need not be prepared again for each."""
     for comparison in group:
         if library.known(comparison) or comparison.against_itself:
@@ -119,7 +119,7 @@ def prepare_ahead(library: Library, group: Sequence[Comparison]) -> None:
             library.fail(comparison, why)
 
 
-def keep(run: BackendRun, library: Library, comparison: Comparison, answer: PairedPass | Failure, new: bool) -> None:
+def keep(run: BackendRun, library: Library, comparison: Compared, answer: PairedPass | Failure, new: bool) -> None:
     """Keep what a pass of a library gave, in the journal too if it is new, numbered among the comparison's own."""
     if isinstance(answer, Failure):
         if not library.lost:  # What was measured before it was lost is judged.

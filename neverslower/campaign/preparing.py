@@ -12,7 +12,7 @@ from neverslower.campaign.library import Library, as_dict
 from neverslower.evidence.observation import Examined, Searched
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 from neverslower.problem.subject import Search
 
 MOST_EXAMINED, BYTES_EXAMINED = 32, 256_000_000
@@ -21,14 +21,14 @@ TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
 
 
-def subjects(comparisons: Iterable[Comparison]) -> list[str]:
+def subjects(comparisons: Iterable[Compared]) -> list[str]:
     """Return the key of every subject of some comparisons, once."""
     return list(dict.fromkeys(key for comparison in comparisons for key in comparison.keys))
 
 
-def examined_together(comparisons: Sequence[Comparison]) -> Iterator[list[Comparison]]:
+def examined_together(comparisons: Sequence[Compared]) -> Iterator[list[Compared]]:
     """Yield groups whose problems are few and small enough to be asked for in one request, in the order given."""
-    group: list[Comparison] = []
+    group: list[Compared] = []
     taken = 0
     for comparison in comparisons:
         if group and (len(group) == MOST_EXAMINED or taken + comparison.candidate.bytes > BYTES_EXAMINED):
@@ -40,7 +40,7 @@ def examined_together(comparisons: Sequence[Comparison]) -> Iterator[list[Compar
         yield group
 
 
-def tune(run: BackendRun, comparisons: Sequence[Comparison]) -> list[Comparison]:
+def tune(run: BackendRun, comparisons: Sequence[Compared]) -> list[Compared]:
     """Make the searches that comparisons rest on, each once, and return what can be measured then."""
     needed: dict[Search, None] = {}
     for comparison in comparisons:
@@ -78,8 +78,8 @@ def _search(run: BackendRun, search: Search, begin: float) -> Searched | Failure
 
 
 def _without_failed_searches(
-    run: BackendRun, comparisons: Sequence[Comparison], failed: Mapping[Search, Failure]
-) -> list[Comparison]:
+    run: BackendRun, comparisons: Sequence[Compared], failed: Mapping[Search, Failure]
+) -> list[Compared]:
     """Return the comparisons whose searches were all made; the others get the verdict of the first that was not."""
     chosen = []
     for comparison in comparisons:
@@ -91,18 +91,18 @@ def _without_failed_searches(
     return chosen
 
 
-def compile_ahead(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+def compile_ahead(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Let libraries that compile do it now, as far as half of the time goes."""
     phase = run.phase()
     # The other half is for measuring what was compiled; the rest is compiled as far as it is prepared.
     kept = run.budget.half(phase.begin)
-    keys = subjects(comparisons)
+    keys = subjects(comparison for comparison in comparisons if not comparison.whole)
     for library in run.libraries():
         show = partial(phase.show, "compile")
         compile_missing(library, keys, show, lambda: run.spent(kept))
 
 
-def examine(run: BackendRun, comparison: Comparison) -> bool:
+def examine(run: BackendRun, comparison: Compared) -> bool:
     """Examine both problems of a comparison with each library, and return whether it can be measured."""
     answers = [run.library.examine(key) for key in comparison.keys]
     if run.other:
@@ -118,13 +118,13 @@ def _failure(answers: Sequence[Examined | Failure]) -> Failure | None:
     return next((answer for answer in answers if isinstance(answer, Failure)), None)
 
 
-def _examine_beside(other: Library, comparison: Comparison) -> None:
+def _examine_beside(other: Library, comparison: Compared) -> None:
     """Examine with the other library too; where it can't do it, there is nothing to set this one's time against."""
     if failed := _failure([other.examine(key) for key in comparison.keys]):
         other.fail(comparison, failed)
 
 
-def _only_there(run: BackendRun, comparison: Comparison) -> None:
+def _only_there(run: BackendRun, comparison: Compared) -> None:
     """Say that the other library can do what this one can't, where it can: nothing is timed."""
     reason = Reason(ReasonCode.LIBRARY_REFUSES, "only this library can do it, so it was not timed")
     if run.other and run.other.waiting([comparison]):

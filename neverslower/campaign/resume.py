@@ -18,7 +18,7 @@ from neverslower.files.journal import BEFORE, replay
 from neverslower.judge.failure import Failure
 from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 MUST_EQUAL = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; with others, what was measured would be something else."""
@@ -83,7 +83,7 @@ class Recorded:
         if self.before:
             self.before.forget()
 
-    def reused(self, comparisons: Iterable[Comparison]) -> str:
+    def reused(self, comparisons: Iterable[Compared]) -> str:
         """Return in words how much of this a run of these comparisons need not measure again."""
         asked = {comparison.identity for comparison in comparisons}
         passes = [identity for identity, _ in self.passes if identity in asked]

@@ -21,7 +21,7 @@ from neverslower.campaign.judging import so_far
 from neverslower.campaign.preparing import examine, examined_together, subjects
 from neverslower.evidence.observation import Examined
 from neverslower.judge.verdict import STANDARD, Code, Verdict
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 T = TypeVar("T")
 LESS_TELLING = 0.02
@@ -45,7 +45,7 @@ LONG = 0.1
 class Schedule:
     """Spends one backend's time on its comparisons; `begun` are those that were examined and can be measured."""
 
-    def __init__(self, run: BackendRun, comparisons: Sequence[Comparison]) -> None:
+    def __init__(self, run: BackendRun, comparisons: Sequence[Compared]) -> None:
         self._run, self._budget = run, run.budget
         self._left_out = {comparison.identity: comparison for comparison in comparisons}
         self._places = {comparison.identity: place for place, comparison in enumerate(comparisons)}
@@ -56,7 +56,7 @@ class Schedule:
         self._planned = run.budget.planned_passes
         self._so_far: dict[Identity, Verdict] = {}
         self._phase = run.phase()
-        self.begun: list[Comparison] = []
+        self.begun: list[Compared] = []
 
     # What is begun
 
@@ -91,14 +91,15 @@ class Schedule:
         if self._left_out and not (self.begun or self._run.spent()):
             self._begin(min(self._left_out.values(), key=self._dearness))
 
-    def _begin_together(self, group: Sequence[Comparison]) -> None:
-        """Begin some whose problems are asked for in one request."""
+    def _begin_together(self, group: Sequence[Compared]) -> None:
+        """Begin some whose problems are asked for in one request; a whole network is asked for by itself."""
+        keys = subjects(comparison for comparison in group if not comparison.whole)
         for library in self._run.libraries():
-            self._timed(partial(library.examine_together, subjects(group)))
+            self._timed(partial(library.examine_together, keys))
         for comparison in group:
             self._begin(comparison)
 
-    def _begin(self, comparison: Comparison) -> None:
+    def _begin(self, comparison: Compared) -> None:
         del self._left_out[comparison.identity]
         if self._timed(partial(examine, self._run, comparison)):
             self.begun.append(comparison)
@@ -117,7 +118,7 @@ class Schedule:
 
     # What is measured
 
-    def next(self) -> list[Comparison]:
+    def next(self) -> list[Compared]:
         """Return what the next pass measures; nothing where all is decided, or the time lasts for nothing more.
 
         In the order given, whatever is urgent: what a seed draws from it must not depend on what things cost.
@@ -126,17 +127,17 @@ class Schedule:
         return sorted(chosen, key=lambda comparison: self._places[comparison.identity])
 
     @property
-    def _waiting(self) -> list[Comparison]:
+    def _waiting(self) -> list[Compared]:
         return self._run.library.waiting(self.begun)
 
-    def _choose(self, reserve: int = 0) -> tuple[list[Comparison], Room]:
+    def _choose(self, reserve: int = 0) -> tuple[list[Compared], Room]:
         """Return what there is time for, the most urgent first, and the time that is left besides.
 
         So many passes are held in `reserve` for each.
         """
         waiting = sorted(self._waiting, key=self._urgency)
         room = Room(self._budget.left, self._start)
-        chosen: list[Comparison] = []
+        chosen: list[Compared] = []
         # Where there is no time for the usual number of passes, fewer may do: they decide what is clear.
         for usual in range(self._planned + reserve, FEWEST_PASSES - 1, -1):
             taken = [room.take(self._work(comparison, usual)) for comparison in waiting]
@@ -144,7 +145,7 @@ class Schedule:
             waiting = [comparison for comparison, fits in zip(waiting, taken, strict=True) if not fits]
         return chosen, room
 
-    def _urgency(self, comparison: Comparison) -> tuple[int, int, float]:
+    def _urgency(self, comparison: Compared) -> tuple[int, int, float]:
         """Return a key by which what may soonest be decided sorts first."""
         taken, so_far = self._taken(comparison), self._so_far.get(comparison.identity)
         if so_far and so_far.code is Code.SLOWER:
@@ -152,7 +153,7 @@ class Schedule:
         late = taken >= PATIENCE * self._planned
         return (3, taken, 0.0) if late else (1 if taken else 2, 0, self._dearness(comparison))
 
-    def learn(self, seconds: float, measured: Sequence[Comparison], starts: int) -> None:
+    def learn(self, seconds: float, measured: Sequence[Compared], starts: int) -> None:
         """Take in what a pass of these comparisons took, with so many starts of processes, and what it decided."""
         expected = self._one_pass(measured)
         if seconds > ANSWERED * expected > 0:
@@ -163,9 +164,9 @@ class Schedule:
 
     def _passes_it_takes(self) -> int:
         """Return how many passes a comparison takes, about: at first what is usual, then what it took so far."""
-        planned, results = self._budget.planned_passes, self._run.findings.results
-        decided = [self._taken(one) for one in self.begun if one.identity in results]
-        waiting = [self._taken(one) for one in self.begun if one.identity not in results]
+        planned, findings = self._budget.planned_passes, self._run.findings
+        decided = [self._taken(one) for one in self.begun if findings.has(one)]
+        waiting = [self._taken(one) for one in self.begun if not findings.has(one)]
         longest = max(waiting, default=0)
         for passes in range(planned, longest + 1):
             within = sum(taken <= passes for taken in decided)
@@ -189,11 +190,11 @@ class Schedule:
             seconds_left=min(self._budget.left, self._seconds_for_all()),
         )
 
-    def later(self, measured: Sequence[Comparison]) -> float:
+    def later(self, measured: Sequence[Compared]) -> float:
         """Return the seconds that will be left to do after one more pass of these, about."""
         return max(0.0, min(self._budget.left, self._seconds_for_all()) - self._one_pass(measured))
 
-    def _one_pass(self, measured: Sequence[Comparison]) -> float:
+    def _one_pass(self, measured: Sequence[Compared]) -> float:
         works = [self._work(comparison) for comparison in measured]
         return sum(work.seconds for work in works) + sum({work.layer: work.shared for work in works}.values())
 
@@ -214,7 +215,7 @@ class Schedule:
 
     # What it costs
 
-    def _work(self, comparison: Comparison, usual: int | None = None) -> Work:
+    def _work(self, comparison: Compared, usual: int | None = None) -> Work:
         passes = max(1, (usual or self._planned) - self._taken(comparison))
         reference, candidate = comparison.keys
         own, shared = self._a_pass(candidate, reference), self._a_pass(reference)
@@ -226,16 +227,21 @@ class Schedule:
     def _start(self) -> float:
         return self._budget.start_seconds * len(self._run.libraries())
 
-    def _taken(self, comparison: Comparison) -> int:
+    def _taken(self, comparison: Compared) -> int:
         return len(self._run.library.samples.get(comparison.identity, ()))
 
-    def _dearness(self, comparison: Comparison) -> float:
-        """Return the seconds that it will take to decide a comparison, weighed by how little it tells."""
+    def _dearness(self, comparison: Compared) -> float:
+        """Return the seconds that it will take to decide a comparison, weighed by how little it tells.
+
+        A whole network costs more than any layer, and is what the user asked about: it comes first all the same.
+        """
+        if comparison.whole:
+            return 0.0
         work = self._work(comparison)
         measuring = work.passes * (work.seconds + work.shared / self._arms[work.layer])
         return (self._examining_each + measuring) * (1 + LESS_TELLING * comparison.telling)
 
-    def _examining_of(self, comparison: Comparison) -> float:
+    def _examining_of(self, comparison: Compared) -> float:
         """Return the seconds that examining takes of what was not examined yet, about."""
         return self._examining_each * sum(key not in self._run.library.examined for key in comparison.keys)
 

@@ -11,7 +11,7 @@ from neverslower.campaign.passes import answered, keep, prepare_ahead, shuffled
 from neverslower.campaign.progress import Phase
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
-from neverslower.problem.comparison import Comparison
+from neverslower.problem.compared import Compared
 
 BLOCKS_A_TURN = 2
 """Two libraries that are timed side by side take turns after so many blocks: the fewest that are mirrored."""
@@ -37,7 +37,7 @@ class Turn:
     answer: PairedPass | Failure
 
 
-def measure_pair(run: BackendRun, waiting: Sequence[Comparison], number: int, phase: Phase) -> None:
+def measure_pair(run: BackendRun, waiting: Sequence[Compared], number: int, phase: Phase) -> None:
     """Measure a pass of either library, each in a fresh process that waits while the other's works."""
     for library in run.libraries(number):
         library.renew(answered(library, library.waiting(waiting)))
@@ -54,14 +54,14 @@ def measure_pair(run: BackendRun, waiting: Sequence[Comparison], number: int, ph
     run.guard.look(run.name, run.library.worker, "between")
 
 
-def _measure_both(run: BackendRun, comparison: Comparison, number: int) -> None:
+def _measure_both(run: BackendRun, comparison: Compared, number: int) -> None:
     """Measure one comparison with either library, and with the one under test alone where the other can't do it."""
     libraries = [library for library in run.libraries(number) if library.waiting([comparison])]
     if not _measure_with(libraries, run, comparison, number):
         _measure_with([run.library], run, comparison, number)  # The other library failed, and is asked no more.
 
 
-def _measure_with(libraries: Sequence[Library], run: BackendRun, comparison: Comparison, number: int) -> bool:
+def _measure_with(libraries: Sequence[Library], run: BackendRun, comparison: Compared, number: int) -> bool:
     """Measure a pass and keep it; return whether the library under test has answered."""
     recorded = [library.known(comparison) for library in libraries]
     taken = known(libraries, recorded) or take_turns(libraries, comparison, run.settings.blocks, number)
@@ -76,7 +76,7 @@ def known(libraries: Sequence[Library], recorded: Sequence[PairedPass | Failure 
     return taken if len(taken) == len(libraries) else []
 
 
-def take_turns(libraries: Sequence[Library], comparison: Comparison, blocks: int, number: int) -> list[Taken]:
+def take_turns(libraries: Sequence[Library], comparison: Compared, blocks: int, number: int) -> list[Taken]:
     """Take so many blocks of each library, by mirrored turns; where one fails, its failure alone is returned."""
     for _ in range(TRIES):
         turns = list(_turns(libraries, comparison, blocks, number))
@@ -87,7 +87,7 @@ def take_turns(libraries: Sequence[Library], comparison: Comparison, blocks: int
     return [Taken(library, _joined(library, turns)) for library in libraries]
 
 
-def _turns(libraries: Sequence[Library], comparison: Comparison, blocks: int, number: int) -> Iterator[Turn]:
+def _turns(libraries: Sequence[Library], comparison: Compared, blocks: int, number: int) -> Iterator[Turn]:
     """Take the turns one after another, up to the first that fails; who is alone takes all blocks in one turn."""
     each = BLOCKS_A_TURN if len(libraries) > 1 else blocks
     for turn, begin in enumerate(range(0, blocks, each)):

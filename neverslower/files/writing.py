@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neverslower.errors import BaselineError
@@ -48,3 +48,9 @@ def written(folder: Path, content: str | bytes, errors: str = "strict") -> Itera
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, text: str) -> None:
+    """Add text to the end of a file; where it can't be written nothing is lost that is not elsewhere too."""
+    with suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(text)

@@ -28,13 +28,18 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Remedy:
-    """Padding to `channels`, with the time of the padded problem over that of the pruned one, measured side by side."""
+    """Padding to `channels`, with the time of the padded problem over that of the pruned one, measured side by side.
+
+    Where both sides are padded, `channels` are the output's, and `inputs` those of the input.
+    """
 
     channels: int
     ratio: Interval
+    inputs: int | None = None
 
     def __str__(self) -> str:
-        return f"pad to {self.channels}: {self.ratio} the time of the pruned layer"
+        both = f" output and {self.inputs} input channels" if self.inputs else ""
+        return f"pad to {self.channels}{both}: {self.ratio} the time of the pruned layer"
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class ReasonCode(StrEnum):
     UNEVEN_DISPATCH = "uneven_dispatch"
     MORE_WORK_ITEMS = "more_work_items"
     MORE_WASTE = "more_waste"
+    MORE_CHANNELS = "more_channels"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.models import child, problem_file
-from neverslower.models.words import Input, ModelName, refuse_pickle
+from neverslower.models.words import Input, ModelName, refuse_pickle, split_name
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer
+
+PRUNED = "--pruned"
 
 
 def models(values: Mapping[str, Any]) -> tuple[Model, ...]:
@@ -36,13 +39,46 @@ def models(values: Mapping[str, Any]) -> tuple[Model, ...]:
     return tuple(found)
 
 
-def _onnx_path(text: str) -> Path:
+@dataclass(frozen=True)
+class PrunedName:
+    """What --pruned names: a kind of model, where it is in that kind's words, its name, and the option's own text."""
+
+    kind: str
+    place: str
+    name: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str, inputs: Sequence[str]) -> PrunedName:
+        """Read `[NAME=]FILE.py:CALLABLE`, `[NAME=]package.module:callable` or `[NAME=]FILE.onnx`.
+
+        Raises NeverSlowerError, before either model is read, which takes seconds.
+        """
+        named, rest = split_name(text)
+        if rest.lower().endswith(".onnx"):
+            path = _onnx_path(rest, PRUNED)
+            return cls(child.ONNX, str(path), named or path.stem, text)
+        if not inputs:
+            raise NeverSlowerError(f"{PRUNED} {text} needs the shape of its input, such as --input 1x3x224x224")
+        return cls(child.TORCH, text, ModelName.parse(text, PRUNED).name, text)
+
+
+def pruned(named: PrunedName, original: Model, inputs: Sequence[str]) -> Model:
+    """Return the pruned version of a model; where both have one name, it gets `-pruned` behind it.
+
+    Raises NeverSlowerError for a user's mistake.
+    """
+    name = named.name if named.name != original.name else f"{named.name}-pruned"
+    return _read(named.kind, named.place, name, inputs, (PRUNED, named.text))
+
+
+def _onnx_path(text: str, flag: str = child.ONNX) -> Path:
     path = Path(text).expanduser()
-    refuse_pickle(f"--onnx {text}", text)
+    refuse_pickle(f"{flag} {text}", text)
     if path.is_dir():
-        raise NeverSlowerError(f"--onnx {text} is a directory; name the .onnx file in it")
+        raise NeverSlowerError(f"{flag} {text} is a directory; name the .onnx file in it")
     if not path.exists():
-        raise NeverSlowerError(f"--onnx {text} does not exist")
+        raise NeverSlowerError(f"{flag} {text} does not exist")
     return path
 
 
@@ -54,16 +90,21 @@ def _require_distinct(names: Sequence[str]) -> None:
             )
 
 
-def _read(kind: str, text: str, name: str, inputs: Sequence[str]) -> Model:
-    record = child.read(kind, text, inputs)
-    source = (kind, text, *(word for given in inputs for word in ("--input", given)))
+def _read(kind: str, text: str, name: str, inputs: Sequence[str], given: tuple[str, str] | None = None) -> Model:
+    """Return a model; `given` is the option with its value where that is not the one that the kind is named after."""
+    option = given or (kind, text)
+    try:
+        record = child.read(kind, text, inputs)
+    except NeverSlowerError as error:
+        raise NeverSlowerError(str(error).replace(f"{kind} {text}", " ".join(option), 1)) from None
+    source = (*option, *(word for shape in inputs for word in ("--input", shape)))
     left_out = tuple(LeftOut(**left) for left in record["left_out"])
     layers = tuple(_layer(name, layer, source) for layer in record["layers"])
     if not layers:
         counted = Counter(left.what for left in left_out)
         listed = ", ".join(f"{count} {what}" for what, count in counted.items()) or "nothing that multiplies"
         raise NeverSlowerError(
-            f"{kind} {text}: no 2-D convolution in it, and nothing else is measured; it has {listed}"
+            f"{' '.join(option)}: no 2-D convolution in it, and nothing else is measured; it has {listed}"
         )
     return Model(name, layers, left_out, source, tuple(record["remarks"]))
 

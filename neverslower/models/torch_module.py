@@ -37,15 +37,16 @@ _UNCOUNTED = {
     "multi_head_attention_forward",
 }
 """Operations that multiply too, of which only the name is told."""
+_SHAPES_NEED_NONE = "the model wants a GPU, and shapes need none: build it without .cuda() or device='cuda'"
 
 
 class UsersError(NeverSlowerError):
-    """The user's code failed: what it was doing, its own traceback, and the remedy."""
+    """The user's code failed: what it was doing, its own traceback, and the remedy; `wants_gpu` is that of no GPU."""
 
-    def __init__(self, doing: str, error: BaseException, remedy: str = "") -> None:
+    def __init__(self, doing: str, error: BaseException, remedy: str = "", wants_gpu: str = _SHAPES_NEED_NONE) -> None:
         lines = _users_traceback(error)
         if "CUDA" in lines[-1] or "NVIDIA" in lines[-1] or "cuda" in lines[-1]:
-            remedy = "the model wants a GPU, and shapes need none: build it without .cuda() or device='cuda'"
+            remedy = wants_gpu
         text = "\n".join(f"  {line}" for line in lines)
         super().__init__(f"{doing}:\n{text}" + (f"\n{remedy}" if remedy else ""))
 
@@ -113,6 +114,13 @@ def _builders(module: Any) -> Iterator[str]:
     for name, value in vars(module).items():
         if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:
             yield name
+
+
+def built(name: ModelName) -> Any:
+    """Return a module of its own that a name stands for, ready for inference. Raises NeverSlowerError."""
+    found = load(name)
+    model = _built(name, found)
+    return copy.deepcopy(model) if model is found else model
 
 
 def _built(name: ModelName, build: Any) -> Any:
@@ -310,7 +318,9 @@ def _bound(operation: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[
 def _users_traceback(error: BaseException) -> list[str]:
     """Return the lines of a traceback with the user's own frames, and the one in which it happened."""
     told = traceback.TracebackException.from_exception(error)
-    others = (str(Path(__file__).resolve().parent), "importlib")
+    # In a worker this module comes from memory, and has no __file__.
+    here = os.path.dirname(os.path.realpath(_users_traceback.__code__.co_filename))
+    others = (here, "importlib")
     # A path may lead through `..`, where a checkout is on Python's path by another folder's.
     theirs = [frame for frame in told.stack if not any(place in os.path.realpath(frame.filename) for place in others)]
     frames = [frame for frame in theirs if f"{os.sep}torch{os.sep}" not in frame.filename or frame is theirs[-1]]

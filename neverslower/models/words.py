@@ -25,24 +25,23 @@ class ModelName:
     path: Path | None = None
 
     @classmethod
-    def parse(cls, text: str) -> ModelName:
-        """Read a name. Raises NeverSlowerError with what is wrong and what is right."""
-        flag = f"--model {text}"
-        named, equals, rest = text.partition("=")
-        equals = equals if re.fullmatch(_NAME, named) else ""  # A path may hold a = too.
-        place, colon, attribute = (rest if equals else text).rpartition(":")
-        refuse_pickle(flag, place or rest or text)
+    def parse(cls, text: str, option: str = "--model") -> ModelName:
+        """Read the name that an option gives. Raises NeverSlowerError with what is wrong and what is right."""
+        flag = f"{option} {text}"
+        named, rest = split_name(text)
+        place, colon, attribute = rest.rpartition(":")
+        refuse_pickle(flag, place or rest)
         if not (colon and place and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", attribute)):
             raise NeverSlowerError(f"{flag}: name a callable, as FILE.py:CALLABLE or package.module:callable")
         if not place.endswith(".py"):
             if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", place):
                 raise NeverSlowerError(f"{flag}: {place} is neither a file that ends in .py nor a module's name")
-            return cls(text, _checked(flag, named if equals else attribute.rpartition(".")[2]), place, attribute)
+            return cls(text, _checked(flag, named or attribute.rpartition(".")[2]), place, attribute)
         path = Path(place).expanduser()
         if path.is_dir() or not path.exists():
             what = "is a directory" if path.is_dir() else "does not exist"
             raise NeverSlowerError(f"{flag}: {place} {what}; name the Python file that holds {attribute}")
-        return cls(text, _checked(flag, named if equals else path.stem), "", attribute, path.resolve())
+        return cls(text, _checked(flag, named or path.stem), "", attribute, path.resolve())
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,12 @@ class Input:
                 f"after it a dtype (1x77:int64; {', '.join(DTYPES)})"
             )
         return cls(shape, name, dtype or "float32")
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Return (name, rest) of `NAME=…`; without a name it is empty."""
+    name, _, rest = text.partition("=")
+    return (name, rest) if rest and re.fullmatch(_NAME, name) else ("", text)  # A path may hold a = too.
 
 
 def refuse_pickle(flag: str, place: str) -> None:

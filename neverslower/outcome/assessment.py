@@ -17,7 +17,10 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresh
 from neverslower.outcome.beside import differences
 from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
+from neverslower.outcome.whole import AssessedWhole
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.whole import WholeComparison
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class Assessment:
             verdict = Verdict(Code.INCOMPARABLE, Reason(ReasonCode.ENVIRONMENT_DIFFERS, text))
         return Assessed(comparison, advice_finding(verdict), verdict)
 
+    def whole(self, comparison: WholeComparison) -> AssessedWhole:
+        """Return whether the pruned network is slower than its original, from end to end; no baseline knows of it."""
+        result = self.findings.wholes.get(comparison.identity)
+        verdict = result.verdict if result else self._missing(comparison)
+        return AssessedWhole(comparison, hazard_finding(verdict, None), verdict)
+
     def tuned_log(self, case: Case) -> Assessed:
         """Return what became of a pruned shape, given the unpruned one's tuned log."""
         verdict = verdict_of(case, self.findings.results, self.thresholds) or self._missing(case.shown)
@@ -117,7 +126,7 @@ class Assessment:
         result = self.findings.results.get(comparison.identity)
         return result.verdict if result else self._missing(comparison)
 
-    def _missing(self, comparison: Comparison) -> Verdict:
+    def _missing(self, comparison: Compared) -> Verdict:
         """Return the verdict of what the campaign could not even begin."""
         if why := self.findings.unavailable.get(comparison.backend):
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why))

@@ -24,6 +24,7 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Subject
+from neverslower.problem.whole import is_network
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class _Judges:
 
 def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
     """Return one side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
-    samples = recorded.in_order
+    # Whole networks have no channel counts, by which changes are told.
+    samples = {identity: passes for identity, passes in recorded.in_order.items() if not is_network(identity[1])}
     together: dict[Identity, Verdict] = {}
     for backend in {identity[0] for identity in samples} if confirms else ():
         mine = {identity: passes for identity, passes in samples.items() if identity[0] == backend}

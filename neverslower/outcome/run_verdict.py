@@ -14,9 +14,10 @@ from neverslower.campaign.findings import Findings
 from neverslower.enums import StrEnum
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
-from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of, said
 from neverslower.outcome.tally import Question, Questions, Tally, tallies, tally_of_hunts
+from neverslower.outcome.whole import AssessedWhole
 
 CANNOT_JUDGE = 6
 """The exit code of a run whose environment makes judging impossible, or that decided nothing of what it was asked."""
@@ -58,7 +59,8 @@ class Asked:
 
     `required` and `against` name backends: those that must be there, and those that are compared with another
     library. `hindrance` says why there is nothing to ask. `strict` is --strict-verdicts, and `least_decided` the share
-    of the questions that must then be decided.
+    of the questions that must then be decided. `unmet` says why something asked can't be answered, whatever is
+    measured.
     """
 
     questions: Questions = field(default_factory=Questions)
@@ -67,6 +69,7 @@ class Asked:
     hindrance: str | None = None
     strict: bool = False
     least_decided: float = LEAST_DECIDED
+    unmet: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,8 @@ def _none_decided_since(findings: Findings) -> str | None:
 def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     """Yield every finding about what was asked, those listed with a deciding one too."""
     assessment = came.assessment
-    items = [assessment.never_slower(comparison) for comparison in questions.slower]
+    items: list[Assessed | AssessedWhole] = [assessment.never_slower(comparison) for comparison in questions.slower]
+    items += [assessment.whole(comparison) for comparison in questions.wholes]
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
     items += [assessment.equal_outputs(comparison) for comparison in questions.checked]
     items += [assessment.tuned_log(case) for case in questions.cases]
@@ -229,6 +233,8 @@ def cannot_judge(asked: Asked, came: Came, counted: Sequence[Tally]) -> str | No
     findings = came.assessment.findings
     if asked.hindrance and not asked.questions:
         return asked.hindrance
+    if asked.unmet:
+        return asked.unmet
     if findings.refused:
         name = min(findings.refused)
         return f"{name}: {findings.unavailable[name]}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.campaign.findings import Findings, Identity, ResultOf
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence
@@ -15,29 +16,34 @@ from neverslower.judge.verdict import Code, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding
 from neverslower.outcome.tuned_log import Case
+from neverslower.outcome.whole import AssessedWhole
+from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.whole import WholeComparison
 
 
 @dataclass(frozen=True)
 class Questions:
     """What a run's items ask: of which comparisons whether the pruned layer is slower, what each channel count takes,
-    whether outputs are right, the cases of the study of tuned logs, and which advised counts are faster, each with the
-    fingerprint that it was advised for; `hunts` counts those through drawn layers.
+    whether outputs are right, which pruned networks are slower as a whole, the cases of the study of tuned logs, and
+    which advised counts are faster, each with the fingerprint that it was advised for; `hunts` counts those through
+    drawn layers.
     """
 
     slower: Sequence[Comparison] = ()
     recorded: Sequence[Comparison] = ()
     checked: Sequence[Comparison] = ()
+    wholes: Sequence[WholeComparison] = ()
     cases: Sequence[Case] = ()
     advised: Mapping[Comparison, Fingerprint] = field(default_factory=dict)
     slow_hunts: int = 0
     output_hunts: int = 0
 
     @property
-    def timed(self) -> list[Comparison]:
+    def timed(self) -> list[Compared]:
         """Every comparison that must be measured for these questions."""
         of_cases = (needed for case in self.cases for needed in case.comparisons)
-        return [*self.recorded, *self.slower, *of_cases, *self.advised]
+        return [*self.wholes, *self.recorded, *self.slower, *of_cases, *self.advised]
 
     @property
     def hunts(self) -> int:
@@ -46,7 +52,8 @@ class Questions:
 
     def __bool__(self) -> bool:
         """Return whether anything is asked."""
-        return bool(self.slower or self.recorded or self.checked or self.cases or self.advised or self.hunts)
+        items = (self.slower, self.wholes, self.recorded, self.checked, self.cases, self.advised, self.hunts)
+        return any(items)
 
 
 class Question(StrEnum):
@@ -143,7 +150,7 @@ class Tally:
         return 0 if self.question in WITHOUT_END else sum(self[lot] for lot in BEGUN_AND_OPEN)
 
 
-def proved_unconfirmed(result: Result | None) -> bool:
+def proved_unconfirmed(result: ResultOf[Any] | None) -> bool:
     """Return whether the passes of a result proved it slower, and no later process confirmed it."""
     if result is None or result.first is None or result.verdict.code is not Code.UNDECIDED:
         return False
@@ -166,7 +173,11 @@ def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot
     return Lot.SLOWER if verdict.code in _WORSE else Lot.NOT_SLOWER
 
 
-def tally(question: Question, items: Iterable[Assessed], results: Mapping[Identity, Result] | None = None) -> Tally:
+def tally(
+    question: Question,
+    items: Iterable[Assessed | AssessedWhole],
+    results: Mapping[Identity, ResultOf[Any]] | None = None,
+) -> Tally:
     """Count what became of a question; `results` show what is proved and not confirmed, where that can be."""
     lots: Counter[Lot] = Counter()
     known = 0
@@ -201,11 +212,14 @@ def tally_of_hunts(question: Question, hunts: Sequence[Hunted], asked: int) -> T
 
 def tallies(asked: Questions, assessment: Assessment) -> Iterator[Tally]:
     """Count what became of each question that was asked of listed layers, the first one first."""
-    findings, results = assessment.findings, assessment.findings.results
-    by_evidence: dict[Question, list[Assessed]] = {}
+    findings = assessment.findings
+    results: dict[Identity, ResultOf[Any]] = {**findings.results, **findings.wholes}
+    by_evidence: dict[Question, list[Assessed | AssessedWhole]] = {}
     for comparison in asked.slower:
         question = _BY_EVIDENCE[evidence_of(findings, comparison)]
         by_evidence.setdefault(question, []).append(assessment.never_slower(comparison))
+    if asked.wholes:
+        by_evidence.setdefault(Question.TIMES, []).extend(map(assessment.whole, asked.wholes))
     yield from (tally(question, by_evidence[question], results) for question in Question if question in by_evidence)
     if asked.cases:
         yield tally(Question.TUNED, map(assessment.tuned_log, asked.cases))

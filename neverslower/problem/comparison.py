@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neverslower.problem.convolution import SHARES, ConvProblem, Side
 from neverslower.problem.networks import Layer
@@ -17,7 +17,8 @@ class Comparison:
     """One layer against its pruned self on one backend; unpruned against unpruned gives the noise floor (A/A).
 
     `telling` orders comparisons when time is short: the smallest goes first. `policies` say how the library chooses its
-    plan for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id.
+    plan for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id. Where this is
+    `paired`, the candidate is a layer of the user's own pruned model, so no option of pruning leads to it.
     """
 
     backend: str
@@ -27,6 +28,9 @@ class Comparison:
     telling: int = 0
     policies: tuple[str, str] = ("", "")
     label: str = ""
+    paired: bool = False
+
+    whole = False
 
     @property
     def reference(self) -> ConvProblem:
@@ -72,18 +76,30 @@ class Comparison:
 
     @property
     def distance(self) -> int:
-        """Return the number of channels removed."""
+        """Return the number of channels removed; of a pruned model it may be less than none."""
         return self.reference.channels(self.side) - self.candidate.channels(self.side)
 
     @property
     def channels(self) -> str:
         """Return such as `226 of 256 output channels`, `113 of 128 output and 57 of 64 input channels`."""
-        whole, part = self.reference, self.candidate
-        output = f"{part.out_channels} of {whole.out_channels} output"
-        fewer_inputs = f"{part.in_channels} of {whole.in_channels} input channels"
+        output, inputs = self._kept(Side.OUT), self._kept(Side.IN)
         if self.side is Side.TOGETHER:
-            return f"{output} and {fewer_inputs}"
-        return fewer_inputs if self.side is Side.IN else f"{output} channels"
+            return f"{output} output and {inputs} input channels"
+        return f"{inputs} input channels" if self.side is Side.IN else f"{output} output channels"
+
+    @property
+    def counts(self) -> str:
+        """Return such as `226 of 256`, and with the sides where both lost channels."""
+        return self.channels if self.side is Side.TOGETHER else self._kept(self.side)
+
+    def _kept(self, side: Side) -> str:
+        whole, part = self.reference.channels(side), self.candidate.channels(side)
+        return f"{part} of {whole}" if part <= whole else f"{part} instead of {whole}"
+
+    @property
+    def grown(self) -> bool:
+        """Return whether a pruned model has more channels here than its original, on either side."""
+        return any(self.candidate.channels(side) > self.reference.channels(side) for side in (Side.OUT, Side.IN))
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -123,11 +139,33 @@ PADDED_TO = (8, 32, 64)
 
 
 def padded_selves(comparison: Comparison) -> list[ConvProblem]:
-    """Return the pruned layer padded to the next multiple of each size in PADDED_TO, and to the unpruned layer."""
-    side, whole = comparison.side, comparison.reference
-    kept, all_channels = comparison.candidate.channels(side), whole.channels(side)
-    # `kept + 1`: a count that is a multiple already goes to the next one, for padding must add something.
-    counts = {min(all_channels, -(-(kept + 1) // size) * size) for size in PADDED_TO} | {all_channels}
-    distances = sorted((all_channels - count for count in counts if kept < count), reverse=True)
-    possible = [distance for distance in distances if distance == 0 or whole.can_prune(distance, side)]
-    return [whole.prune(distance, side) if distance else whole for distance in possible]
+    """Return the pruned layer padded to the next multiple of each size in PADDED_TO, and to the unpruned layer.
+
+    Where both sides lost channels, each is padded. The one with the fewest channels comes first.
+    """
+    whole, part, side = comparison.reference, comparison.candidate, comparison.side
+    if comparison.grown:  # Nothing was taken away that padding could give back.
+        return []
+    padded = dict.fromkeys([*(_padded(whole, part, side, size) for size in PADDED_TO), whole])
+    return sorted(
+        (problem for problem in padded if problem and problem != part),
+        key=lambda problem: (problem.channels(side), problem.in_channels),
+    )
+
+
+def _padded(whole: ConvProblem, part: ConvProblem, side: Side, size: int) -> ConvProblem | None:
+    """Return a pruned layer padded to multiples of a size, at most to `whole`; None where its groups do not allow that.
+
+    A count that is a multiple already goes to the next one, for padding must add something.
+    """
+    count = min(whole.channels(side), -(-(part.channels(side) + 1) // size) * size)
+    if part.groups != whole.groups:  # Whole groups went, and whole groups come back.
+        distance = whole.channels(side) - count
+        return whole.prune(distance, side) if distance and whole.can_prune(distance, side) else None
+    inputs = count if side is Side.IN else part.in_channels
+    outputs = part.out_channels if side is Side.IN else count
+    if side is Side.TOGETHER:
+        inputs = min(whole.in_channels, -(-part.in_channels // size) * size)
+    if inputs % part.groups or outputs % part.groups:
+        return None
+    return replace(part, in_channels=inputs, out_channels=outputs)

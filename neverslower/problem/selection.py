@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, descriptor_name, parse_descriptor
 from neverslower.problem.model import Model
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
+from neverslower.problem.pairing import Pairing, pair_models
 
 Format = tuple[DType, Layout]
 LISTED = 3
@@ -66,7 +68,7 @@ class Selection:
     """The user's choice; empty tuples mean the profile's or the backend's default.
 
     `keep` replaces the standard distances. Where there are `models`, the patterns of `layers` choose among theirs
-    first. `batches` replace each layer's own.
+    first. `pruned` is the pruned version of the one model that there then is. `batches` replace each layer's own.
     """
 
     profile: Profile = PROFILES["quick"]
@@ -74,6 +76,7 @@ class Selection:
     layers: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     models: tuple[Model, ...] = ()
+    pruned: Model | None = None
     batches: tuple[int, ...] = ()
     formats: tuple[Format, ...] = ()
     sides: tuple[Side, ...] = (Side.OUT,)
@@ -84,8 +87,15 @@ class Selection:
         """Return whether the user left it to the profile and the backend what to measure."""
         return not (self.networks or self.layers or self.problems or self.models)
 
+    @cached_property
+    def pairing(self) -> Pairing | None:
+        """The pruned model's layers set against those of its original, where there is one."""
+        return pair_models(self.models[0], self.pruned) if self.pruned else None
+
     def places(self) -> list[Layer]:
         """Return every chosen place, before equal shapes are joined. Raises UnknownName or InvalidProblem."""
+        if self.pairing:
+            return self._in_batches(self._chosen_of(self.pairing).layers)
         own = [layer for model in self.models for layer in model.layers]
         chosen = [layer for name in self.networks for layer in network(name)]
         chosen += [layer for pattern in self.layers for layer in _matching(pattern, own)]
@@ -95,6 +105,13 @@ class Selection:
             chosen = [layer for name in self.profile.networks for layer in network(name)]
         _require_one_problem_a_name(chosen)
         return self._in_batches(chosen)
+
+    def _chosen_of(self, pairing: Pairing) -> Pairing:
+        """Return the part of a pairing that the patterns choose. Raises UnknownName for one that matches nothing."""
+        for pattern in self.layers:
+            if pairing.matching([pattern]).empty:
+                raise _unknown(pattern, pairing.original.layers)
+        return pairing.matching(self.layers)
 
     def _in_batches(self, layers: Sequence[Layer]) -> list[Layer]:
         if not self.batches:
@@ -117,11 +134,22 @@ class Selection:
     def comparisons(self, backend: str, formats: Iterable[Format]) -> list[Comparison]:
         """Return each chosen layer against its pruned selves and against itself, without repetition."""
         comparisons: dict[tuple[str, str, str], Comparison] = {}
-        for layer in self.distinct(formats):
-            for comparison in self._of_layer(backend, layer):
-                # Two layers may meet in one pruned problem; the first one names it.
-                comparisons.setdefault(comparison.identity, comparison)
+        pairing = self.pairing
+        made = self._of_pairs(pairing, backend, formats) if pairing else self._of_layers(backend, formats)
+        for comparison in made:
+            # Two layers may meet in one pruned problem; the first one names it.
+            comparisons.setdefault(comparison.identity, comparison)
         return list(comparisons.values())
+
+    def _of_pairs(self, every: Pairing, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
+        chosen = self._chosen_of(every)
+        for (dtype, layout), batch in itertools.product(formats, self.batches or (None,)):
+            whole = every.converted(dtype, layout, batch)
+            yield from chosen.converted(dtype, layout, batch).comparisons(backend, whole)
+
+    def _of_layers(self, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
+        for layer in self.distinct(formats):
+            yield from self._of_layer(backend, layer)
 
     def _of_layer(self, backend: str, layer: Layer) -> Iterator[Comparison]:
         """Yield the comparisons of one layer; none where it can keep none of the counts that hold for it."""
@@ -200,7 +228,7 @@ class Selection:
 
     def notes(self, layers: Sequence[Layer]) -> list[str]:
         """Return what a user has to know of the models, and which of the layers a bare `keep` does not fit."""
-        notes = [line for model in self.models for line in model.notes()]
+        notes = [line for model in (*self.models, self.pruned) if model for line in model.notes()]
         for keep in self.keep:
             meant = [] if keep.pattern else self._meant(keep, layers)
             for side in self.sides:
@@ -263,8 +291,7 @@ def _matching(pattern: str, own: Sequence[Layer] = ()) -> list[Layer]:
     ]
     if not matching:
         if own:
-            close = difflib.get_close_matches(pattern, [layer.place for layer in own], n=3, cutoff=0)
-            raise UnknownName(f"no layer matches {pattern!r}; the model has such as {', '.join(close)}")
+            raise _unknown(pattern, own)
         net = pattern.split(".", maxsplit=1)[0]
         known = (
             f"{net} has {net}.L0 to {net}.L{len(network(net)) - 1}"
@@ -273,3 +300,8 @@ def _matching(pattern: str, own: Sequence[Layer] = ()) -> list[Layer]:
         )
         raise UnknownName(f"no layer matches {pattern!r} ({known}; `python -m neverslower layers` lists them)")
     return matching
+
+
+def _unknown(pattern: str, own: Sequence[Layer]) -> UnknownName:
+    close = difflib.get_close_matches(pattern, [layer.place for layer in own], n=3, cutoff=0)
+    return UnknownName(f"no layer matches {pattern!r}; the model has such as {', '.join(close)}")

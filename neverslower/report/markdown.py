@@ -9,7 +9,7 @@ from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of, said
-from neverslower.report import run_verdict, upgrade
+from neverslower.report import run_verdict, upgrade, whole
 from neverslower.report.overview import Overview
 from neverslower.report.reproduction import software
 from neverslower.report.terminal import baseline_words, losses, plans_of, states
@@ -50,13 +50,17 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield from (f"{line}.", "")
     if not verdict.asked:
         return
+    for whole_network in overview.wholes:
+        yield from (f"- {_cell(line)}" for line in whole.lines(whole_network))
+    if overview.wholes:
+        yield ""
     yield from _table(red, findings.explanations, verdict.beside)
     yield from _hazards(assessed, findings, strict)
     if changes := overview.changes:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
     yield from _other(assessed, strict, verdict.beside)
-    yield from _not_covered(findings, assessed, verdict.beside)
+    yield from _not_covered(findings, assessed, verdict.beside, overview.unpaired)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(overview.choices.get(name))}"
     yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
@@ -85,11 +89,10 @@ def _row(item: Assessed, explanations: Mapping[Identity, Explanation], beside: b
     comparison = item.comparison
     if item.finding is Finding.VANISHED:
         return f"| {_cell(item.verdict.reason.text)} | | | {item.finding} |"
-    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
     cause = explanations.get(comparison.identity)
     why = f"{said(item.finding, beside)}; {f'cause: {cause.cause}' if cause else _cell(item.verdict.reason.text)}"
     ratio = item.verdict.ratio or item.verdict.code
-    return f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {ratio} | {why} |"
+    return f"| {comparison.backend} {comparison.layer.name} | {comparison.counts} | {ratio} | {why} |"
 
 
 def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> Iterator[str]:
@@ -102,9 +105,8 @@ def _hazards(assessed: Sequence[Assessed], findings: Findings, strict: bool) -> 
     hazards.sort(key=lambda item: -(item.verdict.ratio.estimate if item.verdict.ratio else 0.0))
     for item in hazards[:MOST_HAZARDS]:
         comparison, result = item.comparison, findings.results.get(item.comparison.identity)
-        whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
         plans = _cell(plans_of(result)) if result else ""
-        yield f"| {comparison.backend} {comparison.layer.name} | {kept} of {whole} | {item.verdict.ratio} | {plans} |"
+        yield f"| {comparison.backend} {comparison.layer.name} | {comparison.counts} | {item.verdict.ratio} | {plans} |"
     if len(hazards) > MOST_HAZARDS:
         yield f"| … and {len(hazards) - MOST_HAZARDS} more | | | |"
     yield ""
@@ -118,9 +120,10 @@ def _other(assessed: Sequence[Assessed], strict: bool, beside: bool) -> Iterator
         yield f"- {', '.join(f'{count} × {said(finding, beside)}' for finding, count in counts.most_common())}"
 
 
-def _not_covered(findings: Findings, assessed: Sequence[Assessed], beside: bool) -> Iterator[str]:
+def _not_covered(findings: Findings, assessed: Sequence[Assessed], beside: bool, unpaired: int) -> Iterator[str]:
     counts = Counter(item.finding for item in assessed)
     named = [f"{counts[finding]} × {said(finding, beside)}" for finding in _NOT_COVERED if counts[finding]]
+    named += [f"{unpaired} × without a pair"] if unpaired else []
     missing = [f"{name}: {_cell(why)}" for name, why in findings.unavailable.items()]
     yield f"- not covered: {'; '.join([*named, *missing])}" if named or missing else "- not covered: nothing"
 

@@ -38,7 +38,7 @@ def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
 
 def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
     """Yield what decides more: more time, or more samples of what was too noisy."""
-    reasons = {result.verdict.reason.code for result in overview.findings.results.values()}
+    reasons = {verdict.reason.code for verdict in overview.findings.verdicts.values()}
     if reasons & _CUT_SHORT and overview.journal:
         yield "decide the rest", _same(f"a longer --time-budget and --resume={overview.journal}")
     if overview.findings.spoiled and overview.journal:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from neverslower.campaign.findings import Findings
 from neverslower.device.fingerprint import Fingerprint
+from neverslower.judge.verdict import Verdict
 from neverslower.outcome.assessment import Assessed
+from neverslower.outcome.table import Finding
 
 
 def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:
@@ -15,14 +17,8 @@ def properties(assessed: Assessed, findings: Findings) -> list[tuple[str, str]]:
 
 
 def _all(assessed: Assessed, findings: Findings) -> Iterator[tuple[str, str]]:
-    verdict, identity = assessed.verdict, assessed.comparison.identity
-    yield "finding", str(assessed.finding)
-    yield "verdict", str(verdict.code)
-    yield "reason", str(verdict.reason.code)
-    if verdict.ratio:
-        yield "ratio", f"{verdict.ratio.estimate:.4f}"
-        yield "ratio low", f"{verdict.ratio.low:.4f}"
-        yield "ratio high", f"{verdict.ratio.high:.4f}"
+    identity = assessed.comparison.identity
+    yield from of_verdict(assessed.finding, assessed.verdict)
     yield "problem", assessed.comparison.candidate.key
     yield "layer", assessed.comparison.layer.name
     yield "places", ", ".join(assessed.comparison.layer.places)
@@ -35,10 +31,22 @@ def _all(assessed: Assessed, findings: Findings) -> Iterator[tuple[str, str]]:
     yield "state changed", findings.marked.get(identity, "")
     fingerprint = findings.fingerprints.get(assessed.comparison.backend)
     if fingerprint:
-        yield from _fingerprint(fingerprint)
+        yield from of_fingerprint(fingerprint)
 
 
-def _fingerprint(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
+def of_verdict(finding: Finding, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of a finding and its verdict."""
+    yield "finding", str(finding)
+    yield "verdict", str(verdict.code)
+    yield "reason", str(verdict.reason.code)
+    if verdict.ratio:
+        yield "ratio", f"{verdict.ratio.estimate:.4f}"
+        yield "ratio low", f"{verdict.ratio.low:.4f}"
+        yield "ratio high", f"{verdict.ratio.high:.4f}"
+
+
+def of_fingerprint(fingerprint: Fingerprint) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of a device and its software."""
     yield "backend", fingerprint.backend
     yield "version", fingerprint.version
     yield "build", fingerprint.build

@@ -85,7 +85,8 @@ def cause_lines(explanation: Explanation | None) -> Iterator[str]:
 
 def headline(comparison: Comparison) -> str:
     """Return such as `resnet50.L3 on onednn, 255 of 256 output channels (distance 1)`."""
-    return f"{comparison.layer.name} on {comparison.backend}, {comparison.channels} (distance {comparison.distance})"
+    distance = f" (distance {comparison.distance})" if comparison.distance >= 0 else ""
+    return f"{comparison.layer.name} on {comparison.backend}, {comparison.channels}{distance}"
 
 
 def software(fingerprint: Fingerprint) -> str:
@@ -102,20 +103,23 @@ def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated:
     layer = comparison.layer
     backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
     chosen = layer.options
-    side = [] if comparison.side is Side.OUT else ["--side", str(comparison.side)]
-    standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
-    named_by_file = layer.source[:1] == ("--advised",)
-    if (
-        comparison.distance
-        and not named_by_file
-        and (comparison.studied or comparison.distance not in standard or "::" not in test)
-    ):
+    side = [] if comparison.side is Side.OUT or comparison.paired else ["--side", str(comparison.side)]
+    if _needs_keep(comparison, test):
         chosen += ["--keep", str(comparison.candidate.channels(comparison.side))]
     if comparison.tuned_logs:
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
     named = f"{test}[{comparison.id}]" if "::" in test else test
     return shlex.join(["pytest", named, "--backend", backend, *chosen, *formats, *side, *repeated])
+
+
+def _needs_keep(comparison: Comparison, test: str) -> bool:
+    """Return whether a run has to be told the channel count: it is unusual, or the command names no item."""
+    named_by_file = comparison.layer.source[:1] == ("--advised",)
+    if comparison.paired or named_by_file or not comparison.distance:
+        return False
+    standard = [distance for distance, _ in pruning_distances(comparison.reference, comparison.side)]
+    return comparison.studied or comparison.distance not in standard or "::" not in test
 
 
 def _times(result: Result) -> Iterator[str]:

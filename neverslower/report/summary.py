@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from neverslower.outcome.run_verdict import RunCode
-from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade
+from neverslower.report import calibration, drawn, run_verdict, terminal, upgrade, whole
 from neverslower.report.listing import LISTED
 from neverslower.report.next_steps import ENDED_EARLY, next_steps
 from neverslower.report.overview import Overview
@@ -46,6 +46,8 @@ def lines(overview: Overview) -> Iterator[Line]:
     yield from _plain(run_verdict.further(verdict))
     if not verdict.asked:
         return
+    for assessed in overview.wholes:
+        yield from _plain(whole.lines(assessed))
     yield from _plain(overview.remarks)
     if overview.beyond:
         yield Line(f"beyond --benchmark-compare-fail: {len(overview.beyond)}")

@@ -17,7 +17,6 @@ from neverslower.judge.verdict import Code, Interval, ReasonCode
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.tally import NEVER_BEGUN, proved_unconfirmed
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import Side
 from neverslower.report import words
 from neverslower.report.listing import LISTED, listing
 from neverslower.report.reproduction import software
@@ -100,11 +99,11 @@ def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iter
     if findings.searches:
         yield f"searches for schedules: {len(findings.searches)}, in {words.duration(findings.tuning_seconds)}"
     if findings.left_out:
-        total = len(findings.results)
+        total = len(findings.verdicts)
         share = (total - findings.left_out) / total
         begun = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
         yield f"coverage: {begun} were begun; the time budget left out the rest"
-    if findings.results or findings.agreements:
+    if findings.verdicts or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
 
 
@@ -170,7 +169,7 @@ def losses(findings: Findings, whose: str = "") -> Iterator[str]:
         return
     named = _LOST_TO | ({ReasonCode.INTERRUPTED: findings.ended} if findings.ended else {})
     listed = ", ".join(f"{lost[code]} {named[code]}" for code in FAULTS if lost[code])
-    yield f"{whose}without a verdict: {lost.total()} of {findings.wanted.total() or len(findings.results)}: {listed}"
+    yield f"{whose}without a verdict: {lost.total()} of {findings.wanted.total() or len(findings.verdicts)}: {listed}"
 
 
 def _counts(title: str, results: Sequence[Result]) -> str:
@@ -226,9 +225,7 @@ def _unconfirmed(results: Sequence[Result]) -> Iterator[str]:
 def _pruned_lines(result: Result, ratio: Interval | None, why: Explanation | None) -> Iterator[str]:
     """Yield what one pruned layer costs, and below it both plans, since the pair explains it."""
     comparison = result.comparison
-    whole, kept = (problem.channels(comparison.side) for problem in (comparison.reference, comparison.candidate))
-    counts = comparison.channels if comparison.side is Side.TOGETHER else f"{kept} of {whole}"
-    yield f"  {ratio}  {counts}  {comparison.id}"
+    yield f"  {ratio}  {comparison.counts}  {comparison.id}"
     if others := [place for place in comparison.layer.places if place != comparison.layer.title]:
         yield f"      also {', '.join(others)}"
     plans = f"plan {plans_of(result)}"

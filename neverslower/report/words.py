@@ -28,6 +28,11 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.3g} ns"
 
 
+def signed_seconds(value: float) -> str:
+    """Return a difference of times with its sign: `+0.31 ms`, in plain letters."""
+    return f"{'-' if value < 0 else '+'}{seconds(abs(value))}"
+
+
 def time_with_interval(samples: Seconds) -> str:
     """Return the median of samples in seconds, with its 95 % interval."""
     bounds = median_interval(samples)

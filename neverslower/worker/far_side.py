@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -28,12 +28,15 @@ from backends.base import (
     BackendOptions,
     Compiler,
     Counted,
+    NetworkRunner,
     Offsets,
     Placer,
     Prepared,
+    PreparedNetwork,
     Profiler,
     Searcher,
     Tensor,
+    Timed,
     Watcher,
 )
 from neverslower.device.fingerprint import slug
@@ -43,6 +46,7 @@ from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, kept_channels
 from neverslower.problem.subject import Search, Subject
+from neverslower.problem.whole import Network, is_network
 from neverslower.worker import bootstrap
 from neverslower.worker.sampling import calibrate, interleave, sweep
 
@@ -50,21 +54,24 @@ CACHE_BYTES, CACHED = 256_000_000, 64
 """Prepared problems are kept up to this many bytes of tensors, and this many: each may hold a loaded library too."""
 LOCK_PATIENCE = 2.0
 STDERR = 2
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
 class Held:
-    """Holds a prepared problem and what its calibration found; `number` counts what this process prepared.
+    """Holds what was prepared and what its calibration found; `number` counts what this process prepared.
 
-    `offsets` are the bytes behind the beginning of their memory at which its first tensors begin.
+    `bytes` is what its tensors take. `offsets` are the bytes behind the beginning of their memory at which the first of
+    them begin. `way` says how a whole network is called, and is empty for a problem.
     """
 
     number: int
-    problem: ConvProblem
-    prepared: Prepared
+    bytes: int
+    prepared: Timed
     iterations: int
     seconds_per_call: float
     offsets: tuple[int, ...] = ()
+    way: str = ""
 
 
 class FarSide:
@@ -149,7 +156,9 @@ class FarSide:
         return asdict(cast(Searcher, self.backend).tune(Search.parse(search)))
 
     def examine(self, key: str) -> dict[str, Any]:
-        """Return what is found of one subject (see observation.Examined); its output is checked here."""
+        """Return what is found of one subject (see observation.Examined); the output of a problem is checked here."""
+        if is_network(key):
+            return self._examine_network(key)
         prepared, found = self._look_at(key)
         return asdict(found(prepared.plan()))
 
@@ -195,8 +204,15 @@ class FarSide:
         if self._evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
             return prepared, lambda plan: Examined(plan, error, tolerance, 0.0, instructions=count, compared=compared)
-        seconds = self._hold((key, 0), problem, prepared).seconds_per_call
+        seconds = self._hold((key, 0), problem.bytes, prepared).seconds_per_call
         return prepared, lambda plan: Examined(plan, error, tolerance, seconds, prepared.cache, compared=compared)
+
+    def _examine_network(self, key: str) -> dict[str, Any]:
+        """Return what is found of a whole network; what a pruned one computes can be compared with nothing."""
+        if self._evidence.exact:
+            raise Unsupported(f"a whole network is measured in times alone, and this backend gives {self._evidence}")
+        held = self._prepared((key, 0))
+        return asdict(Examined(held.prepared.plan(), None, 0.0, held.seconds_per_call, held.prepared.cache))
 
     def prepare(self, key: str) -> None:
         """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
@@ -219,6 +235,7 @@ class FarSide:
         else:
             one = self._prepared(names[0])
             other = self._prepared(names[1], one.number)
+        _require_one_way(one, other)
         iterations = (one.iterations, other.iterations)
         seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks, self._disturbed)
         cache = other.prepared.cache.kind
@@ -247,6 +264,7 @@ class FarSide:
             held[name] = self._prepared(name, together=len(names), expected=calls.get(name, 0.0))
         self._note("")
         arms = [held[name] for name in names]
+        _require_one_way(*arms)
         iterations = tuple(arm.iterations for arm in arms)
         prepared = [arm.prepared for arm in arms]
         taken, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
@@ -308,32 +326,54 @@ class FarSide:
             self._held.move_to_end(name)
             return self._held[name]
         self._held.pop(name, None)
+        if is_network(name[0]):
+            network = self._make_network(Network.from_key(name[0]))
+            return self._hold(name, network.bytes, network, together, network.way)
         subject = Subject.from_key(name[0])
         prepared = self._make(subject, numerics.tensors(subject.problem))
-        return self._hold(name, subject.problem, prepared, together, expected)
+        return self._hold(name, subject.problem.bytes, prepared, together, expected=expected)
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
         """Prepare a subject; where it does not fit next to what is held, once more without that."""
+        return self._with_room(lambda: self.backend.prepare(subject.problem, *tensors, subject.policy))
+
+    def _make_network(self, network: Network) -> PreparedNetwork:
+        return self._with_room(lambda: cast(NetworkRunner, self.backend).prepare_network(network))
+
+    def _with_room(self, prepare: Callable[[], P]) -> P:
+        """Return what is prepared; what is held makes room for it where both do not fit."""
         try:
-            return self.backend.prepare(subject.problem, *tensors, subject.policy)
+            return prepare()
         except OutOfMemory:
             if not self._held:
                 raise
             self._held.clear()
-            return self.backend.prepare(subject.problem, *tensors, subject.policy)
+            return prepare()
 
     def _held_bytes(self) -> int:
-        return sum(one.problem.bytes for one in self._held.values())
+        return sum(one.bytes for one in self._held.values())
 
     def _hold(
-        self, name: tuple[str, int], problem: ConvProblem, prepared: Prepared, together: int = 2, expected: float = 0.0
+        self,
+        name: tuple[str, int],
+        size: int,
+        prepared: Timed,
+        together: int = 2,
+        way: str = "",
+        expected: float = 0.0,
     ) -> Held:
         self._count += 1
         calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations, expected)
-        self._held[name] = held = Held(self._count, problem, prepared, *calibrated, offsets=self._offsets.take())
+        self._held[name] = held = Held(self._count, size, prepared, *calibrated, offsets=self._offsets.take(), way=way)
         while len(self._held) > together and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
             self._held.popitem(last=False)
         return held
+
+
+def _require_one_way(*arms: Held) -> None:
+    """Raise Unsupported where networks are called in different ways, for then their times tell that and not more."""
+    if len(ways := dict.fromkeys(arm.way for arm in arms)) > 1:
+        raise Unsupported(f"one network runs {' and the other '.join(ways)}, so their times can't be compared")
 
 
 def _write(text: str) -> None:

@@ -1,0 +1,159 @@
+"""Whole networks of a user: named from the models that were read, and built where they are timed, in a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from neverslower.errors import OutOfMemory
+from neverslower.models import torch_module
+from neverslower.models.torch_module import UsersError
+from neverslower.models.words import Input, ModelName
+from neverslower.problem.convolution import DType, Layout
+from neverslower.problem.model import Model
+from neverslower.problem.whole import Network, WholeComparison, structure_of
+
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+_NO_MEMORY = ("allocate memory", "not enough memory")
+"""How torch says on the CPU that memory ran out."""
+
+# What is compared
+
+
+def comparisons(
+    backend: str,
+    original: Model,
+    pruned: Model,
+    formats: Iterable[tuple[DType, Layout]],
+    batches: Sequence[int] = (),
+) -> list[WholeComparison]:
+    """Return the pruned model against its original in each format, for each number of images; both come from Python."""
+    options = (*original.source, *pruned.source[:2])
+    images = Input.parse(original.source[3]).shape[0]
+    return [
+        WholeComparison(
+            backend,
+            original.name,
+            _network(original, batch, dtype, layout),
+            _network(pruned, batch, dtype, layout),
+            (*options, "--batch", str(batch)) if batch != images else options,
+            batch if batch != images else None,
+        )
+        for dtype, layout in formats
+        for batch in batches or (images,)
+    ]
+
+
+def runs_from_python(model: Model) -> bool:
+    """Return whether a model is built by Python, and so can be run: of an ONNX file only the shapes are read."""
+    return bool(model.source) and model.source[0] != "--onnx" and not model.source[1].lower().endswith(".onnx")
+
+
+def _network(model: Model, batch: int, dtype: DType, layout: Layout) -> Network:
+    _, text, *given = model.source
+    name = ModelName.parse(text)
+    inputs = tuple(_with_batch(shape, batch) for shape in given[1::2])
+    builder = f"{name.path or name.module}:{name.attribute}"
+    return Network(builder, inputs, structure_of(model), dtype, layout, model.macs)
+
+
+def _with_batch(text: str, batch: int) -> str:
+    """Return an --input for so many images: its first axis counts them."""
+    given = Input.parse(text)
+    shape = replace(given, shape=(batch, *given.shape[1:])).shape_words
+    return f"{f'{given.name}=' if given.name else ''}{shape}{f':{given.dtype}' if given.dtype != 'float32' else ''}"
+
+
+# Where it is timed
+
+
+@dataclass(frozen=True)
+class BuiltNetwork:
+    """A network on its device: what makes one call of it, and the bytes of its parameters, buffers and inputs."""
+
+    call: Callable[[], object]
+    bytes: int
+
+
+def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
+    """Build a network, in eval mode and with random inputs, and call it once.
+
+    Raises UsersError with the user's own traceback, OutOfMemory, or NeverSlowerError where its Python is not there.
+    """
+    name, usual = ModelName.parse(network.builder), torch.get_default_dtype()
+    torch.manual_seed(0)  # Weights are as random in each process, and the same.
+    try:
+        with _apart(name.path):
+            module = torch_module.built(name)
+            return _on_device(torch, module, network, device)
+    finally:
+        torch.set_default_dtype(usual)  # A module that sets one for itself sets it for the layers too.
+
+
+def _on_device(torch: Any, module: Any, network: Network, device: str) -> BuiltNetwork:
+    dtype = getattr(torch, "float32" if network.dtype is DType.TF32 else str(network.dtype))
+    try:
+        module = module.to(device=device, dtype=dtype)
+        if network.layout is Layout.NHWC:
+            module = module.to(memory_format=torch.channels_last)
+        inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
+        with torch.no_grad():
+            module(*inputs)
+    except Exception as error:
+        if _out_of_memory(torch, error):
+            raise OutOfMemory(str(error).strip().splitlines()[0]) from error
+        on_cpu = "the model wants a GPU, and this backend runs it on the CPU; measure it with --backend cudnn"
+        doing = f"{network.builder} failed when it was run from end to end on the {_DEVICES[device]}"
+        raise UsersError(doing, error, wants_gpu=on_cpu) from error
+    tensors = (*module.parameters(), *module.buffers(), *inputs)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return BuiltNetwork(lambda: module(*inputs), size)
+
+
+def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) -> Any:
+    """Return one input: random numbers, for zeros would let a device work cooler; of indices and masks the simplest."""
+    own = getattr(torch, given.dtype)
+    if not own.is_floating_point:
+        return (torch.ones if own is torch.bool else torch.zeros)(given.shape, dtype=own, device=device)
+    image = torch.randn(given.shape, device=device).to(dtype if own is torch.float32 else own)
+    nhwc = layout is Layout.NHWC and image.dim() == 4
+    return image.contiguous(memory_format=torch.channels_last) if nhwc else image
+
+
+def _out_of_memory(torch: Any, error: Exception) -> bool:
+    words = str(error)
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(sign in words for sign in _NO_MEMORY)
+
+
+@contextlib.contextmanager
+def _apart(path: Path | None) -> Iterator[None]:
+    """Forget afterwards what a file has imported from its own folder.
+
+    The other network's file may have neighbours of the same names, and would be given these: the original would be
+    compared with itself.
+    """
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        if path:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(str(path.parent))
+            added = set(sys.modules) - before
+            own = {name for name in added if "." not in name and _next_to(sys.modules[name], path.parent)}
+            for name in added:
+                if name.partition(".")[0] in own:
+                    del sys.modules[name]
+
+
+def _next_to(module: ModuleType, folder: Path) -> bool:
+    """Return whether a module is a file in a folder, or a package there; what is installed below it is not."""
+    places = [Path(place).resolve() for place in getattr(module, "__path__", ())]
+    if file := getattr(module, "__file__", None):
+        places.append(Path(file).resolve())
+    return any(place.parent == folder for place in places)
