@@ -46,6 +46,7 @@ from neverslower.device.state import State
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.numerics import convolve
 from neverslower.problem.predicate import PredicateError, holds
 from neverslower.problem.subject import Search, Subject
@@ -59,6 +60,7 @@ CAPABILITIES = Capabilities(
     watches=True,
     maps=True,
     explains=True,
+    epilogues=True,
     tuned_layers=("resnet50.L16",),
 )
 
@@ -190,14 +192,16 @@ class Scripted:
             software={"scripted": script.get("version", "1.0")} | script.get("software", {}),
         )
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Find the rules that hold for the problem, and commit the fault that one asks for."""
         rules = self._rules(problem, policy)
         fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
         _commit(fault, problem)
         for _ in (inputs, weights):  # It lays nothing out, but says where it would.
             self.offsets.draw(64, 4096)
-        return Prepared(self, problem, inputs, weights, rules, fault)
+        return Prepared(self, problem, (inputs, weights, added), rules, fault)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -274,12 +278,11 @@ class Prepared:
         self,
         backend: Scripted,
         problem: ConvProblem,
-        inputs: Tensor,
-        weights: Tensor,
+        tensors: tuple[Tensor, Tensor, Added],
         rules: list[Mapping[str, Any]],
         fault: str | None,
     ) -> None:
-        self._backend, self._problem, self._tensors = backend, problem, (inputs, weights)
+        self._backend, self._problem, self._tensors = backend, problem, tensors
         self._rules, self._fault = rules, fault
         script = backend.script
         # From the problem's key and not from a shared stream: what is prepared in which order must not change samples.

@@ -145,6 +145,15 @@ GROUPS = (
                 "out",
             ),
             _many("--batch", "N", "measure every chosen layer for this many images at once", "the layer's own number"),
+            _switch("--bias", "give every chosen layer a bias", repeated=True),
+            _one(
+                "--post-ops",
+                "OPS",
+                "measure every chosen layer with what follows it in the same call, as benchdnn's --attr-post-ops: "
+                "relu, silu (which is swish:1), sum (a residual is added), or sum+relu",
+                "the layer's own: none, or what --fused or a file says",
+                repeated=True,
+            ),
             _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16", "the backend's own"),
             _many("--layout", "LAYOUT", "NCHW or NHWC", "the backend's own"),
             _one(

@@ -22,6 +22,7 @@ from neverslower.errors import Unavailable
 from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.problem.convolution import DType, Layout, parse_descriptor
+from neverslower.problem.epilogue import NOTHING
 from neverslower.worker.far_side import FarSide
 
 PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.NHWC)
@@ -335,7 +336,7 @@ class Throttled(CuDNN):
     def fingerprint(self):
         return Fingerprint("cudnn", "gpu", "9.1.0", "0")
 
-    def prepare(self, problem, inputs, weights, policy=""):
+    def prepare(self, problem, inputs, weights, policy="", added=NOTHING):
         return SimpleNamespace(run=lambda calls: 1e-3 * calls, cache=Cache(), least_iterations=1)
 
 
