@@ -85,7 +85,7 @@ GROUPS = (
                 "NAME",
                 f"measure this library: {', '.join(name for name in backends.TABLE if name != backends.FOR_TESTING)}; "
                 "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), onednn:torch, "
-                "cudnn:best, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
+                "cudnn:best, cudnn:fallback, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
                 "every one that is installed",
             ),
             _many(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import CurvePoint, Tensor
 from backends.cudnn.choice import CudnnOptions
+from backends.cudnn.frontend import IMAGE, WEIGHT
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Replay
 from neverslower.errors import Unsupported
 from neverslower.evidence.observation import Plan
@@ -79,8 +80,10 @@ def curve(
 
 def _launch_part(gpu: CuDNN, problem: ConvProblem, image: Any, weight: Any, choice: CudnnOptions) -> Launched:
     """Launch a layer with the first of these filters. Raises Unsupported."""
+    if problem.epilogue:
+        raise Unsupported("curves are of plain convolutions; measure single channel counts with what follows")
     with gpu._errors_translated(problem):
-        return gpu._launch(problem, [(image, weight[: problem.out_channels])], choice)
+        return gpu._launch(problem, [{IMAGE: image, WEIGHT: weight[: problem.out_channels]}], choice)
 
 
 def _event_pairs(gpu: CuDNN, rounds: int) -> list[tuple[Any, Any]]:
