@@ -184,6 +184,11 @@ GROUPS = (
                 "name if it has several inputs: images=1x3x224x224",
                 "what an ONNX file says; --model needs one",
             ),
+            _switch(
+                "--fused",
+                "let the convolutions of --model and --onnx carry what follows them in the same call: the bias, a "
+                "batch normalisation (as a bias), a residual, ReLU or SiLU",
+            ),
             _many(
                 "--problems", "FILE", "measure the problems of a file: one of benchdnn's batch files, or CSV", "none"
             ),
