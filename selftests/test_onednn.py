@@ -488,15 +488,6 @@ def test_a_script_of_torch_alone_runs(argument: str, text: str, tmp_path: Path) 
     assert "us a call" in done.stdout
 
 
-@pytest.mark.parametrize("argument", ["", "torch"])
-@pytest.mark.parametrize("filters", [64, 63])
-def test_one_input_channel_in_nhwc_gives_right_outputs(argument: str, filters: int) -> None:
-    pytest.importorskip("torch")
-    one = parse_descriptor(f"mb1_ic1oc{filters}_ih28kh3ph1", layout=Layout.NHWC)
-    held = onednn.open(BackendOptions(argument)).prepare(one, *tensors(one))
-    assert deviation(held.output(), convolve(one, *tensors(one))) < 1e-5
-
-
 # What follows a convolution in the same call
 
 
