@@ -10,9 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import backends
 from neverslower.baseline.scope import Scope
 from neverslower.errors import CannotPrune, InvalidProblem, NeverSlowerError
+from neverslower.option_table import OPTIONS
 from neverslower.option_values import post_ops as read_post_ops
+from neverslower.options import plan
 from neverslower.problem import numerics, reference
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, kept_channels, parse_descriptor
 from neverslower.problem.epilogue import NOTHING, PLAIN, Added, Epilogue, PostOp, applied, post_ops
@@ -272,6 +275,21 @@ def test_what_a_baseline_holds_of_plain_layers_is_not_missed_by_a_run_of_others(
     entry.layer = comparison.layer.name
     assert Scope({"scripted": plain}, formats).holds("scripted", entry)
     assert not Scope({"scripted": fused}, formats).holds("scripted", entry)
+
+
+def test_what_is_drawn_in_a_hunt_has_it_too() -> None:
+    values = {option.key: option.default for option in OPTIONS} | {"backend": ["scripted"], "bias": True}
+    assert plan(values | {"post-ops": "silu"}).space("scripted").epilogue == Epilogue(True, (SWISH,))
+    assert plan(values | {"bias": False}).space("scripted").epilogue == PLAIN
+
+
+def test_a_backend_without_it_refuses_it_in_words() -> None:
+    for name in ("tvm", "acl"):
+        capabilities = backends.load(name).CAPABILITIES
+        assert (
+            capabilities.refusal(problem(epilogue=FULL)) == "no bias and no post-ops in the same call (bias+sum+relu)"
+        )
+        assert capabilities.refusal(problem()) is None
 
 
 def test_a_run_measures_it_and_says_how_to_measure_it_again(runner: SuiteRunner) -> None:
