@@ -19,6 +19,7 @@ from neverslower.device.state import State
 from neverslower.errors import Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.subject import Search, Subject
 from neverslower.problem.whole import Network
 
@@ -42,7 +43,8 @@ class Capabilities:
     started while others wait or examine: it disturbs nothing until it is asked for something. One that `explains`
     has the policy `best`, which tells a hazard from a bad choice. One that has `networks` runs whole networks from
     end to end. `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers`
-    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates.
+    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates. One with
+    `epilogues` takes a bias and post-ops in the same call, though it may refuse some of them.
     """
 
     dtypes: frozenset[DType]
@@ -51,6 +53,7 @@ class Capabilities:
     groups: bool = True
     dilation: bool = True
     asymmetric_padding: bool = True
+    epilogues: bool = False
     formats: tuple[tuple[DType, Layout], ...] = ((DType.FLOAT32, Layout.NCHW),)
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -85,6 +88,7 @@ class Capabilities:
             (self.groups or problem.groups == 1, "no grouped convolutions"),
             (self.dilation or problem.dilation == (1, 1), "no dilated convolutions"),
             (self.asymmetric_padding or problem.symmetric_padding, "no asymmetric padding"),
+            (self.epilogues or not problem.epilogue, f"no bias and no post-ops in the same call ({problem.epilogue})"),
         )
         return next((why for holds, why in checks if not holds), None)
 
@@ -179,13 +183,15 @@ class Backend(Protocol):
     def fingerprint(self) -> Fingerprint:
         """Return device, state and software. Raises Unavailable where the device turns out not to be usable."""
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Do everything that happens once: layouts, compilation, buffers of its own.
 
         `inputs` has the shape `problem.input_shape` and `weights` has `problem.weight_shape`, in values that the dtype
-        can hold. `policy` says how the library is to choose, in the backend's own words (see
-        neverslower.problem.subject). Raises Unsupported with the library's words or for an unknown policy, and
-        OutOfMemory.
+        can hold; `added` holds what the problem's epilogue takes. `policy` says how the library is to choose, in the
+        backend's own words (see neverslower.problem.subject). Raises Unsupported with the library's words or for an
+        unknown policy, and OutOfMemory.
         """
 
     @property

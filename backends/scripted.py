@@ -48,6 +48,7 @@ from neverslower.device.state import State
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.numerics import convolve
 from neverslower.problem.predicate import PredicateError, holds
 from neverslower.problem.subject import Search, Subject
@@ -62,6 +63,7 @@ CAPABILITIES = Capabilities(
     watches=True,
     explains=True,
     networks=True,
+    epilogues=True,
     tuned_layers=("resnet50.L16",),
 )
 
@@ -194,14 +196,16 @@ class Scripted:
             software={"scripted": script.get("version", "1.0")} | script.get("software", {}),
         )
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Find the rules that hold for the problem, and commit the fault that one asks for."""
         rules = self._rules(problem, policy)
         fault = next((rule["fault"] for rule in rules if "fault" in rule), None)
         _commit(fault, f"{problem.out_channels} channels", problem.bytes)
         for _ in (inputs, weights):  # It lays nothing out, but says where it would.
             self.offsets.draw(64, 4096)
-        return Prepared(self, problem, inputs, weights, rules, fault)
+        return Prepared(self, problem, (inputs, weights, added), rules, fault)
 
     def prepare_network(self, network: Network) -> PreparedNetwork:
         """Find the rules that hold for the network, and commit the fault that one asks for."""
@@ -303,13 +307,12 @@ class Prepared(Invented):
         self,
         backend: Scripted,
         problem: ConvProblem,
-        inputs: Tensor,
-        weights: Tensor,
+        tensors: tuple[Tensor, Tensor, Added],
         rules: list[Mapping[str, Any]],
         fault: str | None,
     ) -> None:
         super().__init__(backend, problem.key, problem.macs, rules)
-        self._problem, self._tensors, self._fault = problem, (inputs, weights), fault
+        self._problem, self._tensors, self._fault = problem, tensors, fault
 
     def instructions(self) -> int:
         """Return the count of the last rule that has one, else one for each multiply-accumulate."""

@@ -88,7 +88,7 @@ GROUPS = (
                 "NAME",
                 f"measure this library: {', '.join(name for name in backends.TABLE if name != backends.FOR_TESTING)}; "
                 "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), onednn:torch, "
-                "cudnn:best, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
+                "cudnn:best, cudnn:fallback, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
                 "every one that is installed",
             ),
             _many(
@@ -154,6 +154,15 @@ GROUPS = (
                 "out",
             ),
             _many("--batch", "N", "measure every chosen layer for this many images at once", "the layer's own number"),
+            _switch("--bias", "give every chosen layer a bias", repeated=True),
+            _one(
+                "--post-ops",
+                "OPS",
+                "measure every chosen layer with what follows it in the same call, as benchdnn's --attr-post-ops: "
+                "relu, silu (which is swish:1), sum (a residual is added), or sum+relu",
+                "the layer's own: none, or what --fused or a file says",
+                repeated=True,
+            ),
             _many("--dtype", "DTYPE", "float32, tf32, float16 or bfloat16", "the backend's own"),
             _many("--layout", "LAYOUT", "NCHW or NHWC", "the backend's own"),
             _one(
@@ -190,6 +199,11 @@ GROUPS = (
                 "the shape of a model's input, 1x3x224x224; of an ONNX file only where its axes are dynamic, and by "
                 "name if it has several inputs: images=1x3x224x224",
                 "what an ONNX file says; --model needs one",
+            ),
+            _switch(
+                "--fused",
+                "let the convolutions of --model and --onnx carry what follows them in the same call: the bias, a "
+                "batch normalisation (as a bias), a residual, ReLU or SiLU",
             ),
             _many(
                 "--problems", "FILE", "measure the problems of a file: one of benchdnn's batch files, or CSV", "none"

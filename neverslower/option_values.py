@@ -10,7 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from neverslower.errors import NeverSlowerError
+from neverslower.errors import InvalidProblem, NeverSlowerError
+from neverslower.problem import epilogue
+from neverslower.problem.epilogue import Epilogue, PostOp
 from neverslower.problem.selection import Keep
 from neverslower.report import words
 
@@ -111,6 +113,14 @@ def keep(text: str) -> Keep:
         forms = "channel counts such as 48, 48,56 or 92-97, or layer1.0.conv1=48,56 for the layers that match"
         raise NeverSlowerError(f"--keep {text!r}: {forms}")
     return Keep(tuple(count for part in parts for count in counts(part)), pattern)
+
+
+def post_ops(text: str) -> tuple[PostOp, ...]:
+    """Return the post-ops that `sum+relu` or `silu` names."""
+    try:
+        return Epilogue(post_ops=epilogue.post_ops(text)).post_ops
+    except InvalidProblem as error:
+        raise NeverSlowerError(f"--post-ops {text!r}: {error}") from None
 
 
 def counts(text: str) -> tuple[int, ...]:

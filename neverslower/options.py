@@ -26,6 +26,7 @@ from neverslower.outcome.run_verdict import LEAST_DECIDED
 from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
+from neverslower.problem.epilogue import Epilogue
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import PROFILES, Format, Profile, Selection
 from neverslower.problem.whole import WholeComparison
@@ -149,6 +150,7 @@ class RunPlan:
             dilation=capabilities.dilation,
             asymmetric_padding=capabilities.asymmetric_padding,
             largest_macs=capabilities.largest_drawn_macs,
+            epilogue=Epilogue(self.selections[name].bias, self.selections[name].post_ops or ()),
         )
 
     def tuned_log_cases(self) -> list[Case]:
@@ -239,8 +241,10 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         models=models,
-        pruned=reading.pruned(pruned, models[0], values["input"]) if pruned else None,
+        pruned=reading.pruned(pruned, models[0], values["input"], bool(values["fused"])) if pruned else None,
         batches=batches,
+        bias=values["bias"],
+        post_ops=None if values["post-ops"] is None else read.post_ops(values["post-ops"]),
         sides=(Side.OUT, Side.IN) if side == "both" else (Side(side),),
         keep=keep,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +19,11 @@ from backends.cudnn.frontend import strides
 from backends.cudnn.replay import Replay
 from backends.cudnn.script import script
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import Unavailable
+from neverslower.errors import InvalidProblem, Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.problem.convolution import DType, Layout, parse_descriptor
+from neverslower.problem.epilogue import NOTHING, Epilogue
 from neverslower.worker.far_side import FarSide
 
 PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.NHWC)
@@ -34,6 +36,7 @@ PROBLEM = parse_descriptor("mb1_ic8oc12_ih9oh5kh3sh2ph1", DType.FLOAT16, Layout.
         ("best", CudnnOptions(Policy.BEST)),
         ("torch,cold,gpu=1", CudnnOptions(Policy.TORCH, "cold", 1)),
         ("cold,hot", CudnnOptions()),
+        ("fallback,cold", CudnnOptions(Policy.FALLBACK, "cold")),
         ("torch,best", CudnnOptions(Policy.TORCH_BEST)),
         ("torch_best", CudnnOptions(Policy.TORCH_BEST)),
     ],
@@ -44,12 +47,15 @@ def test_words_are_read(words, choice):
 
 def test_best_stays_on_the_way_that_is_set():
     assert CudnnOptions(Policy.TORCH).with_words("best").policy is Policy.TORCH_BEST
-    assert CudnnOptions(Policy.HEURISTIC).with_words("best").policy is Policy.BEST
+    for policy in (Policy.HEURISTIC, Policy.FALLBACK):
+        assert CudnnOptions(policy).with_words("best").policy is Policy.BEST
 
 
 @pytest.mark.parametrize("words", ["fastest", "gpu=", "gpu=-1", "gpu=x", "torch cold", "Best"])
 def test_another_word_is_named_with_those_that_there_are(words):
-    with pytest.raises(ValueError, match="is not one of heuristic, best, torch, torch_best, hot, cold, gpu=N"):
+    with pytest.raises(
+        ValueError, match="is not one of heuristic, fallback, best, torch, torch_best, hot, cold, gpu=N"
+    ):
         CudnnOptions().with_words(words)
     with pytest.raises(Unavailable, match="is not one of"):
         open(BackendOptions(words))
@@ -200,6 +206,33 @@ def test_a_failure_names_the_command_that_writes_the_script():
     assert line.startswith(f"python -m neverslower script --backend cudnn {PROBLEM.key} --plan eng45_k2=5 > ")
     assert "\n" not in line
 
+    fallback = reproduce(PROBLEM, Plan("eng0"), BackendOptions("fallback,cold"))
+    assert f"--backend cudnn:fallback {PROBLEM.key} --plan eng0" in fallback
+
+
+@pytest.mark.parametrize("epilogue", ["bias", "relu", "bias+sum+swish:1"])
+def test_a_script_has_the_epilogue_in_its_graph(epilogue: str) -> None:
+    fused = replace(PROBLEM, epilogue=Epilogue.parse(epilogue))
+    text = cudnn.write_script(fused, "", BackendOptions("fallback"))
+    compile(text, "script", "exec")
+    assert "heur_mode.FALLBACK" in text
+    asked = [word for word in ("bias", "add", "relu", "swish") if f"Y = graph.{word}(" in text]
+    assert asked == [{"sum": "add", "swish:1": "swish"}.get(word, word) for word in epilogue.split("+")]
+    assert (", B: b" in text, ", R: r" in text) == ("bias" in epilogue, "sum" in epilogue)
+
+
+def test_torch_s_own_convolution_takes_a_bias_and_no_more() -> None:
+    biased, activated = (replace(PROBLEM, epilogue=Epilogue.parse(text)) for text in ("bias", "relu"))
+    assert "conv2d(x, w, b.reshape(-1), " in script(biased, "torch")
+    with pytest.raises(InvalidProblem, match="takes a bias and no post-ops"):
+        script(activated, "torch")
+    gpu: Any = object.__new__(CuDNN)
+    gpu._choice = CudnnOptions(Policy.TORCH)
+    assert gpu._chosen(biased, "").policy is Policy.TORCH
+    with pytest.raises(Unsupported, match="takes a bias and no post-ops; leave out torch"):
+        gpu._chosen(activated, "")
+    assert gpu._chosen(activated, "heuristic").policy is Policy.HEURISTIC
+
 
 # Timing, on a GPU of which there is nothing but the time that passes
 
@@ -335,7 +368,7 @@ class Throttled(CuDNN):
     def fingerprint(self):
         return Fingerprint("cudnn", "gpu", "9.1.0", "0")
 
-    def prepare(self, problem, inputs, weights, policy=""):
+    def prepare(self, problem, inputs, weights, policy="", added=NOTHING):
         return SimpleNamespace(run=lambda calls: 1e-3 * calls, cache=Cache(), least_iterations=1)
 
 

@@ -21,6 +21,7 @@ from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.judge.verdict import block_log_ratios
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.epilogue import Epilogue
 from neverslower.problem.networks import distinct_layers, network
 from neverslower.problem.whole import Network
 from neverslower.worker.process import Worker, WorkerSpec
@@ -51,11 +52,11 @@ def backend(argument: str = ""):
 
 
 def prepared(problem: ConvProblem, policy: str = ""):
-    return backend().prepare(problem, *numerics.tensors(problem), policy)
+    return backend().prepare(problem, *numerics.tensors(problem), policy, numerics.added_tensors(problem))
 
 
 def deviation(problem: ConvProblem, policy: str) -> float:
-    expected = numerics.convolve(problem, *numerics.tensors(problem))
+    expected = numerics.convolve(problem, *numerics.tensors(problem), numerics.added_tensors(problem))
     return numerics.deviation(prepared(problem, policy).output(), expected, numerics.typical_output(problem))
 
 
@@ -70,6 +71,29 @@ def test_outputs_are_right(shape, dtype, layout, policy):
     except Unsupported as error:
         pytest.skip(str(error))
     assert found <= numerics.TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("policy", ["", "best", "fallback", "torch"])
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.TF32])
+@pytest.mark.parametrize("epilogue", ["bias", "bias+relu", "swish:1", "bias+sum+relu", "bias+swish:1+sum"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_behind_an_epilogue_are_right(shape, epilogue, dtype, policy):
+    problem = replace(parse_descriptor(shape, dtype, Layout.NHWC), epilogue=Epilogue.parse(epilogue))
+    try:
+        found = deviation(problem, policy)
+    except Unsupported as error:
+        pytest.skip(str(error))
+    assert found <= numerics.TOLERANCES[dtype]
+
+
+def test_a_fused_layer_has_a_plan_of_its_own():
+    plan = prepared(replace(HALF, epilogue=Epilogue.parse("bias+relu"))).plan()
+    assert plan.name.startswith("eng")
+    assert len(main_kernels(kernels(plan))) == 1
+
+
+def test_the_fallback_heuristic_has_a_plan():
+    assert prepared(HALF, "fallback").plan().name.startswith("eng")
 
 
 @pytest.mark.parametrize("policy", ["", "best", "torch"])
@@ -188,9 +212,12 @@ def test_the_scripts_run_alone(tmp_path):
     plan = prepared(HALF).plan()
     from backends.cudnn.script import script
 
-    for number, name in enumerate(("", plan.name, "torch")):
+    fused = replace(HALF, epilogue=Epilogue.parse("bias+sum+relu"))
+    texts = [script(HALF, name) for name in ("", plan.name, "torch")]
+    texts += [script(HALF, fallback=True), script(fused), script(fused, prepared(fused).plan().name)]
+    for number, text in enumerate(texts):
         path = tmp_path / f"{number}.py"
-        path.write_text(script(HALF, name), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert "us a call" in done.stdout, done.stderr
 

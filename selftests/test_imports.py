@@ -239,7 +239,10 @@ def test_the_far_side_needs_numpy_at_most(start: str) -> None:
 @pytest.mark.parametrize(
     ("module", "below"),
     [
-        ("neverslower.problem.convolution", {"neverslower.enums", "neverslower.errors"}),
+        (
+            "neverslower.problem.convolution",
+            {"neverslower.enums", "neverslower.errors", "neverslower.problem.epilogue"},
+        ),
         ("neverslower.judge.stats", set()),
         ("neverslower.device.fingerprint", set()),
         ("neverslower.errors", set()),

@@ -176,9 +176,9 @@ def test_the_unpruned_layer_padded_with_zeros_gives_the_pruned_ones_output(unpru
 def convolutions(monkeypatch):
     computed = []
 
-    def recording(problem, inputs, weights):
+    def recording(problem, *tensors):
         computed.append(problem)
-        return convolve(problem, inputs, weights)
+        return convolve(problem, *tensors)
 
     monkeypatch.setattr(numerics, "convolve", recording)
     return computed

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +17,13 @@ import pytest
 
 from backends import onednn
 from backends.base import BackendOptions, Offsets
-from backends.onednn import Step, parse_info, parse_steps, reproduce
+from backends.onednn import reproduce, verbose
+from backends.onednn.verbose import Step, parse_info, parse_steps
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.observation import Plan
-from neverslower.problem.convolution import DType, Layout, parse_descriptor
-from neverslower.problem.numerics import convolve, deviation, tensors
+from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_descriptor
+from neverslower.problem.epilogue import Epilogue
+from neverslower.problem.numerics import added_tensors, convolve, deviation, tensors
 from neverslower.worker.process import Worker, WorkerSpec
 from selftests.conftest import ROOT
 from selftests.support import problem
@@ -196,7 +199,7 @@ def test_what_was_not_printed_is_absent() -> None:
     ],
 )
 def test_what_onednn_may_use_is_a_setting(variables: dict[str, str], found: dict[str, str]) -> None:
-    assert onednn.settings(variables) == found
+    assert verbose.settings(variables) == found
 
 
 def plan_of(*lines: str) -> Plan:
@@ -485,10 +488,93 @@ def test_a_script_of_torch_alone_runs(argument: str, text: str, tmp_path: Path) 
     assert "us a call" in done.stdout
 
 
-@pytest.mark.parametrize("argument", ["", "torch"])
-@pytest.mark.parametrize("filters", [64, 63])
-def test_one_input_channel_in_nhwc_gives_right_outputs(argument: str, filters: int) -> None:
-    pytest.importorskip("torch")
-    one = parse_descriptor(f"mb1_ic1oc{filters}_ih28kh3ph1", layout=Layout.NHWC)
-    held = onednn.open(BackendOptions(argument)).prepare(one, *tensors(one))
-    assert deviation(held.output(), convolve(one, *tensors(one))) < 1e-5
+# What follows a convolution in the same call
+
+
+SHAPES = ("mb2_ic8oc16_ih6kh3ph1", "mb1_g4ic16oc12_ih6kh3ph1", "mb1_g16ic16oc16_ih6kh3ph1", "mb1_ic3oc7_ih5kh1")
+FUSED = ("bias", "relu", "bias+relu", "swish:1", "bias+swish:1", "sum", "sum+relu", "bias+sum+relu")
+
+
+def fused(text: str, epilogue: str, layout: Layout = Layout.NHWC) -> ConvProblem:
+    return replace(parse_descriptor(text, layout=layout), epilogue=Epilogue.parse(epilogue))
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("text", SHAPES)
+@pytest.mark.parametrize("epilogue", FUSED)
+def test_an_epilogue_is_right_and_in_onednn_s_own_plan(text: str, epilogue: str, layout: Layout, torch: Any) -> None:
+    one = fused(text, epilogue, layout)
+    drawn, added = tensors(one), added_tensors(one)
+    if one.epilogue.residual and layout is Layout.NCHW:
+        with pytest.raises(Unsupported, match=r"torch fuses a residual \(sum\) in NHWC alone"):
+            onednn.open(BackendOptions()).prepare(one, *drawn, added=added)
+        return
+    held = onednn.open(BackendOptions()).prepare(one, *drawn, added=added)
+    held.run(3)
+    right = convolve(one, *drawn, added)
+    for _ in range(2):  # Each call adds to what the one before left, and an output is that of one call.
+        assert deviation(held.output(), right) < 1e-5
+    steps = " ".join(held.plan().steps)
+    words = "+".join(step if step == "sum" else f"eltwise_{step}" for step in one.epilogue.post_ops)
+    assert (f" post-ops:{words} " in steps) == bool(words)
+
+
+def test_an_output_that_was_given_away_is_not_changed_by_later_calls(torch: Any) -> None:
+    one = fused("mb1_ic8oc1_ih6kh3ph1", "sum")
+    held = onednn.open(BackendOptions()).prepare(one, *tensors(one), added=added_tensors(one))
+    output = held.output()
+    before = output.copy()
+    held.run(3)
+    assert np.array_equal(output, before)
+
+
+@pytest.mark.parametrize(
+    ("argument", "text", "epilogue", "told"),
+    [
+        ("", SHAPES[0], "relu+sum", r"torch fuses no residual \(sum\) behind an activation"),
+        ("", SHAPES[0], "sum+swish:1", r"torch fuses no swish:1 behind a residual \(sum\)"),
+        ("", "mb1_ic8oc8_ih1kh1", "sum", "torch does not fuse sum into this convolution"),
+        ("torch", SHAPES[0], "bias+relu", "torch's eager convolution takes a bias and no post-ops; leave out :torch"),
+    ],
+)
+def test_what_torch_does_not_fuse_is_refused(argument: str, text: str, epilogue: str, told: str, torch: Any) -> None:
+    one = fused(text, epilogue)
+    with pytest.raises(Unsupported, match=told):
+        onednn.open(BackendOptions(argument)).prepare(one, *tensors(one), added=added_tensors(one))
+
+
+def test_torch_s_own_convolution_takes_a_bias(torch: Any) -> None:
+    one = fused(SHAPES[0], "bias")
+    held = onednn.open(BackendOptions("torch")).prepare(one, *tensors(one), added=added_tensors(one))
+    assert deviation(held.output(), convolve(one, *tensors(one), added_tensors(one))) < 1e-5
+
+
+def test_a_worker_finds_a_fused_layer_right_and_agreeing_with_its_pruned_self(worker: Worker) -> None:
+    for epilogue in ("bias+relu", "bias+sum+relu"):
+        unpruned = fused("mb1_g2ic8oc16_ih6kh3ph1", epilogue)
+        pruned = unpruned.prune(4)
+        assert not worker.examine(unpruned.key).wrong
+        for error, tolerance in (
+            worker.agree(unpruned.key, pruned.key),
+            *worker.check(unpruned.key, pruned.key).values(),
+        ):
+            assert error <= tolerance
+        assert np.all(worker.measure(unpruned.key, pruned.key, 2).seconds > 0)
+
+
+def test_a_fused_plan_is_reproduced_with_its_post_ops() -> None:
+    line = reproduce(fused("mb1_ic8oc16_ih6kh3ph1", "bias+sum+relu"), plan_of(BRGEMM_3_12), BackendOptions())
+    assert "--dt=f32:f32:f32 --bia-dt=f32 --attr-post-ops=sum+relu --stag=acdb" in line
+
+
+@pytest.mark.parametrize("epilogue", FUSED)
+def test_a_script_of_a_fused_layer_calls_what_was_measured(epilogue: str, torch: Any, tmp_path: Path) -> None:
+    path = tmp_path / "repro.py"
+    path.write_text(
+        onednn.write_script(fused("mb1_ic4oc4_ih6kh3ph1", epilogue), "", BackendOptions()), encoding="utf-8"
+    )
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "us a call" in done.stdout
+    steps = parse_steps(done.stdout)
+    words = epilogue.removeprefix("bias").strip("+").replace("relu", "eltwise_relu").replace("swish", "eltwise_swish")
+    assert any(step.tag("post-ops") == (words or "any") for step in steps if step.primitive == "convolution")

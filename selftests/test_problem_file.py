@@ -64,6 +64,39 @@ def test_what_can_t_be_measured_is_left_out_with_its_work(tmp_path: Path) -> Non
     )
 
 
+def test_a_batch_file_says_what_follows_its_convolutions(tmp_path: Path) -> None:
+    text = """ic8oc8_ih8kh3n"plain"
+    --bia-dt=f32 --attr-post-ops=sum+relu
+    ic8oc8_ih8kh3n"both"
+    --attr-post-ops= --bia-dt=undef --dir=FWD_B
+    ic8oc8_ih8kh3n"biased"
+    --dir=FWD_I --attr-post-ops=swish:1
+    ic8oc8_ih8kh3
+    --attr-post-ops=tanh
+    mb1_ic8oc8_ih8kh3n"other"
+    --attr-post-ops=swish
+    mb1_ic8oc8_ih8kh3n"half"
+    --reset
+    ic8oc8_ih8kh3n"again"
+    """
+    model = read(tmp_path, text)
+    described = "mb2_g1ic8oc8_ih8oh6kh3sh1ph0"
+    assert {name: str(problem.epilogue) for name, problem in named(model).items()} == {
+        "plain": "",
+        "both": "bias+sum+relu",
+        "biased": "bias",
+        described: "swish:1",
+        "again": "",
+    }
+    assert [(left.place, left.what) for left in model.left_out] == [
+        ("other", "convolution with post-ops tanh"),
+        ("half", "convolution with post-ops swish"),
+    ]
+    sources = {layer.name: layer.source for layer in model.layers}
+    assert sources["both"] == ("--problem", f'{described}n"both"', "--bias", "--post-ops=sum+relu")
+    assert sources[described] == ("--problem", described, "--post-ops=swish:1")
+
+
 def test_csv_has_a_column_a_number_by_long_names_or_benchdnns(tmp_path: Path) -> None:
     long = """name,in_channels,out_channels,height,kernel,padding,stride,dilation,groups
     # dilation counts from 1

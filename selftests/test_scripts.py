@@ -11,6 +11,15 @@ from neverslower.problem.convolution import parse_descriptor
 KEY = parse_descriptor("mb1_ic4oc4_ih6kh3ph1").key
 
 
+@pytest.mark.parametrize("argument", ["tvm", "acl", "onednn:torch"])
+def test_a_script_of_what_a_backend_refuses_is_refused_alike(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["script", "--backend", argument, f"{KEY}-bias+relu"]) == 2
+    told = capsys.readouterr().err
+    assert (
+        "takes a bias and no post-ops" if "torch" in argument else "no bias and no post-ops in the same call"
+    ) in told
+
+
 @pytest.mark.parametrize("argument", ["onednn", "onednn:torch", "cudnn", "cudnn:torch", "tvm", "acl"])
 def test_a_script_knows_its_problem_and_not_this_suite(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["script", "--backend", argument, KEY]) == 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from neverslower.hunt.strategies import LARGEST_TENSOR, Space, comparisons
 from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
+from neverslower.problem.epilogue import PLAIN, Epilogue, PostOp
 from neverslower.problem.networks import NETWORKS, network
 
 EVERYTHING = Space(dtypes=tuple(DType), layouts=tuple(Layout), sides=(Side.OUT, Side.IN))
@@ -31,6 +32,7 @@ def spaces() -> st.SearchStrategy[Space]:
         dilation=st.booleans(),
         asymmetric_padding=st.booleans(),
         largest_macs=st.sampled_from([2, 3, 7, 50, 1000, 123_456, 30_000_000]),
+        epilogue=st.sampled_from([PLAIN, Epilogue(post_ops=(PostOp.RELU,))]),
     )
 
 
@@ -44,6 +46,7 @@ def test_drawn_comparisons_lie_within_the_space(data: st.DataObject, space: Spac
     assert one.side in space.sides
     assert problem.dtype in space.dtypes
     assert problem.layout in space.layouts
+    assert problem.epilogue == one.candidate.epilogue == space.epilogue
     assert problem.macs <= space.largest_macs
     assert max(problem.in_channels * problem.height * problem.width, one.candidate.bytes // 12) <= LARGEST_TENSOR
     assert space.groups or problem.groups == 1

@@ -32,6 +32,7 @@ from neverslower.errors import DeviceLost, Unavailable, Unsupported
 from neverslower.evidence.enqueue import Enqueue
 from neverslower.evidence.observation import Cache, Evidence, Plan
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16}),
@@ -100,6 +101,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return a shell script that asks the runner alone; ACL chooses by itself, so `plan` changes nothing."""
+    CAPABILITIES.require(problem)
     return f"#!/bin/sh\n# {problem} by Arm Compute Library's runner\n{reproduce(problem, Plan(plan), options)}\n"
 
 
@@ -237,7 +239,9 @@ class ACL:
             remarks.append(f"ACL {self._hello['acl']} takes a {gpu['name']} for {gpu['target']}")
         return tuple(remarks)
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Configure and prepare one of ACL's functions. Raises Unsupported with ACL's own words."""
         if policy:
             raise Unsupported(f"acl chooses by the method in its argument, not by a policy {policy!r}")

@@ -1,8 +1,9 @@
 """cuDNN on an NVIDIA GPU, through its own graph API or through torch's convolution.
 
-`--backend cudnn` measures cuDNN's heuristic choice, `cudnn:best` the fastest plan that it offers, and `cudnn:torch`
-torch's convolution with its layout kernels; `cold` and `gpu=N` are added by commas (see choice.py). torch gives
-memory, streams and CUDA graphs. Times are the GPU's own, between two events around a graph of many calls.
+`--backend cudnn` measures cuDNN's heuristic choice, `cudnn:fallback` that of its fallback heuristic, `cudnn:best` the
+fastest plan that it offers, and `cudnn:torch` torch's convolution with its layout kernels; `cold` and `gpu=N` are added
+by commas (see choice.py). torch gives memory, streams and CUDA graphs. Times are the GPU's own, between two events
+around a graph of many calls.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from backends.base import BackendOptions, Capabilities, Offsets, Tensor
 from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
-from backends.cudnn.frontend import BuiltPlan, Convolution, Frontend, strides
+from backends.cudnn.frontend import BIAS, IMAGE, RESIDUAL, WEIGHT, BuiltPlan, Convolution, Frontend, Tensors, strides
 from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
@@ -35,6 +36,7 @@ from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import Network
 
@@ -51,6 +53,7 @@ CAPABILITIES = Capabilities(
     ahead=True,
     explains=True,
     networks=True,
+    epilogues=True,
     largest_drawn_macs=300_000_000,
 )
 COLD_FACTOR = 2
@@ -114,14 +117,15 @@ _BRINGS_CUDA = (
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return the command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
-    return script.command(problem, plan)
+    choice = read_argument("cudnn", options.argument, CudnnOptions().with_words)
+    return script.command(problem, plan, choice.policy)
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return a script that times `problem` by a plan, by default the first of the policy that `options` name."""
     choice = read_argument("cudnn", options.argument, CudnnOptions().with_words)
     default = "torch_best" if choice.policy is Policy.TORCH_BEST else "torch" if choice.policy.through_torch else ""
-    return script.script(problem, plan or default)
+    return script.script(problem, plan or default, choice.policy is Policy.FALLBACK)
 
 
 class CuDNN:
@@ -216,7 +220,9 @@ class CuDNN:
         """Return the machine's state joined with the GPU's; on a Jetson they are one."""
         return machine.joined(self._nvml.look(_own_run())) if self._nvml else machine
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Put tensors on the GPU, choose a plan by the policy, and call once.
 
         Raises Unsupported, OutOfMemory, or DeviceLost.
@@ -224,7 +230,12 @@ class CuDNN:
         choice = self._chosen(problem, policy)
         with self._errors_translated(problem.bytes):
             copies = self._copies(problem, choice)
-            tensors = [(self._tensor(inputs, problem), self._tensor(weights, problem)) for _ in range(copies)]
+            bias = None if added.bias is None else added.bias[None, :, None, None]
+            given = {IMAGE: inputs, WEIGHT: weights, BIAS: bias, RESIDUAL: added.residual}
+            tensors = [
+                {port: self._tensor(values, problem) for port, values in given.items() if values is not None}
+                for _ in range(copies)
+            ]
             launched = self._launch(problem, tensors, choice)
             share = copies * problem.bytes / self._properties.L2_cache_size
             return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
@@ -265,6 +276,8 @@ class CuDNN:
         why = CAPABILITIES.refusal(problem)
         if choice.policy.through_torch and not problem.symmetric_padding:
             why = "torch's conv2d has no asymmetric padding"
+        if choice.policy.through_torch and problem.epilogue.post_ops:
+            why = "torch's eager convolution takes a bias and no post-ops; leave out torch"
         if why:
             raise Unsupported(why)
         return choice
@@ -305,8 +318,8 @@ class CuDNN:
         memory = torch.empty(math.prod(shape) + offset // dtype.itemsize, dtype=dtype, device="cuda")
         return memory.as_strided(shape, strides(shape, problem.layout), offset // dtype.itemsize)
 
-    def _launch(self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions) -> Launched:
-        """Make a convolution over these sets of (input, weights), and call it once, so that all of it is loaded."""
+    def _launch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
+        """Make a convolution over these sets of tensors, and call it once, so that all of it is loaded."""
         if choice.policy.through_torch:
             launched = self._through_torch(problem, tensors, choice)
         else:
@@ -314,27 +327,24 @@ class CuDNN:
         launched.call(0)
         return launched
 
-    def _through_torch(
-        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
-    ) -> Launched:
+    def _through_torch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
         torch = self._torch
         top, _, left, _ = problem.padding
         function, settings = torch.nn.functional.conv2d, torch.backends.cudnn
-        arguments = (None, problem.stride, (top, left), problem.dilation, problem.groups)
+        geometry = (problem.stride, (top, left), problem.dilation, problem.groups)
+        biases = [own[BIAS].reshape(-1) if BIAS in own else None for own in tensors]
         outputs: list[Any] = [None] * len(tensors)
         benchmark, tf32 = choice.policy is choice.policy.tuned, problem.dtype is DType.TF32
 
         def call(number: int) -> None:
             # At each call: torch reads these globals when it is called, and other prepared problems set them too.
             settings.benchmark, settings.allow_tf32 = benchmark, tf32
-            image, weight = tensors[number]
-            outputs[number] = function(image, weight, *arguments)
+            own = tensors[number]
+            outputs[number] = function(own[IMAGE], own[WEIGHT], biases[number], *geometry)
 
         return Launched(call, outputs, Plan(str(choice.policy)))
 
-    def _through_frontend(
-        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], choice: CudnnOptions
-    ) -> Launched:
+    def _through_frontend(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
         # NaN, so that a plan that writes only a part of its output is seen to be wrong.
         outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
         best = choice.policy is choice.policy.tuned
@@ -343,20 +353,23 @@ class CuDNN:
             if problem not in self._best:
                 self._best[problem] = self._fastest(problem, tensors, outputs)
             convolution, plan = self._best[problem]
+        elif choice.policy is Policy.FALLBACK:
+            convolution = self._frontend.fallback(problem)
+            plan = convolution.first()
         else:
             convolution, plan = self._frontend.first(problem)
         chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
         return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, chosen)
 
     def _call_of(
-        self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+        self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[Tensors], outputs: Sequence[Any]
     ) -> Call:
         """Return calls of one plan, with a workspace of its own."""
         workspace = self._torch.empty(max(1, plan.workspace), dtype=self._torch.uint8, device="cuda")
-        return lambda number: convolution.execute(*tensors[number], outputs[number], workspace, plan)
+        return lambda number: convolution.execute(tensors[number], outputs[number], workspace, plan)
 
     def _fastest(
-        self, problem: ConvProblem, tensors: Sequence[tuple[Any, Any]], outputs: Sequence[Any]
+        self, problem: ConvProblem, tensors: Sequence[Tensors], outputs: Sequence[Any]
     ) -> tuple[Convolution, BuiltPlan]:
         """Return the graph with the plan whose calls take least time, hot; one that fails when it runs is left out."""
         convolution = self._frontend.convolution(problem)

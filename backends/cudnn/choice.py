@@ -11,12 +11,14 @@ from neverslower.enums import StrEnum
 class Policy(StrEnum):
     """Ways of choosing a plan.
 
-    `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `best`: the fastest of all plans
-    that it offers, which is what autotuning gets. `torch`: torch's own convolution, including its layout kernels; and
+    `heuristic`: the first plan that builds, in the order of cuDNN's own heuristic. `fallback`: the same of its fallback
+    heuristic, which is meant to run everywhere and not to be fast. `best`: the fastest of all plans that the heuristic
+    offers, which is what autotuning gets. `torch`: torch's own convolution, including its layout kernels; and
     `torch_best`: the same with `torch.backends.cudnn.benchmark` on.
     """
 
     HEURISTIC = "heuristic"
+    FALLBACK = "fallback"
     BEST = "best"
     TORCH = "torch"
     TORCH_BEST = "torch_best"

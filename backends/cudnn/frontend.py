@@ -1,17 +1,20 @@
-"""One convolution in cuDNN's graph API, and the plans that cuDNN offers for it."""
+"""One convolution and its epilogue in cuDNN's graph API, and the plans that cuDNN offers for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backends.shared import first_line
 from neverslower.errors import Unsupported
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import PostOp
 
-PORTS = (1, 2, 3)
-"""The numbers of a graph's image, weight and output."""
+IMAGE, WEIGHT, OUTPUT, BIAS, RESIDUAL = range(1, 6)
+"""The numbers of a graph's tensors, by which a graph that was loaded knows them."""
+Tensors = Mapping[int, Any]
+"""What goes into a graph, by number; the output is not among it."""
 
 
 def strides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
@@ -66,9 +69,13 @@ class Frontend:
             return self._planned(problem, self.cudnn.heur_mode.A)
         except Unsupported as refused:  # Its words say more than those of the fallback, should that fail too.
             try:
-                return self._planned(problem, self.cudnn.heur_mode.FALLBACK)
+                return self.fallback(problem)
             except Unsupported:
                 raise refused from None
+
+    def fallback(self, problem: ConvProblem) -> Convolution:
+        """Return the problem as a graph with the plans of the fallback heuristic alone. Raises Unsupported."""
+        return self._planned(problem, self.cudnn.heur_mode.FALLBACK)
 
     def first(self, problem: ConvProblem) -> tuple[Convolution, BuiltPlan]:
         """Return the problem's graph with the first plan that builds, loaded where one like it was kept.
@@ -111,34 +118,51 @@ class Frontend:
         return Convolution(self, graph)
 
     def _graph(self, problem: ConvProblem) -> Any:
-        """Return the operation graph, whose image, weight and output have the numbers of PORTS."""
-        types = self.cudnn.data_type
-        kind = {DType.FLOAT16: types.HALF, DType.BFLOAT16: types.BFLOAT16}.get(problem.dtype, types.FLOAT)
+        """Return the operation graph, whose tensors have the numbers above."""
+        kind = self._kind(problem)
         graph = self.cudnn.pygraph(
             io_data_type=kind,
-            intermediate_data_type=types.FLOAT,
-            compute_data_type=types.FLOAT,
+            intermediate_data_type=self.cudnn.data_type.FLOAT,
+            compute_data_type=self.cudnn.data_type.FLOAT,
             handle=self.handle,
         )
-        image, weight = (
-            graph.tensor(dim=list(shape), stride=list(strides(shape, problem.layout)), data_type=kind)
-            for shape in (problem.input_shape, problem.weight_shape)
-        )
+
+        def port(number: int, shape: tuple[int, ...]) -> Any:
+            tensor = graph.tensor(dim=list(shape), stride=list(strides(shape, problem.layout)), data_type=kind)
+            tensor.set_uid(number)
+            return tensor
+
         top, bottom, left, right = problem.padding
         output = graph.conv_fprop(
-            image=image,
-            weight=weight,
+            image=port(IMAGE, problem.input_shape),
+            weight=port(WEIGHT, problem.weight_shape),
             pre_padding=[top, left],
             post_padding=[bottom, right],
             stride=list(problem.stride),
             dilation=list(problem.dilation),
         )
+        output = _with_epilogue(graph, output, problem, port)
+        output.set_uid(OUTPUT)
         # Left alone, cuDNN would choose the output's layout.
-        for port, number in zip((image, weight, output), PORTS, strict=True):
-            port.set_uid(number)  # By which a graph that was loaded knows them.
         output.set_output(True).set_dim(list(problem.output_shape))
         output.set_stride(list(strides(problem.output_shape, problem.layout))).set_data_type(kind)
         return graph
+
+    def _kind(self, problem: ConvProblem) -> Any:
+        types = self.cudnn.data_type
+        return {DType.FLOAT16: types.HALF, DType.BFLOAT16: types.BFLOAT16}.get(problem.dtype, types.FLOAT)
+
+
+def _with_epilogue(graph: Any, output: Any, problem: ConvProblem, port: Callable[[int, tuple[int, ...]], Any]) -> Any:
+    """Return what becomes of a convolution's output in the same graph; what lies between stays in float32."""
+    if problem.epilogue.bias:
+        output = graph.bias(input=output, bias=port(BIAS, (1, problem.out_channels, 1, 1)))
+    for step in problem.epilogue.post_ops:
+        if step is PostOp.SUM:
+            output = graph.add(a=output, b=port(RESIDUAL, problem.output_shape))
+        else:
+            output = graph.relu(input=output) if step is PostOp.RELU else graph.swish(input=output, swish_beta=1.0)
+    return output
 
 
 class Convolution:
@@ -182,9 +206,9 @@ class Convolution:
             rank, self._graph.get_plan_name_at_index(rank), int(self._graph.get_workspace_size_plan_at_index(rank))
         )
 
-    def execute(self, image: Any, weight: Any, output: Any, workspace: Any, plan: BuiltPlan) -> None:
+    def execute(self, tensors: Tensors, output: Any, workspace: Any, plan: BuiltPlan) -> None:
         """Launch one call of a plan on the stream."""
-        tensors = dict(zip(PORTS, (image, weight, output), strict=True))
+        tensors = {**tensors, OUTPUT: output}
         if self._loaded:
             self._graph.execute(tensors, workspace, handle=self._frontend.handle)
         else:

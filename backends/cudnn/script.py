@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from backends.cudnn.choice import Policy
 from backends.cudnn.frontend import strides
 from neverslower.errors import InvalidProblem
 from neverslower.evidence.observation import Plan
@@ -33,7 +34,7 @@ def tensor(shape, stride):
 
 x = tensor({input_shape}, {input_strides})
 w = tensor({weight_shape}, {weight_strides})
-'''
+{added}'''
 
 _TORCH = """
 torch.backends.cudnn.allow_tf32 = {tf32}
@@ -41,7 +42,7 @@ torch.backends.cudnn.benchmark = {benchmark}
 
 
 def call():
-    return torch.nn.functional.conv2d(x, w, None, {stride}, {padding}, {dilation}, {groups})
+    return torch.nn.functional.conv2d(x, w, {bias}, {stride}, {padding}, {dilation}, {groups})
 
 """
 
@@ -55,12 +56,12 @@ kind = cudnn.data_type.{kind}
 graph = cudnn.pygraph(io_data_type=kind, intermediate_data_type=cudnn.data_type.FLOAT,
                       compute_data_type=cudnn.data_type.FLOAT, handle=handle)
 X, W = (graph.tensor(dim=list(t.shape), stride=list(t.stride()), data_type=kind) for t in (x, w))
-Y = graph.conv_fprop(image=X, weight=W, pre_padding={pre}, post_padding={post}, stride={stride_list},
+{ports}Y = graph.conv_fprop(image=X, weight=W, pre_padding={pre}, post_padding={post}, stride={stride_list},
                      dilation={dilation_list})
-Y.set_output(True).set_dim(list(y.shape)).set_stride({output_stride_list}).set_data_type(kind)
+{steps}Y.set_output(True).set_dim(list(y.shape)).set_stride({output_stride_list}).set_data_type(kind)
 graph.validate()
 graph.build_operation_graph()
-graph.create_execution_plans([cudnn.heur_mode.A])
+graph.create_execution_plans([cudnn.heur_mode.{heuristic}])
 {filters}graph.check_support()
 
 wanted = {plan!r}
@@ -79,7 +80,7 @@ workspace = torch.empty(max(1, graph.get_workspace_size_plan_at_index(index)), d
 
 
 def call():
-    graph.execute_plan_at_index({{X: x, W: w, Y: y}}, workspace, index, handle=handle)
+    graph.execute_plan_at_index({{X: x, W: w, Y: y{given}}}, workspace, index, handle=handle)
 
 """
 
@@ -106,21 +107,32 @@ _NO_TENSOR_CORES = """\
 graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE, cudnn.numerical_note.DOWN_CONVERT_INPUTS])
 """
 
+_STEPS = {
+    "bias": "Y = graph.bias(input=Y, bias=B)\n",
+    "sum": "Y = graph.add(a=Y, b=R)\n",
+    "relu": "Y = graph.relu(input=Y)\n",
+    "swish:1": "Y = graph.swish(input=Y, swish_beta=1.0)\n",
+}
 
-def command(problem: ConvProblem, plan: Plan) -> str:
-    """Return the command that writes the script."""
-    words = ["python", "-m", "neverslower", "script", "--backend", "cudnn", problem.key, "--plan", plan.name]
+
+def command(problem: ConvProblem, plan: Plan, policy: Policy = Policy.HEURISTIC) -> str:
+    """Return the command that writes the script; a plan of the fallback heuristic is on no other list."""
+    backend = "cudnn:fallback" if policy is Policy.FALLBACK else "cudnn"
+    words = ["python", "-m", "neverslower", "script", "--backend", backend, problem.key, "--plan", plan.name]
     return f"{shlex.join(words)} > repro.py && python repro.py"
 
 
-def script(problem: ConvProblem, plan: str = "") -> str:
+def script(problem: ConvProblem, plan: str = "", fallback: bool = False) -> str:
     """Return a script that times `problem` by the named plan, or by cuDNN's first; `torch…` runs torch's convolution.
 
-    Raises InvalidProblem for asymmetric padding through torch.
+    Plans are those of cuDNN's heuristic, or of its fallback heuristic. Raises InvalidProblem for asymmetric padding and
+    post-ops through torch.
     """
     through_torch = plan.startswith("torch")
     if through_torch and not problem.symmetric_padding:
         raise InvalidProblem(f"{problem}: torch's conv2d has no asymmetric padding")
+    if through_torch and problem.epilogue.post_ops:
+        raise InvalidProblem(f"{problem}: torch's eager convolution takes a bias and no post-ops")
     top, bottom, left, right = problem.padding
     values = {
         "problem": problem,
@@ -147,6 +159,24 @@ def script(problem: ConvProblem, plan: str = "") -> str:
         "benchmark": plan.startswith("torch_best"),
         "filters": _NO_TENSOR_CORES if problem.dtype is DType.FLOAT32 else "",
         "plan": plan,
-    }
+        "heuristic": "FALLBACK" if fallback else "A",
+    } | _epilogue(problem)
     body = _TORCH if through_torch else _FRONTEND
     return _HEAD.format(**values) + body.format(**values) + _TAIL
+
+
+def _epilogue(problem: ConvProblem) -> dict[str, str]:
+    """Return the lines and words that the epilogue adds to a script."""
+    shapes = {"b": (1, problem.out_channels, 1, 1)} if problem.epilogue.bias else {}
+    shapes |= {"r": problem.output_shape} if problem.epilogue.residual else {}
+    port = "{0} = graph.tensor(dim=list({1}.shape), stride=list({1}.stride()), data_type=kind)\n"
+    lines = [_STEPS["bias"]] if problem.epilogue.bias else []
+    return {
+        "added": "".join(
+            f"{name} = tensor({shape}, {strides(shape, problem.layout)})\n" for name, shape in shapes.items()
+        ),
+        "ports": "".join(port.format(name.upper(), name) for name in shapes),
+        "given": "".join(f", {name.upper()}: {name}" for name in shapes),
+        "steps": "".join(lines + [_STEPS[str(step)] for step in problem.epilogue.post_ops]),
+        "bias": "b.reshape(-1)" if problem.epilogue.bias else "None",
+    }

@@ -26,6 +26,7 @@ from neverslower.evidence.observation import Cache, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
+from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.subject import Search, Subject, TunedLog
 
 CAPABILITIES = Capabilities(
@@ -69,6 +70,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return the same program as a script; it times the untuned convolution, whatever the plan."""
+    CAPABILITIES.require(problem)
     head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
     threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
     return "\n".join([head, *threads, *_program(problem), ""])
@@ -221,7 +223,9 @@ class TVM:
         tvm = {"tvm": self.api.version, "ffi": self._installed.ffi, "build": self._installed.build}
         return {"kind": kind, "target": str(self.api.target), "recipe": RECIPE} | tvm
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Compile or find the kernel, load it and give it tensors; a padded subject gets its zero filters here."""
         subject = Subject(problem, policy)
         log = TunedLog.parse(policy)

@@ -36,6 +36,7 @@ class Scope:
         kept = ConvProblem.from_key(entry.candidate).channels(entry.side)
         return (
             (problem.dtype, problem.layout) in self.formats[backend]
+            and problem.epilogue == layer.problem.epilogue
             and entry.side in selection.sides
             and (counts is None or kept in counts)
         )

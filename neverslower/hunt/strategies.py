@@ -18,6 +18,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
+from neverslower.problem.epilogue import PLAIN, Epilogue
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ _NEAR_STANDARD = sorted(
 class Space:
     """The space to draw from: a backend's capabilities, the sides to prune, the most multiply-accumulates of a layer.
 
+    Every drawn layer has the same `epilogue`.
+
     Raises ValueError where no layer in it could be pruned.
     """
 
@@ -50,6 +53,7 @@ class Space:
     dilation: bool = True
     asymmetric_padding: bool = True
     largest_macs: int = 30_000_000
+    epilogue: Epilogue = PLAIN
 
     def __post_init__(self) -> None:
         if not (self.dtypes and self.layouts and self.sides and self.largest_macs >= 2):
@@ -138,6 +142,7 @@ def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
         padding=(down.before, down.after, across.before, across.after),
         dtype=dtype,
         layout=layout,
+        epilogue=space.epilogue,
     )
     step = problem.prune_step(side)
     distance = step * min(-(-removed // step), problem.channels(side) // step - 1)

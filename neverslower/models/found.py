@@ -32,10 +32,12 @@ class Found:
         padding: Sequence[tuple[int, int]],
         dilation: Sequence[int],
         groups: int,
+        epilogue: str | None = None,
     ) -> None:
         """Add a convolution of (batch, channels, …) inputs and (filters, channels / groups, …) weights.
 
         `padding` is (leading, trailing) of each axis. One axis is a convolution of height 1; three are left out.
+        `epilogue` is what follows in words, None where that is not known.
         """
         axes = len(weights) - 2
         outputs = [
@@ -59,6 +61,7 @@ class Found:
                 "padding": [0, 0, *padding[0]] if flat else [*padding[0], *padding[1]],
                 "dilation": [1, *dilation] if flat else list(dilation),
                 "groups": groups,
+                "epilogue": epilogue,
             }
         )
 

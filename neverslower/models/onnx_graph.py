@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
+from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
 from neverslower.models.words import Input
 
@@ -29,12 +30,13 @@ def find(path: Path, inputs: Sequence[Input]) -> Found:
     model = _inferred(path, model)
     found, shapes = Found(), _shapes(model.graph)
     makers = {output: node for node in model.graph.node for output in node.output}
+    graph, operations = _graph(model.graph, shapes)
     for index, node in enumerate(model.graph.node):
         if node.domain not in _STANDARD:
             continue
         place = _place(node, f"{node.op_type}_{index}")
         if node.op_type == "Conv":
-            _add_convolution(found, path, model, node, place, shapes, makers)
+            _add_convolution(found, path, model, node, place, shapes, makers, str(graph.epilogue(operations[index])))
         elif node.op_type == "ConvTranspose":
             size, filters = (_known(path, model, node, name, shapes) for name in node.input[:2])
             found.leave_out(place, "transposed convolution", prod(size) * prod(filters[1:]))
@@ -181,7 +183,14 @@ def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tupl
 
 
 def _add_convolution(
-    found: Found, path: Path, model: Any, node: Any, place: str, shapes: Shapes, makers: Mapping[str, Any]
+    found: Found,
+    path: Path,
+    model: Any,
+    node: Any,
+    place: str,
+    shapes: Shapes,
+    makers: Mapping[str, Any],
+    epilogue: str,
 ) -> None:
     inputs, weights = (_known(path, model, node, name, shapes) for name in node.input[:2])
     maker = makers.get(node.input[1])
@@ -198,7 +207,41 @@ def _add_convolution(
         padding = [same_padding(*axis, more_first=kind == "SAME_LOWER") for axis in sizes]
     elif kind == "VALID":
         padding = [(0, 0)] * axes
-    found.convolution(place, inputs, weights, stride, padding, dilation, int(attributes.get("group", 1)))
+    found.convolution(place, inputs, weights, stride, padding, dilation, int(attributes.get("group", 1)), epilogue)
+
+
+_KINDS = {
+    "BatchNormalization": Kind.NORMALISATION,
+    "Relu": Kind.RELU,
+    "Swish": Kind.SILU,
+    "Sigmoid": Kind.SIGMOID,
+    "Mul": Kind.PRODUCT,
+}
+
+
+def _graph(graph: Any, shapes: Shapes) -> tuple[Graph, list[Operation]]:
+    """Return the graph of a file as one of our own, and its operations in the order of its nodes."""
+    operations = [
+        Operation(_kind(node, shapes), tuple(filter(None, node.input)), tuple(filter(None, node.output)))
+        for node in graph.node
+    ]
+    return Graph(operations, (value.name for value in graph.output)), operations
+
+
+def _kind(node: Any, shapes: Shapes) -> Kind:
+    if node.domain not in _STANDARD:
+        return Kind.OTHER
+    if node.op_type == "Conv":
+        return Kind.BIASED_CONVOLUTION if len(node.input) > 2 and node.input[2] else Kind.CONVOLUTION
+    if node.op_type == "Add":
+        first, second = node.input
+        alike = first != second and shapes.get(first, 1) == shapes.get(second, 2)
+        return Kind.ADD if alike else Kind.OTHER
+    if node.op_type == "Swish" and _attributes(node).get("alpha", 1.0) != 1.0:
+        return Kind.OTHER
+    if node.op_type == "BatchNormalization" and _attributes(node).get("training_mode"):
+        return Kind.OTHER
+    return _KINDS.get(node.op_type, Kind.OTHER)
 
 
 def _attributes(node: Any) -> dict[str, Any]:

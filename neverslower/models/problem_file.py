@@ -1,7 +1,8 @@
 """Read files of problems: benchdnn's batch files, and CSV with a column a number.
 
 A batch file holds a descriptor a line, options of benchdnn, and comments (oneDNN, tests/benchdnn/doc/knobs_common.md,
-`--batch`). Only `--mb` and `--batch` say anything about problems; the other options are passed over.
+`--batch`). Only `--mb`, `--batch`, `--attr-post-ops`, `--bia-dt` and `--dir=FWD_B` (with a bias) say anything about
+problems; the other options are passed over.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.problem.convolution import descriptor_name, parse_descriptor
+from neverslower.problem.epilogue import PLAIN, Epilogue, post_ops
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer
 
@@ -34,6 +37,8 @@ _DEEP = re.compile(r"(?:^|[_\d])[ik]d(\d+)")
 _INTEGERS = re.compile(r"[us]8|[us]4|s32")
 _DEEPEST = 8
 """How many files may include one another; more is a circle."""
+Line = tuple[str, str, str, Epilogue]
+"""(file:line, descriptor, why it is not measured or "", epilogue) of one problem."""
 
 
 def read(path: Path) -> Model:
@@ -42,29 +47,31 @@ def read(path: Path) -> Model:
     lines = _from_csv(path, text) if _is_csv(path, text) else _from_batch_file(path, text)
     layers: dict[str, Layer] = {}
     left_out: list[LeftOut] = []
-    for where, described, quantised in lines:
+    for where, described, unmeasured, epilogue in lines:
         try:
-            if why := quantised or ("3-D convolution" if _DEEP.search(described.partition("n")[0]) else ""):
+            if why := unmeasured or ("3-D convolution" if _DEEP.search(described.partition("n")[0]) else ""):
                 left_out.append(LeftOut(_place(described), why, _macs(described)))
                 continue
-            layer = _layer(described)
+            layer = _layer(described, epilogue)
         except InvalidProblem as error:
             raise NeverSlowerError(f"--problems {where}: {error}") from None
         other = layers.setdefault(layer.name, layer)
         if other.problem != layer.problem:
             raise NeverSlowerError(
-                f"--problems {where}: {layer.name} is there twice, as {other.problem.descriptor} and as "
-                f"{layer.problem.descriptor}; give one another name"
+                f"--problems {where}: {layer.name} is there twice, as {other.problem} and as {layer.problem}; "
+                "give one another name"
             )
     if not layers:
         raise NeverSlowerError(f'--problems {path}: no problem in it; a line reads mb1_ic64oc64_ih56kh3ph1n"conv1"')
     return Model("", tuple(layers.values()), tuple(left_out), ("--problems", str(path)))
 
 
-def _layer(described: str) -> Layer:
-    problem, name = parse_descriptor(described), descriptor_name(described)
+def _layer(described: str, epilogue: Epilogue) -> Layer:
+    problem, name = replace(parse_descriptor(described), epilogue=epilogue), descriptor_name(described)
     plain = problem.descriptor
-    return Layer("", None, name or plain, problem, source=("--problem", f'{plain}n"{name}"' if name else plain))
+    options = ["--problem", f'{plain}n"{name}"' if name else plain, *(["--bias"] if epilogue.bias else [])]
+    options += [f"--post-ops={'+'.join(map(str, epilogue.post_ops))}"] if epilogue.post_ops else []
+    return Layer("", None, name or plain, problem, source=tuple(options))
 
 
 def _place(described: str) -> str:
@@ -104,27 +111,59 @@ def _text(path: Path) -> str:
 # benchdnn's batch files
 
 
-def _from_batch_file(path: Path, text: str, depth: int = 0) -> Iterator[tuple[str, str, str]]:
-    """Yield (file:line, descriptor, why it is not measured or "") of each problem."""
-    batch, quantised = "", ""
+@dataclass(frozen=True)
+class _Knobs:
+    """The options of benchdnn that hold for the descriptors behind them; an unknown one changes nothing."""
+
+    batch: str = ""
+    quantised: bool = False
+    bias_type: bool = False
+    forward_with_bias: bool = False
+    post_ops: str = ""
+
+    def after(self, where: str, flag: str, value: str) -> _Knobs:
+        """Return the options behind one more."""
+        match flag:
+            case "--reset":
+                return _Knobs()
+            case "--mb":
+                _require_number(where, value)
+                return replace(self, batch="" if value == "0" else value)
+            case "--dt" | "--cfg":
+                return replace(self, quantised=bool(_INTEGERS.search(value)))
+            case "--bia-dt":
+                return replace(self, bias_type=value not in ("", "undef"))
+            case "--dir":
+                return replace(self, forward_with_bias=value == "FWD_B")
+            case "--attr-post-ops":
+                return replace(self, post_ops=value)
+        return self
+
+    def meant(self) -> tuple[str, Epilogue]:
+        """Return (why the convolution is not measured or "", its epilogue)."""
+        try:
+            steps = post_ops(self.post_ops) if self.post_ops else ()
+            epilogue = Epilogue(self.bias_type or self.forward_with_bias, steps)
+        except InvalidProblem:
+            return f"convolution with post-ops {self.post_ops}", PLAIN
+        return "quantised convolution" if self.quantised else "", epilogue
+
+
+def _from_batch_file(path: Path, text: str, depth: int = 0) -> Iterator[Line]:
+    knobs = _Knobs()
     for number, line in enumerate(text.splitlines(), start=1):
         for word in _words(line):
             where = f"{path}:{number}"
             flag, _, value = word.partition("=")
-            if flag == "--mb":
-                _require_number(where, value)
-                batch = "" if value == "0" else value
-            elif flag == "--reset":
-                batch, quantised = "", ""
-            elif flag in ("--dt", "--cfg"):
-                quantised = "quantised convolution" if _INTEGERS.search(value) else ""
-            elif flag == "--batch":
+            if flag == "--batch":
                 if depth == _DEEPEST:
                     raise NeverSlowerError(f"--problems {where}: --batch leads in a circle")
                 included = path.parent / value
                 yield from _from_batch_file(included, _text(included), depth + 1)
-            elif not word.startswith("--"):
-                yield where, _with_batch(word, batch), quantised
+            elif word.startswith("--"):
+                knobs = knobs.after(where, flag, value)
+            else:
+                yield where, _with_batch(word, knobs.batch), *knobs.meant()
 
 
 def _words(line: str) -> list[str]:
@@ -151,7 +190,7 @@ def _is_csv(path: Path, text: str) -> bool:
     return path.suffix.lower() == ".csv" or "," in (text.strip().splitlines() or [""])[0].partition("#")[0]
 
 
-def _from_csv(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
+def _from_csv(path: Path, text: str) -> Iterator[Line]:
     rows = csv.reader(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     header = [name.strip().lower() for name in next(rows, [])]
     _require_columns(path, header)
@@ -161,7 +200,7 @@ def _from_csv(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
         where = f"{path}:{number}"
         if len(row) != len(header):
             raise NeverSlowerError(f"--problems {where}: {len(row)} cells, and {len(header)} columns")
-        yield where, _described(where, dict(zip(header, (cell.strip() for cell in row), strict=True))), ""
+        yield where, _described(where, dict(zip(header, (cell.strip() for cell in row), strict=True))), "", PLAIN
 
 
 def _require_columns(path: Path, header: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.models import child, problem_file
 from neverslower.models.words import Input, ModelName, refuse_pickle, split_name
 from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.epilogue import Epilogue
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer
 
@@ -28,14 +29,20 @@ def models(values: Mapping[str, Any]) -> tuple[Model, ...]:
         Input.parse(text)
     if inputs and not (values.get("model") or values.get("onnx")):
         raise NeverSlowerError("--input gives the shape of a model's input; name the model with --model or --onnx")
+    fused = bool(values.get("fused"))
+    if fused and not (values.get("model") or values.get("onnx")):
+        raise NeverSlowerError(
+            "--fused lets the convolutions of a model carry what follows them; name the model with --model or --onnx, "
+            "or say what follows with --post-ops"
+        )
     names = [ModelName.parse(text) for text in values.get("model") or ()]
     paths = [_onnx_path(text) for text in values.get("onnx") or ()]
     _require_distinct([*(name.name for name in names), *(path.stem for path in paths)])
     if names and not inputs:
         raise NeverSlowerError(f"--model {names[0].text} needs the shape of its input, such as --input 1x3x224x224")
     found = [problem_file.read(Path(text)) for text in values.get("problems") or ()]
-    found += [_read(child.TORCH, name.text, name.name, inputs) for name in names]
-    found += [_read(child.ONNX, str(path), path.stem, inputs) for path in paths]
+    found += [_read(child.TORCH, name.text, name.name, inputs, fused) for name in names]
+    found += [_read(child.ONNX, str(path), path.stem, inputs, fused) for path in paths]
     return tuple(found)
 
 
@@ -63,13 +70,13 @@ class PrunedName:
         return cls(child.TORCH, text, ModelName.parse(text, PRUNED).name, text)
 
 
-def pruned(named: PrunedName, original: Model, inputs: Sequence[str]) -> Model:
+def pruned(named: PrunedName, original: Model, inputs: Sequence[str], fused: bool = False) -> Model:
     """Return the pruned version of a model; where both have one name, it gets `-pruned` behind it.
 
     Raises NeverSlowerError for a user's mistake.
     """
     name = named.name if named.name != original.name else f"{named.name}-pruned"
-    return _read(named.kind, named.place, name, inputs, (PRUNED, named.text))
+    return _read(named.kind, named.place, name, inputs, fused, (PRUNED, named.text))
 
 
 def _onnx_path(text: str, flag: str = child.ONNX) -> Path:
@@ -90,29 +97,37 @@ def _require_distinct(names: Sequence[str]) -> None:
             )
 
 
-def _read(kind: str, text: str, name: str, inputs: Sequence[str], given: tuple[str, str] | None = None) -> Model:
+def _read(
+    kind: str, text: str, name: str, inputs: Sequence[str], fused: bool, given: tuple[str, str] | None = None
+) -> Model:
     """Return a model; `given` is the option with its value where that is not the one that the kind is named after."""
     option = given or (kind, text)
     try:
         record = child.read(kind, text, inputs)
     except NeverSlowerError as error:
         raise NeverSlowerError(str(error).replace(f"{kind} {text}", " ".join(option), 1)) from None
-    source = (*option, *(word for shape in inputs for word in ("--input", shape)))
+    shapes = (word for shape in inputs for word in ("--input", shape))
+    source = (*option, *shapes, *(["--fused"] if fused else []))
     left_out = tuple(LeftOut(**left) for left in record["left_out"])
-    layers = tuple(_layer(name, layer, source) for layer in record["layers"])
+    layers = tuple(_layer(name, layer, source, fused) for layer in record["layers"])
     if not layers:
         counted = Counter(left.what for left in left_out)
         listed = ", ".join(f"{count} {what}" for what, count in counted.items()) or "nothing that multiplies"
         raise NeverSlowerError(
             f"{' '.join(option)}: no 2-D convolution in it, and nothing else is measured; it has {listed}"
         )
-    return Model(name, layers, left_out, source, tuple(record["remarks"]))
+    remarks = list(record["remarks"])
+    if fused and any(layer["epilogue"] is None for layer in record["layers"]):
+        remarks.append("--fused: a run on the CPU does not show what follows a convolution; they are measured alone")
+    return Model(name, layers, left_out, source, tuple(remarks))
 
 
-def _layer(network: str, record: Mapping[str, Any], source: tuple[str, ...]) -> Layer:
+def _layer(network: str, record: Mapping[str, Any], source: tuple[str, ...], fused: bool = False) -> Layer:
     fields: dict[str, Any]
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-    place = fields.pop("place")
+    place, epilogue = fields.pop("place"), fields.pop("epilogue")
+    if fused and epilogue:
+        fields["epilogue"] = Epilogue.parse(epilogue)
     try:
         # Read back from its key, by which workers are asked for it: what no key can carry is refused here.
         problem = ConvProblem.from_key(ConvProblem(**fields).key)

@@ -10,16 +10,18 @@ import copy
 import importlib
 import importlib.util
 import inspect
+import operator
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
+from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
 from neverslower.models.words import Input, ModelName
 
@@ -179,16 +181,65 @@ def _exported(model: Any, inputs: Sequence[Input]) -> Found:
     if not all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         model = copy.deepcopy(model).to("meta")  # A run on the CPU may need its numbers yet.
     program = torch.export.export(model, _tensors(inputs, "meta"))
-    found = Found()
+    found, (graph, operations) = Found(), _graph(program.graph.nodes)
     for node in program.graph.nodes:
         if node.op == "call_function" and hasattr(node.target, "_schema"):
-            names = [argument.name for argument in node.target._schema.arguments]
-            values = {argument.name: argument.default_value for argument in node.target._schema.arguments}
-            values |= dict(zip(names, node.args, strict=False)) | node.kwargs
+            values = _values(node)
             shaped = {name: _shape(value) for name, value in values.items()}
             namespace, _, operation = node.target._schema.name.partition("::")
-            _add(found, _place(node), namespace, operation, values, shaped, _shape(node))
+            made = operations[node.name]
+            epilogue = str(graph.epilogue(made)) if made.kind in _KINDS_OF_CONVOLUTION else None
+            _add(found, _place(node), namespace, operation, values, shaped, _shape(node), epilogue)
     return found
+
+
+_KINDS_OF_CONVOLUTION = (Kind.CONVOLUTION, Kind.BIASED_CONVOLUTION)
+_KINDS = {"relu": Kind.RELU, "silu": Kind.SILU, "sigmoid": Kind.SIGMOID, "mul": Kind.PRODUCT}
+
+
+def _values(node: Any) -> dict[str, Any]:
+    """Return the arguments of a call of torch by name, with the defaults of its schema."""
+    arguments = node.target._schema.arguments
+    values = {argument.name: argument.default_value for argument in arguments}
+    names = [argument.name for argument in arguments]
+    return {**values, **dict(zip(names, node.args, strict=False)), **node.kwargs}
+
+
+def _graph(nodes: Iterable[Any]) -> tuple[Graph, dict[str, Operation]]:
+    """Return a graph of torch.export as one of our own, and its operations by the names of the nodes."""
+    operations: dict[str, Operation] = {}
+    returned: list[str] = []
+    renamed: dict[str, str] = {}
+    for node in nodes:
+        reads = [renamed.get(read.name, read.name) for read in node.all_input_nodes]
+        if node.op == "output":
+            returned = reads
+        elif node.target is operator.getitem and node.args[1] == 0:
+            renamed[node.name] = reads[
+                0
+            ]  # Older versions of torch normalise into three tensors, of which the first counts.
+        elif node.op == "call_function":
+            operations[node.name] = Operation(_kind(node), tuple(reads), (node.name,))
+    return Graph(list(operations.values()), returned), operations
+
+
+def _kind(node: Any) -> Kind:
+    """Return the kind of a node that calls a function."""
+    if not hasattr(node.target, "_schema"):
+        return Kind.OTHER
+    values, operation = _values(node), node.target._schema.name.removeprefix("aten::").strip("_")
+    if operation in _CONVOLUTIONS or (operation == "convolution" and not values["transposed"]):
+        return Kind.CONVOLUTION if values["bias"] is None else Kind.BIASED_CONVOLUTION
+    if operation == "batch_norm":
+        return Kind.OTHER if values["training"] else Kind.NORMALISATION
+    if operation == "native_batch_norm_legit_no_training":
+        return Kind.NORMALISATION
+    if operation == "add":
+        shapes = [_shape(values[name]) for name in ("self", "other")]
+        # A node lists what it reads once: `x + x` is no sum of two tensors.
+        alike = values["alpha"] == 1 and len(node.all_input_nodes) == 2 and shapes[0] == shapes[1]
+        return Kind.ADD if alike else Kind.OTHER
+    return _KINDS.get(operation, Kind.OTHER)
 
 
 def _place(node: Any) -> str:
@@ -211,6 +262,7 @@ def _add(
     values: dict[str, Any],
     shapes: dict[str, Any],
     output: tuple[int, ...] | None,
+    epilogue: str | None = None,
 ) -> None:
     """Add what one operation of torch is, by its schema's names of arguments."""
     outputs = prod(output or (0,))
@@ -221,7 +273,7 @@ def _add(
     if operation == "convolution" and values["transposed"]:
         operation = "conv_transpose2d"
     if operation in _CONVOLUTIONS or operation == "convolution":
-        _add_convolution(found, place, values, shapes)
+        _add_convolution(found, place, values, shapes, epilogue)
     elif operation in _TRANSPOSED:
         found.leave_out(place, "transposed convolution", prod(shapes["input"]) * prod(shapes["weight"][1:]))
     elif operation in _PRODUCTS:
@@ -234,7 +286,9 @@ def _add(
         found.remark(f"has {operation.strip('_')}, whose work is not counted")
 
 
-def _add_convolution(found: Found, place: str, values: dict[str, Any], shapes: dict[str, Any]) -> None:
+def _add_convolution(
+    found: Found, place: str, values: dict[str, Any], shapes: dict[str, Any], epilogue: str | None
+) -> None:
     inputs, weights = shapes["input"], shapes["weight"]
     axes = len(weights) - 2
     inputs = inputs if len(inputs) == axes + 2 else (1, *inputs)
@@ -245,7 +299,7 @@ def _add_convolution(found: Found, place: str, values: dict[str, Any], shapes: d
         both = [same_padding(*axis) for axis in sizes]
     else:
         both = [(pad, pad) for pad in _each(0 if padding == "valid" else padding, axes)]
-    found.convolution(place, inputs, weights, stride, both, dilation, int(values["groups"]))
+    found.convolution(place, inputs, weights, stride, both, dilation, int(values["groups"]), epilogue)
 
 
 def _each(value: Any, axes: int) -> list[int]:

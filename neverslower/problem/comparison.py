@@ -108,12 +108,15 @@ class Comparison:
 
     @property
     def id(self) -> str:
-        """Return the readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`."""
+        """Return the readable name used in test ids: `onednn-resnet50.L16-float32-NCHW-out127`.
+
+        An epilogue is behind the layout: `…-NCHW-bias+relu-out127`.
+        """
         kept = self.candidate.channels(self.side)
         label = f"-{self.label}" if self.label else ""
-        return (
-            f"{self.backend}-{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}-{self.side}{kept}{label}"
-        )
+        epilogue = f"-{self.candidate.epilogue}" if self.candidate.epilogue else ""
+        problem = f"{self.layer.name}-{self.candidate.dtype}-{self.candidate.layout}{epilogue}"
+        return f"{self.backend}-{problem}-{self.side}{kept}{label}"
 
 
 def pruning_distances(problem: ConvProblem, side: Side) -> list[tuple[int, int]]:

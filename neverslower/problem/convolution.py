@@ -15,6 +15,7 @@ from functools import cached_property
 
 from neverslower.enums import StrEnum
 from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem
+from neverslower.problem.epilogue import PLAIN, Epilogue
 
 Pair = tuple[int, int]
 """(height, width)."""
@@ -65,8 +66,9 @@ IMAGE_CHANNELS = 4
 class ConvProblem:
     """One 2-D convolution: shape, arithmetic and memory layout, validated and hashable.
 
-    Channel counts are totals over all groups. `dilation` is 1 for a dense kernel. Padding that no window reads is
-    dropped, so that two ways of writing one convolution are equal and have one `key`.
+    Channel counts are totals over all groups. `dilation` is 1 for a dense kernel, and `epilogue` what follows in the
+    same call. Padding that no window reads is dropped, so that two ways of writing one convolution are equal and have
+    one `key`.
     Raises InvalidProblem when the numbers do not fit together.
     """
 
@@ -82,6 +84,7 @@ class ConvProblem:
     groups: int = 1
     dtype: DType = DType.FLOAT32
     layout: Layout = Layout.NCHW
+    epilogue: Epilogue = PLAIN
 
     def __post_init__(self) -> None:
         _require_whole_numbers(self)
@@ -165,20 +168,26 @@ class ConvProblem:
 
     @property
     def bytes(self) -> int:
-        """Return the bytes of input, weights and output together."""
+        """Return the bytes of input, weights, output and what the epilogue adds together."""
         sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
-        return sum(sizes) * self.dtype.itemsize
+        return (sum(sizes) + self._added) * self.dtype.itemsize
 
     @property
     def elements(self) -> int:
-        """Return how many numbers the padded input, the weights and the output hold together."""
+        """Return how many numbers the padded input, the weights, the output and what is added to it hold."""
         top, bottom, left, right = self.padding
         padded = (self.batch, self.in_channels, self.height + top + bottom, self.width + left + right)
-        return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape))
+        return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape)) + self._added
+
+    @property
+    def _added(self) -> int:
+        """Return how many numbers the bias and the residual hold."""
+        residual = _product(self.output_shape) if self.epilogue.residual else 0
+        return residual + (self.out_channels if self.epilogue.bias else 0)
 
     @cached_property
     def descriptor(self) -> str:
-        """Return the benchdnn descriptor, which gives neither dtype nor layout."""
+        """Return the benchdnn descriptor, which gives neither dtype nor layout nor epilogue."""
         text = f"mb{self.batch}_g{self.groups}ic{self.in_channels}oc{self.out_channels}_{self._axis('h', 0)}"
         across = self._axis("w", 1)
         # benchdnn reads a missing width as the height, so a square problem has one short name.
@@ -193,20 +202,26 @@ class ConvProblem:
 
     @cached_property
     def key(self) -> str:
-        """Return a stable name of the whole problem, `DESCRIPTOR-DTYPE-LAYOUT`; `from_key` reads it."""
-        return f"{self.descriptor}-{self.dtype}-{self.layout}"
+        """Return a stable name of the whole problem, `DESCRIPTOR-DTYPE-LAYOUT[-EPILOGUE]`; `from_key` reads it."""
+        return "-".join(self._words)
 
     def __str__(self) -> str:
-        return f"{self.descriptor} {self.dtype} {self.layout}"
+        return " ".join(self._words)
+
+    @property
+    def _words(self) -> list[str]:
+        return [word for word in map(str, (self.descriptor, self.dtype, self.layout, self.epilogue)) if word]
 
     @classmethod
     def from_key(cls, key: str) -> ConvProblem:
         """Return the problem that a `key` names. Raises InvalidProblem for any other text."""
         try:
-            descriptor, dtype, layout = key.rsplit("-", 2)
-            return parse_descriptor(descriptor, DType(dtype), Layout(layout))
+            descriptor, dtype, layout, *epilogue = key.split("-", 3)
+            problem = parse_descriptor(descriptor, DType(dtype), Layout(layout))
+            return replace(problem, epilogue=Epilogue.parse(epilogue[0])) if epilogue else problem
         except ValueError as error:
-            raise InvalidProblem(f"{key!r} is not a problem's key (DESCRIPTOR-DTYPE-LAYOUT): {error}") from None
+            form = "DESCRIPTOR-DTYPE-LAYOUT[-EPILOGUE]"
+            raise InvalidProblem(f"{key!r} is not a problem's key ({form}): {error}") from None
 
     def channels(self, side: Side) -> int:
         """Return the channel count that a pruning on `side` reduces, that of the output where both are."""
@@ -315,6 +330,8 @@ def _require_words(problem: ConvProblem) -> None:
     for name, value, kind in words:
         if not isinstance(value, kind):
             raise InvalidProblem(f"{name}={value!r} must be a {kind.__name__}: {', '.join(map(str, kind))}")
+    if not isinstance(problem.epilogue, Epilogue):
+        raise InvalidProblem(f"epilogue={problem.epilogue!r} must be an Epilogue")
 
 
 MOST_ELEMENTS = 10**12

@@ -17,6 +17,7 @@ from functools import cache
 
 from neverslower.errors import UnknownName
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import Epilogue
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Layer:
         if batch == self.problem.batch:
             return self
         return replace(self, problem=replace(self.problem, batch=batch), batch=batch)
+
+    def with_epilogue(self, epilogue: Epilogue) -> Layer:
+        """Return the same layer with another epilogue."""
+        return replace(self, problem=replace(self.problem, epilogue=epilogue))
 
     def with_format(self, dtype: DType, layout: Layout) -> Layer:
         """Return the same layer computed in another dtype and layout."""

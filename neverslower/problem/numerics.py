@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.problem.convolution import ConvProblem, DType, kept_channels
+from neverslower.problem.epilogue import NOTHING, Added, applied
 from neverslower.problem.reference import convolve_at, sample_of
 
 Array = NDArray[np.float32]
@@ -46,6 +47,24 @@ def tensors(problem: ConvProblem) -> tuple[Array, Array]:
     _require_memory(problem)
     inputs = _DRAWN.take(_SEED, problem.input_shape, problem.dtype)
     return inputs, _DRAWN.take(_SEED + 1, problem.weight_shape, problem.dtype)
+
+
+def added_tensors(problem: ConvProblem) -> Added:
+    """Return what the epilogue of a problem adds, in values that the dtype holds; see Added for the shapes.
+
+    What is added to a pruned layer is the first of what is added to the unpruned one.
+    """
+    # As large as the outputs, or a bias that a library forgets would be lost in the tolerance of a deep layer.
+    size = 2 * typical_output(problem)
+
+    def drawn(number: int, *shape: int) -> Array:
+        return quantise(size * _DRAWN.take(_SEED + number, shape, problem.dtype), problem.dtype)
+
+    batch, channels, height, width = problem.output_shape
+    bias = drawn(2, channels) if problem.epilogue.bias else None
+    # Channels first, since the first values of a sequence go to the first channels.
+    residual = drawn(3, channels, batch, height, width).swapaxes(0, 1) if problem.epilogue.residual else None
+    return Added(bias, None if residual is None else np.ascontiguousarray(residual))
 
 
 class _Recent(Generic[K]):
@@ -126,8 +145,11 @@ def quantise(values: NDArray[np.floating], dtype: DType) -> Array:
     return single
 
 
-def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
-    """Return the convolution in float64, of shape `problem.output_shape`: one matrix product for each tap and group."""
+def convolve(problem: ConvProblem, inputs: Array, weights: Array, added: Added = NOTHING) -> Double:
+    """Return the convolution and its epilogue in float64, of shape `problem.output_shape`.
+
+    It takes one matrix product for each tap and group. Raises ValueError where `added` does not fit the epilogue.
+    """
     top, bottom, left, right = problem.padding
     padded = np.pad(inputs.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     taps = weights.astype(np.float64)
@@ -141,7 +163,7 @@ def convolve(problem: ConvProblem, inputs: Array, weights: Array) -> Double:
             tap = np.ascontiguousarray(taps[:, :, i, j]).reshape(problem.groups, per_out, per_in)
             # With one input channel per group the product is an outer one, which broadcasting does.
             output += tap @ window if per_in > 1 else tap * window
-    return output.reshape(problem.output_shape)
+    return applied(problem.epilogue, output.reshape(problem.output_shape), added)
 
 
 def _window(padded: Double, problem: ConvProblem, i: int, j: int) -> Double:
@@ -180,7 +202,7 @@ class References:
     def error(
         self, problem: ConvProblem, inputs: Array, weights: Array, output: NDArray[np.floating]
     ) -> tuple[float, float]:
-        """Return (the deviation of an output of `tensors(problem)`, the fraction of it that was compared).
+        """Return (the deviation of an output of `tensors` and `added_tensors`, the fraction of it that was compared).
 
         Where the whole reference would take long, a sample is compared; a value that is no number is wrong anywhere.
         """
@@ -190,14 +212,15 @@ class References:
             return deviation(output, self.expected(problem, inputs, weights), typical), 1.0
         if output.shape != problem.output_shape or not np.isfinite(output).all():
             return float("inf"), 1.0
-        return deviation(at.of(output), convolve_at(problem, inputs, weights, at), typical), at.share(problem)
+        expected = convolve_at(problem, inputs, weights, at, added_tensors(problem))
+        return deviation(at.of(output), expected, typical), at.share(problem)
 
     def expected(self, problem: ConvProblem, inputs: Array, weights: Array) -> Double:
-        """Return the float64 output of `tensors(problem)`, of shape `problem.output_shape`."""
+        """Return the float64 output of `tensors` and `added_tensors`, of shape `problem.output_shape`."""
         layer = next((layer for layer in self._held if _begins(layer, problem)), problem)
         held = self._held.get(layer)
         if held is None:
-            held = convolve(problem, inputs, weights)
+            held = convolve(problem, inputs, weights, added_tensors(problem))
             self._held.keep(layer, held)
         return held[:, : problem.out_channels]
 
@@ -242,6 +265,12 @@ def pruned_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[tuple[Ar
     if pruned.groups == unpruned.groups:
         filters = filters[:, : pruned.weight_shape[1]]
     return (visible, weights), (np.ascontiguousarray(inputs[:, kept_in]), np.ascontiguousarray(filters))
+
+
+def pruned_added_tensors(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[Added, Added]:
+    """Return what the epilogues of both layers add where the tensors are `pruned_tensors`."""
+    whole = added_tensors(unpruned)
+    return whole, whole.kept(kept_channels(unpruned, pruned)[1])
 
 
 def padded_tensors(unpruned: ConvProblem, pruned: ConvProblem, tensors: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -5,13 +5,13 @@ A pair differs in channels alone. Nothing is guessed: a layer that several other
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from neverslower.enums import StrEnum
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import IMAGE_CHANNELS, ConvProblem, DType, Layout, Side
+from neverslower.problem.convolution import IMAGE_CHANNELS, ConvProblem, Side
 from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
 
@@ -115,12 +115,8 @@ class Pairing:
         unpaired = tuple(left for left in self.unpaired if any(map(left.layer.matches, patterns)))
         return replace(self, pairs=pairs, unpaired=unpaired)
 
-    def converted(self, dtype: DType, layout: Layout, batch: int | None) -> Pairing:
-        """Return the same pairs in a format, and for another number of images at once unless that is None."""
-
-        def layer(one: Layer) -> Layer:
-            return (one.with_batch(batch) if batch else one).with_format(dtype, layout)
-
+    def converted(self, layer: Callable[[Layer], Layer]) -> Pairing:
+        """Return the same pairs of layers that are converted by a function, such as to a format."""
         pairs = tuple(replace(pair, original=layer(pair.original), pruned=layer(pair.pruned)) for pair in self.pairs)
         unpaired = tuple(replace(left, layer=layer(left.layer)) for left in self.unpaired)
         return replace(self, pairs=pairs, unpaired=unpaired)
@@ -204,6 +200,7 @@ def difference(whole: ConvProblem, part: ConvProblem) -> str:
         "stride": (whole.stride, part.stride),
         "padding": (whole.padding, part.padding),
         "dilation": (whole.dilation, part.dilation),
+        "what follows": (str(whole.epilogue) or "nothing", str(part.epilogue) or "nothing"),
     }
     if whole.groups != part.groups and _widths(whole) != _widths(part):
         fields["groups"] = (whole.groups, part.groups)

@@ -26,6 +26,8 @@ FIELDS: dict[str, Callable[[ConvProblem], Any]] = {
     "stride_w": lambda p: p.stride[1],
     "depthwise": lambda p: p.depthwise,
     "macs": lambda p: p.macs,
+    "bias": lambda p: p.epilogue.bias,
+    "post_ops": lambda p: "+".join(map(str, p.epilogue.post_ops)),
     "dtype": lambda p: str(p.dtype),
     "layout": lambda p: str(p.layout),
 }

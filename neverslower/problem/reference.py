@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.epilogue import NOTHING, Added, applied
 
 Indices = NDArray[np.intp]
 Double = NDArray[np.float64]
@@ -36,6 +37,11 @@ class Sample:
     def of(self, output: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return an output of shape (batch, out_channels, out_height, out_width) at the sample."""
         return np.asarray(output[np.ix_(self.images, self.channels, self.rows, self.columns)])
+
+    def of_added(self, added: Added) -> Added:
+        """Return what an epilogue adds at the sample."""
+        residual = None if added.residual is None else self.of(added.residual).astype(np.float32)
+        return Added(None if added.bias is None else added.bias[self.channels], residual)
 
     def share(self, problem: ConvProblem) -> float:
         """Return the fraction of the problem's outputs that is compared."""
@@ -63,9 +69,13 @@ def _spread(count: int, size: int) -> Indices:
 
 
 def convolve_at(
-    problem: ConvProblem, inputs: NDArray[np.floating], weights: NDArray[np.floating], at: Sample
+    problem: ConvProblem,
+    inputs: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    at: Sample,
+    added: Added = NOTHING,
 ) -> Double:
-    """Return the convolution in float64 at a sample, of shape (images, channels, rows, columns)."""
+    """Return the convolution and its epilogue in float64 at a sample, of shape (images, channels, rows, columns)."""
     per_in, per_out = problem.in_channels // problem.groups, problem.out_channels // problem.groups
     output = np.empty((len(at.images), len(at.channels), len(at.rows), len(at.columns)))
     for group in np.unique(at.channels // per_out):
@@ -75,7 +85,7 @@ def convolve_at(
         filters = weights[at.channels[mine]].reshape(len(mine), -1).astype(np.float64)
         values = (seen @ filters.T).reshape(len(at.images), len(at.rows), len(at.columns), len(mine))
         output[:, mine] = np.moveaxis(values, 3, 1)
-    return output
+    return applied(problem.epilogue, output, at.of_added(added))
 
 
 def _windows(problem: ConvProblem, image: NDArray[np.floating], at: Sample) -> Double:

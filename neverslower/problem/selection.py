@@ -11,6 +11,7 @@ from functools import cached_property
 from neverslower.errors import CannotPrune, InvalidProblem, UnknownName
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, descriptor_name, parse_descriptor
+from neverslower.problem.epilogue import Epilogue, PostOp
 from neverslower.problem.model import Model
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network
 from neverslower.problem.pairing import Pairing, pair_models
@@ -68,7 +69,8 @@ class Selection:
     """The user's choice; empty tuples mean the profile's or the backend's default.
 
     `keep` replaces the standard distances. Where there are `models`, the patterns of `layers` choose among theirs
-    first. `pruned` is the pruned version of the one model that there then is. `batches` replace each layer's own.
+    first. `pruned` is the pruned version of the one model that there then is. `batches` replace each layer's own, and
+    so do `post_ops` where they are not None; `bias` gives all one.
     """
 
     profile: Profile = PROFILES["quick"]
@@ -78,6 +80,8 @@ class Selection:
     models: tuple[Model, ...] = ()
     pruned: Model | None = None
     batches: tuple[int, ...] = ()
+    bias: bool = False
+    post_ops: tuple[PostOp, ...] | None = None
     formats: tuple[Format, ...] = ()
     sides: tuple[Side, ...] = (Side.OUT,)
     keep: tuple[Keep, ...] = ()
@@ -95,7 +99,7 @@ class Selection:
     def places(self) -> list[Layer]:
         """Return every chosen place, before equal shapes are joined. Raises UnknownName or InvalidProblem."""
         if self.pairing:
-            return self._in_batches(self._chosen_of(self.pairing).layers)
+            return self._as_chosen(self._chosen_of(self.pairing).layers)
         own = [layer for model in self.models for layer in model.layers]
         chosen = [layer for name in self.networks for layer in network(name)]
         chosen += [layer for pattern in self.layers for layer in _matching(pattern, own)]
@@ -104,7 +108,7 @@ class Selection:
         if self.names_nothing:
             chosen = [layer for name in self.profile.networks for layer in network(name)]
         _require_one_problem_a_name(chosen)
-        return self._in_batches(chosen)
+        return self._as_chosen(chosen)
 
     def _chosen_of(self, pairing: Pairing) -> Pairing:
         """Return the part of a pairing that the patterns choose. Raises UnknownName for one that matches nothing."""
@@ -113,10 +117,17 @@ class Selection:
                 raise _unknown(pattern, pairing.original.layers)
         return pairing.matching(self.layers)
 
-    def _in_batches(self, layers: Sequence[Layer]) -> list[Layer]:
+    def _as_chosen(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Return the layers with the chosen epilogue, in each chosen batch."""
+        layers = [layer.with_epilogue(self._epilogue_of(layer.problem)) for layer in layers]
         if not self.batches:
-            return list(layers)
+            return layers
         return [layer.with_batch(batch) for batch in self.batches for layer in layers]
+
+    def _epilogue_of(self, problem: ConvProblem) -> Epilogue:
+        """Return the epilogue with which a problem is measured: its own, changed as the user chose."""
+        own = problem.epilogue
+        return Epilogue(self.bias or own.bias, own.post_ops if self.post_ops is None else self.post_ops)
 
     def distinct(self, formats: Iterable[Format]) -> list[Layer]:
         """Return the distinct chosen layers in each format, each with all its places in the networks touched."""
@@ -126,7 +137,7 @@ class Selection:
         names = dict.fromkeys(layer.network for layer in chosen if layer.network and layer.index is not None)
         touched = [layer for name in names for layer in network(name)]
         touched += [layer for model in self.models for layer in model.layers]
-        every = distinct_layers(self._in_batches(touched))
+        every = distinct_layers(self._as_chosen(touched))
         places = {layer.problem: layer.places for layer in every}
         layers = [replace(layer, places=places.get(layer.problem, layer.places)) for layer in distinct_layers(chosen)]
         return [layer.with_format(*chosen_format) for chosen_format in formats for layer in layers]
@@ -144,8 +155,14 @@ class Selection:
     def _of_pairs(self, every: Pairing, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
         chosen = self._chosen_of(every)
         for (dtype, layout), batch in itertools.product(formats, self.batches or (None,)):
-            whole = every.converted(dtype, layout, batch)
-            yield from chosen.converted(dtype, layout, batch).comparisons(backend, whole)
+
+            def measured(
+                layer: Layer, dtype: DType = dtype, layout: Layout = layout, batch: int | None = batch
+            ) -> Layer:
+                layer = layer.with_epilogue(self._epilogue_of(layer.problem)).with_format(dtype, layout)
+                return layer.with_batch(batch) if batch else layer
+
+            yield from chosen.converted(measured).comparisons(backend, every.converted(measured))
 
     def _of_layers(self, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
         for layer in self.distinct(formats):
@@ -257,8 +274,7 @@ def _require_one_problem_a_name(layers: Sequence[Layer]) -> None:
     for layer in layers:
         if named.setdefault(layer.name, layer.problem) != layer.problem:
             raise InvalidProblem(
-                f"{layer.name} names two problems, {named[layer.name].descriptor} and {layer.problem.descriptor}; "
-                "give one another name"
+                f"{layer.name} names two problems, {named[layer.name]} and {layer.problem}; give one another name"
             )
 
 

@@ -45,6 +45,7 @@ from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavai
 from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, kept_channels
+from neverslower.problem.epilogue import Added
 from neverslower.problem.subject import Search, Subject
 from neverslower.problem.whole import Network, is_network
 from neverslower.worker import bootstrap
@@ -284,26 +285,27 @@ class FarSide:
         if both := self._outputs.of_same_tensors(whole, part):
             return self._deviation_of(both[1], both[0], whole, part)
         whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
-        return self._from_kept(self._output(part, part_tensors), whole, part, whole_tensors)
+        whole_added, part_added = numerics.pruned_added_tensors(whole, part)
+        output = self._output(part, part_tensors, part_added)
+        return self._deviation_of(output, self._output(whole, whole_tensors, whole_added), whole, part)
 
     def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
         """(deviation, tolerance) of the pruned layer's output from each thing that it must equal; nothing is timed."""
         whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
         whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
-        output = self._output(part, part_tensors)
-        error = numerics.deviation(output, numerics.convolve(part, *part_tensors), numerics.typical_output(part))
-        padded = numerics.padded_tensors(whole, part, part_tensors)
+        whole_added, part_added = numerics.pruned_added_tensors(whole, part)
+        output = self._output(part, part_tensors, part_added)
+        expected = numerics.convolve(part, *part_tensors, part_added)
+        error = numerics.deviation(output, expected, numerics.typical_output(part))
+        kept, padded = (
+            self._deviation_of(output, self._output(whole, tensors, whole_added), whole, part)
+            for tensors in (whole_tensors, numerics.padded_tensors(whole, part, part_tensors))
+        )
         return {
             "float64": (error, numerics.TOLERANCES[part.dtype]),
-            "slice": self._from_kept(output, whole, part, whole_tensors),
-            "zero-padded": self._from_kept(output, whole, part, padded),
+            "slice": kept,
+            "zero-padded": padded,
         }
-
-    def _from_kept(
-        self, output: Tensor, whole: ConvProblem, part: ConvProblem, tensors: tuple[Tensor, Tensor]
-    ) -> tuple[float, float]:
-        """(deviation, tolerance) of an output from the channels of `whole`'s that `part` keeps."""
-        return self._deviation_of(output, self._output(whole, tensors), whole, part)
 
     @staticmethod
     def _deviation_of(output: Tensor, unpruned: Tensor, whole: ConvProblem, part: ConvProblem) -> tuple[float, float]:
@@ -313,8 +315,8 @@ class FarSide:
         # Both sides may be off by the tolerance, in opposite directions.
         return error, 2 * numerics.TOLERANCES[part.dtype]
 
-    def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor]) -> Tensor:
-        return self.backend.prepare(problem, *tensors).output()
+    def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor], added: Added) -> Tensor:
+        return self.backend.prepare(problem, *tensors, added=added).output()
 
     def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2, expected: float = 0.0) -> Held:
         """Return what is held under a name, if it was prepared after that; else prepare it now.
@@ -335,7 +337,8 @@ class FarSide:
 
     def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
         """Prepare a subject; where it does not fit next to what is held, once more without that."""
-        return self._with_room(lambda: self.backend.prepare(subject.problem, *tensors, subject.policy))
+        added = numerics.added_tensors(subject.problem)
+        return self._with_room(lambda: self.backend.prepare(subject.problem, *tensors, subject.policy, added))
 
     def _make_network(self, network: Network) -> PreparedNetwork:
         return self._with_room(lambda: cast(NetworkRunner, self.backend).prepare_network(network))

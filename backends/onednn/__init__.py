@@ -7,6 +7,9 @@ as oneDNN itself reports them in its verbose mode.
 
 `onednn:torch` calls `torch.conv2d` instead, and so what torch picks, which is not always oneDNN. The plan names what
 ran, as torch's own profiler saw it: small images at one thread take `_slow_conv2d_forward`, for example.
+
+An epilogue goes through the operators that torch.compile puts in a graph, `torch.ops.mkldnn._convolution_pointwise`.
+What they do not fuse is refused.
 """
 
 from __future__ import annotations
@@ -14,38 +17,37 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Offsets, Tensor
+from backends.onednn.script import ACTIVATIONS, benchdnn, script
+from backends.onednn.verbose import parse_info, parse_steps, settings
 from backends.shared import cpu_fingerprint, first_line, not_installed, read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.models import whole
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+from neverslower.problem.epilogue import NOTHING, Added, PostOp
 from neverslower.problem.whole import Network
 
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
     layouts=frozenset(Layout),
     asymmetric_padding=False,
+    epilogues=True,
     modules=("torch",),
     waits=True,
     ahead=True,
     networks=True,
 )
-_BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
-_DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
-_SETTINGS = ("MAX_CPU_ISA", "CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE")
-"""Settings by which a user restricts oneDNN (its manual, "CPU Dispatcher Control", "Floating-point Math Mode")."""
 
 THROUGH_TORCH = "torch"
 """The argument by which torch's own choice is measured."""
@@ -88,6 +90,25 @@ def open(options: BackendOptions) -> OneDNN:
     return OneDNN(torch, options.threads, time.perf_counter, _through_torch(options.argument))
 
 
+def _require(problem: ConvProblem, through_torch: bool) -> None:
+    """Raise Unsupported, in words, for what is not measured; torch pads by itself where the padding is uneven."""
+    able = replace(CAPABILITIES, asymmetric_padding=True) if through_torch else CAPABILITIES
+    able.require(problem)
+    epilogue = problem.epilogue
+    activation, last = epilogue.activation, epilogue.post_ops[-1:] == (PostOp.SUM,)
+    refusals = (
+        (
+            through_torch and epilogue.post_ops,
+            "torch's eager convolution takes a bias and no post-ops; leave out :torch",
+        ),
+        (activation and last, "torch fuses no residual (sum) behind an activation"),
+        (epilogue.residual and activation is PostOp.SWISH, "torch fuses no swish:1 behind a residual (sum)"),
+        (epilogue.residual and problem.layout is Layout.NCHW, "torch fuses a residual (sum) in NHWC alone"),
+    )
+    if why := next((why for refused, why in refusals if refused), None):
+        raise Unsupported(why)
+
+
 def _through_torch(argument: str) -> bool:
     """Return whether torch's own choice is measured. Raises Unavailable for any other word."""
 
@@ -105,100 +126,14 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
         words = ["python", "-m", "neverslower", "script", "--backend", f"onednn:{THROUGH_TORCH}", problem.key]
         threads = ["--threads", str(options.threads)] if options.threads != 1 else []
         return f"{' '.join([*words, *threads])} > repro.py && python repro.py"
-    prefix = f"OMP_NUM_THREADS={options.threads} benchdnn --mode=P"
-    steps = [Step.read(text) for text in plan.steps]
-    main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
-    steps = steps if main in steps else [main]
-    dtype = _BENCHDNN_TYPES[problem.dtype]
-    lines = []
-    for position, step in enumerate(steps):
-        if step is main:
-            layouts = " ".join(f"--{name[0]}tag={main.tag(name)}" for name in ("src", "wei", "dst"))
-            direction = _DIRECTIONS.get(main.tag("prop"), "FWD_D")
-            types = f"--dt={dtype}:{dtype}:{dtype}"
-            lines.append(f"{prefix} --conv --dir={direction} {types} {layouts} {problem.descriptor}")
-        elif step.primitive == "reorder":
-            tags = f"--stag={step.tag('src')} --dtag={step.tag('dst')}"
-            shape = _reordered(problem, step, main, after=position > steps.index(main))
-            lines.append(f"{prefix} --reorder --sdt={dtype} --ddt={dtype} {tags} {shape}")
-    return "\n".join(lines)
+    return benchdnn(problem, plan, options.threads)
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return a script that times `problem` with nothing but torch; torch chooses, so `plan` changes nothing."""
-    top, bottom, left, right = problem.padding
-    stride, dilation = problem.stride, problem.dilation
-    if not _through_torch(options.argument):
-        CAPABILITIES.require(problem)
-        call = f"torch.mkldnn_convolution(x, w, None, {(top, left)}, {stride}, {dilation}, {problem.groups})"
-    elif problem.symmetric_padding:
-        call = f"torch.conv2d(x, w, None, {stride}, {(top, left)}, {dilation}, {problem.groups})"
-    else:
-        padded = f"torch.nn.functional.pad(x, {(left, right, top, bottom)})"
-        call = f"torch.conv2d({padded}, w, None, {stride}, 0, {dilation}, {problem.groups})"
-    return _SCRIPT.format(
-        problem=problem,
-        threads=options.threads,
-        input_shape=problem.input_shape,
-        weight_shape=problem.weight_shape,
-        dtype=problem.dtype,
-        order="channels_last" if problem.layout is Layout.NHWC else "contiguous_format",
-        call=call,
-    )
-
-
-_SCRIPT = '''\
-"""{problem} on the CPU, by torch.
-
-Prints the median time of a call in microseconds, and what oneDNN says that it ran.
-"""
-import statistics
-import time
-
-import torch
-
-torch.manual_seed(0)
-torch.set_num_threads({threads})
-
-
-def tensor(shape):
-    return torch.rand(shape).to(torch.{dtype}).contiguous(memory_format=torch.{order})
-
-
-x, w = tensor({input_shape}), tensor({weight_shape})
-
-
-def call():
-    return {call}
-
-
-def seconds(calls):
-    begin = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return time.perf_counter() - begin
-
-
-with torch.inference_mode():
-    seconds(3)
-    calls = max(1, round(2e-3 / max(seconds(3) / 3, 1e-9)))
-    times = [seconds(calls) / calls for _ in range(30)]
-    print(f"{{statistics.median(times) * 1e6:.2f}} us a call")
-    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-        call()
-'''
-
-
-def _reordered(problem: ConvProblem, step: Step, main: Step, after: bool) -> str:
-    """Return the dimensions of what a reorder moves: the output after the convolution, else weights or input."""
-    if after:
-        dimensions: tuple[int, ...] = problem.output_shape
-    elif step.tag("dst") == main.tag("wei"):
-        filters, *rest = problem.weight_shape
-        dimensions = (filters, *rest) if problem.groups == 1 else (problem.groups, filters // problem.groups, *rest)
-    else:
-        dimensions = problem.input_shape
-    return "x".join(map(str, dimensions))
+    through_torch = _through_torch(options.argument)
+    _require(problem, through_torch)
+    return script(problem, options.threads, through_torch)
 
 
 class OneDNN:
@@ -236,19 +171,20 @@ class OneDNN:
     def _chooses(self) -> dict[str, str]:
         return {"chooses": THROUGH_TORCH} if self._through_torch else {}
 
-    def prepare(self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "") -> Prepared:
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
         """Make tensors in the problem's layout, and call once. Raises Unsupported or OutOfMemory in oneDNN's words."""
         if policy:
             raise Unsupported(f"onednn chooses by itself, it has no policy {policy!r}")
-        # torch pads by itself where the padding is uneven.
-        able = replace(CAPABILITIES, asymmetric_padding=True) if self._through_torch else CAPABILITIES
-        able.require(problem)
+        _require(problem, self._through_torch)
         torch = self._torch
-        kind = ThroughTorch if self._through_torch else Prepared
+        kind = ThroughTorch if self._through_torch else Fused if problem.epilogue.post_ops else Prepared
         try:
-            prepared = kind(self, problem, self._tensor(inputs, problem), self._tensor(weights, problem))
+            drawn = self._tensor(inputs, problem), self._tensor(weights, problem)
+            prepared = kind(self, problem, *drawn, *self._added(added, problem))
             with torch.inference_mode():
-                prepared.call()
+                prepared.begin()
         except RuntimeError as error:
             words = first_line(error)
             if "allocate" in words or "memory" in words:
@@ -277,6 +213,12 @@ class OneDNN:
         given = torch.from_numpy(np.ascontiguousarray(values))
         # A copy: a layer against itself must also differ in where its tensors lie, as two layers do.
         return self._placed(given.to(dtype[problem.dtype]).contiguous(memory_format=order))
+
+    def _added(self, added: Added, problem: ConvProblem) -> tuple[Any, Any]:
+        """Return (bias, residual) as tensors, None where there is none."""
+        # Four axes, as every other tensor here.
+        bias = None if added.bias is None else self._tensor(added.bias[None, :, None, None], problem).reshape(-1)
+        return bias, None if added.residual is None else self._tensor(added.residual, problem)
 
     def _placed(self, tensor: Any) -> Any:
         """Return the tensor in memory of its own, a drawn number of cache lines behind the beginning of one."""
@@ -329,19 +271,25 @@ class Prepared:
     cache = Cache()
     least_iterations = 1
 
-    def __init__(self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any) -> None:
-        self._backend = backend
+    def __init__(
+        self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any, bias: Any = None, residual: Any = None
+    ) -> None:
+        self._backend, self._problem = backend, problem
         top, _, left, _ = problem.padding
         self._function = backend._torch.mkldnn_convolution
-        self._arguments = (
+        self._arguments: tuple[Any, ...] = (
             inputs,
             weights,
-            None,
+            bias,
             [top, left],
             list(problem.stride),
             list(problem.dilation),
             problem.groups,
         )
+
+    def begin(self) -> None:
+        """Make the first call, which is not timed."""
+        self.call()
 
     def call(self) -> Any:
         """Run one convolution."""
@@ -365,11 +313,44 @@ class Prepared:
             return _seconds_of(iterations, self._function, self._arguments, self._backend._now)
 
 
+class Fused(Prepared):
+    """One convolution with post-ops in the same call, by the operators that torch.compile puts in a graph."""
+
+    def __init__(
+        self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any, bias: Any = None, residual: Any = None
+    ) -> None:
+        super().__init__(backend, problem, inputs, weights, bias)
+        operators, activation = backend._torch.ops.mkldnn, ACTIVATIONS.get(problem.epilogue.activation)
+        self._residual, self._sum = residual, None if residual is None else backend._placed(residual)
+        if residual is None:
+            self._function = operators._convolution_pointwise
+            self._arguments = (*self._arguments, activation, [], "")
+        else:
+            # In place, as torch.compile does where nothing else reads the residual, and as benchdnn defines a sum. So
+            # each call adds to what the last one left, which changes the numbers and not the work.
+            self._function = operators._convolution_pointwise_
+            self._arguments = (self._sum, *self._arguments, "add", 1.0, activation, [], None)
+
+    def begin(self) -> None:
+        """Make the first call. Raises Unsupported where torch computes the post-ops behind the convolution instead."""
+        steps = parse_steps(self._backend._verbose_text(self.call))
+        if not any(step.primitive == "convolution" and step.tag("post-ops") != "any" for step in steps):
+            raise Unsupported(f"torch does not fuse {self._problem.epilogue} into this convolution")
+
+    def output(self) -> Tensor:
+        """Return the result of one call on the residual as it was given."""
+        if self._sum is not None:
+            self._sum.copy_(self._residual)
+        return np.array(super().output())
+
+
 class ThroughTorch(Prepared):
     """One convolution as torch dispatches it."""
 
-    def __init__(self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any) -> None:
-        super().__init__(backend, problem, inputs, weights)
+    def __init__(
+        self, backend: OneDNN, problem: ConvProblem, inputs: Any, weights: Any, bias: Any = None, residual: Any = None
+    ) -> None:
+        super().__init__(backend, problem, inputs, weights, bias, residual)
         torch, (top, bottom, left, right) = backend._torch, problem.padding
         conv2d, pad = torch.conv2d, torch.nn.functional.pad
         self._function = conv2d
@@ -377,7 +358,7 @@ class ThroughTorch(Prepared):
             self._function = lambda inputs, *others: conv2d(pad(inputs, (left, right, top, bottom)), *others)
         padding = [top, left] if problem.symmetric_padding else [0, 0]
         geometry = (list(problem.stride), padding, list(problem.dilation), problem.groups)
-        self._arguments = (inputs, weights, None, *geometry)
+        self._arguments = (inputs, weights, bias, *geometry)
 
     def plan(self) -> Plan:
         """Return oneDNN's plan where torch chose it, else the operator that ran; the operators are steps."""
@@ -419,66 +400,3 @@ class CpuNetwork:
         """Return the seconds of that many calls."""
         with self._backend._torch.no_grad():
             return _seconds_of(iterations, self._call, (), self._backend._now)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One primitive that oneDNN ran: its kind, its implementation, and the layouts it works on."""
-
-    primitive: str
-    implementation: str
-    details: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return " ".join((self.primitive, self.implementation, *self.details))
-
-    @classmethod
-    def read(cls, text: str) -> Step:
-        """Read what `str` wrote."""
-        primitive, implementation, *details = text.split()
-        return cls(primitive, implementation, tuple(details))
-
-    def tag(self, name: str) -> str:
-        """Return the layout of `src`, `wei` or `dst`, or the `prop`agation kind; `any` if it was not reported."""
-        return next((text.partition(":")[2] for text in self.details if text.startswith(f"{name}:")), "any")
-
-
-def parse_steps(verbose: str) -> list[Step]:
-    """Return the executed primitives in oneDNN's verbose output, in order.
-
-    A line reads `onednn_verbose[,v1],[primitive,]exec,ENGINE,PRIMITIVE,IMPLEMENTATION,PROPAGATION,MEMORY,…`;
-    implementations of Arm Compute Library end in `:acl` (oneDNN's documentation, "Verbose Mode").
-    """
-    steps = []
-    for line in verbose.splitlines():
-        fields = line.split(",")
-        if not fields[0].endswith("_verbose") or "exec" not in fields[:4]:
-            continue
-        rest = fields[fields.index("exec") + 2 :]
-        if len(rest) < 4:
-            continue
-        primitive, implementation, propagation, memory = rest[:4]
-        # Memory reads `src:f32:a:blocked:aBcd16b::f0` today and `src_f32::blocked:aBcd16b:f0` before oneDNN 3.1.
-        tags = re.findall(r"\b(src|wei|dst)[_:]\w+:\w*:blocked:(\w+)", memory)
-        algorithm = [field for field in rest[4:] if field.startswith("alg:")]
-        details = [f"{name}:{tag}" for name, tag in tags] + algorithm
-        if propagation.startswith("forward"):
-            details.append(f"prop:{propagation}")
-        steps.append(Step(primitive, implementation, tuple(details)))
-    return steps
-
-
-def settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the oneDNN settings that environment variables make, by their newer names."""
-    chosen = {f"ONEDNN_{name}": variables.get(f"ONEDNN_{name}") or variables.get(f"DNNL_{name}") for name in _SETTINGS}
-    return {name: value for name, value in chosen.items() if value}
-
-
-def parse_info(verbose: str) -> dict[str, str]:
-    """Return version, commit and instruction set from the lines that oneDNN prints first in verbose mode."""
-    info = {}
-    if match := re.search(r"info,(?:oneDNN|DNNL) v(\S+) \(commit (\w+)\)", verbose):
-        info["version"], info["commit"] = match.groups()
-    if match := re.search(r"info,cpu,isa:(.+)", verbose):
-        info["isa"] = match.group(1).strip()
-    return info
