@@ -6,7 +6,7 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from neverslower.errors import CannotPrune, InvalidProblem, UnknownName
 from neverslower.problem.comparison import Comparison, pruning_distances
@@ -155,14 +155,13 @@ class Selection:
     def _of_pairs(self, every: Pairing, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
         chosen = self._chosen_of(every)
         for (dtype, layout), batch in itertools.product(formats, self.batches or (None,)):
-
-            def measured(
-                layer: Layer, dtype: DType = dtype, layout: Layout = layout, batch: int | None = batch
-            ) -> Layer:
-                layer = layer.with_epilogue(self._epilogue_of(layer.problem)).with_format(dtype, layout)
-                return layer.with_batch(batch) if batch else layer
-
+            measured = partial(self._measured, dtype=dtype, layout=layout, batch=batch)
             yield from chosen.converted(measured).comparisons(backend, every.converted(measured))
+
+    def _measured(self, layer: Layer, dtype: DType, layout: Layout, batch: int | None) -> Layer:
+        """Return a layer of a pair with the chosen epilogue, in a format, and for another batch unless that is None."""
+        layer = layer.with_epilogue(self._epilogue_of(layer.problem)).with_format(dtype, layout)
+        return layer.with_batch(batch) if batch else layer
 
     def _of_layers(self, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
         for layer in self.distinct(formats):
