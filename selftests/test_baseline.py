@@ -73,20 +73,22 @@ def test_a_pass_that_kept_no_block_has_no_level_and_no_start(tmp_path: Path) -> 
 
 def test_what_stored_passes_have_in_common_is_seen_where_they_are_the_same_ones() -> None:
     """What a short budget began late measured other processes than the rest, in its first pass already."""
-    common = (0.0, 0.2, -0.2)
+    common = (0.0, 0.2, -0.2, 0.1)
     entries = {}
     for number in range(6):
-        late = number > 3
-        levels = tuple(0.01 * number + shift for shift in common[late:])
+        first = int(number > 3)
+        levels = tuple(0.01 * number + shift for shift in common[first : first + 3])
         key = ("unpruned", str(number))
-        started = (1.0, 2.0, 3.0)[late:]
+        started = tuple(1.0 + first + place for place in range(3))
         entries[key] = Entry("[x]", "x", *key, Side.OUT, Plan("p"), levels, Known(Code.SAME, None), started=started)
     baseline = Baseline(Path("stored"), DEVICE, entries)
-    in_step = {key: entry.levels for key, entry in entries.items() if len(entry.levels) == 3}
+    in_step = {key: entry.levels for key, entry in entries.items() if entry.started[0] == 1.0}
     assert baseline.spread == PassSpread.of(in_step)
     assert baseline.spread.common.value == pytest.approx(0.04)
+    everything = PassSpread.of({key: entry.levels for key, entry in entries.items()})
+    assert everything != baseline.spread
     unknown = {key: replace(entry, started=()) for key, entry in entries.items()}  # As older files hold them.
-    assert Baseline(Path("stored"), DEVICE, unknown).spread == PassSpread.of({k: e.levels for k, e in entries.items()})
+    assert Baseline(Path("stored"), DEVICE, unknown).spread == everything
 
 
 def test_raw_samples_of_both_sides_are_kept(tmp_path: Path) -> None:
