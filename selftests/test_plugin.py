@@ -318,7 +318,9 @@ def test_each_comparison_is_journalled_once(runner: SuiteRunner) -> None:
 def test_accepting_shows_what_changes(runner: SuiteRunner) -> None:
     runner.accept(FLAT)
     result = runner.run(FLAT | {"rules": [HAZARD]}, "--accept-baseline", "a new board")
-    result.stdout.fnmatch_lines(["accepted 7 comparisons as *0002_1.0+0.json: a new board", "*out15: SAME*→ SLOWER [12].*"])
+    result.stdout.fnmatch_lines(
+        ["accepted 7 comparisons as *0002_1.0+0.json: a new board", "*out15: SAME*→ SLOWER [12].*"]
+    )
 
 
 @pytest.mark.parametrize(
