@@ -15,8 +15,11 @@ from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.compared import Compared
 from neverslower.problem.subject import Search
 
-MOST_EXAMINED, BYTES_EXAMINED = 32, 256_000_000
-"""Comparisons whose problems are asked for in one request, and the bytes of their tensors that are held meanwhile."""
+EXAMINED_AT_ONCE, PROFILED_AT_ONCE, BYTES_AT_ONCE = 4, 32, 256_000_000
+"""Comparisons whose problems are asked for in one request, and the bytes of their tensors that are held meanwhile.
+
+A profiler that is attached once for many is worth losing more when the run is killed.
+"""
 TRIAL_LIMIT, TRIALS_AT_LEAST = 60.0, 15
 """Seconds that a search may take for each of its trials, and for how many at the least."""
 
@@ -26,12 +29,13 @@ def subjects(comparisons: Iterable[Compared]) -> list[str]:
     return list(dict.fromkeys(key for comparison in comparisons for key in comparison.keys))
 
 
-def examined_together(comparisons: Sequence[Compared]) -> Iterator[list[Compared]]:
+def examined_together(run: BackendRun, comparisons: Sequence[Compared]) -> Iterator[list[Compared]]:
     """Yield groups whose problems are few and small enough to be asked for in one request, in the order given."""
+    most = PROFILED_AT_ONCE if "profiles" in run.library.offers else EXAMINED_AT_ONCE
     group: list[Compared] = []
     taken = 0
     for comparison in comparisons:
-        if group and (len(group) == MOST_EXAMINED or taken + comparison.candidate.bytes > BYTES_EXAMINED):
+        if group and (len(group) == most or taken + comparison.candidate.bytes > BYTES_AT_ONCE):
             yield group
             group, taken = [], 0
         group.append(comparison)

@@ -64,7 +64,7 @@ class Schedule:
         """Examine all, or as much as there will be time to measure."""
         if self._budget.deadline is None or self._run.settings.whole:
             kept = self._budget.half(self._run.clock())
-            for group in examined_together(list(self._left_out.values())):
+            for group in examined_together(self._run, list(self._left_out.values())):
                 if self._run.spent(kept):
                     break
                 self._begin_together(group)
@@ -85,7 +85,7 @@ class Schedule:
         if self._budget.deadline is None or not self._left_out:
             return
         _, room = self._choose(RESERVE)
-        for group in examined_together(sorted(self._left_out.values(), key=self._dearness)):
+        for group in examined_together(self._run, sorted(self._left_out.values(), key=self._dearness)):
             self._begin_together([one for one in group if room.take(self._work(one), self._examining_of(one))])
         # Fewer passes than are usual may do, and there is nothing to lose.
         if self._left_out and not (self.begun or self._run.spent()):

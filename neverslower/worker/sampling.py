@@ -17,7 +17,7 @@ from neverslower.evidence.observation import Seconds
 MAX_ITERATIONS = 1 << 20
 WATCHED_BLOCKS = 4
 """Blocks between two looks at the device's state: an even number, so that mirrored ones stay pairs."""
-HEADROOM = 1.1
+HEADROOM = 1.2
 """By how much a round that is not searched for is longer than it must be."""
 WARM_UP = 2
 """Rounds of each arm that do not count, before those that do."""
