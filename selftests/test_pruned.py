@@ -225,6 +225,7 @@ def test_a_run_judges_each_pair_and_names_its_places(runner: SuiteRunner, zoo: P
             "hazard found*: original.block.0 on scripted, 12 of 16 output and 14 of 16 input channels (distance 4)",
             "  unpruned  16 output and 16 input channels: *",
             "  pruned    12 output and 14 input channels: *",
+            "  remedy    pad to 16 output and 16 input channels: 0.5*× * the time of the pruned layer",
             "  places    original.block.0",
             "  again     pytest *--pruned pruned=*zoo.py:pruned --layer original.block.0 --dtype float32 *",
             "RED: 1 × hazard found*; 1 slower (1 confirmed), 4 not slower, of 5",
