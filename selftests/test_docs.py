@@ -42,6 +42,7 @@ STANDS_FOR = {
     "NEW.jsonl": COUNTED[1],
     "original.py:build": DOCS / "examples" / "original.py:build",
     "shapes.txt": DOCS / "examples" / "shapes.txt",
+    "advice.json": DOCS / "examples" / "advice.json",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
 RECORDED = f"{COMMAND}upgrade bench/"
