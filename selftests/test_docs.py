@@ -43,6 +43,7 @@ STANDS_FOR = {
     "original.py:build": DOCS / "examples" / "original.py:build",
     "pruned.py:build": DOCS / "examples" / "pruned.py:build",
     "shapes.txt": DOCS / "examples" / "shapes.txt",
+    "advice.json": DOCS / "examples" / "advice.json",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
 RECORDED = f"{COMMAND}upgrade bench/"
