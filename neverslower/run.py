@@ -240,6 +240,8 @@ class Run:
             explicit, warnings = examples.load()
             hunted = search(oracle, space, explicit, self.plan.hunt_budget, progress)
             guard.look(name, oracle, "after")
+            if guard.worse:
+                self.findings.spoil(name, guard.worse, hunting=True)
         return examples, warnings, hunted
 
     # Reviewing: what the campaign asks of the baselines

@@ -45,7 +45,12 @@ def test_a_count_that_is_faster_passes(runner: SuiteRunner) -> None:
 def test_a_count_that_is_no_faster_is_red_without_strict(runner: SuiteRunner, times: float) -> None:
     result = run(runner, advice(runner.path), [RULES[0], {"when": "out_channels == 8", "times": times}])
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*RED: *1 no faster*", "*advised, and no faster than the next larger advised count*"])
+    result.stdout.fnmatch_lines(
+        [
+            "RED: 1 × advised, and no faster *; *1 no faster*",
+            "*advised, and no faster than the next larger advised count*",
+        ]
+    )
     assert "--advised" in result.stdout.str()
     assert result.ret == 1
 

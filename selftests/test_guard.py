@@ -242,3 +242,11 @@ def test_a_run_that_decides_nothing_once_its_device_is_unfit_cannot_judge(runner
     result = runner.run(FLAT | noisy, NEVER_SLOWER, "--preset", "quick", "--passes", "2")
     assert result.ret == CANNOT_JUDGE
     result.stdout.fnmatch_lines(["CANNOT JUDGE: scripted: its device became unfit*; nothing was decided after that; *"])
+
+
+def test_a_hunt_on_a_device_that_becomes_unfit_says_so_next_to_what_it_found(runner: SuiteRunner) -> None:
+    script = FLAT | {"rules": [{"when": "out_channels % 2", "times": 2.0}], "states": [{}, BUSIED | {"processes": [1]}]}
+    result = runner.run(script, "-m", "hunt", "--hunt-budget", "3s", problem="")
+    result.stdout.fnmatch_lines(
+        ["HAZARDS: scripted: its device became unfit in the middle of the run: busy with make*"]
+    )

@@ -7,16 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from neverslower.campaign import crowd
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.library import Library
+from neverslower.campaign.resume import Recorded
 from neverslower.errors import Unavailable, WorkerDied, WorkerError
+from neverslower.evidence.observation import Examined
 from neverslower.problem.subject import Subject
 from neverslower.worker.pool import Failures, compile_all
 from neverslower.worker.process import Worker, WorkerSpec
+from selftests import in_process
 from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, scripted
 
 KEYS = [problem(channels).key for channels in range(16, 8, -1)]
@@ -238,3 +244,22 @@ def test_who_is_interrupted_or_killed_leaves_no_compiler(compilers: Compilers, n
         process.communicate()
         for pid in filter(alive, workers):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_library_goes_on_where_no_compiler_starts_next_to_it(compilers: Compilers) -> None:
+    """As on a GPU that takes one process at a time: what is not compiled ahead is compiled where it is prepared."""
+
+    def start(spec: WorkerSpec, process: int = -1) -> Worker:
+        if process < 0:
+            raise Unavailable("the device is taken")
+        return in_process.start(spec, process)
+
+    lines: list[tuple[str, Mapping[str, Any]]] = []
+    write = lambda event, fields: lines.append((event, fields))  # noqa: E731
+    library = Library("scripted", compilers.spec(), Findings(), Recorded(), write, start=start)
+    library.start()
+    crowd.compile_missing(library, KEYS, lambda done, total: None, lambda: False)
+    assert library.lost is None
+    assert dict(lines)["compiled"]["reason"] == "the device is taken"
+    assert isinstance(library.examine(KEYS[0]), Examined)
+    library.close()

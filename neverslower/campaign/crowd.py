@@ -78,9 +78,9 @@ def compile_missing(
         failures = compile_all(
             library.spec, missing, processes, lambda done: progress(done, len(missing)), stop, library.start_worker
         )
-    except WorkerFailure as error:
-        library.lose(error)
-    # What is left out is compiled where it is prepared.
+    except WorkerFailure as error:  # Its own worker lives, and what is left out is compiled where it is prepared.
+        library.write("compiled", {"subjects": len(missing), "failed": len(missing), "reason": str(error)})
+        return
     failed = {key: error for key, error in failures.items() if not _maybe_an_accident(library, error)}
     library.examined |= {key: of_failure(error) for key, error in failed.items()}
     seconds = round(time.monotonic() - begin, 3)

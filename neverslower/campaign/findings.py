@@ -71,10 +71,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Spoiled:
-    """A device that became unfit while it measured: why, and what had its verdict by then."""
+    """A device that became unfit while it measured: why, what had its verdict by then, and whether a hunt went on."""
 
     why: str
     finished: frozenset[Identity]
+    hunting: bool = False
 
 
 @dataclass
@@ -185,12 +186,14 @@ class Findings:
         """Keep what became otherwise about a device while it measured."""
         self.changed[backend] = what
 
-    def spoil(self, backend: str, why: str) -> None:
-        """Keep why a device became unfit while it measured, the first time that something was measured on it then."""
-        if backend in self.spoiled:
-            return
-        finished = frozenset(identity for identity in self.results if identity[0] == backend)
-        self.spoiled[backend] = Spoiled(why, finished)
+    def spoil(self, backend: str, why: str, hunting: bool = False) -> None:
+        """Keep why a device became unfit while it measured, the first time that something was measured on it then.
+
+        What a hunt finds has no place here, so of one that was `hunting` then it is not known what came after.
+        """
+        if backend not in self.spoiled:
+            finished = frozenset(identity for identity in self.verdicts if identity[0] == backend)
+            self.spoiled[backend] = Spoiled(why, finished, hunting)
 
     def mark(self, comparison: Compared, why: str) -> None:
         """Mark what was measured while the device's state was another."""

@@ -93,6 +93,11 @@ class Guard:
             self._mark()
         self._since.clear()
 
+    @property
+    def worse(self) -> str:
+        """Return what makes measuring pointless and came after the first look, unless told to go on; else nothing."""
+        return self._worse
+
     def _mark(self) -> None:
         for comparison in self._since:
             self._findings.mark(comparison, self._changed)

@@ -33,13 +33,14 @@ def examined_together(run: BackendRun, comparisons: Sequence[Compared]) -> Itera
     """Yield groups whose problems are few and small enough to be asked for in one request, in the order given."""
     most = PROFILED_AT_ONCE if "profiles" in run.library.offers else EXAMINED_AT_ONCE
     group: list[Compared] = []
-    taken = 0
+    sizes: dict[str, int] = {}
     for comparison in comparisons:
-        if group and (len(group) == most or taken + comparison.candidate.bytes > BYTES_AT_ONCE):
+        mine = {work.key: work.bytes for work in (comparison.reference, comparison.candidate)}
+        if group and (len(group) == most or sum((sizes | mine).values()) > BYTES_AT_ONCE):
             yield group
-            group, taken = [], 0
+            group, sizes = [], {}
         group.append(comparison)
-        taken += comparison.candidate.bytes
+        sizes |= mine
     if group:
         yield group
 

@@ -194,11 +194,13 @@ def _none_decided_since(findings: Findings) -> str | None:
     """Return which device became unfit while it measured, if nothing of it was decided after that, or None."""
     for (name, spoiled), text in zip(findings.spoiled.items(), _spoiled(findings), strict=True):
         since = (
-            result.verdict
-            for identity, result in findings.results.items()
+            verdict
+            for identity, verdict in findings.verdicts.items()
             if identity[0] == name and identity not in spoiled.finished
         )
-        if not any(verdict.code.measured and verdict.code is not Code.UNDECIDED for verdict in since):
+        if not spoiled.hunting and not any(
+            verdict.code.measured and verdict.code is not Code.UNDECIDED for verdict in since
+        ):
             return f"{text}; nothing was decided after that"
     return None
 
@@ -211,6 +213,7 @@ def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     items += [assessment.no_regression(comparison) for comparison in questions.recorded]
     items += [assessment.equal_outputs(comparison) for comparison in questions.checked]
     items += [assessment.tuned_log(case) for case in questions.cases]
+    items += [assessment.advised(comparison, advice) for comparison, advice in questions.advised.items()]
     for item in items:
         yield from (item.finding, *item.also)
     yield from (Finding.VANISHED for _ in range(came.vanished))
