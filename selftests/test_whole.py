@@ -99,7 +99,15 @@ def test_the_key_changes_with_what_was_read() -> None:
 def record(place: str, *, out: int, inputs: int = 3) -> dict[str, Any]:
     """One convolution as the child process that reads a model tells of it."""
     shape = {"batch": 1, "in_channels": inputs, "height": 8, "width": 8, "out_channels": out, "groups": 1}
-    return {"place": place, **shape, "kernel": [3, 3], "stride": [1, 1], "padding": [1] * 4, "dilation": [1, 1]}
+    return {
+        "place": place,
+        **shape,
+        "kernel": [3, 3],
+        "stride": [1, 1],
+        "padding": [1] * 4,
+        "dilation": [1, 1],
+        "epilogue": None,
+    }
 
 
 READ = {
