@@ -89,6 +89,7 @@ def _map(options: argparse.Namespace) -> None:
         mapped = mapping.measure(campaign, spec.backend, layers)
     finally:
         journal.close()
+    mapped.require_measured()
     map_file.save(options.output, map_file.document_of(mapped))
     scatter.save(journal.path.parent, mapped.findings, mapped.settings.blocks)
     print("\n".join(mapped_lines(options.output, mapped)))
@@ -249,6 +250,7 @@ def _staircases(
                 )
         return staircases, read.fingerprint
     mapped = mapping.measure(_campaign(options, spec, len(layers), journal), spec.backend, layers)
+    mapped.require_measured()
     if mapped.ended_early:
         raise KeyboardInterrupt
     read = map_file.of_document(Path("the map"), map_file.document_of(mapped))

@@ -22,6 +22,7 @@ from neverslower.maps.staircase import Staircase, Stored, headlines
 from neverslower.problem.convolution import parse_descriptor
 from neverslower.problem.networks import Layer
 from neverslower.report.headline import headline_table
+from neverslower.report.mapped import mapped_lines
 from neverslower.report.staircase import staircase_picture
 from selftests import in_process
 from selftests.support import ROOT, known, problem, scripted
@@ -115,6 +116,53 @@ def test_what_a_disturbed_device_takes_is_no_verdict(tmp_path):
     assert all("scripted throttling" in text for text in layer["refusals"].values())
     assert load(path).staircases == ()
     assert len(list(headline_table([load(path)]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ([{"seconds": 1e-5, "fault": "unsupported"}], "UNSUPPORTED, "),
+        ([{"seconds": 1e-5}, {"when": "out_channels == 24", "fault": "wrong"}], "INVALID, "),
+    ],
+)
+@pytest.mark.parametrize("command", [["map", "{}/m.json.xz"], ["advise", "--output", "{}/advice.json"]])
+def test_where_no_count_is_measured_the_reason_is_the_answer(tmp_path, capsys, command, rules, why):
+    spec = ["--backend", f"scripted:{scripted(tmp_path, 30.0, rules=rules, noise=0.002).argument}"]
+    shape = ["--problem", SHAPE, "--journal", str(tmp_path / "j.jsonl")]
+    assert cli.main([word.format(tmp_path) for word in command] + spec + shape) == 2
+    told = capsys.readouterr()
+    assert f"no channel count could be measured: {SHAPE}: {why}" in told.err
+    assert told.out == ""
+    assert not list(tmp_path.glob("*.xz")) + list(tmp_path.glob("advice.json"))
+
+
+def test_what_was_not_measured_is_not_decided(tmp_path):
+    made = measure(
+        campaign(tmp_path, rules=[*RULES, {"when": "out_channels == 5", "fault": "unsupported"}]), "scripted", [LAYER]
+    )
+    assert made.decided == document_of(made)["decided"] == 22
+    (line,) = mapped_lines(tmp_path / "m.json.xz", made)
+    assert "95.7% decided" in line
+
+
+def test_an_interruption_before_the_first_worker_is_one_clear_line(tmp_path):
+    def interrupted(spec, process=0):
+        raise KeyboardInterrupt
+
+    made = campaign(tmp_path)
+    with pytest.raises(NeverSlowerError, match=r"^interrupted before anything was measured$"):
+        measure(Campaign(made.specs, made.settings, start=interrupted), "scripted", [LAYER])
+
+
+def test_a_layer_of_which_nothing_was_measured_is_named(tmp_path):
+    refused = Layer("net", 1, "second", problem(out_channels=6))
+    rules = [*RULES, {"when": "out_channels <= 6", "fault": "unsupported"}]
+    made = measure(campaign(tmp_path, rules=rules), "scripted", [LAYER, refused])
+    assert list(made.unmeasured()) == ["net.L1"]
+    made.require_measured()
+    assert any(
+        line.startswith("net.L1: nothing of it was measured: UNSUPPORTED") for line in mapped_lines(tmp_path, made)
+    )
 
 
 def test_a_layer_whose_unpruned_self_is_refused_has_no_staircase(tmp_path):

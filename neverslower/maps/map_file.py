@@ -50,7 +50,7 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
         "began": mapped.began,
         "seconds": round(mapped.seconds, 3),
         "points": sum(len(layer["counts"]) for layer in layers),
-        "decided": sum(code not in ("", str(Code.UNDECIDED)) for layer in layers for code in layer["verdict"]),
+        "decided": mapped.decided,
         "processes": interned.processes.rows,
         "kernels": interned.kernels.rows,
         "plans": interned.plans.rows,
