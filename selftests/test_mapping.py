@@ -165,6 +165,15 @@ def test_a_layer_of_which_nothing_was_measured_is_named(tmp_path):
     )
 
 
+def test_a_map_knows_every_name_of_a_shape(tmp_path):
+    places = ("resnet50.L3 layer1.0.conv3", "resnet50.L7 layer1.1.conv3")
+    path, _ = measured(tmp_path, [Layer("resnet50", 3, "layer1.0.conv3", problem(out_channels=24), places)])
+    for name in ("resnet50.L3", "resnet50.L7", "resnet50.layer1.1.conv3"):
+        assert load(path).staircase(name).name == name
+    with pytest.raises(NeverSlowerError, match=r"has no resnet50.L8 \(has resnet50.L3\)"):
+        load(path).staircase("resnet50.L8")
+
+
 def test_a_layer_whose_unpruned_self_is_refused_has_no_staircase(tmp_path):
     path, document = measured(tmp_path, rules=[*RULES, {"when": "out_channels == 24", "fault": "unsupported"}])
     assert document["points"] == 0
