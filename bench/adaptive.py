@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.few_timings import estimate
 from neverslower.baseline import folders
 from neverslower.evidence.observation import Evidence
 from neverslower.maps import map_file
-from neverslower.maps.adaptive import estimate
 from neverslower.maps.shape import STEP, Costs, spikes_of
 from neverslower.maps.staircase import Staircase
 from neverslower.problem.convolution import ConvProblem

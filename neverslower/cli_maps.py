@@ -1,10 +1,8 @@
-"""The commands about every channel count: measure a map, draw a staircase of it, tabulate it, advise."""
+"""The commands about every channel count: measure a map, draw a staircase of it, tabulate it."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,22 +11,18 @@ from neverslower.calibration import scatter
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign, NoBaselines
 from neverslower.campaign.resume import Recorded
+from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr, write_picture
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
-from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.pooled import Scatter
-from neverslower.judge.verdict import Verdict
+from neverslower.judge.verdict import STANDARD, Thresholds
 from neverslower.maps import map_file, mapping
-from neverslower.maps.advice import Advice, verified
-from neverslower.maps.staircase import Staircase
 from neverslower.option_values import MOST, duration
-from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
-from neverslower.report.advice import advice_document, advice_lines
 from neverslower.report.headline import headline_table
 from neverslower.report.mapped import mapped_lines
 from neverslower.report.staircase import staircase_picture
@@ -43,7 +37,7 @@ LEAST_BLOCKS, MOST_BLOCKS = 2, 64
 
 def add(commands: Commands) -> None:
     """Describe these commands to the parser."""
-    for add_command in (_add_map, _add_staircase, _add_headline, _add_advise):
+    for add_command in (_add_map, _add_staircase, _add_headline):
         add_command(commands)
 
 
@@ -56,11 +50,11 @@ def _add_map(commands: Commands) -> None:
     )
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
-    _add_measuring(parser)
+    add_measuring(parser)
     parser.set_defaults(run=_map)
 
 
-def _add_measuring(parser: argparse.ArgumentParser) -> None:
+def add_measuring(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what is measured, where, and for how long."""
     parser.add_argument("--network", action="append", default=[], metavar="NAME", help="map all its layers")
     parser.add_argument("--layer", action="append", default=[], metavar="NAME", help="map these layers (repeatable)")
@@ -80,15 +74,18 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 def _map(options: argparse.Namespace) -> None:
     require_suffix(options.output, ".json.xz", "a map")
-    spec, layers = _spec(options), _layers_to_map(options)
+    spec, layers = spec_of(options), layers_to_map(options)
     map_file.probe(options.output)
     journal = Journal(options.resume or options.journal or new_journal(ROOT, "map"))
     step_on_stderr(f"journal: {journal.path}")
     try:
-        campaign = _campaign(options, spec, len(layers), journal)
+        settings = mapping.settings_of(len(layers), budget_of(options), options.blocks)
+        reviewer = StoredScatter(journal.path.parent, settings.blocks, recorded_in(options.resume, spec.backend))
+        campaign = campaign_of(options, spec, settings, journal, reviewer)
         mapped = mapping.measure(campaign, spec.backend, layers)
     finally:
         journal.close()
+    mapped.require_measured()
     map_file.save(options.output, map_file.document_of(mapped))
     scatter.save(journal.path.parent, mapped.findings, mapped.settings.blocks)
     print("\n".join(mapped_lines(options.output, mapped)))
@@ -99,39 +96,56 @@ def _map(options: argparse.Namespace) -> None:
         )
 
 
-def _campaign(options: argparse.Namespace, spec: WorkerSpec, layers: int, journal: Journal) -> Campaign:
-    budget = duration("--time-budget", options.time_budget) if options.time_budget else None
-    settings = mapping.settings_of(layers, budget, options.blocks)
-    recorded = Recorded()
-    if options.resume:
-        recorded = resume.load(options.resume)
-        recorded.require_backends([spec.backend])
+def budget_of(options: argparse.Namespace) -> float | None:
+    """Return the seconds of --time-budget, None without it."""
+    return duration("--time-budget", options.time_budget) if options.time_budget else None
+
+
+def recorded_in(path: Path | None, backend: str) -> Recorded | None:
+    """Return what the journal of --resume holds of a backend, None without one."""
+    if path is None:
+        return None
+    recorded = resume.load(path)
+    recorded.require_backends([backend])
+    return recorded
+
+
+def campaign_of(
+    options: argparse.Namespace,
+    spec: WorkerSpec,
+    settings: Settings,
+    journal: Journal,
+    reviewer: StoredScatter,
+    thresholds: Thresholds = STANDARD,
+) -> Campaign:
+    """Return the campaign that one of these commands runs; the reviewer knows what was recorded before."""
     return Campaign(
         {spec.backend: spec},
         settings,
         journal,
         progress=StepsOnStderr(),
-        reviewer=_StoredScatter(journal.path.parent, settings.blocks, recorded if options.resume else None),
-        recorded=recorded,
+        reviewer=reviewer,
+        recorded=reviewer.recorded,
         refuse_unsound=options.unsound == "refuse",
+        thresholds=thresholds,
         start=Worker,
     )
 
 
-class _StoredScatter(NoBaselines):
+class StoredScatter(NoBaselines):
     """Reviews nothing, but knows how far processes scattered in an earlier run or map: one layer is judged by that."""
 
     def __init__(self, folder: Path, blocks: int, recorded: Recorded | None) -> None:
-        self._folder, self._blocks, self._recorded = folder, blocks, recorded
+        self._folder, self._blocks, self.recorded = folder, blocks, recorded
 
     def scatter(self, fingerprint: Fingerprint) -> Scatter | None:
         """Return what an earlier run of this device and software has left; a resumed one has that of its journal."""
-        if self._recorded:
-            return self._recorded.pooled.get(fingerprint.backend)
+        if self.recorded:
+            return self.recorded.pooled.get(fingerprint.backend)
         return scatter.load(self._folder, fingerprint, self._blocks)
 
 
-def _spec(options: argparse.Namespace) -> WorkerSpec:
+def spec_of(options: argparse.Namespace) -> WorkerSpec:
     """Return how the backend runs, with the options checked that need no layer."""
     name, _, argument = options.backend.partition(":")
     backends.load(name)
@@ -146,7 +160,7 @@ def _spec(options: argparse.Namespace) -> WorkerSpec:
     return WorkerSpec(name, argument, options.worker, options.threads)
 
 
-def _layers_to_map(options: argparse.Namespace) -> list[Layer]:
+def layers_to_map(options: argparse.Namespace) -> list[Layer]:
     """Return the layers that were named, else those of ResNet-50; a missing dtype or layout is the backend's own."""
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     networks = tuple(options.network) if options.network or options.layer or options.problem else ("resnet50",)
@@ -176,80 +190,3 @@ def _add_headline(commands: Commands) -> None:
 
 def _headline(options: argparse.Namespace) -> None:
     print("\n".join(headline_table(map_file.load(path) for path in options.maps)))
-
-
-def _add_advise(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "advise",
-        help="the channel counts worth pruning layers to: each measured against the next larger one",
-        description="Draws the counts from a map, which it measures first where none is given, and measures each "
-        "against the next larger one. A count that is not proved faster is taken back.",
-    )
-    parser.add_argument("--map", type=Path, metavar="MAP.json.xz", help="draw from this map; default: measure one")
-    parser.add_argument("--output", type=Path, metavar="ADVICE.json", help="also write the advice as JSON")
-    parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
-    _add_measuring(parser)
-    parser.set_defaults(run=_advise)
-
-
-def _advise(options: argparse.Namespace) -> None:
-    if not (options.layer or options.problem or options.network):
-        raise NeverSlowerError("advise on which layers? name them: --layer resnet50.L16")
-    if options.output:
-        require_suffix(options.output, ".json", "advice")
-        map_file.probe(options.output)
-    spec, layers = _spec(options), _layers_to_map(options)
-    journal = Journal(options.resume or options.journal or new_journal(ROOT, "advice"))
-    step_on_stderr(f"journal: {journal.path}")
-    try:
-        advised, fingerprint = _advice(options, spec, layers, journal)
-    except KeyboardInterrupt:
-        raise NeverSlowerError(f"interrupted; go on with the same command and --resume {journal.path}") from None
-    finally:
-        journal.close()
-    for advice in advised:
-        print("\n".join(advice_lines(advice)))
-    if options.output:
-        text = json.dumps(advice_document(fingerprint, advised), indent=1) + "\n"
-        writing.write_whole(options.output, text)
-        print(options.output)
-
-
-def _advice(
-    options: argparse.Namespace, spec: WorkerSpec, layers: Sequence[Layer], journal: Journal
-) -> tuple[list[Advice], Fingerprint]:
-    """Return the advice on each layer, and the device's fingerprint, which must be the one of the map."""
-    staircases, fingerprint = _staircases(options, spec, layers, journal)
-
-    def measure(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], Verdict]:
-        campaign = _campaign(options, spec, len(comparisons), journal)
-        findings = campaign.run(comparisons)
-        if spec.backend in findings.unavailable:
-            raise NeverSlowerError(f"{spec.backend} can't be measured: {findings.unavailable[spec.backend]}")
-        if obstacles := fingerprint.obstacles(findings.fingerprints[spec.backend]):
-            raise NeverSlowerError(f"--map {options.map}: it was measured elsewhere: {'; '.join(obstacles)}")
-        return {identity[1:]: result.verdict for identity, result in findings.results.items()}
-
-    named = {layer.name: layer for layer in layers}
-    asked = {staircase.name: named[staircase.name] for staircase in staircases}
-    return verified(staircases, asked, spec.backend, measure), fingerprint
-
-
-def _staircases(
-    options: argparse.Namespace, spec: WorkerSpec, layers: Sequence[Layer], journal: Journal
-) -> tuple[list[Staircase], Fingerprint]:
-    """Return each layer's staircase and the device's fingerprint, of the map that is named or of one measured now."""
-    if options.map:
-        read = map_file.load(options.map)
-        staircases = [read.staircase(layer.name) for layer in layers]
-        for layer, staircase in zip(layers, staircases, strict=True):
-            if staircase.unpruned != layer.problem:
-                raise NeverSlowerError(
-                    f"--map {options.map}: {layer.name} is {staircase.unpruned}, not {layer.problem}"
-                )
-        return staircases, read.fingerprint
-    mapped = mapping.measure(_campaign(options, spec, len(layers), journal), spec.backend, layers)
-    if mapped.ended_early:
-        raise KeyboardInterrupt
-    read = map_file.of_document(Path("the map"), map_file.document_of(mapped))
-    return list(read.staircases), read.fingerprint

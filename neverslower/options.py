@@ -96,6 +96,21 @@ class RunPlan:
             if comparison.backend in self.backends
         }
 
+    def why_no_advice(self) -> str:
+        """Return why advice can't be judged in this run, whatever is measured; an empty string where all can."""
+        if not self.advice:
+            return "no advice is named; name a file of it: --advised ADVICE.json"
+        return "; ".join(filter(None, map(self._why_unjudged, self.advice)))
+
+    def _why_unjudged(self, stored: StoredAdvice) -> str:
+        backend = stored.fingerprint.backend
+        if not stored.comparisons:
+            return f"--advised {stored.path}: it advises no channel count on {backend}; advise again, or leave it out"
+        if backend not in self.backends:
+            text = f"--advised {stored.path}: advice for {backend}, which this run does not measure"
+            return f"{text}; add --backend {backend}"
+        return ""
+
     def wholes(self) -> list[WholeComparison]:
         """Return the pruned network against its original, on each backend that runs whole networks."""
         return [

@@ -324,7 +324,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             run.hindered(why_none)
         _parametrize(metafunc, "whole_network", run.wholes, why_none)
     if "advised" in metafunc.fixturenames:
-        _parametrize(metafunc, "advised", list(run.advised), "no --advised file names a count on a chosen backend")
+        _parametrize(metafunc, "advised", list(run.advised), run.plan.why_no_advice())
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
         comparisons = run.comparisons
         if name == "pruned":
@@ -364,8 +364,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which of the chosen tests record which comparison."""
+    """Note which of the chosen tests record which comparison, and whether advice that they ask for can be judged."""
     run = session.config.stash[_STATE]
+    if any(_function(item) == ADVISED_TEST for item in session.items):
+        run.require_advice()
     for item in session.items:
         if _records(item):
             run.records(cast(Comparison, _comparison_of(item)), item.nodeid)

@@ -155,6 +155,12 @@ class Run:
         if self.pairing:
             self.unmet = self.unmet or why
 
+    def require_advice(self) -> None:
+        """Remember why advice can't be judged that the run's items ask for, if that is so."""
+        if why := self.plan.why_no_advice():
+            self.hindered(self.hindrance or why)
+            self.unmet = self.unmet or why
+
     def records(self, comparison: Comparison, test: str) -> None:
         """Remember the id of the test that records a comparison."""
         self.recorded[comparison.identity] = test

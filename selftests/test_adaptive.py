@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bench.adaptive import curves, row_of
+from bench.few_timings import branches, estimate
 from neverslower.evidence.observation import Plan
-from neverslower.maps.adaptive import branches, estimate
 
 COUNTS = list(range(1, 257))
 PAD, GEMM = "addPadding grid={}x1x1 block=64x1x1", "gemm grid={}x1x1 block=128x1x1"

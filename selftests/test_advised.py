@@ -10,10 +10,12 @@ import pytest
 
 from neverslower.errors import AdviceError
 from neverslower.maps.advice_file import load
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from selftests.conftest import SuiteRunner
 
 HALF = {"when": "out_channels <= 8", "times": 0.5}
 RULES: list[dict[str, Any]] = [{"seconds": 1e-5}, HALF]
+EMPTY: dict[str, Any] = {"hardware": {}, "state": {}, "software": {}}
 PROBLEM = "mb1_ic4oc16_ih6kh3ph1-float32-NCHW"
 
 
@@ -22,8 +24,7 @@ def advice(folder: Path, **changes: Any) -> Path:
     rows = [{"channels": 8, "against": 16}, {"channels": 4, "against": 8}]
     layer = {"name": "net.first", "problem": PROBLEM, "advised": rows[:1]} | changes.pop("layer", {})
     fingerprint = {"backend": "scripted", "device": "scripted", "version": "1.0", "build": "0"}
-    empty: dict[str, Any] = {"hardware": {}, "state": {}, "software": {}}
-    whole = {"format": "never-slower advice", "schema": 1, "fingerprint": fingerprint | empty, "layers": [layer]}
+    whole = {"format": "never-slower advice", "schema": 1, "fingerprint": fingerprint | EMPTY, "layers": [layer]}
     path = folder / "advice.json"
     path.write_text(json.dumps(whole | changes), encoding="utf-8")
     return path
@@ -65,7 +66,38 @@ def test_without_advice_nothing_is_collected_unless_it_is_named(runner: SuiteRun
     result = runner.run({"rules": RULES}, "--collect-only", "-q")
     assert "test_advised" not in result.stdout.str()
     result = runner.run({"rules": RULES}, "tests/test_advised.py", "-rs")
-    assert "no --advised file names a count on a chosen backend" in result.stdout.str()
+    assert "CANNOT JUDGE: no advice is named; name a file of it: --advised ADVICE.json" in result.stdout.str()
+    assert result.ret == CANNOT_JUDGE
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"layer": {"advised": []}}, "it advises no channel count on scripted; advise again"),
+        ({"layers": []}, "it advises no channel count on scripted; advise again"),
+        (
+            {"fingerprint": {"backend": "cudnn", "device": "NVIDIA H100", "version": "9.19.0", "build": "0"} | EMPTY},
+            "advice for cudnn, which this run does not measure; add --backend cudnn",
+        ),
+    ],
+)
+@pytest.mark.parametrize("strict", [(), ("--strict-verdicts",)])
+def test_advice_that_nobody_judges_is_no_success(
+    runner: SuiteRunner, changes: dict[str, Any], why: str, strict: tuple[str, ...]
+) -> None:
+    path = advice(runner.path, **changes)
+    result = run(runner, path, RULES, *strict)
+    assert f"CANNOT JUDGE: --advised {path}: {why}" in result.stdout.str()
+    assert result.ret == CANNOT_JUDGE
+
+
+def test_the_half_of_the_advice_that_is_not_measured_is_named(runner: SuiteRunner) -> None:
+    there = advice(runner.path).rename(runner.path / "there.json")
+    elsewhere = {"backend": "cudnn", "device": "NVIDIA H100", "version": "9.19.0", "build": "0"} | EMPTY
+    result = run(runner, advice(runner.path, fingerprint=elsewhere), RULES, "--advised", str(there))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*CANNOT JUDGE: *advice for cudnn, which this run does not measure*"])
+    assert result.ret == CANNOT_JUDGE
 
 
 @pytest.mark.parametrize(

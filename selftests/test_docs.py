@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import re
 import shlex
@@ -43,9 +44,22 @@ STANDS_FOR = {
     "original.py:build": DOCS / "examples" / "original.py:build",
     "pruned.py:build": DOCS / "examples" / "pruned.py:build",
     "shapes.txt": DOCS / "examples" / "shapes.txt",
-    "advice.json": DOCS / "examples" / "advice.json",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
+ADVICE = {
+    "format": "never-slower advice",
+    "schema": 1,
+    "fingerprint": {"backend": "cudnn", "device": "NVIDIA H200", "version": "9.19.0", "build": "cuda130"}
+    | {"hardware": {}, "state": {}, "software": {}},
+    "layers": [
+        {
+            "name": "resnet50.L16",
+            "problem": "mb1_ic128oc128_ih28kh3ph1-float32-NCHW",
+            "advised": [{"channels": 64, "against": 128}],
+        }
+    ],
+}
+"""What `advise --output advice.json` wrote for a reader."""
 RECORDED = f"{COMMAND}upgrade bench/"
 """How a command begins that draws the verdicts again from a whole committed journal, which takes up to a minute."""
 each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
@@ -121,6 +135,7 @@ def reader(runner: SuiteRunner) -> SuiteRunner:
     journal.parent.mkdir()
     journal.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
     (runner.path / "options.txt").write_text("--layer\nresnet50.L16\n", encoding="utf-8")
+    (runner.path / "advice.json").write_text(json.dumps(ADVICE), encoding="utf-8")
     return runner
 
 
@@ -258,7 +273,7 @@ def test_the_tables_of_upgrades_are_what_the_command_prints(command: str, capsys
 
 def test_the_table_of_every_channel_count_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     page = DOCS / "findings" / "cudnn.md"
-    command = of(f"{COMMAND}headline", page)[0]
+    command, *_ = of(f"{COMMAND}headline", page)
     assert cli.main(arguments(command)) == 0
     printed = re.sub(r"(resnet50|vgg16|alexnet)\.", "", capsys.readouterr().out)
     rows = [row for row in page.read_text(encoding="utf-8").splitlines() if re.match(r"\| H\d00, ", row)]
@@ -293,17 +308,17 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
+DOORS = {"option_table", "options", "run", "stock", "cli_shared", "cli_maps", "cli_advise", "cli", "__main__"}
+"""A room of each floor of the doors, which share one band of the drawing."""
+
+
 def test_the_house_is_drawn_as_it_stands() -> None:
     """A band of the drawing for each floor that has rooms, in the order of the floors."""
     text = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     drawing = re.search(r"```text\n the doors(.*?)```", text, flags=re.DOTALL)
     assert drawing
     bands = [set(re.findall(r"(?:^| )(\w+)(?:/|\.py) {2}", band, re.MULTILINE)) for band in drawing[1].split("─\n")]
-    rooms = [
-        floor - {"enums"}
-        for floor in FLOORS
-        if not floor & {"option_table", "options", "run", "stock", "cli", "cli_maps", "cli_shared", "__main__"}
-    ]
+    rooms = [floor - {"enums"} for floor in FLOORS if not floor & DOORS]
     assert bands[1:] == rooms[::-1]
 
 

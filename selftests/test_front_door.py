@@ -58,7 +58,7 @@ def test_collecting_the_folder_collects_the_product_alone() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     files = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
     product = {f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py")}
-    # One is about two models, and none is named; one is about advice, and nobody gave any.
+    # One is about two models, the other about a file of advice, and none is named.
     assert files == product - {"tests/test_whole_network.py", "tests/test_advised.py"}
 
 

@@ -19,9 +19,9 @@ from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import comparisons, countable, measure, settings_of
 from neverslower.maps.staircase import Staircase, Stored, headlines
-from neverslower.problem.convolution import parse_descriptor
 from neverslower.problem.networks import Layer
 from neverslower.report.headline import headline_table
+from neverslower.report.mapped import mapped_lines
 from neverslower.report.staircase import staircase_picture
 from selftests import in_process
 from selftests.support import ROOT, known, problem, scripted
@@ -32,6 +32,7 @@ RULES = [
      "steps": ["addPadding grid=9x1x1 block=64x1x1", "gemm grid=4x1x1 block=128x1x1"]},
 ]  # fmt: skip
 LAYER = Layer("net", 0, "first", problem(out_channels=24))
+SHAPE = "mb1_ic4oc24_ih6kh3ph1"
 OLD = ROOT / "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/best-resnet50.L16-tf32-NHWC.json.xz"
 
 
@@ -115,6 +116,62 @@ def test_what_a_disturbed_device_takes_is_no_verdict(tmp_path):
     assert all("scripted throttling" in text for text in layer["refusals"].values())
     assert load(path).staircases == ()
     assert len(list(headline_table([load(path)]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ([{"seconds": 1e-5, "fault": "unsupported"}], "UNSUPPORTED, "),
+        ([{"seconds": 1e-5}, {"when": "out_channels == 24", "fault": "wrong"}], "INVALID, "),
+    ],
+)
+@pytest.mark.parametrize("command", [["map", "{}/m.json.xz"], ["advise", "--output", "{}/advice.json"]])
+def test_where_no_count_is_measured_the_reason_is_the_answer(tmp_path, capsys, command, rules, why):
+    spec = ["--backend", f"scripted:{scripted(tmp_path, 30.0, rules=rules, noise=0.002).argument}"]
+    shape = ["--problem", SHAPE, "--journal", str(tmp_path / "j.jsonl")]
+    assert cli.main([word.format(tmp_path) for word in command] + spec + shape) == 2
+    told = capsys.readouterr()
+    assert f"no channel count could be measured: {SHAPE}: {why}" in told.err
+    assert told.out == ""
+    assert not list(tmp_path.glob("*.xz")) + list(tmp_path.glob("advice.json"))
+
+
+def test_what_was_not_measured_is_not_decided(tmp_path):
+    made = measure(
+        campaign(tmp_path, rules=[*RULES, {"when": "out_channels == 5", "fault": "unsupported"}]), "scripted", [LAYER]
+    )
+    assert made.decided == document_of(made)["decided"] == 22
+    (line,) = mapped_lines(tmp_path / "m.json.xz", made)
+    assert "95.7% decided" in line
+
+
+def test_an_interruption_before_the_first_worker_is_one_clear_line(tmp_path):
+    def interrupted(spec, process=0):
+        raise KeyboardInterrupt
+
+    made = campaign(tmp_path)
+    with pytest.raises(NeverSlowerError, match=r"^interrupted before anything was measured$"):
+        measure(Campaign(made.specs, made.settings, start=interrupted), "scripted", [LAYER])
+
+
+def test_a_layer_of_which_nothing_was_measured_is_named(tmp_path):
+    refused = Layer("net", 1, "second", problem(out_channels=6))
+    rules = [*RULES, {"when": "out_channels <= 6", "fault": "unsupported"}]
+    made = measure(campaign(tmp_path, rules=rules), "scripted", [LAYER, refused])
+    assert list(made.unmeasured()) == ["net.L1"]
+    made.require_measured()
+    assert any(
+        line.startswith("net.L1: nothing of it was measured: UNSUPPORTED") for line in mapped_lines(tmp_path, made)
+    )
+
+
+def test_a_map_knows_every_name_of_a_shape(tmp_path):
+    places = ("resnet50.L3 layer1.0.conv3", "resnet50.L7 layer1.1.conv3")
+    path, _ = measured(tmp_path, [Layer("resnet50", 3, "layer1.0.conv3", problem(out_channels=24), places)])
+    for name in ("resnet50.L3", "resnet50.L7", "resnet50.layer1.1.conv3"):
+        assert load(path).staircase(name).name == name
+    with pytest.raises(NeverSlowerError, match=r"has no resnet50.L8 \(has resnet50.L3\)"):
+        load(path).staircase("resnet50.L8")
 
 
 def test_a_layer_whose_unpruned_self_is_refused_has_no_staircase(tmp_path):
@@ -319,67 +376,6 @@ def test_a_wrong_word_is_one_clear_line(capsys, arguments, why):
     told = capsys.readouterr().err.strip()
     assert why in told
     assert "\n" not in told
-
-
-STEPS = [
-    {"seconds": 1e-5},
-    {"when": "out_channels % 8 != 0", "times": 2.0},
-    {"when": "out_channels <= 16", "times": 0.6},
-]
-SHAPE = "mb1_ic4oc24_ih6kh3ph1"
-
-
-def advise(tmp_path, *arguments, rules=STEPS, **script):
-    spec = f"scripted:{scripted(tmp_path, 30.0, rules=rules, noise=0.002, **script).argument}"
-    journal = ["--journal", str(tmp_path / "advice.jsonl")]
-    return cli.main(["advise", "--backend", spec, "--problem", SHAPE, *journal, *arguments])
-
-
-def test_advice_is_measured_count_against_count(tmp_path, capsys):
-    output = tmp_path / "advice.json"
-    assert advise(tmp_path, "--output", str(output)) == 0
-    told = capsys.readouterr().out
-    assert "toothed, 6 treads, teeth at multiples of 8, 0 spikes, 21 hazards, of 24 channel counts" in told
-    assert "| 16 | 6.0" in told
-    (layer,) = json.loads(output.read_text(encoding="utf-8"))["layers"]
-    assert [(row["channels"], row["against"], row["verdict"]) for row in layer["advised"]] == [(16, 24, "FASTER")]
-    estimate, low, high = layer["advised"][0]["ratio"]
-    assert low <= estimate <= high < 1
-    assert layer["unpruned"]["channels"] == 24
-
-
-def test_advice_is_drawn_from_a_map_and_taken_back_where_it_does_not_hold(tmp_path, capsys):
-    path = tmp_path / "m.json.xz"
-    spec = scripted(tmp_path, 30.0, rules=STEPS, noise=0.002)
-    mapped = ["map", str(path), "--backend", f"scripted:{spec.argument}", "--problem", SHAPE]
-    assert cli.main([*mapped, "--journal", str(tmp_path / "map.jsonl")]) == 0
-    assert advise(tmp_path, "--map", str(path), rules=[*STEPS, {"when": "out_channels == 16", "times": 2.0}]) == 0
-    told = capsys.readouterr().out
-    assert "taken back: 16 against 24 is SLOWER" in told
-    assert "no pruned count is proved faster than the unpruned 24 channels" in told
-
-
-def test_advice_needs_a_map_of_this_device(tmp_path, capsys):
-    path = tmp_path / "m.json.xz"
-    save(path, document_of(measure(campaign(tmp_path, rules=STEPS), "scripted", [Layer("", None, SHAPE, parsed())])))
-    assert advise(tmp_path, "--map", str(path), device="another") == 2
-    assert "it was measured elsewhere: device" in capsys.readouterr().err
-
-
-def parsed():
-    return parse_descriptor(SHAPE)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["advise"], "advise on which layers? name them: --layer resnet50.L16"),
-        (["advise", "--layer", "resnet50.L16", "--output", "a.txt"], "a.txt can't be advice: name a file that ends in"),
-    ],
-)
-def test_advice_on_nothing_or_nowhere_is_one_clear_line(capsys, arguments, why):
-    assert cli.main(arguments) == 2
-    assert why in capsys.readouterr().err
 
 
 def test_an_empty_table_has_its_head_alone():

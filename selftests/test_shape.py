@@ -166,6 +166,20 @@ def test_what_is_not_faster_when_it_is_measured_is_taken_back() -> None:
     assert asked == [(128, 96), (96, 64), (64, 32), (96, 32)]
 
 
+def test_neighbours_that_are_not_faster_are_taken_back_one_at_a_time() -> None:
+    costs = {4: 1.0, 3: 0.965, 2: 0.935, 1: 0.5}
+
+    def measure(comparisons):
+        pairs = {one.identity[1:]: (one.reference.out_channels, one.candidate.out_channels) for one in comparisons}
+        clear = {keys: costs[smaller] < 0.96 * costs[larger] for keys, (larger, smaller) in pairs.items()}
+        return {keys: verdict(Code.FASTER if faster else Code.UNDECIDED) for keys, faster in clear.items()}
+
+    drawn = stairs(np.array([costs[count] for count in (1, 2, 3, 4)]))
+    (advice,) = verified([drawn], {"net.L0": Layer("net", 0, "first", problem(4))}, "scripted", measure)
+    assert [(step.larger, step.count) for step in advice.steps] == [(4, 2), (2, 1)]
+    assert [(larger, smaller) for larger, smaller, _ in advice.taken_back] == [(4, 3)]
+
+
 def test_pairs_begin_at_the_unpruned_layer() -> None:
     assert pairs_of(problem(16), [8, 4]) == [(16, 8), (8, 4)]
     assert pairs_of(replace(problem(16)), []) == []

@@ -50,8 +50,8 @@ MEANINGS = {
     Finding.UNAVAILABLE: "The backend could not be started.",
     Finding.CRASHED: "The worker process died; its last words are shown.",
     Finding.INVALID: "The output is wrong, or the device was throttled too often.",
-    Finding.ADVICE_HOLDS: "An advised channel count is proved faster than the next larger advised one.",
-    Finding.ADVICE_BROKEN: "An advised channel count is not proved faster than the next larger advised one any more.",
+    Finding.ADVICE_HOLDS: "An advised channel count is proved faster than the next larger one in the advice.",
+    Finding.ADVICE_BROKEN: "An advised channel count is proved to be slower than the next larger one, or no faster.",
     Finding.VANISHED: "In the baseline and in scope, but no test measures it any more.",
 }
 """What each finding means, in one sentence."""

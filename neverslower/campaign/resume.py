@@ -168,10 +168,16 @@ class Recorded:
 
 def load(path: Path, named: str = "--resume ") -> Recorded:
     """Read a journal; lines that were cut short are left out. Raises NeverSlowerError that names what is wrong."""
-    recorded = Recorded(path)
-    replay(path, partial(_add, recorded), named)
+    recorded = read(path, named)
     if not recorded.fingerprints:
         raise NeverSlowerError(f"{named}{path}: it holds no run of never-slower; name the journal of one")
+    return recorded
+
+
+def read(path: Path, named: str = "--resume ") -> Recorded:
+    """Read a journal as `load` does, and allow that it ended before the first device was known."""
+    recorded = Recorded(path)
+    replay(path, partial(_add, recorded), named)
     return recorded
 
 

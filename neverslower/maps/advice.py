@@ -2,6 +2,7 @@
 
 Advice is drawn from a map, and then measured: each count against the next larger one, as a comparison of its own. One
 that is not proved faster there is taken back, and the next smaller count has to be faster than the larger one instead.
+Where several neighbours are not proved faster one after the other, the largest alone is taken back in each round.
 """
 
 from __future__ import annotations
@@ -91,10 +92,16 @@ class _Draft:
         return [comparison for comparison in comparisons if comparison.identity[1:] not in verdicts]
 
     def take_back(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> None:
-        """Leave out each count that is not proved faster than the next larger one."""
+        """Leave out the largest count of each run of neighbours that are not proved faster than the next larger one.
+
+        The smaller ones of the run may still be faster than the count before it, with which they are compared next.
+        """
         failed = [(*pair, verdict) for pair, verdict in self._judged(backend, verdicts) if verdict.code not in BETTER]
-        self._taken_back += failed
-        self._counts = [count for count in self._counts if count not in {smaller for _, smaller, _ in failed}]
+        not_faster = {smaller for _, smaller, _ in failed}
+        first = [(larger, smaller, verdict) for larger, smaller, verdict in failed if larger not in not_faster]
+        self._taken_back += first
+        gone = {smaller for _, smaller, _ in first}
+        self._counts = [count for count in self._counts if count not in gone]
 
     def advice(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> Advice:
         """Return what is left, with its verdicts."""

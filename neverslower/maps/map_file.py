@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
         "began": mapped.began,
         "seconds": round(mapped.seconds, 3),
         "points": sum(len(layer["counts"]) for layer in layers),
-        "decided": sum(code not in ("", str(Code.UNDECIDED)) for layer in layers for code in layer["verdict"]),
+        "decided": mapped.decided,
         "processes": interned.processes.rows,
         "kernels": interned.kernels.rows,
         "plans": interned.plans.rows,
@@ -204,10 +204,13 @@ class Map:
     survey: bool = False
 
     def staircase(self, name: str) -> Staircase:
-        """Return a layer's staircase. Raises NeverSlowerError, which lists the layers of the map."""
+        """Return a layer's staircase, by the name that is asked for: places of one shape share what was measured.
+
+        Raises NeverSlowerError, which lists the layers of the map.
+        """
         for staircase in self.staircases:
-            if staircase.name == name:
-                return staircase
+            if staircase.answers_to(name):
+                return replace(staircase, name=name)
         names = ", ".join(staircase.name for staircase in self.staircases)
         raise NeverSlowerError(f"{self.path} has no {name} (has {names})")
 
@@ -240,7 +243,11 @@ def of_document(path: Path, content: Mapping[str, Any]) -> Map:
 def _map(path: Path, content: Mapping[str, Any]) -> Map:
     survey = content["schema"] == SURVEY
     read = _surveyed if survey else _judged
-    staircases = tuple(found for layer in content["layers"] if (found := read(layer, content)))
+    staircases = tuple(
+        replace(found, places=tuple(layer.get("places", ())))
+        for layer in content["layers"]
+        if (found := read(layer, content))
+    )
     evidence = Evidence.DEVICE_TIME if survey else Evidence(content["evidence"])
     return Map(
         path, Fingerprint.from_dict(content["fingerprint"]), staircases, float(content["seconds"]), evidence, survey

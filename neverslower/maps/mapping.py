@@ -8,7 +8,8 @@ settings.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -18,6 +19,7 @@ from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.joint import can_pool
+from neverslower.judge.verdict import Code
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
@@ -45,6 +47,45 @@ class Mapped:
     def evidence(self) -> Evidence:
         """Return the kind of evidence, which all counts share."""
         return next((result.evidence for result in self.findings.results.values()), Evidence.DEVICE_TIME)
+
+    @property
+    def decided(self) -> int:
+        """Return how many counts have a verdict that rests on a measurement and decides."""
+        codes = (result.verdict.code for result in self.findings.results.values())
+        return sum(code.measured and code is not Code.UNDECIDED for code in codes)
+
+    def unmeasured(self) -> dict[str, str]:
+        """Return the layers of which not one count was measured, by name, each with the most frequent reason."""
+        reasons: dict[str, list[str]] = {layer.problem.key: [] for layer in self.layers}
+        measured = set()
+        for result in self.findings.results.values():
+            key, verdict = result.comparison.reference.key, result.verdict
+            reasons[key].append(f"{verdict.code}, {verdict.reason.text}")
+            if result.observed and verdict.code.measured:
+                measured.add(key)
+        left = [layer for layer in self.layers if layer.problem.key not in measured]
+        return {layer.name: _most_frequent(reasons[layer.problem.key]) for layer in left}
+
+    def require_measured(self) -> None:
+        """Raise NeverSlowerError, which gives the reasons, where not one channel count was measured."""
+        lost = self.unmeasured()
+        if len(lost) < len(self.layers):
+            return
+        if self.ended_early:
+            raise NeverSlowerError(f"{self.ended_early} before anything was measured")
+        raise NeverSlowerError(f"no channel count could be measured: {reasons_of(lost)}")
+
+
+def reasons_of(lost: Mapping[str, str]) -> str:
+    """Return in a line why layers were not measured; layers that share a reason are named together."""
+    layers: dict[str, list[str]] = {}
+    for name, why in lost.items():
+        layers.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in layers.items())
+
+
+def _most_frequent(reasons: Sequence[str]) -> str:
+    return Counter(reasons).most_common(1)[0][0] if reasons else "it has no channel count to be pruned to"
 
 
 def settings_of(layers: int, time_budget: float | None = None, blocks: int | None = None) -> Settings:
@@ -82,7 +123,8 @@ def _rank(count: int) -> int:
 def measure(campaign: Campaign, backend: str, layers: Sequence[Layer]) -> Mapped:
     """Measure a map of these layers by a campaign on one backend; a part of it where the user interrupts.
 
-    Raises NeverSlowerError where the backend can't be measured here, or gives neither times nor counts.
+    Raises NeverSlowerError where the backend can't be measured here, or gives neither times nor counts, and where the
+    user interrupts before the device is known.
     """
     asked = comparisons(backend, layers)
     if not asked:
@@ -96,6 +138,8 @@ def measure(campaign: Campaign, backend: str, layers: Sequence[Layer]) -> Mapped
     findings = campaign.findings
     if backend in findings.unavailable:
         raise NeverSlowerError(f"{backend} can't be measured: {findings.unavailable[backend]}")
+    if ended_early and backend not in findings.fingerprints:
+        raise NeverSlowerError(f"{ended_early} before anything was measured")
     seconds = time.monotonic() - begin
     mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
     if mapped.evidence is Evidence.DISPATCH:

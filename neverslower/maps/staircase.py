@@ -30,7 +30,7 @@ class Staircase:
     """What each number of filters costs, ascending up to the unpruned layer, each with its plan.
 
     `costs` are seconds of a call, or instructions of one, as `evidence` says. `verdicts` are those of all counts but
-    the last, which is the unpruned layer; a survey has none.
+    the last, which is the unpruned layer; a survey has none. `places` are the titles of all layers of this shape.
     """
 
     name: str
@@ -40,6 +40,12 @@ class Staircase:
     plans: tuple[Plan, ...]
     verdicts: tuple[Stored, ...] = ()
     evidence: Evidence = Evidence.DEVICE_TIME
+    places: tuple[str, ...] = ()
+
+    def answers_to(self, name: str) -> bool:
+        """Return whether a layer of this shape has that name, such as `resnet50.L7` or `resnet50.layer1.1.conv3`."""
+        names = {self.name, *(place.partition(" ")[0] for place in self.places)}
+        return name in names | {f"{self.network}.{place.partition(' ')[2]}" for place in self.places}
 
     @property
     def network(self) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from neverslower.campaign.findings import Findings
 from neverslower.judge.verdict import Code
 from neverslower.maps.mapping import Mapped
 
@@ -27,16 +28,24 @@ def mapped_lines(path: Path, mapped: Mapped) -> Iterator[str]:
     findings = mapped.findings
     codes = Counter(result.verdict.code for result in findings.results.values())
     asked = sum(findings.wanted.values())
-    decided = sum(count for code, count in codes.items() if code is not Code.UNDECIDED)
     listed = ", ".join(f"{codes[code]:,} {word}" for code, word in _WORDS.items() if codes[code])
-    share = decided / asked if asked else 0.0
+    share = mapped.decided / asked if asked else 0.0
     took = f"{asked:,} channel counts in {mapped.seconds:.0f} s, {share:.1%} decided"
     yield f"{path}: {took}: {listed or 'none measured'}"
     for lost, count in findings.lost.items():
         yield f"{count:,} without a verdict: {str(lost).replace('_', ' ')}"
-    for remark in findings.remarks.get(mapped.backend, ()):
-        yield f"{mapped.backend}: {remark}"
-    for unsound in findings.unsound.get(mapped.backend, ()):
-        yield f"{mapped.backend}: {unsound}"
-    if changed := findings.changed.get(mapped.backend):
-        yield f"{mapped.backend}: the device changed while it was measured: {changed}"
+    for name, why in mapped.unmeasured().items():
+        yield f"{name}: nothing of it was measured: {why}"
+    yield from device_lines(mapped.backend, findings)
+
+
+def device_lines(backend: str, findings: Findings) -> Iterator[str]:
+    """Yield what is to be known of a device while it measured: remarks, what was unsound, changed, or made it unfit."""
+    for remark in findings.remarks.get(backend, ()):
+        yield f"{backend}: {remark}"
+    for unsound in findings.unsound.get(backend, ()):
+        yield f"{backend}: {unsound}"
+    if changed := findings.changed.get(backend):
+        yield f"{backend}: the device changed while it was measured: {changed}"
+    if spoiled := findings.spoiled.get(backend):
+        yield f"{backend}: its device became unfit while it was measured: {spoiled.why}"

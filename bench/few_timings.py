@@ -1,4 +1,6 @@
-"""A staircase from few timings: plans and dispatch change where the curve does, and looking them up times nothing.
+"""A study: a staircase from few timings. Plans and dispatch change where the curve does, and asking for them is cheap.
+
+No command uses this: a count that is estimated has no verdict. `bench/adaptive.py` sets it against recorded maps.
 
 Counts that are launched alike (one plan, the same kernels, the same grids of those that compute) form a branch, whose
 counts need not be neighbours: multiples of 8 may be one, the others between them another. Along a branch the cost is

@@ -1,0 +1,211 @@
+"""The command that advises: draw channel counts from a map, and measure each against the next larger one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neverslower.campaign import resume
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.resume import Recorded
+from neverslower.cli_maps import (
+    ROOT,
+    StoredScatter,
+    add_measuring,
+    budget_of,
+    campaign_of,
+    layers_to_map,
+    recorded_in,
+    spec_of,
+)
+from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.files import writing
+from neverslower.files.journal import Journal, new_journal
+from neverslower.judge.verdict import STANDARD, Thresholds, Verdict
+from neverslower.maps import map_file, mapping
+from neverslower.maps.advice import Advice, verified
+from neverslower.maps.map_file import Map
+from neverslower.maps.mapping import reasons_of
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.networks import Layer
+from neverslower.report.advice import advice_document, advice_lines
+from neverslower.report.mapped import device_lines
+from neverslower.worker.process import WorkerSpec
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+MAPS_SHARE = 0.5
+"""The share of the time budget that measuring the map may take; what it leaves is for verifying."""
+
+
+def add(commands: Commands) -> None:
+    """Describe this command to the parser."""
+    parser = commands.add_parser(
+        "advise",
+        help="the channel counts worth pruning layers to: each measured against the next larger one",
+        description="Draws the counts from a map, which it measures first where none is given, and measures each "
+        "against the next larger one. A count that is not proved faster is taken back.",
+    )
+    parser.add_argument("--map", type=Path, metavar="MAP.json.xz", help="draw from this map; default: measure one")
+    parser.add_argument("--output", type=Path, metavar="ADVICE.json", help="also write the advice as JSON")
+    parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
+    add_measuring(parser)
+    parser.set_defaults(run=_advise)
+
+
+def _advise(options: argparse.Namespace) -> None:
+    if not (options.layer or options.problem or options.network):
+        raise NeverSlowerError("advise on which layers? name them: --layer resnet50.L16")
+    if options.output:
+        require_suffix(options.output, ".json", "advice")
+        map_file.probe(options.output)
+    advising = _Advising(options, spec_of(options), layers_to_map(options))
+    step_on_stderr(f"journal: {advising.journal}, and of what verifies the advice: {advising.verifying}")
+    try:
+        advised, fingerprint = advising.advice()
+    except KeyboardInterrupt:
+        raise NeverSlowerError(f"interrupted; {advising.go_on}") from None
+    for advice in advised:
+        print("\n".join(advice_lines(advice)))
+    print("".join(f"{line}\n" for line in advising.device), end="")
+    if options.output:
+        text = json.dumps(advice_document(fingerprint, advised), indent=1) + "\n"
+        writing.write_whole(options.output, text)
+        print(options.output)
+    if advising.lost:
+        raise NeverSlowerError(f"no advice on layers that could not be measured: {reasons_of(advising.lost)}")
+
+
+class _Advising:
+    """One command from the map to advice.
+
+    What verifies the advice has a journal of its own: the samples that selected a count must not be those that prove
+    it, after an interruption either. All campaigns end at one deadline and share one chance of a wrong verdict.
+    `device` holds what is to be said of the device, `lost` why layers could not be mapped.
+    """
+
+    def __init__(self, options: argparse.Namespace, spec: WorkerSpec, layers: Sequence[Layer]) -> None:
+        self._options, self._spec, self._layers = options, spec, layers
+        self.journal: Path = options.resume or options.journal or new_journal(ROOT, "advice")
+        self.verifying = self.journal.with_name(f"{self.journal.stem}-verified{self.journal.suffix}")
+        self.device: list[str] = []
+        self.lost: Mapping[str, str] = {}
+        self._budget, self._rounds = budget_of(options), 0
+        self._deadline = None if self._budget is None else time.monotonic() + self._budget
+
+    @property
+    def go_on(self) -> str:
+        """Return how to go on with what is measured already."""
+        return f"go on with the same command and --resume {self.journal}"
+
+    def advice(self) -> tuple[list[Advice], Fingerprint]:
+        """Return the advice on each layer that could be measured, and the fingerprint of the device.
+
+        Raises NeverSlowerError where no layer could be measured, or the time budget ended before all was verified.
+        """
+        read = self._stored() if self._options.map else self._measured()
+        layers = {layer.name: layer for layer in self._layers if layer.name not in self.lost}
+        staircases = [read.staircase(name) for name in layers]
+        for staircase in staircases:
+            if staircase.unpruned != layers[staircase.name].problem:
+                other = f"{staircase.unpruned}, not {layers[staircase.name].problem}"
+                raise NeverSlowerError(f"--map {read.path}: {staircase.name} is {other}")
+        with closing(Journal(self.verifying)) as journal:
+
+            def measure(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], Verdict]:
+                return self._verify(comparisons, journal, read.fingerprint)
+
+            return verified(staircases, layers, self._spec.backend, measure), read.fingerprint
+
+    def _stored(self) -> Map:
+        """Return the map that the user names. Raises NeverSlowerError where it is another backend's."""
+        read = map_file.load(self._options.map)
+        if read.fingerprint.backend != self._spec.backend:
+            theirs = f"a map of {read.fingerprint.backend}, and --backend is {self._spec.backend}"
+            raise NeverSlowerError(f"--map {read.path}: {theirs}; name a map of it, or leave --map out to measure one")
+        if self._options.resume and not self.verifying.exists():
+            nothing = f"{self.verifying} is not there, which would hold what was verified"
+            raise NeverSlowerError(f"--resume {self.journal}: {nothing}; name another, or leave --resume out")
+        return read
+
+    def _measured(self) -> Map:
+        """Measure a map. Raises NeverSlowerError where nothing of it could be measured."""
+        budget = None if self._budget is None else self._budget * MAPS_SHARE
+        settings = mapping.settings_of(len(self._layers), budget, self._options.blocks)
+        recorded = recorded_in(self._options.resume, self._spec.backend)
+        reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
+        with closing(Journal(self.journal)) as journal:
+            campaign = campaign_of(self._options, self._spec, settings, journal, reviewer)
+            mapped = mapping.measure(campaign, self._spec.backend, self._layers)
+        mapped.require_measured()
+        if mapped.ended_early:
+            raise KeyboardInterrupt
+        self.lost = mapped.unmeasured()
+        self._note(mapped.findings)
+        return map_file.of_document(Path("the map"), map_file.document_of(mapped))
+
+    def _verify(
+        self, comparisons: Sequence[Comparison], journal: Journal, fingerprint: Fingerprint
+    ) -> dict[tuple[str, str], Verdict]:
+        """Measure one round of comparisons on the device of the map, and return the verdicts."""
+        self._rounds += 1
+        # By the number of layers, as the map: rounds of one journal must have passes of one length.
+        settings = mapping.settings_of(len(self._layers), self._left(), self._options.blocks)
+        reviewer = _SameDevice(self.journal.parent, settings.blocks, self._recorded(), fingerprint, self._options.map)
+        thresholds = in_round(self._rounds)
+        campaign = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds)
+        findings = campaign.run(comparisons)
+        if why := findings.unavailable.get(self._spec.backend):
+            raise NeverSlowerError(f"{self._spec.backend} can't be measured: {why}")
+        self._note(findings)
+        return {identity[1:]: result.verdict for identity, result in findings.results.items()}
+
+    def _left(self) -> float | None:
+        """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
+        if self._deadline is None:
+            return None
+        if (left := self._deadline - time.monotonic()) <= 0:
+            ended = f"--time-budget {self._options.time_budget} ended before the advice was verified"
+            raise NeverSlowerError(f"{ended}; give it more time, and {self.go_on}")
+        return left
+
+    def _recorded(self) -> Recorded | None:
+        """Return what the command that this one goes on with has verified, None where there is nothing of that."""
+        if not (self._options.resume and self.verifying.exists() and self.verifying.stat().st_size):
+            return None
+        recorded = resume.read(self.verifying)
+        return recorded if recorded.fingerprints else None
+
+    def _note(self, findings: Findings) -> None:
+        """Keep what is to be said of the device, each line once."""
+        self.device = list(dict.fromkeys([*self.device, *device_lines(self._spec.backend, findings)]))
+
+
+class _SameDevice(StoredScatter):
+    """Refuses, before anything is measured, a device that is not the one of the map."""
+
+    def __init__(
+        self, folder: Path, blocks: int, recorded: Recorded | None, fingerprint: Fingerprint, path: Path | None
+    ) -> None:
+        super().__init__(folder, blocks, recorded)
+        self._of_the_map, self._path = fingerprint, path
+
+    def identified(self, fingerprint: Fingerprint) -> None:
+        """Raise NeverSlowerError where the device or its state is another than that of the map."""
+        if obstacles := self._of_the_map.obstacles(fingerprint):
+            named = f"--map {self._path}: it" if self._path else "the map"
+            raise NeverSlowerError(f"{named} was measured elsewhere: {'; '.join(obstacles)}")
+
+
+def in_round(number: int) -> Thresholds:
+    """Return the thresholds of a round of verifying, from 1 on: 1/2, 1/6, 1/12 … of the error, which are 1 in all."""
+    return replace(STANDARD, family_error=STANDARD.family_error / (number * (number + 1)))
