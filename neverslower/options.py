@@ -248,15 +248,18 @@ def _selection(values: Mapping[str, Any], profile: Profile) -> Selection:
     side = read.one_of("--side", values["side"], SIDES)
     keep = tuple(read.keep(text) for text in values["keep"])
     batches = tuple(dict.fromkeys(read.whole("--batch", text, most=MOST_IMAGES) for text in values["batch"]))
-    pruned = _pruned_name(values)
+    named, pruned = _pruned_name(values), None
     models = reading.models(values)
+    if named:
+        original, pruned = reading.with_pruned(named, models[0], values["input"], bool(values["fused"]))
+        models = (original,)
     return Selection(
         profile=profile,
         networks=tuple(values["network"]),
         layers=tuple(values["layer"]),
         problems=tuple(values["problem"]),
         models=models,
-        pruned=reading.pruned(pruned, models[0], values["input"], bool(values["fused"])) if pruned else None,
+        pruned=pruned,
         batches=batches,
         bias=values["bias"],
         post_ops=None if values["post-ops"] is None else read.post_ops(values["post-ops"]),

@@ -11,8 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import backends
+from neverslower.baseline.entry import Entry, Known
 from neverslower.baseline.scope import Scope
 from neverslower.errors import CannotPrune, InvalidProblem, NeverSlowerError
+from neverslower.evidence.observation import Plan
+from neverslower.judge.verdict import Code
 from neverslower.option_table import OPTIONS
 from neverslower.option_values import post_ops as read_post_ops
 from neverslower.options import plan
@@ -269,10 +272,9 @@ def test_ids_carry_it_and_every_place_is_named() -> None:
 def test_what_a_baseline_holds_of_plain_layers_is_not_missed_by_a_run_of_others() -> None:
     formats = {"scripted": [(DType.FLOAT32, Layout.NCHW)]}
     plain, fused = (Selection(layers=("resnet50.L16",), bias=bias) for bias in (False, True))
-    entry: Any = type("Entry", (), {})()
     comparison = plain.comparisons("scripted", formats["scripted"])[1]
-    entry.reference, entry.candidate, entry.side = *comparison.keys, Side.OUT
-    entry.layer = comparison.layer.name
+    name = comparison.layer.name
+    entry = Entry(f"[{name}]", name, *comparison.keys, Side.OUT, Plan("p"), (), Known(Code.SAME, None))
     assert Scope({"scripted": plain}, formats).holds("scripted", entry)
     assert not Scope({"scripted": fused}, formats).holds("scripted", entry)
 

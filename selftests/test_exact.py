@@ -293,6 +293,10 @@ def test_times_are_not_compared_so(runner, capsys):
             lambda lines: [lines[0], lines[1].replace('"side": "out"', '"side": "up"')],
             "2: 'up' is not a valid Side",
         ),
+        (
+            lambda lines: [lines[0], lines[1].replace('"side": "out"', '"side": "out", "paired": 1')],
+            "line 2: paired is 1",
+        ),
     ],
 )
 def test_a_damaged_record_is_told_with_its_line(runner, change, why):

@@ -12,6 +12,8 @@ from neverslower.errors import NeverSlowerError
 from neverslower.models import onnx_graph, reading, torch_module
 from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.words import Input, ModelName
+from neverslower.option_table import OPTIONS
+from neverslower.options import plan
 from neverslower.problem.convolution import parse_descriptor
 from selftests.conftest import SuiteRunner
 
@@ -159,6 +161,27 @@ def test_a_real_run_does_not_show_what_follows_and_that_is_said(net: Path) -> No
     assert (
         "--fused: a run on the CPU does not show what follows a convolution; they are measured alone" in model.remarks
     )
+
+
+@pytest.mark.parametrize(("original", "part"), [("build", "branching"), ("branching", "build")])
+def test_where_one_model_of_a_pair_does_not_show_what_follows_neither_is_fused(
+    net: Path, original: str, part: str
+) -> None:
+    values = {option.key: option.default for option in OPTIONS} | {"backend": ["scripted"], "fused": True}
+    values |= {"input": [SHAPE], "model": [f"{net}:{original}"], "pruned": f"small={net}:{part}"}
+    selection = plan(values).selections["scripted"]
+    assert selection.pairing is not None
+    assert len(selection.pairing.pairs) == len(EXPECTED)
+    assert not selection.pairing.unpaired
+    unread, known = ("small", "net") if part == "branching" else ("net", "small")
+    said = (
+        f"{known}: --fused: it is not known what follows the convolutions of {unread}, so these are measured alone too"
+    )
+    assert said in selection.notes([])
+    assert sum("--fused" in line for line in selection.notes([])) == 2
+    for model in (*selection.models, selection.pruned):
+        assert model is not None
+        assert {str(layer.problem.epilogue) for layer in model.layers} == {""}
 
 
 def test_fused_without_a_model_is_a_mistake() -> None:

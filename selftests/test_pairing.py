@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from neverslower.errors import UnknownName
 from neverslower.problem.comparison import Comparison, padded_selves
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
+from neverslower.problem.epilogue import Epilogue, PostOp
 from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
 from neverslower.problem.pairing import By, Pairing, _longest, difference, pair_models
@@ -240,6 +241,23 @@ def test_batches_and_formats_hold_for_both_models() -> None:
     ]
     for one in compared:
         assert replace(one.reference, out_channels=14) == one.candidate
+
+
+def followed(model: Model, *steps: PostOp) -> Model:
+    """The model with a bias and these post-ops behind each of its layers."""
+    return replace(model, layers=tuple(layer.with_epilogue(Epilogue(True, steps)) for layer in model.layers))
+
+
+def test_layers_are_paired_with_what_is_chosen_to_follow_them() -> None:
+    whole = followed(model("original", {"x": "mb1_ic8oc8_ih8kh1"}), PostOp.RELU)
+    part = followed(model("pruned", {"x": "mb1_ic8oc6_ih8kh1"}), PostOp.SWISH)
+    apart = Selection(models=(whole,), pruned=part)
+    assert apart.pairing is not None
+    assert "what follows bias+relu → bias+swish:1" in apart.pairing.unpaired[0].why
+    together = replace(apart, post_ops=(PostOp.SUM,), batches=(4,))
+    compared = [one for one in together.comparisons("scripted", [PLAIN]) if not one.against_itself]
+    assert [one.id for one in compared] == ["scripted-original.x@4-float32-NCHW-bias+sum-out6"]
+    assert compared[0].reference.epilogue == compared[0].candidate.epilogue == Epilogue(True, (PostOp.SUM,))
 
 
 # Padding

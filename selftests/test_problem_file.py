@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,12 @@ def test_a_batch_file_says_what_follows_its_convolutions(tmp_path: Path) -> None
     """
     model = read(tmp_path, text)
     described = "mb2_g1ic8oc8_ih8oh6kh3sh1ph0"
+    swished = f"{described}-swish:1"
     assert {name: str(problem.epilogue) for name, problem in named(model).items()} == {
         "plain": "",
         "both": "bias+sum+relu",
         "biased": "bias",
-        described: "swish:1",
+        swished: "swish:1",
         "again": "",
     }
     assert [(left.place, left.what) for left in model.left_out] == [
@@ -94,7 +96,56 @@ def test_a_batch_file_says_what_follows_its_convolutions(tmp_path: Path) -> None
     ]
     sources = {layer.name: layer.source for layer in model.layers}
     assert sources["both"] == ("--problem", f'{described}n"both"', "--bias", "--post-ops=sum+relu")
-    assert sources[described] == ("--problem", described, "--post-ops=swish:1")
+    assert sources[swished] == ("--problem", f'{described}n"{swished}"', "--post-ops=swish:1")
+
+
+def test_options_hold_for_included_files_and_theirs_for_what_follows(tmp_path: Path) -> None:
+    (tmp_path / "inner").write_text('ic8oc8_ih8kh3n"inner"\n--mb=8 --attr-post-ops=\n', encoding="utf-8")
+    model = read(tmp_path, '--mb=4 --dir=FWD_B --attr-post-ops=relu --batch=inner\nic4oc4_ih4kh1n"behind"\n')
+    assert {name: (problem.batch, str(problem.epilogue)) for name, problem in named(model).items()} == {
+        "inner": (4, "bias+relu"),
+        "behind": (8, "bias"),
+    }
+
+
+def test_a_list_of_values_is_a_problem_each(tmp_path: Path) -> None:
+    text = """--bia-dt=undef,f32 --dir=fwd_i --attr-post-ops=,relu --mb=1,4 --dt=f32,f16
+    ic8oc8_ih8kh3n"conv"
+    --attr-post-ops= --mb=1
+    ic8oc8_ih9kh3
+    """
+    assert {name: (problem.batch, str(problem.epilogue)) for name, problem in named(read(tmp_path, text)).items()} == {
+        "conv-mb1": (1, ""),
+        "conv-mb1-relu": (1, "relu"),
+        "conv-mb1-bias": (1, "bias"),
+        "conv-mb1-bias+relu": (1, "bias+relu"),
+        "conv-mb4": (4, ""),
+        "conv-mb4-relu": (4, "relu"),
+        "conv-mb4-bias": (4, "bias"),
+        "conv-mb4-bias+relu": (4, "bias+relu"),
+        "mb1_g1ic8oc8_ih9oh7kh3sh1ph0": (1, ""),
+        "mb1_g1ic8oc8_ih9oh7kh3sh1ph0-bias": (1, "bias"),
+    }
+
+
+def test_what_is_no_forward_convolution_is_left_out(tmp_path: Path) -> None:
+    text = """--dir=FWD_B,BWD_D,BWD_WB
+    mb1_ic8oc8_ih8kh3n"both"
+    --dir=FWD_D --dt=f32,u8:s8:f32
+    mb1_ic8oc8_ih8kh3n"bytes"
+    """
+    model = read(tmp_path, text)
+    assert {name: str(problem.epilogue) for name, problem in named(model).items()} == {"both": "bias", "bytes": ""}
+    assert [(left.place, left.what) for left in model.left_out] == [
+        ("both", "backward convolution"),
+        ("bytes", "quantised convolution"),
+    ]
+
+
+def test_one_shape_with_two_epilogues_is_two_layers(tmp_path: Path) -> None:
+    text = "--attr-post-ops=relu\nic8oc8_ih8kh3\n--attr-post-ops=sum\nic8oc8_ih8kh3\n--reset ic8oc8_ih8kh3\n"
+    described = "mb2_g1ic8oc8_ih8oh6kh3sh1ph0"
+    assert list(named(read(tmp_path, text))) == [f"{described}-relu", f"{described}-sum", described]
 
 
 def test_csv_has_a_column_a_number_by_long_names_or_benchdnns(tmp_path: Path) -> None:
@@ -120,6 +171,9 @@ def test_csv_has_a_column_a_number_by_long_names_or_benchdnns(tmp_path: Path) ->
         ("f", "ic8oc8\n", r"f:1: descriptor 'ic8oc8', character 7: ih is missing"),
         ("f", "\n# nothing\n", "no problem in it; a line reads"),
         ("f", "--mb=x\n", "f:1: --mb=x is not a number"),
+        ("f", "--mb=1,\n", "f:1: --mb=1, is not a number, nor a list of numbers as in --mb=1,8"),
+        ("f", "--dir=FWD_B,up\n", "f:1: --dir=FWD_B,up: 'UP' is none of FWD_D, FWD_I, FWD_B, BWD_D"),
+        ("f", "--dir=BWD_D\nmb1_ic8oc8_ih8kh3\n", "f: no 2-D forward convolution in it, .* 1 × backward convolution"),
         (
             "f",
             'ic8oc8_ih8kh3n"a"\nic4oc8_ih8kh3n"a"\n',
@@ -165,3 +219,13 @@ def test_a_run_takes_a_file_and_each_failure_measures_its_problem_again(runner: 
     )
     again = runner.run({"rules": [slow]}, problem='mb1_g1ic4oc16_ih6oh6kh3sh1ph1n"first layer"')
     again.stdout.fnmatch_lines(["*scripted-first layer-float32-NCHW-out15*"])
+
+
+def test_a_problem_that_is_named_after_what_follows_is_measured_again_by_that_name(runner: SuiteRunner) -> None:
+    (runner.path / "shapes").write_text("--attr-post-ops=relu,silu\nmb1_ic4oc16_ih6kh3ph1\n", encoding="utf-8")
+    slow = {"when": "out_channels == 15 and post_ops == 'swish:1'", "times": 2.0}
+    result = runner.run({"rules": [slow]}, "--problems", "shapes", "--strict-verdicts", problem="")
+    (again,) = [line.partition("again     pytest ")[2] for line in result.outlines if "  again     " in line]
+    once_more = runner.run({"rules": [slow]}, *shlex.split(again), problem="")
+    assert once_more.ret == 1
+    once_more.stdout.fnmatch_lines(["*1 failed*"])

@@ -13,16 +13,21 @@ from xml.etree import ElementTree
 
 import pytest
 
+from neverslower.baseline.entry import Entry, Known
+from neverslower.baseline.scope import Scope
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code
 from neverslower.models import child
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import Side
+from neverslower.problem.convolution import DType, Layout, Side
+from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
+from neverslower.problem.selection import Selection
 from neverslower.report import pairs
 from selftests import in_process
 from selftests.conftest import SuiteRunner
@@ -273,6 +278,31 @@ def test_a_baseline_keeps_the_pairs_and_says_what_got_slower(runner: SuiteRunner
     result.stdout.fnmatch_lines(
         ["slower than the baseline: original.depthwise on scripted, 14 of 16 output channels *"]
     )
+
+
+def test_a_plain_run_does_not_miss_the_pairs_that_a_baseline_holds(runner: SuiteRunner, zoo: Path) -> None:
+    words = options(zoo, "pruned")
+    runner.run({}, "--accept-baseline", "as delivered", *words, problem="").stdout.fnmatch_lines(["accepted 8 *"])
+    result = runner.run({}, "--benchmark-compare", *words[:2], *words[4:], "tests/test_latency.py", problem="")
+    assert result.ret == 0
+    assert "vanished" not in result.stdout.str()
+
+
+def test_a_pair_that_a_plain_run_measures_too_is_in_its_scope() -> None:
+    formats = {"scripted": [(DType.FLOAT32, Layout.NCHW)]}
+    layer = Layer("net", None, "x", problem(16))
+    plain = Selection(models=(Model("net", (layer,)),))
+
+    def stored(channels: int, paired: bool) -> Entry:
+        keys = layer.problem.key, problem(channels).key
+        known = Known(Code.SAME, None)
+        return Entry("[x]", layer.name, *keys, Side.OUT, Plan("p"), (), known, paired=paired)
+
+    scope = Scope({"scripted": plain}, formats)
+    assert scope.holds("scripted", stored(15, paired=True))
+    assert not scope.holds("scripted", stored(14, paired=True))
+    assert scope.holds("scripted", stored(14, paired=False))
+    assert scope.holds("scripted", stored(16, paired=False))
 
 
 @pytest.mark.parametrize("pruned", ["same", "renamed"])

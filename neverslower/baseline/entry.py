@@ -37,7 +37,8 @@ class Entry:
     """One stored comparison: its test's name, the keys of both problems, the candidate's plan, and the verdict.
 
     A time has `levels`, the candidate's log median of seconds in each pass, and `started`, when each pass's process
-    began to load, None where that was not stored. Exact evidence has `instructions` where they were counted.
+    began to load, None where that was not stored. Exact evidence has `instructions` where they were counted. It is
+    `paired` where the candidate is a layer of a pruned model of the user's.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Entry:
     known: Known
     instructions: int | None = None
     started: tuple[float | None, ...] = ()
+    paired: bool = False
 
     @property
     def label(self) -> str:
@@ -99,6 +101,7 @@ def about(comparison: Comparison) -> dict[str, Any]:
         "unpruned": comparison.reference.key,
         "side": str(comparison.side),
         "distance": comparison.distance,
+        **({"paired": True} if comparison.paired else {}),
     }
 
 
@@ -129,6 +132,8 @@ def entry_of(
     Raises ValueError, which names the field that is missing, of another kind, or impossible.
     """
     verdict = field(info, "verdict", dict)
+    if not isinstance(paired := info.get("paired", False), bool):
+        raise ValueError(f"paired is {reprlib.repr(paired)}")
     return Entry(
         name=name,
         layer=word(info, "layer"),
@@ -140,6 +145,7 @@ def entry_of(
         known=Known(Code(word(verdict, "code")), _ratio(verdict)),
         instructions=instructions,
         started=started,
+        paired=paired,
     )
 
 

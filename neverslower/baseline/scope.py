@@ -24,10 +24,10 @@ class Scope:
     def holds(self, backend: str, entry: Entry) -> bool:
         """Return whether the options select what an entry is about: its layer, format, side and channel count.
 
-        A pruned model has one count a layer, so what was stored of another one is not in the scope of this.
+        A pruned model has one count a layer, so what was stored of one is in the scope of what measures just that.
         """
-        if self.selections[backend].pairing:
-            return (entry.reference, entry.candidate) in self._paired[backend]
+        if entry.paired or self.selections[backend].pairing:
+            return (entry.reference, entry.candidate) in self._measured[backend]
         problem, selection = ConvProblem.from_key(entry.reference), self.selections[backend]
         layer = self._layers[backend].get(entry.layer)
         if layer is None:
@@ -42,7 +42,7 @@ class Scope:
         )
 
     @cached_property
-    def _paired(self) -> dict[str, set[tuple[str, str]]]:
+    def _measured(self) -> dict[str, set[tuple[str, str]]]:
         return {
             name: {comparison.keys for comparison in chosen.comparisons(name, self.formats[name])}
             for name, chosen in self.selections.items()

@@ -1,16 +1,18 @@
 """Read files of problems: benchdnn's batch files, and CSV with a column a number.
 
 A batch file holds a descriptor a line, options of benchdnn, and comments (oneDNN, tests/benchdnn/doc/knobs_common.md,
-`--batch`). Only `--mb`, `--batch`, `--attr-post-ops`, `--bia-dt` and `--dir=FWD_B` (with a bias) say anything about
-problems; the other options are passed over.
+`--batch`). Only `--mb`, `--batch`, `--attr-post-ops`, `--bia-dt`, `--dt` and `--dir` say anything about problems; the
+other options are passed over. An option may list several values, and each descriptor is then run with each of them.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +37,7 @@ _DILATION = {"dilation": "dh", "dilation_h": "dh", "dilation_w": "dw"}
 _SHORT = ("mb", "g", "ic", "oc", *(f"{kind}{letter}" for kind in "ioksdp" for letter in "hw"))
 _DEEP = re.compile(r"(?:^|[_\d])[ik]d(\d+)")
 _INTEGERS = re.compile(r"[us]8|[us]4|s32")
+_DIRECTIONS = ("FWD_D", "FWD_I", "FWD_B", "BWD_D", "BWD_W", "BWD_WB")
 _DEEPEST = 8
 """How many files may include one another; more is a circle."""
 Line = tuple[str, str, str, Epilogue]
@@ -44,7 +47,7 @@ Line = tuple[str, str, str, Epilogue]
 def read(path: Path) -> Model:
     """Return the problems of a file as the layers of a model without a name. Raises NeverSlowerError, with the line."""
     text = _text(path)
-    lines = _from_csv(path, text) if _is_csv(path, text) else _from_batch_file(path, text)
+    lines = _from_csv(path, text) if _is_csv(path, text) else _from_batch_file(path, text, _Knobs())
     layers: dict[str, Layer] = {}
     left_out: list[LeftOut] = []
     for where, described, unmeasured, epilogue in lines:
@@ -62,13 +65,25 @@ def read(path: Path) -> Model:
                 "give one another name"
             )
     if not layers:
-        raise NeverSlowerError(f'--problems {path}: no problem in it; a line reads mb1_ic64oc64_ih56kh3ph1n"conv1"')
+        raise NeverSlowerError(f"--problems {path}: {_nothing(left_out)}")
     return Model("", tuple(layers.values()), tuple(left_out), ("--problems", str(path)))
 
 
+def _nothing(left_out: Sequence[LeftOut]) -> str:
+    """Return why a file without a layer gives none."""
+    if not left_out:
+        return 'no problem in it; a line reads mb1_ic64oc64_ih56kh3ph1n"conv1"'
+    counted = Counter(left.what for left in left_out)
+    listed = ", ".join(f"{count} × {what}" for what, count in counted.items())
+    return f"no 2-D forward convolution in it, and nothing else is measured; it has {listed}"
+
+
 def _layer(described: str, epilogue: Epilogue) -> Layer:
+    """Return a layer; without a name it is named after its descriptor and what follows."""
     problem, name = replace(parse_descriptor(described), epilogue=epilogue), descriptor_name(described)
     plain = problem.descriptor
+    if epilogue and not name:
+        name = f"{plain}-{epilogue}"
     options = ["--problem", f'{plain}n"{name}"' if name else plain, *(["--bias"] if epilogue.bias else [])]
     options += [f"--post-ops={'+'.join(map(str, epilogue.post_ops))}"] if epilogue.post_ops else []
     return Layer("", None, name or plain, problem, source=tuple(options))
@@ -113,44 +128,68 @@ def _text(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Knobs:
-    """The options of benchdnn that hold for the descriptors behind them; an unknown one changes nothing."""
+    """The values of benchdnn's options that hold for the descriptors behind them; an unknown option changes nothing."""
 
-    batch: str = ""
-    quantised: bool = False
-    bias_type: bool = False
-    forward_with_bias: bool = False
-    post_ops: str = ""
+    batches: tuple[str, ...] = ("0",)
+    dtypes: tuple[str, ...] = ("",)
+    bias_types: tuple[str, ...] = ("",)
+    directions: tuple[str, ...] = ("",)
+    post_ops: tuple[str, ...] = ("",)
 
     def after(self, where: str, flag: str, value: str) -> _Knobs:
-        """Return the options behind one more."""
+        """Return the options behind one more. Raises NeverSlowerError."""
+        listed = tuple(value.split(","))
         match flag:
             case "--reset":
                 return _Knobs()
             case "--mb":
-                _require_number(where, value)
-                return replace(self, batch="" if value == "0" else value)
+                _require_numbers(where, value, listed)
+                return replace(self, batches=listed)
             case "--dt" | "--cfg":
-                return replace(self, quantised=bool(_INTEGERS.search(value)))
+                return replace(self, dtypes=listed)
             case "--bia-dt":
-                return replace(self, bias_type=value not in ("", "undef"))
+                return replace(self, bias_types=listed)
             case "--dir":
-                return replace(self, forward_with_bias=value == "FWD_B")
+                listed = tuple(map(str.upper, listed))
+                _require_directions(where, value, listed)
+                return replace(self, directions=listed)
             case "--attr-post-ops":
-                return replace(self, post_ops=value)
+                return replace(self, post_ops=listed)
         return self
 
-    def meant(self) -> tuple[str, Epilogue]:
-        """Return (why the convolution is not measured or "", its epilogue)."""
-        try:
-            steps = post_ops(self.post_ops) if self.post_ops else ()
-            epilogue = Epilogue(self.bias_type or self.forward_with_bias, steps)
-        except InvalidProblem:
-            return f"convolution with post-ops {self.post_ops}", PLAIN
-        return "quantised convolution" if self.quantised else "", epilogue
+    def lines(self, where: str, described: str) -> Iterator[Line]:
+        """Yield each distinct problem that a descriptor stands for.
+
+        Where several are measured, a name gets their number of images and what follows behind it, to tell them apart.
+        """
+        kinds = itertools.product(self.dtypes, self.directions, self.bias_types, self.post_ops)
+        meanings = list(dict.fromkeys(_meant(*kind) for kind in kinds))
+        several = sum(not why for why, _ in meanings) > 1
+        batches = list(dict.fromkeys(self.batches))
+        for batch, (why, epilogue) in itertools.product(batches, meanings):
+            images = f"mb{batch}" if batches[1:] and batch.strip("0") else ""
+            follows = str(epilogue) if several else ""
+            behind = "-".join(word for word in (images, follows) if word)
+            yield where, _with_name_behind(_with_batch(described, batch), behind), why, epilogue
 
 
-def _from_batch_file(path: Path, text: str, depth: int = 0) -> Iterator[Line]:
-    knobs = _Knobs()
+def _meant(dtype: str, direction: str, bias_type: str, steps: str) -> tuple[str, Epilogue]:
+    """Return (why the convolution is not measured or "", its epilogue) of one value of each option."""
+    if direction.startswith("BWD"):
+        return "backward convolution", PLAIN
+    if _INTEGERS.search(dtype):
+        return "quantised convolution", PLAIN
+    try:
+        return "", Epilogue(bias_type not in ("", "undef") or direction == "FWD_B", post_ops(steps) if steps else ())
+    except InvalidProblem:
+        return f"convolution with post-ops {steps}", PLAIN
+
+
+def _from_batch_file(path: Path, text: str, knobs: _Knobs, depth: int = 0) -> Generator[Line, None, _Knobs]:
+    """Yield the problems of a file and return the options behind it.
+
+    As in benchdnn, options hold for the files that are included behind them, and theirs hold for what follows.
+    """
     for number, line in enumerate(text.splitlines(), start=1):
         for word in _words(line):
             where = f"{path}:{number}"
@@ -159,11 +198,12 @@ def _from_batch_file(path: Path, text: str, depth: int = 0) -> Iterator[Line]:
                 if depth == _DEEPEST:
                     raise NeverSlowerError(f"--problems {where}: --batch leads in a circle")
                 included = path.parent / value
-                yield from _from_batch_file(included, _text(included), depth + 1)
+                knobs = yield from _from_batch_file(included, _text(included), knobs, depth + 1)
             elif word.startswith("--"):
                 knobs = knobs.after(where, flag, value)
             else:
-                yield where, _with_batch(word, knobs.batch), *knobs.meant()
+                yield from knobs.lines(where, word)
+    return knobs
 
 
 def _words(line: str) -> list[str]:
@@ -171,23 +211,42 @@ def _words(line: str) -> list[str]:
     return re.findall(r'(?:[^\s"#]|"[^"]*")+', re.sub(r'^((?:[^"#]|"[^"]*")*)#.*', r"\1", line))
 
 
-def _require_number(where: str, value: str) -> None:
-    if not value.isdigit():
-        raise NeverSlowerError(f"--problems {where}: --mb={value} is not a number")
+def _require_numbers(where: str, value: str, listed: Sequence[str]) -> None:
+    if not all(re.fullmatch("[0-9]+", number) for number in listed):
+        raise NeverSlowerError(
+            f"--problems {where}: --mb={value} is not a number, nor a list of numbers as in --mb=1,8"
+        )
+
+
+def _require_directions(where: str, value: str, listed: Sequence[str]) -> None:
+    for direction in listed:
+        if direction not in _DIRECTIONS:
+            raise NeverSlowerError(
+                f"--problems {where}: --dir={value}: {direction!r} is none of {', '.join(_DIRECTIONS)}"
+            )
 
 
 def _with_batch(described: str, batch: str) -> str:
-    """Return a descriptor for so many images, as benchdnn's --mb replaces the number of images of each."""
-    if not batch:
+    """Return a descriptor for so many images, as benchdnn's --mb replaces the number of images of each but for 0."""
+    if not batch.strip("0"):
         return described
     return f"mb{batch}_{re.sub(r'^mb[0-9]+_?', '', described)}"
+
+
+def _with_name_behind(described: str, text: str) -> str:
+    """Return a descriptor with a text behind its free name; one without a name, or for no text, as it is."""
+    shape, named, name = described.partition("n")
+    name = name.strip('"')
+    return f'{shape}n"{name}-{text}"' if named and text else described
 
 
 # CSV
 
 
 def _is_csv(path: Path, text: str) -> bool:
-    return path.suffix.lower() == ".csv" or "," in (text.strip().splitlines() or [""])[0].partition("#")[0]
+    """Return whether a file is CSV: by its name, or by a comma in its first line where that is no list of an option."""
+    first = (text.strip().splitlines() or [""])[0].partition("#")[0]
+    return path.suffix.lower() == ".csv" or ("," in first and not first.startswith("--"))
 
 
 def _from_csv(path: Path, text: str) -> Iterator[Line]:

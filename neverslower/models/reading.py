@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.models import child, problem_file
 from neverslower.models.words import Input, ModelName, refuse_pickle, split_name
 from neverslower.problem.convolution import ConvProblem
-from neverslower.problem.epilogue import Epilogue
+from neverslower.problem.epilogue import PLAIN, Epilogue
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer
 
@@ -70,13 +70,26 @@ class PrunedName:
         return cls(child.TORCH, text, ModelName.parse(text, PRUNED).name, text)
 
 
-def pruned(named: PrunedName, original: Model, inputs: Sequence[str], fused: bool = False) -> Model:
-    """Return the pruned version of a model; where both have one name, it gets `-pruned` behind it.
+def with_pruned(named: PrunedName, original: Model, inputs: Sequence[str], fused: bool = False) -> tuple[Model, Model]:
+    """Return a model and its pruned version; where both have one name, the latter gets `-pruned` behind it.
 
-    Raises NeverSlowerError for a user's mistake.
+    Where it is not known of one of them what follows its convolutions, those of both are measured alone. Raises
+    NeverSlowerError for a user's mistake.
     """
     name = named.name if named.name != original.name else f"{named.name}-pruned"
-    return _read(named.kind, named.place, name, inputs, fused, (PRUNED, named.text))
+    part = _read(named.kind, named.place, name, inputs, fused, (PRUNED, named.text))
+    if original.followed and part.followed:
+        return original, part
+    return _alone(original, part), _alone(part, original)
+
+
+def _alone(model: Model, other: Model) -> Model:
+    """Return a model whose convolutions are measured alone; a remark says so where that is for the other one's sake."""
+    because = (
+        f"--fused: it is not known what follows the convolutions of {other.title}, so these are measured alone too"
+    )
+    layers = tuple(layer.with_epilogue(PLAIN) for layer in model.layers)
+    return replace(model, layers=layers, remarks=(*model.remarks, *([because] if model.followed else [])))
 
 
 def _onnx_path(text: str, flag: str = child.ONNX) -> Path:
@@ -117,9 +130,10 @@ def _read(
             f"{' '.join(option)}: no 2-D convolution in it, and nothing else is measured; it has {listed}"
         )
     remarks = list(record["remarks"])
-    if fused and any(layer["epilogue"] is None for layer in record["layers"]):
+    followed = not fused or all(layer["epilogue"] is not None for layer in record["layers"])
+    if not followed:
         remarks.append("--fused: a run on the CPU does not show what follows a convolution; they are measured alone")
-    return Model(name, layers, left_out, source, tuple(remarks))
+    return Model(name, layers, left_out, source, tuple(remarks), followed)
 
 
 def _layer(network: str, record: Mapping[str, Any], source: tuple[str, ...], fused: bool = False) -> Layer:

@@ -38,6 +38,7 @@ def _entry(result: Result) -> Entry:
         levels=tuple(levels_of(result.passes)),
         known=Known(result.verdict.code, result.verdict.ratio),
         instructions=candidate.instructions if candidate else None,
+        paired=comparison.paired,
     )
 
 

@@ -23,7 +23,8 @@ class Model:
     """The convolutions of a model in the order in which they run, and what is left out of it.
 
     `name` is empty for a file of problems. `source` are the options that bring the model in, `remarks` say what a user
-    has to know of how it was read.
+    has to know of how it was read. It is not `followed` where what follows its convolutions was asked for and is not
+    known of all of them.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Model:
     left_out: tuple[LeftOut, ...] = ()
     source: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    followed: bool = True
 
     @property
     def macs(self) -> int:

@@ -93,8 +93,16 @@ class Selection:
 
     @cached_property
     def pairing(self) -> Pairing | None:
-        """The pruned model's layers set against those of its original, where there is one."""
-        return pair_models(self.models[0], self.pruned) if self.pruned else None
+        """The pruned model's layers set against those of its original, where there is one.
+
+        Layers are paired with the epilogues that they are measured with, for one that is replaced tells none apart.
+        """
+        return pair_models(self._followed(self.models[0]), self._followed(self.pruned)) if self.pruned else None
+
+    def _followed(self, model: Model) -> Model:
+        """Return a model whose layers have the chosen epilogue."""
+        layers = (layer.with_epilogue(self._epilogue_of(layer.problem)) for layer in model.layers)
+        return replace(model, layers=tuple(layers))
 
     def places(self) -> list[Layer]:
         """Return every chosen place, before equal shapes are joined. Raises UnknownName or InvalidProblem."""
@@ -159,8 +167,8 @@ class Selection:
             yield from chosen.converted(measured).comparisons(backend, every.converted(measured))
 
     def _measured(self, layer: Layer, dtype: DType, layout: Layout, batch: int | None) -> Layer:
-        """Return a layer of a pair with the chosen epilogue, in a format, and for another batch unless that is None."""
-        layer = layer.with_epilogue(self._epilogue_of(layer.problem)).with_format(dtype, layout)
+        """Return a layer of a pair in a format, and for another batch unless that is None."""
+        layer = layer.with_format(dtype, layout)
         return layer.with_batch(batch) if batch else layer
 
     def _of_layers(self, backend: str, formats: Iterable[Format]) -> Iterator[Comparison]:
