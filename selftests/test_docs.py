@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import lzma
 import re
 import shlex
@@ -46,20 +45,6 @@ STANDS_FOR = {
     "shapes.txt": DOCS / "examples" / "shapes.txt",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
-ADVICE = {
-    "format": "never-slower advice",
-    "schema": 1,
-    "fingerprint": {"backend": "cudnn", "device": "NVIDIA H200", "version": "9.19.0", "build": "cuda130"}
-    | {"hardware": {}, "state": {}, "software": {}},
-    "layers": [
-        {
-            "name": "resnet50.L16",
-            "problem": "mb1_ic128oc128_ih28kh3ph1-float32-NCHW",
-            "advised": [{"channels": 64, "against": 128}],
-        }
-    ],
-}
-"""What `advise --output advice.json` wrote for a reader."""
 RECORDED = f"{COMMAND}upgrade bench/"
 """How a command begins that draws the verdicts again from a whole committed journal, which takes up to a minute."""
 each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
@@ -135,7 +120,9 @@ def reader(runner: SuiteRunner) -> SuiteRunner:
     journal.parent.mkdir()
     journal.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
     (runner.path / "options.txt").write_text("--layer\nresnet50.L16\n", encoding="utf-8")
-    (runner.path / "advice.json").write_text(json.dumps(ADVICE), encoding="utf-8")
+    (runner.path / "advice.json").write_text(
+        (DOCS / "examples" / "advice.json").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     return runner
 
 
