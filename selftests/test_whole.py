@@ -99,7 +99,8 @@ def test_the_key_changes_with_what_was_read() -> None:
 def record(place: str, *, out: int, inputs: int = 3) -> dict[str, Any]:
     """One convolution as the child process that reads a model tells of it."""
     shape = {"batch": 1, "in_channels": inputs, "height": 8, "width": 8, "out_channels": out, "groups": 1}
-    return {"place": place, **shape, "kernel": [3, 3], "stride": [1, 1], "padding": [1] * 4, "dilation": [1, 1]}
+    rest = {"kernel": [3, 3], "stride": [1, 1], "padding": [1] * 4, "dilation": [1, 1], "epilogue": None}
+    return {"place": place, **shape, **rest}
 
 
 READ = {
@@ -392,7 +393,11 @@ def test_a_strict_run_fails_with_the_command_that_runs_it_again(runner: SuiteRun
     ("rules", "told", "code"),
     [
         ([{"network": "*pruned.py:*", "seconds": 0.9e-5}], "GREEN: 0 slower, 3 not slower, of 3", 0),
-        ([{"network": "*", "fault": "unsupported"}], "GREEN: 0 slower, 2 not slower, 1 unsupported, of 3", 0),
+        (
+            [{"network": "*", "fault": "unsupported"}],
+            "INCOMPLETE: 0 slower, 2 not slower, 1 not judged, of 3; 90% decided",
+            0,
+        ),
         ([{"network": "*pruned*", "fault": "error"}], "RED: 1 × crashed; 0 slower, 2 not slower, 1 failed, of 3", 1),
     ],
 )
@@ -402,6 +407,18 @@ def test_it_counts_like_any_comparison(
     result = run(runner, read, rules)
     assert result.ret == code
     result.stdout.fnmatch_lines([told, "whole network: *"])
+
+
+@pytest.mark.parametrize("paths", [("tests",), ("tests/test_whole_network.py",)])
+def test_a_network_that_does_not_run_fails_a_strict_run(
+    runner: SuiteRunner, read: tuple[str, str], paths: tuple[str, ...]
+) -> None:
+    """It was asked for, and nobody knows whether it is slower."""
+    result = run(runner, read, [{"network": "*", "fault": "unsupported"}], "--strict-verdicts", *paths)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["whole network not judged: original on scripted*", "RED: 1 × whole network not judged*"]
+    )
 
 
 def test_a_run_without_a_pair_has_no_item_for_it(runner: SuiteRunner) -> None:
