@@ -35,17 +35,18 @@ def comparisons(
     """Return the pruned model against its original in each format, for each number of images; both come from Python."""
     options = (*original.source, *pruned.source[:2])
     images = Input.parse(original.source[3]).shape[0]
+    chosen = [batch if batch != images else None for batch in batches]
     return [
         WholeComparison(
             backend,
             original.name,
             _network(original, batch, dtype, layout),
             _network(pruned, batch, dtype, layout),
-            (*options, "--batch", str(batch)) if batch != images else options,
-            batch if batch != images else None,
+            (*options, "--batch", str(batch)) if batch else options,
+            batch,
         )
         for dtype, layout in formats
-        for batch in batches or (images,)
+        for batch in chosen or (None,)
     ]
 
 
@@ -54,19 +55,26 @@ def runs_from_python(model: Model) -> bool:
     return bool(model.source) and model.source[0] != "--onnx" and not model.source[1].lower().endswith(".onnx")
 
 
-def _network(model: Model, batch: int, dtype: DType, layout: Layout) -> Network:
+def _network(model: Model, batch: int | None, dtype: DType, layout: Layout) -> Network:
     _, text, *given = model.source
     name = ModelName.parse(text)
-    inputs = tuple(_with_batch(shape, batch) for shape in given[1::2])
+    shapes = [Input.parse(shape) for shape in given[1::2]]
+    inputs = tuple(
+        _words(shape if batch is None else _with_batch(shape, shapes[0].shape[0], batch)) for shape in shapes
+    )
     builder = f"{name.path or name.module}:{name.attribute}"
     return Network(builder, inputs, structure_of(model), dtype, layout, model.macs)
 
 
-def _with_batch(text: str, batch: int) -> str:
-    """Return an --input for so many images: its first axis counts them."""
-    given = Input.parse(text)
-    shape = replace(given, shape=(batch, *given.shape[1:])).shape_words
-    return f"{f'{given.name}=' if given.name else ''}{shape}{f':{given.dtype}' if given.dtype != 'float32' else ''}"
+def _with_batch(given: Input, images: int, batch: int) -> Input:
+    """Return an input for so many images, if its first axis counts them, as many as the first input has."""
+    return replace(given, shape=(batch, *given.shape[1:])) if given.shape[0] == images else given
+
+
+def _words(given: Input) -> str:
+    """Return an input as --input takes it."""
+    dtype = f":{given.dtype}" if given.dtype != "float32" else ""
+    return f"{f'{given.name}=' if given.name else ''}{given.shape_words}{dtype}"
 
 
 # Where it is timed
