@@ -106,6 +106,7 @@ def record(place: str, *, out: int, inputs: int = 3) -> dict[str, Any]:
 READ = {
     "original.py": [record("stem", out=16), record("block", out=16, inputs=16), record("head", out=8, inputs=16)],
     "pruned.py": [record("stem", out=14), record("head", out=8, inputs=14)],
+    "dropped.py": [record("stem", out=16), record("head", out=8, inputs=16)],
 }
 
 
@@ -147,6 +148,16 @@ def test_each_format_and_number_of_images_is_a_comparison(read: tuple[str, str])
 def test_inputs_keep_their_names_and_dtypes_at_another_number_of_images(read: tuple[str, str]) -> None:
     (comparison,) = planned(read, input=["x=1x3x8x8", "1x77:int64"], batch=["2"]).wholes()
     assert comparison.reference.inputs == ("x=2x3x8x8", "2x77:int64")
+
+
+@pytest.mark.parametrize("batch", [[], ["2"], ["8"]])
+def test_only_axes_that_count_images_become_the_batch(read: tuple[str, str], batch: list[str]) -> None:
+    """A mask of 77 rows has as many at each batch, and without --batch all inputs are as they were given."""
+    inputs = ["2x3x8x8", "77x77", "1x5"]
+    (comparison,) = planned(read, input=inputs, batch=batch).wholes()
+    images = batch[0] if batch else "2"
+    assert comparison.reference.inputs == comparison.candidate.inputs == (f"{images}x3x8x8", "77x77", "1x5")
+    assert comparison.batch == (8 if batch == ["8"] else None)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +418,22 @@ def test_it_counts_like_any_comparison(
     result = run(runner, read, rules)
     assert result.ret == code
     result.stdout.fnmatch_lines([told, "whole network: *"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "code"),
+    [
+        ([{"network": "*dropped*", "seconds": 0.9e-5}], "GREEN: 0 slower, 1 not slower, of 1", 0),
+        ([{"network": "*dropped*", "seconds": 9e-3}], "HAZARDS: 1 slower (1 confirmed), 0 not slower, of 1", 0),
+        ([{"network": "*", "fault": "unsupported"}], "CANNOT JUDGE: nothing was decided about times; *", 6),
+    ],
+)
+def test_where_only_blocks_were_removed_the_whole_network_answers(
+    runner: SuiteRunner, read: tuple[str, str], rules: list[dict[str, Any]], told: str, code: int
+) -> None:
+    result = run(runner, (read[0], read[1].replace("pruned.py", "dropped.py")), rules)
+    assert result.ret == code
+    result.stdout.fnmatch_lines([told])
 
 
 @pytest.mark.parametrize("paths", [("tests",), ("tests/test_whole_network.py",)])
