@@ -34,7 +34,7 @@ from neverslower.files.journal import Journal
 from neverslower.judge.joint import Pooling, halved
 from neverslower.judge.pooled import PooledJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdict
-from neverslower.models import child, whole
+from neverslower.models import child, surroundings, whole
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.outcome.rejudge import changes_of
@@ -516,6 +516,11 @@ def cpu() -> onednn.OneDNN:
     return onednn.open(BackendOptions())
 
 
+def called(built: whole.BuiltNetwork) -> Any:
+    with built.running():
+        return built.call()
+
+
 def network(path: Path, attribute: str = "build", **fields: Any) -> Network:
     return Network(f"{path}:{attribute}", ("2x3x8x8",), **fields)
 
@@ -526,7 +531,7 @@ def test_networks_of_two_folders_do_not_share_what_lies_next_to_them(tmp_path: P
 
     paths = [net(tmp_path / name, width) for name, width in (("original", 16), ("pruned", 14))]
     built = [whole.build(torch, network(path), "cpu") for path in paths]
-    assert [tuple(each.call().shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]  # type: ignore[attr-defined]
+    assert [tuple(called(each).shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]
     assert built[0].bytes > built[1].bytes > 0
 
 
@@ -543,7 +548,7 @@ def test_a_module_that_is_there_already_is_not_changed(tmp_path: Path, monkeypat
     module = torch.nn.Conv2d(3, 4, 1)
     monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(module=module))
     half = Network("theirs:module", ("1x3x8x8",), dtype=DType.BFLOAT16)
-    assert whole.build(torch, half, "cpu").call().dtype is torch.bfloat16  # type: ignore[attr-defined]
+    assert called(whole.build(torch, half, "cpu")).dtype is torch.bfloat16
     assert module.weight.dtype is torch.float32
 
 
@@ -557,6 +562,117 @@ def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneD
     assert (torch.get_num_threads(), torch.get_default_dtype()) == (1, torch.float32)
     assert sys.path == before[1]
     assert not {"net", "blocks"} & (set(sys.modules) - before[0])
+
+
+LATER = """
+    import sys
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.calls = nn.Conv2d(3, 4, 1), 0
+        def forward(self, x):
+            self.calls += 1
+            {body}
+"""
+
+
+def later(folder: Path, body: str, neighbour: str = "") -> Network:
+    folder.mkdir()
+    (folder / "late.py").write_text(textwrap.dedent(LATER).format(body=body), encoding="utf-8")
+    (folder / "helper.py").write_text(textwrap.dedent(neighbour), encoding="utf-8")
+    return network(folder / "late.py", "Net")
+
+
+@pytest.mark.parametrize("body", ["from helper import act", "if self.calls > 1: from helper import act"])
+def test_a_network_finds_its_neighbours_at_each_call(tmp_path: Path, cpu: onednn.OneDNN, body: str) -> None:
+    """Its own ones, though both networks' are called the same, and none is left in the process."""
+    nets = [
+        later(
+            tmp_path / name,
+            f"{body}; assert act() == {name!r}\n{' ' * 8}return self.conv(x)",
+            f"def act(): return {name!r}",
+        )
+        for name in "ab"
+    ]
+    prepared = [cpu.prepare_network(each) for each in nets]
+    for each in (*prepared, *prepared):
+        assert each.run(2) > 0
+    assert not {"late", "helper"} & set(sys.modules)
+
+
+def test_a_network_whose_own_folders_are_on_the_path_is_apart_too(tmp_path: Path) -> None:
+    import torch
+
+    built = []
+    for name, width in (("a", 16), ("b", 14)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.py").write_text(
+            f"import sys; sys.path.append({str(tmp_path / name)!r})\nfrom blocks import Block as build",
+            encoding="utf-8",
+        )
+        (tmp_path / name / "blocks.py").write_text(textwrap.dedent(BLOCK).format(width=width), encoding="utf-8")
+        built.append(whole.build(torch, network(tmp_path / f"{name}.py"), "cpu"))
+    assert [tuple(called(each).shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]
+
+
+def test_a_file_may_be_called_as_a_module_that_is_there(tmp_path: Path) -> None:
+    import torch
+
+    usual = sys.modules["textwrap"]
+    path = net(tmp_path / "net", 4).rename(tmp_path / "net" / "textwrap.py")
+    called(whole.build(torch, network(path), "cpu"))
+    assert sys.modules["textwrap"] is usual
+
+
+@pytest.mark.parametrize("error", ["ValueError('one call only')", "SystemExit('one call only')"])
+def test_a_network_that_fails_at_a_later_call_is_refused_with_its_traceback(
+    tmp_path: Path, cpu: onednn.OneDNN, error: str
+) -> None:
+    """It is the user's code that failed, and no worker."""
+    prepared = cpu.prepare_network(later(tmp_path / "a", f"if self.calls > 1: raise {error}\n" + " " * 8 + "return x"))
+    with pytest.raises(Unsupported) as caught:
+        prepared.run(1)
+    lines = str(caught.value).splitlines()
+    assert [line.split("/")[-1] for line in lines if "File" in line] == ['late.py", line 12, in forward']
+    assert lines[-1].strip().endswith("one call only")
+
+
+SETS = """
+    import torch
+    from torch import nn
+
+    torch.backends.mkldnn.enabled = False
+    torch.set_flush_denormal(True)
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+        def forward(self, x):
+            assert not torch.backends.mkldnn.enabled
+            assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+            assert x.new_tensor(1e-40) * 1 == 0
+            return self.conv(x)
+"""
+
+
+def test_what_a_network_sets_in_torch_holds_for_its_own_calls(tmp_path: Path, cpu: onednn.OneDNN) -> None:
+    """The other network and the layers would be timed without oneDNN, for example."""
+    import torch
+
+    (tmp_path / "sets.py").write_text(textwrap.dedent(SETS), encoding="utf-8")
+    before = surroundings.read(surroundings.settings(torch))
+    prepared = cpu.prepare_network(network(tmp_path / "sets.py", "Net"))
+    assert surroundings.read(surroundings.settings(torch)) == before
+    assert prepared.run(2) > 0  # The module checks that it has what it set.
+    assert surroundings.read(surroundings.settings(torch)) == before
+    assert before["mkldnn.enabled"]
+    assert not before["flush denormal"]
 
 
 @pytest.mark.parametrize(
@@ -635,7 +751,7 @@ def fake_torch(captures: bool) -> Any:
 @pytest.mark.parametrize(("captures", "way", "calls"), [(True, GRAPHED, 2), (False, ONE_BY_ONE, 2)])
 def test_what_can_t_be_captured_is_timed_call_by_call(captures: bool, way: str, calls: int) -> None:
     made: list[int] = []
-    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, lambda size: nullcontext())
+    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, nullcontext)
     assert (prepared.way, str(prepared.plan()), prepared.bytes) == (way, f"torch {way}", 64)
     made.clear()
     assert prepared.run(2) == pytest.approx(3e-3)

@@ -215,9 +215,8 @@ def _graph(nodes: Iterable[Any]) -> tuple[Graph, dict[str, Operation]]:
         if node.op == "output":
             returned = reads
         elif node.target is operator.getitem and node.args[1] == 0:
-            renamed[node.name] = reads[
-                0
-            ]  # Older versions of torch normalise into three tensors, of which the first counts.
+            # Older versions of torch normalise into three tensors, of which the first counts.
+            renamed[node.name] = reads[0]
         elif node.op == "call_function":
             operations[node.name] = Operation(_kind(node), tuple(reads), (node.name,))
     return Graph(list(operations.values()), returned), operations
@@ -373,8 +372,8 @@ def _users_traceback(error: BaseException) -> list[str]:
     """Return the lines of a traceback with the user's own frames, and the one in which it happened."""
     told = traceback.TracebackException.from_exception(error)
     # In a worker this module comes from memory, and has no __file__.
-    here = os.path.dirname(os.path.realpath(_users_traceback.__code__.co_filename))
-    others = (here, "importlib")
+    root = Path(os.path.realpath(_users_traceback.__code__.co_filename)).parent.parent.parent
+    others = (f"{root / 'neverslower'}{os.sep}", f"{root / 'backends'}{os.sep}", "importlib", "contextlib.py")
     # A path may lead through `..`, where a checkout is on Python's path by another folder's.
     theirs = [frame for frame in told.stack if not any(place in os.path.realpath(frame.filename) for place in others)]
     frames = [frame for frame in theirs if f"{os.sep}torch{os.sep}" not in frame.filename or frame is theirs[-1]]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from neverslower.errors import OutOfMemory
 from neverslower.models import torch_module
+from neverslower.models.surroundings import Surroundings
 from neverslower.models.torch_module import UsersError
 from neverslower.models.words import Input, ModelName
 from neverslower.problem.convolution import DType, Layout
@@ -82,10 +81,14 @@ def _words(given: Input) -> str:
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network on its device: what makes one call of it, and the bytes of its parameters, buffers and inputs."""
+    """A network on its device: what makes one call of it, and the bytes of its parameters, buffers and inputs.
+
+    Calls are made within `running`, which costs more than a call of a small network: enter it once for many.
+    """
 
     call: Callable[[], object]
     bytes: int
+    running: Callable[[], AbstractContextManager[None]]
 
 
 def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
@@ -93,34 +96,47 @@ def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
 
     Raises UsersError with the user's own traceback, OutOfMemory, or NeverSlowerError where its Python is not there.
     """
-    name, usual = ModelName.parse(network.builder), torch.get_default_dtype()
+    name = ModelName.parse(network.builder)
+    surroundings = Surroundings(torch, name.path.parent if name.path else None)
     torch.manual_seed(0)  # Weights are as random in each process, and the same.
-    try:
-        with _apart(name.path):
-            module = torch_module.built(name)
-            return _on_device(torch, module, network, device)
-    finally:
-        torch.set_default_dtype(usual)  # A module that sets one for itself sets it for the layers too.
+    with surroundings.inside():
+        module = torch_module.built(name)
+        with _errors_translated(torch, network, device):
+            module, inputs = _on_device(torch, module, network, device)
+
+    @contextlib.contextmanager
+    def running() -> Iterator[None]:
+        with surroundings.inside(), _errors_translated(torch, network, device):
+            yield
+
+    tensors = (*module.parameters(), *module.buffers(), *inputs)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return BuiltNetwork(lambda: module(*inputs), size, running)
 
 
-def _on_device(torch: Any, module: Any, network: Network, device: str) -> BuiltNetwork:
+def _on_device(torch: Any, module: Any, network: Network, device: str) -> tuple[Any, list[Any]]:
+    """Return a module in the network's format on a device, where it was called once, and its inputs."""
     dtype = getattr(torch, "float32" if network.dtype is DType.TF32 else str(network.dtype))
+    module = module.to(device=device, dtype=dtype)
+    if network.layout is Layout.NHWC:
+        module = module.to(memory_format=torch.channels_last)
+    inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
+    with torch.no_grad():
+        module(*inputs)
+    return module, inputs
+
+
+@contextlib.contextmanager
+def _errors_translated(torch: Any, network: Network, device: str) -> Iterator[None]:
+    """Raise OutOfMemory or UsersError for whatever the user's code raises, at the first call or at a later one."""
     try:
-        module = module.to(device=device, dtype=dtype)
-        if network.layout is Layout.NHWC:
-            module = module.to(memory_format=torch.channels_last)
-        inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
-        with torch.no_grad():
-            module(*inputs)
-    except Exception as error:
+        yield
+    except (Exception, SystemExit) as error:
         if _out_of_memory(torch, error):
             raise OutOfMemory(str(error).strip().splitlines()[0]) from error
         on_cpu = "the model wants a GPU, and this backend runs it on the CPU; measure it with --backend cudnn"
         doing = f"{network.builder} failed when it was run from end to end on the {_DEVICES[device]}"
         raise UsersError(doing, error, wants_gpu=on_cpu) from error
-    tensors = (*module.parameters(), *module.buffers(), *inputs)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return BuiltNetwork(lambda: module(*inputs), size)
 
 
 def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) -> Any:
@@ -133,35 +149,6 @@ def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) ->
     return image.contiguous(memory_format=torch.channels_last) if nhwc else image
 
 
-def _out_of_memory(torch: Any, error: Exception) -> bool:
+def _out_of_memory(torch: Any, error: BaseException) -> bool:
     words = str(error)
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(sign in words for sign in _NO_MEMORY)
-
-
-@contextlib.contextmanager
-def _apart(path: Path | None) -> Iterator[None]:
-    """Forget afterwards what a file has imported from its own folder.
-
-    The other network's file may have neighbours of the same names, and would be given these: the original would be
-    compared with itself.
-    """
-    before = set(sys.modules)
-    try:
-        yield
-    finally:
-        if path:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(str(path.parent))
-            added = set(sys.modules) - before
-            own = {name for name in added if "." not in name and _next_to(sys.modules[name], path.parent)}
-            for name in added:
-                if name.partition(".")[0] in own:
-                    del sys.modules[name]
-
-
-def _next_to(module: ModuleType, folder: Path) -> bool:
-    """Return whether a module is a file in a folder, or a package there; what is installed below it is not."""
-    places = [Path(place).resolve() for place in getattr(module, "__path__", ())]
-    if file := getattr(module, "__file__", None):
-        places.append(Path(file).resolve())
-    return any(place.parent == folder for place in places)
