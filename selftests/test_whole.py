@@ -34,7 +34,8 @@ from neverslower.files.journal import Journal
 from neverslower.judge.joint import Pooling, halved
 from neverslower.judge.pooled import PooledJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdict
-from neverslower.models import child, surroundings, whole
+from neverslower.models import child, content, surroundings, torch_module, whole
+from neverslower.models.words import Input, ModelName
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.outcome.rejudge import changes_of
@@ -91,6 +92,7 @@ def test_the_key_changes_with_what_was_read() -> None:
     digests = {structure_of(Model("net", (layer,))) for layer in layers}
     assert len(digests) == 2
     assert structure_of(Model("net", (layers[0],), source=("--model", "elsewhere.py:build"))) in digests
+    assert structure_of(Model("net", (layers[0],), digest="1")) not in digests
 
 
 # What is compared
@@ -116,7 +118,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
     def answer(kind: str, text: str, inputs: Sequence[str]) -> Mapping[str, Any]:
         layers = next((layers for name, layers in READ.items() if name in text), READ["original.py"])
-        return {"layers": layers, "left_out": [], "remarks": []}
+        return {"layers": layers, "left_out": [], "remarks": [], "digest": ""}
 
     monkeypatch.setattr(child, "read", answer)
     for name in READ:
@@ -550,6 +552,43 @@ def test_a_module_that_is_there_already_is_not_changed(tmp_path: Path, monkeypat
     half = Network("theirs:module", ("1x3x8x8",), dtype=DType.BFLOAT16)
     assert called(whole.build(torch, half, "cpu")).dtype is torch.bfloat16
     assert module.weight.dtype is torch.float32
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a network that is read, as the child process would."""
+    import torch
+
+    with surroundings.Surroundings(torch, path.parent).inside():
+        found = torch_module.find(ModelName.parse(f"{path}:Net"), [Input.parse("2x3x8x8")])
+    assert len(found.layers) == 1
+    return str(found.record()["digest"])
+
+
+def test_a_network_is_another_one_when_its_operations_or_its_python_change(tmp_path: Path) -> None:
+    """Its convolutions may be the same ones, and an earlier run's times would stand in for those of the new one."""
+    import torch
+
+    usual = "from helper import act; return act(self.conv(x))"
+    branches = "from helper import act; x = self.conv(x); return act(x) if x.sum() > 1e9 else x"
+    digests = [
+        digest_of(Path(later(tmp_path / f"{place}", body, act).builder.rpartition(":")[0]))
+        for place, (body, act) in enumerate(
+            [
+                (usual, "def act(x): return x.relu()"),
+                (usual, "def act(x): return x.relu()"),  # In another folder, it is the same network.
+                (usual, "def act(x): return x.softmax(1)"),
+                (usual + "  # changed", "def act(x): return x.relu()"),
+                (branches, "def act(x): return x.relu()"),  # Not to be exported: a run on the CPU shows its layers.
+                (branches, "def act(x): return x.softmax(1)"),
+            ]
+        )
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
+    conv, inputs = torch.nn.Conv2d(3, 4, 1), (torch.zeros(1, 3, 8, 8),)
+    more = (torch.nn.ReLU(), torch.nn.Softmax(1), torch.nn.Softmax(2), torch.nn.Identity())
+    exported = [torch.export.export(torch.nn.Sequential(conv, each), inputs) for each in more]
+    assert len({content.digest(content.operations(program)) for program in exported}) == 4
 
 
 def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneDNN) -> None:

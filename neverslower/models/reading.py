@@ -119,7 +119,7 @@ def _read(
     remarks = list(record["remarks"])
     if fused and any(layer["epilogue"] is None for layer in record["layers"]):
         remarks.append("--fused: a run on the CPU does not show what follows a convolution; they are measured alone")
-    return Model(name, layers, left_out, source, tuple(remarks))
+    return Model(name, layers, left_out, source, tuple(remarks), record["digest"])
 
 
 def _layer(network: str, record: Mapping[str, Any], source: tuple[str, ...], fused: bool = False) -> Layer:

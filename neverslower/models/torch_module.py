@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
+from neverslower.models import content
 from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
 from neverslower.models.words import Input, ModelName
@@ -55,6 +56,15 @@ class UsersError(NeverSlowerError):
 
 def find(name: ModelName, inputs: Sequence[Input]) -> Found:
     """Return what a model consists of. Raises NeverSlowerError, with the user's traceback where their code failed."""
+    import torch  # noqa: F401  (its modules are none of the user's)
+
+    before = set(sys.modules)
+    found = _found(name, inputs)
+    found.content += content.sources(before)
+    return found
+
+
+def _found(name: ModelName, inputs: Sequence[Input]) -> Found:
     import torch
 
     build = load(name)
@@ -182,6 +192,7 @@ def _exported(model: Any, inputs: Sequence[Input]) -> Found:
         model = copy.deepcopy(model).to("meta")  # A run on the CPU may need its numbers yet.
     program = torch.export.export(model, _tensors(inputs, "meta"))
     found, (graph, operations) = Found(), _graph(program.graph.nodes)
+    found.content += content.operations(program)
     for node in program.graph.nodes:
         if node.op == "call_function" and hasattr(node.target, "_schema"):
             values = _values(node)

@@ -23,7 +23,7 @@ class Model:
     """The convolutions of a model in the order in which they run, and what is left out of it.
 
     `name` is empty for a file of problems. `source` are the options that bring the model in, `remarks` say what a user
-    has to know of how it was read.
+    has to know of how it was read. `digest` is one of its operations and its Python, empty where neither was read.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Model:
     left_out: tuple[LeftOut, ...] = ()
     source: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    digest: str = ""
 
     @property
     def macs(self) -> int:

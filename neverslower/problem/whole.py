@@ -24,8 +24,9 @@ _READABLE = "/:._=-"
 class Network:
     """A whole network: the callable that builds it, its inputs, what was read in it, and in which format it runs.
 
-    `builder` is FILE.py:CALLABLE with an absolute path, or package.module:callable, and `inputs` are shapes as --input
-    takes them. `structure` is a digest of the layers. `macs` is 0 where it is not known, as in one read from a key.
+    `builder` is FILE.py:CALLABLE with an absolute path, or package.module:callable, and `inputs` are shapes as
+    --input takes them. `structure` is a digest of its layers, operations and Python. `macs` is 0 where it is not
+    known, as in one read from a key.
     """
 
     builder: str
@@ -68,8 +69,9 @@ def is_network(key: str) -> bool:
 
 
 def structure_of(model: Model) -> str:
-    """Return a digest of what was read in a model: its layers, and what is left out of it."""
+    """Return a digest of what was read in a model: its layers, what is left out of it, its operations, its Python."""
     record = {name: value for name, value in model.record().items() if name in ("layers", "left_out")}
+    record["digest"] = model.digest
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 
