@@ -461,7 +461,32 @@ def test_a_run_without_a_pair_has_no_item_for_it(runner: SuiteRunner) -> None:
 def test_a_page_names_the_whole_network(runner: SuiteRunner, read: tuple[str, str], monkeypatch: Any) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
     run(runner, read, SLOWER)
-    assert "- whole network: 1.12" in (runner.path / "page.md").read_text(encoding="utf-8")
+    page = (runner.path / "page.md").read_text(encoding="utf-8")
+    assert "- whole network: 1.12" in page
+    assert "- not covered: 1 × without a pair\n" in page
+
+
+def test_a_page_names_a_whole_network_that_was_not_judged(
+    runner: SuiteRunner, read: tuple[str, str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
+    run(runner, read, [{"network": "*", "fault": "unsupported"}])
+    page = (runner.path / "page.md").read_text(encoding="utf-8")
+    assert "- not covered: 1 × whole network not judged; 1 × without a pair\n" in page
+
+
+def test_the_next_step_measures_a_slower_network_alone(runner: SuiteRunner, read: tuple[str, str]) -> None:
+    """No baseline takes it as known, so none is advised for that."""
+    result = run(runner, read, SLOWER)
+    command = (
+        f"    pytest tests/test_whole_network.py --backend scripted:* --model {read[0]} --input 1x3x8x8"
+        f" --pruned {read[1]} --dtype float32 --layout NCHW"
+    )
+    result.stdout.fnmatch_lines(["next:", "  measure the worst one alone:", command])
+    result.stdout.no_fnmatch_line("*take what was found as known*")
+    again = known(next(line for line in result.outlines if line.startswith("    pytest tests/test_whole")))
+    words = [word for word in shlex.split(again) if word != "pytest"]
+    assert runner.pytester.runpytest_inprocess(*words, "-p", "no:cacheprovider").ret == 0
 
 
 def test_the_guide_shows_what_a_run_prints(runner: SuiteRunner) -> None:
