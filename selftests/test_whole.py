@@ -758,6 +758,14 @@ def test_the_users_own_traceback_is_the_refusal(
     assert "whole.py" not in str(caught.value)
 
 
+def test_a_network_that_can_t_be_built_is_named_without_an_option(tmp_path: Path, cpu: onednn.OneDNN) -> None:
+    """A worker does not know whether it was --model or --pruned that named it."""
+    path = net(tmp_path / "net", 4)
+    with pytest.raises(Unsupported) as caught:
+        cpu.prepare_network(network(path, "Absent"))
+    assert str(caught.value).startswith(f"{path}:Absent: no Absent there; it has Failing, Rude, build")
+
+
 @pytest.mark.parametrize(
     "error", ["MemoryError('none left')", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory")']
 )
@@ -767,7 +775,10 @@ def test_no_memory_is_no_fault_of_the_users(tmp_path: Path, cpu: onednn.OneDNN, 
 
 
 def test_a_file_that_is_not_on_the_workers_machine_is_named(tmp_path: Path, cpu: onednn.OneDNN) -> None:
-    with pytest.raises(Unsupported, match=r"absent\.py does not exist"):
+    with pytest.raises(
+        Unsupported,
+        match=r"absent\.py is not on the machine that runs it \(.+\); copy its folder to the same path there, or",
+    ):
         cpu.prepare_network(network(tmp_path / "absent.py"))
 
 

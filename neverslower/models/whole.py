@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from neverslower.errors import OutOfMemory
+from neverslower.errors import NeverSlowerError, OutOfMemory
 from neverslower.models import torch_module
 from neverslower.models.surroundings import Surroundings
 from neverslower.models.torch_module import UsersError
@@ -96,7 +98,7 @@ def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
 
     Raises UsersError with the user's own traceback, OutOfMemory, or NeverSlowerError where its Python is not there.
     """
-    name = ModelName.parse(network.builder)
+    name = _name_of(network)
     surroundings = Surroundings(torch, name.path.parent if name.path else None)
     torch.manual_seed(0)  # Weights are as random in each process, and the same.
     with surroundings.inside():
@@ -112,6 +114,18 @@ def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
     tensors = (*module.parameters(), *module.buffers(), *inputs)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return BuiltNetwork(lambda: module(*inputs), size, running)
+
+
+def _name_of(network: Network) -> ModelName:
+    """Return what builds a network. Raises NeverSlowerError where its file is not there, with the machine's name."""
+    place = network.builder.rpartition(":")[0]
+    if place.endswith(".py") and not Path(place).exists():
+        here = f"is not on the machine that runs it ({socket.gethostname()})"
+        raise NeverSlowerError(
+            f"{place} {here}; copy its folder to the same path there, or leave whole networks out with "
+            "--ignore=tests/test_whole_network.py"
+        )
+    return ModelName.parse(network.builder, option="")
 
 
 def _on_device(torch: Any, module: Any, network: Network, device: str) -> tuple[Any, list[Any]]:
