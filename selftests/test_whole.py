@@ -152,6 +152,33 @@ def test_inputs_keep_their_names_and_dtypes_at_another_number_of_images(read: tu
     assert comparison.reference.inputs == ("x=2x3x8x8", "2x77:int64")
 
 
+def test_a_file_below_the_directory_of_the_run_is_named_from_there(
+    read: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a journal says nothing of where somebody keeps their files, and holds elsewhere too."""
+    monkeypatch.chdir(tmp_path)
+    (comparison,) = planned(read).wholes()
+    assert (comparison.reference.builder, comparison.candidate.builder) == ("original.py:build", "pruned.py:build")
+    assert str(tmp_path) not in "".join(comparison.keys)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (comparison,) = planned(read).wholes()
+    assert comparison.reference.builder == read[0]
+
+
+@pytest.mark.parametrize(
+    ("builder", "directory", "found"),
+    [
+        ("nets/a.py:build", "/here", "/here/nets/a.py:build"),
+        ("/nets/a.py:build", "/here", "/nets/a.py:build"),
+        ("nets.a:build", "/here", "nets.a:build"),
+        ("a.py:build", "", "a.py:build"),
+    ],
+)
+def test_a_worker_finds_a_file_from_the_directory_of_the_run(builder: str, directory: str, found: str) -> None:
+    assert Network(builder, ()).found_from(directory).builder == found
+
+
 @pytest.mark.parametrize("batch", [[], ["2"], ["8"]])
 def test_only_axes_that_count_images_become_the_batch(read: tuple[str, str], batch: list[str]) -> None:
     """A mask of 77 rows has as many at each batch, and without --batch all inputs are as they were given."""
@@ -784,9 +811,10 @@ def test_a_file_that_is_not_on_the_workers_machine_is_named(tmp_path: Path, cpu:
 
 def test_a_worker_examines_and_measures_networks(tmp_path: Path) -> None:
     """The far side alone, for a device is locked where a run measures on it."""
-    keys = [network(net(tmp_path / name, width)).key for name, width in (("original", 16), ("pruned", 14))]
+    paths = [net(tmp_path / name, width) for name, width in (("original", 16), ("pruned", 14))]
+    keys = [network(path.relative_to(tmp_path)).key for path in paths]
     side = FarSide()
-    side.open("onednn", "", 1, 0)
+    side.open("onednn", "", 1, 0, str(tmp_path))
     examined = side.examine(keys[0])
     assert (examined["plan"]["name"], examined["error"]) == ("torch call by call", None)
     assert np.frombuffer(side.measure(keys[0], keys[1], 2)["seconds"]).shape == (8,)

@@ -63,8 +63,14 @@ def _network(model: Model, batch: int | None, dtype: DType, layout: Layout) -> N
     inputs = tuple(
         _words(shape if batch is None else _with_batch(shape, shapes[0].shape[0], batch)) for shape in shapes
     )
-    builder = f"{name.path or name.module}:{name.attribute}"
+    builder = f"{_from_here(name.path) if name.path else name.module}:{name.attribute}"
     return Network(builder, inputs, structure_of(model), dtype, layout, model.macs)
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path relative to the directory of the run where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _with_batch(given: Input, images: int, batch: int) -> Input:
