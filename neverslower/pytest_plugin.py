@@ -135,8 +135,11 @@ class Suite:
         if not hunted.measured:
             pytest.skip("nothing that was drawn could be measured")
 
-    def again(self, comparison: Comparison) -> str:
-        """Return the command that measures a drawn layer again, all three questions."""
+    def again(self, comparison: Comparison | WholeComparison) -> str:
+        """Return the command that measures a drawn layer again, all three questions, or a whole network."""
+        if isinstance(comparison, WholeComparison):
+            spec = self.run.plan.backends[comparison.backend]
+            return whole.command_again(comparison, f"tests/{WHOLE_FILE}", spec, self.run.plan.repeated)
         return self._again(comparison, "tests", self.run.plan.repeated)
 
     def _again(self, comparison: Comparison, test: str, repeated: Sequence[str]) -> str:

@@ -69,7 +69,8 @@ class Run:
     `hunts` are those through drawn layers, by what they looked for, and `kept` says which of their examples were kept.
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
     `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
-    whatever is measured, and `beyond` what --benchmark-compare-fail refuses.
+    whatever is measured of layers; where layers were only removed, the whole network answers it. `beyond` is what
+    --benchmark-compare-fail refuses.
     """
 
     plan: RunPlan
@@ -150,7 +151,7 @@ class Run:
         self.hindrance = why
 
     def nothing_pruned(self, why: str) -> None:
-        """Remember why no layer is pruned; of a pruned model it was asked, and can't be answered by times alone."""
+        """Remember why no layer is pruned; of a pruned model it was asked, and can't be answered by times of layers."""
         self.hindered(why)
         if self.pairing:
             self.unmet = self.unmet or why
@@ -341,9 +342,9 @@ class Run:
         if not (self.asked or self.hindrance or ending):
             return None
         plan = self.plan
-        asked = Asked(
-            self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, self.unmet
-        )
+        answered = self.asked.wholes and self.pairing and self.pairing.only_removed
+        unmet = "" if answered else self.unmet
+        asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, unmet)
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))

@@ -229,6 +229,12 @@ def test_patterns_choose_among_both_models_and_nothing_else() -> None:
         selected(ORIGINAL, PRUNED, "resnet50.L16").places()
 
 
+def test_an_unknown_layer_is_answered_with_names_of_both_models() -> None:
+    added = PRUNED | {"adapter": PRUNED["stem"]}
+    with pytest.raises(UnknownName, match=r"no layer matches 'adaptor'; the model has such as adapter, "):
+        selected(ORIGINAL, added, "adaptor").places()
+
+
 def test_batches_and_formats_hold_for_both_models() -> None:
     formats = [PLAIN, (DType.BFLOAT16, Layout.NHWC)]
     made = replace(selected(ORIGINAL, PRUNED, "stem"), batches=(1, 4)).comparisons("scripted", formats)

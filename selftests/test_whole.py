@@ -34,7 +34,8 @@ from neverslower.files.journal import Journal
 from neverslower.judge.joint import Pooling, halved
 from neverslower.judge.pooled import PooledJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdict
-from neverslower.models import child, whole
+from neverslower.models import child, content, surroundings, torch_module, whole
+from neverslower.models.words import Input, ModelName
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.outcome.rejudge import changes_of
@@ -91,6 +92,7 @@ def test_the_key_changes_with_what_was_read() -> None:
     digests = {structure_of(Model("net", (layer,))) for layer in layers}
     assert len(digests) == 2
     assert structure_of(Model("net", (layers[0],), source=("--model", "elsewhere.py:build"))) in digests
+    assert structure_of(Model("net", (layers[0],), digest="1")) not in digests
 
 
 # What is compared
@@ -99,20 +101,14 @@ def test_the_key_changes_with_what_was_read() -> None:
 def record(place: str, *, out: int, inputs: int = 3) -> dict[str, Any]:
     """One convolution as the child process that reads a model tells of it."""
     shape = {"batch": 1, "in_channels": inputs, "height": 8, "width": 8, "out_channels": out, "groups": 1}
-    return {
-        "place": place,
-        **shape,
-        "kernel": [3, 3],
-        "stride": [1, 1],
-        "padding": [1] * 4,
-        "dilation": [1, 1],
-        "epilogue": None,
-    }
+    rest = {"kernel": [3, 3], "stride": [1, 1], "padding": [1] * 4, "dilation": [1, 1], "epilogue": None}
+    return {"place": place, **shape, **rest}
 
 
 READ = {
     "original.py": [record("stem", out=16), record("block", out=16, inputs=16), record("head", out=8, inputs=16)],
     "pruned.py": [record("stem", out=14), record("head", out=8, inputs=14)],
+    "dropped.py": [record("stem", out=16), record("head", out=8, inputs=16)],
 }
 
 
@@ -122,7 +118,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
 
     def answer(kind: str, text: str, inputs: Sequence[str]) -> Mapping[str, Any]:
         layers = next((layers for name, layers in READ.items() if name in text), READ["original.py"])
-        return {"layers": layers, "left_out": [], "remarks": []}
+        return {"layers": layers, "left_out": [], "remarks": [], "digest": ""}
 
     monkeypatch.setattr(child, "read", answer)
     for name in READ:
@@ -154,6 +150,43 @@ def test_each_format_and_number_of_images_is_a_comparison(read: tuple[str, str])
 def test_inputs_keep_their_names_and_dtypes_at_another_number_of_images(read: tuple[str, str]) -> None:
     (comparison,) = planned(read, input=["x=1x3x8x8", "1x77:int64"], batch=["2"]).wholes()
     assert comparison.reference.inputs == ("x=2x3x8x8", "2x77:int64")
+
+
+def test_a_file_below_the_directory_of_the_run_is_named_from_there(
+    read: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a journal says nothing of where somebody keeps their files, and holds elsewhere too."""
+    monkeypatch.chdir(tmp_path)
+    (comparison,) = planned(read).wholes()
+    assert (comparison.reference.builder, comparison.candidate.builder) == ("original.py:build", "pruned.py:build")
+    assert str(tmp_path) not in "".join(comparison.keys)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (comparison,) = planned(read).wholes()
+    assert comparison.reference.builder == read[0]
+
+
+@pytest.mark.parametrize(
+    ("builder", "directory", "found"),
+    [
+        ("nets/a.py:build", "/here", "/here/nets/a.py:build"),
+        ("/nets/a.py:build", "/here", "/nets/a.py:build"),
+        ("nets.a:build", "/here", "nets.a:build"),
+        ("a.py:build", "", "a.py:build"),
+    ],
+)
+def test_a_worker_finds_a_file_from_the_directory_of_the_run(builder: str, directory: str, found: str) -> None:
+    assert Network(builder, ()).found_from(directory).builder == found
+
+
+@pytest.mark.parametrize("batch", [[], ["2"], ["8"]])
+def test_only_axes_that_count_images_become_the_batch(read: tuple[str, str], batch: list[str]) -> None:
+    """A mask of 77 rows has as many at each batch, and without --batch all inputs are as they were given."""
+    inputs = ["2x3x8x8", "77x77", "1x5"]
+    (comparison,) = planned(read, input=inputs, batch=batch).wholes()
+    images = batch[0] if batch else "2"
+    assert comparison.reference.inputs == comparison.candidate.inputs == (f"{images}x3x8x8", "77x77", "1x5")
+    assert comparison.batch == (8 if batch == ["8"] else None)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +433,11 @@ def test_a_strict_run_fails_with_the_command_that_runs_it_again(runner: SuiteRun
     ("rules", "told", "code"),
     [
         ([{"network": "*pruned.py:*", "seconds": 0.9e-5}], "GREEN: 0 slower, 3 not slower, of 3", 0),
-        ([{"network": "*", "fault": "unsupported"}], "GREEN: 0 slower, 2 not slower, 1 unsupported, of 3", 0),
+        (
+            [{"network": "*", "fault": "unsupported"}],
+            "INCOMPLETE: 0 slower, 2 not slower, 1 not judged, of 3; 90% decided",
+            0,
+        ),
         ([{"network": "*pruned*", "fault": "error"}], "RED: 1 × crashed; 0 slower, 2 not slower, 1 failed, of 3", 1),
     ],
 )
@@ -410,6 +447,34 @@ def test_it_counts_like_any_comparison(
     result = run(runner, read, rules)
     assert result.ret == code
     result.stdout.fnmatch_lines([told, "whole network: *"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "code"),
+    [
+        ([{"network": "*dropped*", "seconds": 0.9e-5}], "GREEN: 0 slower, 1 not slower, of 1", 0),
+        ([{"network": "*dropped*", "seconds": 9e-3}], "HAZARDS: 1 slower (1 confirmed), 0 not slower, of 1", 0),
+        ([{"network": "*", "fault": "unsupported"}], "CANNOT JUDGE: nothing was decided about times; *", 6),
+    ],
+)
+def test_where_only_blocks_were_removed_the_whole_network_answers(
+    runner: SuiteRunner, read: tuple[str, str], rules: list[dict[str, Any]], told: str, code: int
+) -> None:
+    result = run(runner, (read[0], read[1].replace("pruned.py", "dropped.py")), rules)
+    assert result.ret == code
+    result.stdout.fnmatch_lines([told])
+
+
+@pytest.mark.parametrize("paths", [("tests",), ("tests/test_whole_network.py",)])
+def test_a_network_that_does_not_run_fails_a_strict_run(
+    runner: SuiteRunner, read: tuple[str, str], paths: tuple[str, ...]
+) -> None:
+    """It was asked for, and nobody knows whether it is slower."""
+    result = run(runner, read, [{"network": "*", "fault": "unsupported"}], "--strict-verdicts", *paths)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["whole network not judged: original on scripted*", "RED: 1 × whole network not judged*"]
+    )
 
 
 def test_a_run_without_a_pair_has_no_item_for_it(runner: SuiteRunner) -> None:
@@ -423,7 +488,32 @@ def test_a_run_without_a_pair_has_no_item_for_it(runner: SuiteRunner) -> None:
 def test_a_page_names_the_whole_network(runner: SuiteRunner, read: tuple[str, str], monkeypatch: Any) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
     run(runner, read, SLOWER)
-    assert "- whole network: 1.12" in (runner.path / "page.md").read_text(encoding="utf-8")
+    page = (runner.path / "page.md").read_text(encoding="utf-8")
+    assert "- whole network: 1.12" in page
+    assert "- not covered: 1 × without a pair\n" in page
+
+
+def test_a_page_names_a_whole_network_that_was_not_judged(
+    runner: SuiteRunner, read: tuple[str, str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "page.md"))
+    run(runner, read, [{"network": "*", "fault": "unsupported"}])
+    page = (runner.path / "page.md").read_text(encoding="utf-8")
+    assert "- not covered: 1 × whole network not judged; 1 × without a pair\n" in page
+
+
+def test_the_next_step_measures_a_slower_network_alone(runner: SuiteRunner, read: tuple[str, str]) -> None:
+    """No baseline takes it as known, so none is advised for that."""
+    result = run(runner, read, SLOWER)
+    command = (
+        f"    pytest tests/test_whole_network.py --backend scripted:* --model {read[0]} --input 1x3x8x8"
+        f" --pruned {read[1]} --dtype float32 --layout NCHW"
+    )
+    result.stdout.fnmatch_lines(["next:", "  measure the worst one alone:", command])
+    result.stdout.no_fnmatch_line("*take what was found as known*")
+    again = known(next(line for line in result.outlines if line.startswith("    pytest tests/test_whole")))
+    words = [word for word in shlex.split(again) if word != "pytest"]
+    assert runner.pytester.runpytest_inprocess(*words, "-p", "no:cacheprovider").ret == 0
 
 
 def test_the_guide_shows_what_a_run_prints(runner: SuiteRunner) -> None:
@@ -480,6 +570,11 @@ def cpu() -> onednn.OneDNN:
     return onednn.open(BackendOptions())
 
 
+def called(built: whole.BuiltNetwork) -> Any:
+    with built.running():
+        return built.call()
+
+
 def network(path: Path, attribute: str = "build", **fields: Any) -> Network:
     return Network(f"{path}:{attribute}", ("2x3x8x8",), **fields)
 
@@ -490,7 +585,7 @@ def test_networks_of_two_folders_do_not_share_what_lies_next_to_them(tmp_path: P
 
     paths = [net(tmp_path / name, width) for name, width in (("original", 16), ("pruned", 14))]
     built = [whole.build(torch, network(path), "cpu") for path in paths]
-    assert [tuple(each.call().shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]  # type: ignore[attr-defined]
+    assert [tuple(called(each).shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]
     assert built[0].bytes > built[1].bytes > 0
 
 
@@ -507,8 +602,45 @@ def test_a_module_that_is_there_already_is_not_changed(tmp_path: Path, monkeypat
     module = torch.nn.Conv2d(3, 4, 1)
     monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(module=module))
     half = Network("theirs:module", ("1x3x8x8",), dtype=DType.BFLOAT16)
-    assert whole.build(torch, half, "cpu").call().dtype is torch.bfloat16  # type: ignore[attr-defined]
+    assert called(whole.build(torch, half, "cpu")).dtype is torch.bfloat16
     assert module.weight.dtype is torch.float32
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a network that is read, as the child process would."""
+    import torch
+
+    with surroundings.Surroundings(torch, path.parent).inside():
+        found = torch_module.find(ModelName.parse(f"{path}:Net"), [Input.parse("2x3x8x8")])
+    assert len(found.layers) == 1
+    return str(found.record()["digest"])
+
+
+def test_a_network_is_another_one_when_its_operations_or_its_python_change(tmp_path: Path) -> None:
+    """Its convolutions may be the same ones, and an earlier run's times would stand in for those of the new one."""
+    import torch
+
+    usual = "from helper import act; return act(self.conv(x))"
+    branches = "from helper import act; x = self.conv(x); return act(x) if x.sum() > 1e9 else x"
+    digests = [
+        digest_of(Path(later(tmp_path / f"{place}", body, act).builder.rpartition(":")[0]))
+        for place, (body, act) in enumerate(
+            [
+                (usual, "def act(x): return x.relu()"),
+                (usual, "def act(x): return x.relu()"),  # In another folder, it is the same network.
+                (usual, "def act(x): return x.softmax(1)"),
+                (usual + "  # changed", "def act(x): return x.relu()"),
+                (branches, "def act(x): return x.relu()"),  # Not to be exported: a run on the CPU shows its layers.
+                (branches, "def act(x): return x.softmax(1)"),
+            ]
+        )
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
+    conv, inputs = torch.nn.Conv2d(3, 4, 1), (torch.zeros(1, 3, 8, 8),)
+    more = (torch.nn.ReLU(), torch.nn.Softmax(1), torch.nn.Softmax(2), torch.nn.Identity())
+    exported = [torch.export.export(torch.nn.Sequential(conv, each), inputs) for each in more]
+    assert len({content.digest(content.operations(program)) for program in exported}) == 4
 
 
 def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneDNN) -> None:
@@ -521,6 +653,117 @@ def test_a_network_leaves_the_process_as_it_was(tmp_path: Path, cpu: onednn.OneD
     assert (torch.get_num_threads(), torch.get_default_dtype()) == (1, torch.float32)
     assert sys.path == before[1]
     assert not {"net", "blocks"} & (set(sys.modules) - before[0])
+
+
+LATER = """
+    import sys
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.calls = nn.Conv2d(3, 4, 1), 0
+        def forward(self, x):
+            self.calls += 1
+            {body}
+"""
+
+
+def later(folder: Path, body: str, neighbour: str = "") -> Network:
+    folder.mkdir()
+    (folder / "late.py").write_text(textwrap.dedent(LATER).format(body=body), encoding="utf-8")
+    (folder / "helper.py").write_text(textwrap.dedent(neighbour), encoding="utf-8")
+    return network(folder / "late.py", "Net")
+
+
+@pytest.mark.parametrize("body", ["from helper import act", "if self.calls > 1: from helper import act"])
+def test_a_network_finds_its_neighbours_at_each_call(tmp_path: Path, cpu: onednn.OneDNN, body: str) -> None:
+    """Its own ones, though both networks' are called the same, and none is left in the process."""
+    nets = [
+        later(
+            tmp_path / name,
+            f"{body}; assert act() == {name!r}\n{' ' * 8}return self.conv(x)",
+            f"def act(): return {name!r}",
+        )
+        for name in "ab"
+    ]
+    prepared = [cpu.prepare_network(each) for each in nets]
+    for each in (*prepared, *prepared):
+        assert each.run(2) > 0
+    assert not {"late", "helper"} & set(sys.modules)
+
+
+def test_a_network_whose_own_folders_are_on_the_path_is_apart_too(tmp_path: Path) -> None:
+    import torch
+
+    built = []
+    for name, width in (("a", 16), ("b", 14)):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.py").write_text(
+            f"import sys; sys.path.append({str(tmp_path / name)!r})\nfrom blocks import Block as build",
+            encoding="utf-8",
+        )
+        (tmp_path / name / "blocks.py").write_text(textwrap.dedent(BLOCK).format(width=width), encoding="utf-8")
+        built.append(whole.build(torch, network(tmp_path / f"{name}.py"), "cpu"))
+    assert [tuple(called(each).shape) for each in built] == [(2, 16, 6, 6), (2, 14, 6, 6)]
+
+
+def test_a_file_may_be_called_as_a_module_that_is_there(tmp_path: Path) -> None:
+    import torch
+
+    usual = sys.modules["textwrap"]
+    path = net(tmp_path / "net", 4).rename(tmp_path / "net" / "textwrap.py")
+    called(whole.build(torch, network(path), "cpu"))
+    assert sys.modules["textwrap"] is usual
+
+
+@pytest.mark.parametrize("error", ["ValueError('one call only')", "SystemExit('one call only')"])
+def test_a_network_that_fails_at_a_later_call_is_refused_with_its_traceback(
+    tmp_path: Path, cpu: onednn.OneDNN, error: str
+) -> None:
+    """It is the user's code that failed, and no worker."""
+    prepared = cpu.prepare_network(later(tmp_path / "a", f"if self.calls > 1: raise {error}\n" + " " * 8 + "return x"))
+    with pytest.raises(Unsupported) as caught:
+        prepared.run(1)
+    lines = str(caught.value).splitlines()
+    assert [line.split("/")[-1] for line in lines if "File" in line] == ['late.py", line 12, in forward']
+    assert lines[-1].strip().endswith("one call only")
+
+
+SETS = """
+    import torch
+    from torch import nn
+
+    torch.backends.mkldnn.enabled = False
+    torch.set_flush_denormal(True)
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+        def forward(self, x):
+            assert not torch.backends.mkldnn.enabled
+            assert torch.are_deterministic_algorithms_enabled() and torch.backends.cudnn.deterministic
+            assert x.new_tensor(1e-40) * 1 == 0
+            return self.conv(x)
+"""
+
+
+def test_what_a_network_sets_in_torch_holds_for_its_own_calls(tmp_path: Path, cpu: onednn.OneDNN) -> None:
+    """The other network and the layers would be timed without oneDNN, for example."""
+    import torch
+
+    (tmp_path / "sets.py").write_text(textwrap.dedent(SETS), encoding="utf-8")
+    before = surroundings.read(surroundings.settings(torch))
+    prepared = cpu.prepare_network(network(tmp_path / "sets.py", "Net"))
+    assert surroundings.read(surroundings.settings(torch)) == before
+    assert prepared.run(2) > 0  # The module checks that it has what it set.
+    assert surroundings.read(surroundings.settings(torch)) == before
+    assert before["mkldnn.enabled"]
+    assert not before["flush denormal"]
 
 
 @pytest.mark.parametrize(
@@ -542,6 +785,14 @@ def test_the_users_own_traceback_is_the_refusal(
     assert "whole.py" not in str(caught.value)
 
 
+def test_a_network_that_can_t_be_built_is_named_without_an_option(tmp_path: Path, cpu: onednn.OneDNN) -> None:
+    """A worker does not know whether it was --model or --pruned that named it."""
+    path = net(tmp_path / "net", 4)
+    with pytest.raises(Unsupported) as caught:
+        cpu.prepare_network(network(path, "Absent"))
+    assert str(caught.value).startswith(f"{path}:Absent: no Absent there; it has Failing, Rude, build")
+
+
 @pytest.mark.parametrize(
     "error", ["MemoryError('none left')", 'RuntimeError("DefaultCPUAllocator: can\'t allocate memory")']
 )
@@ -551,15 +802,19 @@ def test_no_memory_is_no_fault_of_the_users(tmp_path: Path, cpu: onednn.OneDNN, 
 
 
 def test_a_file_that_is_not_on_the_workers_machine_is_named(tmp_path: Path, cpu: onednn.OneDNN) -> None:
-    with pytest.raises(Unsupported, match=r"absent\.py does not exist"):
+    with pytest.raises(
+        Unsupported,
+        match=r"absent\.py is not on the machine that runs it \(.+\); copy its folder to the same path there, or",
+    ):
         cpu.prepare_network(network(tmp_path / "absent.py"))
 
 
 def test_a_worker_examines_and_measures_networks(tmp_path: Path) -> None:
     """The far side alone, for a device is locked where a run measures on it."""
-    keys = [network(net(tmp_path / name, width)).key for name, width in (("original", 16), ("pruned", 14))]
+    paths = [net(tmp_path / name, width) for name, width in (("original", 16), ("pruned", 14))]
+    keys = [network(path.relative_to(tmp_path)).key for path in paths]
     side = FarSide()
-    side.open("onednn", "", 1, 0)
+    side.open("onednn", "", 1, 0, str(tmp_path))
     examined = side.examine(keys[0])
     assert (examined["plan"]["name"], examined["error"]) == ("torch call by call", None)
     assert np.frombuffer(side.measure(keys[0], keys[1], 2)["seconds"]).shape == (8,)
@@ -599,7 +854,7 @@ def fake_torch(captures: bool) -> Any:
 @pytest.mark.parametrize(("captures", "way", "calls"), [(True, GRAPHED, 2), (False, ONE_BY_ONE, 2)])
 def test_what_can_t_be_captured_is_timed_call_by_call(captures: bool, way: str, calls: int) -> None:
     made: list[int] = []
-    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, lambda size: nullcontext())
+    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, nullcontext)
     assert (prepared.way, str(prepared.plan()), prepared.bytes) == (way, f"torch {way}", 64)
     made.clear()
     assert prepared.run(2) == pytest.approx(3e-3)

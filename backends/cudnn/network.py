@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 WARM_UP = 3
 """Calls before a capture: libraries load and allocate in the first ones, which a capture does not allow."""
 GRAPHED, ONE_BY_ONE = "in a CUDA graph", "call by call"
-ErrorsTranslated = Callable[[int], AbstractContextManager[None]]
-"""Turns CUDA's errors into what they mean, given the bytes of the tensors."""
+Running = Callable[[], AbstractContextManager[None]]
+"""Within it a network is called: with its own modules and settings, its errors turned into what they mean."""
 
 
 def prepare(gpu: CuDNN, network: Network) -> GpuNetwork:
@@ -41,17 +42,29 @@ def prepare(gpu: CuDNN, network: Network) -> GpuNetwork:
         with torch.no_grad():
             built.call()
 
+    @contextlib.contextmanager
+    def running() -> Iterator[None]:
+        with _users_errors(gpu), built.running():
+            yield
+
     set_up()
-    try:
+    with _users_errors(gpu):
         built = whole.build(torch, network, "cuda")
+    with running():
+        return GpuNetwork(torch, gpu._stream, call, built.bytes, running)
+
+
+@contextlib.contextmanager
+def _users_errors(gpu: CuDNN) -> Iterator[None]:
+    """Refuse a network whose code fails; after an error that stays with the device, that is lost."""
+    try:
+        yield
     except OutOfMemory:
-        torch.cuda.empty_cache()
+        gpu._torch.cuda.empty_cache()
         raise
     except NeverSlowerError as error:
         gpu._require_device(error)
         raise Unsupported(str(error)) from error
-    with gpu._errors_translated(built.bytes):
-        return GpuNetwork(torch, gpu._stream, call, built.bytes, gpu._errors_translated)
 
 
 class GpuNetwork:
@@ -60,11 +73,9 @@ class GpuNetwork:
     cache = Cache()
     least_iterations = 1
 
-    def __init__(
-        self, torch: Any, stream: Any, call: Callable[[], None], size: int, errors_translated: ErrorsTranslated
-    ) -> None:
+    def __init__(self, torch: Any, stream: Any, call: Callable[[], None], size: int, running: Running) -> None:
         self._torch, self._stream, self._call, self.bytes = torch, stream, call, size
-        self._errors_translated = errors_translated
+        self._running = running
         self._replay = Replay(torch, stream, lambda _: call())
         self._events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))
         for _ in range(WARM_UP):
@@ -94,7 +105,7 @@ class GpuNetwork:
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls, by the GPU's clock; call by call what the host takes is in them."""
-        with self._errors_translated(self.bytes):
+        with self._running():
             return self._replay.run(iterations) if self.way == GRAPHED else self._one_by_one(iterations)
 
     def _one_by_one(self, iterations: int) -> float:

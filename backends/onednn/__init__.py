@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,8 +197,14 @@ class OneDNN:
 
         Raises Unsupported, with the user's own traceback where their code failed, or OutOfMemory.
         """
-        try:
+        with self._users_errors():
             return CpuNetwork(self, whole.build(self._torch, network, "cpu"))
+
+    @contextlib.contextmanager
+    def _users_errors(self) -> Iterator[None]:
+        """Refuse a network whose code fails."""
+        try:
+            yield
         except OutOfMemory:
             raise
         except NeverSlowerError as error:
@@ -390,13 +396,13 @@ class CpuNetwork:
     way = "call by call"
 
     def __init__(self, backend: OneDNN, built: whole.BuiltNetwork) -> None:
-        self._backend, self._call, self.bytes = backend, built.call, built.bytes
+        self._backend, self._built, self.bytes = backend, built, built.bytes
 
     def plan(self) -> Plan:
         """Return how the network is run: torch chooses a plan for each of its layers."""
         return Plan(f"torch {self.way}")
 
     def run(self, iterations: int) -> float:
-        """Return the seconds of that many calls."""
-        with self._backend._torch.no_grad():
-            return _seconds_of(iterations, self._call, (), self._backend._now)
+        """Return the seconds of that many calls. Raises Unsupported where the user's code fails, or OutOfMemory."""
+        with self._backend._users_errors(), self._built.running(), self._backend._torch.no_grad():
+            return _seconds_of(iterations, self._built.call, (), self._backend._now)

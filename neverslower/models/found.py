@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from neverslower.models.content import digest
+
 Record = dict[str, Any]
 
 
@@ -15,12 +17,14 @@ Record = dict[str, Any]
 class Found:
     """Convolutions, what is left out and remarks, gathered in the order in which the model runs them.
 
-    A module that runs more than once gets `#2` and so on behind its name.
+    A module that runs more than once gets `#2` and so on behind its name. `content` is what a digest is made of, by
+    which a model that was changed is known.
     """
 
     layers: list[Record] = field(default_factory=list)
     left_out: list[Record] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
     _seen: Counter[str] = field(default_factory=Counter)
 
     def convolution(
@@ -76,7 +80,8 @@ class Found:
 
     def record(self) -> Mapping[str, Any]:
         """Return everything as plain data."""
-        return {"layers": self.layers, "left_out": self.left_out, "remarks": self.remarks}
+        fields = {"layers": self.layers, "left_out": self.left_out, "remarks": self.remarks}
+        return {**fields, "digest": digest(self.content)}
 
     def _unique(self, place: str) -> str:
         self._seen[place] += 1

@@ -133,7 +133,7 @@ def _read(
     followed = not fused or all(layer["epilogue"] is not None for layer in record["layers"])
     if not followed:
         remarks.append("--fused: a run on the CPU does not show what follows a convolution; they are measured alone")
-    return Model(name, layers, left_out, source, tuple(remarks), followed)
+    return Model(name, layers, left_out, source, tuple(remarks), followed, record["digest"])
 
 
 def _layer(network: str, record: Mapping[str, Any], source: tuple[str, ...], fused: bool = False) -> Layer:

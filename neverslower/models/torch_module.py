@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
+from neverslower.models import content
 from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
 from neverslower.models.words import Input, ModelName
@@ -55,6 +56,15 @@ class UsersError(NeverSlowerError):
 
 def find(name: ModelName, inputs: Sequence[Input]) -> Found:
     """Return what a model consists of. Raises NeverSlowerError, with the user's traceback where their code failed."""
+    import torch  # noqa: F401  (its modules are none of the user's)
+
+    before = set(sys.modules)
+    found = _found(name, inputs)
+    found.content += content.sources(before)
+    return found
+
+
+def _found(name: ModelName, inputs: Sequence[Input]) -> Found:
     import torch
 
     build = load(name)
@@ -76,7 +86,7 @@ def find(name: ModelName, inputs: Sequence[Input]) -> Found:
         found = _watched(model, inputs)
     except Exception as error:  # noqa: BLE001  (whatever the user's code raises is told)
         remedy = "give the shape that the model takes, such as --input 1x3x224x224; repeat it for several inputs"
-        raise UsersError(f"--model {name.text} failed when it was run {shown}", error, remedy) from None
+        raise UsersError(f"{name.flag} failed when it was run {shown}", error, remedy) from None
     found.remarks.append(f"found by a run on the CPU, since torch.export could not trace it ({why})")
     return found
 
@@ -88,15 +98,15 @@ def load(name: ModelName) -> Callable[[], Any] | Any:
     except ModuleNotFoundError as error:
         if not name.path and error.name and (name.module == error.name or name.module.startswith(f"{error.name}.")):
             where = "it is looked for where pytest is started, and among what is installed"
-            raise NeverSlowerError(f"--model {name.text}: there is no module {error.name}; {where}") from None
-        raise UsersError(f"--model {name.text} can't be imported", error) from None
+            raise NeverSlowerError(f"{name.flag}: there is no module {error.name}; {where}") from None
+        raise UsersError(f"{name.flag} can't be imported", error) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever the user's code raises is told)
-        raise UsersError(f"--model {name.text} can't be imported", error) from None
+        raise UsersError(f"{name.flag} can't be imported", error) from None
     found: Any = module
     for part in name.attribute.split("."):
         if not hasattr(found, part):
             offered = ", ".join(sorted(_builders(module))[:8]) or "no function"
-            raise NeverSlowerError(f"--model {name.text}: no {name.attribute} there; it has {offered}")
+            raise NeverSlowerError(f"{name.flag}: no {name.attribute} there; it has {offered}")
         found = getattr(found, part)
     return found
 
@@ -105,7 +115,7 @@ def _from_file(path: Path) -> Any:
     sys.path.insert(0, str(path.parent))  # As for a script, so that it finds its neighbours.
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise NeverSlowerError(f"--model {path}: not a Python file")
+        raise NeverSlowerError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
@@ -132,20 +142,20 @@ def _built(name: ModelName, build: Any) -> Any:
     if isinstance(build, torch.nn.Module):
         model: Any = build
     elif not callable(build):
-        raise NeverSlowerError(f"--model {name.text}: {name.attribute} is a {type(build).__name__}, not a callable")
+        raise NeverSlowerError(f"{name.flag}: {name.attribute} is a {type(build).__name__}, not a callable")
     else:
         _require_no_arguments(name, build)
         try:
             model = build()
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever the user's code raises is told)
-            raise UsersError(f"--model {name.text} failed when it was called", error) from None
+            raise UsersError(f"{name.flag} failed when it was called", error) from None
     if not isinstance(model, torch.nn.Module):
         raise NeverSlowerError(
-            f"--model {name.text}: what it returned is no torch.nn.Module but of the type {type(model).__name__}"
+            f"{name.flag}: what it returned is no torch.nn.Module but of the type {type(model).__name__}"
         )
     if isinstance(model, torch.jit.ScriptModule):
         raise NeverSlowerError(
-            f"--model {name.text}: it returned TorchScript, whose modules can't be looked into; name the Python that "
+            f"{name.flag}: it returned TorchScript, whose modules can't be looked into; name the Python that "
             "it was made of, or export that to ONNX"
         )
     return model.eval()
@@ -160,7 +170,7 @@ def _require_no_arguments(name: ModelName, build: Any) -> None:
     needed = [one.name for one in parameters if one.default is inspect.Parameter.empty and one.kind not in variable]
     if needed:
         raise NeverSlowerError(
-            f"--model {name.text}: {name.attribute} needs arguments ({', '.join(needed)}); write a function that needs "
+            f"{name.flag}: {name.attribute} needs arguments ({', '.join(needed)}); write a function that needs "
             f"none, such as `def build(): return {name.attribute.rpartition('.')[2]}(…)`, and name that"
         )
 
@@ -182,6 +192,7 @@ def _exported(model: Any, inputs: Sequence[Input]) -> Found:
         model = copy.deepcopy(model).to("meta")  # A run on the CPU may need its numbers yet.
     program = torch.export.export(model, _tensors(inputs, "meta"))
     found, (graph, operations) = Found(), _graph(program.graph.nodes)
+    found.content += content.operations(program)
     for node in program.graph.nodes:
         if node.op == "call_function" and hasattr(node.target, "_schema"):
             values = _values(node)
@@ -215,9 +226,8 @@ def _graph(nodes: Iterable[Any]) -> tuple[Graph, dict[str, Operation]]:
         if node.op == "output":
             returned = reads
         elif node.target is operator.getitem and node.args[1] == 0:
-            renamed[node.name] = reads[
-                0
-            ]  # Older versions of torch normalise into three tensors, of which the first counts.
+            # Older versions of torch normalise into three tensors, of which the first counts.
+            renamed[node.name] = reads[0]
         elif node.op == "call_function":
             operations[node.name] = Operation(_kind(node), tuple(reads), (node.name,))
     return Graph(list(operations.values()), returned), operations
@@ -373,8 +383,8 @@ def _users_traceback(error: BaseException) -> list[str]:
     """Return the lines of a traceback with the user's own frames, and the one in which it happened."""
     told = traceback.TracebackException.from_exception(error)
     # In a worker this module comes from memory, and has no __file__.
-    here = os.path.dirname(os.path.realpath(_users_traceback.__code__.co_filename))
-    others = (here, "importlib")
+    root = Path(os.path.realpath(_users_traceback.__code__.co_filename)).parent.parent.parent
+    others = (f"{root / 'neverslower'}{os.sep}", f"{root / 'backends'}{os.sep}", "importlib", "contextlib.py")
     # A path may lead through `..`, where a checkout is on Python's path by another folder's.
     theirs = [frame for frame in told.stack if not any(place in os.path.realpath(frame.filename) for place in others)]
     frames = [frame for frame in theirs if f"{os.sep}torch{os.sep}" not in frame.filename or frame is theirs[-1]]

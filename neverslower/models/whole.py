@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from neverslower.errors import OutOfMemory
+from neverslower.errors import NeverSlowerError, OutOfMemory
 from neverslower.models import torch_module
+from neverslower.models.surroundings import Surroundings
 from neverslower.models.torch_module import UsersError
 from neverslower.models.words import Input, ModelName
 from neverslower.problem.convolution import DType, Layout
@@ -35,17 +36,18 @@ def comparisons(
     """Return the pruned model against its original in each format, for each number of images; both come from Python."""
     options = (*original.source, *pruned.source[:2])
     images = Input.parse(original.source[3]).shape[0]
+    chosen = [batch if batch != images else None for batch in batches]
     return [
         WholeComparison(
             backend,
             original.name,
             _network(original, batch, dtype, layout),
             _network(pruned, batch, dtype, layout),
-            (*options, "--batch", str(batch)) if batch != images else options,
-            batch if batch != images else None,
+            (*options, "--batch", str(batch)) if batch else options,
+            batch,
         )
         for dtype, layout in formats
-        for batch in batches or (images,)
+        for batch in chosen or (None,)
     ]
 
 
@@ -54,19 +56,32 @@ def runs_from_python(model: Model) -> bool:
     return bool(model.source) and model.source[0] != "--onnx" and not model.source[1].lower().endswith(".onnx")
 
 
-def _network(model: Model, batch: int, dtype: DType, layout: Layout) -> Network:
+def _network(model: Model, batch: int | None, dtype: DType, layout: Layout) -> Network:
     _, text, *given = model.source
     name = ModelName.parse(text)
-    inputs = tuple(_with_batch(shape, batch) for shape in given[1::2])
-    builder = f"{name.path or name.module}:{name.attribute}"
+    shapes = [Input.parse(shape) for shape in given[1::2]]
+    inputs = tuple(
+        _words(shape if batch is None else _with_batch(shape, shapes[0].shape[0], batch)) for shape in shapes
+    )
+    builder = f"{_from_here(name.path) if name.path else name.module}:{name.attribute}"
     return Network(builder, inputs, structure_of(model), dtype, layout, model.macs)
 
 
-def _with_batch(text: str, batch: int) -> str:
-    """Return an --input for so many images: its first axis counts them."""
-    given = Input.parse(text)
-    shape = replace(given, shape=(batch, *given.shape[1:])).shape_words
-    return f"{f'{given.name}=' if given.name else ''}{shape}{f':{given.dtype}' if given.dtype != 'float32' else ''}"
+def _from_here(path: Path) -> Path:
+    """Return a path relative to the directory of the run where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _with_batch(given: Input, images: int, batch: int) -> Input:
+    """Return an input for so many images, if its first axis counts them, as many as the first input has."""
+    return replace(given, shape=(batch, *given.shape[1:])) if given.shape[0] == images else given
+
+
+def _words(given: Input) -> str:
+    """Return an input as --input takes it."""
+    dtype = f":{given.dtype}" if given.dtype != "float32" else ""
+    return f"{f'{given.name}=' if given.name else ''}{given.shape_words}{dtype}"
 
 
 # Where it is timed
@@ -74,10 +89,14 @@ def _with_batch(text: str, batch: int) -> str:
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network on its device: what makes one call of it, and the bytes of its parameters, buffers and inputs."""
+    """A network on its device: what makes one call of it, and the bytes of its parameters, buffers and inputs.
+
+    Calls are made within `running`, which costs more than a call of a small network: enter it once for many.
+    """
 
     call: Callable[[], object]
     bytes: int
+    running: Callable[[], AbstractContextManager[None]]
 
 
 def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
@@ -85,34 +104,59 @@ def build(torch: Any, network: Network, device: str) -> BuiltNetwork:
 
     Raises UsersError with the user's own traceback, OutOfMemory, or NeverSlowerError where its Python is not there.
     """
-    name, usual = ModelName.parse(network.builder), torch.get_default_dtype()
+    name = _name_of(network)
+    surroundings = Surroundings(torch, name.path.parent if name.path else None)
     torch.manual_seed(0)  # Weights are as random in each process, and the same.
-    try:
-        with _apart(name.path):
-            module = torch_module.built(name)
-            return _on_device(torch, module, network, device)
-    finally:
-        torch.set_default_dtype(usual)  # A module that sets one for itself sets it for the layers too.
+    with surroundings.inside():
+        module = torch_module.built(name)
+        with _errors_translated(torch, network, device):
+            module, inputs = _on_device(torch, module, network, device)
+
+    @contextlib.contextmanager
+    def running() -> Iterator[None]:
+        with surroundings.inside(), _errors_translated(torch, network, device):
+            yield
+
+    tensors = (*module.parameters(), *module.buffers(), *inputs)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return BuiltNetwork(lambda: module(*inputs), size, running)
 
 
-def _on_device(torch: Any, module: Any, network: Network, device: str) -> BuiltNetwork:
+def _name_of(network: Network) -> ModelName:
+    """Return what builds a network. Raises NeverSlowerError where its file is not there, with the machine's name."""
+    place = network.builder.rpartition(":")[0]
+    if place.endswith(".py") and not Path(place).exists():
+        here = f"is not on the machine that runs it ({socket.gethostname()})"
+        raise NeverSlowerError(
+            f"{place} {here}; copy its folder to the same path there, or leave whole networks out with "
+            "--ignore=tests/test_whole_network.py"
+        )
+    return ModelName.parse(network.builder, option="")
+
+
+def _on_device(torch: Any, module: Any, network: Network, device: str) -> tuple[Any, list[Any]]:
+    """Return a module in the network's format on a device, where it was called once, and its inputs."""
     dtype = getattr(torch, "float32" if network.dtype is DType.TF32 else str(network.dtype))
+    module = module.to(device=device, dtype=dtype)
+    if network.layout is Layout.NHWC:
+        module = module.to(memory_format=torch.channels_last)
+    inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
+    with torch.no_grad():
+        module(*inputs)
+    return module, inputs
+
+
+@contextlib.contextmanager
+def _errors_translated(torch: Any, network: Network, device: str) -> Iterator[None]:
+    """Raise OutOfMemory or UsersError for whatever the user's code raises, at the first call or at a later one."""
     try:
-        module = module.to(device=device, dtype=dtype)
-        if network.layout is Layout.NHWC:
-            module = module.to(memory_format=torch.channels_last)
-        inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
-        with torch.no_grad():
-            module(*inputs)
-    except Exception as error:
+        yield
+    except (Exception, SystemExit) as error:
         if _out_of_memory(torch, error):
             raise OutOfMemory(str(error).strip().splitlines()[0]) from error
         on_cpu = "the model wants a GPU, and this backend runs it on the CPU; measure it with --backend cudnn"
         doing = f"{network.builder} failed when it was run from end to end on the {_DEVICES[device]}"
         raise UsersError(doing, error, wants_gpu=on_cpu) from error
-    tensors = (*module.parameters(), *module.buffers(), *inputs)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return BuiltNetwork(lambda: module(*inputs), size)
 
 
 def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) -> Any:
@@ -125,35 +169,6 @@ def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) ->
     return image.contiguous(memory_format=torch.channels_last) if nhwc else image
 
 
-def _out_of_memory(torch: Any, error: Exception) -> bool:
+def _out_of_memory(torch: Any, error: BaseException) -> bool:
     words = str(error)
     return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(sign in words for sign in _NO_MEMORY)
-
-
-@contextlib.contextmanager
-def _apart(path: Path | None) -> Iterator[None]:
-    """Forget afterwards what a file has imported from its own folder.
-
-    The other network's file may have neighbours of the same names, and would be given these: the original would be
-    compared with itself.
-    """
-    before = set(sys.modules)
-    try:
-        yield
-    finally:
-        if path:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(str(path.parent))
-            added = set(sys.modules) - before
-            own = {name for name in added if "." not in name and _next_to(sys.modules[name], path.parent)}
-            for name in added:
-                if name.partition(".")[0] in own:
-                    del sys.modules[name]
-
-
-def _next_to(module: ModuleType, folder: Path) -> bool:
-    """Return whether a module is a file in a folder, or a package there; what is installed below it is not."""
-    places = [Path(place).resolve() for place in getattr(module, "__path__", ())]
-    if file := getattr(module, "__file__", None):
-        places.append(Path(file).resolve())
-    return any(place.parent == folder for place in places)

@@ -16,18 +16,27 @@ DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "bool")
 
 @dataclass(frozen=True)
 class ModelName:
-    """A callable as the user names it: `[NAME=]FILE.py:CALLABLE` or `[NAME=]package.module:callable`."""
+    """A callable as the user names it: `[NAME=]FILE.py:CALLABLE` or `[NAME=]package.module:callable`.
+
+    `option` is the one that gives it, empty where that is not known.
+    """
 
     text: str
     name: str
     module: str
     attribute: str
     path: Path | None = None
+    option: str = "--model"
+
+    @property
+    def flag(self) -> str:
+        """Return what messages call it: the option with its value."""
+        return _flag(self.option, self.text)
 
     @classmethod
     def parse(cls, text: str, option: str = "--model") -> ModelName:
         """Read the name that an option gives. Raises NeverSlowerError with what is wrong and what is right."""
-        flag = f"{option} {text}"
+        flag = _flag(option, text)
         named, rest = split_name(text)
         place, colon, attribute = rest.rpartition(":")
         refuse_pickle(flag, place or rest)
@@ -36,12 +45,12 @@ class ModelName:
         if not place.endswith(".py"):
             if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", place):
                 raise NeverSlowerError(f"{flag}: {place} is neither a file that ends in .py nor a module's name")
-            return cls(text, _checked(flag, named or attribute.rpartition(".")[2]), place, attribute)
+            return cls(text, _checked(flag, named or attribute.rpartition(".")[2]), place, attribute, option=option)
         path = Path(place).expanduser()
         if path.is_dir() or not path.exists():
             what = "is a directory" if path.is_dir() else "does not exist"
             raise NeverSlowerError(f"{flag}: {place} {what}; name the Python file that holds {attribute}")
-        return cls(text, _checked(flag, named or path.stem), "", attribute, path.resolve())
+        return cls(text, _checked(flag, named or path.stem), "", attribute, path.resolve(), option)
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,10 @@ class Input:
                 f"after it a dtype (1x77:int64; {', '.join(DTYPES)})"
             )
         return cls(shape, name, dtype or "float32")
+
+
+def _flag(option: str, text: str) -> str:
+    return f"{option} {text}".strip()
 
 
 def split_name(text: str) -> tuple[str, str]:

@@ -107,10 +107,17 @@ class Assessment:
         return Assessed(comparison, advice_finding(verdict), verdict)
 
     def whole(self, comparison: WholeComparison) -> AssessedWhole:
-        """Return whether the pruned network is slower than its original, from end to end; no baseline knows of it."""
+        """Return whether the pruned network is slower than its original, from end to end; no baseline knows of it.
+
+        What is refused of a layer is a limit of the library. A whole network is also refused for what the user's code
+        does, and was asked for: it stays open.
+        """
         result = self.findings.wholes.get(comparison.identity)
         verdict = result.verdict if result else self._missing(comparison)
-        return AssessedWhole(comparison, hazard_finding(verdict, None), verdict)
+        refused = verdict.code is Code.UNSUPPORTED
+        return AssessedWhole(
+            comparison, Finding.WHOLE_NOT_JUDGED if refused else hazard_finding(verdict, None), verdict
+        )
 
     def tuned_log(self, case: Case) -> Assessed:
         """Return what became of a pruned shape, given the unpruned one's tuned log."""

@@ -50,6 +50,7 @@ class Finding(StrEnum):
     OUT_OF_TIME = "left out by the time budget"
     INCOMPARABLE = "not comparable"
     UNSUPPORTED = "unsupported"
+    WHOLE_NOT_JUDGED = "whole network not judged"
     DROPPED = "unsupported now, and measured before"
     UNAVAILABLE = "backend unavailable"
     CRASHED = "crashed"
@@ -89,6 +90,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.OUT_OF_TIME: (_S, _S),
     Finding.INCOMPARABLE: (_S, _F),
     Finding.UNSUPPORTED: (_S, _S),
+    Finding.WHOLE_NOT_JUDGED: (_S, _F),
     Finding.DROPPED: (_F, _F),
     Finding.UNAVAILABLE: (_S, _S),
     Finding.CRASHED: (_F, _F),

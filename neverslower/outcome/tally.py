@@ -77,6 +77,7 @@ class Lot(StrEnum):
 
     LEFT_OUT was never begun; what was begun and not decided is UNDECIDED, whoever ended it. UNCONFIRMED is proved
     slower by the passes and was not shown again by a later process. ABSENT has nothing stored to be compared with.
+    NOT_JUDGED is a whole network that does not run.
     """
 
     SLOWER = "worse"
@@ -85,6 +86,7 @@ class Lot(StrEnum):
     UNDECIDED = "undecided"
     LEFT_OUT = "left out"
     ABSENT = "nothing to compare with"
+    NOT_JUDGED = "not judged"
     UNSUPPORTED = "unsupported"
     FAILED = "failed"
 
@@ -92,8 +94,8 @@ class Lot(StrEnum):
 WITHOUT_END = (Question.DRAWN, Question.DRAWN_OUTPUTS)
 """What has no end, so that nothing of it can be left open."""
 DECIDED = (Lot.SLOWER, Lot.NOT_SLOWER)
-OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT)
-BEGUN_AND_OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED)
+OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.NOT_JUDGED)
+BEGUN_AND_OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.NOT_JUDGED)
 NEVER_BEGUN = (ReasonCode.TIME_BUDGET, ReasonCode.INTERRUPTED, ReasonCode.BACKEND_UNAVAILABLE)
 """Why something undecided was left out; each is given only to what has no samples."""
 _UNCONFIRMED = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CONFIRMED)
@@ -161,6 +163,8 @@ def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot
     """Return what became of one comparison, from its verdict and what that means for its item."""
     if finding is Finding.DROPPED:
         return Lot.FAILED
+    if finding is Finding.WHOLE_NOT_JUDGED:
+        return Lot.NOT_JUDGED
     if finding in (Finding.RECORDED, Finding.RIGHT, Finding.ADVICE_HOLDS):
         return Lot.NOT_SLOWER
     if finding is Finding.ADVICE_BROKEN:

@@ -24,7 +24,7 @@ class Model:
 
     `name` is empty for a file of problems. `source` are the options that bring the model in, `remarks` say what a user
     has to know of how it was read. It is not `followed` where what follows its convolutions was asked for and is not
-    known of all of them.
+    known of all of them. `digest` is one of its operations and its Python, empty where neither was read.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Model:
     source: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     followed: bool = True
+    digest: str = ""
 
     @property
     def macs(self) -> int:

@@ -107,6 +107,12 @@ class Pairing:
             "unpaired": [{"layer": left.layer.name, "why": left.why} for left in self.unpaired],
         }
 
+    @property
+    def only_removed(self) -> bool:
+        """Return whether the pruned model is the original without some of its layers, the others being as they were."""
+        gone = all(left.layer.network == self.original.name for left in self.unpaired)
+        return bool(self.pairs and self.unpaired) and gone and not self.changed
+
     def matching(self, patterns: Sequence[str]) -> Pairing:
         """Return the part that shell-style patterns match, everything without one."""
         if not patterns:

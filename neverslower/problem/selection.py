@@ -122,7 +122,7 @@ class Selection:
         """Return the part of a pairing that the patterns choose. Raises UnknownName for one that matches nothing."""
         for pattern in self.layers:
             if pairing.matching([pattern]).empty:
-                raise _unknown(pattern, pairing.original.layers)
+                raise _unknown(pattern, [*pairing.original.layers, *pairing.pruned.layers])
         return pairing.matching(self.layers)
 
     def _as_chosen(self, layers: Sequence[Layer]) -> list[Layer]:
@@ -326,5 +326,6 @@ def _matching(pattern: str, own: Sequence[Layer] = ()) -> list[Layer]:
 
 
 def _unknown(pattern: str, own: Sequence[Layer]) -> UnknownName:
-    close = difflib.get_close_matches(pattern, [layer.place for layer in own], n=3, cutoff=0)
+    places = list(dict.fromkeys(layer.place for layer in own))  # Of two models both may have one of a name.
+    close = difflib.get_close_matches(pattern, places, n=3, cutoff=0)
     return UnknownName(f"no layer matches {pattern!r}; the model has such as {', '.join(close)}")

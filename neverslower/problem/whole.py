@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from urllib.parse import quote, unquote
 
 from neverslower.errors import InvalidProblem
@@ -24,8 +25,10 @@ _READABLE = "/:._=-"
 class Network:
     """A whole network: the callable that builds it, its inputs, what was read in it, and in which format it runs.
 
-    `builder` is FILE.py:CALLABLE with an absolute path, or package.module:callable, and `inputs` are shapes as --input
-    takes them. `structure` is a digest of the layers. `macs` is 0 where it is not known, as in one read from a key.
+    `builder` is FILE.py:CALLABLE or package.module:callable. The path is relative to the directory of the run where
+    the file lies below it, so that a journal can be shared; else it is absolute. `inputs` are shapes as --input takes
+    them. `structure` is a digest of its layers, operations and Python. `macs` is 0 where it is not known, as in one
+    read from a key.
     """
 
     builder: str
@@ -37,6 +40,12 @@ class Network:
 
     bytes = 0
     """A network is timed next to none of the layers, whose tensors are counted so as to share the memory."""
+
+    def found_from(self, directory: str) -> Network:
+        """Return this network by the path that leads to it from a directory, which is that of the run."""
+        if not directory or not self.builder.rpartition(":")[0].endswith(".py"):
+            return self
+        return replace(self, builder=str(PurePath(directory, self.builder)))
 
     @property
     def key(self) -> str:
@@ -68,8 +77,9 @@ def is_network(key: str) -> bool:
 
 
 def structure_of(model: Model) -> str:
-    """Return a digest of what was read in a model: its layers, and what is left out of it."""
+    """Return a digest of what was read in a model: its layers, what is left out of it, its operations, its Python."""
     record = {name: value for name, value in model.record().items() if name in ("layers", "left_out")}
+    record["digest"] = model.digest
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 

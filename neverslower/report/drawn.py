@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from neverslower.hunt.hunting import Counterexample, Hunted
 from neverslower.judge.verdict import Code
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.whole import WholeComparison
 
-Again = Callable[[Comparison], str]
+Again = Callable[[Comparison | WholeComparison], str]
+"""Returns the command that measures something again."""
 
 
 def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:

@@ -9,6 +9,7 @@ from neverslower.campaign.findings import Findings, Identity
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of, said
+from neverslower.outcome.whole import AssessedWhole
 from neverslower.report import run_verdict, upgrade, whole
 from neverslower.report.overview import Overview
 from neverslower.report.reproduction import software
@@ -30,6 +31,7 @@ _NOT_COVERED = (
     Finding.NO_BASELINE,
     Finding.INCOMPARABLE,
     Finding.UNSUPPORTED,
+    Finding.WHOLE_NOT_JUDGED,
 )
 
 
@@ -60,7 +62,7 @@ def _lines(overview: Overview) -> Iterator[str]:
         yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
     yield from _other(assessed, strict, verdict.beside)
-    yield from _not_covered(findings, assessed, verdict.beside, overview.unpaired)
+    yield from _not_covered(findings, [*assessed, *overview.wholes], verdict.beside, overview.unpaired)
     for name, fingerprint in findings.fingerprints.items():
         yield f"- {software(fingerprint)} on {fingerprint.device}; {baseline_words(overview.choices.get(name))}"
     yield from (f"- {_cell(line)}" for line in (*losses(findings), *states(findings)))
@@ -120,7 +122,9 @@ def _other(assessed: Sequence[Assessed], strict: bool, beside: bool) -> Iterator
         yield f"- {', '.join(f'{count} × {said(finding, beside)}' for finding, count in counts.most_common())}"
 
 
-def _not_covered(findings: Findings, assessed: Sequence[Assessed], beside: bool, unpaired: int) -> Iterator[str]:
+def _not_covered(
+    findings: Findings, assessed: Sequence[Assessed | AssessedWhole], beside: bool, unpaired: int
+) -> Iterator[str]:
     counts = Counter(item.finding for item in assessed)
     named = [f"{counts[finding]} × {said(finding, beside)}" for finding in _NOT_COVERED if counts[finding]]
     named += [f"{unpaired} × without a pair"] if unpaired else []

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from neverslower.judge.verdict import ReasonCode
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import RunCode
-from neverslower.outcome.table import Finding, is_hazard
+from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of
+from neverslower.outcome.whole import AssessedWhole
 from neverslower.report import calibration
 from neverslower.report.overview import Overview
 
@@ -51,8 +52,9 @@ def _same(options: str) -> str:
     return f"the same command with {options}"
 
 
-def _worst_hazard(overview: Overview) -> Assessed | None:
-    hazards = [item for item in overview.assessed if is_hazard(item.finding) and item.verdict.ratio]
+def _worst_hazard(overview: Overview) -> Assessed | AssessedWhole | None:
+    items: list[Assessed | AssessedWhole] = [*overview.assessed, *overview.wholes]
+    hazards = [item for item in items if is_hazard(item.finding) and item.verdict.ratio]
     return max(hazards, key=lambda item: item.verdict.ratio.estimate if item.verdict.ratio else 0.0, default=None)
 
 
@@ -70,10 +72,19 @@ def _could_be_stored(overview: Overview) -> bool:
     )
 
 
+def _could_be_known(overview: Overview) -> bool:
+    """Return whether anything was found that a baseline can hold as known; it holds no whole network."""
+    verdict, of_wholes = overview.verdict, [item.finding for item in overview.wholes]
+    failed = [finding for finding in of_wholes if outcome_of(finding, overview.strict) is Outcome.FAILED]
+    hazards = sum(verdict.hazards.values()) - sum(map(is_hazard, of_wholes))
+    failing = sum(verdict.failing.values()) - len(failed)
+    return hazards > 0 or (verdict.code is RunCode.RED and (failing > 0 or not failed))
+
+
 def _storing(overview: Overview) -> Iterator[tuple[str, str]]:
     """Yield how the run becomes a baseline, where none fits or where something is not in it."""
     storing = _same("--accept-baseline=REASON")
-    if overview.verdict.hazards or overview.verdict.code is RunCode.RED:
+    if _could_be_known(overview):
         yield "take what was found as known, so that only new hazards fail", storing
     elif not all(choice.baseline for choice in overview.choices.values()):
         yield "store this run, to see what an upgrade changes", storing

@@ -24,7 +24,7 @@ _WORDS = {
 """How each question's answers are worded; what can only be right or fail has no word for the first one."""
 _UNLABELLED = (Question.TIMES, Question.COUNTS, Question.DISPATCH, Question.RECORDED)
 _NEEDS_NO_LINE = (Question.RECORDED,)
-_REST = (Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.UNSUPPORTED, Lot.FAILED)
+_REST = (Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.UNSUPPORTED, Lot.NOT_JUDGED, Lot.FAILED)
 _CONFIRMS = (Question.TIMES, Question.DRAWN)
 
 

@@ -89,10 +89,13 @@ def _failure(assessed: AssessedWhole, findings: Findings, again: str) -> Iterato
 
 
 def command_again(comparison: WholeComparison, test: str, spec: WorkerSpec, repeated: Sequence[str] = ()) -> str:
-    """Return the pytest command that measures this one comparison again, as this run did."""
+    """Return the pytest command that measures this one comparison again, as this run did.
+
+    `test` is the test function, or its file.
+    """
     backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
     formats = ("--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout))
-    named = f"{test}[{comparison.id}]"
+    named = f"{test}[{comparison.id}]" if "::" in test else test
     return shlex.join(["pytest", named, "--backend", backend, *comparison.options, *formats, *repeated])
 
 

@@ -90,6 +90,7 @@ class FarSide:
         self._watcher: Watcher | None = None
         self._evidence = Evidence.DEVICE_TIME
         self._host: Host | None = None
+        self._directory = ""
 
     @property
     def backend(self) -> Backend:
@@ -98,8 +99,9 @@ class FarSide:
             raise RuntimeError("the first request must be `open`")
         return self._backend
 
-    def open(self, name: str, argument: str, threads: int, process: int) -> dict[str, Any]:
-        """Load the vendor library, and say what is there."""
+    def open(self, name: str, argument: str, threads: int, process: int, directory: str = "") -> dict[str, Any]:
+        """Load the vendor library, and say what is there; `directory` is that of the run, by which files are named."""
+        self._directory = directory
         module = backends.load(name)
         self._host = Host(threads)  # Who else computes is counted from now on.
         self._backend = module.open(BackendOptions(argument, threads, process))
@@ -341,7 +343,9 @@ class FarSide:
         return self._with_room(lambda: self.backend.prepare(subject.problem, *tensors, subject.policy, added))
 
     def _make_network(self, network: Network) -> PreparedNetwork:
-        return self._with_room(lambda: cast(NetworkRunner, self.backend).prepare_network(network))
+        return self._with_room(
+            lambda: cast(NetworkRunner, self.backend).prepare_network(network.found_from(self._directory))
+        )
 
     def _with_room(self, prepare: Callable[[], P]) -> P:
         """Return what is prepared; what is held makes room for it where both do not fit."""

@@ -204,7 +204,8 @@ class Worker(_Process):
     def _open(self) -> None:
         spec = self.spec
         limit = max(START_LIMIT, spec.time_limit)
-        opened = self._ask("open", spec.backend, spec.argument, spec.threads, self._number, limit=limit)
+        asked = (spec.backend, spec.argument, spec.threads, self._number, os.getcwd())
+        opened = self._ask("open", *asked, limit=limit)
         self.fingerprint = Fingerprint.from_dict(opened["fingerprint"])
         self.clock: str = opened["clock"]
         self.exclusive: bool = opened["exclusive"]
