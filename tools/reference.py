@@ -46,6 +46,7 @@ MEANINGS = {
     Finding.OUT_OF_TIME: "Never begun, because the time budget ended first.",
     Finding.INCOMPARABLE: "The baseline is of another device or state; the field that differs is named.",
     Finding.UNSUPPORTED: "The library refuses this problem, in its own words, or it does not fit in memory.",
+    Finding.WHOLE_NOT_JUDGED: "A whole network does not run, with your own traceback, or can't be compared.",
     Finding.DROPPED: "Unsupported now, although the baseline or the other library measured it.",
     Finding.UNAVAILABLE: "The backend could not be started.",
     Finding.CRASHED: "The worker process died; its last words are shown.",
