@@ -42,6 +42,8 @@ STANDS_FOR = {
     "NEW.jsonl": COUNTED[1],
     "original.py:build": DOCS / "examples" / "original.py:build",
     "pruned.py:build": DOCS / "examples" / "pruned.py:build",
+    "original=docs/examples/resnet18.py:original": f"original={DOCS / 'examples' / 'original.py'}:build",
+    "pruned=docs/examples/resnet18.py:pruned": f"pruned={DOCS / 'examples' / 'pruned.py'}:build",
     "shapes.txt": DOCS / "examples" / "shapes.txt",
 }
 """What a page names and a reader has, with something of the kind that is in the repository."""
