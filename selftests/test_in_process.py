@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neverslower.errors import OutOfMemory, Unavailable, Unsupported, WorkerError
+from neverslower.evidence.observation import Examined
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 from selftests.in_process import InProcess, needs_process, start
 from selftests.support import problem, script, scripted
@@ -90,3 +91,11 @@ def test_a_script_may_be_named_by_the_spec_s_variable(tmp_path: Path) -> None:
     with start(spec) as worker:
         assert isinstance(worker, InProcess)
         assert worker.fingerprint.version == "2.0"
+
+
+def test_what_is_asked_for_together_is_answered_in_the_order_of_the_question(tmp_path: Path) -> None:
+    rules = [{"when": f"out_channels == {channels}", "plan": f"for {channels}"} for channels in (16, 15, 8)]
+    keys = [problem(channels).key for channels in (16, 8, 15)]
+    with start(scripted(tmp_path, rules=rules)) as worker:
+        answers = worker.examine_together(keys)
+    assert [answer.plan.name for answer in answers if isinstance(answer, Examined)] == ["for 16", "for 8", "for 15"]
