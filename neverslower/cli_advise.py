@@ -167,7 +167,7 @@ class _Advising:
         if why := findings.unavailable.get(self._spec.backend):
             raise NeverSlowerError(f"{self._spec.backend} can't be measured: {why}")
         self._note(findings)
-        return {identity[1:]: result.verdict for identity, result in findings.results.items()}
+        return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
     def _left(self) -> float | None:
         """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""

@@ -113,19 +113,26 @@ class RunPlan:
 
     def wholes(self) -> list[WholeComparison]:
         """Return the pruned network against its original, on each backend that runs whole networks."""
+        chosen = self._chosen
+        if self.why_no_whole() or not (chosen and chosen.pruned):
+            return []
+        able = [name for name in self.backends if backends.load(name).CAPABILITIES.networks]
         return [
             comparison
-            for name in self.backends
-            for chosen in [self.selections[name]]
-            if not self.why_no_whole() and chosen.pruned and backends.load(name).CAPABILITIES.networks
+            for name in able
             for comparison in whole.comparisons(
                 name, chosen.models[0], chosen.pruned, self.formats[name], chosen.batches
             )
         ]
 
+    @property
+    def _chosen(self) -> Selection | None:
+        """Return what was chosen of models and batches: the backends' selections differ in layers alone."""
+        return next(iter(self.selections.values()), None)
+
     def why_no_whole(self) -> str:
         """Return why no whole network is compared with another, or an empty string."""
-        chosen = next(iter(self.selections.values()), None)
+        chosen = self._chosen
         if chosen is None or chosen.pruned is None:
             return "no pruned network to compare with its original: name both with --model and --pruned"
         if not all(map(whole.runs_from_python, (*chosen.models, chosen.pruned))):
@@ -139,11 +146,10 @@ class RunPlan:
     def notes(self) -> list[str]:
         """Return what to know of the chosen models, and which options have no effect on what that was chosen."""
         layers = {layer.name: layer for name in self.backends for layer in self.layers(name)}
-        notes = [selection.notes(list(layers.values())) for selection in self.selections.values()]
-        chosen = next(iter(self.selections.values()), None)  # The backends' selections differ in layers alone.
+        chosen = self._chosen
         left_out = self.why_no_whole() if chosen and chosen.pruned and not chosen.layers else ""
         not_run = [f"whole network: not run: {left_out}"] if left_out else []
-        return [*(notes[0] if notes else ()), *not_run, *self._unexplained()]
+        return [*(chosen.notes(list(layers.values())) if chosen else ()), *not_run, *self._unexplained()]
 
     def _unexplained(self) -> Iterator[str]:
         """Yield which backends an option about causes has no effect on."""

@@ -188,10 +188,10 @@ class Campaign:
 
     def _run_backend(self, run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison]) -> None:
         """Give every comparison and agreement of a backend its one verdict, and leave no worker behind."""
-        layers = {layer_of(comparison.identity) for comparison in comparisons}
+        layers = len({layer_of(comparison.identity) for comparison in comparisons if not comparison.whole})
         try:
-            if self._begins(run, len(layers)):
-                self._phases(self._judged_together(run, comparisons), comparisons, agreements)
+            if self._begins(run, layers):
+                self._phases(self._judged_together(run, layers), comparisons, agreements)
         except DeviceBusy as error:  # Another run came between two workers.
             _do_without(run, error)
         except WorkerFailure as error:
@@ -201,13 +201,12 @@ class Campaign:
             for library in run.libraries():
                 library.close()
 
-    def _judged_together(self, run: BackendRun, comparisons: Sequence[Compared]) -> BackendRun:
+    def _judged_together(self, run: BackendRun, layers: int) -> BackendRun:
         """Let two judges share the errors where a backend's layers are enough for that, and write down that they do."""
         if not self._pools or run.library.evidence.exact:
             return run
         stored = self.reviewer.scatter(run.library.fingerprint)
-        layers = {layer_of(comparison.identity) for comparison in comparisons if not comparison.whole}
-        if not can_pool(len(layers), stored):
+        if not can_pool(layers, stored):
             _start_ahead(run, MORE_AHEAD, alive=1)  # One judge alone needs more passes.
             return run
         share = halved(self.thresholds)

@@ -175,11 +175,10 @@ class Library:
     def examine(self, key: str) -> Examined | Failure:
         """Return what is found of a subject, or why it can't be timed; asked once."""
         if key not in self.examined:
-            known = self.recorded.examined.get((self.name, key))
-            answer = known or self._ask_of(key)
-            self.examined[key] = or_wrong(answer)
-            if not known:
-                self.write("examined", {"problem": key} | as_dict(self.examined[key]))
+            if known := self.recorded.examined.get((self.name, key)):
+                self.examined[key] = or_wrong(known)
+            else:
+                self._found(key, self._ask_of(key))
         return self.examined[key]
 
     def examine_together(self, keys: Sequence[str]) -> None:
