@@ -847,14 +847,32 @@ def fake_torch(captures: bool) -> Any:
         synchronize=lambda: None,
         _sleep=lambda cycles: None,
         OutOfMemoryError=MemoryError,
+        current_device=lambda: 0,
+        default_generators=[FakeGenerator("cuda:0")],
     )
-    return SimpleNamespace(cuda=cuda)
+    return SimpleNamespace(cuda=cuda, Generator=FakeGenerator)
+
+
+class FakeGenerator:
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.state = object()
+
+    def graphsafe_get_state(self) -> object:
+        return self.state
+
+    def graphsafe_set_state(self, state: object) -> None:
+        self.state = state
 
 
 @pytest.mark.parametrize(("captures", "way", "calls"), [(True, GRAPHED, 2), (False, ONE_BY_ONE, 2)])
 def test_what_can_t_be_captured_is_timed_call_by_call(captures: bool, way: str, calls: int) -> None:
     made: list[int] = []
-    prepared = GpuNetwork(fake_torch(captures), None, lambda: made.append(1), 64, nullcontext)
+    torch = fake_torch(captures)
+    held = torch.cuda.default_generators[0].state
+    prepared = GpuNetwork(torch, None, lambda: made.append(1), 64, nullcontext)
+    # A capture that failed holds torch's random numbers: whoever draws next needs a state of its own.
+    assert (torch.cuda.default_generators[0].state is held) == captures
     assert (prepared.way, str(prepared.plan()), prepared.bytes) == (way, f"torch {way}", 64)
     made.clear()
     assert prepared.run(2) == pytest.approx(3e-3)

@@ -67,6 +67,15 @@ def _users_errors(gpu: CuDNN) -> Iterator[None]:
         raise Unsupported(str(error)) from error
 
 
+def _leave_capture(torch: Any) -> None:
+    """Give the GPU's random numbers a state of their own: after a capture that failed, theirs still waits for its end.
+
+    Whatever draws from it then, as dropout or another network's weights do, would raise.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(torch.Generator(device=generator.device).graphsafe_get_state())
+
+
 class GpuNetwork:
     """A network that has run once, by its call on the current stream; `way` says how its calls are timed."""
 
@@ -94,6 +103,7 @@ class GpuNetwork:
             raise
         except Exception:  # noqa: BLE001  (whatever the user's code raises there, call by call it may run)
             self._torch.cuda.synchronize()
+            _leave_capture(self._torch)
             self._call()
             self._torch.cuda.synchronize()
             return False

@@ -140,7 +140,8 @@ def _on_device(torch: Any, module: Any, network: Network, device: str) -> tuple[
     module = module.to(device=device, dtype=dtype)
     if network.layout is Layout.NHWC:
         module = module.to(memory_format=torch.channels_last)
-    inputs = [_input(torch, Input.parse(text), dtype, network.layout, device) for text in network.inputs]
+    chance = torch.Generator(device).manual_seed(0)  # Torch's own may still be held by a capture that failed.
+    inputs = [_input(torch, Input.parse(text), dtype, network.layout, chance) for text in network.inputs]
     with torch.no_grad():
         module(*inputs)
     return module, inputs
@@ -159,12 +160,12 @@ def _errors_translated(torch: Any, network: Network, device: str) -> Iterator[No
         raise UsersError(doing, error, wants_gpu=on_cpu) from error
 
 
-def _input(torch: Any, given: Input, dtype: Any, layout: Layout, device: str) -> Any:
+def _input(torch: Any, given: Input, dtype: Any, layout: Layout, chance: Any) -> Any:
     """Return one input: random numbers, for zeros would let a device work cooler; of indices and masks the simplest."""
-    own = getattr(torch, given.dtype)
+    own, device = getattr(torch, given.dtype), chance.device
     if not own.is_floating_point:
         return (torch.ones if own is torch.bool else torch.zeros)(given.shape, dtype=own, device=device)
-    image = torch.randn(given.shape, device=device).to(dtype if own is torch.float32 else own)
+    image = torch.randn(given.shape, device=device, generator=chance).to(dtype if own is torch.float32 else own)
     nhwc = layout is Layout.NHWC and image.dim() == 4
     return image.contiguous(memory_format=torch.channels_last) if nhwc else image
 
