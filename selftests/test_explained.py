@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.remedies import MOST_ARMS
 from neverslower.campaign.settings import Settings
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, ReasonCode
@@ -46,13 +47,55 @@ def test_what_explains_is_prepared_anew_for_each_pass_the_other_first_by_turns(t
             asked.setdefault(self._number, []).append((candidate_first, afresh))
             return super().measure(reference, candidate, blocks, candidate_first, afresh)
 
+        def sweep(self, reference, candidates, sweeps, seed, expected=()):
+            if "remedies" in seed:
+                asked.setdefault("sweeps", []).append((tuple(candidates), seed))
+            return super().sweep(reference, candidates, sweeps, seed, expected)
+
     wide = comparison(17, problem(32))  # Padded to 16 channels, which nothing else compares with.
-    rules = [RULES[0], RULES[1]]
-    explained(tmp_path, rules, start=Noted, comparisons=[wide])
-    remedy, best = list(asked.values())[-2:]  # A process for each.
-    for passes in (remedy, best):
-        assert len(passes) > 1
-        assert passes == [(bool(number % 2), True) for number in range(len(passes))]
+    explained(tmp_path, RULES, start=Noted, comparisons=[wide])
+    best = list(asked.values())[-1]
+    assert len(best) > 1
+    assert best == [(bool(number % 2), True) for number in range(len(best))]
+    arms, seeds = zip(*asked["sweeps"], strict=True)
+    assert len(set(seeds)) == len(seeds) > 1  # Each draws another order of preparing.
+    padded = [one.key for one in padded_selves(wide) if one.out_channels < 32]
+    assert set(arms[0]) == {wide.keys[1], *padded}
+
+
+def slower_counts(layer, counts):
+    rule = {"when": " or ".join(f"out_channels == {count}" for count in counts), "times": 2.0}
+    return [comparison(layer.out_channels - count, layer) for count in counts], [{"seconds": 1e-5}, rule]
+
+
+def test_slower_counts_of_a_layer_share_the_sweeps_that_time_their_paddings(tmp_path):
+    many, rules = slower_counts(problem(128), [31, 33, 47, 63])
+    swept: list[int] = []
+
+    class Noted(in_process.InProcess):
+        def sweep(self, reference, candidates, sweeps, seed, expected=()):
+            swept.extend([len(candidates)] * ("remedies" in seed))
+            return super().sweep(reference, candidates, sweeps, seed, expected)
+
+    found = explained(tmp_path, rules, comparisons=many, start=Noted).explanations
+    assert all(found[one.identity].remedy.ratio.high < 0.6 for one in many)
+    assert max(swept) <= MOST_ARMS
+    assert len(swept) < 4 * len(many)
+
+
+def test_a_remedy_says_what_padding_takes_of_the_pruned_layers_time(tmp_path):
+    (one,), rules = slower_counts(problem(128), [33])
+    rules.append({"when": "out_channels == 40", "seconds": 5e-6})  # Half of the unpruned layer's, a quarter of its own.
+    remedy = explained(tmp_path, rules, comparisons=[one]).explanations[one.identity].remedy
+    assert remedy.channels == 40
+    assert remedy.ratio.estimate == pytest.approx(0.25, rel=0.05)
+
+
+def test_a_padding_that_can_t_be_measured_leaves_the_others_to_help(tmp_path):
+    (one,), rules = slower_counts(problem(128), [33])
+    fault = {"when": "out_channels == 40", "fault": "unsupported"}
+    found = explained(tmp_path, [*rules, fault], comparisons=[one]).explanations[one.identity]
+    assert found.remedy.channels in (48, 64, 128)
 
 
 def test_a_best_plan_that_is_not_slower_makes_it_a_heuristic_miss(tmp_path):

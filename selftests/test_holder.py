@@ -257,7 +257,7 @@ def test_nothing_is_timed_in_a_process_that_profiled(tmp_path: Path) -> None:
 
 
 TIMED: dict[str, Callable[[Library], Any]] = {
-    "sweep": lambda library: library.sweep([comparison(1)], 2, "seed"),
+    "sweep": lambda library: library.sweep(comparison(1).keys[0], [comparison(1).keys[1]], 2, "seed"),
     "measure": lambda library: library.measure(comparison(1), 2),
     "measure_afresh": lambda library: library.measure_afresh(*comparison(1).keys, 2, 0),
 }

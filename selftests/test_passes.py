@@ -78,8 +78,8 @@ class Fake:
     def taken(self, one: Comparison) -> int:
         return len(self.samples.get(one.identity, ()))
 
-    def sweep(self, comparisons: Sequence[Comparison], sweeps: int, seed: str) -> list[PairedPass] | Failure:
-        return self._together or fake_passes(number=len(comparisons))
+    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass] | Failure:
+        return self._together or fake_passes(number=len(candidates))
 
     def measure(self, one: Comparison, blocks: int, candidate_first: bool = False) -> PairedPass | Failure:
         self.asked.append(one.keys[1])

@@ -47,9 +47,9 @@ from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import MOST_AHEAD, how_many_ahead
 from neverslower.worker.process import StartWorker, WorkerSpec
 
-FEW_AHEAD, MORE_AHEAD = 5, 6
+FEW_AHEAD, MORE_AHEAD = 5, 7
 """Workers that load at once for few layers: at first those of the judge that knows the device's scatter, which decides
-in three passes; once it is known that nobody does, so many wait in all.
+in three passes; once it is known that nobody does, so many wait in all: for six passes, and to look for causes.
 """
 
 

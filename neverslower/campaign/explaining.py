@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Result
+from neverslower.campaign.remedies import remedies
 from neverslower.judge.cause import Explanation, Remedy, explain
 from neverslower.judge.failure import Failure
 from neverslower.judge.sequential import until_enough
-from neverslower.judge.verdict import Code, Interval, Verdict
+from neverslower.judge.verdict import Code, Verdict
 from neverslower.problem.compared import Compared
-from neverslower.problem.comparison import Comparison, padded_selves
-from neverslower.problem.convolution import ConvProblem, Side
+from neverslower.problem.comparison import Comparison
 from neverslower.problem.subject import BEST, Subject
 
 
@@ -37,7 +38,7 @@ class _Explainer:
     """Explains results as far as the time for it lasts: half of it is for remedies, the rest for causes."""
 
     def __init__(self, run: BackendRun) -> None:
-        self._library, self._judge, self._settings, self._clock = run.library, run.judge, run.settings, run.clock
+        self._run, self._library, self._judge, self._settings = run, run.library, run.judge, run.settings
         self._phase = run.phase()
         self._begin = self._phase.begin
 
@@ -47,44 +48,21 @@ class _Explainer:
         anything = self._settings.explain_budget != 0
         if anything:
             self._library.leave_profiler()
-        self._begin = self._clock()
-        remedies = {}
-        for done, result in enumerate(wanted, start=1):
-            if self._spent(0.5):
-                break
-            remedies[result.comparison] = self._remedy(result, len(wanted))
-            self._phase.show("remedies", done, len(wanted))
+        self._begin = self._run.clock()
+        found = remedies(self._run, wanted, partial(self._spent, 0.5), self._phase.show) if anything else {}
         # A library may remember which plan a shape got in this process, so the best ones are looked for in another.
         if anything:
             self._library.holder.fresh(starts_more=False)
         for done, result in enumerate(wanted, start=1):
             best = None if self._spent(1.0) else self._best(result.comparison, len(wanted))
-            if explanation := self._explanation(result, best, remedies.get(result.comparison)):
+            if explanation := self._explanation(result, best, found.get(result.comparison)):
                 yield result, explanation
             self._phase.show("explain", done, len(wanted))
 
     def _spent(self, share: float) -> bool:
         """Return whether that share of the time for explaining is spent."""
         seconds = self._settings.explain_budget
-        return seconds is not None and self._clock() - self._begin >= share * seconds
-
-    def _remedy(self, result: Result, family: int) -> Remedy | None:
-        """Return the padding that saves the most time, of those that are proved to save any."""
-        side = result.comparison.side
-        verdicts = {padded: self._padding(result, padded, family) for padded in padded_selves(result.comparison)}
-        remedies = [
-            Remedy(
-                padded.channels(side), _inverse(verdict.ratio), padded.in_channels if side is Side.TOGETHER else None
-            )
-            for padded, verdict in verdicts.items()
-            if verdict and verdict.code is Code.SLOWER and verdict.ratio
-        ]
-        return min(remedies, key=lambda remedy: remedy.ratio.estimate, default=None)
-
-    def _padding(self, result: Result, padded: ConvProblem, family: int) -> Verdict | None:
-        """Return how the pruned layer compares with a padded one; with the unpruned one it was compared before."""
-        reference, candidate = result.comparison.keys
-        return result.verdict if padded.key == reference else self._quickly(padded.key, candidate, family)
+        return seconds is not None and self._run.clock() - self._begin >= share * seconds
 
     def _best(self, comparison: Comparison, family: int) -> Verdict | None:
         """Set the pruned layer's best plan against the unpruned layer as it was chosen."""
@@ -105,8 +83,3 @@ class _Explainer:
             self._judge, family, lambda number: self._library.measure_afresh(reference, candidate, blocks, number)
         )
         return None if isinstance(passes, Failure) else self._judge(passes, family)
-
-
-def _inverse(ratio: Interval) -> Interval:
-    """Return the ratio with its sides exchanged; a bound that was not reached is none."""
-    return Interval(1 / ratio.estimate, 1 / ratio.high, 1 / ratio.low)

@@ -250,9 +250,8 @@ class Library:
         )
         return answer
 
-    def sweep(self, comparisons: Sequence[Compared], sweeps: int, seed: str) -> list[PairedPass] | Failure:
-        """Return a pass of each comparison of one layer, all of them timed together, or why there is none of any."""
-        reference, candidates = comparisons[0].keys[0], [comparison.keys[1] for comparison in comparisons]
+    def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass] | Failure:
+        """Return a pass of each candidate of one layer, all of them timed together, or why there is none of any."""
         self.holder.wait_ahead()
         seconds = self._seconds_per_call(reference, *candidates)
         answer: list[PairedPass] | Failure = self.ask(

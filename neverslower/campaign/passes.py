@@ -62,7 +62,8 @@ def _measure_group(run: BackendRun, library: Library, group: Sequence[Compared],
     if not waiting:
         return
     seed = f"{run.settings.seed}/{run.name}/{number}/{waiting[0].keys[0]}"
-    together = library.sweep(waiting, run.settings.blocks, seed)
+    candidates = [comparison.keys[1] for comparison in waiting]
+    together = library.sweep(waiting[0].keys[0], candidates, run.settings.blocks, seed)
     answers = _one_by_one(run, library, waiting, number, together) if isinstance(together, Failure) else together
     for comparison, answer in zip(waiting, answers, strict=True):
         keep(run, library, comparison, answer, True)

@@ -144,6 +144,16 @@ class PairedPass:
             why_discarded=", ".join(dict.fromkeys(turn.why_discarded for turn in turns if turn.why_discarded)),
         )
 
+    @classmethod
+    def of_one_sweep(cls, reference: PairedPass, candidate: PairedPass) -> PairedPass:
+        """Set two candidates against each other that one sweep has timed with the same reference."""
+        return replace(
+            candidate,
+            seconds=np.stack([reference.seconds[:, 1], candidate.seconds[:, 1]], axis=1),
+            iterations=(reference.iterations[1], candidate.iterations[1]),
+            offsets=(reference.offsets[1], candidate.offsets[1]),
+        )
+
     def record(self, number: int) -> dict[str, Any]:
         """Return everything raw as plain data for a journal; `number` counts the processes of a run."""
         # Left out where nothing was dropped: most lines of a journal are shorter so.
