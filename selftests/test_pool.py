@@ -7,23 +7,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neverslower.campaign import crowd
+from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.library import Library
 from neverslower.campaign.resume import Recorded
-from neverslower.errors import Unavailable, WorkerDied, WorkerError
+from neverslower.campaign.settings import Settings
+from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerError
 from neverslower.evidence.observation import Examined
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Code
 from neverslower.problem.subject import Subject
-from neverslower.worker.pool import Failures, compile_all
+from neverslower.worker.pool import ask_all
 from neverslower.worker.process import Worker, WorkerSpec
 from selftests import in_process
-from selftests.support import ROOT, alive, children, eventually, needs_proc, problem, scripted
+from selftests.support import ROOT, alive, children, comparison, eventually, needs_proc, problem, scripted
 
 KEYS = [problem(channels).key for channels in range(16, 8, -1)]
 pytestmark = needs_proc
@@ -61,8 +67,14 @@ class Compilers:
         processes: int = 1,
         progress: Callable[[int], None] | None = None,
         expired: Callable[[], bool] = lambda: False,
-    ) -> Failures:
-        return compile_all(spec, keys, processes, progress or self.told.append, expired)
+    ) -> dict[str, NeverSlowerError]:
+        """Return what failed, though not what the library refuses."""
+        answers = ask_all(spec, keys, processes, Worker.compile, progress or self.told.append, expired)
+        return {
+            key: answer
+            for key, answer in answers.items()
+            if isinstance(answer, NeverSlowerError) and not isinstance(answer, Unsupported)
+        }
 
     def pids(self) -> list[int]:
         """Of each compiled subject, the process that compiled it."""
@@ -215,10 +227,10 @@ def test_a_worker_that_was_starting_when_it_was_interrupted_is_closed_unused(
 
 INTERRUPTED = """
 import signal
-from neverslower.worker.pool import compile_all
-from neverslower.worker.process import WorkerSpec
+from neverslower.worker.pool import ask_all
+from neverslower.worker.process import Worker, WorkerSpec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored in what a shell starts in the background.
-compile_all(WorkerSpec("scripted", {script!r}, time_limit=600), {keys!r}, 2, print, lambda: False)
+ask_all(WorkerSpec("scripted", {script!r}, time_limit=600), {keys!r}, 2, Worker.compile, print, lambda: False)
 """
 
 
@@ -258,8 +270,75 @@ def test_a_library_goes_on_where_no_compiler_starts_next_to_it(compilers: Compil
     write = lambda event, fields: lines.append((event, fields))  # noqa: E731
     library = Library("scripted", compilers.spec(), Findings(), Recorded(), write, start=start)
     library.start()
-    crowd.compile_missing(library, KEYS, lambda done, total: None, lambda: False)
+    with crowd.Compiling(library, KEYS, lambda done, total: None, lambda: False):
+        pass
     assert library.lost is None
     assert dict(lines)["compiled"]["reason"] == "the device is taken"
     assert isinstance(library.examine(KEYS[0]), Examined)
+    library.close()
+
+
+def library_of(spec: WorkerSpec, lines: list[tuple[str, Mapping[str, Any]]]) -> Library:
+    library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: lines.append((event, fields)))
+    library.start()
+    return library
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def interrupted(compiling: crowd.Compiling, keys: list[str]) -> None:
+    with compiling:
+        compiling.wait(keys)
+        time.sleep(0.3)  # The next one is being compiled by now.
+        raise KeyboardInterrupt
+
+
+def test_who_waits_for_subjects_goes_on_once_they_are_compiled(compilers: Compilers) -> None:
+    lines: list[tuple[str, Mapping[str, Any]]] = []
+    hanging = compilers.spec({"when": "out_channels == 9", "fault": "hang"})
+    library = library_of(replace(hanging, time_limit=600), lines)
+    with pytest.raises(KeyboardInterrupt):  # The last one still compiles: nobody waits for it, and it has not failed.
+        interrupted(crowd.Compiling(library, KEYS, quiet, lambda: False), KEYS[:-1])
+    assert len(compilers.pids()) == len(KEYS) - 1
+    assert not library.examined
+    assert "compiled" not in dict(lines)
+    library.close()
+
+
+def test_a_map_is_examined_while_its_next_counts_are_compiled(compilers: Compilers) -> None:
+    """As on a GPU, where nothing is timed meanwhile; each count was compiled when it is examined."""
+    examined: list[str] = []
+
+    class Gpu(in_process.InProcess):
+        def __init__(self, spec: WorkerSpec, process: int = 0) -> None:
+            super().__init__(spec, process)
+            self.offers |= {"profiles"}
+
+        def examine_together(self, keys: Sequence[str]) -> list[Examined | Failure]:
+            examined.extend(keys)
+            assert all((compilers.folder / f"{zlib.crc32(key.encode()):08x}").exists() for key in keys)
+            return super().examine_together(keys)
+
+    whole = problem(64)
+    many = [comparison(64 - count, whole) for count in range(1, 64)]
+    settings = Settings(passes=2, blocks=4, whole=True, explain_budget=0.0)
+    found = Campaign({"scripted": compilers.spec()}, settings, start=Gpu).run(many)
+    assert len(examined) == 64
+    assert all(verdict.code.measured for verdict in found.verdicts.values())
+    assert len(compilers.pids()) == 64
+
+
+def test_what_fails_to_compile_is_examined_as_that_before_who_waits_goes_on(compilers: Compilers) -> None:
+    lines: list[tuple[str, Mapping[str, Any]]] = []
+    library = library_of(compilers.spec({"when": "out_channels == 15", "fault": "crash"}), lines)
+    with crowd.Compiling(library, KEYS, quiet, lambda: False) as compiling:
+        compiling.wait([KEYS[1]])
+        answer = library.examined[KEYS[1]]
+        assert isinstance(answer, Failure)
+        assert answer.code is Code.CRASHED
+        compiling.wait(KEYS)
+    assert dict(lines)["compiled"]["failed"] == 1
+    assert set(library.examined) == {KEYS[1]}
     library.close()

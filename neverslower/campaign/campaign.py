@@ -27,7 +27,7 @@ from neverslower.campaign.judging import end, layer_of
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
 from neverslower.campaign.measuring import FEWEST_PAIRS, measure
-from neverslower.campaign.preparing import compile_ahead, tune
+from neverslower.campaign.preparing import compiled_ahead, tune
 from neverslower.campaign.progress import Progress, silent
 from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.resume import Recorded
@@ -222,9 +222,9 @@ class Campaign:
             outputs.check(run, agreements)
             return
         waiting = tune(run, sorted(comparisons, key=lambda comparison: comparison.telling))
-        compile_ahead(run, waiting)
-        schedule = Schedule(run, waiting)
-        schedule.begin()
+        with compiled_ahead(run, waiting) as compiled:
+            schedule = Schedule(run, waiting)
+            schedule.begin(compiled)
         outputs.check(run, agreements)
         measure(run, schedule)
         schedule.leave_out()

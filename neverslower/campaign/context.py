@@ -53,6 +53,11 @@ class BackendRun:
         libraries = self.libraries()
         return len(libraries) > 1 and all("waits" in one.offers and one.spec.threads == 1 for one in libraries)
 
+    @property
+    def begins_all(self) -> bool:
+        """Return whether everything is begun in the order given, as far as half of the time lasts."""
+        return self.budget.deadline is None or self.settings.whole
+
     def spent(self, planned: float = 0.0) -> bool:
         """Return whether the time would end before so many more seconds of measuring."""
         return self.budget.spent(planned)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
-from neverslower.campaign.crowd import compile_missing
+from neverslower.campaign.crowd import Compiling
 from neverslower.campaign.library import Library, as_dict
 from neverslower.evidence.observation import Examined, Searched
 from neverslower.judge.failure import Failure
@@ -15,6 +16,8 @@ from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.problem.compared import Compared
 from neverslower.problem.subject import Search
 
+Wait = Callable[[Iterable[str]], object]
+"""Returns once some subjects are compiled, by their keys."""
 EXAMINED_AT_ONCE, PROFILED_AT_ONCE, BYTES_AT_ONCE = 4, 32, 256_000_000
 """Comparisons whose problems are asked for in one request, and the bytes of their tensors that are held meanwhile.
 
@@ -96,15 +99,31 @@ def _without_failed_searches(
     return chosen
 
 
-def compile_ahead(run: BackendRun, comparisons: Sequence[Compared]) -> None:
-    """Let libraries that compile do it now, as far as half of the time goes."""
+@contextlib.contextmanager
+def compiled_ahead(run: BackendRun, comparisons: Sequence[Compared]) -> Iterator[Wait]:
+    """Let libraries that compile do it now, as far as half of the time goes; it gives what waits for some subjects.
+
+    In a body that examines all in the order given, a GPU library compiles the next ones meanwhile; others are done
+    when the body begins.
+    """
     phase = run.phase()
     # The other half is for measuring what was compiled; the rest is compiled as far as it is prepared.
     kept = run.budget.half(phase.begin)
     keys = subjects(comparison for comparison in comparisons if not comparison.whole)
-    for library in run.libraries():
-        show = partial(phase.show, "compile")
-        compile_missing(library, keys, show, lambda: run.spent(kept))
+    meanwhile = run.begins_all and all("profiles" in library.offers for library in run.libraries())
+    show = silently if meanwhile else partial(phase.show, "compile")
+    with contextlib.ExitStack() as stack:
+        waits = []
+        for library in run.libraries():
+            compiling = stack.enter_context(Compiling(library, keys, show, lambda: run.spent(kept)))
+            if not meanwhile:
+                compiling.wait()
+            waits.append(compiling.wait)
+        yield lambda keys: [wait(keys) for wait in waits]
+
+
+def silently(done: int, total: int) -> None:
+    """Show no progress: what is done meanwhile is shown."""
 
 
 def examine(run: BackendRun, comparison: Compared) -> bool:

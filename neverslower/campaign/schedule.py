@@ -18,7 +18,7 @@ from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Identity
 from neverslower.campaign.forecast import Forecast
 from neverslower.campaign.judging import so_far
-from neverslower.campaign.preparing import examine, examined_together, subjects
+from neverslower.campaign.preparing import Wait, examine, examined_together, subjects
 from neverslower.evidence.observation import Examined
 from neverslower.judge.verdict import STANDARD, Code, Verdict
 from neverslower.problem.compared import Compared
@@ -60,11 +60,12 @@ class Schedule:
 
     # What is begun
 
-    def begin(self) -> None:
-        """Examine all, or as much as there will be time to measure."""
-        if self._budget.deadline is None or self._run.settings.whole:
+    def begin(self, compiled: Wait) -> None:
+        """Examine all, or as much as there will be time to measure, each once it is `compiled`."""
+        if self._run.begins_all:
             kept = self._budget.half(self._run.clock())
             for group in examined_together(self._run, list(self._left_out.values())):
+                compiled(subjects(group))
                 if self._run.spent(kept):
                     break
                 self._begin_together(group)

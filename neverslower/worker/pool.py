@@ -7,37 +7,16 @@ A subject that crashes its worker takes none with it: the worker is replaced, an
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 from typing import Any
 
-from neverslower.errors import NeverSlowerError, Unavailable, Unsupported, WorkerDied, WorkerFailure
+from neverslower.errors import Unavailable, Unsupported, WorkerDied, WorkerFailure
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec, once_more
 from neverslower.worker.starting import Loading
 
-Failures = Mapping[str, NeverSlowerError]
 Question = Callable[[Worker, str], Any]
-
-
-def compile_all(
-    spec: WorkerSpec,
-    keys: Sequence[str],
-    processes: int,
-    progress: Callable[[int], None],
-    expired: Callable[[], bool],
-    start: StartWorker | None = None,
-) -> Failures:
-    """Compile each subject while time is left, and return what failed, by key, though not what the library refuses.
-
-    A refusal is met again when the subject is prepared. Raises Unavailable where no worker starts.
-    """
-    answers = ask_all(spec, keys, processes, lambda worker, key: worker.compile(key), progress, expired, start)
-    return {
-        key: answer
-        for key, answer in answers.items()
-        if isinstance(answer, NeverSlowerError) and not isinstance(answer, Unsupported)
-    }
 
 
 def ask_all(
@@ -53,11 +32,11 @@ def ask_all(
 
     Raises Unavailable where no worker starts.
     """
-    return _Pool(spec, keys, question, progress, expired, start).run(min(processes, len(keys)))
+    return Pool(spec, keys, question, progress, expired, start).run(processes)
 
 
-class _Pool:
-    """Runs threads that each keep one worker busy."""
+class Pool:
+    """Runs threads that each keep one worker busy; see ask_all. What another thread runs can be ended."""
 
     def __init__(
         self,
@@ -76,21 +55,26 @@ class _Pool:
         self._answers: dict[str, Any] = {}
         self._workers: set[Worker] = set()
         self._done, self._lock, self._ended = 0, Lock(), False
+        self._loading = Loading()
         self._alive = 0  # Workers, those that are being started among them.
 
     def run(self, processes: int) -> dict[str, Any]:
-        """Start the threads, and leave no worker behind, whatever happens."""
-        loading = Loading()
-        with ThreadPoolExecutor(processes, initializer=loading.here) as threads:
+        """Start a thread for each process, for each subject at most, and leave no worker behind, whatever happens."""
+        number = min(processes, self._waiting.qsize())
+        with ThreadPoolExecutor(number, initializer=self._loading.here) as threads:
             try:
-                for ended in as_completed([threads.submit(self._work) for _ in range(processes)]):
+                for ended in as_completed([threads.submit(self._work) for _ in range(number)]):
                     ended.result()  # As they end: an error does not wait for what others do.
             finally:
-                self._ended = True
-                loading.end()
-                for worker in tuple(self._workers):
-                    worker.close()  # An interrupted run ends what its threads wait for.
+                self.end()
         return self._answers
+
+    def end(self) -> None:
+        """Ask nothing more, and end the workers, also those that the threads wait for."""
+        self._ended = True
+        self._loading.end()
+        for worker in tuple(self._workers):
+            worker.close()
 
     def _work(self) -> None:
         """Keep one worker busy; where it does not start, others that did do its share."""
