@@ -61,7 +61,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--problem", action="append", default=[], metavar="DESCRIPTOR", help="map it (repeatable)")
     parser.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
     parser.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
-    parser.add_argument("--blocks", type=int, metavar="N", help="blocks of a pass; default 8, of many layers 4")
+    parser.add_argument("--blocks", type=int, metavar="N", help="blocks of a pass; default 8, of many layers 2")
     parser.add_argument("--time-budget", default=None, metavar="TIME", help="such as 8m; default: until all is decided")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
     parser.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
