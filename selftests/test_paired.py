@@ -10,6 +10,7 @@ import pytest
 from neverslower.judge.change import PassSpread, judge_pairs
 from neverslower.judge.paired import FEWEST_PAIRS, _at_look, at_the_end, decided_early, judge_all
 from neverslower.judge.verdict import STANDARD, Code
+from selftests.support import known
 
 LAYERS, ARMS = 30, 5
 Key = tuple[int, int]
@@ -39,9 +40,20 @@ def test_what_is_clear_is_decided_by_the_fewest_pairs(ratio: float, code: Code) 
     pairs = drawn(FEWEST_PAIRS, noise=0.002)
     pairs |= {(0, arm): changed(pairs[0, arm], ratio) for arm in range(ARMS)}
     assert {(0, arm) for arm in range(ARMS)} <= set(decided_early(pairs, layer_of))
+    assert judge_all(pairs, layer_of)[0, 0].code is code
+
+
+def test_what_was_clear_stays_so_though_later_pairs_are_noisy() -> None:
+    pairs = first(drawn(12), 3)
+    pairs[0, 0] += [0.3, -0.3, 0.4, -0.4]
     verdict = judge_all(pairs, layer_of)[0, 0]
-    assert verdict.code is code
+    assert verdict.code is Code.SAME
     assert verdict.reason.text.endswith(", after 3 pairs")
+
+
+def test_what_more_pairs_show_narrows_the_interval_of_what_was_clear() -> None:
+    few, many = (known(judge_all(first(drawn(8), number), layer_of)[0, 0].ratio) for number in (3, 8))
+    assert few.low < many.low < many.high < few.high
 
 
 def test_all_looks_together_have_no_more_than_the_whole_of_each_error() -> None:

@@ -46,6 +46,7 @@ EARLY_SLOWER, EARLY_SAME = 0.2, 0.25
 """The shares of the family's error and of the miss error that all looks before the last have together."""
 UNPAIRED = judge_pairs([], PassSpread(), None, 1)
 """The verdict on what has no pair of processes."""
+_FIRST = (Code.FASTER, Code.SAME, Code.SLOWER, Code.UNDECIDED)
 ENOUGH = 10
 """The comparisons by which what a pair does to all of them is told from what it does to each."""
 
@@ -62,16 +63,20 @@ class _Look:
 def judge_all(
     pairs: Pairs[K], layer_of: Callable[[K], Hashable], thresholds: Thresholds = STANDARD
 ) -> dict[K, Verdict]:
-    """Return the verdict on each comparison: what was clear at a look, or what all its pairs prove."""
+    """Return the verdict on each comparison: what all its pairs prove, or what was clear at a look before.
+
+    FASTER comes before SAME, and SAME before SLOWER, as they do within a judge.
+    """
     looks = list(_looks(pairs))
     early = {key: verdict for key, (_, verdict) in _decided(looks, pairs, layer_of, thresholds).items()}
     last = at_the_end(thresholds)
 
-    def by_all(key: K, levels: Sequence[float]) -> Verdict:
+    def judged(key: K, levels: Sequence[float]) -> Verdict:
         spread = looks[max(2, len(levels)) - 2].spread if looks else PassSpread()
-        return judge_pairs(levels, spread, key, len(pairs), last)
+        by_all = judge_pairs(levels, spread, key, len(pairs), last)
+        return min(by_all, early.get(key, by_all), key=lambda verdict: _FIRST.index(verdict.code))
 
-    return {key: early.get(key) or by_all(key, levels) for key, levels in pairs.items()}
+    return {key: judged(key, levels) for key, levels in pairs.items()}
 
 
 def decided_early(
