@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from bench.upgrade import RULES, Pool, replayed
 from neverslower.judge.change import PassSpread, judge_pairs
 from neverslower.judge.paired import FEWEST_PAIRS, _at_look, at_the_end, decided_early, judge_all
 from neverslower.judge.verdict import STANDARD, Code
@@ -136,3 +137,13 @@ def test_nothing_is_known_of_a_single_pair() -> None:
     assert {verdict.code for verdict in judge_all(drawn(1), layer_of).values()} == {Code.UNDECIDED}
     assert judge_all({}, layer_of) == {}
     assert decided_early(drawn(2), layer_of) == {}
+
+
+def test_the_bench_finds_what_it_plants_and_counts_the_pairs() -> None:
+    levels = np.array(list(drawn(8).values()))
+    pool = Pool("drawn", levels - np.median(levels, axis=1, keepdims=True), [key[0] for key in drawn(8)])
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in replayed(pool, 1, 0)][-len(RULES) :]
+    assert [row[0] for row in rows] == list(RULES)
+    assert all(row[3].startswith(("99%", "100%")) and row[7].startswith("100%") for row in rows)
+    assert float(rows[1][1]) <= float(rows[0][1])
+    assert all(row[-1].startswith("0 of ") for row in rows)
