@@ -2,6 +2,7 @@
 
     python -m bench.campaigns                        # all tables; half an hour on one core
     python -m bench.campaigns --campaigns 50         # a glance
+    python -m bench.campaigns --table reds --family 1000 --only Cauchy    # a row
     python -m bench.campaigns --preparations h200-preparations.csv    # with layers drawn from recorded ones
 
 Deterministic by --seed. What is drawn is one log ratio a process, with what preparing did to the layer's reference and

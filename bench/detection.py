@@ -1,293 +1,171 @@
-"""Count false alarms and slowdowns found on recorded A/A pools: the sequential judge next to rules users would pick.
+"""Counts what a campaign would confirm, replayed on recorded passes of real layers, next to rules users would pick.
 
-    python -m bench.detection bench/data/onednn-two-cores.npz bench/data/cudnn-h100.npz
+    pytest --network resnet50 --passes 24 --time-budget 0 --journal pool.jsonl     # on an otherwise idle device
+    python -m bench.detection pool.jsonl
 
-A pool is what bench.record_noise writes. A comparison is replayed as passes drawn from recorded ones of one problem, in
-preparations of their own, none twice; every rule gets passes from the same pool, and stops where it would. A slowdown
-is the candidate's times scaled. Comparisons are drawn from one pool, so they share passes: the table says how many
-disjoint ones there are. Deterministic by --seed. With benchmatrix installed its own bootstrap is used, else one like
-it.
+Of each comparison's recorded passes, in an order drawn anew for each campaign but the same for all comparisons, half
+are held out: the median of their log ratios is the pair's long-run ratio. The other half is what the campaign may
+take. Each candidate's times are scaled so that its long-run ratio becomes one of --ratio, drawn for each comparison.
+Both judges decide as in a run, after every pass, with the layers, references and processes as they were recorded. So
+what is counted is what a user is told: SLOWER is confirmed, SAME is a wrong one at the target. Campaigns share passes;
+each has as many comparisons as were recorded. The other rules (bench.rules) get the first of the same passes. Seconds
+are those of all rounds that a rule takes, the reference's too, which a run times once for all of a layer's comparisons;
+preparing and starting come on top. Deterministic by --seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from bench.fixed_size import FixedSizeJudge
-from bench.pools import seconds_of
-from bench.simulate import SLOWER, decisions
-from neverslower.evidence.observation import PairedPass, Seconds
-from neverslower.judge.sequential import PRESETS, Preset, SequentialJudge, block_length, units_of
-from neverslower.judge.stats import normal_quantile
-from neverslower.judge.verdict import Code
+from bench.rules import rules
+from neverslower.campaign.findings import Identity
+from neverslower.campaign.judging import first_of, layer_of, pooled
+from neverslower.campaign.resume import load
+from neverslower.evidence.observation import PairedPass
+from neverslower.judge.joint import Pooling, halved, log_ratio
+from neverslower.judge.pooled import PooledJudge
+from neverslower.judge.sequential import STANDARD_PRESET, SequentialJudge
+from neverslower.judge.stats import rate_bound
+from neverslower.judge.verdict import STANDARD, Code
 
-RATIOS = (1.0, 1.03, 1.05, 1.10)
-FAMILY = 1000
-"""How many comparisons the campaign makes, for every rule that asks."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Recorded A/A passes: seconds (passes, blocks, 2, 2), and the numbers of the passes of each problem."""
-
-    name: str
-    seconds: Seconds
-    problems: tuple[NDArray[np.intp], ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Pool:
-        """Read a pool as bench.record_noise writes it."""
-        with np.load(path) as file:
-            seconds = seconds_of(file)
-            keys = file["problems" if "problems" in file else "layers"]
-        return cls(path.stem, seconds, tuple(np.flatnonzero(keys == key) for key in np.unique(keys)))
-
-    def passes(self, rng: np.random.Generator, number: int, blocks: int) -> Seconds:
-        """Draw stretches of one problem, of shape (number, blocks, 2, 2), none twice.
-
-        They come from different passes while there are any left, then from other stretches of these passes.
-        """
-        starts = np.arange(0, self.seconds.shape[1] - blocks + 1, blocks)
-        long_enough = [passes for passes in self.problems if len(passes) * len(starts) >= number]
-        mine = long_enough[rng.integers(len(long_enough))]
-        order = np.concatenate([rng.permutation(mine) for _ in starts])[:number]
-        start = np.stack([rng.permutation(starts) for _ in range(len(mine))])
-        turn = np.arange(number) // len(mine)
-        place = np.searchsorted(mine, order)
-        return np.stack([self.seconds[p, s : s + blocks] for p, s in zip(order, start[place, turn], strict=True)])
-
-    def disjoint(self, blocks: int, passes: int) -> int:
-        """Return how many comparisons, each of so many passes of `blocks` blocks, could be drawn that share none."""
-        stretches = self.seconds.shape[1] // blocks
-        return sum(len(recorded) * stretches // passes for recorded in self.problems)
+RATIOS = (1.0, 1.01, 1.03, 1.05, 1.10, 1.30)
+Passes = Mapping[Identity, Sequence[PairedPass]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """A rule's line of the table: the share called slower at each ratio, and the samples taken at 1.00 and 1.05."""
+class Told:
+    """What a campaign told of one comparison: its true ratio, the verdict's code, how many passes it took of which."""
 
-    rule: str
-    alarms: tuple[float, ...]
-    samples: str
-    disjoint: int
-
-
-def scaled(seconds: Seconds, ratio: float) -> Seconds:
-    """Return the same seconds with a candidate that takes `ratio` times as long."""
-    return np.asarray(seconds * np.array([1.0, ratio])[:, None])
+    ratio: float
+    code: Code
+    passes: int
+    planted: Sequence[PairedPass] = ()
 
 
-def sequential(pool: Pool, preset: Preset, comparisons: int, seed: int, alternating: bool) -> Row:
-    """Ask the sequential judge after each pass; `alternating`: every other pass prepares the candidate first.
+def read(path: Path) -> dict[Identity, list[PairedPass]]:
+    """Return the passes of a journal's comparisons: as many of each as most have, without those that have fewer."""
+    passes = load(path, "").in_order
+    usual = mode(map(len, passes.values()))
+    return {identity: taken[:usual] for identity, taken in passes.items() if len(taken) >= usual}
 
-    Recorded passes all prepared the reference first. They are A/A, so exchanging the two names has that effect.
-    """
+
+def planted(passes: Sequence[PairedPass], held_out: Sequence[PairedPass], ratio: float) -> list[PairedPass]:
+    """Return passes whose candidate takes `ratio` times as long as the reference in the long run."""
+    factor = ratio / math.exp(float(np.median([log_ratio(pass_) for pass_ in held_out])))
+    return [replace(pass_, seconds=pass_.seconds * np.array([1.0, factor])[:, None]) for pass_ in passes]
+
+
+def campaign(passes: Passes, blocks: int) -> dict[Identity, tuple[Code, int]]:
+    """Return what both judges decide of each comparison, asked after every pass, and after how many."""
+    share, family = halved(STANDARD), len(passes)
+    most = max(map(len, passes.values()))
+    judge = SequentialJudge(share, replace(STANDARD_PRESET, blocks_at_once=blocks, most_blocks=most * blocks))
+    pooling = Pooling(PooledJudge(share))
+    told: dict[Identity, tuple[Code, int]] = {}
+    for number in range(1, most + 1):
+        taken = {
+            identity: each[: told[identity][1] if identity in told else number] for identity, each in passes.items()
+        }
+        by_all = pooled(pooling, taken, family)
+        for identity, mine in taken.items():
+            if identity not in told and (judged := first_of(judge, mine, family, by_all.get(identity))):
+                told[identity] = judged.verdict.code, number
+    return {identity: told.get(identity, (Code.UNDECIDED, most)) for identity in passes}
+
+
+def campaigns(recorded: Passes, number: int, seed: int, ratios: Sequence[float] = RATIOS) -> Iterator[list[Told]]:
+    """Yield what each of so many campaigns tells, of comparisons with these true ratios."""
     rng = np.random.default_rng(seed)
-    judge = SequentialJudge(preset=preset)
-    most, blocks_at_once = preset.most_passes, preset.blocks_at_once
-    units = np.stack(
-        [
-            [units_of(pass_, preset.block_length) for pass_ in pool.passes(rng, most, blocks_at_once)]
-            for _ in range(comparisons)
-        ]
-    )
-    if alternating:
-        units[:, 1::2] *= -1
-    decided = [decisions(units + math.log(ratio), judge, FAMILY) for ratio in RATIOS]
-    blocks = [round(float(at_ratio.passes.mean()) * preset.blocks_at_once) for at_ratio in decided]
-    alarms = tuple(at_ratio.share(SLOWER) for at_ratio in decided)
-    name = f"sequential, {preset.name}, at most {preset.most_blocks} blocks" + (", in turns" if alternating else "")
-    return Row(name, alarms, f"{blocks[0]} / {blocks[2]} blocks", pool.disjoint(preset.blocks_at_once, 4))
+    count = len(next(iter(recorded.values())))
+    blocks = max(len(pass_.seconds) for pass_ in next(iter(recorded.values())))
+    for _ in range(number):
+        order = rng.permutation(count)
+        truth = dict(zip(recorded, rng.choice(ratios, len(recorded)), strict=True))
+        passes = {}
+        for identity, taken in recorded.items():
+            mine, held_out = ([taken[place] for place in half] for half in np.array_split(order, 2))
+            passes[identity] = planted(mine, held_out, truth[identity])
+        told = campaign(passes, blocks)
+        yield [Told(float(truth[identity]), *told[identity], planted=passes[identity]) for identity in passes]
 
 
-def fixed_size(pool: Pool, comparisons: int, seed: int, confirm: bool) -> Row:
-    """Ask the judge of signed ranks once, about 4 passes of 15 blocks; a fifth pass of as many blocks may confirm."""
-    rng = np.random.default_rng(seed)
-    judge, blocks = FixedSizeJudge(), 15
-    again = min(4 * blocks, pool.seconds.shape[1])
-    slower = np.zeros(len(RATIOS))
-    for _ in range(comparisons):
-        drawn = pool.passes(rng, 5, again)
-        for place, ratio in enumerate(RATIOS):
-            passes = [PairedPass(seconds, (1, 1), "recorded") for seconds in scaled(drawn, ratio)]
-            first = [PairedPass(pass_.seconds[:blocks], (1, 1), "recorded") for pass_ in passes[:4]]
-            verdict = judge(first, FAMILY)
-            shown = verdict.code is Code.SLOWER and not (confirm and judge(passes[4:], 1).code is not Code.SLOWER)
-            slower[place] += shown
-    name = "signed ranks, 4 passes of 15 blocks" + (", confirmed" if confirm else "")
-    taken = f"60 / {60 + again if confirm else 60} blocks"
-    return Row(name, tuple(slower / comparisons), taken, pool.disjoint(again, 5))
+def table(found: Sequence[Sequence[Told]]) -> Iterator[str]:
+    """Yield a Markdown table with a line for each true ratio, and in how many campaigns there was a false red."""
+    yield "| true ratio | SLOWER, confirmed | SAME or FASTER | undecided | passes: median, 90 % |"
+    yield "|---" * 5 + "|"
+    every = [told for one in found for told in one]
+    for ratio in sorted({told.ratio for told in every}):
+        mine = [told for told in every if told.ratio == ratio]
+        slower = sum(told.code is Code.SLOWER for told in mine)
+        undecided = sum(not told.code.measured or told.code is Code.UNDECIDED for told in mine)
+        passes = np.quantile([told.passes for told in mine], (0.5, 0.9))
+        same = len(mine) - slower - undecided
+        cells = (_of(slower, len(mine)), _of(same, len(mine)), str(undecided), f"{passes[0]:.0f}, {passes[1]:.0f}")
+        yield f"| {ratio:g} | {' | '.join(cells)} |"
+    red = sum(any(told.code is Code.SLOWER and told.ratio <= 1.01 for told in one) for one in found)
+    yield f"campaigns with any SLOWER of what is slower by 1 % at most: {_of(red, len(found))}"
 
 
-Rule = Callable[[Seconds], bool]
-"""Says of the rounds of reference and candidate, of shape (2, rounds), whether it calls the candidate slower."""
+def by_rule(found: Sequence[Sequence[Told]]) -> Iterator[str]:
+    """Yield a Markdown table of what each rule calls slower, by true ratio, and what it takes to say so."""
+    every = [told for one in found for told in one]
+    ratios = sorted({told.ratio for told in every})
+    yield "| rule | " + " | ".join(f"{ratio:g}" for ratio in ratios) + " | rounds of either side | seconds |"
+    yield "|---" * (3 + len(ratios)) + "|"
+    ours = [(told.code is Code.SLOWER, *_cost(told.planted[: told.passes])) for told in every]
+    yield _line("both judges, confirmed", ratios, every, ours)
+    for rule in rules():
+        called = []
+        for one in found:
+            for told in one:
+                slower = rule.slower(told.planted[: rule.passes], len(one))
+                called.append((slower, *_cost(told.planted[: rule.passes], rule.rounds)))
+        yield _line(rule.name, ratios, every, called)
 
 
-def one_pass(pool: Pool, comparisons: int, seed: int, name: str, rule: Rule, rounds: int) -> Row:
-    """Apply a rule to `rounds` rounds of reference and candidate in one pass.
-
-    That favours the rule: its user would not have interleaved them.
-    """
-    rng = np.random.default_rng(seed)
-    blocks = -(-rounds // 2)
-    slower = np.zeros(len(RATIOS))
-    for _ in range(comparisons):
-        drawn = pool.passes(rng, 1, blocks)[0]
-        for place, ratio in enumerate(RATIOS):
-            both = scaled(drawn, ratio).transpose(1, 0, 2).reshape(2, -1)[:, :rounds]
-            slower[place] += rule(both)
-    return Row(name, tuple(slower / comparisons), f"{rounds} rounds a side", pool.disjoint(blocks, 1))
+def _cost(passes: Sequence[PairedPass], rounds: int = 0) -> tuple[int, float]:
+    """Return the rounds of either side, at most `rounds` if that is given, and the seconds that all of them took."""
+    all_rounds = sum(pass_.seconds[:, 0].size for pass_ in passes)
+    seconds = sum(float(np.sum(pass_.seconds.sum(axis=(0, 2)) * pass_.iterations)) for pass_ in passes)
+    taken = min(all_rounds, rounds or all_rounds)
+    return taken, seconds * taken / max(1, all_rounds)
 
 
-def mean_beyond(both: Seconds) -> bool:
-    """Decide as pytest-benchmark's --benchmark-compare-fail=mean:5%."""
-    return bool(both[1].mean() > 1.05 * both[0].mean())
+def _line(rule: str, ratios: Sequence[float], every: Sequence[Told], called: Sequence[tuple[bool, int, float]]) -> str:
+    truth = np.array([told.ratio for told in every])
+    slower, rounds, seconds = (np.array(each) for each in zip(*called, strict=True))
+    cells = (_of(int(slower[truth == ratio].sum()), int(np.sum(truth == ratio))) for ratio in ratios)
+    return f"| {rule} | {' | '.join(cells)} | {rounds.mean():.0f} | {seconds.mean():.3f} |"
 
 
-def minimum_beyond(both: Seconds) -> bool:
-    """Decide as pytest-benchmark's --benchmark-compare-fail=min:5%."""
-    return bool(both[1].min() > 1.05 * both[0].min())
-
-
-def u_test(both: Seconds) -> bool:
-    """Decide as google-benchmark's compare.py: a two-sided Mann–Whitney U test at 0.05, and the candidate lies higher.
-
-    Exact where there are no ties, as scipy's is for so few rounds; a tie counts half.
-    """
-    reference, candidate = both
-    wins = np.sum(candidate[:, None] > reference) + 0.5 * np.sum(candidate[:, None] == reference)
-    return bool(wins >= _u_critical(len(reference)))
-
-
-def _u_critical(n: int, error: float = 0.05) -> float:
-    """Return the smallest U of n against n values whose upper tail is at most error / 2."""
-    # ways[k, u]: how many choices of k of the ranks seen so far have rank sum − k(k+1)/2 = u.
-    ways = np.zeros((n + 1, n * n + 1))
-    ways[0, 0] = 1
-    for rank in range(1, 2 * n + 1):
-        for k in range(min(n, rank), 0, -1):
-            shift = rank - k
-            if shift <= n * n:
-                ways[k, shift:] += ways[k - 1, : n * n + 1 - shift]
-    tail = np.cumsum(ways[n][::-1])[::-1] / ways[n].sum()
-    return float(np.argmax(tail <= error / 2))
-
-
-def benchmatrix(pool: Pool, comparisons: int, seed: int, resamples: int, runs: int = 5) -> Row:
-    """Decide as benchmatrix: medians of paired runs, a Bonferroni-corrected bootstrap beyond its threshold of 5 %.
-
-    Its interval of the ratio moves with the candidate's scale, so one bootstrap serves all ratios.
-    """
-    rng = np.random.default_rng(seed)
-    blocks = 12
-    interval = _benchmatrix_low if importlib.util.find_spec("benchmatrix") else _bootstrap_low
-    lows = []
-    for _ in range(comparisons):
-        medians = np.median(pool.passes(rng, runs, blocks).transpose(0, 2, 1, 3).reshape(runs, 2, -1), axis=2)
-        lows.append(interval(medians, 1 - 0.05 / FAMILY, resamples))
-    alarms = tuple(float(np.mean(np.array(lows) * ratio > 1.05)) for ratio in RATIOS)
-    how = f"benchmatrix {_benchmatrix_version()}" if interval is _benchmatrix_low else "like benchmatrix"
-    return Row(f"{how}, {runs} paired runs", alarms, f"{runs * blocks} blocks", pool.disjoint(blocks, runs))
-
-
-def _benchmatrix_version() -> str:
-    try:
-        return version("benchmatrix")
-    except PackageNotFoundError:
-        return "of an unknown version"
-
-
-def _benchmatrix_low(medians: Seconds, level: float, resamples: int) -> float:
-    """Return the lower bound of the ratio by benchmatrix's own paired BCa bootstrap; `medians` are (runs, 2)."""
-    bootstrap = importlib.import_module("benchmatrix.bench_statistics").bootstrap_paired_median_ratio_interval
-
-    reference, candidate = medians.T.tolist()
-    # With "higher is better" the effect is the candidate's gain in per cent, which is the ratio.
-    interval = bootstrap(
-        reference, candidate, lower_is_better=False, confidence_level=level, resamples=resamples, random_seed=0
-    )
-    return -math.inf if interval.low is None else 1 + float(interval.low) / 100
-
-
-def _bootstrap_low(medians: Seconds, level: float, resamples: int) -> float:
-    """Return the lower bound of the ratio of medians, (runs, 2), by a BCa bootstrap.
-
-    It takes all nⁿ resamples of n pairs, so `resamples` is not asked.
-    """
-    n = len(medians)
-    chosen = medians[np.array(list(itertools.product(range(n), repeat=n)))]
-    ratios = np.sort(np.divide(*np.median(chosen, axis=1).T[::-1]))
-    estimate = float(np.divide(*np.median(medians, axis=0)[::-1]))
-    below = (np.sum(ratios < estimate) + 0.5 * np.sum(ratios == estimate)) / len(ratios)
-    left_out = np.array([np.divide(*np.median(np.delete(medians, i, axis=0), axis=0)[::-1]) for i in range(n)])
-    away = left_out.mean() - left_out
-    if not 0 < below < 1 or not away.any():
-        place = (1 - level) / 2
-    else:
-        bias, skew = normal_quantile(float(below)), float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
-        z = bias + normal_quantile((1 - level) / 2)
-        place = float(ndtr(bias + z / (1 - skew * z)))
-    return float(np.quantile(ratios, place))
-
-
-def rows(pool: Pool, comparisons: int, seed: int, resamples: int) -> Iterator[Row]:
-    """Yield the rows of a table; a preset whose passes the pool can't give is left out."""
-    for preset in PRESETS.values():
-        stretches = pool.seconds.shape[1] // preset.blocks_at_once
-        if max(len(passes) for passes in pool.problems) * stretches >= preset.most_passes:
-            for alternating in (False, True):
-                yield sequential(pool, preset, comparisons, seed, alternating)
-    yield fixed_size(pool, comparisons, seed, confirm=True)
-    yield fixed_size(pool, comparisons, seed, confirm=False)
-    rounds = pool.seconds.shape[1] // 4 * 4
-    yield one_pass(pool, comparisons, seed, "pytest-benchmark mean:5%", mean_beyond, rounds)
-    yield one_pass(pool, comparisons, seed, "pytest-benchmark min:5%", minimum_beyond, rounds)
-    yield one_pass(pool, comparisons, seed, "google-benchmark U test", u_test, 9)
-    yield benchmatrix(pool, comparisons, seed, resamples)
-
-
-def table(pool: Pool, judged: Sequence[Row], comparisons: int) -> Iterator[str]:
-    """Yield the lines to print."""
-    count, blocks = pool.seconds.shape[:2]
-    length = block_length(list(pool.seconds))
-    of = f"{count} recorded passes of {blocks} blocks, {len(pool.problems)} problems"
-    yield f"{pool.name}: {of}; neighbours are independent in units of {length} blocks"
-    yield f"{comparisons} comparisons drawn for each rule, in a campaign of {FAMILY}"
-    yield (
-        "| rule | false alarms per 10,000 | "
-        + " | ".join(f"+{r - 1:.0%} found" for r in RATIOS[1:])
-        + (" | samples at 1.00× / 1.05× | disjoint comparisons |")
-    )
-    yield "|---" * (4 + len(RATIOS)) + "|"
-    for row in judged:
-        hits = " | ".join(f"{share:.1%}" for share in row.alarms[1:])
-        yield f"| {row.rule} | {row.alarms[0] * 1e4:.0f} | {hits} | {row.samples} | {row.disjoint} |"
+def _of(hits: int, trials: int) -> str:
+    """Return "x of n" with the 95 % upper bound of the rate, or its lower one where most were hits."""
+    if 2 * hits > trials:
+        return f"{hits} of {trials} (≥ {1 - rate_bound(trials - hits, trials):.1%})"
+    return f"{hits} of {trials} (≤ {rate_bound(hits, trials):.1%})"
 
 
 def main() -> None:
-    """Print one table a pool."""
+    """Print the table of one journal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pools", type=Path, nargs="+")
-    parser.add_argument("--comparisons", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=10_000, help="of the bootstrap")
+    parser.add_argument("journal", type=Path, help="of a run with --passes; .xz is read too")
+    parser.add_argument("--campaigns", type=int, default=12)
+    parser.add_argument("--ratio", type=float, action="append", help=f"a true ratio; default {RATIOS}")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for path in options.pools:
-        pool = Pool.read(path)
-        judged = list(rows(pool, options.comparisons, options.seed, options.resamples))
-        print("\n".join(table(pool, judged, options.comparisons)), end="\n\n", flush=True)
+    recorded = read(options.journal)
+    layers = len({layer_of(identity) for identity in recorded})
+    count = len(next(iter(recorded.values())))
+    print(f"{options.journal.name}: {len(recorded)} comparisons of {layers} layers, {count} passes of each")
+    found = list(campaigns(recorded, options.campaigns, options.seed, options.ratio or RATIOS))
+    print("\n".join((*table(found), "", "Called SLOWER:", "", *by_rule(found))))
 
 
 if __name__ == "__main__":

@@ -336,9 +336,9 @@ def test_the_number_of_pairs_is_planned_from_their_scatter_and_stated(tmp_path: 
         name: len(one.campaign.findings.results[FOUR[0].identity].passes)
         for name, one in (("quiet", quiet), ("noisy", noisy))
     }
+    stated = int(noisy.campaign.findings.pairs["scripted"].partition(" pairs of processes")[0])
     assert pairs["quiet"] == 4
-    assert pairs["noisy"] > 4
-    assert noisy.campaign.findings.pairs["scripted"].startswith(f"{pairs['noisy']} pairs of processes")
+    assert 4 < pairs["noisy"] < stated  # Of the 7 that are planned, what is clear takes 6.
     assert Code.SLOWER not in {one.code for one in found.values()}
 
 

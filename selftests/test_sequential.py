@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import detection, simulate
+from bench import simulate
+from bench.pools import seconds_of
 from neverslower.judge import stats
 from neverslower.judge.sequential import (
     PRESETS,
@@ -382,14 +383,26 @@ def test_without_noise_to_go_by_a_block_is_a_unit(pools):
 
 @pytest.mark.parametrize("path", POOLS, ids=lambda path: path.stem)
 def test_recorded_blocks_are_independent_in_pairs(path):
-    assert block_length(list(detection.Pool.read(path).seconds)) == STANDARD_PRESET.block_length
+    with np.load(path) as pool:
+        assert block_length(list(seconds_of(pool))) == STANDARD_PRESET.block_length
 
 
 @pytest.mark.parametrize("path", POOLS, ids=lambda path: path.stem)
 def test_recorded_layers_are_not_slower_than_themselves_and_found_when_a_tenth_slower(path):
-    row = detection.sequential(detection.Pool.read(path), QUICK, 150, 0, alternating=True)
-    assert row.alarms[0] == 0
-    assert row.alarms[-1] >= 0.9
+    """Each comparison has passes of one problem, and every other pass exchanges both names: it prepares them so."""
+    with np.load(path) as pool:
+        seconds, problems = seconds_of(pool), pool["problems" if "problems" in pool else "layers"]
+    most = QUICK.most_passes
+    passes = [np.flatnonzero(problems == problem) for problem in np.unique(problems)]
+    drawn = np.concatenate([one[: len(one) // most * most].reshape(-1, most) for one in passes])
+    units = np.array(
+        [[units_of(seconds[one, : QUICK.blocks_at_once], QUICK.block_length) for one in each] for each in drawn]
+    )
+    units[:, 1::2] *= -1
+    alarms = [simulate.decisions(units + np.log(ratio), SequentialJudge(preset=QUICK)) for ratio in (1.0, 1.1)]
+    assert len(units) >= 50
+    assert alarms[0].share(simulate.SLOWER) == 0
+    assert alarms[1].share(simulate.SLOWER) >= 0.9
 
 
 def test_wald_asks_for_less_where_the_gap_is_wider():
@@ -397,20 +410,3 @@ def test_wald_asks_for_less_where_the_gap_is_wider():
     fixed = (stats.normal_quantile(1 - 1e-5) + stats.normal_quantile(0.95)) ** 2
     assert 1 - simulate.wald_units(1.0, 1e-5, 0.05) / fixed == pytest.approx(0.39, abs=0.02)
     assert simulate.wald_units(2.0, 1e-5, 0.05) == pytest.approx(simulate.wald_units(1.0, 1e-5, 0.05) / 4)
-
-
-def test_the_u_test_is_that_of_scipy():
-    scipy_stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        sides = np.exp(rng.normal(0, 1, (2, 9)) + np.array([[0], [0.8]]))
-        less = scipy_stats.mannwhitneyu(*sides, method="exact").pvalue <= 0.05 and np.median(sides[1]) > np.median(
-            sides[0]
-        )
-        assert detection.u_test(sides) == (less and scipy_stats.mannwhitneyu(*sides).statistic < 40.5)
-
-
-def test_a_pass_is_drawn_once():
-    pool = detection.Pool.read(POOLS[1])
-    drawn = pool.passes(np.random.default_rng(0), 24, 8)
-    assert len({one.tobytes() for one in drawn}) == 24

@@ -26,7 +26,7 @@ from neverslower.campaign.guard import Guard
 from neverslower.campaign.judging import end, layer_of
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
-from neverslower.campaign.measuring import FEWEST_PAIRS, measure
+from neverslower.campaign.measuring import measure
 from neverslower.campaign.preparing import compiled_ahead, tune
 from neverslower.campaign.progress import Progress, silent
 from neverslower.campaign.rechecking import recheck
@@ -40,6 +40,7 @@ from neverslower.errors import DeviceBusy, JournalError, NeverSlowerError, Unava
 from neverslower.files.journal import BEFORE, Journal
 from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.joint import Pooling, can_pool, halved
+from neverslower.judge.paired import FEWEST_PAIRS
 from neverslower.judge.pooled import FEWEST, PooledJudge, Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.problem.compared import Compared

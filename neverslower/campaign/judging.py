@@ -9,9 +9,11 @@ from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Identity
 from neverslower.evidence.observation import PairedPass
+from neverslower.judge.change import in_pairs
 from neverslower.judge.failure import Failure
 from neverslower.judge.joint import Pooling
-from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict
+from neverslower.judge.paired import decided_early
+from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, bad_samples
 from neverslower.problem.compared import Compared
 from neverslower.problem.whole import is_network
 
@@ -63,14 +65,34 @@ def unconfirmed(verdict: Verdict, why: Reason) -> Judged:
 
 
 def settle(run: BackendRun, comparisons: Sequence[Compared]) -> None:
-    """Finish every comparison that the passes so far decide, by either judge."""
+    """Finish every comparison that the passes so far decide, by either judge.
+
+    With another library it takes the planned number of pairs, unless fewer have shown what changed.
+    """
     together = pooled(run.pooling, run.library.samples, run.family)
+    clear = decided_early(pairs_of(run), layer_of, run.thresholds)
     for comparison in run.library.waiting(comparisons):
         passes = run.library.samples.get(comparison.identity, ())
-        if len(passes) < run.budget.fewest:
+        if len(passes) < (run.settings.passes if comparison.identity in clear else run.budget.fewest):
             continue
         if judged := decided(run.judge, comparison, passes, run.family, together):
             _finish(run, comparison, judged)
+
+
+def pairs_of(run: BackendRun) -> dict[Identity, list[float]]:
+    """Return the new − old log median of each pair of passes so far, where both libraries were measured.
+
+    A whole network has no channel counts, by which changes are shown.
+    """
+    if run.other is None or run.other.lost:
+        return {}
+    both = {
+        identity: (run.other.samples[identity], passes)
+        for identity, passes in run.library.samples.items()
+        if identity in run.other.samples and not is_network(layer_of(identity))
+    }
+    sound = {identity: each for identity, each in both.items() if not any(bad_samples(one, 1.0) for one in each)}
+    return {identity: in_pairs(*each) for identity, each in sound.items()}
 
 
 def pooled(

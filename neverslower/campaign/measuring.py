@@ -7,14 +7,13 @@ from dataclasses import asdict
 
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.forecast import Forecast
-from neverslower.campaign.judging import settle
+from neverslower.campaign.judging import pairs_of, settle
 from neverslower.campaign.passes import measure_pass
 from neverslower.campaign.schedule import Schedule
 from neverslower.campaign.turns import measure_pair
-from neverslower.judge.change import PassSpread, in_pairs, pairs_needed
+from neverslower.judge.change import PassSpread, pairs_needed
+from neverslower.judge.paired import FEWEST_PAIRS, at_the_end
 
-FEWEST_PAIRS = 3
-"""Pairs of processes that must have been seen before the number that is needed is planned."""
 FORESEEN = 3
 """After so many passes is said what is to be expected: later it is seen."""
 
@@ -59,16 +58,13 @@ def _plan_pairs(run: BackendRun) -> None:
     """Say how many pairs of processes are needed, now that some have shown how far they scatter."""
     if run.other is None or run.other.lost:
         return
-    before, now = run.other.samples, run.library.samples
-    levels: dict[object, list[float]] = {
-        identity: in_pairs(before[identity], passes) for identity, passes in now.items() if identity in before
-    }
+    levels = pairs_of(run)
     spread = PassSpread.of(levels)
     if not spread.common.freedom:
         return
-    run.budget.raise_fewest(pairs_needed(spread, len(levels), run.judge.most_passes, run.thresholds))
+    run.budget.raise_fewest(pairs_needed(spread, len(levels), run.judge.most_passes, at_the_end(run.thresholds)))
     together, alone = (math.expm1(math.sqrt(variance.value)) for variance in (spread.common, spread.prior))
-    scatter = f"differences scatter by {together:.1%} together, {alone:.1%} each"
+    scatter = f"differences scatter by {together:.1%} together, {alone:.1%} each; fewer where that is clear"
     pairs = run.budget.fewest
     run.findings.plan(run.name, f"{pairs} pairs of processes, whose {scatter}")
     run.library.write("planned", {"pairs": pairs, "together": spread.common.value, "each": spread.prior.value})

@@ -75,9 +75,8 @@ class PassSpread:
         if passes < 2:
             return cls()
         table = np.array(list(full.values()))
-        deviations = table - table.mean(axis=1, keepdims=True)
-        common = np.median(deviations, axis=0)
-        rest = deviations - (common - common.mean())
+        common = common_effects(table)
+        rest = table - table.mean(axis=1, keepdims=True) - common
         # A benchmark alone can't separate its own scatter from the common one: then all of it counts as common.
         # The common effect took passes − 1 degrees of freedom from all benchmarks together: each lost its share.
         freedom = (passes - 1) * (1 - 1 / len(table))
@@ -102,6 +101,12 @@ class PassSpread:
         if math.isinf(prior.freedom):
             return prior
         return mine.pooled(prior)
+
+
+def common_effects(table: Floats) -> Floats:
+    """Return what each pass does to all benchmarks, of shape (passes,), around 0, from levels (benchmarks, passes)."""
+    effects = np.median(table - table.mean(axis=1, keepdims=True), axis=0)
+    return np.asarray(effects - effects.mean())
 
 
 def typical_variance(variances: Sequence[Variance]) -> Variance:

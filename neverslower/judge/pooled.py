@@ -372,6 +372,15 @@ class _Pool:
         return Variance(prior.value, min(prior.freedom, MOST_FREEDOM))
 
 
+def rank_gaps(processes: Processes, n: int, error: float) -> Floats:
+    """Return by how much all of n processes of each comparison must exceed a line, by the ranks of the layers alone.
+
+    `error` is that of one comparison; infinite where fewer than `FEWEST` other layers are known.
+    """
+    rows = np.arange(len(processes.layers))
+    return _Pool(processes, None).layer_gap(n, n, error, rows)[0]
+
+
 def chance(n: int, agreeing: int, reached: float, others: int) -> float:
     """Return the chance that so many of n values reach what at most `reached` of `others` like them reach.
 

@@ -47,8 +47,12 @@ def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return rows, columns
 
 
+@lru_cache(maxsize=4096)
 def student_quantile(probability: float, freedom: float) -> float:
-    """Return Student's t quantile; infinite without degrees of freedom, the normal one with infinitely many."""
+    """Return Student's t quantile; infinite without degrees of freedom, the normal one with infinitely many.
+
+    It is slow, and the comparisons of a run ask for the same ones.
+    """
     from scipy.special import stdtrit  # scipy.stats would take seconds to import
 
     if math.isinf(freedom):

@@ -10,11 +10,12 @@ from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import PairedPass, in_step
-from neverslower.judge.change import PassSpread, judge_change, judge_pairs, levels_of, log_median, shown_again
+from neverslower.judge.change import PassSpread, judge_change, levels_of, log_median, shown_again
 from neverslower.judge.exact import judge_since
 from neverslower.judge.failure import Failure
+from neverslower.judge.paired import UNPAIRED, judge_all
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
-from neverslower.outcome.beside import differences
+from neverslower.outcome.beside import Pair, differences
 from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
 from neverslower.outcome.whole import AssessedWhole
@@ -51,6 +52,7 @@ class Assessment:
     before: Findings | None = None
     thresholds: Thresholds = STANDARD
     _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
+    _paired: dict[str, dict[Pair, Verdict]] = field(default_factory=dict, repr=False)
 
     def never_slower(self, comparison: Comparison) -> Assessed:
         """Return whether the pruned layer is slower than the unpruned one, and whether that is known."""
@@ -214,17 +216,16 @@ class Assessment:
             return judge_since(result.evidence, entry.plan, entry.instructions, result.candidate, self.thresholds)
         backend, *key = result.comparison.identity
         if self._beside(backend):
-            pairs, spread = self._differences(backend)
-            return judge_pairs(pairs.get(tuple(key), []), spread, tuple(key), len(pairs), self.thresholds)
+            return self._changes_in_pairs(backend).get((key[0], key[1]), UNPAIRED)
         levels, spread = self._levels(backend)
         return judge_change(entry.levels, levels[tuple(key)], spread, tuple(key), len(levels), self.thresholds)
 
-    def _differences(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
-        """Return new − old log median of each pair of passes, by benchmark, and their scatter; compute it once."""
-        if backend not in self._measured:
-            by_benchmark = differences(self.findings, self.before, backend) if self.before else {}
-            self._measured[backend] = by_benchmark, PassSpread.of(by_benchmark)
-        return self._measured[backend]
+    def _changes_in_pairs(self, backend: str) -> dict[Pair, Verdict]:
+        """Return what another library changed, by (reference, candidate); judge it once."""
+        if backend not in self._paired:
+            pairs = differences(self.findings, self.before, backend) if self.before else {}
+            self._paired[backend] = judge_all(pairs, lambda keys: keys[0], self.thresholds)
+        return self._paired[backend]
 
     def _levels(self, backend: str) -> tuple[dict[object, list[float]], PassSpread]:
         """Return a backend's log medians in each pass of this run, and both runs' spread; compute it once."""

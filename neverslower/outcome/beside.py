@@ -13,6 +13,9 @@ from neverslower.evidence.observation import Plan
 from neverslower.judge.cause import explain
 from neverslower.judge.change import in_pairs, levels_of
 
+Pair = tuple[str, str]
+"""The keys of a comparison's reference and candidate."""
+
 
 def baseline_of(before: Findings, backend: str, spec: str) -> Baseline | None:
     """Return what the other library showed, to be asked like a stored run; None where it could not be measured."""
@@ -42,9 +45,9 @@ def _entry(result: Result) -> Entry:
     )
 
 
-def differences(now: Findings, before: Findings, backend: str) -> dict[object, list[float]]:
-    """Return new − old log median of each pair of passes, by (reference, candidate), where both were measured."""
-    pairs: dict[object, list[float]] = {}
+def differences(now: Findings, before: Findings, backend: str) -> dict[Pair, list[float]]:
+    """Return new − old log median of each pair of passes, where both were measured."""
+    pairs: dict[Pair, list[float]] = {}
     for identity, result in now.results.items():
         other = before.results.get(identity)
         if identity[0] != backend or other is None or result.comparison.studied:
@@ -52,7 +55,7 @@ def differences(now: Findings, before: Findings, backend: str) -> dict[object, l
         if not (result.verdict.code.measured and other.verdict.code.measured):
             continue
         if levels := in_pairs(other.passes, result.passes):
-            pairs[identity[1:]] = levels
+            pairs[identity[1], identity[2]] = levels
     return pairs
 
 
