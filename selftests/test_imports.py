@@ -32,6 +32,7 @@ FLOORS = (
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
+    {"cli_grid"},
     {"cli_advise"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
