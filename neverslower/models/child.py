@@ -21,8 +21,8 @@ TIME_LIMIT = 600.0
 """Seconds after which a model that is still being read is given up."""
 _ROOT = Path(__file__).resolve().parent.parent.parent
 TORCH, ONNX = "--model", "--onnx"
-LAYERS, CHANNELS = "layers", "channels"
-"""What is asked of a model: what it consists of, see Found; or which of its channels are coupled, see Group."""
+LAYERS, CHANNELS, WEIGHTS = "layers", "channels", "weights"
+"""What is asked of a model: what it consists of, see Found; which channels are coupled, see Group; or its Weights."""
 
 
 def read(kind: str, text: str, inputs: Sequence[str], asked: str = LAYERS) -> Mapping[str, Any]:
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> None:
     """Read a model in this process, and write what was found, or the error's text, to a file."""
     answer, asked, kind, text, *inputs = arguments
     try:
-        found = (_coupled if asked == CHANNELS else _find)(kind, text, [Input.parse(one) for one in inputs])
+        reads = {CHANNELS: _coupled, WEIGHTS: _weights}.get(asked, _find)
+        found = reads(kind, text, [Input.parse(one) for one in inputs])
     except NeverSlowerError as error:
         found = {"error": str(error)}
     Path(answer).write_text(json.dumps(found), encoding="utf-8")
@@ -80,6 +81,12 @@ def _coupled(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]
 
         channels = onnx_channels.followed(Path(text), inputs)
     return {"groups": [group.record() for group in channels.groups()]}
+
+
+def _weights(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
+    from neverslower.models import torch_module
+
+    return {"weights": torch_module.filters(ModelName.parse(text))}
 
 
 if __name__ == "__main__":

@@ -202,6 +202,24 @@ def _tensors(inputs: Sequence[Input], device: Any) -> tuple[Any, ...]:
     return tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in kinds)
 
 
+def filters(name: ModelName) -> dict[str, Any]:
+    """Return the shape of each module's weights, the L1 norm of each filter, and whether there is a bias.
+
+    Weights that the user's callable draws are drawn as in every worker. Raises NeverSlowerError.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    found = {}
+    for place, module in built(name).named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.dim() > 1 and not weight.is_meta:
+            norms = weight.detach().double().abs().flatten(1).sum(1).tolist()
+            bias = getattr(module, "bias", None) is not None
+            found[place] = {"shape": list(weight.shape), "norms": norms, "bias": bias}
+    return found
+
+
 # By torch.export
 
 

@@ -1,0 +1,208 @@
+"""Put the question of widths together: a model's groups, what its grid says, and what its channels are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from neverslower.judge.verdict import STANDARD
+from neverslower.maps.grid import Grid, LayerGrid, Pair, problem_at, unpruned_pair
+from neverslower.models.weights import Weights
+from neverslower.problem.model import Model
+from neverslower.problem.networks import Layer
+from neverslower.widths.importance import kept
+from neverslower.widths.problem import Choice, Item, Price, Question, Total
+from neverslower.widths.structure import Axis, Structure, module_of
+
+TakenBack = AbstractSet[tuple[str, Pair]]
+"""Layers, by the key of their unpruned problem, at pairs that are not to be planned with."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model: its structure, its estimates, its weights, and the worth of each group's channels."""
+
+    model: Model
+    structure: Structure
+    grid: Grid
+    weights: Mapping[str, Weights]
+    worth: Mapping[str, list[float]]
+
+
+def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
+    """Return the question of widths. Raises NeverSlowerError where the grid does not have a layer.
+
+    What the grid estimates to be slower than the unpruned layer has no price, and neither has what was taken back, nor
+    what was not measured.
+    """
+    grids = {layer.place: known.grid.of(layer) for layer in known.model.layers}
+    choices = tuple(_choices(known, grids))
+    totals, items = [], []
+    for layer in known.model.layers:
+        inputs, outputs = known.structure.axes_of(layer)
+        costs = _costs(grids[layer.place], taken_back)
+        if len(inputs.parts) > 1:
+            total = _total(layer, inputs, grids[layer.place])
+            totals.append(total)
+            costs = {pair: cost for pair, cost in costs.items() if pair not in _rounded_up(layer, total, taken_back)}
+            items.append(_of_total(layer, total, outputs, costs, choices))
+            items += _linear_items(layer.place, inputs, outputs, _unit_of(layer, known.weights), choices)
+        else:
+            items.append(_of_layer(layer, inputs, outputs, costs, choices, known.weights))
+    items += _others(known, choices)
+    counted = {module_of(layer.place) for layer in known.model.layers} | set(known.structure.axes)
+    params = sum(one.parameters for name, one in known.weights.items() if name not in counted)
+    macs = sum(left.macs for left in known.model.left_out if module_of(left.place) not in known.structure.axes)
+    return Question(choices, tuple(items), tuple(totals), Price(params=params, macs=macs))
+
+
+def _costs(grid: LayerGrid, taken_back: TakenBack) -> dict[Pair, float]:
+    """Return what a layer costs at the pairs that may be planned with."""
+    most, key = grid.cost * (1 + STANDARD.target), grid.unpruned.key
+    return {pair: cost for pair, cost in grid.costs.items() if cost <= most and (key, pair) not in taken_back}
+
+
+def _choices(known: Known, grids: Mapping[str, LayerGrid]) -> Iterator[Choice]:
+    """Yield each group that may change with the widths that all of its layers were measured at."""
+    for name, group in known.structure.free.items():
+        widths = set(range(1, group.channels + 1))
+        for layer in known.model.layers:
+            for side, axis in enumerate(known.structure.axes_of(layer)):
+                if len(axis.parts) == 1 and axis.parts[0][0] == name:
+                    each = axis.parts[0][1]
+                    counts = {pair[side] - axis.constant for pair in grids[layer.place].costs}
+                    widths &= {count // each for count in counts if count % each == 0}
+        yield Choice(name, tuple(sorted(widths | {group.channels})), kept(known.worth[name]))
+
+
+# Convolutions
+
+
+def _of_layer(
+    layer: Layer,
+    inputs: Axis,
+    outputs: Axis,
+    costs: Mapping[Pair, float],
+    choices: Iterable[Choice],
+    weights: Mapping[str, Weights],
+) -> Item:
+    """Return a layer that depends on two groups at most: on each pair of widths that was measured."""
+
+    def price(pair: Pair) -> Price | None:
+        if pair not in costs:
+            return None
+        part = problem_at(layer.problem, pair)
+        params = _product(part.weight_shape) + _bias(layer, weights) * part.out_channels
+        return Price(costs[pair], _once(layer, params), part.macs)
+
+    return _item(layer.place, inputs, outputs, choices, lambda first, second: price((first, second)))
+
+
+def _once(layer: Layer, params: int) -> int:
+    """Return the parameters of a layer where it runs for the first time, and nothing where it runs again."""
+    return params if layer.place == module_of(layer.place) else 0
+
+
+def _bias(layer: Layer, weights: Mapping[str, Weights]) -> int:
+    known = weights.get(module_of(layer.place))
+    return int(known is not None and known.bias)
+
+
+def _item(
+    name: str, inputs: Axis, outputs: Axis, choices: Iterable[Choice], price: Callable[[int, int], Price | None]
+) -> Item:
+    """Return an item by a price for (input, output) channels, None where there is none."""
+    groups = tuple(dict.fromkeys(group for axis in (inputs, outputs) for group, _ in axis.parts))
+    options = {choice.name: choice.widths for choice in choices if choice.name in groups}
+    prices: dict[tuple[int, ...], Price] = {}
+    for widths in _combinations([options[group] for group in groups]):
+        at = dict(zip(groups, widths, strict=True))
+        if (known := price(inputs.at(at), outputs.at(at))) is not None:
+            prices[widths] = known
+    return Item(name, groups, prices)
+
+
+def _combinations(options: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    if not options:
+        yield ()
+        return
+    for first in options[0]:
+        for rest in _combinations(options[1:]):
+            yield (first, *rest)
+
+
+# Layers that read several groups side by side
+
+
+def _total(layer: Layer, inputs: Axis, grid: LayerGrid) -> Total:
+    groups = tuple(name for name, each in inputs.parts for _ in range(each))
+    counts = sorted({pair[0] for pair in grid.costs})
+    return Total(f"the input of {layer.place}", groups, inputs.constant, tuple(counts))
+
+
+def _rounded_up(layer: Layer, total: Total, taken_back: TakenBack) -> set[Pair]:
+    """Return the pairs of the grid by which pairs that were taken back were planned."""
+    pairs = [pair for key, pair in taken_back if key == layer.problem.key]
+    return {(min(count for count in total.counts if count >= pair[0]), pair[1]) for pair in pairs}
+
+
+def _of_total(
+    layer: Layer, total: Total, outputs: Axis, costs: Mapping[Pair, float], choices: Iterable[Choice]
+) -> Item:
+    """Return the time of a layer by the total of its input channels, rounded up to one that was measured."""
+    reads = Axis(0, ((total.name, 1),))
+    own = Choice(total.name, total.counts, ())
+
+    def price(first: int, second: int) -> Price | None:
+        return Price(latency=costs[first, second]) if (first, second) in costs else None
+
+    return _item(layer.place, reads, outputs, [*choices, own], price)
+
+
+def _unit_of(layer: Layer, weights: Mapping[str, Weights]) -> Price:
+    """Return the price of one input channel and one output channel together."""
+    problem = layer.problem
+    inputs, outputs = unpruned_pair(problem)
+    params = _once(layer, _product(problem.weight_shape))
+    return Price(params=params / (inputs * outputs), macs=problem.macs / (inputs * outputs))
+
+
+def _linear_items(name: str, inputs: Axis, outputs: Axis, unit: Price, choices: Iterable[Choice]) -> list[Item]:
+    """Return what each input group adds to a layer whose price is proportional to both of its axes."""
+    parts = [Axis(0, (part,)) for part in inputs.parts] + ([Axis(inputs.constant)] if inputs.constant else [])
+
+    def price(first: int, second: int) -> Price:
+        return Price(params=unit.params * first * second, macs=unit.macs * first * second)
+
+    return [_item(name, part, outputs, choices, price) for part in parts]
+
+
+# What is not a convolution
+
+
+def _others(known: Known, choices: Iterable[Choice]) -> Iterator[Item]:
+    """Yield the linear layers that a group has a part in; nobody times them, so they have no latency."""
+    convolutions = {module_of(layer.place) for layer in known.model.layers}
+    macs: dict[str, int] = {}
+    for left in known.model.left_out:
+        macs[module_of(left.place)] = macs.get(module_of(left.place), 0) + left.macs
+    for module, (inputs, outputs) in known.structure.axes.items():
+        weights = known.weights.get(module)
+        if module in convolutions or weights is None or len(weights.shape) != 2:
+            continue
+        outs, ins = weights.shape
+        unit = Price(params=1.0, macs=macs.get(module, 0) / (ins * outs))
+        whole = Axis(ins - _size(inputs, known), inputs.parts), Axis(outs - _size(outputs, known), outputs.parts)
+        yield from _linear_items(module, *whole, unit, choices)
+
+
+def _size(axis: Axis, known: Known) -> int:
+    return sum(known.structure.free[name].channels * each for name, each in axis.parts)
+
+
+def _product(shape: Iterable[int]) -> int:
+    result = 1
+    for size in shape:
+        result *= size
+    return result

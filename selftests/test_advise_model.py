@@ -1,0 +1,173 @@
+"""The command that advises on a whole model, on the scripted backend: planned, refined, verified, written, refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from neverslower import cli, cli_widths
+from neverslower.models import reading
+from neverslower.report.widths import ratio_of
+from selftests.support import ROOT, scripted
+from selftests.width_models import CHAIN, weights_of
+
+pytestmark = pytest.mark.usefixtures("workers_here")
+
+STEPS = [
+    {"seconds": 1e-5},
+    {"when": "out_channels <= 48", "times": 0.7},
+    {"when": "out_channels % 16 != 0", "times": 2.0},
+    {"when": "in_channels <= 32 and in_channels > 3", "times": 0.6},
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_child(monkeypatch):
+    """The model is one of the selftests' own, so that no process has to read it."""
+    monkeypatch.setattr(reading, "models", lambda values: (CHAIN.model,) if values.get("model") else ())
+    monkeypatch.setattr(cli_widths, "coupled_groups", lambda model: CHAIN.groups)
+    monkeypatch.setattr(cli_widths, "weights_of", lambda model: weights_of(CHAIN))
+
+
+def advise(tmp_path, *arguments, rules=STEPS, journal="--journal", **script):
+    spec = f"scripted:{scripted(tmp_path, 30.0, rules=rules, noise=0.002, **script).argument}"
+    model = ["--model", "m.py:build", "--input", "1x3x6x6"]
+    where = [journal, str(tmp_path / "w.jsonl")]
+    return cli.main(["advise", "--backend", spec, *model, *where, *arguments])
+
+
+def events(path):
+    return [json.loads(line)["event"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_advice_on_a_model_is_verified_and_written(tmp_path, capsys):
+    output, table = tmp_path / "w.json", tmp_path / "w.csv"
+    assert advise(tmp_path, "--budget", "latency=0.7x", "--output", str(output), "--csv", str(table)) == 0
+    told = capsys.readouterr()
+    assert "importance is kept (L1 norm" in told.out
+    assert "distinct layers change: " in told.out
+    assert "none is slower" in told.out
+    assert "held: image: it reads the model's input" in told.out
+    assert "refining the grid around" in told.err
+    written = json.loads(output.read_text(encoding="utf-8"))
+    assert written["planned"]["latency"] <= 0.7 * written["unpruned"]["latency"]
+    assert written["layers"]
+    assert {layer["verdict"] for layer in written["layers"]} == {"FASTER"}
+    keep = {group["name"]: group["keep"] for group in written["groups"]}
+    assert written["pruning_ratio"] == {name: 1 - kept / 64 for name, kept in keep.items()}
+    assert written["modules"]["bn1"] == {"out_before": 64, "out": keep["first"]} or keep["first"] == 64
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert {row["module"]: int(row["keep"]) for row in rows if row["axis"] == "out"} == {
+        name: row["out"] for name, row in written["modules"].items() if "out" in row
+    }
+
+
+def test_what_is_written_follows_the_published_schema(tmp_path):
+    jsonschema = pytest.importorskip("jsonschema")
+    output = tmp_path / "w.json"
+    assert advise(tmp_path, "--output", str(output)) == 0
+    schema = json.loads((ROOT / "docs/reference/widths.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    written = json.loads(output.read_text(encoding="utf-8"))
+    jsonschema.validate(written, schema, cls=jsonschema.Draft202012Validator)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**written, "gap": "none"}, schema)
+
+
+def test_a_count_that_turns_out_slower_is_taken_back(tmp_path, capsys):
+    path = tmp_path / "g.json.xz"
+    spec = f"scripted:{scripted(tmp_path, 30.0, rules=STEPS, noise=0.002).argument}"
+    shapes = [word for layer in CHAIN.model.layers for word in ("--problem", layer.problem.descriptor)]
+    assert (
+        cli.main(["map", "--grid", str(path), "--backend", spec, *shapes, "--journal", str(tmp_path / "g.jsonl")]) == 0
+    )
+    assert advise(tmp_path, "--grid", str(path)) == 0
+    planned = capsys.readouterr().out
+    assert "taken back" not in planned
+    slow = [*STEPS, {"when": "in_channels == 32 and out_channels == 64", "times": 9.0}]
+    slow += [{"when": "in_channels == 32 and out_channels == 48", "times": 9.0}]
+    again = tmp_path / "again"
+    again.mkdir()
+    assert advise(again, "--grid", str(path), rules=slow) == 0
+    told = capsys.readouterr().out
+    assert "taken back: m.second at 32 × " in told
+    assert "is SLOWER" in told
+    assert "none is slower" in told
+
+
+def test_a_budget_that_cannot_be_met_names_the_least_and_what_holds_it_up(tmp_path, capsys):
+    assert advise(tmp_path, "--budget", "latency=0.1x") == 2
+    told = capsys.readouterr().err
+    assert "no widths fit the budget: latency=0.1x can't be met: the least is latency=0." in told
+    assert "of which first 0." in told or "of which second 0." in told
+
+
+def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys):
+    path = tmp_path / "g.json.xz"
+    spec = f"scripted:{scripted(tmp_path, 30.0, rules=STEPS, noise=0.002).argument}"
+    shapes = [word for layer in CHAIN.model.layers for word in ("--problem", layer.problem.descriptor)]
+    grid = ["map", "--grid", str(path), "--backend", spec, *shapes, "--points", "4"]
+    assert cli.main([*grid, "--journal", str(tmp_path / "g.jsonl")]) == 0
+    for field, named in (
+        ({"device": "another"}, "device name: "),
+        ({"software": {"driver": "2"}}, "software driver: absent → 2"),
+        ({"version": "9.9"}, "software scripted: 1.0 → 9.9"),
+    ):
+        assert advise(tmp_path, "--grid", str(path), **field) == 2
+        assert named in capsys.readouterr().err
+        (tmp_path / "w-verified.jsonl").unlink(missing_ok=True)
+    assert advise(tmp_path, "--grid", str(path), "--dtype", "float16") == 2
+    assert "with dtype float32, and float16 is asked for" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path, capsys):
+    assert advise(tmp_path) == 0
+    told = capsys.readouterr().out
+    files = [tmp_path / name for name in ("w.jsonl", "w-refined.jsonl", "w-verified.jsonl")]
+    before = [events(path).count("measured") for path in files]
+    assert advise(tmp_path, journal="--resume") == 0
+    assert capsys.readouterr().out == told
+    assert [events(path).count("measured") for path in files] == before
+
+
+def test_scores_of_the_user_choose_which_group_is_kept(tmp_path):
+    kept = {}
+    for favourite, other in (("first", "second"), ("second", "first")):
+        scores = tmp_path / f"{favourite}.json"
+        scores.write_text(json.dumps({favourite: [9.0] * 64, other: [1.0] * 64}), encoding="utf-8")
+        folder = tmp_path / favourite
+        folder.mkdir()
+        output = folder / "w.json"
+        assert advise(folder, "--scores", str(scores), "--budget", "macs=0.6x", "--output", str(output)) == 0
+        kept[favourite] = {g["name"]: g["keep"] for g in json.loads(output.read_text(encoding="utf-8"))["groups"]}
+    assert kept["first"]["first"] > kept["second"]["first"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--budget", "speed=2x"], "--budget speed=2x: write such as latency=0.7x"),
+        (["--problem", "mb1_ic4oc8_ih6kh1"], "--problem has no place next to --budget or --grid"),
+        (["--rounds", "0"], "--rounds is 1 or more"),
+        (["--output", "w.txt"], "w.txt can't be widths: name a file that ends in .json"),
+        (["--grid", "missing.json.xz"], "grid missing.json.xz: No such file"),
+        (["--scores", "missing.json"], "missing.json: No such file"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path, capsys, arguments, why):
+    assert advise(tmp_path, *arguments) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_budget_needs_a_model(capsys):
+    assert cli.main(["advise", "--budget", "latency=0.7x"]) == 2
+    assert "advise on the widths of which model? name one" in capsys.readouterr().err
+
+
+def test_a_ratio_leaves_what_is_advised_where_a_pruner_rounds_down():
+    for channels in range(1, 513):
+        for keep in range(1, channels + 1):
+            assert int(channels * (1 - ratio_of(channels, keep))) == keep
+    assert ratio_of(64, 48) == 0.25
