@@ -57,6 +57,34 @@ def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
     return Question(choices, tuple(items), tuple(totals), Price(params=params, macs=macs))
 
 
+def work_of(known: Known, widths: Mapping[str, int]) -> Price:
+    """Return the weights and biases, and the multiply-accumulates, of a model at any widths; its latency is left 0.
+
+    Weights are those of convolutions and linear layers, as in `question_of`.
+    """
+    params, macs = 0.0, 0.0
+    counted = set()
+    for layer in known.model.layers:
+        part = problem_at(layer.problem, known.structure.pair_at(layer, widths))
+        macs += part.macs
+        params += _once(layer, _product(part.weight_shape) + _bias(layer, known.weights) * part.out_channels)
+        counted.add(module_of(layer.place))
+    shares = {}
+    for module, axes in known.structure.axes.items():
+        weights = known.weights.get(module)
+        if module not in counted and weights is not None and len(weights.shape) == 2:
+            outs, ins = (full - _size(axis, known) + _width(axis, widths)
+                         for full, axis in zip(weights.shape, axes[::-1], strict=True))  # fmt: skip
+            shares[module] = ins * outs / _product(weights.shape)
+    params += sum(one.parameters * shares.get(name, 1) for name, one in known.weights.items() if name not in counted)
+    macs += sum(left.macs * shares.get(module_of(left.place), 1) for left in known.model.left_out)
+    return Price(params=params, macs=macs)
+
+
+def _width(axis: Axis, widths: Mapping[str, int]) -> int:
+    return sum(widths[name] * each for name, each in axis.parts)
+
+
 def _costs(grid: LayerGrid, taken_back: TakenBack) -> dict[Pair, float]:
     """Return what a layer costs at the pairs that may be planned with."""
     most, key = grid.cost * (1 + STANDARD.target), grid.unpruned.key

@@ -10,7 +10,7 @@ from neverslower.judge.verdict import Code, Verdict
 from neverslower.maps.grid import Pair, comparison_of, unpruned_pair
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.networks import Layer
-from neverslower.widths.building import Known, TakenBack, question_of
+from neverslower.widths.building import Known, question_of
 from neverslower.widths.problem import Plan, Question
 from neverslower.widths.structure import Structure
 
@@ -44,32 +44,62 @@ class Advised:
 
 
 def verified(known: Known, backend: str, choose: Choose, measure: Measure, rounds: int = ROUNDS) -> Advised:
-    """Return widths of which every layer that they change was measured, and none is slower.
+    """Return widths of which every layer that they change was measured, and none is slower; see `all_verified`."""
+    return all_verified(known, backend, {"": choose}, measure, rounds)[""]
 
-    Raises NeverSlowerError where no plan is left, or layers are still slower after the last round.
+
+def all_verified(
+    known: Known, backend: str, chooses: Mapping[str, Choose], measure: Measure, rounds: int = ROUNDS
+) -> dict[str, Advised]:
+    """Return the widths of several plans for one model, by name, whose layers are measured together.
+
+    Every layer that a plan changes was measured, and none is slower. Raises NeverSlowerError where no plan is left, or
+    layers are still slower after the last round.
     """
-    taken_back: list[Checked] = []
+    taken_back: dict[str, list[Checked]] = {name: [] for name in chooses}
     verdicts: dict[tuple[str, str], Verdict] = {}
+    advised: dict[str, Advised] = {}
     for _ in range(rounds):
-        gone: TakenBack = {(one.layer.problem.key, one.pair) for one in taken_back}
-        question = question_of(known, gone)
-        plan = choose(question)
-        changed = _changed(known, plan)
-        asked = [comparison_of(backend, layer, pair) for layer, pair in changed]
-        unknown = [comparison for comparison in asked if comparison.identity[1:] not in verdicts]
-        verdicts |= measure(unknown) if unknown else {}
-        checked = [
-            Checked(layer, pair, _verdict(comparison, verdicts))
-            for (layer, pair), comparison in zip(changed, asked, strict=True)
-        ]
-        slower = [one for one in checked if one.verdict.code not in KEPT]
-        if not slower:
-            return Advised(question, plan, tuple(checked), tuple(taken_back))
-        taken_back += slower
-    listed = "; ".join(f"{one.layer.name} at {one.pair[0]} × {one.pair[1]}" for one in slower[:5])
-    raise NeverSlowerError(
-        f"no advice: after {rounds} rounds {len(slower)} layers are still {slower[0].verdict.code}, such as {listed}; "
-        "give it more --rounds, or a finer --step"
+        plans = {
+            name: _planned(known, choose, taken_back[name]) for name, choose in chooses.items() if name not in advised
+        }
+        changed = {name: _changed(known, plan) for name, (_, plan) in plans.items()}
+        verdicts |= _measured(backend, [one for row in changed.values() for one in row], verdicts, measure)
+        for name, (question, plan) in plans.items():
+            checked = [Checked(*one, _verdict(comparison_of(backend, *one), verdicts)) for one in changed[name]]
+            slower = [one for one in checked if one.verdict.code not in KEPT]
+            if not slower:
+                advised[name] = Advised(question, plan, tuple(checked), tuple(taken_back[name]))
+            taken_back[name] += slower
+        if len(advised) == len(chooses):
+            return advised
+    raise NeverSlowerError(_still_slower([one for row in taken_back.values() for one in row], rounds))
+
+
+def _planned(known: Known, choose: Choose, taken_back: Sequence[Checked]) -> tuple[Question, Plan]:
+    question = question_of(known, {(one.layer.problem.key, one.pair) for one in taken_back})
+    return question, choose(question)
+
+
+def _measured(
+    backend: str,
+    changed: Sequence[tuple[Layer, Pair]],
+    verdicts: Mapping[tuple[str, str], Verdict],
+    measure: Measure,
+) -> Mapping[tuple[str, str], Verdict]:
+    """Return the verdicts on what has none yet; places and plans that share a shape share its verdict."""
+    asked = {comparison.identity[1:]: comparison for comparison in (comparison_of(backend, *one) for one in changed)}
+    unknown = [comparison for identity, comparison in asked.items() if identity not in verdicts]
+    return measure(unknown) if unknown else {}
+
+
+def _still_slower(taken_back: Sequence[Checked], rounds: int) -> str:
+    listed = "; ".join(
+        f"{one.layer.name} at {one.pair[0]} × {one.pair[1]} {one.verdict.code}" for one in taken_back[-5:]
+    )
+    return (
+        f"no advice: after {rounds} rounds there are still layers that are slower or could not be measured, such as "
+        f"{listed}; give it more --rounds, or a finer --step"
     )
 
 
