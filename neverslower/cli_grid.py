@@ -71,7 +71,8 @@ def _map_grid(options: argparse.Namespace) -> None:
     step_on_stderr(f"journal: {journal.path}")
     wanted = {layer: grid.pairs_of(layer.problem, options.step, options.points) for layer in layers}
     try:
-        mapped = measured(options, spec, wanted, journal)
+        reviewer = StoredScatter(journal.path.parent, 0, recorded_in(options.resume, spec.backend))
+        mapped = measured(options, spec, wanted, journal, reviewer, budget_of(options))
     finally:
         journal.close()
     mapped.require_measured()
@@ -90,14 +91,12 @@ def measured(
     spec: WorkerSpec,
     wanted: Mapping[Layer, Sequence[Pair]],
     journal: Journal,
-    reviewer: StoredScatter | None = None,
+    reviewer: StoredScatter,
+    budget: float | None,
 ) -> Mapped:
-    """Measure pairs of layers in one pass; a part of them where the user interrupts or the time ends."""
-    settings = grid.settings_of(budget_of(options), options.blocks)
+    """Measure pairs of layers in one pass; a part of them where the user interrupts, or the budget of seconds ends."""
+    settings = grid.settings_of(budget, options.blocks)
     asked = grid.comparisons(spec.backend, wanted)
-    if reviewer is None:
-        recorded = recorded_in(options.resume, spec.backend)
-        reviewer = StoredScatter(journal.path.parent, settings.blocks, recorded)
     step_on_stderr(f"grid: {len(asked):,} pairs of {len(wanted)} layers")
     campaign = campaign_of(options, spec, settings, journal, reviewer, judge=grid.JUDGE)
     return mapping.measure(campaign, spec.backend, list(wanted), asked)

@@ -26,6 +26,7 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.verdict import Verdict
 from neverslower.maps import grid_file, map_file, mapping
 from neverslower.maps.grid import Grid, Pair
+from neverslower.maps.mapping import reasons_of
 from neverslower.models import reading
 from neverslower.models.coupling import coupled_groups
 from neverslower.models.weights import weights_of
@@ -40,7 +41,7 @@ from neverslower.widths.budget import Budget
 from neverslower.widths.building import Known, question_of
 from neverslower.widths.problem import Plan, Question
 from neverslower.widths.solving import Goal
-from neverslower.widths.structure import pairs_at, structure_of, wanted_pairs
+from neverslower.widths.structure import Structure, pairs_at, structure_of, wanted_pairs
 from neverslower.widths.verifying import ROUNDS, Advised, around, verified
 from neverslower.worker.process import WorkerSpec
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 FINEST = 8
 """The finest multiple that a grid is refined to around the widths that were chosen."""
+GRIDS_SHARE = 0.5
+"""The share of the time left that measuring a grid, or refining it, may take."""
 
 
 def add(commands: Commands) -> None:
@@ -56,12 +59,15 @@ def add(commands: Commands) -> None:
     parser = commands.choices["advise"]
     of_layers = parser.get_default("run")
     cli_grid.add_models(parser)
+    parser.description = f"{parser.description} With --model and without --layer: advises the widths of its groups of "
+    parser.description += "coupled channels for a budget, and measures every layer that they change."
     add = parser.add_argument
     share = "of --model: at most this share of the unpruned model's latency, params or macs (repeatable)"
     add("--budget", action="append", default=[], metavar="latency=0.7x", help=f"{share}; default {budget.DEFAULT}")
     add("--grid", type=Path, metavar="GRID.json.xz", help="of --model: plan with it; default: measure one")
     cli_grid.add_axes(parser)
     add("--scores", type=Path, metavar="SCORES.json", help="what filters are worth; default: their L1 norms")
+    add("--floor", type=float, default=0.0, metavar="SHARE", help="of each group's channels at least; default 0")
     add("--csv", type=Path, metavar="WIDTHS.csv", help="of --model: also write the widths as CSV")
     limit = solving.TIME_LIMIT
     add("--solve-time", type=float, default=limit, metavar="SECONDS", help=f"for each plan; default {limit:.0f}")
@@ -100,6 +106,8 @@ def _check(options: argparse.Namespace) -> None:
     cli_grid.require_axes(options)
     if not options.rounds >= 1 or not options.solve_time > 0:
         raise NeverSlowerError("--rounds is 1 or more, --solve-time more than 0")
+    if not 0 <= options.floor <= 1:
+        raise NeverSlowerError(f"--floor {options.floor:g}: from 0 to 1, a share of a group's channels")
     for path, suffix in ((options.output, ".json"), (options.csv, ".csv")):
         if path:
             require_suffix(path, suffix, "widths")
@@ -177,32 +185,43 @@ class _Advising:
         if not structure.free:
             held = "; ".join(report.held_lines(structure.held))
             raise NeverSlowerError(f"{self.model.title}: no group of channels may change: {held}")
-        scores = self.options.scores
-        values = importance.load(scores) if scores else importance.normalised(
-            {name: one.norms for name, one in weights.items()}
-        )  # fmt: skip
-        worth = {name: importance.of_group(group, values) for name, group in structure.free.items()}
-        wanted = wanted_pairs(self.model, structure, self.options.step, self.options.points)
-        grid = grid_file.load(self.options.grid) if self.options.grid else None
-        if grid is None:
-            grid = self._measured(wanted, self.journal, recorded_in(self.options.resume, self.spec.backend))
-        elif grid.fingerprint.backend != self.spec.backend:
+        path = self.options.scores
+        norms = {name: one.norms for name, one in weights.items()}
+        scores = importance.load(path) if path else importance.normalised(norms)
+        worth = {name: importance.of_group(group, scores) for name, group in structure.free.items()}
+        grid = self._stored() if self.options.grid else self._whole_grid(structure)
+        known = Known(self.model, structure, grid, weights, worth, self.options.floor)
+        return known, f"scores of {path}" if path else importance.BY_NORMS
+
+    def _stored(self) -> Grid:
+        """Return the grid that the user names. Raises NeverSlowerError where it is another backend's."""
+        grid = grid_file.load(self.options.grid)
+        if grid.fingerprint.backend != self.spec.backend:
             theirs = f"a grid of {grid.fingerprint.backend}, and --backend is {self.spec.backend}"
             raise NeverSlowerError(f"--grid {grid.path}: {theirs}; name one of it, or leave --grid out to measure one")
-        return Known(
-            self.model, structure, grid, weights, worth
-        ), f"scores of {scores}" if scores else importance.BY_NORMS
+        return grid
+
+    def _whole_grid(self, structure: Structure) -> Grid:
+        wanted = wanted_pairs(self.model, structure, self.options.step, self.options.points)
+        return self._measured(wanted, self.journal, recorded_in(self.options.resume, self.spec.backend))
 
     def _measured(
         self, wanted: Mapping[Layer, Sequence[Pair]], path: Path, recorded: Recorded | None, like: Grid | None = None
     ) -> Grid:
-        """Measure pairs of layers, on the device of another grid where there is one. Raises KeyboardInterrupt."""
-        reviewer = _OfTheGrid(path.parent, 0, recorded, like)
+        """Measure pairs of layers, on the device of another grid where there is one.
+
+        Raises KeyboardInterrupt, and NeverSlowerError where nothing of a layer could be measured.
+        """
+        left = self._left()
+        budget = None if left is None else left * GRIDS_SHARE
         with closing(Journal(path)) as journal:
-            mapped = cli_grid.measured(self.options, self.spec, wanted, journal, reviewer)
+            reviewer = _OfTheGrid(path.parent, 0, recorded, like)
+            mapped = cli_grid.measured(self.options, self.spec, wanted, journal, reviewer, budget)
         mapped.require_measured()
         if mapped.ended_early:
             raise KeyboardInterrupt
+        if lost := mapped.unmeasured():
+            raise NeverSlowerError(f"no plan without the times of all layers: {reasons_of(lost)}")
         self._note(mapped.findings)
         document = grid_file.document_of(mapped, self.options.step, self.options.points)
         return grid_file.of_document(Path("that was measured"), document)
@@ -215,16 +234,8 @@ class _Advising:
         limits = {one.resource: one.share * whole.of(one.resource) for one in self.budgets}
         if plan := solving.solve(question, Goal(limits), seconds):
             return plan
-        reasons = []
-        for one in self.budgets:
-            best = solving.least(question, one.resource, seconds)
-            share = best.price.of(one.resource) / whole.of(one.resource)
-            most = report.least_lines(question, question.prices_at(best.widths), one.resource)
-            met = (
-                "can be met alone" if share <= one.share else f"can't be met: the least is {one.resource}={share:.3f}x"
-            )
-            reasons.append(f"{one} {met}, of which {most}")
-        raise NeverSlowerError(f"no widths fit the budget: {'; '.join(reasons)}")
+        reasons = "; ".join(_least(question, one, seconds) for one in self.budgets)
+        raise NeverSlowerError(f"no widths fit the budget: {reasons}")
 
     def _verify(
         self, comparisons: Sequence[Comparison], journal: Journal, grid: Grid
@@ -279,6 +290,15 @@ class _OfTheGrid(StoredScatter):
                 f"grid {self._grid.path}: it was measured elsewhere or by other software (grid → here): "
                 f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
             )
+
+
+def _least(question: Question, wanted: Budget, seconds: float) -> str:
+    """Say whether a budget can be met alone, with the least of its resource and the layers that take most of that."""
+    resource, best = wanted.resource, solving.least(question, wanted.resource, seconds)
+    share = best.price.of(resource) / question.price_at(question.unpruned).of(resource)
+    met = "can be met alone" if share <= wanted.share else "can't be met"
+    most = report.least_lines(question, question.prices_at(best.widths), resource)
+    return f"{wanted} {met}: the least is {resource}={share:.3f}x, of which {most}"
 
 
 def _shown(plan: Plan) -> str:

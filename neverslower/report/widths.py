@@ -102,7 +102,7 @@ def counted(checked: Sequence[Checked]) -> str:
     words = {Code.FASTER: "faster", Code.FEWER: "with fewer instructions", Code.SAME: "not slower"}
     words[Code.UNDECIDED] = "undecided"
     listed = ", ".join(f"{codes.count(code)} {word}" for code, word in words.items() if code in codes)
-    return f"{len(codes)} distinct layers change: {listed or 'none'}; none is slower"
+    return f"{len(codes)} distinct layers change: {listed or 'none'}; none is proved slower"
 
 
 def held_lines(held: Mapping[str, str]) -> Iterator[str]:

@@ -21,13 +21,17 @@ TakenBack = AbstractSet[tuple[str, Pair]]
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a model: its structure, its estimates, its weights, and the worth of each group's channels."""
+    """What is known of a model: its structure, its estimates, its weights, and the worth of each group's channels.
+
+    Every group keeps at least the share `floor` of its channels.
+    """
 
     model: Model
     structure: Structure
     grid: Grid
     weights: Mapping[str, Weights]
     worth: Mapping[str, list[float]]
+    floor: float = 0.0
 
 
 def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
@@ -101,7 +105,8 @@ def _choices(known: Known, grids: Mapping[str, LayerGrid]) -> Iterator[Choice]:
                     each = axis.parts[0][1]
                     counts = {pair[side] - axis.constant for pair in grids[layer.place].costs}
                     widths &= {count // each for count in counts if count % each == 0}
-        yield Choice(name, tuple(sorted(widths | {group.channels})), kept(known.worth[name]))
+        wide = {width for width in widths if width >= known.floor * group.channels}
+        yield Choice(name, tuple(sorted(wide | {group.channels})), kept(known.worth[name]))
 
 
 # Convolutions
