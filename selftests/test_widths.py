@@ -223,7 +223,7 @@ def test_linear_layers_count_for_parameters_and_macs():
     assert whole.params == sum(weights.parameters for weights in data.weights.values())
     assert whole.macs == data.model.macs
     half = question_of(data).price_at({"first": 64, "second": 32})
-    assert whole.params - half.params == 64 * 32 * 9 + 32 * 10
+    assert whole.params - half.params == 64 * 32 * 9 + 32 + 32 * 10
     assert whole.macs - half.macs == 64 * 32 * 9 * 36 + 32 * 10
 
 

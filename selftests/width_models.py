@@ -110,10 +110,10 @@ def grid_by(small: Small, cost: Cost = by_work) -> Grid:
 
 
 def weights_of(small: Small) -> dict[str, Weights]:
-    """The weights of each module, all filters alike."""
+    """The weights of each module, all filters alike, each module with a bias."""
     shapes: dict[str, tuple[int, ...]] = {layer.place: layer.problem.weight_shape for layer in small.model.layers}
     shapes |= dict(small.linear)
-    return {name: Weights(shape, (1.0,) * shape[0], False) for name, shape in shapes.items()}
+    return {name: Weights(shape, (1.0,) * shape[0], True) for name, shape in shapes.items()}
 
 
 def known_of(small: Small, cost: Cost = by_work) -> Known:

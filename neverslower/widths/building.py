@@ -51,14 +51,20 @@ def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
             totals.append(total)
             costs = {pair: cost for pair, cost in costs.items() if pair not in _rounded_up(layer, total, taken_back)}
             items.append(_of_total(layer, total, outputs, costs, choices))
-            items += _linear_items(layer.place, inputs, outputs, _unit_of(layer, known.weights), choices)
+            bias = _once(layer, _bias(layer, known.weights))
+            items += _linear_items(layer.place, inputs, outputs, _unit_of(layer), bias, choices)
         else:
             items.append(_of_layer(layer, inputs, outputs, costs, choices, known.weights))
     items += _others(known, choices)
-    counted = {module_of(layer.place) for layer in known.model.layers} | set(known.structure.axes)
+    return Question(choices, tuple(items), tuple(totals), _fixed(known))
+
+
+def _fixed(known: Known) -> Price:
+    """Return the price of what is neither a convolution nor a linear layer of a group."""
+    counted = {module_of(layer.place) for layer in known.model.layers} | set(_linear(known))
     params = sum(one.parameters for name, one in known.weights.items() if name not in counted)
-    macs = sum(left.macs for left in known.model.left_out if module_of(left.place) not in known.structure.axes)
-    return Question(choices, tuple(items), tuple(totals), Price(params=params, macs=macs))
+    macs = sum(left.macs for left in known.model.left_out if module_of(left.place) not in counted)
+    return Price(params=params, macs=macs)
 
 
 def work_of(known: Known, widths: Mapping[str, int]) -> Price:
@@ -66,27 +72,16 @@ def work_of(known: Known, widths: Mapping[str, int]) -> Price:
 
     Weights are those of convolutions and linear layers, as in `question_of`.
     """
-    params, macs = 0.0, 0.0
-    counted = set()
+    work = _fixed(known)
     for layer in known.model.layers:
         part = problem_at(layer.problem, known.structure.pair_at(layer, widths))
-        macs += part.macs
-        params += _once(layer, _product(part.weight_shape) + _bias(layer, known.weights) * part.out_channels)
-        counted.add(module_of(layer.place))
-    shares = {}
-    for module, axes in known.structure.axes.items():
-        weights = known.weights.get(module)
-        if module not in counted and weights is not None and len(weights.shape) == 2:
-            outs, ins = (full - _size(axis, known) + _width(axis, widths)
-                         for full, axis in zip(weights.shape, axes[::-1], strict=True))  # fmt: skip
-            shares[module] = ins * outs / _product(weights.shape)
-    params += sum(one.parameters * shares.get(name, 1) for name, one in known.weights.items() if name not in counted)
-    macs += sum(left.macs * shares.get(module_of(left.place), 1) for left in known.model.left_out)
-    return Price(params=params, macs=macs)
-
-
-def _width(axis: Axis, widths: Mapping[str, int]) -> int:
-    return sum(widths[name] * each for name, each in axis.parts)
+        params = _product(part.weight_shape) + _bias(layer, known.weights) * part.out_channels
+        work += Price(params=_once(layer, params), macs=part.macs)
+    for module, (inputs, outputs) in _linear(known).items():
+        ins, outs, weights = inputs.at(widths), outputs.at(widths), known.weights[module]
+        share = ins * outs / _product(weights.shape)
+        work += Price(params=ins * outs + outs * weights.bias, macs=_macs_of(known, module) * share)
+    return work
 
 
 def _costs(grid: LayerGrid, taken_back: TakenBack) -> dict[Pair, float]:
@@ -193,45 +188,61 @@ def _of_total(
     return _item(layer.place, reads, outputs, [*choices, own], price)
 
 
-def _unit_of(layer: Layer, weights: Mapping[str, Weights]) -> Price:
-    """Return the price of one input channel and one output channel together."""
-    problem = layer.problem
-    inputs, outputs = unpruned_pair(problem)
-    params = _once(layer, _product(problem.weight_shape))
-    return Price(params=params / (inputs * outputs), macs=problem.macs / (inputs * outputs))
+def _unit_of(layer: Layer) -> Price:
+    """Return the price of one input channel and one output channel together, without a bias."""
+    pairs = _product(unpruned_pair(layer.problem))
+    return Price(params=_once(layer, _product(layer.problem.weight_shape)) / pairs, macs=layer.problem.macs / pairs)
 
 
-def _linear_items(name: str, inputs: Axis, outputs: Axis, unit: Price, choices: Iterable[Choice]) -> list[Item]:
-    """Return what each input group adds to a layer whose price is proportional to both of its axes."""
-    parts = [Axis(0, (part,)) for part in inputs.parts] + ([Axis(inputs.constant)] if inputs.constant else [])
+def _linear_items(
+    name: str, inputs: Axis, outputs: Axis, unit: Price, bias: int, choices: Iterable[Choice]
+) -> Iterator[Item]:
+    """Yield what each input group adds to a layer whose price is proportional to both of its axes, and its bias."""
 
     def price(first: int, second: int) -> Price:
         return Price(params=unit.params * first * second, macs=unit.macs * first * second)
 
-    return [_item(name, part, outputs, choices, price) for part in parts]
+    for part in inputs.parts:
+        yield _item(name, Axis(0, (part,)), outputs, choices, price)
+    if inputs.constant:
+        yield _item(name, Axis(inputs.constant), outputs, choices, price)
+    if bias:
+        yield _item(name, Axis(0), outputs, choices, lambda _, second: Price(params=second))
 
 
 # What is not a convolution
 
 
-def _others(known: Known, choices: Iterable[Choice]) -> Iterator[Item]:
-    """Yield the linear layers that a group has a part in; nobody times them, so they have no latency."""
+def _linear(known: Known) -> dict[str, tuple[Axis, Axis]]:
+    """Return the (input, output) axes of the linear layers that a group has a part in."""
     convolutions = {module_of(layer.place) for layer in known.model.layers}
-    macs: dict[str, int] = {}
-    for left in known.model.left_out:
-        macs[module_of(left.place)] = macs.get(module_of(left.place), 0) + left.macs
+    found = {}
     for module, (inputs, outputs) in known.structure.axes.items():
         weights = known.weights.get(module)
-        if module in convolutions or weights is None or len(weights.shape) != 2:
-            continue
-        outs, ins = weights.shape
-        unit = Price(params=1.0, macs=macs.get(module, 0) / (ins * outs))
-        whole = Axis(ins - _size(inputs, known), inputs.parts), Axis(outs - _size(outputs, known), outputs.parts)
-        yield from _linear_items(module, *whole, unit, choices)
+        if module not in convolutions and weights is not None and len(weights.shape) == 2:
+            outs, ins = weights.shape
+            found[module] = (
+                Axis(ins - _size(inputs, known), inputs.parts),
+                Axis(outs - _size(outputs, known), outputs.parts),
+            )
+    return found
+
+
+def _others(known: Known, choices: Iterable[Choice]) -> Iterator[Item]:
+    """Yield the linear layers that a group has a part in; nobody times them, so they have no latency."""
+    for module, (inputs, outputs) in _linear(known).items():
+        weights = known.weights[module]
+        unit = Price(params=1.0, macs=_macs_of(known, module) / _product(weights.shape))
+        yield from _linear_items(module, inputs, outputs, unit, int(weights.bias), choices)
+
+
+def _macs_of(known: Known, module: str) -> int:
+    return sum(left.macs for left in known.model.left_out if module_of(left.place) == module)
 
 
 def _size(axis: Axis, known: Known) -> int:
-    return sum(known.structure.free[name].channels * each for name, each in axis.parts)
+    """Return the channels of an axis that groups have, unpruned."""
+    return axis.at({name: known.structure.free[name].channels for name, _ in axis.parts}) - axis.constant
 
 
 def _product(shape: Iterable[int]) -> int:
