@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from neverslower import cli
+from neverslower.cli_shared import StepsOnStderr
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.estimate import EstimateJudge
 from neverslower.judge.verdict import Code
@@ -21,6 +22,7 @@ from selftests.support import fake_passes, known, problem, scripted
 pytestmark = pytest.mark.usefixtures("workers_here")
 
 SHAPE = "mb1_ic32oc48_ih6kh3ph1"
+LAYER = Layer("", None, SHAPE, parse_descriptor(SHAPE))
 RULES = [
     {"seconds": 1e-5},
     {"when": "out_channels % 16 != 0", "times": 2.0},
@@ -83,7 +85,7 @@ def test_a_grid_holds_each_pair_with_its_samples_and_no_verdict(tmp_path, capsys
     code, path = grid_of(tmp_path)
     assert code == 0
     assert "23 of 23 pairs of (input, output) channels of 1 layers" in capsys.readouterr().out
-    found = grid_file.load(path).of(Layer("", None, SHAPE, parse_descriptor(SHAPE)))
+    found = grid_file.load(path).of(LAYER)
     assert len(found.costs) == 24
     assert found.cost == pytest.approx(1e-5, rel=0.02)
     assert found.costs[32, 40] == pytest.approx(2e-5, rel=0.03)
@@ -105,7 +107,31 @@ def test_a_grid_that_was_interrupted_goes_on_and_holds_what_it_has(tmp_path, cap
     assert code == 0
     events = [json.loads(line)["event"] for line in journal.read_text(encoding="utf-8").splitlines()]
     assert events.count("measured") == 9 + 14
-    assert len(grid_file.load(path).of(Layer("", None, SHAPE, parse_descriptor(SHAPE))).costs) == 24
+    assert len(grid_file.load(path).of(LAYER).costs) == 24
+
+
+def test_what_was_measured_until_an_interruption_is_in_the_file(tmp_path, capsys, monkeypatch):
+    def interrupted(steps, phase, done, total, seconds_left):
+        if phase.endswith("measure, pass 1") and done >= 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepsOnStderr, "__call__", interrupted)
+        code, path = grid_of(tmp_path)
+    assert code == 2
+    assert f"go on with the same command and --resume {tmp_path / 'g.jsonl'}" in capsys.readouterr().err
+    part = grid_file.load(path)
+    assert part.ended_early == "interrupted"
+    assert len(part.of(LAYER).costs) == 1 + 8
+    code, path = grid_of(tmp_path, journal="--resume")
+    assert code == 0
+    assert len(grid_file.load(path).of(LAYER).costs) == 24
+
+
+def test_a_grid_keeps_to_a_time_budget_that_is_long_enough(tmp_path):
+    code, path = grid_of(tmp_path, "--time-budget", "10m")
+    assert code == 0
+    assert len(grid_file.load(path).of(LAYER).costs) == 24
 
 
 def test_a_grid_answers_for_its_own_format_alone(tmp_path):
