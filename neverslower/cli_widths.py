@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -37,12 +38,12 @@ from neverslower.report import widths as report
 from neverslower.report.mapped import device_lines
 from neverslower.report.widths import WidthAdvice
 from neverslower.widths import budget, importance, solving
-from neverslower.widths.budget import Budget
+from neverslower.widths.budget import Budget, Resource
 from neverslower.widths.building import Known, question_of
 from neverslower.widths.problem import Plan, Question
 from neverslower.widths.solving import Goal
 from neverslower.widths.structure import Structure, pairs_at, structure_of, wanted_pairs
-from neverslower.widths.verifying import ROUNDS, Advised, around, verified
+from neverslower.widths.verifying import ROUNDS, around, verified
 from neverslower.worker.process import WorkerSpec
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class _Advising:
             def measure(comparisons: Sequence[Comparison]) -> Mapping[tuple[str, str], Verdict]:
                 return self._verify(comparisons, journal, known.grid)
 
-            advised: Advised = verified(known, self.spec.backend, self._choose, measure, self.options.rounds)
+            limit = self._limits(question).get(Resource.LATENCY, math.inf)
+            advised = verified(known, self.spec.backend, self._choose, measure, self.options.rounds, limit)
         return WidthAdvice(known, advised, self.budgets, criterion, known.grid.fingerprint)
 
     def _known(self) -> tuple[Known, str]:
@@ -229,13 +231,16 @@ class _Advising:
     def _choose(self, question: Question) -> Plan:
         """Return the plan within the budgets. Raises NeverSlowerError that names the least, and what holds it up."""
         seconds = self.options.solve_time
-        whole = question.price_at(question.unpruned)
-        step_on_stderr(f"planning: {len(question.choices)} groups, {len(question.items)} layers, at most {seconds:g} s")
-        limits = {one.resource: one.share * whole.of(one.resource) for one in self.budgets}
-        if plan := solving.solve(question, Goal(limits), seconds):
+        step_on_stderr(f"planning: {len(question.choices)} groups, at most {seconds:g} s")
+        if plan := solving.solve(question, Goal(self._limits(question)), seconds):
             return plan
         reasons = "; ".join(_least(question, one, seconds) for one in self.budgets)
         raise NeverSlowerError(f"no widths fit the budget: {reasons}")
+
+    def _limits(self, question: Question) -> dict[Resource, float]:
+        """Return the most of each resource that the budgets allow."""
+        whole = question.price_at(question.unpruned)
+        return {one.resource: one.share * whole.of(one.resource) for one in self.budgets}
 
     def _verify(
         self, comparisons: Sequence[Comparison], journal: Journal, grid: Grid

@@ -306,6 +306,27 @@ def test_every_layer_that_changes_is_measured_and_what_is_slower_is_planned_agai
     assert len(asked) == len(set(asked))  # What is known is not measured again.
 
 
+def test_a_plan_that_exceeds_its_budget_by_the_verdicts_is_made_again():
+    data = known_of(CHAIN)
+    whole = question_of(data).price_at({"first": 64, "second": 64}).latency
+    first = choose(0.7)(question_of(data)).widths
+    rounds: list[int] = []
+
+    def measure(comparisons):
+        rounds.append(len(comparisons))
+        lucky = len(rounds) == 1  # What was chosen first had only looked that fast.
+        return {one.identity[1:]: verdict_of(Code.FASTER, 0.95 if lucky else 0.6) for one in comparisons}
+
+    advised = verified(data, "scripted", choose(0.7), measure, limit=0.7 * whole)
+    assert advised.latency <= 0.7 * whole
+    assert advised.plan.widths != first
+    assert advised.taken_back == ()
+    rounds.clear()
+    only = verified(data, "scripted", choose(0.7), measure, rounds=1, limit=0.7 * whole)
+    assert only.plan.widths == first
+    assert only.latency == pytest.approx(0.95 * whole)
+
+
 def test_layers_that_stay_slower_are_not_advised():
     measure, rounds = measuring(lambda problem: problem.out_channels < 64)
     with pytest.raises(NeverSlowerError, match=r"after 2 rounds there are still layers .* such as m\..* SLOWER"):

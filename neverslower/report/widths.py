@@ -75,6 +75,7 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
         what = f"{resource} (estimated sum of its convolutions)" if resource is Resource.LATENCY else str(resource)
         amounts = " → ".join(_amount(resource, amount, evidence) for amount in (before, after))
         yield f"{what}: {after / before:.3f}× ({amounts})"
+    yield f"latency by the verdicts below: {advised.latency / whole.latency:.3f}×"
     proved = "proved to be the best" if plan.gap <= 1e-4 else f"at most {plan.gap:.2%} more could be kept"
     yield f"plan: {proved}, on the counts of the grid and by its estimates"
 
@@ -144,6 +145,7 @@ def document(advice: WidthAdvice) -> dict[str, Any]:
         "gap": plan.gap,
         "unpruned": _price(question.price_at(question.unpruned)),
         "planned": _price(plan.price),
+        "latency_by_verdicts": advised.latency,
         "groups": [_group(advice, name) for name in plan.widths],
         "held": dict(known.structure.held),
         "modules": modules(known, plan.widths),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import Code, Verdict
-from neverslower.maps.grid import Pair, comparison_of, unpruned_pair
+from neverslower.maps.grid import Grid, Pair, comparison_of, unpruned_pair
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.networks import Layer
 from neverslower.widths.building import Known, question_of
@@ -35,31 +36,49 @@ class Checked:
 
 @dataclass(frozen=True)
 class Advised:
-    """Widths with the verdicts of all layers that they change, and what was taken back on the way to them."""
+    """Widths with the verdicts of all layers that they change, and what was taken back on the way to them.
+
+    `latency` is the sum of all convolutions as the verdicts have it, in the unit of the grid: an estimate in a plan is
+    one by one process, and the smallest of many is chosen.
+    """
 
     question: Question
     plan: Plan
     checked: tuple[Checked, ...]
     taken_back: tuple[Checked, ...]
+    latency: float
 
 
-def verified(known: Known, backend: str, choose: Choose, measure: Measure, rounds: int = ROUNDS) -> Advised:
+def verified(
+    known: Known,
+    backend: str,
+    choose: Choose,
+    measure: Measure,
+    rounds: int = ROUNDS,
+    limit: float = math.inf,
+) -> Advised:
     """Return widths of which every layer that they change was measured, and none is slower; see `all_verified`."""
-    return all_verified(known, backend, {"": choose}, measure, rounds)[""]
+    return all_verified(known, backend, {"": choose}, measure, rounds, limit)[""]
 
 
 def all_verified(
-    known: Known, backend: str, chooses: Mapping[str, Choose], measure: Measure, rounds: int = ROUNDS
+    known: Known,
+    backend: str,
+    chooses: Mapping[str, Choose],
+    measure: Measure,
+    rounds: int = ROUNDS,
+    limit: float = math.inf,
 ) -> dict[str, Advised]:
     """Return the widths of several plans for one model, by name, whose layers are measured together.
 
-    Every layer that a plan changes was measured, and none is slower. Raises NeverSlowerError where no plan is left, or
-    layers are still slower after the last round.
+    Every layer that a plan changes was measured, and none is slower. What was measured replaces the estimates, and a
+    plan that takes more than `limit` by it is made again, but for the one of the last round. Raises NeverSlowerError
+    where no plan is left, or layers are still slower after the last round.
     """
     taken_back: dict[str, list[Checked]] = {name: [] for name in chooses}
     verdicts: dict[tuple[str, str], Verdict] = {}
     advised: dict[str, Advised] = {}
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         plans = {
             name: _planned(known, choose, taken_back[name]) for name, choose in chooses.items() if name not in advised
         }
@@ -68,9 +87,11 @@ def all_verified(
         for name, (question, plan) in plans.items():
             checked = [Checked(*one, _verdict(comparison_of(backend, *one), verdicts)) for one in changed[name]]
             slower = [one for one in checked if one.verdict.code not in KEPT]
-            if not slower:
-                advised[name] = Advised(question, plan, tuple(checked), tuple(taken_back[name]))
+            latency = _latency(known, plan, checked)
+            if not slower and (latency <= limit or number == rounds):
+                advised[name] = Advised(question, plan, tuple(checked), tuple(taken_back[name]), latency)
             taken_back[name] += slower
+            known = replace(known, grid=_corrected(known.grid, checked))
         if len(advised) == len(chooses):
             return advised
     raise NeverSlowerError(_still_slower([one for row in taken_back.values() for one in row], rounds))
@@ -79,6 +100,28 @@ def all_verified(
 def _planned(known: Known, choose: Choose, taken_back: Sequence[Checked]) -> tuple[Question, Plan]:
     question = question_of(known, {(one.layer.problem.key, one.pair) for one in taken_back})
     return question, choose(question)
+
+
+def _latency(known: Known, plan: Plan, checked: Sequence[Checked]) -> float:
+    """Return the sum of all convolutions, of those that change by the ratio of their verdict where it has one."""
+    ratios = {(one.layer.problem.key, one.pair): one.verdict.ratio.estimate for one in checked if one.verdict.ratio}
+    total = 0.0
+    for layer in known.model.layers:
+        grid, pair = known.grid.of(layer), known.structure.pair_at(layer, plan.widths)
+        ratio = ratios.get((layer.problem.key, pair))
+        total += grid.costs.get(pair, grid.cost) if ratio is None else grid.cost * ratio
+    return total
+
+
+def _corrected(grid: Grid, checked: Sequence[Checked]) -> Grid:
+    """Return a grid in which the ratios of verdicts replace the estimates of the same pairs."""
+    layers = dict(grid.layers)
+    for one in checked:
+        known = layers[one.layer.problem.key]
+        if one.verdict.ratio and one.pair in known.costs:
+            costs = {**known.costs, one.pair: known.cost * one.verdict.ratio.estimate}
+            layers[one.layer.problem.key] = replace(known, costs=costs)
+    return replace(grid, layers=layers)
 
 
 def _measured(
@@ -132,10 +175,6 @@ def around(structure: Structure, question: Question, plan: Plan, finest: int) ->
         place = choice.widths.index(width)
         neighbours = [*choice.widths[max(0, place - 1) : place], *choice.widths[place + 1 : place + 2]]
         between = {round((width + other) / 2 / finest) * finest for other in neighbours}
-        inside = (
-            {count for count in between if min(neighbours) < count < max(neighbours, default=0)}
-            if neighbours
-            else set()
-        )
+        inside = {count for count in between if choice.widths[0] < count < choice.channels}
         found[choice.name] = sorted({width, *inside})
     return found
