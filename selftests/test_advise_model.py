@@ -156,6 +156,17 @@ def test_a_part_of_a_grid_gives_no_advice_on_what_it_has_not_seen(tmp_path):
     assert keep["first"] not in (16, 32)
 
 
+def test_instructions_give_advice_in_their_own_words(tmp_path, capsys):
+    rules = [{"instructions": 1000}, {"when": "out_channels <= 48", "instructions": 700}]
+    rules += [{"when": "in_channels <= 32 and in_channels > 3", "instructions": 500}]
+    assert advise(tmp_path, "--budget", "latency=0.8x", rules=rules, evidence="instructions") == 0
+    told = capsys.readouterr().out
+    assert "FEWER: 0." in told
+    assert "instructions (estimated sum of its convolutions): 0." in told
+    assert "instructions by the verdicts below: 0." in told
+    assert "µs" not in told
+
+
 def test_scores_of_the_user_choose_which_group_is_kept(tmp_path):
     kept = {}
     for favourite, other in (("first", "second"), ("second", "first")):

@@ -346,3 +346,11 @@ def test_what_could_not_be_measured_is_not_advised(code):
 def test_a_layer_without_a_verdict_is_named():
     with pytest.raises(NeverSlowerError, match="has no verdict"):
         verified(known_of(CHAIN), "scripted", choose(0.7), lambda comparisons: {})
+
+
+def test_a_layer_for_which_the_time_did_not_last_is_not_advised():
+    out_of_time = Verdict(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, "the time budget ended"))
+    with pytest.raises(NeverSlowerError, match="has no verdict: the time budget ended; give it more time"):
+        verified(
+            known_of(CHAIN), "scripted", choose(0.7), lambda asked: {one.identity[1:]: out_of_time for one in asked}
+        )

@@ -70,12 +70,13 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
         f"{advice.known.model.title}: {plan.importance / question.importance:.1%} of the importance is kept "
         f"({advice.criterion}), for {', '.join(map(str, advice.budgets))}"
     )
+    word = "latency" if evidence is Evidence.DEVICE_TIME else "instructions"
     for resource in Resource:
         before, after = whole.of(resource), plan.price.of(resource)
-        what = f"{resource} (estimated sum of its convolutions)" if resource is Resource.LATENCY else str(resource)
+        what = f"{word} (estimated sum of its convolutions)" if resource is Resource.LATENCY else str(resource)
         amounts = " → ".join(_amount(resource, amount, evidence) for amount in (before, after))
         yield f"{what}: {after / before:.3f}× ({amounts})"
-    yield f"latency by the verdicts below: {advised.latency / whole.latency:.3f}×"
+    yield f"{word} by the verdicts below: {advised.latency / whole.latency:.3f}×"
     proved = "proved to be the best" if plan.gap <= 1e-4 else f"at most {plan.gap:.2%} more could be kept"
     yield f"plan: {proved}, on the counts of the grid and by its estimates"
 

@@ -49,7 +49,8 @@ def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
         if len(inputs.parts) > 1:
             total = _total(layer, inputs, grids[layer.place])
             totals.append(total)
-            costs = {pair: cost for pair, cost in costs.items() if pair not in _rounded_up(layer, total, taken_back)}
+            gone = _rounded_up(layer, total, taken_back)
+            costs = {pair: cost for pair, cost in costs.items() if pair not in gone}
             items.append(_of_total(layer, total, outputs, costs, choices))
             bias = _once(layer, _bias(layer, known.weights))
             items += _linear_items(layer.place, inputs, outputs, _unit_of(layer), bias, choices)

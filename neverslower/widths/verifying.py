@@ -79,15 +79,13 @@ def all_verified(
     verdicts: dict[tuple[str, str], Verdict] = {}
     advised: dict[str, Advised] = {}
     for number in range(1, rounds + 1):
-        plans = {
-            name: _planned(known, choose, taken_back[name]) for name, choose in chooses.items() if name not in advised
-        }
+        left = {name: choose for name, choose in chooses.items() if name not in advised}
+        plans = {name: _planned(known, choose, taken_back[name]) for name, choose in left.items()}
         changed = {name: _changed(known, plan) for name, (_, plan) in plans.items()}
         verdicts |= _measured(backend, [one for row in changed.values() for one in row], verdicts, measure)
         for name, (question, plan) in plans.items():
             checked = [Checked(*one, _verdict(comparison_of(backend, *one), verdicts)) for one in changed[name]]
-            slower = [one for one in checked if one.verdict.code not in KEPT]
-            latency = _latency(known, plan, checked)
+            latency, slower = _latency(known, plan, checked), [one for one in checked if one.verdict.code not in KEPT]
             if not slower and (latency <= limit or number == rounds):
                 advised[name] = Advised(question, plan, tuple(checked), tuple(taken_back[name]), latency)
             taken_back[name] += slower
@@ -159,9 +157,12 @@ def _changed(known: Known, plan: Plan) -> list[tuple[Layer, Pair]]:
 
 
 def _verdict(comparison: Comparison, verdicts: Mapping[tuple[str, str], Verdict]) -> Verdict:
-    if comparison.identity[1:] not in verdicts:
-        raise NeverSlowerError(f"{comparison.id} has no verdict; give it more time, or go on with --resume")
-    return verdicts[comparison.identity[1:]]
+    """Return the verdict on a comparison. Raises NeverSlowerError where nothing was measured that it could rest on."""
+    verdict = verdicts.get(comparison.identity[1:])
+    if verdict is None or (verdict.code is Code.UNDECIDED and verdict.ratio is None):
+        why = f": {verdict.reason.text}" if verdict else ""
+        raise NeverSlowerError(f"{comparison.id} has no verdict{why}; give it more time, or go on with --resume")
+    return verdict
 
 
 def around(structure: Structure, question: Question, plan: Plan, finest: int) -> dict[str, list[int]]:
