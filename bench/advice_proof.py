@@ -47,6 +47,7 @@ from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.model import Model
+from neverslower.problem.networks import Layer
 from neverslower.problem.whole import Network, WholeComparison
 from neverslower.report.widths import modules
 from neverslower.widths import importance
@@ -54,7 +55,7 @@ from neverslower.widths.budget import Resource
 from neverslower.widths.building import Known, question_of, work_of
 from neverslower.widths.problem import Plan, Question
 from neverslower.widths.solving import Goal, solve
-from neverslower.widths.structure import pairs_at, structure_of, wanted_pairs
+from neverslower.widths.structure import Structure, structure_of, wanted_pairs
 from neverslower.widths.verifying import all_verified
 from neverslower.worker.process import WorkerSpec
 
@@ -138,17 +139,20 @@ class Bench:
         worth = {name: importance.of_group(group, scores) for name, group in structure.free.items()}
         path = self.folder / "grid.json.xz"
         if not path.exists():
-            wanted = {layer: dict.fromkeys(pairs) for layer, pairs in
-                      wanted_pairs(self.model, structure, self.options.step, self.options.points).items()}  # fmt: skip
-            channels = {name: group.channels for name, group in structure.free.items()}
-            for widths in variants_of(channels).values():
-                options = {name: [width] for name, width in widths.items()}
-                for layer, pairs in pairs_at(self.model, structure, options).items():
-                    wanted[layer].update(dict.fromkeys(pairs))
-            self._measure_grid({layer: list(pairs) for layer, pairs in wanted.items()}, path)
+            self._measure_grid(self._wanted(structure), path)
         return Known(self.model, structure, grid_file.load(path), weights, worth)
 
-    def _measure_grid(self, wanted: Mapping[Any, Sequence[grid.Pair]], path: Path) -> None:
+    def _wanted(self, structure: Structure) -> dict[Layer, list[grid.Pair]]:
+        """Return the pairs of a grid, and those that the variants without advice have besides."""
+        channels = {name: group.channels for name, group in structure.free.items()}
+        wanted = wanted_pairs(self.model, structure, self.options.step, self.options.points)
+        rows = {layer.problem.key: pairs for layer, pairs in wanted.items()}
+        for widths in variants_of(channels).values():
+            for layer in self.model.layers:
+                rows[layer.problem.key].append(structure.pair_at(layer, widths))
+        return {layer: list(dict.fromkeys(pairs)) for layer, pairs in wanted.items()}
+
+    def _measure_grid(self, wanted: Mapping[Layer, Sequence[grid.Pair]], path: Path) -> None:
         asked = grid.comparisons(self.spec.backend, wanted)
         step_on_stderr(f"grid: {len(asked):,} pairs of {len(wanted)} layers")
         with closing(Journal(path.with_name("grid.jsonl"))) as journal:
@@ -224,14 +228,15 @@ class Row:
         question = question_of(self.known)
         one, other = self.plans[self.against], self.plans[advised]
         before, after = work_of(self.known, one), work_of(self.known, other)
-        kept = " → ".join(f"{question.kept_by(widths) / question.importance:.1%}" for widths in (one, other))
+        kept = " → ".join(f"{question.share_kept(widths):.1%}" for widths in (one, other))
         params = f"{before.params / 1e6:.2f} → {after.params / 1e6:.2f}"
         macs = f"{before.macs / 1e9:.3f} → {after.macs / 1e9:.3f}"
         times = median_times(self.result.passes)
         shown = f"{times[0] * 1e6:,.1f} → {times[1] * 1e6:,.1f}" if times else "–"
         verdict = self.result.verdict
         ratio = str(verdict.ratio) if verdict.ratio else verdict.reason.text
-        return f"| {self.against} | {kept} | {params} | {macs} | {shown} | {verdict.code} {ratio} |"
+        against = f"{ORIGINAL} ({advised})" if self.against == ORIGINAL else self.against
+        return f"| {against} | {kept} | {params} | {macs} | {shown} | {verdict.code} {ratio} |"
 
 
 def layer_sum(known: Known, grid: Grid, widths: Widths) -> float | None:

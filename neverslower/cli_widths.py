@@ -164,9 +164,9 @@ class _Advising:
         known, criterion = self._known()
         plan = self._choose(question := question_of(known))
         options = around(known.structure, question, plan, FINEST)
+        wanted = pairs_at(self.model, known.structure, options, self.options.step, self.options.points)
         further = {
-            layer: [pair for pair in pairs if pair not in known.grid.of(layer).costs]
-            for layer, pairs in pairs_at(self.model, known.structure, options).items()
+            layer: [pair for pair in pairs if pair not in known.grid.of(layer).costs] for layer, pairs in wanted.items()
         }
         if further := {layer: pairs for layer, pairs in further.items() if pairs}:
             step_on_stderr(f"refining the grid around {_shown(plan)}")

@@ -154,6 +154,13 @@ def test_the_plan_is_the_best_of_all_widths(seed, gaps):
         assert known(plan).gap <= solving.GAP
 
 
+def test_groups_that_are_worth_nothing_lose_nothing():
+    choice = Choice("a", (2, 4), importance.kept([0.0] * 4))
+    question = Question((choice,), (Item("a", ("a",), {(2,): Price(1.0), (4,): Price(2.0)}),))
+    assert known(solve(question, Goal({LATENCY: 1.5}))).widths == {"a": 2}
+    assert (choice.share(2), question.share_kept({"a": 2})) == (1.0, 1.0)
+
+
 def test_a_question_without_choices_is_refused():
     with pytest.raises(NeverSlowerError, match="nothing to choose"):
         solve(Question((), ()), Goal())

@@ -48,7 +48,7 @@ def lines(advice: WidthAdvice) -> Iterator[str]:
     for choice in advised.question.choices:
         group, keep = advice.known.structure.free[choice.name], advised.plan.widths[choice.name]
         made_by = ", ".join(dict.fromkeys(member.layer for member in group.members_on("out")))
-        yield f"| {choice.name} | {choice.channels} | {keep} | {choice.kept[keep] / choice.kept[-1]:.1%} | {made_by} |"
+        yield f"| {choice.name} | {choice.channels} | {keep} | {choice.share(keep):.1%} | {made_by} |"
     yield ""
     yield "| layer | in × out | keep | verdict against the unpruned layer |"
     yield "|---|---|---|---|"
@@ -67,7 +67,7 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
     question, plan = advised.question, advised.plan
     whole = question.price_at(question.unpruned)
     yield (
-        f"{advice.known.model.title}: {plan.importance / question.importance:.1%} of the importance is kept "
+        f"{advice.known.model.title}: {question.share_kept(plan.widths):.1%} of the importance is kept "
         f"({advice.criterion}), for {', '.join(map(str, advice.budgets))}"
     )
     word = "latency" if evidence is Evidence.DEVICE_TIME else "instructions"
@@ -142,7 +142,7 @@ def document(advice: WidthAdvice) -> dict[str, Any]:
         "evidence": str(known.grid.evidence),
         "criterion": advice.criterion,
         "budgets": {str(budget.resource): budget.share for budget in advice.budgets},
-        "importance_kept": plan.importance / question.importance,
+        "importance_kept": question.share_kept(plan.widths),
         "gap": plan.gap,
         "unpruned": _price(question.price_at(question.unpruned)),
         "planned": _price(plan.price),
@@ -167,7 +167,7 @@ def _group(advice: WidthAdvice, name: str) -> dict[str, Any]:
         "name": name,
         "channels": group.channels,
         "keep": keep,
-        "importance_kept": choice.kept[keep] / choice.kept[-1] if choice.kept[-1] else 1.0,
+        "importance_kept": choice.share(keep),
         "members": [f"{member.layer}.{member.axis}" for member in group.members],
     }
 

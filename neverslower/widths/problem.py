@@ -40,6 +40,10 @@ class Choice:
         """Return the unpruned width."""
         return self.widths[-1]
 
+    def share(self, width: int) -> float:
+        """Return the share of the importance that a width keeps, 1 where there is nothing to lose."""
+        return self.kept[width] / self.kept[-1] if self.kept[-1] else 1.0
+
 
 @dataclass(frozen=True)
 class Total:
@@ -88,6 +92,10 @@ class Question:
     def kept_by(self, widths: Mapping[str, int]) -> float:
         """Return the importance that these widths keep."""
         return sum(choice.kept[widths[choice.name]] for choice in self.choices)
+
+    def share_kept(self, widths: Mapping[str, int]) -> float:
+        """Return the share of the importance that these widths keep, 1 where there is nothing to lose."""
+        return self.kept_by(widths) / self.importance if self.importance else 1.0
 
     def prices_at(self, widths: Mapping[str, int]) -> dict[str, Price]:
         """Return the price of each layer at these widths, by name. Raises KeyError where one has none."""

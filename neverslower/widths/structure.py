@@ -122,7 +122,10 @@ def pairs_at(
     step: int = grid.STEP,
     points: int = grid.POINTS,
 ) -> dict[Layer, list[Pair]]:
-    """Return the pairs of each distinct layer where each group has one of its `options`."""
+    """Return the pairs of each distinct layer where each group has one of its `options`.
+
+    The input of a layer that reads several groups side by side has the usual counts of a grid.
+    """
     found: dict[str, dict[Pair, None]] = {}
     for layer in model.layers:
         inputs, outputs = structure.axes_of(layer)
