@@ -11,14 +11,13 @@ from typing import Any
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
+from neverslower.maps.advice_file import WIDTHS, WIDTHS_SCHEMA
 from neverslower.maps.grid import problem_at, unpruned_pair
 from neverslower.widths.budget import Budget, Resource
 from neverslower.widths.building import Known
 from neverslower.widths.problem import Price, Question
 from neverslower.widths.structure import Axis
 from neverslower.widths.verifying import Advised, Checked
-
-FORMAT, SCHEMA = "never-slower widths", 1
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,8 @@ def document(advice: WidthAdvice) -> dict[str, Any]:
     advised, known = advice.advised, advice.known
     question, plan = advised.question, advised.plan
     return {
-        "format": FORMAT,
-        "schema": SCHEMA,
+        "format": WIDTHS,
+        "schema": WIDTHS_SCHEMA,
         "model": known.model.title,
         "source": list(known.model.source),
         "fingerprint": advice.fingerprint.as_dict(),
