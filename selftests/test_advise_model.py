@@ -135,6 +135,18 @@ def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path
     assert [events(path).count("measured") for path in files] == before
 
 
+def test_advice_that_exceeds_its_budget_by_the_verdicts_says_so(tmp_path, capsys):
+    path = tmp_path / "g.json.xz"
+    spec = f"scripted:{scripted(tmp_path, 30.0, rules=STEPS, noise=0.002).argument}"
+    shapes = [word for layer in CHAIN.model.layers for word in ("--problem", layer.problem.descriptor)]
+    assert (
+        cli.main(["map", "--grid", str(path), "--backend", spec, *shapes, "--journal", str(tmp_path / "g.jsonl")]) == 0
+    )
+    slower = [*STEPS, {"when": "out_channels <= 48", "times": 1.3}, {"when": "in_channels <= 32", "times": 1.2}]
+    assert advise(tmp_path, "--grid", str(path), "--rounds", "1", "--budget", "latency=0.7x", rules=slower) == 0
+    assert ", above the budget of 0.7x" in capsys.readouterr().out
+
+
 def test_every_group_keeps_the_floor(tmp_path):
     output = tmp_path / "w.json"
     assert advise(tmp_path, "--floor", "0.6", "--budget", "latency=0.8x", "--output", str(output)) == 0

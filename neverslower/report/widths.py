@@ -75,7 +75,10 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
         what = f"{word} (estimated sum of its convolutions)" if resource is Resource.LATENCY else str(resource)
         amounts = " → ".join(_amount(resource, amount, evidence) for amount in (before, after))
         yield f"{what}: {after / before:.3f}× ({amounts})"
-    yield f"{word} by the verdicts below: {advised.latency / whole.latency:.3f}×"
+    share = advised.latency / whole.latency
+    limits = [one.share for one in advice.budgets if one.resource is Resource.LATENCY]
+    above = f", above the budget of {limits[0]:g}x" if limits and share > limits[0] else ""
+    yield f"{word} by the verdicts below: {share:.3f}×{above}"
     proved = "proved to be the best" if plan.gap <= 1e-4 else f"at most {plan.gap:.2%} more could be kept"
     yield f"plan: {proved}, on the counts of the grid and by its estimates"
 
