@@ -17,8 +17,9 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.pooled import Scatter
-from neverslower.judge.verdict import STANDARD, Thresholds
+from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.maps import map_file, mapping
+from neverslower.models import reading
 from neverslower.option_values import MOST, duration
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import Layer
@@ -117,6 +118,7 @@ def campaign_of(
     journal: Journal,
     reviewer: StoredScatter,
     thresholds: Thresholds = STANDARD,
+    judge: Judge | None = None,
 ) -> Campaign:
     """Return the campaign that one of these commands runs; the reviewer knows what was recorded before."""
     return Campaign(
@@ -127,6 +129,7 @@ def campaign_of(
         reviewer=reviewer,
         recorded=reviewer.recorded,
         refuse_unsound=options.unsound == "refuse",
+        judge=judge,
         thresholds=thresholds,
         start=Worker,
     )
@@ -161,10 +164,16 @@ def spec_of(options: argparse.Namespace) -> WorkerSpec:
 
 
 def layers_to_map(options: argparse.Namespace) -> list[Layer]:
-    """Return the layers that were named, else those of ResNet-50; a missing dtype or layout is the backend's own."""
+    """Return the layers that were named, else those of ResNet-50; a missing dtype or layout is the backend's own.
+
+    Without a pattern those of a model of the user's are all of its layers.
+    """
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
-    networks = tuple(options.network) if options.network or options.layer or options.problem else ("resnet50",)
-    selection = Selection(networks=networks, layers=tuple(options.layer), problems=tuple(options.problem))
+    models = reading.models(vars(options))
+    named = options.network or options.layer or options.problem or models
+    networks = tuple(options.network) if named else ("resnet50",)
+    layers, problems = tuple(options.layer), tuple(options.problem)
+    selection = Selection(networks=networks, layers=layers, problems=problems, models=models)
     return selection.distinct([(options.dtype or own[0], options.layout or own[1])])
 
 

@@ -42,6 +42,29 @@ def test_a_count_that_is_faster_passes(runner: SuiteRunner) -> None:
     result.stdout.fnmatch_lines(["*GREEN: advised counts: 0 no faster, 1 faster, of 1*"])
 
 
+def widths(folder: Path, **changes: Any) -> Path:
+    """A file with the widths of a model: a layer at 8 of 16 filters, and one that was not proved faster."""
+    pruned = PROBLEM.replace("oc16", "oc8")
+    rows = [{"name": "net.first", "unpruned": PROBLEM, "advised": pruned, "verdict": "FASTER"} | changes]
+    rows += [{"name": "net.other", "unpruned": PROBLEM, "advised": PROBLEM.replace("oc16", "oc12"), "verdict": "SAME"}]
+    return advice(folder, format="never-slower widths", layers=rows)
+
+
+def test_the_widths_of_a_model_are_asserted_against_the_unpruned_layers(runner: SuiteRunner) -> None:
+    result = run(runner, widths(runner.path), RULES)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*GREEN: advised counts: 0 no faster, 1 faster, of 1*"])
+    result = run(runner, widths(runner.path), RULES[:1])
+    result.assert_outcomes(failed=1)
+
+
+def test_widths_that_are_no_pruned_form_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdviceError, match=r"net\.first: .* is no pruned form of"):
+        load(widths(tmp_path, advised=PROBLEM.replace("ih6", "ih5")))
+    with pytest.raises(AdviceError, match="verdict"):
+        load(widths(tmp_path, verdict=3))
+
+
 @pytest.mark.parametrize("times", [1.0, 1.2])
 def test_a_count_that_is_no_faster_is_red_without_strict(runner: SuiteRunner, times: float) -> None:
     result = run(runner, advice(runner.path), [RULES[0], {"when": "out_channels == 8", "times": times}])

@@ -25,6 +25,7 @@ FLOORS = (
     {"campaign"},
     {"baseline", "hunt"},
     {"outcome", "calibration", "maps"},
+    {"widths"},
     {"report"},
     {"option_table", "option_values"},
     {"options"},
@@ -32,7 +33,9 @@ FLOORS = (
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
+    {"cli_grid"},
     {"cli_advise"},
+    {"cli_widths"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
@@ -202,6 +205,7 @@ def test_the_logic_knows_no_backend() -> None:
         "cli",
         "cli_maps",
         "cli_shared",
+        "cli_widths",
         "pytest_plugin",
     }
 

@@ -15,7 +15,7 @@ import pytest
 
 from neverslower import cli
 from neverslower.errors import NeverSlowerError
-from neverslower.models import onnx_graph, reading, torch_module
+from neverslower.models import child, onnx_graph, reading, torch_module
 from neverslower.models.found import Found, same_padding
 from neverslower.models.words import Input, ModelName
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
@@ -526,7 +526,7 @@ def test_reading_an_onnx_file_takes_little_memory_beyond_twice_its_size(tmp_path
     )
 
     def peak(path: Path) -> int:
-        words = [sys.executable, "-c", code, str(tmp_path / "answer"), "--onnx", str(path)]
+        words = [sys.executable, "-c", code, str(tmp_path / "answer"), child.LAYERS, "--onnx", str(path)]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
         assert '"place"' in (tmp_path / "answer").read_text(encoding="utf-8")
         return int(done.stdout) * 1024

@@ -26,11 +26,16 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         if not waiting or run.spent():
             break
         phase, started = run.phase(schedule.later(waiting)), run.library.started
-        if run.takes_turns:
-            measure_pair(run, waiting, number, phase)
-        else:
-            for library in run.libraries(number):
-                measure_pass(run, library, waiting, number, phase)
+        try:
+            if run.takes_turns:
+                measure_pair(run, waiting, number, phase)
+            else:
+                for library in run.libraries(number):
+                    measure_pass(run, library, waiting, number, phase)
+        except KeyboardInterrupt:
+            if run.judge.most_passes == 1:  # No later pass will say more of what this one has measured.
+                settle(run, schedule.begun)
+            raise
         if number + 1 == max(run.settings.passes, FEWEST_PAIRS):
             _plan_pairs(run)
         seconds = run.clock() - phase.begin

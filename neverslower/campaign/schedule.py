@@ -140,7 +140,7 @@ class Schedule:
         room = Room(self._budget.left, self._start)
         chosen: list[Compared] = []
         # Where there is no time for the usual number of passes, fewer may do: they decide what is clear.
-        for usual in range(self._planned + reserve, FEWEST_PASSES - 1, -1):
+        for usual in range(self._planned + reserve, min(FEWEST_PASSES, self._planned) - 1, -1):
             taken = [room.take(self._work(comparison, usual)) for comparison in waiting]
             chosen += [comparison for comparison, fits in zip(waiting, taken, strict=True) if fits]
             waiting = [comparison for comparison, fits in zip(waiting, taken, strict=True) if not fits]

@@ -48,6 +48,7 @@ class ReasonCode(StrEnum):
     LUCK_OF_THE_SEARCH = "luck_of_the_search"
     WITHIN_TARGET = "within_target"
     TOO_NOISY = "too_noisy"
+    ESTIMATED = "estimated"
     NOT_CONFIRMED = "not_confirmed"
     TIME_BUDGET = "time_budget"
     BUDGET_ENDED = "budget_ended"

@@ -10,17 +10,26 @@ from typing import Any
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import AdviceError
 from neverslower.files.fields import field, fingerprint_of, read_json, word
-from neverslower.maps.advice import comparison_of
+from neverslower.judge.verdict import Code
+from neverslower.maps.advice import BETTER, comparison_of
+from neverslower.maps.grid import comparison_of as pair_against_unpruned
+from neverslower.maps.grid import problem_at, unpruned_pair
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.networks import Layer
 
 FORMAT, SCHEMA = "never-slower advice", 1
+WIDTHS, WIDTHS_SCHEMA = "never-slower widths", 1
+"""What `advise --model` writes, see docs/reference/widths.md."""
+_NEWEST = {FORMAT: SCHEMA, WIDTHS: WIDTHS_SCHEMA}
 
 
 @dataclass(frozen=True)
 class StoredAdvice:
-    """What was advised on one device: each count against the next larger one, on the backend of the fingerprint."""
+    """What was advised on one device: each count against the next larger one, on the backend of the fingerprint.
+
+    Of the widths of a model it is each layer that was proved faster, against its unpruned self.
+    """
 
     path: Path
     fingerprint: Fingerprint
@@ -31,15 +40,17 @@ def load(path: Path) -> StoredAdvice:
     """Read and check a file of advice. Raises AdviceError, naming the file, what is wrong in it and the remedy."""
     content = read_json(path, "advice", "advise again", AdviceError)
     try:
-        if content.get("format") != FORMAT:
+        newest = _NEWEST.get(content.get("format"))
+        if newest is None:
             raise ValueError("it is no advice of never-slower")
-        if field(content, "schema", int) > SCHEMA:
-            raise AdviceError(f"advice {path}: schema {content['schema']} is newer than {SCHEMA}; update never-slower")
+        if field(content, "schema", int) > newest:
+            raise AdviceError(f"advice {path}: schema {content['schema']} is newer than {newest}; update never-slower")
         stored = field(content, "fingerprint", dict)
         backend = word(stored, "backend")
         fingerprint = fingerprint_of({backend: stored}, backend)
         layers = field(content, "layers", list)
-        comparisons = [comparison for layer in layers for comparison in _comparisons(path, backend, layer)]
+        read = _of_a_model if content["format"] == WIDTHS else _comparisons
+        comparisons = [comparison for layer in layers for comparison in read(path, backend, layer)]
     except ValueError as error:
         raise AdviceError(f"advice {path}: {error}; advise again") from None
     return StoredAdvice(path, fingerprint, tuple(comparisons))
@@ -58,3 +69,18 @@ def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
             raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.out_channels}")
         comparisons.append(comparison_of(named, backend, larger, smaller))
     return comparisons
+
+
+def _of_a_model(path: Path, backend: str, layer: Any) -> list[Comparison]:
+    """Return a layer at its advised width against its unpruned self, nothing where it was not proved faster.
+
+    Raises ValueError for what is no such layer.
+    """
+    if Code(word(layer, "verdict")) not in BETTER:
+        return []
+    problem, pruned = (ConvProblem.from_key(word(layer, name)) for name in ("unpruned", "advised"))
+    named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
+    pair = unpruned_pair(pruned)
+    if problem_at(problem, pair) != pruned:
+        raise ValueError(f"{named.name}: {pruned} is no pruned form of {problem}")
+    return [pair_against_unpruned(backend, named, pair)]

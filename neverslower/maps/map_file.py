@@ -34,8 +34,8 @@ SURVEY = 1
 
 def document_of(mapped: Mapped) -> dict[str, Any]:
     """Return a map as plain data."""
-    results = _by_layer(mapped)
-    interned = _Tables()
+    results = by_layer(mapped)
+    interned = Tables()
     layers = [_layer_fields(layer, results.get(layer.problem.key, []), interned) for layer in mapped.layers]
     passes = next((result.passes for row in results.values() for result in row if result.passes), ())
     return {
@@ -59,7 +59,7 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
     }
 
 
-def _by_layer(mapped: Mapped) -> dict[str, list[Result]]:
+def by_layer(mapped: Mapped) -> dict[str, list[Result]]:
     """Return the results of each layer, by the key of its problem, in ascending order of their counts."""
     results: dict[str, list[Result]] = {}
     for result in mapped.findings.results.values():
@@ -69,11 +69,11 @@ def _by_layer(mapped: Mapped) -> dict[str, list[Result]]:
     }
 
 
-def _layer_fields(layer: Layer, results: Sequence[Result], tables: _Tables) -> dict[str, Any]:
-    measured = [result for result in results if _has_cost(result)]
+def _layer_fields(layer: Layer, results: Sequence[Result], tables: Tables) -> dict[str, Any]:
+    measured = [result for result in results if has_cost(result)]
     whole = next((result.reference for result in measured if result.reference), None)
-    cost = _unpruned_cost(measured, whole)
-    missing = [result for result in results if not _has_cost(result)]
+    cost = unpruned_cost(measured, whole)
+    missing = [result for result in results if not has_cost(result)]
     return {
         "name": layer.name,
         "places": list(layer.places),
@@ -82,24 +82,24 @@ def _layer_fields(layer: Layer, results: Sequence[Result], tables: _Tables) -> d
         "plan_unpruned": whole and tables.plan(whole.plan),
         "dispatch_unpruned": whole and tables.dispatch(whole.plan),
         "counts": [result.comparison.candidate.out_channels for result in measured],
-        "costs": [_cost(result, cost) for result in measured],
+        "costs": [cost_of(result, cost) for result in measured],
         "verdict": [str(result.verdict.code) for result in measured],
         "ratio": [_interval(result.verdict.ratio) for result in measured],
         "plan": [result.candidate and tables.plan(result.candidate.plan) for result in measured],
         "dispatch": [result.candidate and tables.dispatch(result.candidate.plan) for result in measured],
-        "passes": [[_pass_row(pass_, tables) for pass_ in result.passes] for result in measured],
+        "passes": [[pass_row(pass_, tables) for pass_ in result.passes] for result in measured],
         "refusals": {str(one.comparison.candidate.out_channels): one.verdict.reason.text for one in missing},
     }
 
 
-def _has_cost(result: Result) -> bool:
+def has_cost(result: Result) -> bool:
     """Return whether a count was timed, or its instructions counted."""
     if result.reference is None or result.candidate is None:
         return False
     return bool(result.candidate.instructions) or any(len(pass_.seconds) for pass_ in result.passes)
 
 
-def _unpruned_cost(results: Sequence[Result], whole: Examined | None) -> float | int | None:
+def unpruned_cost(results: Sequence[Result], whole: Examined | None) -> float | int | None:
     """Return the median seconds of a call of the unpruned layer over all rounds, or its instructions."""
     if whole and whole.instructions:
         return whole.instructions
@@ -107,7 +107,7 @@ def _unpruned_cost(results: Sequence[Result], whole: Examined | None) -> float |
     return float(f"{np.median(np.concatenate(rounds)):.5g}") if rounds else None
 
 
-def _cost(result: Result, unpruned: float | int | None) -> float | int | None:
+def cost_of(result: Result, unpruned: float | int | None) -> float | int | None:
     """Return the instructions of a count, or its seconds: the unpruned layer's times the ratio of a usual pass.
 
     Both sides of a ratio ran beside each other, so a clock that changed between two passes does not move it.
@@ -124,7 +124,7 @@ def _interval(ratio: Interval | None) -> list[float] | None:
     return [float(f"{value:.5g}") for value in (ratio.estimate, ratio.low, ratio.high)]
 
 
-def _pass_row(pass_: PairedPass, tables: _Tables) -> list[Any]:
+def pass_row(pass_: PairedPass, tables: Tables) -> list[Any]:
     """Return a pass as [process, iterations of both sides, nanoseconds of their rounds]; see docs/reference/maps.md."""
     rounds = [
         np.rint(side * calls * 1e9).astype(int).tolist()
@@ -149,7 +149,7 @@ class _Interned:
         return self._numbers[text]
 
 
-class _Tables:
+class Tables:
     """What many counts share: plans, kernels and their launches, and the processes that measured."""
 
     def __init__(self) -> None:

@@ -124,13 +124,15 @@ def _rank(count: int) -> int:
     return next(rank for rank, size in enumerate((64, 32, 16, 8, 4, 2), start=1) if (count + 1) % size < 2)
 
 
-def measure(campaign: Campaign, backend: str, layers: Sequence[Layer]) -> Mapped:
+def measure(
+    campaign: Campaign, backend: str, layers: Sequence[Layer], asked: Sequence[Comparison] | None = None
+) -> Mapped:
     """Measure a map of these layers by a campaign on one backend; a part of it where the user interrupts.
 
-    Raises NeverSlowerError where the backend can't be measured here, or gives neither times nor counts, and where the
-    user interrupts before the device is known.
+    `asked` are the comparisons, every channel count where None. Raises NeverSlowerError where the backend can't be
+    measured here, or gives neither times nor counts, and where the user interrupts before the device is known.
     """
-    asked = comparisons(backend, layers)
+    asked = comparisons(backend, layers) if asked is None else asked
     if not asked:
         raise NeverSlowerError("no layer that was named has a channel count to be pruned to")
     began, begin = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
-from neverslower.models.found import Found
 from neverslower.models.words import Input, ModelName
 
 TIME_LIMIT = 600.0
 """Seconds after which a model that is still being read is given up."""
 _ROOT = Path(__file__).resolve().parent.parent.parent
 TORCH, ONNX = "--model", "--onnx"
+LAYERS, CHANNELS, WEIGHTS = "layers", "channels", "weights"
+"""What is asked of a model: what it consists of, see Found; which channels are coupled, see Group; or its Weights."""
 
 
-def read(kind: str, text: str, inputs: Sequence[str]) -> Mapping[str, Any]:
-    """Return what a child process found in a model, see Found. Raises NeverSlowerError in the child's words."""
+def read(kind: str, text: str, inputs: Sequence[str], asked: str = LAYERS) -> Mapping[str, Any]:
+    """Return what a child process found in a model, by what is asked. Raises NeverSlowerError in the child's words."""
     with tempfile.TemporaryDirectory(prefix="neverslower-") as folder:
         answer = Path(folder) / "answer.json"
-        words = [sys.executable, "-m", "neverslower.models.child", str(answer), kind, text, *inputs]
+        words = [sys.executable, "-m", "neverslower.models.child", str(answer), asked, kind, text, *inputs]
         paths = [str(_ROOT), *([os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else [])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         try:
@@ -51,22 +52,41 @@ def read(kind: str, text: str, inputs: Sequence[str]) -> Mapping[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Read a model in this process, and write what was found, or the error's text, to a file."""
-    answer, kind, text, *inputs = arguments
+    answer, asked, kind, text, *inputs = arguments
     try:
-        found = _find(kind, text, [Input.parse(one) for one in inputs]).record()
+        reads = {CHANNELS: _coupled, WEIGHTS: _weights}.get(asked, _find)
+        found = reads(kind, text, [Input.parse(one) for one in inputs])
     except NeverSlowerError as error:
         found = {"error": str(error)}
     Path(answer).write_text(json.dumps(found), encoding="utf-8")
 
 
-def _find(kind: str, text: str, inputs: Sequence[Input]) -> Found:
+def _find(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
     if kind == TORCH:
         from neverslower.models import torch_module
 
-        return torch_module.find(ModelName.parse(text), inputs)
+        return torch_module.find(ModelName.parse(text), inputs).record()
     from neverslower.models import onnx_graph
 
-    return onnx_graph.find(Path(text), inputs)
+    return onnx_graph.find(Path(text), inputs).record()
+
+
+def _coupled(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
+    if kind == TORCH:
+        from neverslower.models import torch_channels
+
+        channels = torch_channels.followed(ModelName.parse(text), inputs)
+    else:
+        from neverslower.models import onnx_channels
+
+        channels = onnx_channels.followed(Path(text), inputs)
+    return {"groups": [group.record() for group in channels.groups()]}
+
+
+def _weights(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
+    from neverslower.models import torch_module
+
+    return {"weights": torch_module.filters(ModelName.parse(text))}
 
 
 if __name__ == "__main__":

@@ -17,24 +17,21 @@ _LARGEST_KEPT = 1024
 """Tensors of so many numbers or fewer keep their content, for they may be shapes; weights lose theirs."""
 _QUANTISED = {"ConvInteger", "QLinearConv"}
 _PRODUCTS = {"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"}
-_STANDARD = {"", "ai.onnx"}
+STANDARD = {"", "ai.onnx"}
+"""The domains of ONNX's own operators."""
 Shapes = Mapping[str, tuple[int | str, ...]]
 
 
 def find(path: Path, inputs: Sequence[Input]) -> Found:
     """Return what an ONNX file consists of. Raises NeverSlowerError, naming the file and what to do."""
-    model = _load(path)
-    _require_known_opset(path, model)
-    _drop_weights(model)
-    _bind(path, model.graph, inputs)
-    model = _inferred(path, model)
-    found, shapes = Found(), _shapes(model.graph)
+    model = opened(path, inputs)
+    found, shapes = Found(), shapes_of(model.graph)
     makers = {output: node for node in model.graph.node for output in node.output}
     graph, operations = _graph(model.graph, shapes)
     for index, node in enumerate(model.graph.node):
-        if node.domain not in _STANDARD:
+        if node.domain not in STANDARD:
             continue
-        place = _place(node, f"{node.op_type}_{index}")
+        place = place_of(node, f"{node.op_type}_{index}")
         if node.op_type == "Conv":
             _add_convolution(found, path, model, node, place, shapes, makers, str(graph.epilogue(operations[index])))
         elif node.op_type == "ConvTranspose":
@@ -47,15 +44,24 @@ def find(path: Path, inputs: Sequence[Input]) -> Found:
             )
         elif node.op_type in _PRODUCTS:
             first = shapes.get(node.input[0], ())
-            inner = first[0 if node.op_type == "Gemm" and _attributes(node).get("transA") else -1] if first else 0
+            inner = first[0 if node.op_type == "Gemm" and attributes_of(node).get("transA") else -1] if first else 0
             found.leave_out(place, "matrix product", _product((*shapes.get(node.output[0], ()), inner)))
         for attribute in node.attribute:
             for inside in _convolutions_within(attribute):
                 found.leave_out(f"{place}/{inside}", f"convolution inside {node.op_type}", 0)
-    custom = sorted({f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in _STANDARD})
+    custom = sorted({f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in STANDARD})
     if custom:
         found.remarks.append(f"has custom operators, whose work is not counted: {', '.join(custom[:5])}")
     return found
+
+
+def opened(path: Path, inputs: Sequence[Input]) -> Any:
+    """Return the model of a file without its weights, its shapes inferred. Raises NeverSlowerError."""
+    model = _load(path)
+    _require_known_opset(path, model)
+    _drop_weights(model)
+    _bind(path, model.graph, inputs)
+    return _inferred(path, model)
 
 
 def _load(path: Path) -> Any:
@@ -87,7 +93,7 @@ def _require_known_opset(path: Path, model: Any) -> None:
 
     newest = onnx.defs.onnx_opset_version()
     for opset in model.opset_import:
-        if opset.domain in _STANDARD and opset.version > newest:
+        if opset.domain in STANDARD and opset.version > newest:
             raise NeverSlowerError(
                 f"--onnx {path}: opset {opset.version} is newer than {newest}, the newest that onnx {onnx.__version__} "
                 "knows; `pip install -U onnx`, or export with an older opset_version"
@@ -152,7 +158,8 @@ def _inferred(path: Path, model: Any) -> Any:
         raise NeverSlowerError(f"--onnx {path}: onnx can't infer its shapes: {words}") from None
 
 
-def _shapes(graph: Any) -> Shapes:
+def shapes_of(graph: Any) -> Shapes:
+    """Return the shapes of the tensors of a graph, as far as they are known."""
     known: dict[str, tuple[int | str, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape") and value.name not in known:
@@ -171,7 +178,7 @@ def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tupl
     shape = shapes.get(name)
     if shape and all(isinstance(size, int) for size in shape):
         return tuple(int(size) for size in shape)
-    custom = sorted({f"{one.domain}::{one.op_type}" for one in model.graph.node if one.domain not in _STANDARD})
+    custom = sorted({f"{one.domain}::{one.op_type}" for one in model.graph.node if one.domain not in STANDARD})
     weights = {tensor.name for tensor in model.graph.initializer}
     listed = ", ".join(f"{value.name} {_words(value)}" for value in model.graph.input if value.name not in weights)
     why = (
@@ -197,7 +204,7 @@ def _add_convolution(
     if maker is not None and maker.op_type == "DequantizeLinear":
         found.leave_out(place, "quantised convolution", _product(shapes.get(node.output[0], ())) * prod(weights[1:]))
         return
-    attributes, axes = _attributes(node), len(weights) - 2
+    attributes, axes = attributes_of(node), len(weights) - 2
     stride, dilation = (attributes.get(name) or [1] * axes for name in ("strides", "dilations"))
     pads = attributes.get("pads") or [0] * (2 * axes)
     padding = list(zip(pads[:axes], pads[axes:], strict=True))
@@ -229,7 +236,7 @@ def _graph(graph: Any, shapes: Shapes) -> tuple[Graph, list[Operation]]:
 
 
 def _kind(node: Any, shapes: Shapes) -> Kind:
-    if node.domain not in _STANDARD:
+    if node.domain not in STANDARD:
         return Kind.OTHER
     if node.op_type == "Conv":
         return Kind.BIASED_CONVOLUTION if len(node.input) > 2 and node.input[2] else Kind.CONVOLUTION
@@ -237,17 +244,25 @@ def _kind(node: Any, shapes: Shapes) -> Kind:
         first, second = node.input
         alike = first != second and shapes.get(first, 1) == shapes.get(second, 2)
         return Kind.ADD if alike else Kind.OTHER
-    if node.op_type == "Swish" and _attributes(node).get("alpha", 1.0) != 1.0:
+    if node.op_type == "Swish" and attributes_of(node).get("alpha", 1.0) != 1.0:
         return Kind.OTHER
-    if node.op_type == "BatchNormalization" and _attributes(node).get("training_mode"):
+    if node.op_type == "BatchNormalization" and attributes_of(node).get("training_mode"):
         return Kind.OTHER
     return _KINDS.get(node.op_type, Kind.OTHER)
 
 
-def _attributes(node: Any) -> dict[str, Any]:
+def attributes_of(node: Any) -> dict[str, Any]:
+    """Return the attributes of a node by name."""
     import onnx
 
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def integers_of(tensor: Any) -> list[int]:
+    """Return the numbers of a small tensor, such as the axes of a reduction."""
+    import onnx
+
+    return [int(number) for number in onnx.numpy_helper.to_array(tensor).ravel()]
 
 
 def _product(shape: Sequence[int | str]) -> int:
@@ -265,7 +280,7 @@ def _convolutions_within(attribute: Any) -> Iterator[str]:
                 yield from _convolutions_within(inner)
 
 
-def _place(node: Any, default: str) -> str:
+def place_of(node: Any, default: str) -> str:
     """Return the name of the torch module that a node comes from where the exporter wrote it, else the node's own."""
     # The weights first: where the exporter folded a normalisation into a convolution, the scopes are the former's.
     weights = node.input[1] if len(node.input) > 1 else ""

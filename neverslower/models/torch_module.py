@@ -91,6 +91,26 @@ def _found(name: ModelName, inputs: Sequence[Input]) -> Found:
     return found
 
 
+def traced(name: ModelName, inputs: Sequence[Input]) -> Any:
+    """Return the program that torch.export makes of a model. Raises NeverSlowerError where it can't."""
+    import torch
+
+    build = load(name)
+    warnings.simplefilter("ignore")
+    try:
+        with torch.device("meta"):
+            model = _built(name, build)
+    except UsersError:
+        model = _built(name, build)
+    try:
+        return _program(model, inputs)
+    except Exception as error:  # noqa: BLE001  (torch.export fails in many ways)
+        raise NeverSlowerError(
+            f"{name.flag}: torch.export can't trace it ({_short(error)}), and only its trace says how layers are "
+            "connected; check --input, write its forward without branches on data, or export it to ONNX"
+        ) from None
+
+
 def load(name: ModelName) -> Callable[[], Any] | Any:
     """Return the callable, or the module, that a name stands for. Raises NeverSlowerError."""
     try:
@@ -182,25 +202,47 @@ def _tensors(inputs: Sequence[Input], device: Any) -> tuple[Any, ...]:
     return tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in kinds)
 
 
+def filters(name: ModelName) -> dict[str, Any]:
+    """Return the shape of each module's weights, the L1 norm of each filter, and whether there is a bias.
+
+    Weights that the user's callable draws are drawn as in every worker. Raises NeverSlowerError.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    found = {}
+    for place, module in built(name).named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.dim() > 1 and not weight.is_meta:
+            norms = weight.detach().double().abs().flatten(1).sum(1).tolist()
+            bias = getattr(module, "bias", None) is not None
+            found[place] = {"shape": list(weight.shape), "norms": norms, "bias": bias}
+    return found
+
+
 # By torch.export
 
 
-def _exported(model: Any, inputs: Sequence[Input]) -> Found:
+def _program(model: Any, inputs: Sequence[Input]) -> Any:
     import torch
 
     if not all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         model = copy.deepcopy(model).to("meta")  # A run on the CPU may need its numbers yet.
-    program = torch.export.export(model, _tensors(inputs, "meta"))
+    return torch.export.export(model, _tensors(inputs, "meta"))
+
+
+def _exported(model: Any, inputs: Sequence[Input]) -> Found:
+    program = _program(model, inputs)
     found, (graph, operations) = Found(), _graph(program.graph.nodes)
     found.content += content.operations(program)
     for node in program.graph.nodes:
         if node.op == "call_function" and hasattr(node.target, "_schema"):
-            values = _values(node)
-            shaped = {name: _shape(value) for name, value in values.items()}
+            values = arguments(node)
+            shaped = {name: shape_of(value) for name, value in values.items()}
             namespace, _, operation = node.target._schema.name.partition("::")
             made = operations[node.name]
             epilogue = str(graph.epilogue(made)) if made.kind in _KINDS_OF_CONVOLUTION else None
-            _add(found, _place(node), namespace, operation, values, shaped, _shape(node), epilogue)
+            _add(found, place_of(node), namespace, operation, values, shaped, shape_of(node), epilogue)
     return found
 
 
@@ -208,11 +250,11 @@ _KINDS_OF_CONVOLUTION = (Kind.CONVOLUTION, Kind.BIASED_CONVOLUTION)
 _KINDS = {"relu": Kind.RELU, "silu": Kind.SILU, "sigmoid": Kind.SIGMOID, "mul": Kind.PRODUCT}
 
 
-def _values(node: Any) -> dict[str, Any]:
+def arguments(node: Any) -> dict[str, Any]:
     """Return the arguments of a call of torch by name, with the defaults of its schema."""
-    arguments = node.target._schema.arguments
-    values = {argument.name: argument.default_value for argument in arguments}
-    names = [argument.name for argument in arguments]
+    schema = node.target._schema.arguments
+    values = {argument.name: argument.default_value for argument in schema}
+    names = [argument.name for argument in schema]
     return {**values, **dict(zip(names, node.args, strict=False)), **node.kwargs}
 
 
@@ -237,7 +279,7 @@ def _kind(node: Any) -> Kind:
     """Return the kind of a node that calls a function."""
     if not hasattr(node.target, "_schema"):
         return Kind.OTHER
-    values, operation = _values(node), node.target._schema.name.removeprefix("aten::").strip("_")
+    values, operation = arguments(node), node.target._schema.name.removeprefix("aten::").strip("_")
     if operation in _CONVOLUTIONS or (operation == "convolution" and not values["transposed"]):
         return Kind.CONVOLUTION if values["bias"] is None else Kind.BIASED_CONVOLUTION
     if operation == "batch_norm":
@@ -245,21 +287,22 @@ def _kind(node: Any) -> Kind:
     if operation == "native_batch_norm_legit_no_training":
         return Kind.NORMALISATION
     if operation == "add":
-        shapes = [_shape(values[name]) for name in ("self", "other")]
+        shapes = [shape_of(values[name]) for name in ("self", "other")]
         # A node lists what it reads once: `x + x` is no sum of two tensors.
         alike = values["alpha"] == 1 and len(node.all_input_nodes) == 2 and shapes[0] == shapes[1]
         return Kind.ADD if alike else Kind.OTHER
     return _KINDS.get(operation, Kind.OTHER)
 
 
-def _place(node: Any) -> str:
+def place_of(node: Any) -> str:
     """Return the name of the module in which a node runs."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     name = str(stack[-1][0]) if stack else ""
     return name.removeprefix("L['self'].") or str(node.name)
 
 
-def _shape(node: Any) -> tuple[int, ...] | None:
+def shape_of(node: Any) -> tuple[int, ...] | None:
+    """Return the shape of the tensor that a node makes, None where it makes no tensor or several."""
     value = node.meta.get("val") if hasattr(node, "meta") else node
     return tuple(int(size) for size in value.shape) if hasattr(value, "shape") else None
 
@@ -338,7 +381,7 @@ def _watched(model: Any, inputs: Sequence[Input]) -> Found:
                 found.remark(f"has {operation}, whose work is not counted")
             elif operation in operations and hasattr(result, "shape"):
                 values = _bound(operation, args, kwargs or {})
-                shapes = {name: _shape(value) for name, value in values.items()}
+                shapes = {name: shape_of(value) for name, value in values.items()}
                 _add(found, entered[-1] or operation, "aten", operation, values, shapes, tuple(result.shape))
             return result
 
