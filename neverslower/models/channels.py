@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from neverslower.models.coupling import Group, Member
+from neverslower.models.coupling import IN, OUT, Group, Member
 
-OUT, IN, NORM = "out", "in", "norm"
+NORM = "norm"
 Shape = tuple[int, ...]
 Element = int
 
