@@ -297,7 +297,18 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
-DOORS = {"option_table", "options", "run", "stock", "cli_shared", "cli_maps", "cli_advise", "cli", "__main__"}
+DOORS = {
+    "option_table",
+    "options",
+    "run",
+    "stock",
+    "cli_shared",
+    "cli_maps",
+    "cli_advise",
+    "cli_mend",
+    "cli",
+    "__main__",
+}
 """A room of each floor of the doors, which share one band of the drawing."""
 
 
