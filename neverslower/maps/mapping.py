@@ -143,5 +143,8 @@ def measure(campaign: Campaign, backend: str, layers: Sequence[Layer]) -> Mapped
     seconds = time.monotonic() - begin
     mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
     if mapped.evidence is Evidence.DISPATCH:
-        raise NeverSlowerError(f"{backend} gives dispatches here, and a map holds times or instructions")
+        raise NeverSlowerError(
+            f"{backend} gives dispatches here, and a map holds times or instructions; record them with pytest's --keep "
+            "and --accept-baseline, and read `advise --record` off that"
+        )
     return mapped

@@ -17,11 +17,13 @@ from neverslower.maps.staircase import Staircase
 def advice_lines(advice: Advice) -> Iterator[str]:
     """Yield a Markdown table of a layer's advised counts, after a line on its shape."""
     staircase = advice.staircase
-    yield f"{staircase.name}: {_shape(staircase)}"
+    fewest = "fewest instructions: " if staircase.evidence is Evidence.INSTRUCTIONS else ""
+    yield f"{staircase.name}: {fewest}{_shape(staircase)}"
     for larger, smaller, verdict in advice.taken_back:
         yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
     if not advice.steps:
-        yield f"no pruned count is proved faster than the unpruned {staircase.counts[-1]} channels"
+        better = "proved faster" if staircase.evidence is Evidence.DEVICE_TIME else "counted with fewer instructions"
+        yield f"no pruned count is {better} than the unpruned {staircase.counts[-1]} channels"
         return
     yield "| channels | cost | of unpruned | against the next larger advised count |"
     yield "|---|---|---|---|"
