@@ -37,6 +37,7 @@ from neverslower.maps.advice import Advice, verified
 from neverslower.maps.map_file import Map
 from neverslower.maps.mapping import reasons_of
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.report.advice import advice_document, advice_lines
 from neverslower.report.exact_advice import exact_lines
@@ -59,6 +60,13 @@ def add(commands: Commands) -> None:
         "against the next larger one. A count that is not proved faster is taken back.",
     )
     parser.add_argument("--map", type=Path, metavar="MAP.json.xz", help="draw from this map; default: measure one")
+    parser.add_argument(
+        "--side",
+        type=Side,
+        choices=[Side.OUT, Side.IN],
+        default=Side.OUT,
+        help="advise on output channels, or on input channels, which the layer before loses; default out",
+    )
     parser.add_argument(
         "--record",
         type=Path,
@@ -103,14 +111,12 @@ def _from_record(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"--record advises from what it holds: leave out --{unused[0]}")
     record = exact.load(options.record)
     found = exact_advice.layers_of(record)
-    chosen = [
-        layer
-        for layer in found
-        if not options.layer or any(fnmatch.fnmatch(layer.name, pattern) for pattern in options.layer)
-    ]
+    on_side = [layer for layer in found if layer.side is options.side]
+    patterns = options.layer or ["*"]
+    chosen = [layer for layer in on_side if any(fnmatch.fnmatch(layer.name, pattern) for pattern in patterns)]
     if not chosen:
-        listed = ", ".join(dict.fromkeys(layer.name for layer in found)) or "no layer with pruned counts"
-        raise NeverSlowerError(f"--record {options.record}: no layer of that name in it; it has {listed}")
+        listed = ", ".join(layer.name for layer in on_side) or f"none whose {options.side}put channels are pruned"
+        raise NeverSlowerError(f"--record {options.record}: no such layer in it; it has {listed}")
     for layer in chosen:
         print("\n".join(exact_lines(layer, record.evidence, exact_advice.advised_of(layer, record.evidence))))
     print(f"{record.fingerprint.backend} {record.fingerprint.version} on {record.fingerprint.device}: {options.record}")
@@ -159,6 +165,8 @@ class _Advising:
 
     def _stored(self) -> Map:
         """Return the map that the user names. Raises NeverSlowerError where it is another backend's."""
+        if self._options.side is not Side.OUT:
+            raise NeverSlowerError("--map holds output channels: leave it out to measure --side in")
         read = map_file.load(self._options.map)
         if read.fingerprint.backend != self._spec.backend:
             theirs = f"a map of {read.fingerprint.backend}, and --backend is {self._spec.backend}"
@@ -176,7 +184,8 @@ class _Advising:
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         with closing(Journal(self.journal)) as journal:
             campaign = campaign_of(self._options, self._spec, settings, journal, reviewer)
-            mapped = mapping.measure(campaign, self._spec.backend, self._layers)
+            asked = mapping.comparisons(self._spec.backend, self._layers, self._options.side)
+            mapped = mapping.measure(campaign, self._spec.backend, self._layers, asked)
         mapped.require_measured()
         if mapped.ended_early:
             raise KeyboardInterrupt

@@ -79,7 +79,7 @@ def test_a_record_whose_groups_the_driver_chooses_says_so(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--record", str(CPU), "--layer", "L3"], f"--record {CPU}: no layer of that name in it; it has resnet50.L16"),
+        (["--record", str(CPU), "--layer", "L3"], f"--record {CPU}: no such layer in it; it has resnet50.L16"),
         (["--record", str(CPU), "--output", "a.json"], "--record advises from what it holds: leave out --output"),
         (["--record", "absent.jsonl"], "baseline absent.jsonl: No such file"),
     ],
@@ -94,4 +94,4 @@ def test_a_layer_is_known_by_what_the_record_calls_it(tmp_path: Path, capsys: py
     lines = CPU.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if "-out128]" not in line), encoding="utf-8")
     assert cli.main(["advise", "--record", str(path)]) == 2
-    assert "it has no layer with pruned counts" in capsys.readouterr().err
+    assert "it has none whose output channels are pruned" in capsys.readouterr().err

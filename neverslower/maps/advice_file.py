@@ -12,10 +12,12 @@ from neverslower.errors import AdviceError
 from neverslower.files.fields import field, fingerprint_of, read_json, word
 from neverslower.maps.advice import comparison_of
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
-FORMAT, SCHEMA = "never-slower advice", 1
+FORMAT, SCHEMA = "never-slower advice", 2
+OF_OUTPUTS = 1
+"""The schema of advice on output channels alone, which versions that know no other can read."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
     if not isinstance(layer, Mapping):
         raise ValueError("a layer is no object")
     problem = ConvProblem.from_key(word(layer, "problem"))
+    side = Side(layer.get("side", Side.OUT))
     named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
     comparisons = []
     for row in field(layer, "advised", list):
         larger, smaller = field(row, "against", int), field(row, "channels", int)
-        if not 0 < smaller < larger <= problem.out_channels:
-            raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.out_channels}")
-        comparisons.append(comparison_of(named, backend, larger, smaller))
+        if not 0 < smaller < larger <= problem.channels(side):
+            raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.channels(side)}")
+        comparisons.append(comparison_of(named, backend, larger, smaller, side))
     return comparisons

@@ -97,22 +97,22 @@ def settings_of(layers: int, time_budget: float | None = None, blocks: int | Non
     return Settings(blocks=blocks or usual, time_budget=time_budget, explain_budget=0.0, whole=True)
 
 
-def comparisons(backend: str, layers: Sequence[Layer]) -> list[Comparison]:
-    """Return each layer against itself pruned to every count.
+def comparisons(backend: str, layers: Sequence[Layer], side: Side = Side.OUT) -> list[Comparison]:
+    """Return each layer against itself pruned to every count on a side.
 
     Where time is short, counts that are spread over all of the layer come first.
     """
     return [
-        Comparison(backend, layer, layer.problem.prune(layer.problem.out_channels - count), telling=_rank(count))
+        Comparison(backend, layer, layer.problem.prune(layer.problem.channels(side) - count, side), side, _rank(count))
         for layer in layers
-        for count in countable(layer.problem)
+        for count in countable(layer.problem, side)
     ]
 
 
-def countable(problem: ConvProblem) -> list[int]:
-    """Return the numbers of filters that a layer can be pruned to, ascending."""
-    step = problem.prune_step(Side.OUT)
-    return list(range(step, problem.out_channels, step))
+def countable(problem: ConvProblem, side: Side = Side.OUT) -> list[int]:
+    """Return the numbers of filters, or of input channels, that a layer can be pruned to, ascending."""
+    step = problem.prune_step(side)
+    return list(range(step, problem.channels(side), step))
 
 
 def _rank(count: int) -> int:
@@ -120,13 +120,15 @@ def _rank(count: int) -> int:
     return next(rank for rank, size in enumerate((64, 32, 16, 8, 4, 2), start=1) if (count + 1) % size < 2)
 
 
-def measure(campaign: Campaign, backend: str, layers: Sequence[Layer]) -> Mapped:
+def measure(
+    campaign: Campaign, backend: str, layers: Sequence[Layer], asked: Sequence[Comparison] | None = None
+) -> Mapped:
     """Measure a map of these layers by a campaign on one backend; a part of it where the user interrupts.
 
-    Raises NeverSlowerError where the backend can't be measured here, or gives neither times nor counts, and where the
-    user interrupts before the device is known.
+    `asked` are the comparisons, every channel count where None. Raises NeverSlowerError where the backend can't be
+    measured here, or gives neither times nor counts, and where the user interrupts before the device is known.
     """
-    asked = comparisons(backend, layers)
+    asked = comparisons(backend, layers) if asked is None else asked
     if not asked:
         raise NeverSlowerError("no layer that was named has a channel count to be pruned to")
     began, begin = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
