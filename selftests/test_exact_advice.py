@@ -42,9 +42,9 @@ def test_each_count_takes_fewer_instructions_than_every_larger_one() -> None:
 
 def test_an_even_dispatch_has_the_kernels_of_the_unpruned_layer_and_launches_less() -> None:
     steps = {
-        32: ["copy global=7x1x1 local=driver", "gemm global=8x13x1 local=4x2x1"],
-        31: ["copy global=7x1x1 local=driver", "gemm global=7x13x1 local=4x2x1"],  # newly uneven in x
-        24: ["copy global=7x1x1 local=driver", "gemm global=8x13x1 local=4x2x1"],  # launches as much
+        32: ["copy global=7x1x1 local=driver", "gemm global=16x13x1 local=4x2x1"],
+        31: ["copy global=7x1x1 local=driver", "gemm global=11x13x1 local=4x2x1"],  # newly uneven in x
+        24: ["copy global=7x1x1 local=driver", "gemm global=16x13x1 local=4x2x1"],  # launches as much
         16: ["copy global=3x1x1 local=driver", "gemm global=4x13x1 local=4x2x1"],
         12: ["gemm global=4x6x1 local=4x2x1"],  # other kernels
         8: ["copy global=3x1x1 local=driver", "gemm global=2x13x1 local=driver"],  # the driver's own groups

@@ -74,6 +74,7 @@ def test_every_combination_of_two_groups_is_tried_once() -> None:
 def test_the_fastest_widths_without_a_missing_proof_are_chosen() -> None:
     assert choose(table(FINE)) == {"a": 16, "b": 24}
     assert choose(table({**FINE, (16, 24): (Code.UNDECIDED, 0.4)})) == {"b": 24}
+    assert choose(table({**FINE, (3, 16): (Code.UNDECIDED, 0.9)})) == {"b": 24}
     assert choose(table({**FINE, (24, 4): (Code.SLOWER, 1.2)})) == {"a": 16}
     assert choose(table({})) == {}
 
