@@ -43,6 +43,7 @@ from neverslower.models.coupling import coupled_groups
 from neverslower.models.words import ModelName
 from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 from neverslower.problem.model import Model
 from neverslower.report.mapped import device_lines
 from neverslower.report.mended import mended_lines
@@ -105,6 +106,8 @@ def _advised(path: Path | None, model: Model) -> dict[str, list[int]]:
     """Return the counts of a file of advice by the places of the layers. Raises AdviceError."""
     counts: dict[str, list[int]] = {}
     for comparison in advice_file.load(path).comparisons if path else ():
+        if comparison.side is not Side.OUT:
+            continue
         place = comparison.layer.name.removeprefix(f"{model.name}.")
         counts.setdefault(place, []).append(comparison.candidate.out_channels)
     return counts
@@ -127,6 +130,8 @@ class _Mending:
 
     def mended(self, name: ModelName, script: Path) -> Mended:
         """Measure, choose, verify and write. Raises NeverSlowerError, where nothing could be measured for one."""
+        if self._padding.choices:  # A model that can't be padded at all is refused before anything is measured.
+            self._check(name, {group: counts[-1] for group, counts in self._padding.choices.items()})
         table = self._measured()
         with closing(Journal(self.verifying)) as journal:
 
@@ -158,13 +163,18 @@ class _Mending:
 
     def _write(self, name: ModelName, script: Path, widths: Widths) -> float:
         """Write the script, once it is known that it changes no output, and return the largest relative difference."""
-        added = self._padding.added(widths)
-        with tempfile.TemporaryDirectory(prefix="neverslower-") as folder:
-            tried = Path(folder) / script.name
-            tried.write_text(script_of(name, Path(folder), len(widths), added), encoding="utf-8")
-            checked = child.read(child.TORCH, self._options.model, self._options.input, f"{child.PADDED}{tried}")
+        difference = self._check(name, widths)
         script.parent.mkdir(parents=True, exist_ok=True)
-        writing.write_whole(script, script_of(name, script.parent, len(widths), added))
+        writing.write_whole(script, script_of(name, script.parent, len(widths), self._padding.added(widths)))
+        return difference
+
+    def _check(self, name: ModelName, widths: Widths) -> float:
+        """Return the largest relative difference of the padded model's outputs. Raises NeverSlowerError."""
+        with tempfile.TemporaryDirectory(prefix="neverslower-") as folder:
+            tried = Path(folder) / "padded.py"
+            text = script_of(name, Path(folder), len(widths), self._padding.added(widths))
+            tried.write_text(text, encoding="utf-8")
+            checked = child.read(child.TORCH, self._options.model, self._options.input, f"{child.PADDED}{tried}")
         return float(checked["difference"])
 
     def _with_whole(self, mended: Mended, journal: Journal) -> Mended:

@@ -173,6 +173,20 @@ def test_a_channel_that_is_spread_over_others_is_held() -> None:
     assert held == {"a": "", "a.in": "it reads the model's input", "gate": "mul spreads it over other channels"}
 
 
+def test_what_works_along_another_axis_than_that_of_the_channels_holds_them() -> None:
+    """Channels may stand last, where a pooling or a normalisation of the axis behind the batch mixes them up."""
+    channels = Channels()
+    channels.input("x", (1, 3, 8, 8))
+    for name in ("a", "b"):
+        channels.layer(name, "x", name, (1, 8, 8, 8), (8, 3, 1, 1), 1, 1)
+        channels.transposed(name, f"{name}-last", (0, 2, 3, 1), (1, 8, 8, 8))
+    channels.pooled("avg_pool2d", "a-last", "p", (1, 8, 8, 8), 2)
+    channels.norm("bn", "b-last", "q")
+    held = {group.name: group.held for group in channels.groups()}
+    assert held["a"] == "it is read by avg_pool2d"
+    assert held["b"] == "it is read by bn, which normalises along another axis"
+
+
 def test_depthwise_filters_follow_their_channel_and_grouped_layers_are_held() -> None:
     channels = Channels()
     channels.input("x", (1, 3, 8, 8))

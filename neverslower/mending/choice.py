@@ -107,7 +107,7 @@ class Table:
             if verdict is None:
                 return f"{layer.place} was not measured with this group alone"
             if verdict.code not in PROVED:
-                return f"{layer.place} is {verdict.code}{f' ({verdict.ratio})' if verdict.ratio else ''}"
+                return f"{layer.place} is {verdict.code} ({verdict.ratio or verdict.reason.text})"
         if not any(self._faster(layer, {name: count}) for layer, _ in changed):
             return "no layer is proved faster"
         return "faster alone, and not together with what is padded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -166,11 +167,14 @@ class _Reader:
         else:
             name = self._module_of(weight, "weight")
             why = f"{name} normalises over the channels, so that zeros would change its result"
-            self.channels.norm(name, read, node.name, why) if name else self._unknown(node)
+            self.channels.norm(name, read, node.name, -1, why) if name else self._unknown(node)
 
     def _same(self, node: Any, values: dict[str, Any], shape: Shape) -> None:
+        operation = node.target._schema.name
         if len(node.all_input_nodes) > 1:
             self._unknown(node)
+        elif over := re.search(r"(?:pool|nearest|linear|bilinear|bicubic)([123])d", operation):
+            self.channels.pooled(self._words(node), node.all_input_nodes[0].name, node.name, shape, int(over[1]))
         else:
             self.channels.same(node.all_input_nodes[0].name, node.name, shape)
 
