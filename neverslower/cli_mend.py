@@ -143,7 +143,8 @@ class _Mending:
             if not widths:
                 return Mended(self._model, self._spec.backend, table, widths)
             difference = self._write(name, script, widths)
-            return self._with_whole(Mended(self._model, self._spec.backend, table, widths, script, difference), journal)
+            mended = Mended(self._model, self._spec.backend, table, widths, script, difference)
+            return self._with_whole(mended, script, journal)
 
     def _measured(self) -> Table:
         """Return the table of every layer at every count that is tried."""
@@ -177,22 +178,30 @@ class _Mending:
             checked = child.read(child.TORCH, self._options.model, self._options.input, f"{child.PADDED}{tried}")
         return float(checked["difference"])
 
-    def _with_whole(self, mended: Mended, journal: Journal) -> Mended:
-        """Return what was padded with the verdict on the whole network. Raises NeverSlowerError if it is slower."""
-        named = reading.PrunedName.parse(f"{mended.script}:build", self._options.input)
+    def _with_whole(self, mended: Mended, script: Path, journal: Journal) -> Mended:
+        """Return what was padded with the verdict on the whole network, or why there is none.
+
+        Raises NeverSlowerError where that is slower; the script is not kept then.
+        """
+        try:
+            return self._whole(mended, script, journal)
+        except KeyboardInterrupt:
+            return replace(mended, no_whole="interrupted")
+        except NeverSlowerError:
+            script.unlink(missing_ok=True)
+            raise
+
+    def _whole(self, mended: Mended, script: Path, journal: Journal) -> Mended:
+        named = reading.PrunedName.parse(f"{script}:build", self._options.input)
         original, padded = reading.with_pruned(named, self._model, self._options.input)
         self._require_as_planned(padded, mended.widths)
         if not runs_networks(self._spec.backend):
             return replace(mended, no_whole=f"{self._spec.backend} runs no whole networks")
-        (asked,) = whole.comparisons(self._spec.backend, original, padded, [format_of(self._options)])
         if self._deadline is not None and self._deadline <= time.monotonic():
             return replace(mended, no_whole=f"--time-budget {self._options.time_budget} had ended")
-        findings = self._verify([asked], journal, STANDARD, 1.0)
-        result = findings.wholes[asked.identity]
+        (asked,) = whole.comparisons(self._spec.backend, original, padded, [format_of(self._options)])
+        result = self._verify([asked], journal, STANDARD, 1.0).wholes[asked.identity]
         if result.verdict.code is Code.SLOWER:
-            script = mended.script
-            if script:
-                script.unlink()
             raise NeverSlowerError(
                 f"the whole padded network is slower, {result.verdict.ratio}, although none of its layers is by "
                 f"itself; {script} is not kept"

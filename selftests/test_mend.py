@@ -12,7 +12,7 @@ from neverslower import cli
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.mending.choice import Table, choose, proved
 from neverslower.mending.widths import Padding
-from neverslower.models import child
+from neverslower.models import child, whole
 from neverslower.models.coupling import Group
 from neverslower.models.words import Input
 from neverslower.problem.comparison import Comparison
@@ -163,7 +163,7 @@ def test_a_pruned_model_is_padded_where_that_is_proved(mend: Any, tmp_path: Path
     assert "net on scripted: 1 of 1 groups of channels are padded" in told
     assert "| 0 | 13 | 16 | 0 |" in told
     assert "| 0 | 3 → 13 | 3 → 16 | FASTER: 0.5" in told
-    assert "- 3: no larger multiple of 8 is any rounder" in told
+    assert "- 3: a multiple of 32 already" in told
     assert "- 5: it is an output of the model" in told
     assert "whole network: 0.75" in told
     assert (tmp_path / "out" / "net_padded.md").read_text(encoding="utf-8").startswith("net on scripted: 1 of 1 groups")
@@ -177,6 +177,29 @@ def test_a_padded_network_that_is_slower_is_not_kept(mend: Any, tmp_path: Path, 
     assert mend(rules=[*UNEVEN[:-1], {"network": "*net_padded.py:*", "seconds": 5e-4}]) == 2
     assert "the whole padded network is slower, 1.25" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_model_that_is_not_what_was_measured_is_refused(
+    mend: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Padding, "added", lambda self, widths: {"0": {"out": []}})
+    assert mend() == 2
+    assert "net, padded, has other layers than were measured, such as 0; does its Python" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_an_interruption_of_the_last_measurement_keeps_what_was_proved(
+    mend: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "comparisons", interrupted)
+    assert mend() == 0
+    assert "whole network: not measured: interrupted" in capsys.readouterr().out
+    assert (tmp_path / "out" / "net_padded.py").exists()
 
 
 @pytest.mark.usefixtures("workers_here")

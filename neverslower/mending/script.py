@@ -69,4 +69,4 @@ def script_of(name: ModelName, folder: Path, groups: int, added: Mapping[str, An
     lines = "".join(f"    {module!r}: {axes!r},\n" for module, axes in added.items())
     _, _, code = inspect.getsource(padding).split('"""', 2)
     build = _BUILD.format(added=f"{{\n{lines}}}", load=load, attribute=name.attribute)
-    return _HEAD.format(name=name.text, groups=groups) + code.rstrip() + "\n" + build
+    return f"{_HEAD.format(name=name.text, groups=groups)}\n{code.strip()}\n{build}"

@@ -41,7 +41,7 @@ class Padding:
         reasons = {}
         for group in self.groups:
             if group.members_on(OUT) and group.name not in self.choices:
-                reasons[group.name] = self._why_not(group) or f"no larger multiple of {MULTIPLES[0]} is any rounder"
+                reasons[group.name] = self._why_not(group) or f"a multiple of {MULTIPLES[-1]} already"
         return reasons
 
     def _why_not(self, group: Group) -> str:
