@@ -11,13 +11,16 @@ import pytest
 from neverslower import cli
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.mending.choice import Table, choose, proved
+from neverslower.mending.mended import Mended
 from neverslower.mending.widths import Padding
 from neverslower.models import child, whole
 from neverslower.models.coupling import Group
 from neverslower.models.words import Input
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
+from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
+from neverslower.report.mended import mended_lines
 from selftests.support import scripted
 from selftests.test_coupling import members
 
@@ -89,6 +92,18 @@ def test_a_group_of_which_no_layer_is_proved_faster_is_left() -> None:
     nothing = table(known)
     assert choose(nothing) == {}
     assert nothing.why_left("a").startswith("16: no layer is proved faster; 32: a was not measured")
+
+
+def test_what_the_time_budget_left_undecided_is_counted() -> None:
+    late = table(FINE)
+    key = next(iter(late.verdicts))
+    late.verdicts[key] = Verdict(Code.UNDECIDED, Reason(ReasonCode.BUDGET_ENDED, "the budget ended"), None)
+    told = list(mended_lines(Mended(Model("net", LAYERS), "scripted", late, {})))
+    assert told[:2] == [
+        "net on scripted: 0 of 2 groups of channels are padded",
+        f"the time budget ended before 1 of {len(late.verdicts)} padded layers were decided",
+    ]
+    assert "- a: 16: a is UNDECIDED (the budget ended)" in "\n".join(told)
 
 
 def test_what_is_not_proved_again_is_taken_back_and_chosen_anew() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neverslower.errors import NeverSlowerError
-from neverslower.judge.verdict import STANDARD, Code, Verdict
+from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Verdict
 from neverslower.mending.widths import MULTIPLES, Padding, Widths
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
@@ -49,6 +49,12 @@ class Table:
         self.verdicts |= verdicts
         self.verified |= set(verdicts)
         self._scores.clear()
+
+    @property
+    def ended(self) -> int:
+        """Return how many padded layers were not decided before the time budget ended."""
+        ends = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED)
+        return sum(verdict.reason.code in ends for verdict in self.verdicts.values())
 
     def verdict(self, layer: Layer, problem: ConvProblem) -> Verdict | None:
         """Return the verdict on a padded layer, None where it was not measured."""

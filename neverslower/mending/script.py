@@ -11,7 +11,7 @@ from typing import Any
 from neverslower.models import padding
 from neverslower.models.words import ModelName
 
-_HEAD = '''"""{name} with wider layers: {groups} groups of its channels are padded with zeros, so that it runs faster.
+_HEAD = '''"""{name}, padded: zeros widen {groups} of its groups of channels, so that it runs faster.
 
 `build()` builds the model and pads it; `pad(model, ADDED)` pads one that is there already, such as one whose weights
 were loaded. It computes what it computed before. `neverslower mend` wrote this; it needs torch and the model's code.

@@ -17,6 +17,8 @@ def mended_lines(mended: Mended) -> Iterator[str]:
     padding = mended.table.padding
     tried = len(padding.choices)
     yield f"{mended.model.title} on {mended.backend}: {len(mended.widths)} of {tried} groups of channels are padded"
+    if ended := mended.table.ended:
+        yield f"the time budget ended before {ended} of {len(mended.table.verdicts)} padded layers were decided"
     yield from _padded(mended)
     yield from _layers(mended)
     yield from _left(mended)
