@@ -63,6 +63,18 @@ def test_advice_is_drawn_from_a_map_and_taken_back_where_it_does_not_hold(tmp_pa
     assert "no pruned count is proved faster than the unpruned 24 channels" in told
 
 
+def test_advice_on_instructions_keeps_its_own_words(tmp_path, capsys):
+    few = [{"instructions": 1000}, {"when": "out_channels <= 16", "instructions": 600}]
+    assert advise(tmp_path, evidence="instructions", rules=few) == 0
+    told = capsys.readouterr().out
+    assert f"{SHAPE}: fewest instructions: " in told
+    assert "| 16 | 600 instructions | 0.60 | FEWER than 24: 0.600× |" in told
+    assert advise(tmp_path, evidence="instructions", rules=[{"instructions": 1000}]) == 0
+    told += capsys.readouterr().out
+    assert "no pruned count takes fewer instructions than the unpruned 24 channels" in told
+    assert "faster" not in told
+
+
 def test_input_channels_are_advised_and_asserted_as_such(tmp_path, capsys):
     output, shape = tmp_path / "advice.json", "mb1_ic12oc8_ih6kh3ph1"
     rules = [

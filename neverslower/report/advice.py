@@ -23,8 +23,9 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     for larger, smaller, verdict in advice.taken_back:
         yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
     if not advice.steps:
-        better = "proved faster" if staircase.evidence is Evidence.DEVICE_TIME else "counted with fewer instructions"
-        yield f"no pruned count is {better} than the unpruned {staircase.counts[-1]} {_channels(staircase)}"
+        counted = staircase.evidence is Evidence.INSTRUCTIONS
+        better = "takes fewer instructions" if counted else "is proved faster"
+        yield f"no pruned count {better} than the unpruned {staircase.counts[-1]} {_channels(staircase)}"
         return
     yield f"| {_channels(staircase)} | cost | of unpruned | against the next larger advised count |"
     yield "|---|---|---|---|"
