@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_grid, cli_maps, cli_widths
+from neverslower import cli_advise, cli_grid, cli_maps, cli_mend, cli_widths
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         cli_grid.add,
         cli_advise.add,
         cli_widths.add,
+        cli_mend.add,
         _add_script,
     ):
         add(commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neverslower.baseline import exact
 from neverslower.campaign import resume
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
@@ -30,13 +32,15 @@ from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.verdict import STANDARD, Thresholds, Verdict
-from neverslower.maps import map_file, mapping
+from neverslower.maps import exact_advice, map_file, mapping
 from neverslower.maps.advice import Advice, verified
 from neverslower.maps.map_file import Map
 from neverslower.maps.mapping import reasons_of
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.report.advice import advice_document, advice_lines
+from neverslower.report.exact_advice import exact_lines
 from neverslower.report.mapped import device_lines
 from neverslower.worker.process import WorkerSpec
 
@@ -56,6 +60,19 @@ def add(commands: Commands) -> None:
         "against the next larger one. A count that is not proved faster is taken back.",
     )
     parser.add_argument("--map", type=Path, metavar="MAP.json.xz", help="draw from this map; default: measure one")
+    parser.add_argument(
+        "--side",
+        type=Side,
+        choices=[Side.OUT, Side.IN],
+        default=Side.OUT,
+        help="advise on output channels, or on input channels, which the layer before loses; default out",
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="RECORD.jsonl",
+        help="advise from this record of instructions or dispatches, and measure nothing",
+    )
     parser.add_argument("--output", type=Path, metavar="ADVICE.json", help="also write the advice as JSON")
     parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
     add_measuring(parser)
@@ -63,6 +80,9 @@ def add(commands: Commands) -> None:
 
 
 def _advise(options: argparse.Namespace) -> None:
+    if options.record:
+        _from_record(options)
+        return
     if not (options.layer or options.problem or options.network):
         raise NeverSlowerError("advise on which layers? name them: --layer resnet50.L16")
     if options.output:
@@ -83,6 +103,23 @@ def _advise(options: argparse.Namespace) -> None:
         print(options.output)
     if advising.lost:
         raise NeverSlowerError(f"no advice on layers that could not be measured: {reasons_of(advising.lost)}")
+
+
+def _from_record(options: argparse.Namespace) -> None:
+    """Print what a record of exact evidence advises, which is proved by the record itself."""
+    if unused := [word for word in ("map", "output", "network", "problem", "resume") if getattr(options, word)]:
+        raise NeverSlowerError(f"--record advises from what it holds: leave out --{unused[0]}")
+    record = exact.load(options.record)
+    found = exact_advice.layers_of(record)
+    on_side = [layer for layer in found if layer.side is options.side]
+    patterns = options.layer or ["*"]
+    chosen = [layer for layer in on_side if any(fnmatch.fnmatch(layer.name, pattern) for pattern in patterns)]
+    if not chosen:
+        listed = ", ".join(layer.name for layer in on_side) or f"none whose {options.side}put channels are pruned"
+        raise NeverSlowerError(f"--record {options.record}: no such layer in it; it has {listed}")
+    for layer in chosen:
+        print("\n".join(exact_lines(layer, record.evidence, exact_advice.advised_of(layer, record.evidence))))
+    print(f"{record.fingerprint.backend} {record.fingerprint.version} on {record.fingerprint.device}: {options.record}")
 
 
 class _Advising:
@@ -128,6 +165,8 @@ class _Advising:
 
     def _stored(self) -> Map:
         """Return the map that the user names. Raises NeverSlowerError where it is another backend's."""
+        if self._options.side is not Side.OUT:
+            raise NeverSlowerError("--map holds output channels: leave it out to measure --side in")
         read = map_file.load(self._options.map)
         if read.fingerprint.backend != self._spec.backend:
             theirs = f"a map of {read.fingerprint.backend}, and --backend is {self._spec.backend}"
@@ -145,7 +184,8 @@ class _Advising:
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         with closing(Journal(self.journal)) as journal:
             campaign = campaign_of(self._options, self._spec, settings, journal, reviewer)
-            mapped = mapping.measure(campaign, self._spec.backend, self._layers)
+            asked = mapping.comparisons(self._spec.backend, self._layers, self._options.side)
+            mapped = mapping.measure(campaign, self._spec.backend, self._layers, asked)
         mapped.require_measured()
         if mapped.ended_early:
             raise KeyboardInterrupt

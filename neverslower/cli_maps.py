@@ -60,6 +60,11 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", action="append", default=[], metavar="NAME", help="map all its layers")
     parser.add_argument("--layer", action="append", default=[], metavar="NAME", help="map these layers (repeatable)")
     parser.add_argument("--problem", action="append", default=[], metavar="DESCRIPTOR", help="map it (repeatable)")
+    add_running(parser)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say in which format, where, and for how long something is measured."""
     parser.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
     parser.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
     parser.add_argument("--blocks", type=int, metavar="N", help="blocks of a pass; default 8, of many layers 2")
@@ -67,7 +72,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
     parser.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="raw samples; default: in .neverslower")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with the map of this journal")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with what this journal holds")
     parser.add_argument(
         "--unsound", choices=["refuse", "warn"], default="refuse", help="what to do on an unsound device; see pytest -h"
     )
@@ -168,13 +173,18 @@ def layers_to_map(options: argparse.Namespace) -> list[Layer]:
 
     Without a pattern those of a model of the user's are all of its layers.
     """
-    own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     models = reading.models(vars(options))
     named = options.network or options.layer or options.problem or models
     networks = tuple(options.network) if named else ("resnet50",)
     layers, problems = tuple(options.layer), tuple(options.problem)
     selection = Selection(networks=networks, layers=layers, problems=problems, models=models)
-    return selection.distinct([(options.dtype or own[0], options.layout or own[1])])
+    return selection.distinct([format_of(options)])
+
+
+def format_of(options: argparse.Namespace) -> Format:
+    """Return the dtype and the layout that were named; what was not is the backend's own."""
+    own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
+    return options.dtype or own[0], options.layout or own[1]
 
 
 def _add_staircase(commands: Commands) -> None:

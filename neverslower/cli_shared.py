@@ -26,6 +26,11 @@ def require_installed(name: str) -> None:
         raise NeverSlowerError(f"{name} is {why}")
 
 
+def runs_networks(name: str) -> bool:
+    """Return whether a backend runs whole networks from end to end."""
+    return bool(backends.load(name).CAPABILITIES.networks)
+
+
 def require_suffix(path: Path, suffix: str, what: str) -> None:
     """Refuse a name that does not end in `suffix`: a slip of the finger could replace a baseline."""
     if not path.name.endswith(suffix):

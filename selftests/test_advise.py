@@ -9,9 +9,10 @@ import pytest
 from neverslower import cli
 from neverslower.cli_advise import in_round
 from neverslower.judge.verdict import STANDARD
+from neverslower.maps import advice_file
 from neverslower.maps.map_file import document_of, save
 from neverslower.maps.mapping import measure
-from neverslower.problem.convolution import parse_descriptor
+from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import Layer
 from selftests.support import ROOT, scripted
 from selftests.test_mapping import SHAPE, campaign
@@ -60,6 +61,38 @@ def test_advice_is_drawn_from_a_map_and_taken_back_where_it_does_not_hold(tmp_pa
     told = capsys.readouterr().out
     assert "taken back: 16 against 24 is SLOWER" in told
     assert "no pruned count is proved faster than the unpruned 24 channels" in told
+
+
+def test_advice_on_instructions_keeps_its_own_words(tmp_path, capsys):
+    few = [{"instructions": 1000}, {"when": "out_channels <= 16", "instructions": 600}]
+    assert advise(tmp_path, evidence="instructions", rules=few) == 0
+    told = capsys.readouterr().out
+    assert f"{SHAPE}: fewest instructions: " in told
+    assert "| 16 | 600 instructions | 0.60 | FEWER than 24: 0.600× |" in told
+    assert advise(tmp_path, evidence="instructions", rules=[{"instructions": 1000}]) == 0
+    told += capsys.readouterr().out
+    assert "no pruned count takes fewer instructions than the unpruned 24 channels" in told
+    assert "faster" not in told
+
+
+def test_input_channels_are_advised_and_asserted_as_such(tmp_path, capsys):
+    output, shape = tmp_path / "advice.json", "mb1_ic12oc8_ih6kh3ph1"
+    rules = [
+        {"seconds": 1e-5},
+        {"when": "in_channels % 4 != 0", "times": 2.0},
+        {"when": "in_channels <= 8", "times": 0.6},
+    ]
+    spec = f"scripted:{scripted(tmp_path, 30.0, rules=rules, noise=0.002).argument}"
+    words = ["advise", "--backend", spec, "--problem", shape, "--side", "in", "--journal", str(tmp_path / JOURNAL)]
+    assert cli.main([*words, "--output", str(output)]) == 0
+    told = capsys.readouterr().out
+    assert "| input channels | cost |" in told
+    assert "| 8 | 6.0" in told
+    assert json.loads(output.read_text(encoding="utf-8"))["schema"] == 2  # Older versions would prune the outputs.
+    (comparison,) = advice_file.load(output).comparisons
+    assert comparison.side is Side.IN
+    assert (comparison.reference, comparison.candidate.in_channels) == (parse_descriptor(shape), 8)
+    assert cli.main([*words[:-2], "--map", str(OF_CUDNN)]) == 2
 
 
 def test_advice_needs_a_map_of_this_device(tmp_path, capsys):

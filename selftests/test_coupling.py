@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neverslower.errors import NeverSlowerError
-from neverslower.models import coupling, onnx_channels, torch_channels
+from neverslower.models import coupling, onnx_channels, torch_channels, torch_module
 from neverslower.models.channels import Channels
 from neverslower.models.coupling import Group, Member
 from neverslower.models.words import Input, ModelName
@@ -173,6 +173,20 @@ def test_a_channel_that_is_spread_over_others_is_held() -> None:
     assert held == {"a": "", "a.in": "it reads the model's input", "gate": "mul spreads it over other channels"}
 
 
+def test_what_works_along_another_axis_than_that_of_the_channels_holds_them() -> None:
+    """Channels may stand last, where a pooling or a normalisation of the axis behind the batch mixes them up."""
+    channels = Channels()
+    channels.input("x", (1, 3, 8, 8))
+    for name in ("a", "b"):
+        channels.layer(name, "x", name, (1, 8, 8, 8), (8, 3, 1, 1), 1, 1)
+        channels.transposed(name, f"{name}-last", (0, 2, 3, 1), (1, 8, 8, 8))
+    channels.pooled("avg_pool2d", "a-last", "p", (1, 8, 8, 8), 2)
+    channels.norm("bn", "b-last", "q")
+    held = {group.name: group.held for group in channels.groups()}
+    assert held["a"] == "it is read by avg_pool2d"
+    assert held["b"] == "it is read by bn, which normalises along another axis"
+
+
 def test_depthwise_filters_follow_their_channel_and_grouped_layers_are_held() -> None:
     channels = Channels()
     channels.input("x", (1, 3, 8, 8))
@@ -234,6 +248,16 @@ def test_what_is_not_understood_is_held_and_named(nets: Path) -> None:
     assert {name: group.unpaddable for name, group in groups.items() if group.unpaddable} == {"f": why}
 
 
+@pytest.mark.filterwarnings("ignore")  # torch uses what torch deprecates.
+@pytest.mark.parametrize("name", ["residual", "mobile", "dense"])
+def test_older_versions_of_torch_trace_into_smaller_operations(
+    nets: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, traced = read(nets, name), torch_module.traced
+    monkeypatch.setattr(torch_module, "traced", lambda *words: traced(*words).run_decompositions())
+    assert read(nets, name) == usual
+
+
 def test_a_model_that_cannot_be_traced_is_refused_with_the_remedy(nets: Path) -> None:
     with pytest.raises(NeverSlowerError, match=r"nets.py:branching: torch.export can't trace it .*; check --input, w"):
         read(nets, "branching")
@@ -254,8 +278,6 @@ def test_groups_come_from_a_child_process_as_they_are(nets: Path) -> None:
 def test_an_exported_model_has_the_same_groups(nets: Path, name: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
-    from neverslower.models import torch_module
-
     model, path = torch_module.built(ModelName.parse(f"{nets}:{name}")), tmp_path / f"{name}.onnx"
     torch.onnx.export(model, (torch.zeros(IMAGE.shape),), str(path), dynamo=True, external_data=False, verbose=False)
     exported = onnx_channels.followed(path, []).groups()
@@ -300,8 +322,6 @@ def test_an_operator_of_ones_own_is_held_and_named(tmp_path: Path) -> None:
 def test_torch_pruning_finds_the_same_groups(nets: Path, name: str) -> None:
     torch_pruning = pytest.importorskip("torch_pruning")
     import torch
-
-    from neverslower.models import torch_module
 
     model = torch_module.built(ModelName.parse(f"{nets}:{name}"))
     graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(IMAGE.shape))

@@ -33,7 +33,7 @@ OTHERS = (
     "python3 -m venv ", "python -m pip ", "python3 tools/setup_environment.py ", "make",
 )  # fmt: skip
 """What needs a device, changes the system, or sets up; and make, whose targets are looked up."""
-NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "build-acl")
+NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "mend", "build-acl")
 JOURNAL = "bench/data/journals/tvm-0.25-0.27-two-cores.jsonl.xz"
 COUNTED = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[14]_*.jsonl"))
 STANDS_FOR = {
@@ -298,7 +298,7 @@ def test_the_readme_is_short() -> None:
 
 
 DOORS = {"option_table", "options", "run", "stock", "cli_shared", "cli_maps", "cli_grid", "cli_advise", "cli_widths"}
-DOORS |= {"cli", "__main__"}
+DOORS |= {"cli_mend", "cli", "__main__"}
 """A room of each floor of the doors, which share one band of the drawing."""
 
 

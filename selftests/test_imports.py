@@ -24,7 +24,7 @@ FLOORS = (
     {"worker"},
     {"campaign"},
     {"baseline", "hunt"},
-    {"outcome", "calibration", "maps"},
+    {"outcome", "calibration", "maps", "mending"},
     {"widths"},
     {"report"},
     {"option_table", "option_values"},
@@ -36,13 +36,20 @@ FLOORS = (
     {"cli_grid"},
     {"cli_advise"},
     {"cli_widths"},
+    {"cli_mend"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
 """The rooms, lowest floor first: a room imports from itself and from the floors below it, and from nowhere else."""
 ADAPTERS = set(backends.TABLE.values())
 VENDORS = {
-    "torch": ("backends.onednn", "backends.cudnn", "neverslower.models.torch_module"),
+    "torch": (
+        "backends.onednn",
+        "backends.cudnn",
+        "neverslower.models.torch_module",
+        "neverslower.models.padding",
+        "neverslower.models.agreement",
+    ),
     "onnx": ("neverslower.models.onnx_graph",),
     "tvm": ("backends.tvm",),
     "cudnn": ("backends.cudnn",),

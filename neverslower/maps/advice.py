@@ -14,7 +14,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import STANDARD, Code, Verdict
 from neverslower.maps.staircase import Staircase
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
 BETTER = (Code.FASTER, Code.FEWER)
@@ -88,7 +88,7 @@ class _Draft:
 
     def unknown(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> list[Comparison]:
         """Return the comparisons of each count with the next larger one that have no verdict yet."""
-        comparisons = [comparison_of(self._layer, backend, *pair) for pair in self._pairs]
+        comparisons = [self._comparison(backend, *pair) for pair in self._pairs]
         return [comparison for comparison in comparisons if comparison.identity[1:] not in verdicts]
 
     def take_back(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> None:
@@ -114,22 +114,25 @@ class _Draft:
 
     @property
     def _pairs(self) -> list[tuple[int, int]]:
-        return pairs_of(self._layer.problem, self._counts)
+        return pairs_of(self._layer.problem, self._counts, self._staircase.side)
+
+    def _comparison(self, backend: str, larger: int, smaller: int) -> Comparison:
+        return comparison_of(self._layer, backend, larger, smaller, self._staircase.side)
 
     def _judged(
         self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]
     ) -> list[tuple[tuple[int, int], Verdict]]:
-        keys = {pair: comparison_of(self._layer, backend, *pair).identity[1:] for pair in self._pairs}
+        keys = {pair: self._comparison(backend, *pair).identity[1:] for pair in self._pairs}
         return [(pair, verdicts[key]) for pair, key in keys.items()]
 
 
-def pairs_of(problem: ConvProblem, advised: Sequence[int]) -> list[tuple[int, int]]:
+def pairs_of(problem: ConvProblem, advised: Sequence[int], side: Side = Side.OUT) -> list[tuple[int, int]]:
     """Return (larger, smaller) of each advised count and the next larger one, the unpruned layer before the first."""
-    return list(zip([problem.out_channels, *advised], advised, strict=False))
+    return list(zip([problem.channels(side), *advised], advised, strict=False))
 
 
-def comparison_of(layer: Layer, backend: str, larger: int, smaller: int) -> Comparison:
+def comparison_of(layer: Layer, backend: str, larger: int, smaller: int, side: Side = Side.OUT) -> Comparison:
     """Return the layer at one advised count against itself at a smaller one."""
-    problem = layer.problem
-    whole = problem if larger == problem.out_channels else problem.prune(problem.out_channels - larger)
-    return Comparison(backend, replace(layer, problem=whole), problem.prune(problem.out_channels - smaller))
+    problem, channels = layer.problem, layer.problem.channels(side)
+    whole = problem if larger == channels else problem.prune(channels - larger, side)
+    return Comparison(backend, replace(layer, problem=whole), problem.prune(channels - smaller, side), side)

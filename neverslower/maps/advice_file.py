@@ -15,10 +15,12 @@ from neverslower.maps.advice import BETTER, comparison_of
 from neverslower.maps.grid import comparison_of as pair_against_unpruned
 from neverslower.maps.grid import problem_at, unpruned_pair
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
-FORMAT, SCHEMA = "never-slower advice", 1
+FORMAT, SCHEMA = "never-slower advice", 2
+OF_OUTPUTS = 1
+"""The schema of advice on output channels alone, which versions that know no other can read."""
 WIDTHS, WIDTHS_SCHEMA = "never-slower widths", 1
 """What `advise --model` writes, see docs/reference/widths.md."""
 _NEWEST = {FORMAT: SCHEMA, WIDTHS: WIDTHS_SCHEMA}
@@ -61,13 +63,14 @@ def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
     if not isinstance(layer, Mapping):
         raise ValueError("a layer is no object")
     problem = ConvProblem.from_key(word(layer, "problem"))
+    side = Side(layer.get("side", Side.OUT))
     named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
     comparisons = []
     for row in field(layer, "advised", list):
         larger, smaller = field(row, "against", int), field(row, "channels", int)
-        if not 0 < smaller < larger <= problem.out_channels:
-            raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.out_channels}")
-        comparisons.append(comparison_of(named, backend, larger, smaller))
+        if not 0 < smaller < larger <= problem.channels(side):
+            raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.channels(side)}")
+        comparisons.append(comparison_of(named, backend, larger, smaller, side))
     return comparisons
 
 

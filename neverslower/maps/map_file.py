@@ -21,7 +21,7 @@ from neverslower.judge.joint import log_ratio
 from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.mapping import Mapped
 from neverslower.maps.staircase import Staircase, Stored
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
 FORMAT, SCHEMA = "never-slower map", 2
@@ -64,9 +64,7 @@ def by_layer(mapped: Mapped) -> dict[str, list[Result]]:
     results: dict[str, list[Result]] = {}
     for result in mapped.findings.results.values():
         results.setdefault(result.comparison.reference.key, []).append(result)
-    return {
-        key: sorted(row, key=lambda result: result.comparison.candidate.out_channels) for key, row in results.items()
-    }
+    return {key: sorted(row, key=_kept) for key, row in results.items()}
 
 
 def _layer_fields(layer: Layer, results: Sequence[Result], tables: Tables) -> dict[str, Any]:
@@ -81,15 +79,21 @@ def _layer_fields(layer: Layer, results: Sequence[Result], tables: Tables) -> di
         "cost": cost,
         "plan_unpruned": whole and tables.plan(whole.plan),
         "dispatch_unpruned": whole and tables.dispatch(whole.plan),
-        "counts": [result.comparison.candidate.out_channels for result in measured],
+        "side": next((str(result.comparison.side) for result in results), str(Side.OUT)),
+        "counts": [_kept(result) for result in measured],
         "costs": [cost_of(result, cost) for result in measured],
         "verdict": [str(result.verdict.code) for result in measured],
         "ratio": [_interval(result.verdict.ratio) for result in measured],
         "plan": [result.candidate and tables.plan(result.candidate.plan) for result in measured],
         "dispatch": [result.candidate and tables.dispatch(result.candidate.plan) for result in measured],
         "passes": [[pass_row(pass_, tables) for pass_ in result.passes] for result in measured],
-        "refusals": {str(one.comparison.candidate.out_channels): one.verdict.reason.text for one in missing},
+        "refusals": {str(_kept(one)): one.verdict.reason.text for one in missing},
     }
+
+
+def _kept(result: Result) -> int:
+    """Return the channels that a count keeps."""
+    return result.comparison.candidate.channels(result.comparison.side)
 
 
 def has_cost(result: Result) -> bool:
@@ -266,9 +270,11 @@ def _judged(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase |
         Stored(Code(code), ratio and Interval(*ratio))
         for code, ratio in zip(layer["verdict"], layer["ratio"], strict=True)
     ]
-    counts, costs = [*layer["counts"], problem.out_channels], [*layer["costs"], layer["cost"]]
+    side = Side(layer.get("side", Side.OUT))
+    counts, costs = [*layer["counts"], problem.channels(side)], [*layer["costs"], layer["cost"]]
     evidence = Evidence(content["evidence"])
-    return _staircase(str(layer["name"]), problem, counts, costs, [*plans, whole], verdicts, evidence)
+    staircase = _staircase(str(layer["name"]), problem, counts, costs, [*plans, whole], verdicts, evidence)
+    return replace(staircase, side=side)
 
 
 def _surveyed(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase | None:

@@ -101,22 +101,22 @@ def settings_of(layers: int, time_budget: float | None = None, blocks: int | Non
     return Settings(blocks=blocks or usual, time_budget=time_budget, explain_budget=0.0, whole=True)
 
 
-def comparisons(backend: str, layers: Sequence[Layer]) -> list[Comparison]:
-    """Return each layer against itself pruned to every count.
+def comparisons(backend: str, layers: Sequence[Layer], side: Side = Side.OUT) -> list[Comparison]:
+    """Return each layer against itself pruned to every count on a side.
 
     Where time is short, counts that are spread over all of the layer come first.
     """
     return [
-        Comparison(backend, layer, layer.problem.prune(layer.problem.out_channels - count), telling=_rank(count))
+        Comparison(backend, layer, layer.problem.prune(layer.problem.channels(side) - count, side), side, _rank(count))
         for layer in layers
-        for count in countable(layer.problem)
+        for count in countable(layer.problem, side)
     ]
 
 
-def countable(problem: ConvProblem) -> list[int]:
-    """Return the numbers of filters that a layer can be pruned to, ascending."""
-    step = problem.prune_step(Side.OUT)
-    return list(range(step, problem.out_channels, step))
+def countable(problem: ConvProblem, side: Side = Side.OUT) -> list[int]:
+    """Return the numbers of filters, or of input channels, that a layer can be pruned to, ascending."""
+    step = problem.prune_step(side)
+    return list(range(step, problem.channels(side), step))
 
 
 def _rank(count: int) -> int:
@@ -149,5 +149,8 @@ def measure(
     seconds = time.monotonic() - begin
     mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
     if mapped.evidence is Evidence.DISPATCH:
-        raise NeverSlowerError(f"{backend} gives dispatches here, and a map holds times or instructions")
+        raise NeverSlowerError(
+            f"{backend} gives dispatches here, and a map holds times or instructions; record them with pytest's --keep "
+            "and --accept-baseline, and read `advise --record` off that"
+        )
     return mapped

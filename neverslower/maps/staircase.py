@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.judge.cause import Cause, Explanation, explain
 from neverslower.judge.verdict import STANDARD, Code, Interval
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 
 WORSE = (Code.SLOWER, Code.MORE)
 
@@ -27,7 +27,9 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Staircase:
-    """What each number of filters costs, ascending up to the unpruned layer, each with its plan.
+    """What each number of filters costs, or of input channels by `side`, ascending up to the unpruned layer.
+
+    Each has its plan.
 
     `costs` are seconds of a call, or instructions of one, as `evidence` says. `verdicts` are those of all counts but
     the last, which is the unpruned layer; a survey has none. `places` are the titles of all layers of this shape.
@@ -41,6 +43,7 @@ class Staircase:
     verdicts: tuple[Stored, ...] = ()
     evidence: Evidence = Evidence.DEVICE_TIME
     places: tuple[str, ...] = ()
+    side: Side = Side.OUT
 
     def answers_to(self, name: str) -> bool:
         """Return whether a layer of this shape has that name, such as `resnet50.L7` or `resnet50.layer1.1.conv3`."""

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from neverslower.models.coupling import Group, Member
+from neverslower.models.coupling import IN, OUT, Group, Member
 
-OUT, IN, NORM = "out", "in", "norm"
+NORM = "norm"
 Shape = tuple[int, ...]
 Element = int
 
@@ -73,16 +73,30 @@ class Channels:
             self._hold_elements([*outs, *ins], f"{name} is a grouped convolution")
         self._tensors[writes] = Tensor(shape, axis % len(shape), tuple(outs))
 
-    def norm(self, name: str, reads: str, writes: str, unpaddable: str = "") -> None:
-        """Add a normalisation with numbers for each channel; `unpaddable` says why zeros would change its result."""
+    def norm(self, name: str, reads: str, writes: str, axis: int = 1, unpaddable: str = "") -> None:
+        """Add a normalisation with numbers for each place of an axis.
+
+        `unpaddable` says why zeros would change its result.
+        """
         read = self._of(reads)
+        if read.elements and read.axis != axis % len(read.shape):
+            self.unknown(f"{name}, which normalises along another axis", [reads], [(writes, read.shape)])
+            return
         if read.elements:
             self._join(self._axis(name, NORM, len(read.elements)), read.elements)
             self._unpaddable |= dict.fromkeys(read.elements, unpaddable) if unpaddable else {}
         self._tensors[writes] = read
 
+    def pooled(self, what: str, reads: str, writes: str, shape: Shape, axes: int) -> None:
+        """Add an operation over the last axes of a tensor, such as a pooling; over channels it is not understood."""
+        read = self._of(reads)
+        if read.elements and read.axis >= len(read.shape) - axes:
+            self.unknown(what, [reads], [(writes, shape)])
+        else:
+            self.same(reads, writes, shape)
+
     def same(self, reads: str, writes: str, shape: Shape) -> None:
-        """Add an operation that treats every channel alike and by itself, such as an activation or a pooling."""
+        """Add an operation that treats every channel alike and by itself, such as an activation."""
         read = self._of(reads)
         self._tensors[writes] = Tensor(shape, read.axis + len(shape) - len(read.shape), read.elements, read.why)
 

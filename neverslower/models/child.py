@@ -21,8 +21,9 @@ TIME_LIMIT = 600.0
 """Seconds after which a model that is still being read is given up."""
 _ROOT = Path(__file__).resolve().parent.parent.parent
 TORCH, ONNX = "--model", "--onnx"
-LAYERS, CHANNELS, WEIGHTS = "layers", "channels", "weights"
-"""What is asked of a model: what it consists of, see Found; which channels are coupled, see Group; or its Weights."""
+LAYERS, CHANNELS, WEIGHTS, PADDED = "layers", "channels", "weights", "padded="
+"""What is asked of a model: what it consists of, see Found; which of its channels are coupled, see Group; its Weights;
+or, with the path of a script behind it, whether it computes the same when that pads it."""
 
 
 def read(kind: str, text: str, inputs: Sequence[str], asked: str = LAYERS) -> Mapping[str, Any]:
@@ -54,11 +55,18 @@ def main(arguments: Sequence[str]) -> None:
     """Read a model in this process, and write what was found, or the error's text, to a file."""
     answer, asked, kind, text, *inputs = arguments
     try:
-        reads = {CHANNELS: _coupled, WEIGHTS: _weights}.get(asked, _find)
-        found = reads(kind, text, [Input.parse(one) for one in inputs])
+        found = _answer(asked, kind, text, [Input.parse(one) for one in inputs])
     except NeverSlowerError as error:
         found = {"error": str(error)}
     Path(answer).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _answer(asked: str, kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
+    if asked.startswith(PADDED):
+        from neverslower.models import agreement
+
+        return agreement.compared(ModelName.parse(text), inputs, Path(asked.removeprefix(PADDED)))
+    return {CHANNELS: _coupled, WEIGHTS: _weights}.get(asked, _find)(kind, text, inputs)
 
 
 def _find(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:

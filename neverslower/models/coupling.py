@@ -14,6 +14,8 @@ from neverslower.errors import NeverSlowerError
 from neverslower.models import child
 from neverslower.problem.model import Model
 
+OUT, IN = "out", "in"
+
 
 @dataclass(frozen=True)
 class Member:

@@ -33,12 +33,9 @@ _ALIKE = {
     "Sqrt",
     "Exp",
     "Erf",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
 }
 """Operations that give channel c of their output from channel c of their input alone, by the same formula for each."""
+_POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
 _TOGETHER = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum"}
 _RESHAPES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 _REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax"}
@@ -91,6 +88,8 @@ class _Reader:
         if kind == "BatchNormalization" and not attributes.get("training_mode"):
             # By the node: exporters keep equal numbers of several normalisations once, under the name of one of them.
             self.channels.norm(node.name or f"{kind}_{index}", reads[0], written)
+        elif kind in _POOLS:
+            self.channels.pooled(words, reads[0], written, shape, len(shape) - 2)
         elif kind in _ALIKE and all(self._one_number(name) for name in reads[1:]):
             self.channels.same(reads[0], written, shape)
         elif kind in ("Resize", "Pad"):

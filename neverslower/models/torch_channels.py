@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,6 +85,7 @@ class _Reader:
         self.channels = Channels()
         self._weights: Mapping[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._inputs = set(signature.user_inputs)
+        self._turned: dict[str, str] = {}
 
     def add(self, node: Any) -> None:
         """Add what a node does to channels."""
@@ -118,8 +120,10 @@ class _Reader:
 
     def _adder(self, operation: str, node: Any) -> Callable[[Any, dict[str, Any], Shape], None] | None:
         """Return what adds an operation, None for one that is not understood."""
-        if operation in _CONVOLUTIONS or operation == "linear":
+        if operation in _CONVOLUTIONS or operation in ("convolution", "linear"):
             return self._layer
+        if operation in ("t", "permute", "transpose") and node.all_input_nodes[0].name in self._weights:
+            return self._turn
         if operation in _ALIKE:
             return self._same
         if operation in _TOGETHER and not _rounds(node):
@@ -130,6 +134,9 @@ class _Reader:
             return self._reduced
         others = {
             "batch_norm": self._norm,
+            "native_batch_norm_legit_no_training": self._norm,
+            "addmm": self._product,
+            "mm": self._product,
             "layer_norm": self._layer_norm,
             "cat": self._concatenation,
             "permute": self._permuted,
@@ -145,13 +152,31 @@ class _Reader:
         if not name or (bias is not None and self._module_of(bias, "bias") != name):
             self._unknown(node, "whose weights are no parameters of its own")
             return
+        if values.get("transposed"):
+            self._unknown(node)
+            return
         axis = len(shape) - len(weights) + 1 if "groups" in values else -1  # A convolution may read one image alone.
         self.channels.layer(name, values["input"].name, node.name, shape, weights, int(values.get("groups", 1)), axis)
+
+    def _turn(self, node: Any, values: dict[str, Any], shape: Shape) -> None:
+        """Add weights that are turned over, as older versions of torch have those of a linear layer."""
+        self._turned[node.name] = self._weights[node.all_input_nodes[0].name]
+        self.channels.constant(node.name, shape)
+
+    def _product(self, node: Any, values: dict[str, Any], shape: Shape) -> None:
+        read, bias = (values["mat1"], values["self"]) if "mat1" in values else (values["self"], None)
+        turned = values["mat2"]
+        name = self._turned.get(turned.name, "").removesuffix(".weight")
+        if not name or (bias is not None and self._module_of(bias, "bias") != name):
+            self._unknown(node)
+            return
+        features, channels = torch_module.shape_of(turned) or ()
+        self.channels.layer(name, read.name, node.name, shape, (channels, features), 1, -1)
 
     def _norm(self, node: Any, values: dict[str, Any], shape: Shape) -> None:
         named = [(part, values[part]) for part in ("weight", "bias", "running_mean", "running_var")]
         names = {self._module_of(read, part) for part, read in named if read is not None}
-        if len(names) > 1 or names == {""} or (values["training"] and values["running_mean"] is not None):
+        if len(names) > 1 or names == {""} or (values.get("training") and values["running_mean"] is not None):
             self._unknown(node, "whose numbers are no parameters of its own")
         elif names:
             self.channels.norm(names.pop(), values["input"].name, node.name)
@@ -166,11 +191,14 @@ class _Reader:
         else:
             name = self._module_of(weight, "weight")
             why = f"{name} normalises over the channels, so that zeros would change its result"
-            self.channels.norm(name, read, node.name, why) if name else self._unknown(node)
+            self.channels.norm(name, read, node.name, -1, why) if name else self._unknown(node)
 
     def _same(self, node: Any, values: dict[str, Any], shape: Shape) -> None:
+        operation = node.target._schema.name
         if len(node.all_input_nodes) > 1:
             self._unknown(node)
+        elif over := re.search(r"(?:pool|nearest|linear|bilinear|bicubic)([123])d", operation):
+            self.channels.pooled(self._words(node), node.all_input_nodes[0].name, node.name, shape, int(over[1]))
         else:
             self.channels.same(node.all_input_nodes[0].name, node.name, shape)
 

@@ -9,25 +9,33 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Interval, Verdict
 from neverslower.maps.advice import Advice
-from neverslower.maps.advice_file import FORMAT, SCHEMA
+from neverslower.maps.advice_file import FORMAT, OF_OUTPUTS, SCHEMA
 from neverslower.maps.shape import shape_of
 from neverslower.maps.staircase import Staircase
+from neverslower.problem.convolution import Side
 
 
 def advice_lines(advice: Advice) -> Iterator[str]:
     """Yield a Markdown table of a layer's advised counts, after a line on its shape."""
     staircase = advice.staircase
-    yield f"{staircase.name}: {_shape(staircase)}"
+    fewest = "fewest instructions: " if staircase.evidence is Evidence.INSTRUCTIONS else ""
+    yield f"{staircase.name}: {fewest}{_shape(staircase)}"
     for larger, smaller, verdict in advice.taken_back:
         yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
     if not advice.steps:
-        yield f"no pruned count is proved faster than the unpruned {staircase.counts[-1]} channels"
+        counted = staircase.evidence is Evidence.INSTRUCTIONS
+        better = "takes fewer instructions" if counted else "is proved faster"
+        yield f"no pruned count {better} than the unpruned {staircase.counts[-1]} {_channels(staircase)}"
         return
-    yield "| channels | cost | of unpruned | against the next larger advised count |"
+    yield f"| {_channels(staircase)} | cost | of unpruned | against the next larger advised count |"
     yield "|---|---|---|---|"
     for step in advice.steps:
         cost, share = _cost(staircase, step.cost), step.cost / float(staircase.costs[-1])
         yield f"| {step.count} | {cost} | {share:.2f} | {step.verdict.code} than {step.larger}: {step.verdict.ratio} |"
+
+
+def _channels(staircase: Staircase) -> str:
+    return "input channels" if staircase.side is Side.IN else "channels"
 
 
 def _shape(staircase: Staircase) -> str:
@@ -51,7 +59,7 @@ def advice_document(fingerprint: Fingerprint, advised: Sequence[Advice]) -> dict
     """Return the advice on several layers as plain data; the schema is in docs/reference/advice.md."""
     return {
         "format": FORMAT,
-        "schema": SCHEMA,
+        "schema": OF_OUTPUTS if all(one.staircase.side is Side.OUT for one in advised) else SCHEMA,
         "fingerprint": fingerprint.as_dict(),
         "layers": [_layer(advice) for advice in advised],
     }
@@ -63,6 +71,7 @@ def _layer(advice: Advice) -> dict[str, Any]:
         "name": staircase.name,
         "problem": staircase.unpruned.key,
         "evidence": str(staircase.evidence),
+        **({"side": str(staircase.side)} if staircase.side is not Side.OUT else {}),
         "shape": str(shape_of(staircase.counts, staircase.costs).name),
         "unpruned": {"channels": staircase.counts[-1], "cost": float(staircase.costs[-1])},
         "advised": [
