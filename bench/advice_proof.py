@@ -78,11 +78,11 @@ def without_advice(channels: Mapping[str, int], share: int, multiple: int) -> di
     return {name: min(rounded[name], count) for name, count in channels.items()}
 
 
-def variants_of(channels: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def variants_of(channels: Mapping[str, int], shares: Sequence[int] = SHARES) -> dict[str, dict[str, int]]:
     """Return every variant without advice, by names such as `uniform_12` and `rounded_8_25`."""
     return {
         f"rounded_{multiple}_{share}" if multiple else f"uniform_{share}": without_advice(channels, share, multiple)
-        for share in SHARES
+        for share in shares
         for multiple in ROUNDED
     }
 
@@ -147,7 +147,7 @@ class Bench:
         channels = {name: group.channels for name, group in structure.free.items()}
         wanted = wanted_pairs(self.model, structure, self.options.step, self.options.points)
         rows = {layer.problem.key: pairs for layer, pairs in wanted.items()}
-        for widths in variants_of(channels).values():
+        for widths in variants_of(channels, self.options.share).values():
             for layer in self.model.layers:
                 rows[layer.problem.key].append(structure.pair_at(layer, widths))
         return {layer: list(dict.fromkeys(pairs)) for layer, pairs in wanted.items()}
@@ -297,7 +297,8 @@ def advised_name(variant: str) -> str:
 def prove(bench: Bench) -> Iterator[str]:
     """Measure everything, and yield the report."""
     known = bench.known()
-    variants = variants_of({name: group.channels for name, group in known.structure.free.items()})
+    channels = {name: group.channels for name, group in known.structure.free.items()}
+    variants = variants_of(channels, bench.options.share)
     chooses = {name: at_the_importance(widths, bench.options.solve_time) for name, widths in variants.items()}
     rounds = itertools.count(1)
     advised = all_verified(known, bench.spec.backend, chooses, lambda asked: bench.verify(asked, next(rounds)))
@@ -305,7 +306,7 @@ def prove(bench: Bench) -> Iterator[str]:
     plans |= {advised_name(name): one.plan.widths for name, one in advised.items()}
     bench.write_variants(known, plans)
     pairs = [(name, advised_name(name)) for name in variants]
-    pairs += [(ORIGINAL, advised_name(f"uniform_{share}")) for share in SHARES]
+    pairs += [(ORIGINAL, advised_name(f"uniform_{share}")) for share in bench.options.share]
     networks = {name: bench.network(name, known, widths) for name, widths in plans.items()}
     comparisons = {
         (first, second): WholeComparison(bench.spec.backend, first, networks[first], networks[second])
@@ -330,12 +331,14 @@ def main() -> None:
     parser.add_argument("--dtype", type=DType, choices=list(DType), default=None)
     parser.add_argument("--layout", type=Layout, choices=list(Layout), default=None)
     parser.add_argument("--folder", required=True, metavar="DIR", help="where everything is kept")
+    parser.add_argument("--share", type=int, action="append", metavar="PERCENT", help="default 12, 25 and 50")
     parser.add_argument("--step", type=int, default=16)
     parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--solve-time", type=float, default=10.0, help="seconds for each plan; default 10")
     parser.add_argument("--time-budget", default="4m", help="for the whole networks; default 4m")
     options = parser.parse_args()
+    options.share = options.share or list(SHARES)
     options.time_budget = duration("--time-budget", options.time_budget)
     Path(options.folder).mkdir(parents=True, exist_ok=True)
     name, _, argument = options.backend.partition(":")
