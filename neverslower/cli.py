@@ -39,10 +39,12 @@ from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
+from neverslower.releases.environments import kept_releases
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
@@ -340,7 +342,7 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cache(commands: Commands) -> None:
-    parser = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
+    parser = commands.add_parser("cache", help="show what is kept between runs: kernels, logs, releases of libraries")
     parser.add_argument("--clear", action="store_true", help="remove all of it")
     parser.set_defaults(run=_cache)
 
@@ -357,6 +359,7 @@ def _cache(options: argparse.Namespace) -> None:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
         size = sum(entry.size for entry in entries)
         print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
+    print("\n".join(report_kept.releases(kept_releases(), options.clear)))
 
 
 # What adapters offer

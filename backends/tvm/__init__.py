@@ -48,6 +48,12 @@ FAILED = 1e10
 """The seconds that MetaSchedule records for a candidate that could not be built or run."""
 
 
+def companions(package: str, version: str) -> tuple[str, ...]:
+    """Return the requirement of the ffi that a release of tvm is known to work with, where one is known."""
+    ffi = health.PAIRS.get(".".join(version.split(".")[:2])) if package == "apache-tvm" else None
+    return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
+
+
 def open(options: BackendOptions) -> TVM:
     """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
     installed = health.installed()
