@@ -26,6 +26,7 @@ FLOORS = (
     {"campaign"},
     {"baseline", "hunt"},
     {"outcome", "calibration", "maps"},
+    {"tracing"},
     {"report"},
     {"option_table", "option_values"},
     {"options"},
@@ -33,7 +34,7 @@ FLOORS = (
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
-    {"cli_advise"},
+    {"cli_advise", "cli_bisect"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
