@@ -330,7 +330,8 @@ def _add_upgrade(commands: Commands) -> None:
 
 def _upgrade(options: argparse.Namespace) -> None:
     read = changes_of(options.journal)
-    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), ""]
+    beyond_time = report_upgrade.beyond_time(read.changes)
+    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), *beyond_time, ""]
     table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
     print("\n".join([*lines, *table]))
 

@@ -216,10 +216,10 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     """Return what a run with --against showed of one comparison; the table of outcomes says what is a regression."""
     assessed: Assessed = run.assessment.no_regression(comparison)
     verdict, result = assessed.verdict, run.findings.results.get(comparison.identity)
-    what = ""
-    if assessed.entry and result and result.candidate and assessed.entry.plan != result.candidate.plan:
+    state, what = _state(assessed), ""
+    if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
-    return Seen(_state(assessed), said(assessed.finding, True), verdict.reason.text, verdict.ratio, what)
+    return Seen(state, said(assessed.finding, True), verdict.reason.text, verdict.ratio, what)
 
 
 def _state(assessed: Assessed) -> State:

@@ -75,7 +75,8 @@ class Examined:
 
     `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value; None
     where nothing is computed. `instructions` is the number that one call executes, where instructions are the evidence.
-    `compared` is the fraction of the output that was set against the reference.
+    `compared` is the fraction of the output that was set against the reference. `first_call` is the seconds that
+    preparing the problem and its first call took, by this process's clock; None where no time is taken.
     """
 
     plan: Plan
@@ -85,6 +86,7 @@ class Examined:
     cache: Cache = Cache()
     instructions: int | None = None
     compared: float = 1.0
+    first_call: float | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:

@@ -12,6 +12,9 @@ from neverslower.releases.environments import Report, environment
 from neverslower.releases.spec import DebRelease, PipRelease, is_release, parse
 from neverslower.worker.process import WorkerSpec
 
+_BUILT: set[tuple[str, str]] = set()
+"""What this process has built: a backend by name, against the library in a folder."""
+
 
 def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
     """Return the spec of a worker that loads the release which stands in a spec's place; any other spec is as it was.
@@ -28,8 +31,10 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
         expected = release.library, made.versions[release.library]
         return replace(here, execnet=made.execnet, expected=expected)
     folder = str(debs.root_of(release, report) if isinstance(release, DebRelease) else release.folder)
-    if build := getattr(adapter, "BUILD", None):
+    build = getattr(adapter, "BUILD", None)
+    if build and (spec.backend, folder) not in _BUILT:
         build.run({"root": folder}, report)
+        _BUILT.add((spec.backend, folder))
     return replace(here, argument=",".join(filter(None, (spec.argument, f"root={folder}"))))
 
 
