@@ -103,3 +103,11 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     assert printed[11] == "  … and 2 more"
     assert printed[12] == "more than 2 times the workspace, or the time of the first call: 1"
     assert printed[13] == "  id: more"
+
+
+def test_only_equal_code_is_the_same_work() -> None:
+    plan = Plan("p", ("k",), code="1")
+    assert plan.same_work(replace(plan))
+    assert not plan.same_work(replace(plan, code="2"))
+    assert not plan.same_work(replace(plan, steps=("other",)))
+    assert not replace(plan, code="").same_work(replace(plan, code=""))
