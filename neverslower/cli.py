@@ -39,7 +39,7 @@ from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
-from neverslower.releases.environments import kept_releases
+from neverslower.releases.asking import kept_releases
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor

@@ -18,10 +18,11 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, ReleaseError, Unavailable, Unreachable
 from neverslower.files.kept import KeptTrees
 from neverslower.option_table import OPTIONS
-from neverslower.releases import debs, environments, providing, wheels
+from neverslower.releases import asking, debs, environments, providing, wheels
+from neverslower.releases.asking import kept_pip, refusal
 from neverslower.releases.environments import Environment, environment, told
 from neverslower.releases.spec import DebRelease, PipRelease, RootRelease, parse
-from neverslower.releases.wheels import Wheel, refusal, resolved, size_of, versions
+from neverslower.releases.wheels import Wheel, resolved, size_of, versions
 from neverslower.report import kept
 from neverslower.worker.process import WorkerSpec
 
@@ -128,6 +129,7 @@ def pip_that(monkeypatch: pytest.MonkeyPatch, stdout: str = "", stderr: str = ""
         return SimpleNamespace(returncode=code, stdout=stdout, stderr=stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(asking, "kept_pip", lambda: None)
     return asked
 
 
@@ -386,5 +388,36 @@ def test_adapters_know_what_goes_with_a_release() -> None:
     assert providing.companions(backends.load("onednn"), pip_release("pip:torch==2.9.1")) == ()
 
 
+def test_a_pip_that_downloads_what_it_is_asked_about_is_replaced_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(asking, "version", lambda _: "26.3")
+    assert kept_pip() is None
+    monkeypatch.setattr(asking, "version", lambda _: "25.2")
+    got: list[str] = []
+
+    def get(folder: Path, wanted: str) -> None:
+        got.append(wanted)
+        (folder / "pip").mkdir()
+
+    monkeypatch.setattr(asking, "_get_pip", get)
+    assert kept_pip() == kept_pip()
+    assert got == ["pip>=26.0"]
+
+
+def test_where_no_newer_pip_can_be_got_the_own_one_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(asking, "version", lambda _: "23.2")
+
+    def get(*_: object) -> None:
+        raise Unreachable("no index")
+
+    monkeypatch.setattr(asking, "_get_pip", get)
+    assert kept_pip() is None
+
+
 def test_this_python_can_ask_pip() -> None:
-    assert wheels.pip(["--version"], "x").startswith("pip ")
+    assert asking._run(["--version"], "x", {}).startswith("pip ")

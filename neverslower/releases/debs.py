@@ -16,7 +16,8 @@ from pathlib import Path
 
 from neverslower.errors import ReleaseError, Unreachable
 from neverslower.files.kept import default_root
-from neverslower.releases.environments import Report, kept_releases, megabytes
+from neverslower.releases.asking import kept_releases
+from neverslower.releases.environments import Report, megabytes
 from neverslower.releases.spec import DebRelease
 
 _URI = re.compile(r"'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) (?P<digest>\S*)")

@@ -20,8 +20,9 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from neverslower.errors import ReleaseError, Unreachable
-from neverslower.files.kept import KeptTrees, default_root
+from neverslower.files.kept import KeptTrees
 from neverslower.releases import wheels
+from neverslower.releases.asking import kept_releases
 from neverslower.releases.spec import PipRelease
 from neverslower.releases.wheels import Wheel
 
@@ -32,11 +33,6 @@ NEEDED = "numpy"
 LARGEST = 3
 """So many of the largest wheels a line names."""
 Report = Callable[[str], None]
-
-
-def kept_releases() -> KeptTrees:
-    """Return where releases are kept between runs."""
-    return KeptTrees(default_root() / "releases")
 
 
 class Environment:

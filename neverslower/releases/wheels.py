@@ -1,16 +1,12 @@
 """Asks the index that pip is configured for: which releases there are, what one needs, and how large that is.
 
-pip answers, so that the user's own configuration counts: index, proxy, certificates, credentials. Nothing but wheels is
-taken, so nothing is built.
+Nothing but wheels is taken, so nothing is built.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +17,13 @@ from urllib.parse import urlparse
 
 from packaging.version import InvalidVersion, Version
 
-from neverslower.errors import ReleaseError, Unreachable
+from neverslower.errors import ReleaseError
+from neverslower.releases.asking import pip
 
 ASKED_AT_ONCE = 8
 PATIENCE = 20.0
 """Seconds that an index may take to say how large one file is."""
 _WHEELS_ONLY = ("--only-binary", ":all:")
-_NO_NETWORK = re.compile(
-    r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Connection refused"
-    r"|Network is unreachable|No route to host|Temporary failure in name resolution|Max retries exceeded"
-)
-_HAS = re.compile(r"\(from versions: ([^)]*)\)")
 _VERSIONS = re.compile(r"^Available versions: (.*)$", re.MULTILINE)
 
 
@@ -51,45 +43,13 @@ class Wheel:
         return f"{self.name}=={self.version}{f' --hash=sha256:{self.sha256}' if self.sha256 else ''}"
 
 
-def pip(arguments: Sequence[str], asked: str, python: Path | None = None) -> str:
-    """Run pip and return what it printed, for this Python or for another one.
-
-    Raises Unreachable where no index answered, and ReleaseError with pip's own words otherwise.
-    """
-    other = ["--python", str(python)] if python else []
-    command = [sys.executable, "-m", "pip", *other, *arguments, "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise refusal(asked, done.stderr)
-    return done.stdout
-
-
-def refusal(asked: str, stderr: str) -> ReleaseError:
-    """Return the error that pip's words amount to, in one line with the remedy."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    errors = [line.partition("ERROR: ")[2] for line in lines if line.startswith("ERROR: ")]
-    if "No module named pip" in stderr:
-        return ReleaseError(f"{asked}: this Python has no pip; `{sys.executable} -m ensurepip` brings it")
-    if _NO_NETWORK.search(stderr):
-        return Unreachable(f"{asked}: no index can be reached; connect this machine, or name an index in pip's files")
-    if has := _HAS.search(stderr):
-        listed = [] if has[1] == "none" else has[1].split(", ")
-        there = f"it has {', '.join(listed[-LISTED:])}" if listed else "it has none"
-        python = ".".join(map(str, sys.version_info[:2]))
-        return ReleaseError(f"{asked}: the index has no such wheel for Python {python} on this machine; {there}")
-    return ReleaseError(f"{asked}: pip refused: {(errors or lines or ['it gave no reason'])[-1]}")
-
-
-LISTED = 12
-"""The newest versions that a refusal lists."""
-
-
 def resolved(requirements: Sequence[str], asked: str, alone: bool = False) -> list[Wheel]:
     """Return the wheels that requirements come to, with their sizes; nothing is installed, and no wheel downloaded.
 
     `alone` leaves out what they depend on. Raises Unreachable or ReleaseError.
     """
-    options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", *_WHEELS_ONLY]
+    # What a wheel needs is read from its end where the index does not say it, which saves its download.
+    options = ["--dry-run", "--use-feature=fast-deps", "--ignore-installed", "--quiet", "--report", "-", *_WHEELS_ONLY]
     options += ["--no-deps"] if alone else []
     found = [_wheel(one) for one in json.loads(pip(["install", *options, *requirements], asked))["install"]]
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
