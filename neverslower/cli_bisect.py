@@ -26,10 +26,10 @@ from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said, unmeasured
 from neverslower.outcome.tally import Questions
+from neverslower.outcome.upgrade import accuracy_of
 from neverslower.problem.comparison import Comparison
 from neverslower.releases.between import releases_from, without_a_list
 from neverslower.releases.providing import provided
-from neverslower.releases.spec import is_release
 from neverslower.report import bisect as report
 from neverslower.run import Run
 from neverslower.tracing import record
@@ -100,10 +100,8 @@ def _plan(options: argparse.Namespace) -> RunPlan:
     names = {text.partition(":")[0] for text in values["backend"]}
     if len(names) != 1:
         raise NeverSlowerError("--backend: name the one whose releases are bisected, such as --backend tvm")
-    if not (is_release(options.good) or is_release(options.bad)):
-        return option_plan.plan(values | {"against": LOCAL})
-    if any(text.startswith("pip:nvidia") for text in (options.good, options.bad)):
-        require_installed(*names)  # It is laid over this Python's own packages.
+    if any(text.startswith("pip:nvidia-") for text in (options.good, options.bad)):
+        require_installed(*names)  # Such a library is laid over this Python's own packages.
     return option_plan.plan(values | {"against": LOCAL})
 
 
@@ -219,6 +217,8 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     state, what = _state(assessed), ""
     if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
+    if less_exact := accuracy_of(assessed, result):
+        state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
     return Seen(state, said(assessed.finding, True), verdict.reason.text, verdict.ratio, what)
 
 

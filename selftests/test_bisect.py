@@ -290,6 +290,16 @@ def test_a_case_that_crashes_is_a_regression_too(bisect: Any, tmp_path: Path) ->
     assert "invalid" in printed
 
 
+def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:
+    inexact = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong", "off": 3e-5}]}
+    specs = [library(tmp_path, 0, {}), library(tmp_path, 1, {}), library(tmp_path, 2, {}, **inexact)]
+    code, printed, _ = bisect(specs)
+    assert code == 1
+    (row,) = (line for line in printed.splitlines() if "-out15 |" in line)
+    assert f"| {specs[1]} | {specs[2]} |" in row
+    assert "output less exact: error" in row
+
+
 def test_the_backend_must_be_named(bisect: Any, tmp_path: Path) -> None:
     code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)], "--backend", "onednn")
     assert code == 2

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import backends
-from neverslower import option_values, options
+from neverslower import option_values, options, run
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, ReleaseError, Unavailable, Unreachable
 from neverslower.files.kept import KeptTrees
@@ -25,6 +26,8 @@ from neverslower.releases.spec import DebRelease, PipRelease, RootRelease, parse
 from neverslower.releases.wheels import Wheel, resolved, size_of, versions
 from neverslower.report import kept
 from neverslower.worker.process import WorkerSpec
+from selftests.conftest import SuiteRunner
+from selftests.support import script
 
 TVM = "pip:apache-tvm==0.25.0"
 
@@ -379,6 +382,33 @@ def test_another_version_than_was_installed_is_refused(wheel: str, library: str,
         return
     with pytest.raises(Unavailable, match=f"nvidia-cudnn-cu13 {wheel} was installed for it"):
         spec.require_expected(loaded)
+
+
+def test_a_run_is_set_against_the_release_that_was_made(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = script(runner.path / "tests", version="1.0", noise=0.01, rules=[{"seconds": 1e-5}])
+
+    def made(spec: WorkerSpec, _: object) -> WorkerSpec:
+        assert spec.execnet == "pip:scripted==1.0"
+        return replace(spec, execnet=f"popen//env:NEVERSLOWER_SCRIPT={other}")
+
+    monkeypatch.setattr(run, "provided", made)
+    new = {"version": "2.0", "noise": 0.01, "rules": [{"seconds": 1e-5}]}
+    result = runner.run(new, "tests/test_latency.py", "--against", "pip:scripted==1.0")
+    result.stdout.fnmatch_lines(["*compared with popen//env:*(scripted 1.0 (0))", "new against old: 0 slower, *"])
+    monkeypatch.setattr(run, "provided", lambda *_: pytest.fail("nothing is made where nothing is measured"))
+    assert runner.run(new, "--collect-only", "--against", "pip:scripted==1.0").ret == 0
+
+
+def test_a_release_that_can_t_be_had_ends_the_run_in_one_line(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> WorkerSpec:
+        raise ReleaseError("pip:x==1: the index has no such wheel")
+
+    monkeypatch.setattr(run, "provided", refuse)
+    result = runner.run({"rules": []}, "--against", "pip:x==1")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: pip:x==1: the index has no such wheel"])
 
 
 def test_adapters_know_what_goes_with_a_release() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from neverslower.campaign.findings import Findings, Result
-from neverslower.evidence.observation import Examined
 from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
@@ -70,15 +69,18 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
             now_code=result.verdict.code,
             now=result.verdict.ratio,
             what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
-            less_exact=_less_exact(assessed, result.candidate),
+            less_exact=accuracy_of(assessed, result),
             grew=tuple(_grew(assessment.before, result)),
         )
 
 
-def _less_exact(assessed: Assessed, now: Examined) -> str:
-    entry = assessed.entry
-    if Finding.LESS_EXACT not in assessed.also or entry is None or entry.error is None or now.error is None:
+def accuracy_of(assessed: Assessed, result: Result | None) -> str:
+    """Return how the error of an output grew, an empty string where that is no finding."""
+    entry, now = assessed.entry, result.candidate if result else None
+    if Finding.LESS_EXACT not in assessed.also or entry is None or now is None:
         return ""
+    assert entry.error is not None
+    assert now.error is not None
     return less_exact_text(entry.error, now.error)
 
 

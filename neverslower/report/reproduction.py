@@ -10,11 +10,11 @@ import numpy as np
 from neverslower.campaign.findings import Findings, Result
 from neverslower.device.fingerprint import Fingerprint, short_hash
 from neverslower.evidence.observation import Plan
-from neverslower.judge.accuracy import less_exact_text
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.table import Finding, said
+from neverslower.outcome.upgrade import accuracy_of
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import words
@@ -54,7 +54,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
     elif result and result.evidence.exact:
         yield from _seen(result)
     yield from _what_changed(assessed, result)
-    yield from _less_exact(assessed, result)
+    if less_exact := accuracy_of(assessed, result):
+        yield f"  accuracy  {less_exact}"
     yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"
     if comparison.layer.places:
@@ -73,15 +74,6 @@ def _what_changed(assessed: Assessed, result: Result | None) -> Iterator[str]:
     difference = plan_difference(assessed.entry.plan, result.candidate.plan)
     yield f"  changed   {difference.what}"
     yield from (f"            {line}" for line in difference.evidence)
-
-
-def _less_exact(assessed: Assessed, result: Result | None) -> Iterator[str]:
-    """Yield how the error of an output grew, where that is a finding."""
-    if Finding.LESS_EXACT not in assessed.also or not (assessed.entry and result and result.candidate):
-        return
-    before, now = assessed.entry.error, result.candidate.error
-    if before is not None and now is not None:
-        yield f"  accuracy  {less_exact_text(before, now)}"
 
 
 def cause_lines(explanation: Explanation | None) -> Iterator[str]:
