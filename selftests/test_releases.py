@@ -451,3 +451,36 @@ def test_where_no_newer_pip_can_be_got_the_own_one_says_what_is_wrong(
 
 def test_this_python_can_ask_pip() -> None:
     assert asking._run(["--version"], "x", {}).startswith("pip ")
+
+
+def apt_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stderr: str) -> list[list[str]]:
+    """Let apt fail so, and return what it is asked."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        asked.append(command)
+        return SimpleNamespace(returncode=100, stdout="", stderr=stderr)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "why"),
+    [
+        ("W: Temporary failure resolving 'mirror'", Unreachable, "no mirror of Debian's packages can be reached"),
+        ("E: no Release file\nE: more", ReleaseError, "deb:libx:arm64/sid: no Release file"),
+    ],
+)
+def test_what_apt_says_is_one_line_and_its_lists_are_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stderr: str, kind: type[ReleaseError], why: str
+) -> None:
+    asked = apt_that(monkeypatch, tmp_path, stderr)
+    with pytest.raises(kind, match=why):
+        debs.root_of(DebRelease("libx", suite="sid"), lambda _: None)
+    assert asked[0][:2] == ["apt-get", "indextargets"]
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(ReleaseError, match="apt-get and dpkg-deb is not there; unpack the package, and name root:"):
+        debs.root_of(DebRelease("libx"), lambda _: None)

@@ -125,9 +125,9 @@ class Trace:
         return ((0, self.last, case) for case in self.cases if self._asks(0, self.last, case))
 
     def _of_the_middle(self) -> Iterator[tuple[int, int, str]]:
-        """Yield what halves the way between a good and a bad release: of each case one release, by turns of nearness.
+        """Yield what halves the way between a good release and the bad one after it, for each case.
 
-        A case that waits for a release is joined by every other to which that release tells something, too.
+        A release that one case waits for is asked for every other case that it tells something of, too.
         """
         gaps = {case: [gap for gap in self._gaps(case) if gap] for case in self.traced}
         chosen = {_middle(gap, self._tried(case)) for case in gaps for gap in gaps[case]}
