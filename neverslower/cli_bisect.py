@@ -16,7 +16,7 @@ from neverslower.campaign import resume
 from neverslower.campaign.progress import Progress
 from neverslower.cli_maps import ROOT
 from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr
-from neverslower.errors import NeverSlowerError, ReleaseError
+from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.sequential import THOROUGH
 from neverslower.option_table import GROUPS, OPTIONS
@@ -66,7 +66,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--first-only", action="store_true", help="ask no release after the first bad one: fewer steps, less certain"
     )
-    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the trace in this folder")
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help="continue the trace in this folder")
     for option in _OURS:
         parser.add_argument(option.flag, dest=option.name, help=f"as pytest's {option.flag}", **option.keywords)
     parser.set_defaults(run=_bisect)
@@ -88,7 +88,7 @@ def _bisect(options: argparse.Namespace) -> int:
     try:
         bisecting.run(recorded)
     except KeyboardInterrupt:
-        raise NeverSlowerError(f"interrupted; go on with the same command and --resume {folder}") from None
+        raise NeverSlowerError(f"interrupted; continue with the same command and --resume {folder}") from None
     print("\n".join(report.lines(bisecting.trace, releases, bisecting.again)))
     return int(bool(bisecting.trace.traced))
 
@@ -162,30 +162,30 @@ class Bisecting:
 
     def _measure(self, step: Step) -> dict[str, Seen]:
         """Measure one pair of releases. Raises NeverSlowerError where the first one or the last one can't be had."""
+        (spec,) = self._plan.backends.values()
+        numbers = step.old, step.new
         try:
-            run = self._run_of(step)
-        except ReleaseError as error:
-            if step.old == 0 and step.new == self.trace.last:
+            old, new = (provided(replace(spec, execnet=self._releases[number]), self._tell) for number in numbers)
+        except NeverSlowerError as error:
+            if numbers == (0, self.trace.last):
                 raise
             return {case: Seen(State.OPEN, "no such release here", str(error), final=True) for case in step.cases}
+        run = self._run_of(step, old, new)
         comparisons = [self.cases[case] for case in step.cases]
         run.read_journal()
         run.run(Questions(recorded=comparisons), self._progress)
         why = "; ".join(run.findings.unavailable.values())
-        if why and step.old == 0 and step.new == self.trace.last:
+        if why and numbers == (0, self.trace.last):
             raise NeverSlowerError(f"{self._releases[step.new]} against {self._releases[step.old]}: {why}")
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
 
-    def _run_of(self, step: Step) -> Run:
-        (spec,) = self._plan.backends.values()
-        old, new = (
-            provided(replace(spec, execnet=self._releases[number]), self._tell) for number in (step.old, step.new)
-        )
+    def _run_of(self, step: Step, old: WorkerSpec, new: WorkerSpec) -> Run:
+        """Return the run of a step, which continues where an earlier one was interrupted."""
         settings = self._plan.settings
         if step.effort:
             budget = settings.time_budget and 2 * settings.time_budget
             settings = replace(settings, preset=THOROUGH.name, passes=2 * settings.passes, time_budget=budget)
-        plan = replace(self._plan, backends={spec.backend: new}, against={spec.backend: old}, settings=settings)
+        plan = replace(self._plan, backends={new.backend: new}, against={old.backend: old}, settings=settings)
         path = self._folder / record.step_name(step)
         resumes = path.exists() and bool(resume.read(path).fingerprints)
         return Run(plan, self._folder / "baselines", path, resumes=resumes, **self._start)
@@ -194,9 +194,9 @@ class Bisecting:
         """Return the command that shows a culprit again, and nothing else."""
         comparison = self.cases[culprit.case]
         good, bad = self._releases[culprit.last_good], self._releases[culprit.first_bad]
-        return shlex.join(
-            [*_COMMAND, "--good", good, "--bad", bad, *_options_of(comparison, *self._plan.backends.values())]
-        )
+        repeated = [option for option in self._plan.repeated if not option.startswith("--against")]
+        chosen = _options_of(comparison, *self._plan.backends.values())
+        return shlex.join([*_COMMAND, "--good", good, "--bad", bad, *chosen, *repeated])
 
 
 _COMMAND = ("python", "-m", "neverslower", "bisect")

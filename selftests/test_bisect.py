@@ -236,6 +236,7 @@ def test_planted_culprits_are_found_and_one_that_was_fixed_and_came_back(bisect:
     assert "plain became" in rows[0][4]
     assert "slow4" in rows[0][4]
     assert "again     python -m neverslower bisect --good " in printed
+    assert "--keep 15 --side out --preset=quick\n" in printed
     assert "6 releases, 3 cases:" in told
     assert "\nat most 9 steps, each at most 4 min 30 s (--time-budget)" in told
     assert "\nstep 1: " in told
@@ -264,6 +265,19 @@ def test_a_trace_goes_on_where_it_was_and_refuses_another_one(bisect: Any, tmp_p
     assert "another trace: releases was" in refused
     code, _, refused = bisect(specs, "--resume", str(tmp_path))
     assert code == 2
+
+
+def test_an_interrupted_trace_says_how_to_continue_it(
+    bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> dict[str, Seen]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_bisect.Bisecting, "_measure", interrupted)
+    code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)])
+    assert code == 2
+    (folder,) = (tmp_path / ".neverslower").glob("bisect-*")
+    assert told.endswith(f"interrupted; continue with the same command and --resume {folder}\n")
 
 
 def test_a_release_that_can_t_be_had_is_passed_over_and_said_to_be(

@@ -92,7 +92,7 @@ class Examined:
     cache: Cache = Cache()
     instructions: int | None = None
     compared: float = 1.0
-    first_call: float | None = None
+    first_call: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:

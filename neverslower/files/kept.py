@@ -24,6 +24,7 @@ LIMIT = 512_000_000
 """The bytes that all entries may take together unless another limit is given."""
 LIMIT_OF_TREES = 20_000_000_000
 """The same of what is as large as an environment."""
+DAY = 86400.0
 TRIMMED_EVERY = 64
 """Entries that one process adds between two looks at the whole store, which read every entry."""
 MANIFEST = "manifest.json"
@@ -53,7 +54,7 @@ class KeptFolder:
 class KeptFolders:
     """Kept folders by key; several processes may share them, since an entry appears whole, by one rename."""
 
-    trimmed_every, spared = TRIMMED_EVERY, 0.0
+    trimmed_every, spared, stale = TRIMMED_EVERY, 0.0, _STALE
 
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
@@ -152,7 +153,7 @@ class KeptFolders:
                 total -= entry.size
         for path in self.root.glob(f"{_UNFINISHED}*"):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE:
+                if time.time() - path.stat().st_mtime > self.stale:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> tuple[int, int]:
@@ -166,10 +167,10 @@ class KeptFolders:
 class KeptTrees(KeptFolders):
     """Kept folders with folders in them, such as an environment: too large for a digest of every file.
 
-    An entry of which a run may still make use is not dropped for the sake of another.
+    What was used within a day is not dropped for the sake of another, since a run may still be using it.
     """
 
-    trimmed_every, spared = 1, 86400.0
+    trimmed_every, spared, stale = 1, DAY, DAY
 
     def __init__(self, root: Path, limit: int = LIMIT_OF_TREES) -> None:
         super().__init__(root, limit)

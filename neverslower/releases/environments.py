@@ -79,7 +79,7 @@ def environment(release: PipRelease, companions: Sequence[str], report: Report) 
     try:
         found = _resolved(release, wanted, asked)
     except Unreachable:
-        if kept := _as_before(store, wanted):
+        if kept := _as_before(store, wanted, release.overlay):
             report(f"{asked}: no index can be reached; using what was made of it before, in {kept.folder}")
             return kept
         raise
@@ -134,11 +134,11 @@ def _own_packages() -> str:
     return ":".join(dict.fromkeys(paths))
 
 
-def _as_before(store: KeptTrees, wanted: Sequence[str]) -> Environment | None:
+def _as_before(store: KeptTrees, wanted: Sequence[str], overlay: bool) -> Environment | None:
     """Return the environment that was last made of the same words for this Python, None where there is none."""
-    alike = _fields(wanted, (), False)
+    alike = _fields(wanted, (), overlay)
     for entry in reversed(store.entries()):
-        if all(entry.fields.get(name) == alike[name] for name in ("kind", "asked", "python")):
+        if all(entry.fields.get(name) == alike[name] for name in ("kind", "asked", "overlay", "python")):
             return Environment(entry.path, entry.fields)
     return None
 
