@@ -283,7 +283,8 @@ class AdapterModule(Protocol):
     """What a module in this folder defines.
 
     It may also define a Command that the command line then has: BUILD, which makes what the backend needs before it
-    can be measured.
+    can be measured, against the library in the folder `root`, which the backend's argument names by the same word. And
+    it may define `companions(package, version)`, which returns the requirements that are known to go with a release.
     """
 
     CAPABILITIES: Capabilities

@@ -15,11 +15,12 @@ first, second, … worker, `policy` to subjects whose policy matches a shell-sty
 A rule with a `network` is about the whole networks whose builder (/FOLDER/FILE.py:CALLABLE) matches that pattern, and
 about nothing else; a network takes `fixed` seconds without one. Its `way` is how the calls of such a network are made.
 A rule with the policy `compile` or `tune` is about that step alone. `compiled` names a folder: what has no file
-there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, and `throttled` the chance that
-the device is found disturbed after some blocks. `evidence` may be instructions or dispatch: then rules say how many
-`instructions` a call executes, and `steps` how it is dispatched. `states` are looks at the device, each with the
-`settings`, `readings` and what is `unsound` (see neverslower.device.state); the last one that names this process, or
-none, counts. An `exclusive` device is kept from other runs, and one that `waits` lets two libraries take turns.
+there is yet to be compiled. `steps` of a rule are the kernels that its plan launches, `code` the hash of their code,
+and `throttled` the chance that the device is found disturbed after some blocks. `evidence` may be instructions or
+dispatch: then rules say how many `instructions` a call executes, and `steps` how it is dispatched. `states` are looks
+at the device, each with the `settings`, `readings` and what is `unsound` (see neverslower.device.state); the last one
+that names this process, or none, counts. An `exclusive` device is kept from other runs, and one that `waits` lets two
+libraries take turns.
 An output that is wrong, or no number, is so in its very last value, or in its first one (wrong_first); `off` says by
 which fraction of the largest value.
 Faults: crash, hang, hang_holding_gil, unsupported, out_of_memory, wrong, wrong_first, nan, error.
@@ -86,10 +87,11 @@ RULE_KEYS = {
     "steps",
     "instructions",
     "off",
+    "code",
 }
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("device", "version", "build", "unavailable", "compiled", "evidence"), str),
-    **dict.fromkeys(("when", "network", "way", "policy", "plan", "fault"), str),
+    **dict.fromkeys(("when", "network", "way", "policy", "plan", "fault", "code"), str),
     **dict.fromkeys(("hardware", "state", "software"), dict),
     **dict.fromkeys(
         ("noise", "process_effect", "drift", "fixed", "per_mac", "times", "seconds", "throttled", "off"), (int, float)
@@ -284,7 +286,8 @@ class Invented:
         name = next((rule["plan"] for rule in reversed(self._rules) if "plan" in rule), "plain")
         tuned = next((rule["tuned"] for rule in reversed(self._rules) if "tuned" in rule), None)
         steps = next((rule["steps"] for rule in reversed(self._rules) if "steps" in rule), [f"convolution {name}"])
-        return Plan(name, tuple(steps), tuned)
+        code = next((rule["code"] for rule in reversed(self._rules) if "code" in rule), "")
+        return Plan(name, tuple(steps), tuned, code=code)
 
     def run(self, iterations: int) -> float:
         """Advance the virtual clock by that many calls; return the seconds by which it moved."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_grid, cli_maps, cli_mend, cli_widths
+from neverslower import cli_advise, cli_bisect, cli_grid, cli_maps, cli_mend, cli_widths
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -39,10 +39,12 @@ from neverslower.options import backends_that, usual_selection
 from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
+from neverslower.releases.asking import kept_releases
 from neverslower.report import calibration as report_calibration
 from neverslower.report import compared, words
 from neverslower.report import doctor as report_doctor
 from neverslower.report import history as report_history
+from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         cli_advise.add,
         cli_widths.add,
         cli_mend.add,
+        cli_bisect.add,
         _add_script,
     ):
         add(commands)
@@ -330,7 +333,8 @@ def _add_upgrade(commands: Commands) -> None:
 
 def _upgrade(options: argparse.Namespace) -> None:
     read = changes_of(options.journal)
-    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), ""]
+    beyond_time = report_upgrade.beyond_time(read.changes)
+    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), *beyond_time, ""]
     table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
     print("\n".join([*lines, *table]))
 
@@ -343,7 +347,7 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cache(commands: Commands) -> None:
-    parser = commands.add_parser("cache", help="show what is kept between runs: compiled kernels, logs of searches")
+    parser = commands.add_parser("cache", help="show what is kept between runs: kernels, logs, releases of libraries")
     parser.add_argument("--clear", action="store_true", help="remove all of it")
     parser.set_defaults(run=_cache)
 
@@ -360,6 +364,7 @@ def _cache(options: argparse.Namespace) -> None:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
         size = sum(entry.size for entry in entries)
         print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
+    print("\n".join(report_kept.releases(kept_releases(), options.clear)))
 
 
 # What adapters offer

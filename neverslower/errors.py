@@ -41,6 +41,14 @@ class KeptFolderError(NeverSlowerError):
     """A folder of things kept between runs can't be written."""
 
 
+class ReleaseError(NeverSlowerError):
+    """A release of a library that can't be had; the text names it, and says why and what to do."""
+
+
+class Unreachable(ReleaseError):
+    """No index answers, so nobody knows what it has."""
+
+
 class AdviceError(NeverSlowerError):
     """A file of advice can't be read, or holds something impossible."""
 

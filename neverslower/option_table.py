@@ -106,7 +106,8 @@ GROUPS = (
             _one(
                 "--against",
                 "SPEC",
-                "measure another version of the library next to this one and say what got slower: ../old/bin/python, "
+                "measure another version of the library next to this one and say what got slower: "
+                "'pip:apache-tvm==0.25.0', deb:PACKAGE/SUITE, root:FOLDER, ../old/bin/python, "
                 "or an execnet spec such as 'popen//python=docker run -i old python3'",
                 "this library alone",
                 repeated=True,

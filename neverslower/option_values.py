@@ -14,6 +14,7 @@ from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.problem import epilogue
 from neverslower.problem.epilogue import Epilogue, PostOp
 from neverslower.problem.selection import Keep
+from neverslower.releases.spec import is_release, parse
 from neverslower.report import words
 
 DAY = 86400.0
@@ -135,6 +136,13 @@ def counts(text: str) -> tuple[int, ...]:
     if last - first >= MOST:
         raise NeverSlowerError(f"--keep {text}: {last - first + 1} channel counts; {MOST} at most")
     return tuple(range(first, last + 1))
+
+
+def library(flag: str, text: str) -> str:
+    """Return a release that is to be installed (pip:, deb:, root:) as it was written, or else an execnet spec."""
+    if is_release(text.strip()):
+        return str(parse(flag, text.strip()))
+    return spec(flag, text)
 
 
 def spec(flag: str, text: str) -> str:

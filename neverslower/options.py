@@ -281,9 +281,9 @@ def _refuse_impossible(values: Mapping[str, Any], comparing: bool) -> None:
     if values["against"] and comparing:
         raise NeverSlowerError("--against and --benchmark-compare both say what to compare with; leave one out")
     read.one_of("--exit-codes", values["exit-codes"], EXIT_CODES)
-    for flag in ("against", "worker"):
+    for flag, read_place in (("against", read.library), ("worker", read.spec)):
         if values[flag] is not None:
-            read.spec(f"--{flag}", values[flag])
+            read_place(f"--{flag}", values[flag])
 
 
 def _pruned_name(values: Mapping[str, Any]) -> PrunedName | None:
@@ -365,7 +365,7 @@ def _against(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, 
     """Return the spec of the library that each backend is compared with; none where the user names none."""
     if not against:
         return {}
-    execnet = read.spec("--against", against)
+    execnet = read.library("--against", against)
     return {name: replace(spec, execnet=execnet) for name, spec in specs.items()}
 
 

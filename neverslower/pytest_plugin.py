@@ -19,6 +19,7 @@ from neverslower import options, stock
 from neverslower.baseline import timed
 from neverslower.baseline.entry import Entry
 from neverslower.calibration.stored import Standing
+from neverslower.cli_shared import step_on_stderr
 from neverslower.errors import JournalError, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Plan
 from neverslower.files.journal import new_journal
@@ -275,6 +276,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         if not _only_looks(config):
             run.read_journal()
+            run.provide(step_on_stderr)
             if values["accept-baseline"] is not None:
                 run.probe_root()
         stock.prepare(config.option, run, _only_looks(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -47,6 +47,7 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.model import Model
 from neverslower.problem.pairing import Pairing
 from neverslower.problem.whole import WholeComparison
+from neverslower.releases.providing import provided
 from neverslower.report import pairs
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
@@ -165,6 +166,11 @@ class Run:
     def records(self, comparison: Comparison, test: str) -> None:
         """Remember the id of the test that records a comparison."""
         self.recorded[comparison.identity] = test
+
+    def provide(self, report: Callable[[str], None]) -> None:
+        """Have the library there that --against names as a release. Raises NeverSlowerError where it can't be had."""
+        against = {name: provided(spec, report) for name, spec in self.plan.against.items()}
+        self.plan = replace(self.plan, against=against)
 
     def read_journal(self) -> None:
         """Read the journal that this run goes on with, if it does. Raises NeverSlowerError where it is another's."""

@@ -122,7 +122,7 @@ def asked() -> list[Comparison]:
 
 
 def test_a_machine_that_is_too_noisy_for_its_budget_is_told_early_and_once(tmp_path: Path) -> None:
-    campaign, told = noisy(tmp_path, 0.2, time_budget=40.0)
+    campaign, told = noisy(tmp_path, 0.2, time_budget=30.0)
     findings = campaign.run(asked())
     ((backend, forecast),) = told
     assert (backend, forecast.begun, forecast.undecided) == ("scripted", 4, 4)
@@ -190,3 +190,37 @@ def test_only_what_the_first_processes_measured_without_a_gap_shows_what_they_ha
     assert in_step(started) == ["all", "short"]
     assert in_step({"old": (None, None), "other": (None,)}) == ["old", "other"]
     assert in_step({"before": (1.0, 3.0, 4.0), "after": (2.0, 3.0, 4.0)}) == ["before", "after"]
+
+
+def test_what_runs_equal_code_in_both_libraries_comes_last_and_is_said_not_to_be_timed(tmp_path: Path) -> None:
+    """Nothing is claimed of it: that it was not timed is another thing than that it takes as long."""
+    same = {"when": "out_channels >= 13", "code": "abc", "plan": "kept"}
+    specs = []
+    for name, code in (("old", "1"), ("new", "2")):
+        (tmp_path / name).mkdir()
+        rules = [{"seconds": 0.1, "code": code}, same]
+        specs.append(scripted(tmp_path / name, version=name, noise=0.002, rules=rules))
+    clock = budgets.Clock()
+
+    def progress(phase: str, done: int, total: int, seconds_left: float | None) -> None:
+        clock.now += 2.0 if "measure" in phase else 0.01
+
+    many = [comparison(distance, telling=telling) for telling, distance in enumerate((0, 1, 3, 7, 9, 11))]
+    campaign = Campaign(
+        {"scripted": specs[1]},
+        Settings(passes=4, time_budget=120.0),
+        against={"scripted": specs[0]},
+        clock=clock,
+        progress=progress,
+        start=in_process.start,
+    )
+    results = campaign.run(many).results.values()
+    timed = {result.comparison.candidate.out_channels for result in results if result.passes}
+    left = [result for result in results if not result.passes]
+    assert {5, 7, 9} <= timed
+    assert left
+    assert {result.comparison.candidate.out_channels for result in left} <= {13, 15, 16}
+    assert all("both libraries launch the same kernels from equal code" in one.verdict.reason.text for one in left)
+    assert {(one.verdict.code, one.verdict.reason.code) for one in left} == {
+        (Code.UNDECIDED, ReasonCode.TIME_BUDGET),
+    }

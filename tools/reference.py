@@ -38,6 +38,7 @@ MEANINGS = {
     Finding.IMPROVED: "This channel count is faster than in the baseline.",
     Finding.FEWER_INSTRUCTIONS: "This channel count executes fewer instructions than in the baseline.",
     Finding.PLAN_CHANGED: "The library chose another plan, or dispatches otherwise.",
+    Finding.LESS_EXACT: "The error against float64 is ten times what it was, or more; within the tolerance.",
     Finding.NO_BASELINE: "A comparison with a baseline was asked for, and none is stored.",
     Finding.RECORDED: "The time was recorded; nothing was asked about it.",
     Finding.RIGHT: "The output is the kept slice of the unpruned layer's output.",

@@ -7,9 +7,11 @@ The plan says which of the two it was. What is compiled is kept between runs (`p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ RECIPE = "1"
 """Counts the ways in which this adapter has put a problem to TVM; part of the key of kept kernels and logs."""
 FAILED = 1e10
 """The seconds that MetaSchedule records for a candidate that could not be built or run."""
+
+
+def companions(package: str, version: str) -> tuple[str, ...]:
+    """Return the requirement of the ffi that a release of tvm is known to work with, where one is known."""
+    ffi = health.PAIRS.get(".".join(version.split(".")[:2])) if package == "apache-tvm" else None
+    return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
 
 
 def open(options: BackendOptions) -> TVM:
@@ -231,7 +239,8 @@ class TVM:
         log = TunedLog.parse(policy)
         shape = log.search.problem if log and log.padded else problem
         folder = self.compile(subject)
-        plan = self._plan(json.loads((folder / PLAN).read_text(encoding="utf-8")), log)
+        code = hashlib.sha256((folder / KERNEL).read_bytes()).hexdigest()[:16]
+        plan = replace(self._plan(json.loads((folder / PLAN).read_text(encoding="utf-8")), log), code=code)
         try:
             machine = self.api.load(folder / KERNEL)
             padded = numerics.padded_tensors(shape, problem, (inputs, weights))

@@ -38,7 +38,8 @@ class Entry:
 
     A time has `levels`, the candidate's log median of seconds in each pass, and `started`, when each pass's process
     began to load, None where that was not stored. Exact evidence has `instructions` where they were counted. It is
-    `paired` where the candidate is a layer of a pruned model of the user's.
+    `paired` where the candidate is a layer of a pruned model of the user's. `error` is that of the candidate's output
+    against float64, as a fraction of its largest value; None where it was not checked.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Entry:
     instructions: int | None = None
     started: tuple[float | None, ...] = ()
     paired: bool = False
+    error: float | None = None
 
     @property
     def label(self) -> str:
@@ -146,7 +148,17 @@ def entry_of(
         instructions=instructions,
         started=started,
         paired=paired,
+        error=_error(info),
     )
+
+
+def _error(info: Mapping[str, Any]) -> float | None:
+    """Return the stored error of an output, None where none was. Raises ValueError where it is no error."""
+    if info.get("output_error") is None:
+        return None
+    if (error := finite("output_error", info["output_error"])) < 0:
+        raise ValueError(f"output_error is {error}")
+    return error
 
 
 def _key(info: Mapping[str, Any], name: str) -> str:

@@ -26,9 +26,10 @@ def share(total: float | None, spent: float, mine: int, waiting: int) -> float |
     return None if total is None else (total - spent) * mine / waiting
 
 
-def out_of_time(what: str, budget: str = "time budget") -> Failure:
-    """Return why something that was not `what` (measured, checked …) is undecided."""
-    return Failure(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, f"the {budget} ended before this was {what}"))
+def out_of_time(what: str, budget: str = "time budget", last: str = "") -> Failure:
+    """Return why something that was not `what` (measured, checked …) is undecided; `last` says why it came last."""
+    text = f"the {budget} ended before this was {what}{f'; it came last, for {last}' if last else ''}"
+    return Failure(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, text))
 
 
 @dataclass

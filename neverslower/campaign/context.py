@@ -14,6 +14,7 @@ from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.judge.joint import Pooling
 from neverslower.judge.verdict import Judge, Thresholds
+from neverslower.problem.compared import Compared
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class BackendRun:
         if self.other is None or self.other.lost:
             return [self.library]
         return [self.library, self.other] if number % 2 else [self.other, self.library]
+
+    def same_work(self, comparison: Compared) -> bool:
+        """Return whether both libraries run the same kernels from equal code for both problems of a comparison."""
+        if self.other is None:
+            return False
+        pairs = zip(self.library.seen(comparison), self.other.seen(comparison), strict=True)
+        return all(new and old and new.plan.same_work(old.plan) for new, old in pairs)
 
     @property
     def takes_turns(self) -> bool:

@@ -146,12 +146,17 @@ def so_far(run: BackendRun, comparison: Compared) -> Verdict:
     return _judged(run, run.library.samples[comparison.identity])
 
 
+SAME_WORK = "both libraries launch the same kernels from equal code"
+"""Why a comparison that is not timed is not missed most; that it is the same is not said, for nobody timed it."""
+
+
 def end(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Finish what has no verdict when the time or the passes are over, the other library's share too."""
     for comparison in run.library.waiting(comparisons):
         passes = run.library.samples.get(comparison.identity)
         if not passes:
-            run.library.fail(comparison, out_of_time("measured"))
+            last = SAME_WORK if run.same_work(comparison) else ""
+            run.library.fail(comparison, out_of_time("measured", last=last))
             continue
         verdict = _judged(run, passes)
         if verdict.code is Code.SLOWER:

@@ -82,6 +82,7 @@ class Library:
         Raises WorkerFailure where it does not start, and NeverSlowerError where an earlier run had another device.
         """
         worker = self.holder.fresh()
+        self.spec.require_expected(worker.fingerprint)
         self.fingerprint, self.offers = worker.fingerprint, worker.offers
         self.evidence, self.at_once = worker.evidence, worker.at_once
         self.shortest_round = worker.shortest_round

@@ -17,7 +17,7 @@ from neverslower.campaign.budget import FEWEST_PASSES, PREPARING_AGAIN, Room, Wo
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.findings import Identity
 from neverslower.campaign.forecast import Forecast
-from neverslower.campaign.judging import so_far
+from neverslower.campaign.judging import SAME_WORK, so_far
 from neverslower.campaign.preparing import Wait, examine, examined_together, subjects
 from neverslower.evidence.observation import Examined
 from neverslower.judge.verdict import STANDARD, Code, Verdict
@@ -80,17 +80,28 @@ class Schedule:
         for reference in dict.fromkeys(comparison.keys[0] for comparison in ordered):
             if self._run.clock() < until:
                 self._timed(partial(self._run.library.examine, reference))
+        if self._run.other:
+            self._look_with_both(until)
+
+    def _look_with_both(self, until: float) -> None:
+        """Examine with two libraries what there is time for, to know where both run equal code: that can wait."""
+        for group in examined_together(self._run, sorted(self._left_out.values(), key=self._dearness)):
+            if self._run.clock() >= until:
+                return
+            keys = subjects(comparison for comparison in group if not comparison.whole)
+            for library in self._run.libraries():
+                self._timed(partial(library.examine_together, keys))
 
     def fill(self) -> None:
         """Begin more, the cheapest first, while the time will last for it besides what is begun."""
         if self._budget.deadline is None or not self._left_out:
             return
         _, room = self._choose(RESERVE)
-        for group in examined_together(self._run, sorted(self._left_out.values(), key=self._dearness)):
+        for group in examined_together(self._run, sorted(self._left_out.values(), key=self._worth)):
             self._begin_together([one for one in group if room.take(self._work(one), self._examining_of(one))])
         # Fewer passes than are usual may do, and there is nothing to lose.
         if self._left_out and not (self.begun or self._run.spent()):
-            self._begin(min(self._left_out.values(), key=self._dearness))
+            self._begin(min(self._left_out.values(), key=self._worth))
 
     def _begin_together(self, group: Sequence[Compared]) -> None:
         """Begin some whose problems are asked for in one request; a whole network is asked for by itself."""
@@ -115,7 +126,8 @@ class Schedule:
     def leave_out(self) -> None:
         """Say of what was never begun that the time did not last."""
         for comparison in self._left_out.values():
-            self._run.library.fail(comparison, out_of_time("measured"))
+            last = SAME_WORK if self._run.same_work(comparison) else ""
+            self._run.library.fail(comparison, out_of_time("measured", last=last))
 
     # What is measured
 
@@ -149,6 +161,8 @@ class Schedule:
     def _urgency(self, comparison: Compared) -> tuple[int, int, float]:
         """Return a key by which what may soonest be decided sorts first."""
         taken, so_far = self._taken(comparison), self._so_far.get(comparison.identity)
+        if not taken and self._run.same_work(comparison):  # Two libraries: there is nothing to time first.
+            return 4, 0, self._dearness(comparison)
         if so_far and so_far.code is Code.SLOWER:
             return 0, 0, self._dearness(comparison)
         late = taken >= PATIENCE * self._planned
@@ -241,6 +255,10 @@ class Schedule:
         work = self._work(comparison)
         measuring = work.passes * (work.seconds + work.shared / self._arms[work.layer])
         return (self._examining_each + measuring) * (1 + LESS_TELLING * comparison.telling)
+
+    def _worth(self, comparison: Compared) -> tuple[bool, float]:
+        """Return a key by which what is to be begun first sorts first: the cheap, before what runs equal code."""
+        return self._run.same_work(comparison), self._dearness(comparison)
 
     def _examining_of(self, comparison: Compared) -> float:
         """Return the seconds that examining takes of what was not examined yet, about."""

@@ -35,7 +35,8 @@ class Plan:
     `tuned` says whether a search found the plan, where the library makes that distinction; `name` says it too.
     For a GPU library the steps are its dispatch (see kernels.Kernel), and `shares` says which share of the time each
     step took when they were listed. `rank` is the plan's place among the `offered` ones, from 0, and `workspace` its
-    bytes. `options` are the build options of each step's kernel, where the library builds kernels.
+    bytes. `options` are the build options of each step's kernel, where the library builds kernels, and `code` is a hash
+    of the machine code that the steps run, where that can be had.
     """
 
     name: str
@@ -47,6 +48,11 @@ class Plan:
     offered: int | None = field(default=None, compare=False)
     workspace: int | None = field(default=None, compare=False)
     options: tuple[str, ...] = field(default=(), compare=False)
+    code: str = field(default="", compare=False)
+
+    def same_work(self, other: Plan) -> bool:
+        """Return whether both launch the same steps from equal code, so that no other time is to be expected."""
+        return bool(self.code) and self.code == other.code and self == other
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
@@ -75,7 +81,8 @@ class Examined:
 
     `error` is the largest deviation from the float64 reference, as a fraction of the reference's largest value; None
     where nothing is computed. `instructions` is the number that one call executes, where instructions are the evidence.
-    `compared` is the fraction of the output that was set against the reference.
+    `compared` is the fraction of the output that was set against the reference. `first_call` is the seconds that
+    preparing the problem and its first call took, by this process's clock; None where no time is taken.
     """
 
     plan: Plan
@@ -85,6 +92,7 @@ class Examined:
     cache: Cache = Cache()
     instructions: int | None = None
     compared: float = 1.0
+    first_call: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Examined:

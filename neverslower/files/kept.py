@@ -22,6 +22,9 @@ from neverslower.errors import KeptFolderError
 
 LIMIT = 512_000_000
 """The bytes that all entries may take together unless another limit is given."""
+LIMIT_OF_TREES = 20_000_000_000
+"""The same of what is as large as an environment."""
+DAY = 86400.0
 TRIMMED_EVERY = 64
 """Entries that one process adds between two looks at the whole store, which read every entry."""
 MANIFEST = "manifest.json"
@@ -51,6 +54,8 @@ class KeptFolder:
 class KeptFolders:
     """Kept folders by key; several processes may share them, since an entry appears whole, by one rename."""
 
+    trimmed_every, spared, stale = TRIMMED_EVERY, 0.0, _STALE
+
     def __init__(self, root: Path, limit: int = LIMIT) -> None:
         self.root, self.limit = root, limit
         self._added = 0
@@ -60,7 +65,7 @@ class KeptFolders:
         folder = self._place(fields)
         if not folder.is_dir():
             return None
-        if _intact(folder, fields):
+        if self._intact(folder, fields):
             with suppress(OSError):
                 os.utime(folder)  # The time of last use, by which `_trim` chooses.
             return folder
@@ -77,13 +82,13 @@ class KeptFolders:
         # Filled under a name that no reader looks at, and renamed when whole: a killed process leaves no half entry.
         try:
             fill(folder)
-            _write_manifest(folder, fields)
+            _write_manifest(folder, fields, self._described(folder))
             kept = self._keep(folder, fields)
         except OSError as error:
             raise self._unwritable(error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if self._added % TRIMMED_EVERY == 0:
+        if self._added % self.trimmed_every == 0:
             self._trim(kept)
         self._added += 1
         return kept
@@ -121,8 +126,19 @@ class KeptFolders:
         for path in self.root.iterdir():
             with suppress(OSError):  # Another process may remove it meanwhile.
                 if path.is_dir() and _PLACE.fullmatch(path.name):
-                    size = sum(file.stat().st_size for file in path.iterdir())
-                    yield KeptFolder(path, _fields(path), size, path.stat().st_mtime)
+                    yield KeptFolder(path, _fields(path), self._size(path), path.stat().st_mtime)
+
+    def _size(self, folder: Path) -> int:
+        """Return the bytes of an entry."""
+        return sum(file.stat().st_size for file in folder.iterdir())
+
+    def _described(self, folder: Path) -> dict[str, str]:
+        """Return what a manifest says of an entry's files, by which it is seen whether they are as they were."""
+        return {path.name: _digest(path) for path in sorted(folder.iterdir())}
+
+    def _intact(self, folder: Path, fields: Fields) -> bool:
+        """Return whether an entry was made from these fields and its files are those that were written."""
+        return _intact(folder, fields)
 
     def _trim(self, newest: Path) -> None:
         """Drop the least recently used entries beyond the limit, and what killed processes left."""
@@ -131,12 +147,13 @@ class KeptFolders:
         for entry in entries:
             if total <= self.limit:
                 break
-            if entry.path != newest:  # It is about to be used, however large it is.
+            # What was just made is about to be used, however large it is; and others may be in use.
+            if entry.path != newest and not (self.spared and time.time() - entry.used < self.spared):
                 shutil.rmtree(entry.path, ignore_errors=True)
                 total -= entry.size
         for path in self.root.glob(f"{_UNFINISHED}*"):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE:
+                if time.time() - path.stat().st_mtime > self.stale:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> tuple[int, int]:
@@ -145,6 +162,31 @@ class KeptFolders:
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
         return len(entries), sum(entry.size for entry in entries)
+
+
+class KeptTrees(KeptFolders):
+    """Kept folders with folders in them, such as an environment: too large for a digest of every file.
+
+    What was used within a day is not dropped for the sake of another, since a run may still be using it.
+    """
+
+    trimmed_every, spared, stale = 1, DAY, DAY
+
+    def __init__(self, root: Path, limit: int = LIMIT_OF_TREES) -> None:
+        super().__init__(root, limit)
+
+    def _described(self, folder: Path) -> dict[str, str]:
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        return {"files": str(len(files)), "bytes": str(sum(path.stat().st_size for path in files))}
+
+    def _size(self, folder: Path) -> int:
+        try:
+            return int(_manifest(folder)["files"]["bytes"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def _intact(self, folder: Path, fields: Fields) -> bool:
+        return dict(_fields(folder)) == dict(fields)
 
 
 def _fields(folder: Path) -> Fields:
@@ -167,9 +209,8 @@ def _manifest(folder: Path) -> dict[str, dict[str, str]]:
     return manifest
 
 
-def _write_manifest(folder: Path, fields: Fields) -> None:
-    files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
-    text = json.dumps({"fields": dict(fields), "files": files}, indent=1)
+def _write_manifest(folder: Path, fields: Fields, files: Mapping[str, str]) -> None:
+    text = json.dumps({"fields": dict(fields), "files": dict(files)}, indent=1)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 

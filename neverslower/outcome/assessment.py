@@ -10,6 +10,7 @@ from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import PairedPass, in_step
+from neverslower.judge.accuracy import less_exact
 from neverslower.judge.change import PassSpread, judge_change, levels_of, log_median, shown_again
 from neverslower.judge.exact import judge_since
 from neverslower.judge.failure import Failure
@@ -90,8 +91,10 @@ class Assessment:
         change = self._confirmed_change(result, entry)
         plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
         finding = change_finding(change, plan_changed)
-        also = (Finding.PLAN_CHANGED,) if plan_changed and finding is not Finding.PLAN_CHANGED else ()
-        return Assessed(comparison, finding, change, entry, also)
+        also = [Finding.PLAN_CHANGED] if plan_changed and finding is not Finding.PLAN_CHANGED else []
+        if result.candidate and less_exact(entry.error, result.candidate.error, str(comparison.candidate.dtype)):
+            also.append(Finding.LESS_EXACT)
+        return Assessed(comparison, finding, change, entry, tuple(also))
 
     def equal_outputs(self, comparison: Comparison) -> Assessed:
         """Return whether the pruned layer's output equals the kept channels of the unpruned one's."""

@@ -42,6 +42,7 @@ def _entry(result: Result) -> Entry:
         known=Known(result.verdict.code, result.verdict.ratio),
         instructions=candidate.instructions if candidate else None,
         paired=comparison.paired,
+        error=candidate.error if candidate else None,
     )
 
 

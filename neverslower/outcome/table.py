@@ -40,6 +40,7 @@ class Finding(StrEnum):
     IMPROVED = "faster than the baseline"
     FEWER_INSTRUCTIONS = "fewer instructions than the baseline"
     PLAN_CHANGED = "plan changed since the baseline"
+    LESS_EXACT = "output ten times less exact than the baseline's"
     NO_BASELINE = "no baseline to compare with"
     RECORDED = "recorded"
     ADVICE_HOLDS = "advised, and faster than the next larger advised count"
@@ -80,6 +81,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.IMPROVED: (_P, _P),
     Finding.FEWER_INSTRUCTIONS: (_P, _P),
     Finding.PLAN_CHANGED: (_P, _F),
+    Finding.LESS_EXACT: (_P, _F),
     Finding.NO_BASELINE: (_S, _F),
     Finding.RECORDED: (_P, _P),
     Finding.ADVICE_HOLDS: (_P, _P),
@@ -114,6 +116,7 @@ BESIDE = {
     Finding.IMPROVED: "faster than the other library",
     Finding.FEWER_INSTRUCTIONS: "fewer instructions than the other library",
     Finding.PLAN_CHANGED: "plan differs from the other library's",
+    Finding.LESS_EXACT: "output ten times less exact than the other library's",
     Finding.NO_BASELINE: "nothing of the other library to compare with",
     Finding.CHANGE_UNDECIDED: "undecided against the other library",
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from neverslower.campaign.findings import Findings
+from neverslower.campaign.findings import Findings, Result
+from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
-from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.table import Finding
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Change:
     """One channel count, new against old.
 
     `ratio` is the new time over the old one; `before` and `now` are the ratios of pruned to unpruned on either side.
-    `what` says what changed in the plan where the time did.
+    `what` says what changed in the plan where the time did, `less_exact` how the error of the output grew where that
+    is a finding, and `grew` what it needs much more of: workspace, or time of the first call.
     """
 
     id: str
@@ -31,6 +34,8 @@ class Change:
     now_code: Code
     now: Interval | None
     what: str
+    less_exact: str = ""
+    grew: tuple[str, ...] = ()
 
     @property
     def new_hazard(self) -> bool:
@@ -64,7 +69,24 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
             now_code=result.verdict.code,
             now=result.verdict.ratio,
             what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
+            less_exact=accuracy_of(assessed, result),
+            grew=tuple(_grew(assessment.before, result)),
         )
+
+
+def accuracy_of(assessed: Assessed, result: Result | None) -> str:
+    """Return how the error of an output grew, an empty string where that is no finding."""
+    entry, now = assessed.entry, result.candidate if result else None
+    if Finding.LESS_EXACT not in assessed.also or entry is None or now is None:
+        return ""
+    assert entry.error is not None
+    assert now.error is not None
+    return less_exact_text(entry.error, now.error)
+
+
+def _grew(before: Findings | None, now: Result) -> list[str]:
+    other = before.results.get(now.comparison.identity) if before else None
+    return growths(other.candidate, now.candidate) if other and other.candidate and now.candidate else []
 
 
 def _is_another(verdict: Verdict) -> bool:

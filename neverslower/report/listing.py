@@ -21,6 +21,7 @@ _LISTED_ALONE = (
     Finding.INVALID,
     Finding.DROPPED,
     Finding.PLAN_CHANGED,
+    Finding.LESS_EXACT,
     Finding.UNPRUNED_FASTER,
     Finding.IMPROVED,
     Finding.FEWER_INSTRUCTIONS,

@@ -14,6 +14,7 @@ from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.table import Finding, said
+from neverslower.outcome.upgrade import accuracy_of
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import words
@@ -53,6 +54,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
     elif result and result.evidence.exact:
         yield from _seen(result)
     yield from _what_changed(assessed, result)
+    if less_exact := accuracy_of(assessed, result):
+        yield f"  accuracy  {less_exact}"
     yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"
     if comparison.layer.places:

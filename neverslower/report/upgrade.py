@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from neverslower.judge.accuracy import GREW, LESS_EXACT
 from neverslower.judge.verdict import Code, Interval
 from neverslower.outcome.upgrade import Change
 
@@ -42,6 +43,23 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
         if ranked:
             yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
         yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
+    yield from beyond_time(changes)
+
+
+def beyond_time(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield which outputs got less exact, and what needs much more workspace or time for its first call."""
+    exact = [f"  {change.id}: {change.less_exact}" for change in changes if change.less_exact]
+    grew = [f"  {change.id}: {'; '.join(change.grew)}" for change in changes if change.grew]
+    yield from _listed(f"outputs that are {LESS_EXACT:g} times less exact, or more: {len(exact)}", exact)
+    yield from _listed(f"more than {GREW:g} times the workspace, or the time of the first call: {len(grew)}", grew)
+
+
+def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield title
+        yield from lines[:LISTED]
+    if len(lines) > LISTED:
+        yield f"  … and {len(lines) - LISTED} more"
 
 
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:

@@ -196,11 +196,13 @@ class FarSide:
         subject = Subject.from_key(key)
         problem = subject.problem
         inputs, weights = numerics.tensors(problem)
+        begin = time.perf_counter()
         prepared = self._make(subject, (inputs, weights))
         tolerance = numerics.TOLERANCES[problem.dtype]
         if self._evidence is Evidence.DISPATCH:
             return prepared, lambda plan: Examined(plan, None, tolerance, 0.0)
         output = prepared.output()
+        first = time.perf_counter() - begin
         if not subject.policy:
             self._outputs.keep(problem, output)
         error, compared = self._references.error(problem, inputs, weights, output)
@@ -208,7 +210,9 @@ class FarSide:
             count = cast(Counted, prepared).instructions()
             return prepared, lambda plan: Examined(plan, error, tolerance, 0.0, instructions=count, compared=compared)
         seconds = self._hold((key, 0), problem.bytes, prepared).seconds_per_call
-        return prepared, lambda plan: Examined(plan, error, tolerance, seconds, prepared.cache, compared=compared)
+        return prepared, lambda plan: Examined(
+            plan, error, tolerance, seconds, prepared.cache, compared=compared, first_call=first
+        )
 
     def _examine_network(self, key: str) -> dict[str, Any]:
         """Return what is found of a whole network; what a pruned one computes can be compared with nothing."""

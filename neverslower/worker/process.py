@@ -41,13 +41,18 @@ START_LIMIT = 120.0
 GRACE = 5.0
 LAST_BYTES = 8000
 LAST_LINES = 8
+LEAST_COUNTED = 2
+"""Two versions that agree in fewer numbers than these may be two releases."""
 # A vendor library's own thread pools would time each other; the adapter sets the threads that it measures with.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """Says where and how a worker runs: a backend by name, an execnet spec, time limits in seconds."""
+    """Says where and how a worker runs: a backend by name, an execnet spec, time limits in seconds.
+
+    `expected` is the package and the version that its library was installed from, where that is known.
+    """
 
     backend: str
     argument: str = ""
@@ -55,6 +60,24 @@ class WorkerSpec:
     threads: int = 1
     time_limit: float = 120.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    expected: tuple[str, str] = ("", "")
+
+    def require_expected(self, fingerprint: Fingerprint) -> None:
+        """Raise Unavailable where a worker has loaded another version of its library than the one that is expected."""
+        package, version = self.expected
+        loaded = [fingerprint.version, *fingerprint.software.values()]
+        # A wheel may count further than its library does (9.19.0.56), and a library may name its build (2.9.1+cpu).
+        if version and not any(_same_release(version, other) for other in loaded):
+            named = ", ".join(f"{name} {other}" for name, other in fingerprint.software.items())
+            text = f"{package} {version} was installed for it, and its worker loaded another: {named}"
+            raise Unavailable(f"{text}; see which one its loader finds first")
+
+
+def _same_release(wheel: str, library: str) -> bool:
+    """Return whether the version of a wheel and that of a library are one, as far as both count."""
+    counted, other = (text.partition("+")[0].split(".") for text in (wheel, library))
+    shared = min(len(counted), len(other))
+    return shared >= LEAST_COUNTED and counted[:shared] == other[:shared]
 
 
 @cache

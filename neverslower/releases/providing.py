@@ -1,0 +1,46 @@
+"""Turns a release that the user names into a worker's spec: an environment, a root, or the place of a Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import backends
+from neverslower.releases import debs
+from neverslower.releases.environments import Report, environment
+from neverslower.releases.spec import DebRelease, PipRelease, is_release, parse
+from neverslower.worker.process import WorkerSpec
+
+_BUILT: set[tuple[str, str]] = set()
+"""What this process has built: a backend by name, against the library in a folder."""
+
+
+def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
+    """Return the spec of a worker that loads the release which stands in a spec's place; any other spec is as it was.
+
+    Raises ReleaseError where the release can't be had, and what the adapter raises where it can't be built against.
+    """
+    if not is_release(spec.execnet):
+        return spec
+    adapter: Any = backends.load(spec.backend)
+    release = parse("--against", spec.execnet)
+    here = replace(spec, execnet="popen")
+    if isinstance(release, PipRelease):
+        made = environment(release, companions(adapter, release), report)
+        expected = release.library, made.versions[release.library]
+        return replace(here, execnet=made.execnet, expected=expected)
+    folder = str(debs.root_of(release, report) if isinstance(release, DebRelease) else release.folder)
+    build = getattr(adapter, "BUILD", None)
+    if build and (spec.backend, folder) not in _BUILT:
+        build.run({"root": folder}, report)
+        _BUILT.add((spec.backend, folder))
+    return replace(here, argument=",".join(filter(None, (spec.argument, f"root={folder}"))))
+
+
+def companions(adapter: Any, release: PipRelease) -> Sequence[str]:
+    """Return the requirements that an adapter knows to go with a release, such as `apache-tvm-ffi==0.1.12`."""
+    if not hasattr(adapter, "companions") or release.version is None:
+        return ()
+    known: Sequence[str] = adapter.companions(release.library, str(release.version))
+    return known

@@ -1,0 +1,87 @@
+"""What came of tracing regressions to releases: how much there is to do, a line a step, and the table at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from neverslower.report import words
+from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
+
+LONGEST_NAME = 36
+"""Characters of a kernel's name that a table shows."""
+Again = Callable[[Culprit], str]
+
+
+def beginning(releases: Sequence[str], cases: int, steps: int, budget: float | None) -> Iterator[str]:
+    """Yield the releases, and how many steps there are at most and how long they may take."""
+    yield f"{len(releases)} releases, {cases} cases:"
+    yield from (f"  {number}  {release}" for number, release in enumerate(releases))
+    each = f", each at most {words.duration(budget)} (--time-budget) and the start of its workers" if budget else ""
+    longest = f", so {words.duration(steps * budget)} in all" if budget else ""
+    more = "; what stays undecided is measured once more, for longer"
+    yield f"at most {steps} step{'s' * (steps != 1)}{each}{longest}{more}"
+
+
+def step_line(number: int, step: Step, releases: Sequence[str]) -> str:
+    """Return what a step measures."""
+    longer = ", for longer" if step.effort else ""
+    return f"step {number}: {releases[step.new]} against {releases[step.old]}, {len(step.cases)} cases{longer}"
+
+
+def seen_line(step: Step, seen: Sequence[Seen]) -> str:
+    """Return how many cases of a step showed what."""
+    counts = {state: sum(one.state is state for one in seen) for state in State}
+    silent = len(step.cases) - len(seen)
+    return (
+        f"  {counts[State.BAD]} got worse, {counts[State.GOOD]} did not, {counts[State.OPEN] + silent} could not be "
+        "decided"
+    )
+
+
+def left_line(steps: int, seconds: float) -> str:
+    """Return how much is left at most, after a step that took so long."""
+    return f"  at most {steps} more step{'s' * (steps != 1)}; this one took {words.duration(seconds)}"
+
+
+def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
+    """Yield the result: a table with a row for each regression, how to see each again, and what is not known."""
+    culprits = trace.culprits()
+    traced, undecided = trace.traced, trace.undecided
+    yield f"{len(traced)} of {len(trace.cases)} cases are worse in {releases[-1]} than in {releases[0]}"
+    if culprits:
+        yield ""
+        yield "| case | last good | first bad | new / old | what changed |"
+        yield "|---|---|---|---|---|"
+        yield from (_row(culprit, releases) for culprit in culprits)
+        yield ""
+        yield from (f"again     {again(culprit)}" for culprit in culprits if culprit.shown)
+    for case in traced:
+        yield from _caveats(trace, case, releases)
+    for case in undecided:
+        seen = trace.at_the_ends(case)
+        yield f"undecided: {case}: {seen.finding}: {seen.reason}"
+
+
+def _row(culprit: Culprit, releases: Sequence[str]) -> str:
+    seen = culprit.seen
+    ratio = str(seen.ratio or seen.finding) if culprit.shown else f"not shown side by side: {seen.reason}"
+    what = "; ".join(filter(None, ("worse once more" if culprit.further else "", seen.what)))
+    good, bad = releases[culprit.last_good], releases[culprit.first_bad]
+    cut = re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", what)
+    return f"| {' | '.join(map(_cell, (culprit.case, good, bad, ratio, cut)))} |"
+
+
+def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
+    """Yield what is not known of a case: releases that could not be decided, or were not asked."""
+    for culprit in trace.culprits():
+        if culprit.case == case and culprit.between:
+            between = ", ".join(releases[number] for number in culprit.between)
+            yield f"not decided: {case}: any of {between} may be the first bad one instead"
+    if unasked := trace.unasked(case):
+        listed = ", ".join(releases[number] for number in unasked)
+        yield f"not asked: {case}: whether {listed} fixed it in between; leave out --first-only"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,247 @@
+"""Plans which pairs of releases to measure, and finds for every case the releases that brought its regressions.
+
+Releases are numbered in order, 0 is the good one and the last the bad one. A step measures some cases with two releases
+side by side, so it says whether the newer one is a regression for each. The first step sets the bad release against
+the good one; what got worse there is traced. Then, of each case by itself but in steps that cases share:
+
+1. Between a good release and a bad one that follows it, the middle one is measured against the good release 0. What
+   stays undecided is measured for longer (`efforts`), and after that a neighbour is asked instead: nothing is guessed.
+2. When the two are next to each other, the releases after the bad one are measured too. Without that, a regression
+   that was fixed and came back would be put down to the release that brought it first, which no longer counts.
+3. The two releases of each culprit are set side by side themselves, unless step 1 did that, and this is reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from neverslower.enums import StrEnum
+from neverslower.judge.verdict import STANDARD, Interval
+
+EFFORTS = 2
+"""So often a step is tried on what stays undecided: as asked, then for longer."""
+
+
+class State(StrEnum):
+    """What the newer of two releases is for a case: no regression, a regression, or nothing that could be decided."""
+
+    GOOD = "good"
+    BAD = "bad"
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step showed of one case: its finding in words with the reason, the ratio new / old, what changed.
+
+    It is `final` where measuring longer would show nothing else, as where a release can't be installed.
+    """
+
+    state: State
+    finding: str
+    reason: str
+    ratio: Interval | None = None
+    what: str = ""
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One campaign: these cases with two releases side by side; `effort` counts the tries from 0."""
+
+    old: int
+    new: int
+    effort: int
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """One regression of one case: the last release without it, the first with it, and what both side by side showed.
+
+    `between` are releases between the two that could not be decided, or that were not asked. `further` says that the
+    case was a regression before, and got worse.
+    """
+
+    case: str
+    last_good: int
+    first_bad: int
+    between: tuple[int, ...]
+    seen: Seen
+    further: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Return whether both releases side by side show it; many small steps need not."""
+        return self.seen.state is State.BAD
+
+
+@dataclass
+class Trace:
+    """What is known of every case, by the steps so far; `follow` asks the releases after a culprit too."""
+
+    releases: int
+    cases: Sequence[str]
+    follow: bool = True
+    efforts: int = EFFORTS
+    _known: dict[tuple[int, int, str], Seen] = field(default_factory=dict)
+    _tries: Counter[tuple[int, int, str]] = field(default_factory=Counter)
+
+    @property
+    def last(self) -> int:
+        """Return the number of the bad release."""
+        return self.releases - 1
+
+    def learn(self, step: Step, seen: Mapping[str, Seen]) -> None:
+        """Take in what a step showed; a case that it is silent about stays open."""
+        silent = Seen(State.OPEN, "not measured", "the step did not come to it")
+        for case in step.cases:
+            pair = step.old, step.new, case
+            self._known[pair] = seen.get(case, silent)
+            self._tries[pair] = max(self._tries[pair], step.effort + 1)
+
+    # What to measure
+
+    def next(self) -> Step | None:
+        """Return the step that most cases wait for, None where nothing is left to ask."""
+        for wanted in (self._of_the_ends, self._of_the_middle, self._of_the_releases_after, self._of_the_culprits):
+            asked: dict[tuple[int, int, int], list[str]] = {}
+            for old, new, case in wanted():
+                asked.setdefault((old, new, self._tries[old, new, case]), []).append(case)
+            if asked:
+                (old, new, effort), cases = max(asked.items(), key=lambda item: len(item[1]))
+                return Step(old, new, effort, tuple(cases))
+        return None
+
+    def _asks(self, old: int, new: int, case: str) -> bool:
+        """Return whether a pair of releases can still say more of a case."""
+        seen, tries = self._known.get((old, new, case)), self._tries[old, new, case]
+        return seen is None or (seen.state is State.OPEN and not seen.final and tries < self.efforts)
+
+    def _of_the_ends(self) -> Iterator[tuple[int, int, str]]:
+        return ((0, self.last, case) for case in self.cases if self._asks(0, self.last, case))
+
+    def _of_the_middle(self) -> Iterator[tuple[int, int, str]]:
+        """Yield what halves the way between a good release and the bad one after it, for each case.
+
+        A release that one case waits for is asked for every other case that it tells something of, too.
+        """
+        gaps = {case: [gap for gap in self._gaps(case) if gap] for case in self.traced}
+        chosen = {_middle(gap, self._tried(case)) for case in gaps for gap in gaps[case]}
+        for case, ranges in gaps.items():
+            for release in sorted(chosen & {release for gap in ranges for release in gap}):
+                yield 0, release, case
+
+    def _tried(self, case: str) -> set[int]:
+        return {new for old, new, other in self._tries if old == 0 and other == case and self._tries[old, new, other]}
+
+    def _gaps(self, case: str) -> Iterator[list[int]]:
+        """Yield the releases that can still be asked, between each good release and the bad one that follows it."""
+        for good, bad in _falls(self.decided(case)):
+            yield [release for release in range(good + 1, bad) if self._asks(0, release, case)]
+
+    def _of_the_releases_after(self) -> Iterator[tuple[int, int, str]]:
+        if not self.follow:
+            return
+        for case in self.traced:
+            first = min(release for release, seen in self.decided(case).items() if seen.state is State.BAD)
+            yield from ((0, new, case) for new in range(first + 1, self.last) if self._asks(0, new, case))
+
+    def _of_the_culprits(self) -> Iterator[tuple[int, int, str]]:
+        for case in self.traced:
+            for good, bad, _ in self._pairs(case):
+                if self._asks(good, bad, case):
+                    yield good, bad, case
+
+    # What it showed
+
+    @property
+    def traced(self) -> list[str]:
+        """Return the cases for which the bad release is a regression."""
+        return self._that_are(State.BAD)
+
+    @property
+    def undecided(self) -> list[str]:
+        """Return the cases of which nobody knows whether the bad release is a regression."""
+        return self._that_are(State.OPEN)
+
+    def _that_are(self, state: State) -> list[str]:
+        ends = {case: self._known.get((0, self.last, case)) for case in self.cases}
+        return [case for case, seen in ends.items() if seen and seen.state is state]
+
+    def at_the_ends(self, case: str) -> Seen:
+        """Return what the bad release against the good one showed of a case."""
+        return self._known[0, self.last, case]
+
+    def decided(self, case: str) -> dict[int, Seen]:
+        """Return what is decided of a case against release 0, by release, in order."""
+        found = {0: Seen(State.GOOD, "the good release", "")}
+        for release in range(1, self.releases):
+            seen = self._known.get((0, release, case))
+            if seen and seen.state is not State.OPEN:
+                found[release] = seen
+        return found
+
+    def _pairs(self, case: str) -> Iterator[tuple[int, int, bool]]:
+        """Yield (last good release, first bad one, whether it got worse only) of each regression of a case."""
+        decided = self.decided(case)
+        falls = set(_falls(decided))
+        numbers = list(decided)
+        for earlier, later in pairwise(numbers):
+            if (earlier, later) in falls:
+                yield earlier, later, False
+            elif decided[later].state is State.BAD and _beyond(decided[later].ratio, decided[earlier].ratio):
+                yield earlier, later, True
+
+    def culprits(self) -> list[Culprit]:
+        """Return every regression of every traced case, in the order of the cases and then of the releases."""
+        return [
+            Culprit(
+                case,
+                good,
+                bad,
+                between=tuple(range(good + 1, bad)),
+                seen=self._known.get((good, bad, case), _NOT_ASKED),
+                further=further,
+            )
+            for case in self.traced
+            for good, bad, further in self._pairs(case)
+        ]
+
+    def unasked(self, case: str) -> list[int]:
+        """Return the releases after the first culprit of a case that were not measured, and so may have fixed it."""
+        first = min((culprit.first_bad for culprit in self.culprits() if culprit.case == case), default=self.last)
+        return [release for release in range(first + 1, self.last) if (0, release, case) not in self._known]
+
+    def most_steps(self) -> int:
+        """Return how many steps there can be at most when each is decided at the first try."""
+        between = self.releases - 2
+        return 1 + 2 * between
+
+
+_NOT_ASKED = Seen(State.OPEN, "not measured", "the trace ended before both were set side by side")
+
+
+def _falls(decided: Mapping[int, Seen]) -> list[tuple[int, int]]:
+    """Return each pair of a good release and the bad one that is decided next."""
+    numbers = list(decided)
+    return [
+        (earlier, later)
+        for earlier, later in pairwise(numbers)
+        if decided[earlier].state is State.GOOD and decided[later].state is State.BAD
+    ]
+
+
+def _middle(gap: Sequence[int], tried: set[int]) -> int:
+    """Return the release to ask: one that was tried and stays undecided, for longer; else the one in the middle."""
+    waiting = [release for release in gap if release in tried]
+    middle = (gap[0] + gap[-1]) / 2
+    return min(waiting or gap, key=lambda release: (abs(release - middle), release))
+
+
+def _beyond(later: Interval | None, earlier: Interval | None) -> bool:
+    """Return whether a ratio is proved to lie above another one by more than the tolerance."""
+    return later is not None and earlier is not None and later.low > earlier.high * (1 + STANDARD.tolerance)

@@ -1,0 +1,338 @@
+"""Which release brought which regression: steps planned without a device, and scripted libraries end to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from neverslower import cli, cli_bisect
+from neverslower.errors import NeverSlowerError, ReleaseError
+from neverslower.judge.verdict import Interval
+from neverslower.releases.between import releases_from, without_a_list
+from neverslower.report import bisect as report
+from neverslower.tracing import record
+from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
+from selftests import in_process
+
+GOOD, BAD, OPEN = State.GOOD, State.BAD, State.OPEN
+
+
+class Libraries:
+    """Invented releases: the time of each case in each release; `noisy` pairs are open so many times."""
+
+    def __init__(
+        self, times: Mapping[str, Sequence[float]], noisy: Mapping[tuple[int, int], int] | None = None
+    ) -> None:
+        self.times, self.noisy = times, dict(noisy or {})
+        self.steps: list[Step] = []
+
+    def measure(self, step: Step) -> dict[str, Seen]:
+        self.steps.append(step)
+        if self.noisy.get((step.old, step.new), 0) > step.effort:
+            return {case: Seen(OPEN, "undecided", "noise") for case in step.cases}
+        return {case: self._seen(self.times[case][step.new] / self.times[case][step.old]) for case in step.cases}
+
+    def _seen(self, ratio: float) -> Seen:
+        interval = Interval(ratio, ratio * 0.995, ratio * 1.005)
+        return Seen(BAD if ratio > 1.02 else GOOD, "x", "y", interval)
+
+    def traced(self, **options: Any) -> Trace:
+        trace = Trace(len(next(iter(self.times.values()))), list(self.times), **options)
+        while step := trace.next():
+            trace.learn(step, self.measure(step))
+            assert len(self.steps) < 200
+        return trace
+
+
+def found(trace: Trace) -> list[tuple[str, int, int]]:
+    return [(culprit.case, culprit.last_good, culprit.first_bad) for culprit in trace.culprits()]
+
+
+def steps(libraries: Libraries) -> list[tuple[int, int]]:
+    return [(step.old, step.new) for step in libraries.steps]
+
+
+# Planning
+
+
+def test_every_regression_is_traced_on_its_own_and_measurements_are_shared() -> None:
+    libraries = Libraries({"a": [1, 1, 2, 2, 2], "b": [1, 1, 1, 1, 3], "c": [1, 1, 1, 1, 1], "d": [2, 1, 1, 1, 1]})
+    trace = libraries.traced()
+    assert found(trace) == [("a", 1, 2), ("b", 3, 4)]
+    assert libraries.steps[0] == Step(0, 4, 0, ("a", "b", "c", "d"))
+    assert libraries.steps[1] == Step(0, 2, 0, ("a", "b"))
+    assert len(libraries.steps) <= trace.most_steps()
+    assert all(culprit.shown for culprit in trace.culprits())
+
+
+def test_one_that_was_fixed_and_came_back_is_put_down_to_the_release_that_counts() -> None:
+    assert found(Libraries({"a": [1, 1, 2, 2, 1, 2, 2]}).traced()) == [("a", 1, 2), ("a", 4, 5)]
+    # Here the release in the middle is good, and so what came before it is no longer of interest.
+    assert found(Libraries({"a": [1, 1, 2, 1, 1, 2, 2]}).traced()) == [("a", 4, 5)]
+
+
+def test_without_following_the_releases_that_were_not_asked_are_named() -> None:
+    libraries = Libraries({"a": [1, 2, 1, 1, 1, 2, 2]})
+    trace = libraries.traced(follow=False)
+    assert len(found(trace)) == 1
+    assert Libraries({"a": [1, 2, 2, 2, 2, 2, 2]}).traced(follow=False).unasked("a")
+    assert Libraries({"a": [1, 2, 2, 2, 2, 2, 2]}).traced().unasked("a") == []
+
+
+def test_a_case_that_gets_worse_twice_has_two_culprits() -> None:
+    trace = Libraries({"a": [1, 1.2, 1.2, 1.5, 1.5]}).traced()
+    assert [(c.last_good, c.first_bad, c.further) for c in trace.culprits()] == [(0, 1, False), (2, 3, True)]
+
+
+def test_small_steps_that_nobody_can_show_side_by_side_are_no_culprit_that_is_shown() -> None:
+    (culprit,) = Libraries({"a": [1, 1.015, 1.03, 1.045]}).traced().culprits()[:1]
+    assert not culprit.shown
+
+
+def test_what_is_undecided_is_measured_for_longer_and_then_its_neighbours_are_asked() -> None:
+    libraries = Libraries({"a": [1, 1, 1, 1, 2, 2]}, {(0, 2): 1})
+    assert found(libraries.traced()) == [("a", 3, 4)]
+    assert [step.effort for step in libraries.steps if step.new == 2] == [0, 1]
+    libraries = Libraries({"a": [1, 1, 1, 2, 2, 2]}, {(0, 2): 9})
+    trace = libraries.traced()
+    (culprit,) = trace.culprits()
+    assert (culprit.last_good, culprit.first_bad, culprit.between) == (1, 3, (2,))
+    assert [step.effort for step in libraries.steps if (step.old, step.new) == (0, 2)] == [0, 1]
+
+
+def test_where_nothing_between_can_be_decided_nothing_is_guessed() -> None:
+    libraries = Libraries({"a": [1, 1, 2, 2]}, {(0, 1): 9, (0, 2): 9})
+    (culprit,) = libraries.traced().culprits()
+    assert (culprit.last_good, culprit.first_bad, culprit.between) == (0, 3, (1, 2))
+
+
+def test_a_case_that_is_undecided_at_the_ends_is_listed_and_never_called_good() -> None:
+    libraries = Libraries({"a": [1, 2]}, {(0, 1): 9})
+    trace = libraries.traced()
+    assert (trace.undecided, trace.traced, trace.culprits()) == (["a"], [], [])
+    assert len(libraries.steps) == 2
+
+
+def test_what_no_further_try_can_change_is_tried_once() -> None:
+    trace = Trace(3, ["a"])
+    trace.learn(Step(0, 2, 0, ("a",)), {"a": Seen(BAD, "", "")})
+    trace.learn(Step(0, 1, 0, ("a",)), {"a": Seen(OPEN, "", "", final=True)})
+    assert trace.next() is None
+    trace = Trace(3, ["a"])
+    trace.learn(Step(0, 2, 0, ("a",)), {})  # A step that said nothing of it.
+    assert trace.next() == Step(0, 2, 1, ("a",))
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([1.0, 1.3, 2.0]), min_size=6, max_size=6),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_every_culprit_is_a_real_one_and_every_regression_at_the_end_has_one(times: list[list[float]]) -> None:
+    libraries = Libraries({str(number): [1.0, *row[1:]] for number, row in enumerate(times)})
+    trace = libraries.traced()
+    assert len(set(libraries.steps)) == len(libraries.steps)
+    culprits = trace.culprits()
+    for culprit in culprits:
+        row = libraries.times[culprit.case]
+        assert culprit.between == ()
+        assert row[culprit.first_bad] > 1.02 * row[culprit.last_good]
+    for case, row in libraries.times.items():
+        mine = [culprit for culprit in culprits if culprit.case == case]
+        assert bool(mine) == (row[-1] > 1.02)
+        if mine:  # From the last culprit on it is never good again.
+            assert all(time > 1.02 for time in row[max(culprit.first_bad for culprit in mine) :])
+
+
+# Releases
+
+
+def test_the_releases_between_two_are_those_of_the_index() -> None:
+    listed = [Version(text) for text in ("0.24", "0.25", "0.25.1", "0.26", "0.27", "0.28")]
+    texts = releases_from("pip:x==0.25 y==1", "pip:x==0.27", listed=lambda _: listed)
+    assert texts == ["pip:x==0.25 y==1", "pip:x==0.25.1", "pip:x==0.26", "pip:x==0.27"]
+    assert releases_from("deb:x/a", "deb:x/b") == ["deb:x/a", "deb:x/b"]
+    assert without_a_list(["deb:x/a", "deb:x/b"])
+    assert not without_a_list(["pip:x==1", "pip:x==2"])
+    assert releases_from("popen", "p", ["q", "r"]) == ["popen", "q", "r", "p"]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "why"),
+    [
+        ("pip:x==1", "pip:x==1", "--good and --bad are both pip:x==1"),
+        ("pip:x==2", "pip:x==1", "is not older than --bad"),
+        ("pip:x==1", "pip:y==2", "Name the releases in order with --between"),
+        ("pip:x==1.*", "pip:x==2", "--good pip:x==1.*: name one version"),
+    ],
+)
+def test_two_that_can_t_be_bisected_are_refused(good: str, bad: str, why: str) -> None:
+    with pytest.raises(NeverSlowerError) as refused:
+        releases_from(good, bad, listed=lambda _: [])
+    assert why in str(refused.value)
+
+
+# End to end, on scripts
+
+PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
+COMMON = {"noise": 0.003, "rules": []}
+
+
+def library(folder: Path, number: int, slow: Mapping[int, float], **more: Any) -> str:
+    """The spec of an invented release in which these channel counts take so many times as long."""
+    path = folder / f"release{number}.json"
+    rules = [
+        {"when": f"out_channels == {kept}", "times": times, "plan": f"slow{number}"} for kept, times in slow.items()
+    ]
+    fields = {"version": f"{number}.0", "noise": 0.003, "rules": [{"seconds": 1e-5}, *rules]} | more
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    return f"popen//env:NEVERSLOWER_SCRIPT={path}"
+
+
+@pytest.fixture
+def bisect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    made = cli_bisect.Bisecting.__init__
+    monkeypatch.setattr(
+        cli_bisect.Bisecting,
+        "__init__",
+        lambda self, *given, **named: made(self, *given, **{**named, "start": in_process.start}),
+    )
+    monkeypatch.setattr(cli_bisect, "ROOT", tmp_path)
+
+    def run(specs: Sequence[str], *arguments: str) -> tuple[int, str, str]:
+        between = [word for spec in specs[1:-1] for word in ("--between", spec)]
+        chosen = ["--backend", "scripted", "--problem", PROBLEM, "--keep", "16,15,9", "--preset", "quick"]
+        ends = ["--good", specs[0], "--bad", specs[-1], *between]
+        code = cli.main(["bisect", *ends, *chosen, *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_planted_culprits_are_found_and_one_that_was_fixed_and_came_back(bisect: Any, tmp_path: Path) -> None:
+    slow: list[dict[int, float]] = [{}, {9: 1.5}, {9: 1.5}, {}, {15: 1.3}, {15: 1.3, 9: 1.5}]
+    specs = [library(tmp_path, number, rules) for number, rules in enumerate(slow)]
+    code, printed, told = bisect(specs)
+    assert code == 1
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if "| scripted" in line
+    ]
+    assert [(row[0].rpartition("-")[2], row[1], row[2]) for row in rows] == [
+        ("out15", specs[3], specs[4]),
+        ("out9", specs[0], specs[1]),
+        ("out9", specs[4], specs[5]),
+    ]
+    assert rows[0][3].startswith("1.3")
+    assert "plain became" in rows[0][4]
+    assert "slow4" in rows[0][4]
+    assert "again     python -m neverslower bisect --good " in printed
+    assert "--keep 15 --side out --preset=quick\n" in printed
+    assert "6 releases, 3 cases:" in told
+    assert "\nat most 9 steps, each at most 4 min 30 s (--time-budget)" in told
+    assert "\nstep 1: " in told
+
+
+def test_nothing_that_got_worse_is_exit_code_0(bisect: Any, tmp_path: Path) -> None:
+    code, printed, _ = bisect([library(tmp_path, number, {}) for number in (0, 1)])
+    assert code == 0
+    assert printed.startswith("0 of ")
+
+
+def test_a_trace_goes_on_where_it_was_and_refuses_another_one(bisect: Any, tmp_path: Path) -> None:
+    specs = [library(tmp_path, number, slow) for number, slow in enumerate([{}, {15: 1.4}, {15: 1.4}])]
+    code, printed, _ = bisect(specs)
+    (folder,) = (tmp_path / ".neverslower").glob("bisect-*")
+    recorded = record.load(folder)
+    assert len(recorded.steps) >= 2
+    lines = (folder / record.NAME).read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / record.NAME).write_text("".join(lines[:2]), encoding="utf-8")
+    again, same, told = bisect(specs, "--resume", str(folder))
+    assert (again, same) == (code, printed)
+    assert "step 1: " not in told
+    assert "step 2: " in told
+    code, _, refused = bisect([*specs[:2], library(tmp_path, 7, {})], "--resume", str(folder))
+    assert code == 2
+    assert "another trace: releases was" in refused
+    code, _, refused = bisect(specs, "--resume", str(tmp_path))
+    assert code == 2
+
+
+def test_an_interrupted_trace_says_how_to_continue_it(
+    bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> dict[str, Seen]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_bisect.Bisecting, "_measure", interrupted)
+    code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)])
+    assert code == 2
+    (folder,) = (tmp_path / ".neverslower").glob("bisect-*")
+    assert told.endswith(f"interrupted; continue with the same command and --resume {folder}\n")
+
+
+def test_a_release_that_can_t_be_had_is_passed_over_and_said_to_be(
+    bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [library(tmp_path, number, slow) for number, slow in enumerate([{}, {}, {15: 1.4}, {15: 1.4}])]
+
+    def provided(spec: Any, _: Any) -> Any:
+        if "release1" in spec.execnet:
+            raise ReleaseError("no such wheel")
+        return spec
+
+    monkeypatch.setattr(cli_bisect, "provided", provided)
+    _, printed, _ = bisect(specs)
+    assert f"not decided: scripted-{PROBLEM}" in printed
+    assert specs[1] in printed.partition("not decided")[2]
+
+
+def test_a_case_that_crashes_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:
+    wrong = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong"}]}
+    code, printed, _ = bisect([library(tmp_path, 0, {}), library(tmp_path, 1, {}, **wrong)])
+    assert code == 1
+    assert "out15" in printed
+    assert "invalid" in printed
+
+
+def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:
+    inexact = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong", "off": 3e-5}]}
+    specs = [library(tmp_path, 0, {}), library(tmp_path, 1, {}), library(tmp_path, 2, {}, **inexact)]
+    code, printed, _ = bisect(specs)
+    assert code == 1
+    (row,) = (line for line in printed.splitlines() if "-out15 |" in line)
+    assert f"| {specs[1]} | {specs[2]} |" in row
+    assert "output less exact: error" in row
+
+
+def test_the_backend_must_be_named(bisect: Any, tmp_path: Path) -> None:
+    code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)], "--backend", "onednn")
+    assert code == 2
+    assert "--backend: name the one whose releases are bisected" in told
+
+
+# Words
+
+
+def test_the_table_says_what_was_not_shown_and_what_was_not_asked() -> None:
+    trace = Trace(4, ["a"], follow=False)
+    trace.learn(Step(0, 3, 0, ("a",)), {"a": Seen(BAD, "slower", "", Interval(2, 2, 2))})
+    trace.learn(Step(0, 1, 0, ("a",)), {"a": Seen(BAD, "slower", "", Interval(2, 2, 2), "x|y became z")})
+
+    def again(culprit: Culprit) -> str:
+        return f"show {culprit.case}"
+
+    printed = list(report.lines(trace, ["r0", "r1", "r2", "r3"], again))
+    assert "| a | r0 | r1 | 2.000× | x\\|y became z |" in printed
+    assert "again     show a" in printed
+    assert printed[-1] == "not asked: a: whether r2 fixed it in between; leave out --first-only"
+    assert "at most 3 steps, each at most 1 min 00 s" in "\n".join(report.beginning(["a", "b", "c"], 2, 3, 60.0))
