@@ -23,7 +23,7 @@ FLOORS = (
     {"backends"},
     {"worker"},
     {"campaign"},
-    {"baseline", "hunt"},
+    {"baseline", "hunt", "rules"},
     {"outcome", "calibration", "maps"},
     {"report"},
     {"option_table", "option_values"},
