@@ -32,7 +32,7 @@ FLOORS = (
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
-    {"cli_advise"},
+    {"cli_advise", "cli_explain"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
