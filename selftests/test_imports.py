@@ -200,6 +200,7 @@ def test_the_logic_knows_no_backend() -> None:
         "option_table",
         "options",
         "cli",
+        "cli_explain",
         "cli_maps",
         "cli_shared",
         "pytest_plugin",
