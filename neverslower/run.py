@@ -37,7 +37,7 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresh
 from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
-from neverslower.outcome.known import AssessedRule, Measured, assess_rules
+from neverslower.outcome.known import AssessedRule, Measured, assess_rules, explanation
 from neverslower.outcome.run_verdict import Asked, Came, RunCode, RunVerdict, judge_run
 from neverslower.outcome.table import Finding
 from neverslower.outcome.tally import Questions
@@ -248,10 +248,13 @@ class Run:
             if not numerics:  # An output is right or wrong in every state.
                 guard.begin(name, oracle)
             space = self.plan.space(name)
-            search = numerics_hunt if numerics else hunt
             examples = KeptExamples(self.journal_path.parent / "examples", oracle.fingerprint, question)
             explicit, warnings = examples.load()
-            hunted = search(oracle, space, explicit, self.plan.hunt_budget, progress)
+            if numerics:
+                hunted = numerics_hunt(oracle, space, explicit, self.plan.hunt_budget, progress)
+            else:
+                explains = explanation(self.rules.about(oracle.fingerprint), self.thresholds)
+                hunted = hunt(oracle, space, explicit, self.plan.hunt_budget, progress, explained=explains)
             guard.look(name, oracle, "after")
             if guard.worse:
                 self.findings.spoil(name, guard.worse, hunting=True)

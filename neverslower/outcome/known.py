@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from neverslower.campaign.findings import Findings
-from neverslower.judge.verdict import Code
-from neverslower.outcome.table import Finding
+from neverslower.judge.verdict import Code, Thresholds, Verdict
+from neverslower.outcome.table import Finding, ruled
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.networks import NETWORKS, distinct_layers, network
@@ -85,6 +85,18 @@ def _unmet(rule: Rule, earlier: Rules, matched: Sequence[Comparison], measured: 
     if all(earlier.covering(comparison) for comparison in also):
         return AssessedRule(rule, Finding.RULE_SHADOWED, "earlier rules match all of it; remove it or put it first")
     return None
+
+
+def explanation(rules: Rules, thresholds: Thresholds) -> Callable[[Comparison, Verdict], bool]:
+    """Return what says whether one of these rules covers a drawn layer that is slower, and its ratio."""
+
+    def explains(comparison: Comparison, verdict: Verdict) -> bool:
+        rule = rules.covering(comparison)
+        if rule is None:
+            return False
+        return ruled(Finding.HAZARD_FOUND, verdict.ratio, rule.ratios, thresholds) is Finding.RULE_KNOWS
+
+    return explains
 
 
 @cache
