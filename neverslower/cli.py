@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_explain, cli_maps
+from neverslower import cli_advise, cli_explain, cli_maps, cli_vendor
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         cli_maps.add,
         cli_advise.add,
         cli_explain.add,
+        cli_vendor.add,
         _add_script,
     ):
         add(commands)

@@ -32,7 +32,7 @@ FLOORS = (
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
-    {"cli_advise", "cli_explain"},
+    {"cli_advise", "cli_explain", "cli_vendor"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
@@ -202,6 +202,7 @@ def test_the_logic_knows_no_backend() -> None:
         "cli",
         "cli_explain",
         "cli_maps",
+        "cli_vendor",
         "cli_shared",
         "pytest_plugin",
     }
