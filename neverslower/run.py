@@ -191,6 +191,7 @@ class Run:
         self.thresholds = self.plan.thresholds(bool(timed) + changed + asked.slow_hunts)
         if not (timed or asked.checked):
             return
+        self.rules.require_computable(asked.slower)
         with closing(Journal(self.journal_path)) as journal:
             campaign = Campaign(
                 self.plan.backends,

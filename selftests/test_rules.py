@@ -237,6 +237,15 @@ def test_a_run_is_green_where_rules_know_its_hazards(runner):
     result.stdout.fnmatch_lines(["GREEN: 2 slower (2 confirmed, 2 known), *"])
 
 
+def test_a_rule_that_cannot_be_computed_ends_the_run_before_anything_is_measured(runner):
+    path = runner.path / "hazards.toml"
+    entry = '[[rule]]\nbackend = "scripted"\nwhen = "3 % (out_channels - 15) == 1"\nratios = [1, 3]\nowner = "ours"\n'
+    path.write_text(f'{entry}reason = "odd"\n', encoding="utf-8")
+    result = runner.run({"noise": 0.002}, "--hazards", str(path), "-k", "never_slower")
+    assert result.ret == 4
+    assert "hazards.toml:1: predicate '3 % (out_channels - 15) == 1': " in result.stderr.str() + result.stdout.str()
+
+
 def test_a_whole_run_has_an_item_for_each_rule(runner, monkeypatch):
     entry = '[[rule]]\nbackend = "{}"\nwhen = "kernel_h == 9"\nratios = [1, 3]\nowner = "ours"\nreason = "gone"\n'
     path = runner.path / "baselines" / "hazards.toml"

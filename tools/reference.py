@@ -73,7 +73,7 @@ WHEN = {
     RunCode.NOTHING_COLLECTED: "the options select no test",
     RunCode.RED: "something failed by the [table of outcomes](outcomes.md)",
     RunCode.CANNOT_JUDGE: "some evidence that was asked for has not a single decision, or the device is unfit",
-    RunCode.HAZARDS: "there are slower layers that no baseline knows",
+    RunCode.HAZARDS: "there are slower layers that neither a baseline nor a rule knows",
     RunCode.INCOMPLETE: "something is undecided, unconfirmed or left out",
     RunCode.GREEN: "everything is decided, and none of the above holds",
 }

@@ -174,6 +174,7 @@ class _Hunt:
         explained: Explained = unexplained,
     ) -> None:
         self._explained = explained
+        self._earlier: set[Identity] = set()
         self._backend = oracle.spec.backend
         self._oracle, self._answer, self._knows, self._clock = oracle, answer, knows, clock
         self._phase, self._progress = f"{oracle.spec.backend}: {phase}", progress
@@ -188,6 +189,7 @@ class _Hunt:
         """Ask for explicit comparisons and drawn ones; return the smallest drawn contradiction of each kind."""
         for comparison in explicit:
             self._ask(comparison, self._moment(1.0))
+        self._earlier = {comparison.identity for comparison in explicit}
         met: dict[str, tuple[Comparison, _Batch]] = {}
         drawn: set[Identity] = set()
         for batch in self._batches(explicit, space, steers):
@@ -214,7 +216,8 @@ class _Hunt:
         def ask(comparison: Comparison) -> Verdict | None:
             if len(drawn) == self._wanted:
                 return None
-            drawn.add(comparison.identity)
+            if comparison.identity not in self._earlier:  # What is near an earlier example may be that itself.
+                drawn.add(comparison.identity)
             verdict = self._ask(comparison, self._moment(EXPLORING if met else 1.0))
             if not verdict or not self._contradicts(comparison, verdict):
                 return self._to_steer_by(verdict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -15,8 +15,9 @@ from packaging.version import InvalidVersion, Version
 
 from neverslower.device.fingerprint import Fingerprint, slug
 from neverslower.enums import StrEnum
+from neverslower.errors import RuleError
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.predicate import holds
+from neverslower.problem.predicate import PredicateError, holds
 
 FURTHER: dict[str, Callable[[Comparison], Any]] = {
     "distance": lambda comparison: comparison.distance,
@@ -80,10 +81,13 @@ class Rule:
         return self.versions.contains(version.public, prereleases=True)
 
     def matches(self, comparison: Comparison) -> bool:
-        """Return whether the predicate holds. Raises PredicateError where it can't be computed for this problem."""
+        """Return whether the predicate holds. Raises RuleError where it can't be computed for this problem."""
         if comparison.backend != self.backend or not comparison.asks_whether_slower:
             return False
-        return holds(self.when, comparison.candidate, further_fields(comparison))
+        try:
+            return holds(self.when, comparison.candidate, further_fields(comparison))
+        except PredicateError as error:
+            raise RuleError(f"{self.place}: {error}, for {comparison.candidate}; fix the rule") from None
 
     def expired(self, today: date) -> bool:
         """Return whether the rule's last day is over."""
@@ -101,6 +105,12 @@ class Rules:
 
     rules: Sequence[Rule] = ()
     today: date = date.max
+
+    def require_computable(self, comparisons: Iterable[Comparison]) -> None:
+        """Make sure, before anything is measured, that each rule can be asked of each comparison. Raises RuleError."""
+        for comparison in comparisons:
+            for rule in self.rules:
+                rule.matches(comparison)
 
     def about(self, fingerprint: Fingerprint) -> Rules:
         """Return the rules that count for this library, version, device and day."""
