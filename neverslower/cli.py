@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_bisect, cli_grid, cli_maps, cli_mend, cli_widths
+from neverslower import cli_advise, cli_bisect, cli_explain, cli_grid, cli_maps, cli_mend, cli_vendor, cli_widths
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -102,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         cli_widths.add,
         cli_mend.add,
         cli_bisect.add,
+        cli_explain.add,
+        cli_vendor.add,
         _add_script,
     ):
         add(commands)

@@ -53,6 +53,10 @@ class AdviceError(NeverSlowerError):
     """A file of advice can't be read, or holds something impossible."""
 
 
+class RuleError(NeverSlowerError):
+    """A file of rules about known hazards can't be read or written; the message gives file, line and column."""
+
+
 class CalibrationError(NeverSlowerError):
     """A calibration that can't be read, made or written."""
 

@@ -278,6 +278,13 @@ GROUPS = (
                 repeated=True,
             ),
             _one(
+                "--hazards",
+                "FILE",
+                "the rules about known hazards, each with an owner",
+                "hazards.toml in the folder of the baselines, where there is one",
+                repeated=True,
+            ),
+            _one(
                 "--least-decided",
                 "SHARE",
                 "with --strict-verdicts: pass if this much was decided and the time budget left out the rest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ from neverslower.report.progress_line import ProgressLine
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.report.summary import Emphasis, Line
+from neverslower.rules import rule_file
+from neverslower.rules.rule import Rule, Rules
 from neverslower.run import (
     NOT_ACCEPTED,
     Run,
@@ -56,6 +59,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
 WHOLE_FILE = "test_whole_network.py"
 LATENCY_TEST = "test_latency"
+NEVER_SLOWER_TEST = "test_never_slower"
 NUMERICS_TEST = "test_numerics"
 ADVISED_TEST = "test_advised"
 HUNT_TEST = "test_drawn_layers_are_never_slower"
@@ -170,16 +174,24 @@ class Suite:
             again = self._again(assessed.comparison, test, repeated_options(self.run))
             return reproduction(assessed, self.run.findings, self._reproduce(assessed), again, beside)
 
-        self._raise([assessed.finding, *assessed.also], assessed.verdict, headline(assessed.comparison), failure)
+        what = headline(assessed.comparison)
+        self._raise([assessed.finding, *assessed.also], assessed.verdict, what, failure, assessed.rule)
 
-    def _raise(self, findings: Sequence[Finding], verdict: Verdict, what: str, failure: Callable[[], str]) -> None:
+    def _raise(
+        self,
+        findings: Sequence[Finding],
+        verdict: Verdict,
+        what: str,
+        failure: Callable[[], str],
+        rule: Rule | None = None,
+    ) -> None:
         """Raise pytest's outcome for the first of the findings, or a failure if any of them fails."""
         outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
         first = said(findings[0], bool(self.run.plan.against))
         if Outcome.FAILED in outcomes:
             pytest.fail(failure(), pytrace=False)
         if outcomes[0] is Outcome.XFAILED:
-            pytest.xfail(f"{first}: {what}: {verdict.ratio}")
+            pytest.xfail(f"{first}: {what}: {verdict.ratio}{f'; {rule}' if rule else ''}")
         if outcomes[0] is Outcome.SKIPPED:
             pytest.skip(f"{first}: {verdict.reason.text}")
 
@@ -247,6 +259,26 @@ class VanishedItem(pytest.Item):
         return self.path, None, self.name
 
 
+class RuleItem(pytest.Item):
+    """An item for a rule about known hazards: what became of it in this run."""
+
+    rule: Rule
+
+    def runtest(self) -> None:
+        """Look up what became of the rule, and raise pytest's outcome for it."""
+        run = self.config.stash[_STATE]
+        assessed = run.rule(self.rule)
+        outcome, said = outcome_of(assessed.finding, run.plan.strict), f"{assessed.finding}: {assessed.why}"
+        if outcome is Outcome.FAILED:
+            pytest.fail(f"{said}\n  {self.rule.place} {self.rule}\n  when {self.rule.when}", pytrace=False)
+        if outcome is Outcome.SKIPPED:
+            pytest.skip(said)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the item stands in reports."""
+        return self.path, None, self.name
+
+
 # Hooks
 
 
@@ -274,12 +306,20 @@ def pytest_configure(config: pytest.Config) -> None:
     run = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
     config.stash[_STATE] = run
     with _users_mistakes(config):
+        run.rules = _rules(values["hazards"], folder)
         if not _only_looks(config):
             run.read_journal()
             run.provide(step_on_stderr)
             if values["accept-baseline"] is not None:
                 run.probe_root()
         stock.prepare(config.option, run, _only_looks(config))
+
+
+def _rules(named: str | None, baselines: Path) -> Rules:
+    """Return the rules about known hazards, none where no file is named and there is none. Raises RuleError."""
+    path = Path(named) if named else baselines / rule_file.NAME
+    known = rule_file.load(path, backends.load) if named or path.exists() else ()
+    return Rules(known, datetime.date.today())
 
 
 def _only_looks(config: pytest.Config) -> bool:
@@ -364,6 +404,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(unasked) < len(items):  # Named by itself it says what it needs.
         items[:] = [item for item in items if item not in unasked]
     recording = [item for item in items if _records(item)]
+    questioning = next((item for item in items if _function(item) == NEVER_SLOWER_TEST), None)
+    if questioning:
+        items.extend(_rule_items(run, cast(pytest.Module, questioning.parent)))
     if recording and run.compare:
         items.extend(_vanished(run, cast(pytest.Module, recording[0].parent)))
 
@@ -386,6 +429,13 @@ def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
     for entry in run.vanished():
         item = VanishedItem.from_parent(parent, name=f"vanished[{entry.label}]")
         item.entry = entry
+        yield item
+
+
+def _rule_items(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
+    for rule in run.judged_rules():
+        item = RuleItem.from_parent(parent, name=f"rule[{rule.place}]")
+        item.rule = rule
         yield item
 
 

@@ -37,6 +37,7 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresh
 from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
+from neverslower.outcome.known import AssessedRule, Measured, assess_rules, explanation
 from neverslower.outcome.run_verdict import Asked, Came, RunCode, RunVerdict, judge_run
 from neverslower.outcome.table import Finding
 from neverslower.outcome.tally import Questions
@@ -51,7 +52,9 @@ from neverslower.releases.providing import provided
 from neverslower.report import pairs
 from neverslower.report.drawn import Again
 from neverslower.report.overview import Overview
+from neverslower.report.rules import rule_lines
 from neverslower.report.run_verdict import fields
+from neverslower.rules.rule import Rule, Rules
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 
 NOT_ACCEPTED = "ERROR: not accepted: "
@@ -71,7 +74,8 @@ class Run:
     `items` holds what is said about each item, by its id. `recorded_before` is what an earlier run's journal holds, and
     `reused` says how much of it this run has used. `unmet` says why something that was asked can't be answered,
     whatever is measured of layers; where layers were only removed, the whole network answers it. `beyond` is what
-    --benchmark-compare-fail refuses.
+    --benchmark-compare-fail refuses. `rules` are about known hazards, and `ruled` says what became of each that is an
+    item of the run.
     """
 
     plan: RunPlan
@@ -97,6 +101,8 @@ class Run:
     reused: list[str] = field(default_factory=list)
     unmet: str = ""
     beyond: list[str] = field(default_factory=list)
+    rules: Rules = field(default_factory=Rules)
+    ruled: dict[Rule, AssessedRule] = field(default_factory=dict)
     start: StartWorker = field(default_factory=lambda: Worker)
 
     # What is asked
@@ -191,6 +197,7 @@ class Run:
         self.thresholds = self.plan.thresholds(bool(timed) + changed + asked.slow_hunts)
         if not (timed or asked.checked):
             return
+        self.rules.require_computable(asked.slower)
         with closing(Journal(self.journal_path)) as journal:
             campaign = Campaign(
                 self.plan.backends,
@@ -248,10 +255,13 @@ class Run:
             if not numerics:  # An output is right or wrong in every state.
                 guard.begin(name, oracle)
             space = self.plan.space(name)
-            search = numerics_hunt if numerics else hunt
             examples = KeptExamples(self.journal_path.parent / "examples", oracle.fingerprint, question)
             explicit, warnings = examples.load()
-            hunted = search(oracle, space, explicit, self.plan.hunt_budget, progress)
+            if numerics:
+                hunted = numerics_hunt(oracle, space, explicit, self.plan.hunt_budget, progress)
+            else:
+                explains = explanation(self.rules.about(oracle.fingerprint), self.thresholds)
+                hunted = hunt(oracle, space, explicit, self.plan.hunt_budget, progress, explained=explains)
             guard.look(name, oracle, "after")
             if guard.worse:
                 self.findings.spoil(name, guard.worse, hunting=True)
@@ -316,7 +326,24 @@ class Run:
 
     def _assess(self, comparing: bool) -> Assessment:
         before = self.before if self.plan.against else None
-        return Assessment(self.findings, self.choices, comparing, before, self.thresholds)
+        return Assessment(self.findings, self.choices, comparing, before, self.thresholds, self.rules)
+
+    def judged_rules(self) -> list[Rule]:
+        """Return the rules that this run can judge: those of its backends, where it measures what they usually do."""
+        if not self.plan.names_nothing or self.hindrance:
+            return []
+        return [rule for rule in self.rules.rules if rule.backend in self.plan.backends]
+
+    def rule(self, rule: Rule) -> AssessedRule:
+        """Return what became of a rule, and remember it: its item was run."""
+        name = rule.backend
+        chosen = [comparison for comparison in self.comparisons if comparison.backend == name]
+        asked = {comparison.identity for comparison in self.asked.slower}
+        whole = all(comparison.against_itself or comparison.identity in asked for comparison in chosen)
+        formats, sides = tuple(self.plan.formats[name]), self.plan.selections[name].sides
+        measured = Measured(self.findings, chosen, whole, formats, sides)
+        self.ruled[rule] = next(one for one in assess_rules(self.rules, name, measured) if one.rule == rule)
+        return self.ruled[rule]
 
     def whole(self, comparison: WholeComparison) -> AssessedWhole:
         """Return what is said of a whole network, and what its layers explain of that."""
@@ -353,7 +380,8 @@ class Run:
         asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, unmet)
         slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
-        came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond))
+        rules = [assessed.finding for assessed in self.ruled.values()]
+        came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond), rules)
         self.verdict = judge_run(asked, came)
         if self.asked:
             self._write_last(self.verdict)
@@ -452,7 +480,7 @@ def overview_of(
         journal=shown(run.journal_path) if run.journal_path.exists() else "",
         strict=run.plan.strict,
         again=again,
-        remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused],
+        remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused, *rule_lines(run.ruled.values(), run.assessed)],
         unpaired=len(run.pairing.unpaired) if run.pairing else 0,
         beyond=run.beyond,
         verbose=verbose,

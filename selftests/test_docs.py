@@ -33,7 +33,7 @@ OTHERS = (
     "python3 -m venv ", "python -m pip ", "python3 tools/setup_environment.py ", "make",
 )  # fmt: skip
 """What needs a device, changes the system, or sets up; and make, whose targets are looked up."""
-NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "mend", "bisect", "build-acl")
+NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "mend", "bisect", "explain", "build-acl")
 JOURNAL = "bench/data/journals/tvm-0.25-0.27-two-cores.jsonl.xz"
 COUNTED = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[14]_*.jsonl"))
 STANDS_FOR = {

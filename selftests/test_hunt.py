@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
 from neverslower.hunt.oracle import Oracle
 from neverslower.hunt.strategies import Space
 from neverslower.judge.sequential import QUICK, SequentialJudge
-from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 from neverslower.problem.networks import Layer, network
@@ -195,9 +196,46 @@ class Told(Oracle):
         return Plan(self.plan(comparison.reference)), Plan(self.plan(comparison.candidate))
 
 
+class Climbing(Told):
+    """A library that is the slower, though not by enough, the nearer a layer is to one count: what steering is for."""
+
+    def _measured(self, comparison: Comparison) -> Verdict:
+        verdict = super()._measured(comparison)
+        ratio = 1.03 if verdict.code is Code.SLOWER else 1.0 - min(0.5, comparison.candidate.out_channels / 1e4)
+        return replace(verdict, ratio=Interval(ratio, ratio, ratio))
+
+
 NEVER: Rule = lambda whole, part: Code.SAME  # noqa: E731
 LARGE: Rule = lambda whole, part: Code.SLOWER if part.out_channels > 4 else Code.SAME  # noqa: E731
 LEAST_LARGE = ("mb1_g1ic1oc6_ih1oh1kh1sh1ph0", 5)
+
+
+def test_what_a_rule_explains_is_met_and_passed_by() -> None:
+    explains = lambda comparison, verdict: comparison.candidate.out_channels < 8  # noqa: E731
+    with examples(PLENTY):
+        found = hunt(Climbing(LARGE), SMALL, explained=explains)
+    assert told(found) == [("mb1_g1ic1oc9_ih1oh1kh1sh1ph0", 8)]
+    assert found.explained > 0
+    everything = hunt(Climbing(LARGE), SMALL, explained=lambda comparison, verdict: True)
+    assert (everything.found, everything.counts[Code.SLOWER]) == ((), everything.explained)
+
+
+def test_a_hunt_starts_near_earlier_examples() -> None:
+    layer = network("resnet50")[1].problem
+    large = replace(layer, height=14, width=14)
+    earlier = Comparison("scripted", Layer("", 0, large.descriptor, large), large.prune(3))
+    rare: Rule = lambda whole, part: Code.SLOWER if (part.out_channels, part.height) == (59, 14) else Code.SAME  # noqa: E731
+    space = replace(SMALL, largest_macs=large.macs * 2)
+    with examples(3 * PLENTY):
+        assert hunt(Told(rare), space, steers=False).found == ()
+        assert told(hunt(Told(rare), space, [earlier]))[0][1] == 59
+
+
+@pytest.mark.parametrize("fields", [{"largest_macs": 10}, {"dtypes": (DType.FLOAT16,)}, {"sides": (Side.IN,)}])
+def test_an_earlier_example_out_of_the_space_is_no_start(fields: dict[str, Any]) -> None:
+    problem = network("resnet50")[1].problem
+    assert Space(largest_macs=10**9).holds(known := Comparison("scripted", network("resnet50")[1], problem.prune(1)))
+    assert not replace(Space(largest_macs=10**9), **fields).holds(known)
 
 
 def test_where_there_is_no_hazard_all_examples_are_distinct_and_none_is_found() -> None:

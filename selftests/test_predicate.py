@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neverslower.problem.convolution import ConvProblem, DType, Layout
-from neverslower.problem.predicate import FIELDS, PredicateError, holds
+from neverslower.problem.predicate import FIELDS, PredicateError, holds, require_sound
 from selftests.strategies import problems
 
 PROBLEM = ConvProblem(
@@ -121,3 +121,28 @@ def test_what_is_not_in_the_language_is_refused_by_its_part(text, part):
 def test_any_text_is_true_false_or_refused(text):
     with contextlib.suppress(PredicateError):
         assert holds(text, PROBLEM) in (True, False)
+    with contextlib.suppress(PredicateError):
+        require_sound(text, PROBLEM)
+        assert holds(text, PROBLEM) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("dtype == 'ü' and chanels", "chanels"),
+        ("  (groups == 2\n   or chanels)", "chanels"),
+        ("groups == 2 or 3 < 'a'", "3 <"),
+        ("groups == 2 or\tbatch(1)", "batch(1)"),
+        ("groups == 2 or batch % 0", "batch % 0"),
+    ],
+)
+def test_a_mistake_is_found_where_it_is_though_nothing_would_reach_it(text, part):
+    with pytest.raises(PredicateError) as caught:
+        require_sound(text, PROBLEM)
+    assert text[caught.value.position :].startswith(part)
+
+
+def test_further_fields_are_asked_for_like_a_problems_own():
+    assert holds("kept == 3 and groups == 2", PROBLEM, {"kept": 3})
+    with pytest.raises(PredicateError, match="no field 'kept'"):
+        holds("kept == 3", PROBLEM)

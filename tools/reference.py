@@ -55,6 +55,14 @@ MEANINGS = {
     Finding.ADVICE_HOLDS: "An advised channel count is proved faster than the next larger one in the advice.",
     Finding.ADVICE_BROKEN: "An advised channel count is proved to be slower than the next larger one, or no faster.",
     Finding.VANISHED: "In the baseline and in scope, but no test measures it any more.",
+    Finding.RULE_KNOWS: "Slower, and a rule of `hazards.toml` covers it and its ratio, whatever the baseline says.",
+    Finding.RULE_EXCEEDED: "Slower, and proved to lie beyond the ratios that the rule covers.",
+    Finding.RULE_HOLDS: "The rule covers at least one hazard of this run.",
+    Finding.RULE_FIXED: "Everything that the rule matches in this run is proved not to be slower. Remove the rule.",
+    Finding.RULE_STALE: "The rule matches nothing that is measured, nor any layer of the catalogue at any count.",
+    Finding.RULE_SHADOWED: "Earlier rules match everything that this rule matches.",
+    Finding.RULE_EXPIRED: "The rule's last day is over, so it covers nothing any more.",
+    Finding.RULE_IDLE: "The rule is about another device or version, or what it matches was not measured or decided.",
 }
 """What each finding means, in one sentence."""
 
@@ -66,7 +74,7 @@ WHEN = {
     RunCode.NOTHING_COLLECTED: "the options select no test",
     RunCode.RED: "something failed by the [table of outcomes](outcomes.md)",
     RunCode.CANNOT_JUDGE: "some evidence that was asked for has not a single decision, or the device is unfit",
-    RunCode.HAZARDS: "there are slower layers that no baseline knows",
+    RunCode.HAZARDS: "there are slower layers that neither a baseline nor a rule knows",
     RunCode.INCOMPLETE: "something is undecided, unconfirmed or left out",
     RunCode.GREEN: "everything is decided, and none of the above holds",
 }

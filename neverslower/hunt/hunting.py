@@ -4,24 +4,28 @@ Hypothesis asks for one comparison many times and needs the same answer each tim
 they are the same however noisy the device is, and drawing twice is cheap. So all examples are drawn first, in batches,
 and no contradiction stops that; then, for each kind of contradiction, its batch is drawn again and the first of that
 kind shrinks.
+
+Every fourth batch is steered: its second half is drawn near those of the first whose pruned layer took the longest of
+what is no contradiction yet. And where earlier examples are known, every other batch is drawn near them.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings, target
 from hypothesis.strategies import SearchStrategy
 
 from neverslower.campaign.findings import Identity
 from neverslower.campaign.progress import Progress, silent
 from neverslower.evidence.observation import Plan
 from neverslower.hunt.oracle import Oracle
-from neverslower.hunt.strategies import Space, comparisons
+from neverslower.hunt.strategies import Space, comparisons, near
 from neverslower.judge.verdict import Code, ReasonCode, Verdict
 from neverslower.problem.comparison import Comparison
 
@@ -29,12 +33,45 @@ CONFIRMATIONS = 3
 """How many of the smallest hazards of a kind are measured again, at most, until one is confirmed."""
 BATCH = 10
 """Examples of one run of Hypothesis: it draws this many afresh, and after that mostly repeats variations of them."""
+STEERED_BATCH = 40
+"""Examples of a steered run of Hypothesis, which steers after half of them."""
 OVERDRAWN = 4
 """Drawing ends after this many times the wanted examples: a small space may have fewer distinct comparisons."""
 EXPLORING = 0.5
 """The share of the time budget for drawing, once there is something to shrink; the rest is for shrinking."""
 _CONTRADICT = (Code.CRASHED, Code.INVALID, Code.SLOWER)
 _FAILURES = (Code.CRASHED, Code.INVALID)
+_ALL_PHASES = (Phase.generate, Phase.target, Phase.shrink)
+Explained = Callable[[Comparison, Verdict], bool]
+"""Says whether something is known that explains why a comparison is slower."""
+
+
+def unexplained(comparison: Comparison, verdict: Verdict) -> bool:
+    """Explain nothing: every slower layer is news."""
+    return False
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One run of Hypothesis: its seed, what it draws from, and whether it is steered towards large ratios."""
+
+    number: int
+    strategy: SearchStrategy[Comparison]
+    steered: bool
+
+    def draw(self, phases: Sequence[Phase], check: Callable[[Comparison], Verdict | None]) -> None:
+        """Draw examples for `check`, which returns the verdict to steer by, None for one that is not to be met again.
+
+        Drawn again, the examples are the same, as long as the verdicts are.
+        """
+
+        def steer(comparison: Comparison) -> None:
+            verdict = check(comparison)
+            if self.steered and verdict and verdict.ratio:
+                target(math.log(verdict.ratio.estimate))
+
+        wanted = phases if self.steered else [phase for phase in phases if phase is not Phase.target]
+        _draw(self.strategy, self.number, wanted, STEERED_BATCH if self.steered else BATCH, steer)
 
 
 @dataclass(frozen=True)
@@ -53,7 +90,8 @@ class Hunted:
     `drawn` counts all that were asked for, with the explicit ones and those of shrinking: `left_out` of them were not
     measured for lack of time, `counts` has the others by verdict. `measured` counts those that were timed (or, in a
     hunt for wrong outputs, compared), `unconfirmed` those that were SLOWER but not again in a fresh process. `found`
-    are confirmed hazards, the smallest of each kind; `failures` are crashes and wrong outputs, explicit ones first;
+    are confirmed hazards that nothing explains, the smallest of each kind; `explained` counts the others that were met.
+    `failures` are crashes and wrong outputs, explicit ones first;
     `gone` are explicit ones proved not to be slower now. `seconds` is how long the hunt took.
     """
 
@@ -66,6 +104,7 @@ class Hunted:
     found: tuple[Counterexample, ...]
     failures: tuple[Counterexample, ...]
     gone: tuple[Comparison, ...]
+    explained: int = 0
 
 
 def hunt(
@@ -75,14 +114,17 @@ def hunt(
     budget_seconds: float | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
+    explained: Explained = unexplained,
+    steers: bool = True,
 ) -> Hunted:
     """Look for layers that get slower by pruning; Hypothesis's loaded profile says how many are drawn.
 
+    What is `explained` is met and passed by; `steers` says whether ratios and earlier examples steer what is drawn.
     Explicit comparisons are asked for first, and do not end the hunt. What is SLOWER is measured again in a fresh
     process, even when the time budget has ended.
     """
-    run = _Hunt(oracle, oracle.verdict, oracle.knows, "hunt", budget_seconds, progress, clock)
-    least = run.search(explicit, comparisons(oracle.spec.backend, space))
+    run = _Hunt(oracle, oracle.verdict, oracle.knows, "hunt", budget_seconds, progress, clock, explained)
+    least = run.search(explicit, space, steers)
     for comparison in run.slower(explicit):
         run.confirm(comparison)
     for kind, hazard in least.items():
@@ -105,7 +147,7 @@ def numerics_hunt(
 ) -> Hunted:
     """Look for wrong outputs and crashes; nothing is timed, and every contradiction is a failure."""
     run = _Hunt(oracle, oracle.numerics, oracle.knows_numerics, "numerics", budget_seconds, progress, clock)
-    least = run.search(explicit, comparisons(oracle.spec.backend, space))
+    least = run.search(explicit, space, steers=False)
     return run.hunted(explicit, least.values())
 
 
@@ -129,7 +171,11 @@ class _Hunt:
         budget_seconds: float | None,
         progress: Progress,
         clock: Callable[[], float],
+        explained: Explained = unexplained,
     ) -> None:
+        self._explained = explained
+        self._earlier: set[Identity] = set()
+        self._backend = oracle.spec.backend
         self._oracle, self._answer, self._knows, self._clock = oracle, answer, knows, clock
         self._phase, self._progress = f"{oracle.spec.backend}: {phase}", progress
         self._begin, self._budget = clock(), budget_seconds
@@ -139,57 +185,73 @@ class _Hunt:
         self._left_out: set[Identity] = set()
         self._confirmed: set[Identity] = set()
 
-    def search(self, explicit: Iterable[Comparison], strategy: SearchStrategy[Comparison]) -> dict[str, Comparison]:
+    def search(self, explicit: Sequence[Comparison], space: Space, steers: bool) -> dict[str, Comparison]:
         """Ask for explicit comparisons and drawn ones; return the smallest drawn contradiction of each kind."""
         for comparison in explicit:
             self._ask(comparison, self._moment(1.0))
-        met: dict[str, tuple[Comparison, int]] = {}
+        self._earlier = {comparison.identity for comparison in explicit}
+        met: dict[str, tuple[Comparison, _Batch]] = {}
         drawn: set[Identity] = set()
-        first = _seed()
-        for number in range(first, first + OVERDRAWN * (1 + self._wanted // BATCH)):
-            self._explore(strategy, number, met, drawn)
+        for batch in self._batches(explicit, space, steers):
+            self._explore(batch, met, drawn)
         # Failures first: their words come first in a kind, and in the alphabet before SLOWER.
         kinds = sorted(met)
         least = {}
         for done, kind in enumerate(kinds):
-            comparison, number = met[kind]
-            least[kind] = self._least(strategy, number, kind, self._share(len(kinds) - done)) or comparison
+            comparison, batch = met[kind]
+            least[kind] = self._least(batch, kind, self._share(len(kinds) - done)) or comparison
         return least
 
-    def _explore(
-        self,
-        strategy: SearchStrategy[Comparison],
-        number: int,
-        met: dict[str, tuple[Comparison, int]],
-        drawn: set[Identity],
-    ) -> None:
-        """Draw a batch, and add the first contradiction of each kind to `met`, with the number of the batch."""
+    def _batches(self, explicit: Sequence[Comparison], space: Space, steers: bool) -> Iterator[_Batch]:
+        """Yield more batches than are needed, plain ones first."""
+        everywhere, first = comparisons(self._backend, space), _seed()
+        earlier = [comparison for comparison in explicit if space.holds(comparison)]
+        for place in range(OVERDRAWN * (1 + self._wanted // BATCH)):
+            strategy = near(tuple(earlier), space) if earlier and steers and place % 2 else everywhere
+            yield _Batch(first + place, strategy, steers and place % 4 == 3)
 
-        def ask(comparison: Comparison) -> None:
+    def _explore(self, batch: _Batch, met: dict[str, tuple[Comparison, _Batch]], drawn: set[Identity]) -> None:
+        """Draw a batch, and add the first contradiction of each kind to `met`, with the batch."""
+
+        def ask(comparison: Comparison) -> Verdict | None:
             if len(drawn) == self._wanted:
-                return
-            drawn.add(comparison.identity)
+                return None
+            if comparison.identity not in self._earlier:  # What is near an earlier example may be that itself.
+                drawn.add(comparison.identity)
             verdict = self._ask(comparison, self._moment(EXPLORING if met else 1.0))
-            if verdict and verdict.code in _CONTRADICT:
-                met.setdefault(self.kind(comparison), (comparison, number))
+            if not verdict or not self._contradicts(comparison, verdict):
+                return self._to_steer_by(verdict)
+            met.setdefault(self.kind(comparison), (comparison, batch))
+            return None
 
         if len(drawn) < self._wanted:
-            _draw(strategy, number, [Phase.generate], ask)
+            batch.draw([Phase.generate, Phase.target], ask)
 
-    def _least(
-        self, strategy: SearchStrategy[Comparison], number: int, kind: str, until: float | None
-    ) -> Comparison | None:
+    def _least(self, batch: _Batch, kind: str, until: float | None) -> Comparison | None:
         """Return what the first contradiction of a kind shrinks to, None where it is not drawn again."""
 
-        def refute(comparison: Comparison) -> None:
-            if self._ask(comparison, until) and self.kind(comparison) == kind:
+        def refute(comparison: Comparison) -> Verdict | None:
+            verdict = self._ask(comparison, until)
+            if not verdict or not self._contradicts(comparison, verdict):
+                return self._to_steer_by(verdict)
+            if self.kind(comparison) == kind:
                 raise _Contradiction(comparison)
+            return None
 
         try:
-            _draw(strategy, number, [Phase.generate, Phase.shrink], refute)
+            batch.draw(_ALL_PHASES, refute)
         except _Contradiction as contradiction:
             return contradiction.comparison
         return None
+
+    def _contradicts(self, comparison: Comparison, verdict: Verdict) -> bool:
+        """Return whether a verdict contradicts the property, and nothing explains it."""
+        slower = verdict.code is Code.SLOWER
+        return verdict.code in _CONTRADICT and not (slower and self._explained(comparison, verdict))
+
+    def _to_steer_by(self, verdict: Verdict | None) -> Verdict | None:
+        """Return the verdict, None for a hazard that something explains: what is near it is hardly news."""
+        return None if verdict and verdict.code is Code.SLOWER else verdict
 
     def _ask(self, comparison: Comparison, until: float | None) -> Verdict | None:
         """Return the answer, or None where it is not known and it is too late to measure: `until` is past.
@@ -225,9 +287,14 @@ class _Hunt:
         return " ".join([str(code), *(str(plan) for plan in plans)])
 
     def slower(self, among: Iterable[Comparison] | None = None) -> list[Comparison]:
-        """Return the comparisons, all or those given, that are SLOWER so far, in the order in which they were met."""
+        """Return the comparisons, all or those given, that are SLOWER so far and unexplained, as they were met."""
         chosen = self._met.values() if among is None else among
-        return [comparison for comparison in chosen if self._code(comparison) is Code.SLOWER]
+        verdicts = ((comparison, self._verdicts.get(comparison.identity)) for comparison in chosen)
+        return [
+            comparison
+            for comparison, verdict in verdicts
+            if verdict and verdict.code is Code.SLOWER and self._contradicts(comparison, verdict)
+        ]
 
     def _code(self, comparison: Comparison) -> Code | None:
         verdict = self._verdicts.get(comparison.identity)
@@ -258,6 +325,7 @@ class _Hunt:
             seconds=self._clock() - self._begin,
             found=self._shown(confirmed),
             failures=self._shown(self._failures(reported)),
+            explained=len([one for one in self._met.values() if self._code(one) is Code.SLOWER]) - len(self.slower()),
             gone=tuple(known for known in explicit if self._code(known) in (Code.SAME, Code.FASTER)),
         )
 
@@ -277,13 +345,17 @@ class _Hunt:
 
 
 def _draw(
-    strategy: SearchStrategy[Comparison], number: int, phases: Sequence[Phase], check: Callable[[Comparison], None]
+    strategy: SearchStrategy[Comparison],
+    number: int,
+    phases: Sequence[Phase],
+    examples: int,
+    check: Callable[[Comparison], None],
 ) -> None:
     """Draw a batch, with Hypothesis set to print nothing, store nothing, and not stop because examples are slow."""
 
     @seed(number)
     @settings(
-        max_examples=BATCH,
+        max_examples=examples,
         database=None,
         deadline=None,
         print_blob=False,

@@ -8,14 +8,16 @@ free one with the same counts, and these come down one by one.
 from __future__ import annotations
 
 import itertools
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import cache
-from math import isqrt
+from math import isqrt, prod
 from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from neverslower.errors import NeverSlowerError
 from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 from neverslower.problem.epilogue import PLAIN, Epilogue
@@ -58,6 +60,14 @@ class Space:
     def __post_init__(self) -> None:
         if not (self.dtypes and self.layouts and self.sides and self.largest_macs >= 2):
             raise ValueError(f"{self}: nothing in it can be pruned")
+
+    def holds(self, comparison: Comparison) -> bool:
+        """Return whether a comparison is of this space's formats and sides, and its layer is no larger than allowed."""
+        problem = comparison.reference
+        of_its_kind = problem.dtype in self.dtypes and problem.layout in self.layouts and comparison.side in self.sides
+        tensors = (prod(problem.input_shape), prod(problem.output_shape))
+        small = problem.macs <= self.largest_macs and max(tensors) <= LARGEST_TENSOR
+        return of_its_kind and small and problem.epilogue == self.epilogue
 
 
 @cache
@@ -147,6 +157,42 @@ def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
     step = problem.prune_step(side)
     distance = step * min(-(-removed // step), problem.channels(side) // step - 1)
     return Comparison(backend, Layer("", 0, problem.descriptor, problem), problem.prune(distance, side), side)
+
+
+_STEPS = (-1, 1, -2, 2, -4, 4, -8, 8, -16, 16)
+_KEPT, _REMOVED, _OTHERS, _SIZE = range(4)
+
+
+@st.composite
+def near(draw: DrawFn, earlier: tuple[Comparison, ...], space: Space) -> Comparison:
+    """Draw what differs from an earlier example in a number or two; where that fits nowhere, draw the example."""
+    known: Comparison = draw(_one_of(earlier))
+    changes = [0, 0, 0, 0]
+    for _ in range(draw(_one_of((1, 1, 2)))):
+        changes[draw(st.integers(_KEPT, _SIZE))] = draw(_one_of(_STEPS))
+    if known.reference.groups > 1:  # Channels of groups go together: their size alone is changed.
+        changes[:_SIZE] = [0, 0, 0]
+    drawn = _changed(known, changes)
+    return drawn if drawn and space.holds(drawn) else known
+
+
+def _changed(known: Comparison, changes: Sequence[int]) -> Comparison | None:
+    """Return a comparison with these changes of its numbers, None where nothing valid is left."""
+    problem, side = known.reference, known.side
+    pruned, others = changes[_KEPT] + changes[_REMOVED], changes[_OTHERS]
+    outs, ins = (pruned, others) if side is Side.OUT else (others, pruned)
+    try:
+        changed = replace(
+            problem,
+            out_channels=problem.out_channels + outs,
+            in_channels=problem.in_channels + ins,
+            height=problem.height + changes[_SIZE],
+            width=problem.width + changes[_SIZE],
+        )
+        candidate = changed.prune(known.distance + changes[_REMOVED], side)
+    except NeverSlowerError:
+        return None
+    return Comparison(known.backend, Layer("", 0, changed.descriptor, changed), candidate, side)
 
 
 @cache

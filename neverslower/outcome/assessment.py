@@ -17,19 +17,20 @@ from neverslower.judge.failure import Failure
 from neverslower.judge.paired import UNPAIRED, judge_all
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.outcome.beside import Pair, differences
-from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, unmeasured
+from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, ruled, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
 from neverslower.outcome.whole import AssessedWhole
 from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import WholeComparison
+from neverslower.rules.rule import NO_RULES, Rule, Rules
 
 
 @dataclass(frozen=True)
 class Assessed:
     """What is said about one item: the finding, its verdict, and the baseline's entry if it has one.
 
-    `also` are findings that are listed in addition to the deciding one.
+    `also` are findings that are listed in addition to the deciding one; `rule` is the one that matches a hazard.
     """
 
     comparison: Comparison
@@ -37,6 +38,7 @@ class Assessed:
     verdict: Verdict
     entry: Entry | None = None
     also: tuple[Finding, ...] = ()
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Assessment:
     """Sets a campaign's findings against the baselines chosen for each backend.
 
     `comparing` says whether the user asked for a comparison with the baseline; known hazards are looked up anyway.
-    `before` are the findings of the other library, where one was measured in this run.
+    `before` are the findings of the other library, where one was measured in this run; `rules` say what is known of
+    whole classes of hazards.
     """
 
     findings: Findings
@@ -52,6 +55,7 @@ class Assessment:
     comparing: bool = False
     before: Findings | None = None
     thresholds: Thresholds = STANDARD
+    rules: Rules = NO_RULES
     _measured: dict[str, tuple[dict[object, list[float]], PassSpread]] = field(default_factory=dict, repr=False)
     _paired: dict[str, dict[Pair, Verdict]] = field(default_factory=dict, repr=False)
 
@@ -67,7 +71,15 @@ class Assessment:
         if unpruned and (unpruned_entry := self._entry(unpruned.comparison)):
             unpruned_change = self._change(unpruned, unpruned_entry)
         finding = hazard_finding(verdict, entry.known if entry else None, change, unpruned_change, self.thresholds)
-        return Assessed(comparison, finding, verdict, entry)
+        rule = self.rule(comparison)
+        if rule:
+            finding = ruled(finding, verdict.ratio, rule.ratios, self.thresholds)
+        return Assessed(comparison, finding, verdict, entry, rule=rule)
+
+    def rule(self, comparison: Comparison) -> Rule | None:
+        """Return the rule that counts here and now and matches a comparison, or None."""
+        fingerprint = self.findings.fingerprints.get(comparison.backend)
+        return self.rules.about(fingerprint).covering(comparison) if fingerprint else None
 
     def no_regression(self, comparison: Comparison) -> Assessed:
         """Return whether this channel count is slower than it was, and whether its plan changed."""

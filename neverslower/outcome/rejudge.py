@@ -91,7 +91,7 @@ def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
     results = {}
     for identity, passes in samples.items():
         if confirms or identity not in recorded.crashed:
-            comparison, judge = _comparison(identity, recorded.names[identity]), judges.of(identity[0])
+            comparison, judge = comparison_of(identity, recorded.names[identity]), judges.of(identity[0])
             if confirms:
                 judged = _at_the_end(judge, comparison, passes, judges.family, together)
             else:
@@ -139,7 +139,7 @@ def _examined(known: Mapping[tuple[str, str], object], backend: str, key: str) -
     return examined if isinstance(examined, Examined) else None
 
 
-def _comparison(identity: Identity, name: str) -> Comparison:
+def comparison_of(identity: Identity, name: str) -> Comparison:
     """Return the comparison that a journal names so: see Comparison.id."""
     backend, reference, candidate = identity
     unpruned, pruned = Subject.from_key(reference), Subject.from_key(candidate)

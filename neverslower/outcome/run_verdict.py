@@ -78,7 +78,7 @@ class Came:
 
     `ending` is pytest's own one, with the reason `why`, and `failed_items` says that some item failed. `slow_hunts`
     and `output_hunts` are those that came to an end, `vanished` counts the baselines' entries that nothing measures,
-    and `beyond` what --benchmark-compare-fail refuses.
+    and `beyond` what --benchmark-compare-fail refuses. `rules` are the findings about the rules that are items.
     """
 
     assessment: Assessment
@@ -89,6 +89,7 @@ class Came:
     ending: RunCode | None = None
     why: str = ""
     beyond: int = 0
+    rules: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ def _findings(questions: Questions, came: Came) -> Iterator[Finding]:
     for item in items:
         yield from (item.finding, *item.also)
     yield from (Finding.VANISHED for _ in range(came.vanished))
+    yield from came.rules
     for hunted in (*came.slow_hunts, *came.output_hunts):
         yield from (Finding.HAZARD_FOUND for _ in hunted.found)
         for failure in hunted.failures:

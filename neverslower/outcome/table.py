@@ -57,6 +57,14 @@ class Finding(StrEnum):
     CRASHED = "crashed"
     INVALID = "invalid"
     VANISHED = "in the baseline, but vanished"
+    RULE_KNOWS = "hazard that a rule covers"
+    RULE_EXCEEDED = "hazard worse than its rule says"
+    RULE_HOLDS = "rule that covers hazards"
+    RULE_FIXED = "rule whose hazards are gone"
+    RULE_STALE = "rule that matches nothing"
+    RULE_SHADOWED = "rule that earlier rules hide"
+    RULE_EXPIRED = "rule that has expired"
+    RULE_IDLE = "rule that this run can't judge"
 
 
 _P, _F, _X, _S = Outcome.PASSED, Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED
@@ -98,8 +106,24 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.CRASHED: (_F, _F),
     Finding.INVALID: (_F, _F),
     Finding.VANISHED: (_F, _F),
+    Finding.RULE_KNOWS: (_X, _X),
+    Finding.RULE_EXCEEDED: (_F, _F),
+    Finding.RULE_HOLDS: (_P, _P),
+    Finding.RULE_FIXED: (_P, _F),
+    Finding.RULE_STALE: (_P, _F),
+    Finding.RULE_SHADOWED: (_P, _F),
+    Finding.RULE_EXPIRED: (_P, _F),
+    Finding.RULE_IDLE: (_S, _S),
 }
-UNREMARKABLE = {Finding.NOT_SLOWER, Finding.UNCHANGED, Finding.RECORDED, Finding.RIGHT, Finding.ADVICE_HOLDS}
+UNREMARKABLE = {
+    Finding.NOT_SLOWER,
+    Finding.UNCHANGED,
+    Finding.RECORDED,
+    Finding.RIGHT,
+    Finding.ADVICE_HOLDS,
+    Finding.RULE_HOLDS,
+    Finding.RULE_IDLE,
+}
 """Findings that the summary need not list."""
 BESIDE = {
     Finding.HAZARD_FOUND: "hazard found, not measured with the other library",
@@ -189,6 +213,25 @@ def hazard_finding(
         return Finding.HAZARD_WORSE if beyond else Finding.HAZARD_KNOWN
     # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
     return Finding.HAZARD_NEW if beyond else Finding.HAZARD_BORDERLINE
+
+
+_RULES_COVER = (
+    Finding.HAZARD_FOUND,
+    Finding.HAZARD_UNDECIDED_BEFORE,
+    Finding.HAZARD_NEW,
+    Finding.HAZARD_WORSE,
+)
+"""What a rule may cover: slower layers that the baseline does not know, or not as slow as they are now."""
+
+
+def ruled(
+    finding: Finding, ratio: Interval | None, covered: tuple[float, float], thresholds: Thresholds = STANDARD
+) -> Finding:
+    """Return a finding again in the light of the rule that matches: `covered` are the ratios that the rule knows."""
+    if finding not in _RULES_COVER:
+        return finding
+    low, high = covered
+    return Finding.RULE_EXCEEDED if _beyond(ratio, Interval(high, low, high), thresholds) else Finding.RULE_KNOWS
 
 
 def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:

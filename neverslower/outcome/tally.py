@@ -188,7 +188,7 @@ def tally(
     for item in items:
         result = results.get(item.comparison.identity) if results else None
         lots[lot_of(item.verdict, item.finding, proved_unconfirmed(result))] += 1
-        known += item.finding is Finding.HAZARD_KNOWN
+        known += item.finding in (Finding.HAZARD_KNOWN, Finding.RULE_KNOWS)
     return Tally(question, dict(lots), known)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -50,58 +50,110 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
+NONE: Mapping[str, Any] = {}
+
+
 class PredicateError(NeverSlowerError, ValueError):
-    """A predicate that the language does not allow; the message names the part."""
+    """A predicate that the language does not allow; `position` is the offending character, counted from 0."""
+
+    def __init__(self, text: str, why: str, position: int = 0) -> None:
+        super().__init__(f"predicate {text!r}{why}")
+        self.position = position
 
 
 @cache
-def _parse(text: str) -> ast.expr:
-    """Parse an expression, and reject a misspelt field even where evaluation would stop before it."""
+def _parse(text: str, further: frozenset[str]) -> ast.expr:
+    """Parse an expression, and reject what is wrong in it even where evaluation would stop before it."""
     if len(text) > LONGEST:
-        raise PredicateError(f"predicate {text[:20]!r}…: {len(text)} characters; {LONGEST} is the most")
+        raise PredicateError(text[:20], f"…: {len(text)} characters; {LONGEST} is the most")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise PredicateError(f"predicate {text!r}, character {error.offset}: {error.msg}") from None
+        position = _position(text, error.lineno or 1, max(1, error.offset or 1) - 1)
+        raise PredicateError(text, f", character {error.offset}: {error.msg}", position) from None
     except (ValueError, RecursionError, MemoryError) as error:  # A null byte; too deep for the parser's stack.
-        raise PredicateError(f"predicate {text!r}: {str(error) or 'too deep'}") from None
-    # All names at once: `and` and `or` would hide a misspelt field until a problem comes that reaches it.
+        raise PredicateError(text, f": {str(error) or 'too deep'}") from None
+    # All names and forms at once: `and` and `or` would hide a mistake until a problem comes that reaches it.
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id not in FIELDS:
-            raise PredicateError(f"predicate {text!r}: no field {node.id!r} (known: {', '.join(FIELDS)})")
+        if isinstance(node, ast.Name) and node.id not in FIELDS and node.id not in further:
+            known = ", ".join([*FIELDS, *sorted(further)])
+            raise PredicateError(text, f": no field {node.id!r} (known: {known})", _place(text, node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr) and not _allowed(node):
+            part = ast.get_source_segment(text.strip(), node)
+            raise PredicateError(text, f": {part!r} is not allowed here", _place(text, node))
     return tree
 
 
-def holds(text: str, problem: ConvProblem) -> bool:
-    """Return whether the predicate is true of the problem. Raises PredicateError where it can't be read."""
-    try:
-        return bool(_value(_parse(text), problem, text))
-    except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:
-        raise PredicateError(f"predicate {text!r}: {str(error) or 'too large'}") from None
+def _place(text: str, node: ast.expr) -> int:
+    """Return where in the text a part begins, in characters from 0; the parser counts bytes of UTF-8 in a line."""
+    line = text.strip().split("\n")[node.lineno - 1]
+    return _position(text, node.lineno, len(line.encode()[: node.col_offset].decode(errors="replace")))
 
 
-def _value(node: ast.expr, problem: ConvProblem, text: str) -> Any:
-    def value(inner: ast.expr) -> Any:
-        return _value(inner, problem, text)
+def _position(text: str, line: int, column: int) -> int:
+    """Return a place in the text from a line (from 1) and a column (from 0) of what the parser was given."""
+    before = text.strip().split("\n")[: line - 1]
+    return len(text) - len(text.lstrip()) + sum(len(one) + 1 for one in before) + column
 
-    # Only these forms are evaluated, and never by eval: a file of hazards may come from anybody. No power and no shift,
-    # whose results could fill the memory.
+
+def _allowed(node: ast.expr) -> bool:
+    """Return whether a form is part of the language: no call, no attribute, no power, whose result could be huge."""
     match node:
-        case ast.Constant(value=int() | str() as constant):
+        case ast.Constant(value=int() | str()) | ast.Name() | ast.Tuple() | ast.List() | ast.BoolOp():
+            return True
+        case ast.BinOp(op=op):
+            return type(op) in _BINARY
+        case ast.UnaryOp(op=op):
+            return isinstance(op, ast.Not)
+        case ast.Compare(ops=ops):
+            return all(type(op) in _COMPARE for op in ops)
+    return False
+
+
+def holds(text: str, problem: ConvProblem, further: Mapping[str, Any] = NONE) -> bool:
+    """Return whether the predicate is true of the problem; `further` are values of fields that a problem has not.
+
+    Raises PredicateError where it can't be read, or can't be computed for this problem.
+    """
+    try:
+        return bool(_value(_parse(text, frozenset(further)), problem, further))
+    except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:
+        raise PredicateError(text, f": {str(error) or 'too large'}") from None
+
+
+def require_sound(text: str, problem: ConvProblem, further: Mapping[str, Any] = NONE) -> None:
+    """Raise PredicateError where a predicate can't be read, or some part of it can't be computed for this problem."""
+    # Each part by itself, the smallest first: `and` and `or` stop at what decides.
+    for node in reversed(list(ast.walk(_parse(text, frozenset(further))))):
+        if isinstance(node, ast.expr):
+            try:
+                _value(node, problem, further)
+            except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:
+                raise PredicateError(text, f": {str(error) or 'too large'}", _place(text, node)) from None
+
+
+def _value(node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> Any:
+    def value(inner: ast.expr) -> Any:
+        return _value(inner, problem, further)
+
+    # Only these forms are evaluated, and never by eval: a file of hazards may come from anybody.
+    match node:
+        case ast.Constant(value=constant):
             return constant
         case ast.Name(id=name):
-            return FIELDS[name](problem)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return further[name] if name in further else FIELDS[name](problem)
+        case ast.BinOp(left=left, op=op, right=right):
             return _BINARY[type(op)](value(left), value(right))
         case ast.BoolOp(op=op, values=values):
             results = (value(inner) for inner in values)
             return all(results) if isinstance(op, ast.And) else any(results)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
+        case ast.UnaryOp(operand=operand):
             return not value(operand)
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return [value(element) for element in elements]
-        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARE for op in ops):
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
             operands = [value(left), *(value(inner) for inner in comparators)]
             pairs = zip(ops, operands, operands[1:], strict=False)
             return all(_COMPARE[type(op)](first, second) for op, first, second in pairs)
-    raise PredicateError(f"predicate {text!r}: {ast.unparse(node)!r} is not allowed here")
+    raise TypeError(f"{type(node).__name__} has no value")

@@ -22,6 +22,8 @@ def summary(what: str, hunted: Hunted, again: Again) -> Iterator[str]:
     yield f"{what}: {hunted.drawn} drawn, {hunted.measured} measured{pace}: {counts or 'none'}"
     if hunted.unconfirmed:
         yield f"  not shown again by a fresh process: {hunted.unconfirmed}"
+    if hunted.explained:
+        yield f"  slower, as a rule says: {hunted.explained}"
     if hunted.left_out:
         yield f"  left out by the time budget: {hunted.left_out}; --hunt-budget gives more"
     for example in (*hunted.failures, *hunted.found):

@@ -13,6 +13,7 @@ _LISTED_ALONE = (
     Finding.REGRESSION,
     Finding.MORE_INSTRUCTIONS,
     Finding.HAZARD_WORSE,
+    Finding.RULE_EXCEEDED,
     Finding.HAZARD_NEW,
     Finding.HAZARD_FIXED,
     Finding.HAZARD_FADED,

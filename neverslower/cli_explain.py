@@ -1,0 +1,199 @@
+"""The command that explains: one pruned layer, measured with its neighbours, or the hazards of whole records."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import backends
+from neverslower.campaign.settings import Settings
+from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
+from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.device.fingerprint import Fingerprint, slug
+from neverslower.errors import NeverSlowerError
+from neverslower.files.journal import Journal, new_journal
+from neverslower.maps import cases
+from neverslower.maps.staircase import WORSE
+from neverslower.outcome import record
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.networks import Layer
+from neverslower.report.explained import Curve, lines, mined_lines
+from neverslower.rules import rule_file
+from neverslower.rules.mining import MOST_RULES, Case, Mined, coverages, mine
+from neverslower.rules.rule import Owner, Rules
+from neverslower.worker.process import LOCAL
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+WHOLE = 64
+"""The unpruned layer has the next multiple of this many channels, unless the user says otherwise."""
+NEIGHBOURS, MULTIPLES = 3, (8, 16, 32)
+EXPLAIN_BUDGET = 30.0
+_HEAD = f"""# Mined from records. Give each rule that you accept a reason and an owner ({", ".join(Owner)}),
+# and remove the others: a rule without them is refused.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Describe this command to the parser."""
+    parser = commands.add_parser(
+        "explain",
+        help="why a pruned layer is slow: the counts around it, plans, cause, remedy, and the rule that covers it",
+        description="Measures a pruned layer and the channel counts around it against the unpruned layer, and says why "
+        "it is slow. With --record nothing is measured: rules are mined that cover a record's hazards.",
+    )
+    parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="the pruned layer, as mb1_ic128oc127_ih28kh3ph1")
+    parser.add_argument(
+        "--unpruned", type=int, metavar="N", help=f"output channels before pruning; default: next multiple of {WHOLE}"
+    )
+    parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
+    parser.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
+    parser.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
+    parser.add_argument("--time-budget", default="2m", metavar="TIME", help="measure for this long; default 2m")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads; default 1")
+    parser.add_argument("--worker", default=LOCAL, metavar="SPEC", help="where it runs, as an execnet spec")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="raw samples; default: in .neverslower")
+    parser.add_argument(
+        "--unsound", choices=["refuse", "warn"], default="refuse", help="what to do on an unsound device; see pytest -h"
+    )
+    parser.add_argument(
+        "--hazards", type=Path, metavar="FILE", help="rules; default: the suite's baselines/hazards.toml"
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="mine rules from a map (.json.xz) or a journal (repeatable)",
+    )
+    parser.add_argument("--rules", type=int, default=MOST_RULES, metavar="N", help="at most so many; default 12")
+    parser.add_argument("--output", type=Path, metavar="RULES.toml", help="also write the mined rules, to be accepted")
+    parser.set_defaults(run=_explain, blocks=None, resume=None)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    if bool(options.problem) == bool(options.record):
+        raise NeverSlowerError("explain what? name a PROBLEM, such as mb1_ic128oc127_ih28kh3ph1, or a --record FILE")
+    if options.record:
+        _mine(options)
+    else:
+        print("\n".join(lines(_measure(options))))
+
+
+# One problem
+
+
+def _measure(options: argparse.Namespace) -> Curve:
+    spec = spec_of(options)
+    own = backends.load(spec.backend).CAPABILITIES.formats[0]
+    asked, *others = around(
+        spec.backend,
+        parse_descriptor(options.problem, options.dtype or own[0], options.layout or own[1]),
+        options.unpruned,
+    )
+    path = options.hazards or ROOT / "baselines" / rule_file.NAME
+    known = rule_file.load(path, backends.load) if options.hazards or path.exists() else ()
+    rules = Rules(known, datetime.date.today())
+    settings = Settings(time_budget=budget_of(options), explain_budget=EXPLAIN_BUDGET)
+    journal = options.journal or new_journal(ROOT, "explain")
+    step_on_stderr(f"journal: {journal}")
+    with closing(Journal(journal)) as events:
+        reviewer = StoredScatter(journal.parent, settings.blocks, None)
+        findings = campaign_of(options, spec, settings, events, reviewer).run([asked, *others])
+    if asked.identity not in findings.results:
+        why = findings.unavailable.get(spec.backend, "the time budget ended first; give it more with --time-budget")
+        raise NeverSlowerError(f"{asked.candidate} could not be measured on {spec.backend}: {why}")
+    return Curve(asked, findings, rules.about(findings.fingerprints[spec.backend]).covering(asked))
+
+
+def around(backend: str, pruned: ConvProblem, unpruned: int | None = None) -> list[Comparison]:
+    """Return the comparison that is asked about, then those of the counts around it, each with the unpruned layer.
+
+    Raises NeverSlowerError where the unpruned layer has no more channels than the pruned one.
+    """
+    count = pruned.out_channels
+    whole = unpruned or (count // WHOLE + 1) * WHOLE
+    if whole <= count:
+        raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} output channels; name more")
+    counts = {count + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
+    counts |= {base for size in MULTIPLES for base in (count // size * size, (count // size + 1) * size)}
+    inside = (whole, whole) if pruned.depthwise else (pruned.in_channels, pruned.groups)
+    problem = replace(pruned, out_channels=whole, in_channels=inside[0], groups=inside[1])
+    layer = Layer("", None, problem.descriptor, problem)
+    near = sorted(number for number in counts if 0 < number < whole and number != count)
+    return [
+        Comparison(backend, layer, problem.prune(whole - number))
+        for number in (count, *near)
+        if number == count or problem.can_prune(whole - number, Side.OUT)
+    ]
+
+
+# Records
+
+
+def _mine(options: argparse.Namespace) -> None:
+    if options.output:
+        require_suffix(options.output, ".toml", "a file of rules")
+    read = [_cases(path) for path in options.record]
+    fingerprint = read[0][0]
+    for path, (other, _) in zip(options.record, read, strict=True):
+        if (other.folder, other.version) != (fingerprint.folder, fingerprint.version):
+            theirs = f"{other.folder} {other.version}, and the first record is of {fingerprint.folder}"
+            raise NeverSlowerError(f"--record {path}: it is of {theirs} {fingerprint.version}; mine them apart")
+    every = [case for _, some in read for case in some]
+    hazards = sum(case.hazard for case in every)
+    if not hazards:
+        raise NeverSlowerError(f"none of the {len(every)} pruned layers in these records is a hazard; nothing to mine")
+    mined = mine(every, options.rules)
+    print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
+    print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
+    if options.output:
+        rule_file.save(options.output, mined_text(fingerprint, mined))
+        print(options.output)
+
+
+def _cases(path: Path) -> tuple[Fingerprint, list[Case]]:
+    """Return what a record says of each pruned layer that was decided. Raises NeverSlowerError."""
+    if cases.is_map(path):
+        read, found = cases.load(path)
+        return read.fingerprint, found
+    journal = record.read(path)
+    if len(journal.fingerprints) != 1:
+        names = ", ".join(journal.fingerprints) or "none"
+        raise NeverSlowerError(f"--record {path}: rules are mined for one backend, and it holds {names}")
+    decided = (*WORSE, *cases.HARMLESS)
+    (fingerprint,) = journal.fingerprints.values()
+    return fingerprint, [
+        Case(comparison, verdict.ratio.estimate, verdict.code in WORSE)
+        for identity, comparison in journal.comparisons.items()
+        if (verdict := journal.verdicts[identity]).code in decided and verdict.ratio and comparison.asks_whether_slower
+    ]
+
+
+def mined_text(fingerprint: Fingerprint, mined: Sequence[Mined]) -> str:
+    """Return mined rules as a file in which each waits for its owner and its reason."""
+    return "\n".join([_HEAD, *(_entry(fingerprint, rule) for rule in mined)])
+
+
+def _entry(fingerprint: Fingerprint, rule: Mined) -> str:
+    values = {
+        "backend": fingerprint.backend,
+        "device": slug(fingerprint.device),
+        "versions": f"=={fingerprint.version.partition('+')[0]}",
+        "when": rule.when,
+        "ratios": list(rule.ratios),
+        "owner": "",
+        "reason": "",
+    }
+    counts = (
+        f"covers {rule.hazards:,} hazards, {rule.new:,} of them that no rule above covers, and {rule.false:,} others"
+    )
+    return rule_file.table_text(values, [counts])

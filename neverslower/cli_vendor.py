@@ -1,0 +1,92 @@
+"""The command that writes a case for a library's maintainers, from the journal of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import backends
+from backends.base import BackendOptions
+from neverslower.cli_maps import ROOT
+from neverslower.cli_shared import require_suffix
+from neverslower.errors import NeverSlowerError, Unsupported
+from neverslower.files import writing
+from neverslower.judge.verdict import Code
+from neverslower.outcome import record
+from neverslower.outcome.record import Record
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem
+from neverslower.report.vendor import VendorCase, report
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+LISTED = 10
+
+
+def add(commands: Commands) -> None:
+    """Describe this command to the parser."""
+    parser = commands.add_parser(
+        "vendor-report",
+        help="a slower layer as a case for the library's maintainers: one Markdown page that needs nothing of ours",
+        description="Writes what a journal holds of one slower layer as Markdown for an issue tracker: versions, "
+        "device, figures, plans and kernels, samples, neighbours that are fine, and a script. "
+        "It names no host, user or path.",
+    )
+    parser.add_argument("case", metavar="CASE", help="as a summary names it: cudnn-resnet50.L16-float16-NHWC-out127")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="default: the newest one in .neverslower")
+    parser.add_argument("--backend", default="", metavar="NAME", help="as in the run, NAME:ARGUMENT; for the script")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="as in the run; for the script")
+    parser.add_argument("--output", type=Path, metavar="CASE.md", help="write it there; default: print it")
+    parser.set_defaults(run=_vendor_report)
+
+
+def _vendor_report(options: argparse.Namespace) -> None:
+    if options.output:
+        require_suffix(options.output, ".md", "a case")
+    path = options.journal or newest_journal(ROOT / ".neverslower")
+    read = record.read(path)
+    comparison = _case(read, options.case)
+    name, _, argument = options.backend.partition(":")
+    if name and name != comparison.backend:
+        raise NeverSlowerError(f"--backend {options.backend}: the case is of {comparison.backend}; name that, or none")
+    adapter = backends.load(comparison.backend)
+
+    def script(problem: ConvProblem, plan: str) -> str:
+        try:
+            text = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
+        except Unsupported:
+            return ""
+        return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
+
+    text = report(VendorCase(read, comparison, script))
+    if not options.output:
+        print(text, end="")
+        return
+    try:
+        writing.write_whole(options.output, text)
+    except OSError as error:
+        raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}; name another file") from error
+    print(options.output)
+
+
+def newest_journal(folder: Path) -> Path:
+    """Return the journal that was written last. Raises NeverSlowerError where there is none."""
+    journals = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not journals:
+        raise NeverSlowerError("no run has left a journal here; name one: --journal FILE")
+    return journals[-1]
+
+
+def _case(read: Record, name: str) -> Comparison:
+    """Return the slower comparison of this name. Raises NeverSlowerError, which lists those that there are."""
+    slower = [one for identity, one in read.comparisons.items() if read.verdicts[identity].code is Code.SLOWER]
+    for comparison in slower:
+        if comparison.id == name and comparison.backend in read.fingerprints:
+            return comparison
+    known = next((read.verdicts[identity] for identity, one in read.comparisons.items() if one.id == name), None)
+    why = f"it is {known.code} there" if known else "it is not there"
+    listed = ", ".join(one.id for one in slower[:LISTED]) or "none"
+    more = f" … ({len(slower)} in all)" if len(slower) > LISTED else ""
+    raise NeverSlowerError(f"{name} is no slower layer of {read.path}: {why}; slower are {listed}{more}")

@@ -1,0 +1,78 @@
+"""What a journal says of each comparison as it was decided then: verdict, plans, samples and cause, for reading on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.files.journal import BEFORE, replay
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.outcome.rejudge import comparison_of
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.whole import is_network
+
+_WITH_SAMPLES = ("measured", "drawn", "rechecked", "confirmed")
+
+
+@dataclass
+class Record:
+    """One journal's comparisons of layers; of a run with --against those of the library under test.
+
+    `verdicts` are the last ones, `examined` is by backend and key, `samples` are of all processes in their order, and
+    `explained` holds the fields of an Explanation as plain data.
+    """
+
+    path: Path
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    comparisons: dict[Identity, Comparison] = field(default_factory=dict)
+    verdicts: dict[Identity, Verdict] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
+    samples: dict[Identity, list[PairedPass]] = field(default_factory=dict)
+    explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+
+    def take(self, line: Mapping[str, Any]) -> None:
+        """Take in one event. Raises KeyError, TypeError or ValueError where it is malformed."""
+        kind = line["event"]
+        if line.get("side") == BEFORE:
+            return
+        if kind == "fingerprint":
+            fields = {name: line[name] for name in Fingerprint.__dataclass_fields__ if name in line}
+            self.fingerprints[line["backend"]] = Fingerprint.from_dict(fields)
+        elif kind == "examined" and "plan" in line:
+            fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
+            self.examined[line["backend"], line["problem"]] = Examined.from_dict(fields)
+        elif "reference" in line and "candidate" in line and not is_network(line["reference"]):
+            self._take_comparison(kind, line)
+
+    def _take_comparison(self, kind: str, line: Mapping[str, Any]) -> None:
+        identity = line["backend"], line["reference"], line["candidate"]
+        if kind == "verdict":
+            self.comparisons[identity] = comparison_of(identity, line["id"])
+            self.verdicts[identity] = _verdict(line)
+        elif kind == "explained":
+            self.explained[identity] = line
+        elif kind in _WITH_SAMPLES and "seconds" in line:
+            self.samples.setdefault(identity, []).append(PairedPass.from_record(line))
+
+
+def read(path: Path) -> Record:
+    """Read a journal. Raises NeverSlowerError, which says what is wrong in which line."""
+    record = Record(path)
+    replay(path, record.take, named="")
+    return record
+
+
+def _verdict(line: Mapping[str, Any]) -> Verdict:
+    reason, ratio = line["reason"], line.get("ratio")
+    return Verdict(
+        Code(line["code"]),
+        Reason(ReasonCode(reason["code"]), reason["text"]),
+        Interval(**ratio) if ratio else None,
+        line.get("noise_floor"),
+        line.get("mde"),
+    )

@@ -1,0 +1,67 @@
+"""One pruned layer explained: the curve around it, both plans, the cause, the padding that helps, and the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from neverslower.campaign.findings import Findings, Result
+from neverslower.evidence.observation import Examined
+from neverslower.problem.comparison import Comparison
+from neverslower.report.reproduction import cause_lines, headline, software
+from neverslower.rules.mining import Coverage, Mined
+from neverslower.rules.rule import Rule
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One comparison that was asked about, and what was measured around it; `rule` covers it, if any does."""
+
+    asked: Comparison
+    findings: Findings
+    rule: Rule | None = None
+
+    @property
+    def around(self) -> list[Result]:
+        """Return what was measured, from few channels to many."""
+        results = self.findings.results.values()
+        return sorted(results, key=lambda result: result.comparison.candidate.out_channels)
+
+
+def lines(curve: Curve) -> Iterator[str]:
+    """Yield what is known of the comparison that was asked about."""
+    asked, findings = curve.asked, curve.findings
+    result = findings.results[asked.identity]
+    fingerprint = findings.fingerprints[asked.backend]
+    yield headline(asked)
+    verdict = result.verdict
+    yield f"  {verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {verdict.reason.text}"
+    yield f"  {software(fingerprint)} on {fingerprint.device}"
+    yield f"  problem   {asked.candidate.key}"
+    yield f"  rule      {curve.rule or 'no rule covers it'}"
+    yield from cause_lines(findings.explanations.get(asked.identity))
+    yield from _plan("unpruned", result.reference)
+    yield from _plan("pruned", result.candidate)
+    yield f"the curve around it (time over that of {asked.reference.out_channels} channels):"
+    for row in curve.around:
+        mark = ">" if row.comparison.identity == asked.identity else " "
+        plan = row.candidate.plan.name if row.candidate else "unknown"
+        ratio = str(row.verdict.ratio or "")
+        yield f"  {mark} {row.comparison.candidate.out_channels:5}  {ratio:21}  {row.verdict.code:9}  {plan}"
+
+
+def _plan(name: str, examined: Examined | None) -> Iterator[str]:
+    if examined is None:
+        yield f"  {name:9} plan unknown"
+        return
+    yield f"  {name:9} plan {examined.plan}"
+    yield from (f"            {step}" for step in examined.plan.steps)
+
+
+def mined_lines(mined: Sequence[Mined], covered: Sequence[Coverage]) -> Iterator[str]:
+    """Yield a table of mined rules: what each adds to the coverage of those before it, and how much of it is false."""
+    yield "| rules | hazards covered | of what is covered, no hazard | of what is no hazard, covered | the rule added |"
+    yield "|---|---|---|---|---|"
+    for number, (rule, coverage) in enumerate(zip(mined, covered, strict=True), start=1):
+        shares = (coverage.coverage, coverage.false_share, coverage.harmless_share)
+        yield f"| {number} | {' | '.join(f'{share:.1%}' for share in shares)} | `{rule.when}` |"

@@ -1,0 +1,169 @@
+"""A case for a library's maintainers: one Markdown page that they can act on with nothing of ours.
+
+It names no host, user or path: only fields that are listed here are written, and paths in free text are cut out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neverslower.device.fingerprint import Fingerprint, short_hash
+from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.judge.cause import Cause
+from neverslower.judge.verdict import Code, Verdict
+from neverslower.outcome.record import Record
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import ConvProblem
+from neverslower.report import words
+
+NEIGHBOURS, SAMPLES = 4, 8
+_FINE = (Code.SAME, Code.FASTER, Code.FEWER)
+# A space may be part of a path: where that is not clear, more is cut out and not less.
+_PATH = re.compile(r"(?<![\w.<])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\](?=[\w.~-])[\w.+@~ -]*[\w+@~-])+[/\\]?")
+_LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image")
+"""Words in the names of fields that say who measured where."""
+
+Script = Callable[[ConvProblem, str], str]
+"""Returns a script of a problem and the name of a plan, an empty string where there is none."""
+
+
+@dataclass(frozen=True)
+class VendorCase:
+    """One slower layer of a record, with its verdict and the device and software that it was measured on."""
+
+    record: Record
+    comparison: Comparison
+    script: Script
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict of the record."""
+        return self.record.verdicts[self.comparison.identity]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Return what the layer was measured on."""
+        return self.record.fingerprints[self.comparison.backend]
+
+    def examined(self, problem: ConvProblem) -> Examined | None:
+        """Return what the library chose for a problem, None where the record does not say."""
+        return self.record.examined.get((self.comparison.backend, problem.key))
+
+    def fine(self) -> list[Comparison]:
+        """Return the nearest counts of the same layer that are not slower, from few channels to many."""
+        asked, side = self.comparison, self.comparison.side
+        count = asked.candidate.channels(side)
+        fine = [
+            other
+            for identity, other in self.record.comparisons.items()
+            if (other.backend, other.reference, other.side) == (asked.backend, asked.reference, side)
+            and self.record.verdicts[identity].code in _FINE
+            and other.asks_whether_slower
+        ]
+        nearest = sorted(fine, key=lambda other: abs(other.candidate.channels(side) - count))[:NEIGHBOURS]
+        return sorted(nearest, key=lambda other: other.candidate.channels(side))
+
+
+def report(case: VendorCase) -> str:
+    """Return the page, in GitHub's Markdown."""
+    return _without_paths("\n".join([*_summary(case), *_environment(case), *_sides(case), *_figures(case)])) + "".join(
+        f"{line}\n" for line in _scripts(case)
+    )
+
+
+def _summary(case: VendorCase) -> Iterator[str]:
+    asked, ratio = case.comparison, case.verdict.ratio
+    library = f"{case.fingerprint.backend} {case.fingerprint.version}"
+    yield f"# {library}: a convolution with fewer channels is slower ({asked.channels})"
+    yield ""
+    yield f"The convolution `{asked.candidate.descriptor}` ({asked.candidate.dtype}, {asked.candidate.layout}) takes"
+    yield f"**{ratio}** the time of `{asked.reference.descriptor}`, though it computes less: it has {asked.channels}."
+    yield "The brackets hold the interval of the ratio, at an error of 1 % over all that was measured together."
+    yield "Problems are written as oneDNN's benchdnn does."
+    yield ""
+
+
+def _environment(case: VendorCase) -> Iterator[str]:
+    fingerprint = case.fingerprint
+    yield "## Measured on"
+    yield ""
+    yield f"- device: {fingerprint.device}"
+    yield f"- library: {fingerprint.backend} {fingerprint.version} (build {short_hash(fingerprint.build)})"
+    for fields in (fingerprint.hardware, fingerprint.state, fingerprint.software):
+        for name, value in sorted(fields.items()):
+            if not any(word in name.lower() for word in _LEFT_OUT):
+                yield f"- {name}: {value}"
+    yield ""
+
+
+def _sides(case: VendorCase) -> Iterator[str]:
+    yield "## What the library chose"
+    yield ""
+    for title, problem in (("more channels", case.comparison.reference), ("fewer channels", case.comparison.candidate)):
+        examined = case.examined(problem)
+        yield f"- {title}, `{problem.descriptor}`: plan `{examined.plan if examined else 'not recorded'}`"
+        yield from (f"  - `{step}`" for step in (examined.plan.steps if examined else ()))
+    explained = case.record.explained.get(case.comparison.identity)
+    if explained and explained["cause"] != Cause.UNKNOWN:
+        yield ""
+        yield f"Likely cause: {explained['cause']}. {'; '.join(explained['evidence'])}."
+    yield ""
+
+
+def _figures(case: VendorCase) -> Iterator[str]:
+    asked, verdict = case.comparison, case.verdict
+    yield "## Figures"
+    yield ""
+    yield "| convolution | channels | time over that of the unpruned one |"
+    yield "|---|---|---|"
+    yield f"| `{asked.reference.descriptor}` | {asked.reference.channels(asked.side)} | 1 |"
+    yield f"| `{asked.candidate.descriptor}` | **{asked.candidate.channels(asked.side)}** | **{verdict.ratio}** |"
+    for other in case.fine():
+        ratio = case.record.verdicts[other.identity].ratio
+        yield f"| `{other.candidate.descriptor}` | {other.candidate.channels(other.side)} | {ratio}, fine |"
+    yield ""
+    passes = [pass_ for pass_ in case.record.samples.get(asked.identity, ()) if len(pass_.seconds)]
+    if passes:
+        yield from _samples(passes)
+
+
+def _samples(passes: Sequence[PairedPass]) -> Iterator[str]:
+    yield "Both were timed alternately, in shuffled order, in fresh processes. Microseconds of a call, the first rounds"
+    yield "of each process, and the median of all of its rounds:"
+    yield ""
+    yield "| process | more channels | median | fewer channels | median |"
+    yield "|---|---|---|---|---|"
+    for number, pass_ in enumerate(passes, start=1):
+        cells = [_rounds(side) for side in (pass_.reference, pass_.candidate)]
+        yield f"| {number} | {' | '.join(cells)} |"
+    yield ""
+    whole = [np.concatenate([getattr(pass_, side) for pass_ in passes]) for side in ("reference", "candidate")]
+    yield f"All rounds: {words.time_with_interval(whole[0])} and {words.time_with_interval(whole[1])}."
+    yield ""
+
+
+def _rounds(seconds: np.ndarray) -> str:
+    first = ", ".join(f"{1e6 * value:.2f}" for value in seconds[:SAMPLES])
+    more = " …" if len(seconds) > SAMPLES else ""
+    return f"{first}{more} | {1e6 * float(np.median(seconds)):.2f}"
+
+
+def _scripts(case: VendorCase) -> Iterator[str]:
+    yield ""
+    yield "## Reproduce it"
+    for title, problem in (("More channels", case.comparison.reference), ("Fewer channels", case.comparison.candidate)):
+        examined = case.examined(problem)
+        text = case.script(problem, examined.plan.name if examined else "")
+        yield ""
+        yield f"{title}, `{problem.descriptor}`:"
+        yield ""
+        yield from ("```", *text.rstrip().splitlines(), "```") if text else ("No script can be written for it.",)
+
+
+def _without_paths(text: str) -> str:
+    """Return a text in which each path of a file system is cut down to `<path>`."""
+    return _PATH.sub("<path>", text)

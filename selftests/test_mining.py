@@ -1,0 +1,134 @@
+"""Rules mined from records, and the command that explains: planted rules are found, on scripts and on stored maps."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import backends
+from neverslower import cli
+from neverslower.cli_explain import around
+from neverslower.errors import NeverSlowerError, RuleError
+from neverslower.outcome import record
+from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import parse_descriptor
+from neverslower.problem.networks import network
+from neverslower.rules import rule_file
+from neverslower.rules.mining import Case, Coverage, coverages, mine
+from selftests.support import ROOT, scripted
+
+JOURNALS = ROOT / "bench/data/journals"
+LAYERS = [layer for layer in network("resnet50") if layer.index in (1, 2, 3, 5, 12, 16)]
+
+
+def cases(hazard: Callable[[Comparison], bool]) -> list[Case]:
+    """Every count of some layers; a hazard takes 1.5 times as long, and anything else 0.9 times."""
+    found = []
+    for layer in LAYERS:
+        for distance in range(1, layer.problem.out_channels):
+            asked = Comparison("scripted", layer, layer.problem.prune(distance))
+            found.append(Case(asked, 1.5 if hazard(asked) else 0.9, hazard(asked)))
+    return found
+
+
+def planted(asked: Comparison) -> bool:
+    pruned = asked.candidate
+    unaligned = pruned.out_channels % 8 != 0 and pruned.kernel == (3, 3)
+    return unaligned or (pruned.kernel == (1, 1) and pruned.out_channels == 57)
+
+
+def test_planted_rules_are_found_and_nothing_else_is_covered() -> None:
+    every = cases(planted)
+    mined = mine(every)
+    assert mined[0].when in ("out_channels % 8 != 0 and kernel_h == 3", "kernel_h == 3 and out_channels % 8 != 0")
+    assert mined[0].ratios == (1.5, 1.5)
+    *_, last = coverages(every, [rule.when for rule in mined])
+    assert (last.coverage, last.false) == (1.0, 0)
+    assert len(mined) <= 3
+    assert sum(rule.new for rule in mined) == last.hazards
+
+
+def test_a_rule_is_not_bought_with_false_cases() -> None:
+    noisy = [Case(case.comparison, 1.5, index % 10 < 8) for index, case in enumerate(cases(lambda asked: False))]
+    mined = mine(noisy, most_rules=4, most_false=0.02)
+    for rule in mined:
+        assert rule.false <= 0.02 * (rule.hazards + rule.false) or rule.new < rule.hazards
+
+
+def test_without_hazards_or_cases_there_is_nothing_to_mine() -> None:
+    assert mine([]) == []
+    assert mine(cases(lambda asked: False)) == []
+
+
+def test_shares_are_of_what_their_names_say() -> None:
+    coverage = Coverage(hazards=10, covered=8, harmless=20, false=2)
+    assert (coverage.coverage, coverage.false_share, coverage.harmless_share) == (0.8, 0.2, 0.1)
+
+
+def test_a_stored_journal_is_mined_and_the_rules_wait_for_a_person(tmp_path, capsys) -> None:
+    output = tmp_path / "mined.toml"
+    journal = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
+    assert cli.main(["explain", "--record", str(journal), "--rules", "2", "--output", str(output)]) == 0
+    told = capsys.readouterr().out
+    assert "336 hazards of 382 pruned layers on cudnn@nvidia-h200, 9.19.0" in told
+    assert "| 1 | 100.0% | 0.0% |" in told or "`out_channels % 8 != 0`" in told
+    with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: '' is no text"):
+        rule_file.load(output, backends.load)
+    accepted = output.read_text(encoding="utf-8").replace('owner = ""', 'owner = "library"')
+    output.write_text(accepted.replace('reason = ""', 'reason = "seen"'), encoding="utf-8")
+    rules = rule_file.load(output, backends.load)
+    fingerprint = record.read(journal).fingerprints["cudnn"]
+    assert rules
+    assert all(rule.is_about(fingerprint) for rule in rules)
+
+
+def test_a_record_is_of_the_library_under_test(tmp_path) -> None:
+    read = record.read(JOURNALS / "cudnn-9.19-9.28-h100-tf32.jsonl.xz")
+    assert read.fingerprints["cudnn"].version.startswith("9.28")
+    assert set(read.comparisons) == set(read.verdicts)
+    assert any(read.explained)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "name a PROBLEM"),
+        (["mb1_ic128oc127_ih28kh3ph1", "--record", "x.jsonl"], "name a PROBLEM"),
+        (["--record", str(JOURNALS / "tvm-untuned-resnet50-L16.jsonl.xz"), "--output", "x.json"], "x.json"),
+        (["--record", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
+    ],
+)
+def test_a_mistake_gets_one_line(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_the_counts_around_a_problem() -> None:
+    asked, *others = around("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"))
+    assert (asked.candidate.out_channels, asked.reference.out_channels) == (127, 128)
+    assert [other.candidate.out_channels for other in others] == [96, 112, 120, 124, 125, 126]
+    depthwise = around("scripted", parse_descriptor("g30ic30oc30_ih6kh3ph1"), 32)[0]
+    assert (depthwise.reference.groups, depthwise.candidate.groups) == (32, 30)
+    with pytest.raises(NeverSlowerError, match=r"--unpruned 100: .* has 127 output channels; name more"):
+        around("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"), 100)
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = [{"when": "out_channels % 8 != 0", "times": 2.0, "plan": "padded"}]
+    spec = scripted(tmp_path, 30.0, rules=rules, noise=0.002)
+    hazards = tmp_path / "hazards.toml"
+    values = {"backend": "scripted", "when": "out_channels == 15", "owner": "ours", "reason": "seen"}
+    hazards.write_text(rule_file.table_text(values | {"ratios": [1, 3]}), encoding="utf-8")
+    arguments = ["--backend", f"scripted:{spec.argument}", "--hazards", str(hazards), "--unpruned", "16"]
+    journal = tmp_path / "e.jsonl"
+    assert cli.main(["explain", "ic8oc15_ih6kh3ph1", *arguments, "--journal", str(journal)]) == 0
+    told = capsys.readouterr().out
+    assert "15 of 16 output channels" in told
+    assert "rule      ours: seen (hazards.toml:1)" in told
+    assert "remedy    pad to 16" in told
+    assert "unpruned  plan" in told
+    assert "  >    15  " in told
+    assert "       8  " in told
+    assert any(json.loads(line)["event"] == "verdict" for line in journal.read_text(encoding="utf-8").splitlines())
