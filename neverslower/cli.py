@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_maps
+from neverslower import cli_advise, cli_maps, cli_report
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_offered,
         cli_maps.add,
         cli_advise.add,
+        cli_report.add,
         _add_script,
     ):
         add(commands)

@@ -30,6 +30,9 @@ from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCo
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
+from neverslower.outcome.upgrade import changes
+from neverslower.page.of_run import account_of_run
+from neverslower.page.wanted import Wanted
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.whole import WholeComparison
@@ -61,6 +64,7 @@ HUNT_TEST = "test_drawn_layers_are_never_slower"
 OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 Parameter = Comparison | Case | WholeComparison
 _STATE = pytest.StashKey[Run]()
+_WANTED = pytest.StashKey[Wanted]()
 _SAID = "never-slower/not-calibrated"
 """Where pytest's cache keeps of which devices it was said that they are not calibrated: once is enough."""
 _MARKUP: dict[Emphasis, dict[str, bool]] = {
@@ -267,6 +271,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         stock.refuse_what_spoils_timing(config)
         plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))
+        config.stash[_WANTED] = wanted = Wanted.of(values["report"], values["verdicts"])
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
@@ -274,6 +279,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STATE] = run
     with _users_mistakes(config):
         if not _only_looks(config):
+            wanted.probe()
             run.read_journal()
             if values["accept-baseline"] is not None:
                 run.probe_root()
@@ -452,6 +458,10 @@ def _write_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
             junit.add_global_property(name, text)
     if path := os.environ.get(STEP_SUMMARY):
         append(Path(path), markdown.summary(_overview(config, run, verdict, standings_of(run))))
+    if wanted := config.stash[_WANTED]:
+        overview, suite = _overview(config, run, verdict, standings_of(run)), Suite(run)
+        changed = list(changes(run.assessment, run.findings)) if run.comparing else []
+        run.kept += wanted.write(account_of_run(overview, run.journal_path, changed, suite.again))
 
 
 def _overview(config: pytest.Config, run: Run, verdict: RunVerdict, standings: Mapping[str, Standing]) -> Overview:

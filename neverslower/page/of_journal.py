@@ -1,0 +1,200 @@
+"""Make the parts of an account from a journal: its sources, its cases with what they rest on, its whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.evidence.observation import Evidence, Plan
+from neverslower.files.shown import shown
+from neverslower.judge.cause import Remedy
+from neverslower.judge.verdict import Interval
+from neverslower.page import again
+from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
+from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
+from neverslower.page.told import Journalled, Told
+from neverslower.problem.convolution import Side
+from neverslower.problem.subject import Subject
+from neverslower.problem.whole import is_network
+
+_EXACT = {"MORE": Evidence.INSTRUCTIONS, "FEWER": Evidence.INSTRUCTIONS, "CHANGED": Evidence.DISPATCH}
+
+
+@dataclass
+class Parts:
+    """What an account is put together from, in the order in which records are read; plans are kept once each.
+
+    `changes` says of each journal of two libraries how many channel counts changed how.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    wholes: list[Whole] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    _plans: dict[tuple[object, ...], int] = field(default_factory=dict)
+    plans: list[Plan] = field(default_factory=list)
+
+    def plan(self, plan: Plan | None) -> int | None:
+        """Return the number of a plan, which is added where it is new; None for none."""
+        if plan is None:
+            return None
+        key = (plan.name, plan.steps, plan.shares, plan.rank, plan.offered, plan.workspace)
+        if key not in self._plans:
+            self._plans[key] = len(self.plans)
+            self.plans.append(plan)
+        return self._plans[key]
+
+
+def add(parts: Parts, path: Path, journal: Journalled, kind: Kind = Kind.JOURNAL) -> None:
+    """Add what a journal says, the library under test first: it is compared with that of `--against`."""
+    first = len(parts.sources)
+    for told in (journal.now, journal.before):
+        for name, fingerprint in told.fingerprints.items():
+            _Adding(parts, path, journal, told, fingerprint, kind).add()
+            assert parts.sources[-1].backend == name
+    _link(parts.sources, first)
+
+
+def _link(sources: list[Source], first: int) -> None:
+    """Say of each source which other one of the same journal it is compared with, and what differs there."""
+    before = {source.backend: number for number, source in enumerate(sources) if number >= first and source.before}
+    for number, source in enumerate(sources):
+        if number < first or source.before or source.backend not in before:
+            continue
+        other = sources[before[source.backend]]
+        now, then = (
+            Fingerprint(one.backend, one.device, one.version, one.build, one.hardware, one.state, one.software)
+            for one in (source, other)
+        )
+        differs = tuple(now.changes(then))
+        sources[number] = replace(source, compared=before[source.backend], differs=differs)
+
+
+class _Adding:
+    """Adds one backend of one library of a journal."""
+
+    def __init__(
+        self, parts: Parts, path: Path, journal: Journalled, told: Told, fingerprint: Fingerprint, kind: Kind
+    ) -> None:
+        self._parts, self._path, self._journal, self._told = parts, path, journal, told
+        self._fingerprint, self._kind = fingerprint, kind
+        self._number, self._processes = len(parts.sources), Processes()
+        self._before = told is journal.before
+
+    def add(self) -> None:
+        """Add the source, its cases and its whole networks."""
+        backend = self._fingerprint.backend
+        mine = [identity for identity in self._told.verdicts if identity[0] == backend]
+        cases = [self._case(identity) for identity in mine if not is_network(identity[1])]
+        self._parts.cases += cases
+        self._parts.wholes += [self._whole(identity) for identity in mine if is_network(identity[1])]
+        self._parts.sources.append(self._source(cases, mine))
+
+    def _source(self, cases: Sequence[Case], mine: Sequence[Identity]) -> Source:
+        fingerprint, told, backend = self._fingerprint, self._told, self._fingerprint.backend
+        passes = [taken for identity in mine for taken in told.passes.get(identity, ())]
+        return Source(
+            name=shown(self._path),
+            kind=self._kind,
+            backend=backend,
+            evidence=_evidence(fingerprint, cases),
+            device=fingerprint.device,
+            version=fingerprint.version,
+            build=fingerprint.build,
+            hardware=fingerprint.hardware,
+            state=fingerprint.state,
+            software=fingerprint.software,
+            remarks=tuple(told.remarks.get(backend, ())),
+            settings=self._journal.settings,
+            clock=next((taken.clock for taken in passes if taken.clock), ""),
+            cache=passes[0].cache if passes else "",
+            looks=tuple(told.looks.get(backend, ())),
+            processes=len(self._processes),
+            discarded=sum(taken.discarded for taken in passes),
+            seconds=self._journal.seconds,
+            before=self._before,
+        )
+
+    def _case(self, identity: Identity) -> Case:
+        line, told = self._told.verdicts[identity], self._told
+        backend, *keys = identity
+        reference, candidate = (Subject.from_key(key) for key in keys)
+        layer, side = named_in(line["id"], backend, candidate)
+        seen = [told.examined.get((backend, key)) for key in keys]
+        plans = [self._parts.plan(one.plan) if one else None for one in seen]
+        counted = [float(one.instructions) if one and one.instructions else None for one in seen]
+        passes = told.passes.get(identity, [])
+        timed = medians(passes)
+        return Case(
+            source=self._number,
+            id=line["id"],
+            layer=layer,
+            problem=keys[1],
+            unpruned=keys[0],
+            dtype=str(candidate.problem.dtype),
+            layout=str(candidate.problem.layout),
+            side=str(side),
+            channels=candidate.problem.channels(side),
+            whole=reference.problem.channels(side),
+            code=line["code"],
+            reason=line["reason"]["code"],
+            text=line["reason"]["text"],
+            ratio=_ratio(line["ratio"]),
+            noise_floor=_rounded(line.get("noise_floor")),
+            mde=_rounded(line.get("mde")),
+            cause=_cause(told.explained.get(identity)),
+            reference_plan=plans[0],
+            plan=plans[1],
+            reference_amount=counted[0] or timed[0],
+            amount=counted[1] or timed[1],
+            samples=self._samples(identity),
+            policies=(reference.policy, candidate.policy) if reference.policy or candidate.policy else None,
+            again=self._again(layer, reference, candidate, side),
+            alone=again.script_alone(self._fingerprint, candidate, seen[1].plan.name if seen[1] else ""),
+        )
+
+    def _samples(self, identity: Identity) -> tuple[Sampled, ...]:
+        return sampled(self._told.passes.get(identity, ()), self._processes)
+
+    def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
+        own = self._journal.layers.get(layer)
+        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own)
+
+    def _whole(self, identity: Identity) -> Whole:
+        line = self._told.verdicts[identity]
+        return Whole(self._number, line["id"], line["code"], line["reason"]["text"], _ratio(line["ratio"]))
+
+
+def named_in(name: str, backend: str, candidate: Subject) -> tuple[str, Side]:
+    """Return the layer and the pruned side in a comparison's id; see Comparison.id."""
+    problem = candidate.problem
+    layer, _, rest = name.removeprefix(f"{backend}-").partition(f"-{problem.dtype}-{problem.layout}-")
+    last = rest.removeprefix(f"{problem.epilogue}-")
+    return layer, next((side for side in Side if last.startswith(str(side))), Side.OUT)
+
+
+def _evidence(fingerprint: Fingerprint, cases: Sequence[Case]) -> Evidence:
+    """Return the kind of evidence: what the state names, or what the verdicts are about."""
+    if named := fingerprint.state.get("evidence"):
+        return Evidence(named)
+    return next((_EXACT[case.code] for case in cases if case.code in _EXACT), Evidence.DEVICE_TIME)
+
+
+def _ratio(stored: Mapping[str, float] | None) -> tuple[float, float, float] | None:
+    return ratio_of(Interval(**stored)) if stored else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else rounded(value)
+
+
+def _cause(line: Mapping[str, Any] | None) -> Cause | None:
+    if line is None:
+        return None
+    remedy = line.get("remedy")
+    text = str(Remedy(remedy["channels"], Interval(**remedy["ratio"]), remedy.get("inputs"))) if remedy else ""
+    return Cause(line["cause"], tuple(line["evidence"]), _ratio(line.get("best")), text)

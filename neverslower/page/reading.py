@@ -1,0 +1,145 @@
+"""Read records of every kind into one account: journals, baselines and folders of them, maps, advice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from neverslower.baseline import folders
+from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Evidence
+from neverslower.judge.verdict import Code
+from neverslower.maps import advice_file
+from neverslower.outcome.rejudge import changes_of
+from neverslower.outcome.upgrade import Change
+from neverslower.page import of_journal, of_map, of_stored, told
+from neverslower.page.account import Account, Advised, Case, Kind, Since, Source
+from neverslower.page.numbers import ratio_of
+from neverslower.page.of_journal import Parts
+from neverslower.report import upgrade
+
+_WORDS = {
+    Evidence.DEVICE_TIME: ("slower", "not slower"),
+    Evidence.INSTRUCTIONS: ("with more instructions", "with no more"),
+    Evidence.DISPATCH: ("dispatched differently", "dispatched the same"),
+}
+_WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
+_DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
+_HELD = "journals of runs, baselines, folders of baselines, maps or advice"
+
+
+def account_of(paths: Sequence[Path]) -> Account:
+    """Return the account of some records. Raises NeverSlowerError, naming the file, where one can't be read."""
+    parts, advised, runs = Parts(), [], []
+    for path in (each for named in paths for each in _files(named)):
+        kind = _kind_of(path)
+        if kind is Kind.JOURNAL:
+            runs.append(_add_journal(parts, path))
+        elif kind is Kind.BASELINE:
+            of_stored.add(parts, path)
+        elif kind is Kind.MAP:
+            of_map.add(parts, path)
+        else:
+            advised += _advised(path)
+    ended = [run for run in runs if run]
+    if not parts.sources:
+        raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
+    tested = [number for number, source in enumerate(parts.sources) if not source.before]
+    sentences = [_sentence(number, parts) for number in tested]
+    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 else {}
+    return Account(
+        sentence=verdict["text"] if verdict else sentences[0],
+        verdict=verdict.get("verdict", ""),
+        exit_code=verdict.get("exit"),
+        further=(*sentences[1:], *parts.changes),
+        sources=tuple(parts.sources),
+        plans=tuple(parts.plans),
+        cases=tuple(parts.cases),
+        wholes=tuple(parts.wholes),
+        advised=tuple(advised),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the records that a path names: a folder stands for its baselines, in the order of their acceptance."""
+    if not path.is_dir():
+        return [path]
+    stored = folders.stored_files(path)
+    if not stored:
+        raise NeverSlowerError(f"{path}: no baseline is in this folder; give {_HELD}")
+    return stored
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it can't be read."""
+    if path.name.endswith(".jsonl.xz"):
+        return Kind.JOURNAL
+    if path.suffix == ".xz":
+        return Kind.MAP
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline(4096) + file.read(4096)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text"
+        raise NeverSlowerError(f"{path}: {why}; give {_HELD}") from None
+    if path.suffix == ".jsonl":
+        return Kind.BASELINE if '"format"' in first.partition("\n")[0] else Kind.JOURNAL
+    return None if f'"{advice_file.FORMAT}"' in first else Kind.BASELINE
+
+
+def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
+    """Add a journal, with what its other library changed; return its last line, None of a run that has none."""
+    journal, first = told.read(path), len(parts.cases)
+    of_journal.add(parts, path, journal)
+    if journal.before.passes:
+        changes = changes_of(path).changes
+        parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
+        parts.changes.append(upgrade.counted(changes))
+    return journal.run
+
+
+def with_changes(cases: Sequence[Case], changes: Sequence[Change], sources: Sequence[Source]) -> list[Case]:
+    """Return cases with what changed against a baseline or another library; those of `before` have nothing of it."""
+    by_id = {change.id: change for change in changes}
+    return [
+        replace(case, since=_since(by_id[case.id])) if case.id in by_id and not sources[case.source].before else case
+        for case in cases
+    ]
+
+
+def _since(change: Change) -> Since:
+    return Since(
+        str(change.code),
+        change.reason,
+        ratio_of(change.ratio),
+        str(change.before_code),
+        ratio_of(change.before),
+        change.what,
+    )
+
+
+def _advised(path: Path) -> list[Advised]:
+    """Return what a file of advice names for each layer."""
+    stored = advice_file.load(path)
+    counts: dict[tuple[str, str], list[int]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8"))["layers"]:
+        counts[row["name"], row["problem"]] = [each["channels"] for each in row["advised"]]
+    return [Advised(str(stored.path.name), layer, key, tuple(named)) for (layer, key), named in counts.items()]
+
+
+def _sentence(number: int, parts: Parts) -> str:
+    """Return what a source holds: its software and device, and how many of its cases came out how."""
+    source = parts.sources[number]
+    mine = [case for case in parts.cases if case.source == number and case.problem != case.unpruned]
+    named = f"{source.backend} {source.version} on {source.device}"
+    if of_map.SURVEYED in source.remarks:
+        return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+    worse, better = _WORDS[source.evidence]
+    words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
+    counts = Counter({worse: 0, better: 0})
+    counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
+    return f"{named}: {', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
