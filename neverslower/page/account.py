@@ -72,6 +72,11 @@ class Source:
     differs: tuple[str, ...] = ()
 
 
+def titled(source: Source) -> str:
+    """Return a source as people name it: its software and its device."""
+    return f"{source.backend} {source.version} on {source.device}"
+
+
 @dataclass(frozen=True)
 class Sampled:
     """What one process measured: seconds per call of either side, and the ratios of its blocks, as five numbers each.

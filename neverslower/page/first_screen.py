@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
 from neverslower.outcome.table import Outcome
-from neverslower.page.account import Account, Case, Source, Step
+from neverslower.page.account import Account, Case, Source, Step, Whole, titled
 
 _GRAVEST = (Code.SLOWER, Code.MORE, Code.CHANGED, Code.INVALID, Code.CRASHED, Code.UNDECIDED)
 CODES = tuple(map(str, dict.fromkeys((*_GRAVEST, *Code))))
@@ -48,7 +48,7 @@ class OneSource:
 class FirstScreen:
     """The first screen: `tone` is how the verdict stands out, and `rest` the sentence without the verdict's word.
 
-    `failed` are the first of the `failures`.
+    `further` leaves out what the counts of the sources say, `failed` are the first of the `failures`.
     """
 
     title: str
@@ -59,6 +59,7 @@ class FirstScreen:
     sources: tuple[OneSource, ...]
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
+    wholes: tuple[Whole, ...]
     worst: Case | None
     failed: tuple[Case, ...]
     failures: int
@@ -68,6 +69,7 @@ def first_screen(account: Account) -> FirstScreen:
     """Return what an account's first screen says."""
     verdict = account.verdict
     rest = account.sentence.removeprefix(verdict).removeprefix(":").strip() if verdict else account.sentence
+    titles = tuple(f"{titled(source)}: " for source in account.sources)
     failed = [case for case in account.cases if case.outcome == Outcome.FAILED]
     tested = [(number, source) for number, source in enumerate(account.sources) if not _only_compared(number, account)]
     return FirstScreen(
@@ -75,10 +77,11 @@ def first_screen(account: Account) -> FirstScreen:
         verdict=verdict,
         tone=_TONES.get(verdict, "bad") if verdict else "plain",
         rest=rest,
-        further=account.further,
+        further=tuple(line for line in account.further if not line.startswith(titles)),
         sources=tuple(_one(number, source, account) for number, source in tested),
         steps=account.steps or tuple(_suggested(account)),
         notes=account.notes,
+        wholes=account.wholes,
         worst=_worst(account),
         failed=tuple(failed[:LISTED]),
         failures=len(failed),
@@ -94,8 +97,7 @@ def _one(number: int, source: Source, account: Account) -> OneSource:
     mine = [case for case in account.cases if case.source == number and case.problem != case.unpruned]
     counts = Counter(case.code for case in mine)
     listed = tuple(Counted(code, counts[code]) for code in CODES if counts[code])
-    title = f"{source.backend} {source.version} on {source.device}"
-    return OneSource(number, title, source.name, _EVIDENCE[source.evidence], listed, source.differs)
+    return OneSource(number, titled(source), source.name, _EVIDENCE[source.evidence], listed, source.differs)
 
 
 def _worst(account: Account) -> Case | None:

@@ -17,7 +17,7 @@ from neverslower.maps import advice_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import of_journal, of_map, of_stored, told
-from neverslower.page.account import Account, Advised, Case, Kind, Since, Source
+from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
 from neverslower.report import upgrade
@@ -29,6 +29,8 @@ _WORDS = {
 }
 _WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
 _DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
+NAMED = 4
+"""So many sources of several records are named in the first sentence."""
 _HELD = "journals of runs, baselines, folders of baselines, maps or advice"
 
 
@@ -52,10 +54,10 @@ def account_of(paths: Sequence[Path]) -> Account:
     sentences = [_sentence(number, parts) for number in tested]
     verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 else {}
     return Account(
-        sentence=verdict["text"] if verdict else sentences[0],
+        sentence=verdict["text"] if verdict else _of_all([parts.sources[number] for number in tested], sentences),
         verdict=verdict.get("verdict", ""),
         exit_code=verdict.get("exit"),
-        further=(*sentences[1:], *parts.changes),
+        further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
         sources=tuple(parts.sources),
         plans=tuple(parts.plans),
         cases=tuple(parts.cases),
@@ -131,11 +133,20 @@ def _advised(path: Path) -> list[Advised]:
     return [Advised(str(stored.path.name), layer, key, tuple(named)) for (layer, key), named in counts.items()]
 
 
+def _of_all(sources: Sequence[Source], sentences: Sequence[str]) -> str:
+    """Return the first sentence about some records of which no run gives one."""
+    if len(sentences) == 1:
+        return sentences[0]
+    titles = list(dict.fromkeys(map(titled, sources)))
+    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
+    return f"{len(sources)} records: {'; '.join(titles[:NAMED])}{more}"
+
+
 def _sentence(number: int, parts: Parts) -> str:
     """Return what a source holds: its software and device, and how many of its cases came out how."""
     source = parts.sources[number]
     mine = [case for case in parts.cases if case.source == number and case.problem != case.unpruned]
-    named = f"{source.backend} {source.version} on {source.device}"
+    named = titled(source)
     if of_map.SURVEYED in source.remarks:
         return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
     worse, better = _WORDS[source.evidence]

@@ -21,6 +21,12 @@ ns.ask = function (changes, push) {
 
 ns.link = (changes) => `#${new URLSearchParams(Object.entries({ ...ns.state, ...changes }).filter(([, value]) => value !== null && value !== ""))}`;
 
+// The links to many cases: what the address asks for besides is written once.
+ns.caseLinks = function () {
+  const rest = ns.link({ case: null }).slice(1);
+  return (one) => `#${rest ? `${rest}&` : ""}case=${encodeURIComponent(one.key)}`;
+};
+
 ns.matches = function (one) {
   const asked = ns.state;
   return (

@@ -2,6 +2,7 @@
 // The heat map: layers by pruning distance, the ratio as colour and as a number.
 ns.MOST_COLUMNS = 24;
 ns.BINS = 20;
+ns.AT_ONCE = 40;
 
 // The step of a colour scale that a ratio has: -4 (half the time or less) to 4 (twice or more), 0 within the tolerance.
 ns.step = function (ratio) {
@@ -14,9 +15,19 @@ ns.drawHeat = function (cases) {
   const body = document.querySelector("#heat .body");
   const groups = new Map();
   for (const one of cases) (groups.get(one.group) || groups.set(one.group, []).get(one.group)).push(one);
+  ns.caseLink = ns.caseLinks();
+  ns.rowsLeft = [];
   const tables = [...groups.values()].map(ns.heatTable);
   const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence))) : ns.el("p", {}, "No case matches the filter.");
   body.replaceChildren(legend, ...tables);
+  clearTimeout(ns.drawingRows);
+  ns.drawRowsLeft();
+};
+
+// Rows beyond the first ones follow in slices, so that a filter answers at once however many layers there are.
+ns.drawRowsLeft = function () {
+  for (const [held, row, columns] of ns.rowsLeft.splice(0, ns.AT_ONCE)) held.append(ns.heatRow(row, columns));
+  if (ns.rowsLeft.length) ns.drawingRows = setTimeout(ns.drawRowsLeft);
 };
 
 ns.heatLegend = function (kinds) {
@@ -45,13 +56,15 @@ ns.heatTable = function (cases) {
   const what = { device_time: "time", instructions: "instructions", dispatch: "dispatch" }[source.evidence];
   const side = first.side === "out" ? "" : first.side === "in" ? ", input channels pruned" : ", output and input channels pruned";
   const how = binned ? "the worst in each 5 % of the channels removed" : "channels removed";
-  const lines = [...rows.values()].sort((a, b) => ns.natural(a.one.layer, b.one.layer)).map((row) => ns.heatRow(row, columns));
+  const held = ns.el("tbody", {});
+  const sorted = [...rows.values()].sort((a, b) => ns.natural(a.one.layer, b.one.layer));
+  ns.rowsLeft.push(...sorted.map((row) => [held, row, columns]));
   return ns.el(
     "div",
     {},
     ns.el("p", { class: "caption" }, ns.el("strong", {}, source.title), ` ${first.format}${side}: ${what}, ${how}`),
     ns.el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": `Heat map of ${source.title}, ${first.format}` },
-    ns.el("table", { class: `heat ${source.evidence}` }, ns.el("thead", {}, ns.el("tr", {}, ns.el("th", { scope: "col" }, "layer"), head)), ns.el("tbody", {}, lines))),
+    ns.el("table", { class: `heat ${source.evidence}` }, ns.el("thead", {}, ns.el("tr", {}, ns.el("th", { scope: "col" }, "layer"), head)), held)),
   );
 };
 
@@ -70,5 +83,5 @@ ns.heatCell = function (one) {
   const tone = one.estimate === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
   const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.estimate === null ? "?" : one.estimate.toFixed(one.estimate < 9.95 ? 2 : 0);
   const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.interval(one.ratio)}`;
-  return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.link({ case: one.key }), title: label, "aria-label": label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
+  return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.caseLink(one), title: label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
 };

@@ -22,7 +22,7 @@ ns.drawAll = function () {
   const cases = ns.shownCases();
   ns.drawHeat(cases);
   ns.drawTable(cases);
-  ns.drawStairs(cases);
+  ns.drawStairs(cases, true);
   ns.drawHistory(cases);
   ns.drawDevice();
   ns.showCase();

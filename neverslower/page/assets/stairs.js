@@ -45,12 +45,14 @@ ns.worstStair = function (cases) {
   return worst ? worst.stair : (ns.stairKeys()[0] || {}).stair;
 };
 
-ns.drawStairs = function (cases) {
+ns.drawStairs = function (cases, afresh) {
   const body = document.querySelector("#stairs .body");
   const keys = ns.stairKeys();
   const chosen = keys.some((one) => one.stair === ns.state.stair) ? ns.state.stair : ns.worstStair(cases);
   const stair = chosen && ns.stairOf(chosen);
   if (!stair) return body.replaceChildren(ns.el("p", {}, "There is no layer to draw."));
+  const drawn = `${chosen} ${stair.first.number}`;
+  if (ns.chart && ns.chart.drawn === drawn && !afresh) return;
   const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${one.layer}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}`);
   const pick = ns.el("select", { onchange: (event) => ns.ask({ stair: event.target.value }) }, keys.map(option));
   const step = (by) => () => ns.ask({ stair: keys[(keys.findIndex((one) => one.stair === chosen) + by + keys.length) % keys.length].stair });
@@ -65,12 +67,13 @@ ns.drawStairs = function (cases) {
   body.replaceChildren(controls, title, ...(drawable ? [ns.stairLegend(stair), holder, tip] : [none]), ns.stairTable(stair));
   if (!drawable) return;
   ns.chart = ns.stairChart(stair, holder, tip);
+  ns.chart.drawn = drawn;
   const worst = [...stair.layers[0].points.values()].reduce((held, made) => (!held || ns.rank(made.one) > ns.rank(held.one) ? made : held), null);
-  if (worst) ns.chart.stair.go(ns.chart.stair.xs.indexOf(worst.one.channels));
+  if (worst) queueMicrotask(() => ns.chart.stair.go(ns.chart.stair.xs.indexOf(worst.one.channels)));  // After its first drawing.
 };
 
 ns.stairLegend = function (stair) {
-  const causes = new Set([...stair.layers[0].points.values()].map((made) => (ns.WORSE.has(made.one.code) ? made.one.why || "unknown" : "")));
+  const causes = new Set([...stair.layers[0].points.values()].map((made) => (ns.WORSE.has(made.one.code) ? made.one.why || "unknown" : ns.OPEN.has(made.one.code) ? "open" : "")));
   const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || "not slower"}`);
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
   if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
@@ -114,7 +117,7 @@ ns.stairChart = function (stair, holder, tip) {
   const most = Math.max(...stair.layers.flatMap((layer) => [layer.whole, ...[...layer.points.values()].map((made) => made.cost)]));
   const [unit, scale] = ns.unit(most, stair.source.evidence);
   const costs = (layer) => xs.map((count) => (count === layer.count ? layer.whole : (layer.points.get(count) || {}).cost ?? null)).map((cost) => (cost === null ? null : cost * scale));
-  const lines = stair.layers.map((layer, place) => ({ label: ns.data.sources[layer.number].title, stroke: ns.colour(place ? "--older" : "--thread"), dash: place ? [6, 4] : [], width: xs.length > ns.MANY ? 0 : 1, points: { show: false }, spanGaps: true }));
+  const lines = stair.layers.map((layer, place) => ({ label: ns.data.sources[layer.number].title, stroke: ns.colour(place ? "--older" : "--thread"), dash: place ? [6, 4] : [], width: xs.length > ns.MANY || xs.length < 5 ? 0 : 1, points: { show: false }, spanGaps: true }));
   const width = () => Math.max(280, holder.clientWidth);
   const height = () => (window.innerWidth < 640 ? 260 : 360);
   const span = xs[xs.length - 1] - xs[0];

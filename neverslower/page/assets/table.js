@@ -3,9 +3,14 @@
 ns.ROW = 34;
 ns.SPARE = 8;
 ns.PRINTED = 300;
+ns.ratioCell = function (one) {
+  if (!one.ratio) return "–";
+  const whole = ns.interval(one.ratio), estimate = whole.split(" ")[0];
+  return [estimate, ns.el("span", { class: "wideonly" }, whole.slice(estimate.length))];
+};
 ns.COLUMNS = [
   { name: "verdict", title: "Verdict", value: (one) => ns.CODES.indexOf(one.code), cell: (one) => ns.chip(one.code) },
-  { name: "ratio", title: "Ratio", number: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.interval(one.ratio) || "–" },
+  { name: "ratio", title: "Ratio", number: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.ratioCell(one) },
   { name: "change", title: "Change", value: (one) => (one.since ? -(one.since.ratio || [0])[0] : 9), cell: (one) => (one.since ? ns.el("span", {}, ns.chip(one.since.code), one.since.ratio ? ` ${ns.times(one.since.ratio[0])}` : "") : "–"), only: (one) => one.since },
   { name: "layer", title: "Layer", value: (one) => one.layer, cell: (one) => ns.el("a", { href: ns.link({ case: one.key }), class: "row" }, one.layer) },
   { name: "channels", title: "Channels", number: true, value: (one) => one.channels, cell: (one) => `${one.channels} of ${one.whole}` },
