@@ -26,7 +26,7 @@ from neverslower.calibration.doctor import examine
 from neverslower.calibration.figures import CalibrationOptions
 from neverslower.calibration.measuring import LAYERS, Calibrator
 from neverslower.calibration.recording import Recording, Scheme
-from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing, write_picture
+from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
@@ -46,7 +46,6 @@ from neverslower.report import history as report_history
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
-from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -88,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         _add_doctor,
         _add_calibrate,
         _add_backends,
-        _add_picture,
         _add_compare,
         _add_history,
         _add_upgrade,
@@ -267,19 +265,6 @@ def _recorded(options: argparse.Namespace, scheme: Scheme) -> Recording | None:
 
 
 # Baselines
-
-
-def _add_picture(commands: Commands) -> None:
-    parser = commands.add_parser("picture", help="draw a baseline's ratios, layer by layer, as an SVG file")
-    parser.add_argument("baseline", type=Path, metavar="BASELINE.json")
-    parser.add_argument("output", type=Path, metavar="OUTPUT.svg")
-    parser.set_defaults(run=_picture)
-
-
-def _picture(options: argparse.Namespace) -> None:
-    baseline = folders.load(options.baseline)
-    write_picture(options.output, picture(baseline))
-    print(f"{options.output}: {len(baseline.entries)} comparisons")
 
 
 def _add_compare(commands: Commands) -> None:

@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
         "records", type=Path, nargs="+", metavar="RECORD", help="JOURNAL.jsonl[.xz], BASELINE, folder, MAP.json.xz"
     )
     parser.add_argument("--out", metavar="FILE.html", help="the page, or a folder for its index.html")
+    parser.add_argument("--layer", default="*", metavar="PATTERN", help="these layers alone: resnet50.L16, 'vgg16.*'")
     parser.add_argument("--verdicts", metavar="FILE.json", help="also, or only, every verdict for programs")
     parser.set_defaults(run=_report)
 
@@ -38,8 +39,9 @@ def _report(options: argparse.Namespace) -> None:
     for record in options.records:
         if any(path.resolve() == record.resolve() for path in (wanted.page, wanted.verdicts) if path):
             raise NeverSlowerError(f"{shown(record)} is to be read, and would be overwritten: name another file")
-    account = account_of(options.records)
-    print(account.sentence)
+    account = account_of(options.records, options.layer)
+    lines = []
     for what, path, text in wanted.texts(account):
         store(path, text)
-        print(f"{what}: {shown(path)} ({len(text.encode('utf-8', 'replace')) / 1e6:.2f} MB)")
+        lines.append(f"{what}: {shown(path)} ({len(text.encode('utf-8', 'replace')) / 1e6:.2f} MB)")
+    print("\n".join([account.sentence, *lines]))

@@ -81,14 +81,14 @@ def titled(source: Source) -> str:
 class Sampled:
     """What one process measured: seconds per call of either side, and the ratios of its blocks, as five numbers each.
 
-    `process` counts the processes of a source from 0.
+    `process` counts the processes of a source from 0. What is not positive and finite leaves all fives empty.
     """
 
     process: int
     blocks: int
-    reference: Five
-    candidate: Five
-    ratio: Five
+    reference: Five = ()
+    candidate: Five = ()
+    ratio: Five = ()
     discarded: int = 0
 
 

@@ -16,8 +16,15 @@ DIGITS = 5
 
 
 def rounded(value: float) -> float:
-    """Return a number with as many digits as an account keeps."""
+    """Return a number with as many digits as an account keeps. Raises ValueError for what is no finite number."""
+    if not np.isfinite(value):
+        raise ValueError(f"{value} is no number")
     return float(f"{value:.{DIGITS}g}")
+
+
+def _sound(pass_: PairedPass) -> bool:
+    """Return whether there are samples, and each is a positive number of seconds; others are judged INVALID."""
+    return bool(len(pass_.seconds)) and bool(np.all(np.isfinite(pass_.seconds)) and np.all(pass_.seconds > 0))
 
 
 def ratio_of(interval: Interval | None) -> Ratio | None:
@@ -26,30 +33,27 @@ def ratio_of(interval: Interval | None) -> Ratio | None:
 
 
 def five(values: NDArray[np.float64]) -> Five:
-    """Return the five numbers of an array, none of an empty one."""
-    if not len(values):
-        return ()
+    """Return the five numbers of an array."""
     return tuple(rounded(value) for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
 
 
 def sampled(passes: Sequence[PairedPass], processes: Processes) -> tuple[Sampled, ...]:
     """Return what each process measured of one comparison."""
-    return tuple(
-        Sampled(
-            processes.number(pass_.started, position),
-            len(pass_.seconds),
-            five(pass_.reference),
-            five(pass_.candidate),
-            five(np.exp(block_log_ratios(pass_.seconds))),
-            pass_.discarded,
-        )
-        for position, pass_ in enumerate(passes)
+    return tuple(_one(pass_, processes.number(pass_.started, place)) for place, pass_ in enumerate(passes))
+
+
+def _one(pass_: PairedPass, number: int) -> Sampled:
+    if not _sound(pass_):
+        return Sampled(number, len(pass_.seconds), discarded=pass_.discarded)
+    ratio = np.exp(block_log_ratios(pass_.seconds))
+    return Sampled(
+        number, len(pass_.seconds), five(pass_.reference), five(pass_.candidate), five(ratio), pass_.discarded
     )
 
 
 def medians(passes: Iterable[PairedPass]) -> tuple[float | None, float | None]:
     """Return the median seconds per call of the reference and of the candidate, over all rounds; None without any."""
-    kept = [pass_ for pass_ in passes if len(pass_.seconds)]
+    kept = [pass_ for pass_ in passes if _sound(pass_)]
     if not kept:
         return None, None
     sides = ([pass_.reference for pass_ in kept], [pass_.candidate for pass_ in kept])

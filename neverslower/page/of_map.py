@@ -107,8 +107,8 @@ def _ratio(staircase: Staircase, place: int) -> tuple[float, float, float] | Non
 
 
 def _cause(staircase: Staircase, place: int, processors: int) -> Cause | None:
-    """Return the cause of a hazard, from both dispatches alone; a survey proves none."""
-    if not staircase.verdicts or place not in staircase.hazards:
+    """Return the cause of a hazard from both dispatches alone; in a survey, of what looks like one."""
+    if place not in staircase.hazards:
         return None
     why = staircase.explained(place, processors)
     return Cause(str(why.cause), why.evidence)

@@ -14,6 +14,8 @@ from neverslower.baseline import folders
 from neverslower.baseline.entry import Baseline, Entry
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.shown import shown
+from neverslower.judge.cause import Remedy
+from neverslower.judge.verdict import Interval
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Source
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
@@ -135,12 +137,12 @@ def _of_row(row: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     verdict, why = row["extra_info"]["verdict"], row["extra_info"].get("explanation")
     limits = {name: verdict[name] and rounded(verdict[name]) for name in ("noise_floor", "mde") if name in verdict}
-    words = {"reason": verdict.get("reason", ""), "text": verdict.get("text", "")}
+    words = {"reason": str(verdict.get("reason", "")), "text": str(verdict.get("text", ""))}
     return {**words, **limits, "cause": _cause(why) if why else None}
 
 
 def _cause(why: Mapping[str, Any]) -> Cause:
     best, padded = why.get("best"), why.get("padded")
-    remedy = f"pad to {why['pad_to']}: {padded[0]:.3f}× the time of the pruned layer" if padded else ""
+    remedy = str(Remedy(why["pad_to"], Interval(*padded), why.get("pad_inputs_to"))) if padded else ""
     ratio = (rounded(best[0]), rounded(best[1]), rounded(best[2])) if best else None
-    return Cause(why["cause"], tuple(why["evidence"]), ratio, remedy)
+    return Cause(str(why["cause"]), tuple(map(str, why["evidence"])), ratio, remedy)

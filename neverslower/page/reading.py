@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +33,35 @@ _WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
 _DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
 NAMED = 4
 """So many sources of several records are named in the first sentence."""
+EVERY = "*"
 _HELD = "journals of runs, baselines, folders of baselines, maps or advice"
 
 
-def account_of(paths: Sequence[Path]) -> Account:
-    """Return the account of some records. Raises NeverSlowerError, naming the file, where one can't be read."""
+def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
+    """Return the account of some records, of layers that match the pattern.
+
+    Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
+    """
     parts, advised, runs = Parts(), [], []
     for path in (each for named in paths for each in _files(named)):
-        kind = _kind_of(path)
-        if kind is Kind.JOURNAL:
-            runs.append(_add_journal(parts, path))
-        elif kind is Kind.BASELINE:
-            of_stored.add(parts, path)
-        elif kind is Kind.MAP:
-            of_map.add(parts, path)
-        else:
-            advised += _advised(path)
+        with _naming(path):
+            kind = _kind_of(path)
+            if kind is Kind.JOURNAL:
+                runs.append(_add_journal(parts, path))
+            elif kind is Kind.BASELINE:
+                of_stored.add(parts, path)
+            elif kind is Kind.MAP:
+                of_map.add(parts, path)
+            else:
+                advised += _advised(path)
     ended = [run for run in runs if run]
     if not parts.sources:
         raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
+    if pattern != EVERY:
+        _keep(parts, pattern)
     tested = [number for number, source in enumerate(parts.sources) if not source.before]
     sentences = [_sentence(number, parts) for number in tested]
-    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 else {}
+    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 and pattern == EVERY else {}
     return Account(
         sentence=verdict["text"] if verdict else _of_all([parts.sources[number] for number in tested], sentences),
         verdict=verdict.get("verdict", ""),
@@ -64,6 +73,28 @@ def account_of(paths: Sequence[Path]) -> Account:
         wholes=tuple(parts.wholes),
         advised=tuple(advised),
     )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file where something in it is missing or of another kind, for anybody may have edited it."""
+    try:
+        yield
+    except NeverSlowerError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        text = f"{path}: damaged ({type(error).__name__}: {error}); restore it from version control, or measure again"
+        raise NeverSlowerError(text) from None
+
+
+def _keep(parts: Parts, pattern: str) -> None:
+    """Leave out the cases of layers that do not match. Raises NeverSlowerError where none does."""
+    names = list(dict.fromkeys(case.layer for case in parts.cases))
+    parts.cases = [case for case in parts.cases if fnmatchcase(case.layer, pattern)]
+    parts.wholes.clear()
+    if not parts.cases:
+        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        raise NeverSlowerError(f"--layer {pattern}: no record has such a layer; there are {listed or 'none'}")
 
 
 def _files(path: Path) -> list[Path]:

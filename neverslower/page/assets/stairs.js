@@ -2,6 +2,8 @@
 // The staircase of a layer: what each channel count costs, by cause, with intervals; older versions of it are hollow.
 ns.CAUSES = { "": ["circle", "--ok"], alignment: ["square", "--alignment"], "kernel change": ["triangle", "--kernel"], "tile or wave step": ["diamond", "--tile"], "heuristic miss": ["down", "--heuristic"], unknown: ["cross", "--unknown"] };
 
+// The cause by which a count is marked, empty for what is not slower.
+ns.markOf = (one) => (one.why in ns.CAUSES ? one.why : ns.WORSE.has(one.code) ? "unknown" : "");
 ns.MANY = 120; // So many counts are a staircase without a line through them.
 
 // Everything of one layer that may share axes: one kind of evidence, on one device.
@@ -73,7 +75,7 @@ ns.drawStairs = function (cases, afresh) {
 };
 
 ns.stairLegend = function (stair) {
-  const causes = new Set([...stair.layers[0].points.values()].map((made) => (ns.WORSE.has(made.one.code) ? made.one.why || "unknown" : ns.OPEN.has(made.one.code) ? "open" : "")));
+  const causes = new Set([...stair.layers[0].points.values()].map((made) => ns.markOf(made.one)));
   const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || "not slower"}`);
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
   if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
@@ -175,7 +177,7 @@ ns.drawPoints = function (plot, stair, scale) {
     for (const [count, made] of layer.points) ns.shape(pen, "circle", x(count), y(made.cost), size, false);
   }
   for (const [count, made] of main.points) {
-    const worse = ns.WORSE.has(made.one.code), [shape, colour] = ns.CAUSES[worse ? made.one.why || "unknown" : ""] || ns.CAUSES.unknown;
+    const [shape, colour] = ns.CAUSES[ns.markOf(made.one)];
     pen.fillStyle = pen.strokeStyle = ns.colour(colour);
     if (made.low !== null || made.high !== null) {
       pen.globalAlpha = main.points.size > ns.MANY ? 0.14 : 0.45;
