@@ -71,6 +71,8 @@ _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.NONE: {},
     Emphasis.BOLD: {"bold": True},
     Emphasis.RED: {"red": True},
+    Emphasis.YELLOW: {"yellow": True, "bold": True},
+    Emphasis.GREEN: {"green": True, "bold": True},
 }
 """How pytest's terminal makes a line stand out."""
 

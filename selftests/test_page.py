@@ -348,3 +348,50 @@ def test_a_page_that_cannot_be_written_is_a_line_and_no_traceback(tmp_path: Path
     assert lines[1].startswith("verdicts: ")
     with pytest.raises(NeverSlowerError, match="can't be written"):
         wanted.probe()
+
+
+# pytest-benchmark's JSON, as two services read it
+
+
+def github_action_benchmark(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What github-action-benchmark makes of it with `tool: pytest`: a rate with its deviation, named by fullname."""
+    return [
+        {
+            "name": benchmark["fullname"],
+            "value": benchmark["stats"]["ops"],
+            "range": benchmark["stats"]["stddev"],
+            "mean": benchmark["stats"]["mean"],
+            "rounds": benchmark["stats"]["rounds"],
+        }
+        for benchmark in content["benchmarks"]
+    ]
+
+
+def bencher(content: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """What bencher makes of it with `--adapter python_pytest`: nanoseconds, and the same less and more by the IQR."""
+    assert isinstance(content["machine_info"], dict)
+    assert isinstance(content["commit_info"], dict)
+    found = {}
+    for benchmark in content["benchmarks"]:
+        value, range_ = benchmark["stats"]["median"] * 1e9, benchmark["stats"]["iqr"] * 1e9
+        found[benchmark["fullname"]] = (value - range_, value, value + range_)
+    return found
+
+
+def test_services_read_the_times_of_each_channel_count(runner: SuiteRunner) -> None:
+    runner.run(FLAT | {"rules": [HAZARD]}, LATENCY, "--benchmark-json", "b.json")
+    content = json.loads((runner.path / "b.json").read_text(encoding="utf-8"))
+    rates, times = github_action_benchmark(content), bencher(content)
+    names = [rate["name"] for rate in rates]
+    assert len(names) == len(set(names)) == len(times) == 7
+    assert all(name.startswith("tests/test_latency.py::test_latency[scripted-") for name in names)
+    assert all(len(name) <= 1024 for name in names)  # The longest name that bencher takes.
+    for rate in rates:
+        low, median, high = times[rate["name"]]
+        assert 0 < low <= median <= high
+        assert rate["value"] == pytest.approx(1 / rate["mean"])
+        assert rate["mean"] * 1e9 == pytest.approx(median, rel=0.02)
+        assert rate["range"] >= 0
+        assert rate["rounds"] > 0
+    slow, whole = (next(times[name][1] for name in names if name.endswith(f"out{n}]")) for n in (15, 16))
+    assert slow == pytest.approx(2 * whole, rel=0.05)

@@ -129,7 +129,7 @@ def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
     journal, first = told.read(path), len(parts.cases)
     of_journal.add(parts, path, journal)
     if journal.before.passes:
-        changes = changes_of(path).changes
+        changes = changes_of(path, journal.now.said, journal.before.said).changes
         parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
         parts.changes.append(upgrade.counted(changes))
     return journal.run

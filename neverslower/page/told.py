@@ -12,6 +12,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.files.journal import replay
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.page.account import Look
 
 WAYS = ("preset", "blocks", "seed", "against")
@@ -33,6 +34,11 @@ class Told:
     passes: dict[Identity, list[PairedPass]] = field(default_factory=dict)
     verdicts: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
     explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def said(self) -> dict[Identity, Verdict]:
+        """Return the verdicts that the run gave."""
+        return {identity: _verdict(line) for identity, line in self.verdicts.items()}
 
 
 @dataclass
@@ -100,6 +106,17 @@ def _add_result(told: Told, kind: str, line: Mapping[str, Any]) -> None:
 def _examined(fields: Mapping[str, Any]) -> Examined:
     """Return what was found of a problem; the first journals did not say how the cache was."""
     return Examined.from_dict({"cache": {"kind": "hot"}, **fields})
+
+
+def _verdict(line: Mapping[str, Any]) -> Verdict:
+    reason, ratio = line["reason"], line["ratio"]
+    return Verdict(
+        Code(line["code"]),
+        Reason(ReasonCode(reason["code"]), reason["text"]),
+        Interval(**ratio) if ratio else None,
+        line["noise_floor"],
+        line["mde"],
+    )
 
 
 def _look(line: Mapping[str, Any]) -> Look:
