@@ -85,6 +85,8 @@ def test_samples_are_five_numbers_of_each_process() -> None:
             for five in (sample["reference"], sample["candidate"], sample["ratio"]):
                 assert five == sorted(five)
                 assert len(five) == 5
+        estimate, low, high = case["ratio"]
+        assert low <= estimate <= high
         medians = [sample["ratio"][2] for sample in case["samples"]]
         assert min(medians) * 0.99 <= case["ratio"][0] <= max(medians) * 1.01
 
@@ -197,6 +199,22 @@ def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteR
     assert mine[13]["since"]["code"] == "SAME"
     assert found["steps"][0]["how"] == mine[15]["again"]
     assert len([case for case in found["cases"] if case["source"] == 1]) == len(mine)
+
+
+def test_what_another_run_wrote_into_the_same_journal_is_not_of_this_one(runner: SuiteRunner) -> None:
+    journal = ("--journal", "both.jsonl")
+    runner.run(FLAT, NEVER_SLOWER, *journal)
+    runner.run(FLAT | {"seed": 1}, NEVER_SLOWER, *journal, "--keep", "12", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    assert [case["channels"] for case in found["cases"]] == [12]
+
+
+def test_a_hunt_has_its_drawn_layers(runner: SuiteRunner) -> None:
+    runner.run(FLAT, "-m", "hunt", "--hunt-budget", "1s", "--hypothesis-seed=0", "--verdicts", "v.json", "-k", "slower")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert len(found["cases"]) > 1
+    assert found["sources"][0]["device"] == "scripted"
 
 
 def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:

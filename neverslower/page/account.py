@@ -11,6 +11,8 @@ from enum import Enum
 from typing import Any
 
 from neverslower import __version__
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence, Plan
 
 FORMAT, SCHEMA = "never-slower verdicts", 1
@@ -21,7 +23,7 @@ Five = tuple[float, ...]
 """Least, lower quartile, median, upper quartile and greatest of some numbers; empty where there are none."""
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """The kinds of record that an account is made from."""
 
     RUN = "run"
@@ -70,6 +72,18 @@ class Source:
     before: bool = False
     compared: int | None = None
     differs: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, fingerprint: Fingerprint, **more: Any) -> Source:
+        """Return a source of the device and the software of a fingerprint."""
+        return cls(**fingerprint.as_dict(), **more)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Return the fingerprint that it was made of."""
+        return Fingerprint(
+            self.backend, self.device, self.version, self.build, self.hardware, self.state, self.software
+        )
 
 
 def titled(source: Source) -> str:
@@ -219,7 +233,7 @@ def _plain(value: Any) -> Any:
         named = {entry.name: getattr(value, entry.name) for entry in fields(value)}
         return {name: _plain(held) for name, held in named.items() if not _is_left_out(held)}
     if isinstance(value, Enum):
-        return str(value.value)
+        return value.value
     if isinstance(value, Mapping):
         return {str(name): _plain(held) for name, held in value.items()}
     if isinstance(value, (tuple, list)):

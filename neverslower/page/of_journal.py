@@ -53,9 +53,8 @@ def add(parts: Parts, path: Path, journal: Journalled, kind: Kind = Kind.JOURNAL
     """Add what a journal says, the library under test first: it is compared with that of `--against`."""
     first = len(parts.sources)
     for told in (journal.now, journal.before):
-        for name, fingerprint in told.fingerprints.items():
+        for fingerprint in told.fingerprints.values():
             _Adding(parts, path, journal, told, fingerprint, kind).add()
-            assert parts.sources[-1].backend == name
     _link(parts.sources, first)
 
 
@@ -66,11 +65,7 @@ def _link(sources: list[Source], first: int) -> None:
         if number < first or source.before or source.backend not in before:
             continue
         other = sources[before[source.backend]]
-        now, then = (
-            Fingerprint(one.backend, one.device, one.version, one.build, one.hardware, one.state, one.software)
-            for one in (source, other)
-        )
-        differs = tuple(now.changes(then))
+        differs = tuple(source.fingerprint.changes(other.fingerprint))
         sources[number] = replace(source, compared=before[source.backend], differs=differs)
 
 
@@ -96,18 +91,12 @@ class _Adding:
 
     def _source(self, cases: Sequence[Case], mine: Sequence[Identity]) -> Source:
         fingerprint, told, backend = self._fingerprint, self._told, self._fingerprint.backend
-        passes = [taken for identity in mine for taken in told.passes.get(identity, ())]
-        return Source(
+        passes = [taken for identity in mine for taken in told.taken(identity)]
+        return Source.of(
+            fingerprint,
             name=shown(self._path),
             kind=self._kind,
-            backend=backend,
             evidence=_evidence(fingerprint, cases),
-            device=fingerprint.device,
-            version=fingerprint.version,
-            build=fingerprint.build,
-            hardware=fingerprint.hardware,
-            state=fingerprint.state,
-            software=fingerprint.software,
             remarks=tuple(told.remarks.get(backend, ())),
             settings=self._journal.settings,
             clock=next((taken.clock for taken in passes if taken.clock), ""),
@@ -127,8 +116,7 @@ class _Adding:
         seen = [told.examined.get((backend, key)) for key in keys]
         plans = [self._parts.plan(one.plan) if one else None for one in seen]
         counted = [float(one.instructions) if one and one.instructions else None for one in seen]
-        passes = told.passes.get(identity, [])
-        timed = medians(passes)
+        timed = medians(told.taken(identity))
         return Case(
             source=self._number,
             id=line["id"],
@@ -158,7 +146,7 @@ class _Adding:
         )
 
     def _samples(self, identity: Identity) -> tuple[Sampled, ...]:
-        return sampled(self._told.passes.get(identity, ()), self._processes)
+        return sampled(self._told.taken(identity), self._processes)
 
     def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
         own = self._journal.layers.get(layer)

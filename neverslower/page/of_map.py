@@ -39,18 +39,11 @@ def add(parts: Parts, path: Path) -> None:
 
 
 def _source(stored: Map, content: Mapping[str, Any], processes: Processes) -> Source:
-    fingerprint = stored.fingerprint
-    return Source(
+    return Source.of(
+        stored.fingerprint,
         name=shown(stored.path),
         kind=Kind.MAP,
-        backend=fingerprint.backend,
         evidence=stored.evidence,
-        device=fingerprint.device,
-        version=fingerprint.version,
-        build=fingerprint.build,
-        hardware=fingerprint.hardware,
-        state=fingerprint.state,
-        software=fingerprint.software,
         remarks=(*content.get("remarks", ()), *([SURVEYED] if stored.survey else [])),
         clock=content.get("clock", ""),
         cache=content.get("cache", ""),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from neverslower.campaign.findings import Identity
+from neverslower.errors import NeverSlowerError
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of, said
 from neverslower.outcome.upgrade import Change
@@ -29,25 +30,44 @@ def account_of_run(overview: Overview, journal: Path, changes: Sequence[Change],
 
     `changes` are those against the chosen baselines or the other library. The first sentence is the summary's.
     """
-    parts = Parts()
-    if journal.exists() and overview.findings.fingerprints:
-        of_journal.add(parts, journal, told.read(journal), Kind.RUN)
-        parts.cases = with_changes(parts.cases, changes, parts.sources)
-        parts.cases = [_assessed(case, parts.sources, _by_identity(overview), overview, again) for case in parts.cases]
-        _add_baselines(parts, overview)
-    verdict = overview.verdict
+    parts, verdict, trouble = Parts(), overview.verdict, ""
+    try:
+        if overview.journal:
+            _add_journal(parts, overview, journal, changes, again)
+    except NeverSlowerError as error:
+        trouble = f"this has no cases: {error}"
     return Account(
         sentence=run_verdict.headline(verdict),
         verdict=str(verdict.code),
         exit_code=verdict.exit_code,
         further=tuple(run_verdict.further(verdict)),
         steps=tuple(_steps(overview, parts.cases)),
-        notes=tuple(_notes(overview)),
+        notes=tuple(filter(None, [trouble, *_notes(overview)])),
         sources=tuple(parts.sources),
         plans=tuple(parts.plans),
         cases=tuple(parts.cases),
         wholes=tuple(parts.wholes),
     )
+
+
+def _add_journal(parts: Parts, overview: Overview, path: Path, changes: Sequence[Change], again: Again) -> None:
+    """Add what the run has written into its journal, where earlier runs may have written, too."""
+    of_journal.add(parts, path, told.read(path), Kind.RUN)
+    items, sources = _by_identity(overview), parts.sources
+    mine = [case for case in parts.cases if overview.hunts or _is_of_the_run(case, overview, sources)]
+    cases = with_changes(mine, changes, sources)
+    parts.cases = [_assessed(case, sources, items, overview, again) for case in cases]
+    _add_baselines(parts, overview)
+
+
+def _identity(case: Case, sources: Sequence[Source]) -> Identity:
+    return sources[case.source].backend, case.unpruned, case.problem
+
+
+def _is_of_the_run(case: Case, overview: Overview, sources: Sequence[Source]) -> bool:
+    """Return whether the run has a result of a case, with the library that it is of; what hunts found has none."""
+    findings = overview.before if sources[case.source].before else overview.findings
+    return _identity(case, sources) in findings.results
 
 
 def _steps(overview: Overview, cases: Sequence[Case]) -> Iterator[Step]:
@@ -83,7 +103,7 @@ def _assessed(
     case: Case, sources: Sequence[Source], items: Mapping[Identity, list[Assessed]], overview: Overview, again: Again
 ) -> Case:
     """Return a case with the findings of the items that asked about it, the gravest first."""
-    identity = sources[case.source].backend, case.unpruned, case.problem
+    identity = _identity(case, sources)
     if sources[case.source].before or identity not in items:
         return case
     findings = [finding for item in items[identity] for finding in (item.finding, *item.also)]

@@ -57,17 +57,11 @@ def add_baseline(parts: Parts, baseline: Baseline, rows: Mapping[str, Any]) -> N
         )
     every = [taken for passes in passes_of.values() for taken in passes]
     parts.sources.append(
-        Source(
+        Source.of(
+            fingerprint,
             name=shown(baseline.path),
             kind=Kind.BASELINE,
-            backend=fingerprint.backend,
             evidence=baseline.evidence,
-            device=fingerprint.device,
-            version=fingerprint.version,
-            build=fingerprint.build,
-            hardware=fingerprint.hardware,
-            state=fingerprint.state,
-            software=fingerprint.software,
             clock=next((taken.clock for taken in every if taken.clock), ""),
             cache=every[0].cache if every else "",
             processes=len(processes),

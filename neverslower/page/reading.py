@@ -42,18 +42,7 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
 
     Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
     """
-    parts, advised, runs = Parts(), [], []
-    for path in (each for named in paths for each in _files(named)):
-        with _naming(path):
-            kind = _kind_of(path)
-            if kind is Kind.JOURNAL:
-                runs.append(_add_journal(parts, path))
-            elif kind is Kind.BASELINE:
-                of_stored.add(parts, path)
-            elif kind is Kind.MAP:
-                of_map.add(parts, path)
-            else:
-                advised += _advised(path)
+    parts, advised, runs = _read([each for named in paths for each in _files(named)])
     ended = [run for run in runs if run]
     if not parts.sources:
         raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
@@ -73,6 +62,23 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
         wholes=tuple(parts.wholes),
         advised=tuple(advised),
     )
+
+
+def _read(paths: Sequence[Path]) -> tuple[Parts, list[Advised], list[Mapping[str, Any] | None]]:
+    """Return what records hold, the advice among them, and the last line of each journal."""
+    parts, advised, runs = Parts(), list[Advised](), list[Mapping[str, Any] | None]()
+    for path in paths:
+        with _naming(path):
+            kind = _kind_of(path)
+            if kind is Kind.JOURNAL:
+                runs.append(_add_journal(parts, path))
+            elif kind is Kind.BASELINE:
+                of_stored.add(parts, path)
+            elif kind is Kind.MAP:
+                of_map.add(parts, path)
+            else:
+                advised += _advised(path)
+    return parts, advised, runs
 
 
 @contextmanager

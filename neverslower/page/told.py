@@ -24,16 +24,21 @@ _SAMPLES = ("measured", "confirmed", "drawn")
 class Told:
     """What a journal says of one library: the one under test, or that of `--against`.
 
-    Verdicts, explanations and samples are by identity, everything else by the name of the backend.
+    Verdicts, explanations and samples are by identity, everything else by the name of the backend. Samples
+    are by the number of their pass, too: where another run wrote into the same journal, its own count.
     """
 
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
     looks: dict[str, list[Look]] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
-    passes: dict[Identity, list[PairedPass]] = field(default_factory=dict)
+    passes: dict[Identity, dict[int, PairedPass]] = field(default_factory=dict)
     verdicts: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
     explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+
+    def taken(self, identity: Identity) -> list[PairedPass]:
+        """Return the passes of a comparison, in the order in which they were taken."""
+        return list(self.passes.get(identity, {}).values())
 
     @property
     def said(self) -> dict[Identity, Verdict]:
@@ -96,7 +101,7 @@ def _add_result(told: Told, kind: str, line: Mapping[str, Any]) -> None:
     """Take in what is about one comparison."""
     if kind in _SAMPLES:
         sample = {"clock": "", "cache": "hot", **line}
-        told.passes.setdefault(_identity(line), []).append(PairedPass.from_record(sample))
+        told.passes.setdefault(_identity(line), {})[line["pass"]] = PairedPass.from_record(sample)
     elif kind == "verdict":
         told.verdicts[_identity(line)] = line
     elif kind == "explained":
