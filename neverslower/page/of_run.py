@@ -14,7 +14,7 @@ from neverslower.outcome.upgrade import Change
 from neverslower.page import of_journal, of_stored, told
 from neverslower.page.account import Account, Case, Kind, Source, Step
 from neverslower.page.of_journal import Parts
-from neverslower.page.reading import with_changes
+from neverslower.page.reading import naming, with_changes
 from neverslower.problem.comparison import Comparison
 from neverslower.report import run_verdict, terminal, whole
 from neverslower.report.next_steps import ONE_FAILURE, next_steps
@@ -33,7 +33,8 @@ def account_of_run(overview: Overview, journal: Path, changes: Sequence[Change],
     parts, verdict, trouble = Parts(), overview.verdict, ""
     try:
         if overview.journal:
-            _add_journal(parts, overview, journal, changes, again)
+            with naming(journal):
+                _add_journal(parts, overview, journal, changes, again)
     except NeverSlowerError as error:
         trouble = f"this has no cases: {error}"
     return Account(
@@ -57,6 +58,8 @@ def _add_journal(parts: Parts, overview: Overview, path: Path, changes: Sequence
     mine = [case for case in parts.cases if overview.hunts or _is_of_the_run(case, overview, sources)]
     cases = with_changes(mine, changes, sources)
     parts.cases = [_assessed(case, sources, items, overview, again) for case in cases]
+    wholes = {result.comparison.id for result in overview.findings.wholes.values()}
+    parts.wholes = [found for found in parts.wholes if found.id in wholes]
     _add_baselines(parts, overview)
 
 
@@ -128,6 +131,6 @@ def _add_baselines(parts: Parts, overview: Overview) -> None:
         baseline = choice.baseline
         mine = {(case.unpruned, case.problem) for case in parts.cases if case.source == number}
         entries = {key: entry for key, entry in baseline.entries.items() if key in mine}
-        differs = tuple(overview.findings.fingerprints[source.backend].changes(baseline.fingerprint))
+        differs = tuple(source.fingerprint.changes(baseline.fingerprint))
         parts.sources[number] = replace(source, compared=len(parts.sources), differs=differs)
         of_stored.add_baseline(parts, replace(baseline, entries=entries), {})

@@ -68,7 +68,7 @@ def _read(paths: Sequence[Path]) -> tuple[Parts, list[Advised], list[Mapping[str
     """Return what records hold, the advice among them, and the last line of each journal."""
     parts, advised, runs = Parts(), list[Advised](), list[Mapping[str, Any] | None]()
     for path in paths:
-        with _naming(path):
+        with naming(path):
             kind = _kind_of(path)
             if kind is Kind.JOURNAL:
                 runs.append(_add_journal(parts, path))
@@ -82,7 +82,7 @@ def _read(paths: Sequence[Path]) -> tuple[Parts, list[Advised], list[Mapping[str
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Name the file where something in it is missing or of another kind, for anybody may have edited it."""
     try:
         yield
