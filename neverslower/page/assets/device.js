@@ -78,7 +78,8 @@ ns.drawHistory = function (cases) {
   section.hidden = none;
   document.querySelector('nav a[href="#history"]').hidden = none;
   if (none) return body.replaceChildren();
-  const versions = [...stair.layers].sort((a, b) => a.number - b.number);
+  const older = (layer) => (ns.data.sources[layer.number].secondary ? 0 : 1);
+  const versions = [...stair.layers].sort((a, b) => older(a) - older(b) || a.number - b.number);
   const counts = [...new Set(versions.flatMap((layer) => [...layer.points.keys()]))].sort((a, b) => b - a);
   const cell = (layer, count) => {
     const made = layer.points.get(count);

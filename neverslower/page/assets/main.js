@@ -58,8 +58,12 @@ ns.listen = function () {
   }
 };
 
+// Show for paper what a screen leaves out, and back again.
 ns.print = function (begins) {
   ns.table.all = begins;
+  document.documentElement.toggleAttribute("data-print", begins);  // On paper everything is light, the charts too.
+  ns.charts().forEach((chart) => chart.redraw());
+  ns.drawLooks();
   ns.drawRows();
   for (const details of document.querySelectorAll("details:not(.data)")) details.open = begins;
 };

@@ -106,7 +106,7 @@ ns.shape = function (pen, shape, x, y, size, filled) {
   else pen.stroke();
 };
 
-ns.axis = (label, more) => ({ label, stroke: ns.colour("--text"), grid: { stroke: ns.colour("--line"), width: 1 }, ticks: { stroke: ns.colour("--line") }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", labelSize: 22, ...more });
+ns.axis = (label, more) => ({ label, stroke: () => ns.colour("--text"), grid: { stroke: () => ns.colour("--line"), width: 1 }, ticks: { stroke: () => ns.colour("--line") }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", labelSize: 22, ...more });
 
 // A unit for an axis of costs: its name, and how many of it are one second or one instruction.
 ns.unit = function (most, evidence) {
@@ -116,10 +116,12 @@ ns.unit = function (most, evidence) {
 
 ns.stairChart = function (stair, holder, tip) {
   const xs = [...new Set(stair.layers.flatMap((layer) => [...layer.points.keys(), layer.count]))].sort((a, b) => a - b);
-  const most = Math.max(...stair.layers.flatMap((layer) => [layer.whole, ...[...layer.points.values()].map((made) => made.cost)]));
+  const top = Math.max(...stair.layers.flatMap((layer) => [layer.whole, ...[...layer.points.values()].map((made) => made.cost)]));
+  // Intervals are inside as well, unless they would press the points down.
+  const most = Math.max(top, ...[...stair.layers[0].points.values()].map((made) => Math.min(made.high ?? 0, 1.3 * top)));
   const [unit, scale] = ns.unit(most, stair.source.evidence);
   const costs = (layer) => xs.map((count) => (count === layer.count ? layer.whole : (layer.points.get(count) || {}).cost ?? null)).map((cost) => (cost === null ? null : cost * scale));
-  const lines = stair.layers.map((layer, place) => ({ label: ns.data.sources[layer.number].title, stroke: ns.colour(place ? "--older" : "--thread"), dash: place ? [6, 4] : [], width: xs.length > ns.MANY || xs.length < 5 ? 0 : 1, points: { show: false }, spanGaps: true }));
+  const lines = stair.layers.map((layer, place) => ({ label: ns.data.sources[layer.number].title, stroke: () => ns.colour(place ? "--older" : "--thread"), dash: place ? [6, 4] : [], width: xs.length > ns.MANY || xs.length < 5 ? 0 : 1, points: { show: false }, spanGaps: true }));
   const width = () => Math.max(280, holder.clientWidth);
   const height = () => (window.innerWidth < 640 ? 260 : 360);
   const span = xs[xs.length - 1] - xs[0];

@@ -59,7 +59,7 @@ ns.drawTable = function (cases) {
 // Put the rows in sight on the page, between two empty ones as high as all the others.
 ns.drawRows = function () {
   const { scroller, rows, cases, columns, all } = ns.table;
-  const seen = Math.ceil((scroller.clientHeight || 480) / ns.ROW);
+  const seen = Math.ceil(Math.max(scroller.clientHeight, 560) / ns.ROW);
   const first = all ? 0 : Math.max(0, Math.floor(scroller.scrollTop / ns.ROW) - ns.SPARE);
   const last = all ? Math.min(cases.length, ns.PRINTED) : Math.min(cases.length, first + seen + 2 * ns.SPARE);
   const focused = document.activeElement && rows.contains(document.activeElement) ? document.activeElement.dataset.key : null;
