@@ -201,6 +201,19 @@ def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteR
     assert len([case for case in found["cases"] if case["source"] == 1]) == len(mine)
 
 
+@pytest.mark.parametrize(
+    ("rules", "arguments", "colour", "word"),
+    [([], (), "32", "GREEN"), ([HAZARD], (), "33", "HAZARDS"), ([HAZARD], ("--strict-verdicts",), "31", "RED")],
+)
+def test_the_verdict_has_its_colour_on_a_terminal(
+    runner: SuiteRunner, rules: list[dict[str, Any]], arguments: tuple[str, ...], colour: str, word: str
+) -> None:
+    said = runner.run(FLAT | {"rules": rules}, NEVER_SLOWER, *arguments, "--color=yes").stdout.str()
+    line = next(line for line in said.splitlines() if f"{word}: " in line)
+    assert f"\x1b[{colour}m" in line
+    assert "\x1b[" not in runner.run(FLAT | {"rules": rules}, NEVER_SLOWER, *arguments, "--color=no").stdout.str()
+
+
 def test_what_another_run_wrote_into_the_same_journal_is_not_of_this_one(runner: SuiteRunner) -> None:
     journal = ("--journal", "both.jsonl")
     runner.run(FLAT, NEVER_SLOWER, *journal)
