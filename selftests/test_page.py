@@ -152,10 +152,18 @@ def test_several_versions_stand_next_to_each_other() -> None:
     ]
 
 
-def test_advice_marks_the_counts_of_a_layer(tmp_path: Path) -> None:
+def test_advice_names_the_counts_of_a_layer() -> None:
     found = plain(RUN, ROOT / "docs/examples/advice.json")
+    jsonschema.validate(found, SCHEMA)
     assert found["advised"] == [
-        {"name": "advice.json", "layer": "first", "unpruned": "mb1_ic4oc16_ih6kh3ph1-float32-NCHW", "counts": [8]}
+        {
+            "name": "advice.json",
+            "backend": "scripted",
+            "device": "scripted",
+            "layer": "first",
+            "unpruned": "mb1_g1ic4oc16_ih6oh6kh3sh1ph1-float32-NCHW",
+            "counts": [8],
+        }
     ]
 
 

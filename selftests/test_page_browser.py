@@ -5,6 +5,7 @@ Needs playwright and a Chromium, both of which .ci/run installs; without them th
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -326,3 +327,15 @@ def test_many_cases_are_small_and_quick(open_: Open, cases: int, side: int) -> N
     assert min(paints) <= 1000
     assert min(filters[3::4]) <= 100  # The last of them shows every case again.
     assert min(filters) <= 100
+
+
+def test_advice_marks_the_counts_of_its_own_device(open_: Open, tmp_path: Path) -> None:
+    advice = json.loads((ROOT / "docs/examples/advice.json").read_text(encoding="utf-8"))
+    advice["fingerprint"] |= {"backend": "cudnn", "device": "NVIDIA H200"}
+    advice["layers"][0] |= {"problem": "mb1_ic128oc128_ih28kh3ph1-float16-NHWC"}
+    advice["layers"][0]["advised"] = [{"channels": 64, "against": 128}]
+    path = tmp_path / "advice.json"
+    marked = "[...ns.stairOf(ns.data.cases.find((one) => one.layer === 'resnet50.L16').stair).advised]"
+    for device, counts in (("NVIDIA H200", [64]), ("another", [])):
+        path.write_text(json.dumps(advice | {"fingerprint": advice["fingerprint"] | {"device": device}}))
+        assert open_(account_of([MAP, path])).page.evaluate(marked) == counts

@@ -186,9 +186,11 @@ class Whole:
 
 @dataclass(frozen=True)
 class Advised:
-    """The channel counts that a file of advice names for a layer, by the unpruned problem's key."""
+    """The channel counts that a file of advice names for a layer on a device, by the unpruned problem's key."""
 
     name: str
+    backend: str
+    device: str
     layer: str
     unpruned: str
     counts: tuple[int, ...]

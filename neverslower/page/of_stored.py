@@ -29,7 +29,7 @@ def add(parts: Parts, path: Path) -> None:
         add_baseline(parts, folders.load(path), {})
         return
     baseline = folders.load(path)
-    content = json.loads(path.read_text(encoding="utf-8"))  # Every field was checked when it was loaded.
+    content = json.loads(path.read_text(encoding="utf-8"))  # It was loaded, and so checked, above.
     for name in content["never_slower"]["fingerprints"]:
         own = baseline if name == baseline.fingerprint.backend else folders.load(path, name)
         rows = {row["fullname"]: row for row in content["benchmarks"]}

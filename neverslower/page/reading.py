@@ -22,6 +22,7 @@ from neverslower.page import of_journal, of_map, of_stored, told
 from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
+from neverslower.problem.convolution import ConvProblem
 from neverslower.report import upgrade
 
 _WORDS = {
@@ -164,10 +165,18 @@ def _since(change: Change) -> Since:
 def _advised(path: Path) -> list[Advised]:
     """Return what a file of advice names for each layer."""
     stored = advice_file.load(path)
-    counts: dict[tuple[str, str], list[int]] = {}
-    for row in json.loads(path.read_text(encoding="utf-8"))["layers"]:
-        counts[row["name"], row["problem"]] = [each["channels"] for each in row["advised"]]
-    return [Advised(str(stored.path.name), layer, key, tuple(named)) for (layer, key), named in counts.items()]
+    backend, device = stored.fingerprint.backend, stored.fingerprint.device
+    return [
+        Advised(
+            name=path.name,
+            backend=backend,
+            device=device,
+            layer=row["name"],
+            unpruned=ConvProblem.from_key(row["problem"]).key,
+            counts=tuple(each["channels"] for each in row["advised"]),
+        )
+        for row in json.loads(path.read_text(encoding="utf-8"))["layers"]
+    ]
 
 
 def _of_all(sources: Sequence[Source], sentences: Sequence[str]) -> str:

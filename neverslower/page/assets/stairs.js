@@ -16,7 +16,7 @@ ns.stairOf = function (key) {
   const alike = (number) => number === source.compared || ns.comparable(ns.data.sources[number], source);
   const numbers = [first.source, ...new Set(all.map((one) => one.source).filter((number) => number !== first.source && alike(number)))];
   const layers = numbers.map((number) => ns.oneStair(all.filter((one) => one.source === number), number)).filter(Boolean);
-  const advised = (ns.data.advised || []).filter((advice) => advice.unpruned === first.unpruned).flatMap((advice) => advice.counts || []);
+  const advised = (ns.data.advised || []).filter((advice) => advice.unpruned === first.unpruned && advice.backend === source.backend && advice.device === source.device).flatMap((advice) => advice.counts || []);
   return { key, first, source, layers, advised: new Set(advised) };
 };
 
