@@ -15,8 +15,8 @@ from neverslower.judge.cause import Remedy
 from neverslower.judge.verdict import Interval
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
+from neverslower.page.journalled import Journalled, OneLibrary
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
-from neverslower.page.told import Journalled, Told
 from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import is_network
@@ -52,9 +52,9 @@ class Parts:
 def add(parts: Parts, path: Path, journal: Journalled, kind: Kind = Kind.JOURNAL) -> None:
     """Add what a journal says, the library under test first: it is compared with that of `--against`."""
     first = len(parts.sources)
-    for told in (journal.now, journal.before):
-        for fingerprint in told.fingerprints.values():
-            _Adding(parts, path, journal, told, fingerprint, kind).add()
+    for library in (journal.now, journal.before):
+        for fingerprint in library.fingerprints.values():
+            _Adding(parts, path, journal, library, fingerprint, kind).add()
     _link(parts.sources, first)
 
 
@@ -73,35 +73,35 @@ class _Adding:
     """Adds one backend of one library of a journal."""
 
     def __init__(
-        self, parts: Parts, path: Path, journal: Journalled, told: Told, fingerprint: Fingerprint, kind: Kind
+        self, parts: Parts, path: Path, journal: Journalled, library: OneLibrary, fingerprint: Fingerprint, kind: Kind
     ) -> None:
-        self._parts, self._path, self._journal, self._told = parts, path, journal, told
+        self._parts, self._path, self._journal, self._library = parts, path, journal, library
         self._fingerprint, self._kind = fingerprint, kind
         self._number, self._processes = len(parts.sources), Processes()
-        self._before = told is journal.before
+        self._before = library is journal.before
 
     def add(self) -> None:
         """Add the source, its cases and its whole networks."""
         backend = self._fingerprint.backend
-        mine = [identity for identity in self._told.verdicts if identity[0] == backend]
+        mine = [identity for identity in self._library.verdicts if identity[0] == backend]
         cases = [self._case(identity) for identity in mine if not is_network(identity[1])]
         self._parts.cases += cases
         self._parts.wholes += [self._whole(identity) for identity in mine if is_network(identity[1])]
         self._parts.sources.append(self._source(cases, mine))
 
     def _source(self, cases: Sequence[Case], mine: Sequence[Identity]) -> Source:
-        fingerprint, told, backend = self._fingerprint, self._told, self._fingerprint.backend
-        passes = [taken for identity in mine for taken in told.taken(identity)]
+        fingerprint, library, backend = self._fingerprint, self._library, self._fingerprint.backend
+        passes = [taken for identity in mine for taken in library.taken(identity)]
         return Source.of(
             fingerprint,
             name=shown(self._path),
             kind=self._kind,
             evidence=_evidence(fingerprint, cases),
-            remarks=tuple(told.remarks.get(backend, ())),
+            remarks=tuple(library.remarks.get(backend, ())),
             settings=self._journal.settings,
             clock=next((taken.clock for taken in passes if taken.clock), ""),
             cache=passes[0].cache if passes else "",
-            looks=tuple(told.looks.get(backend, ())),
+            looks=tuple(library.looks.get(backend, ())),
             processes=len(self._processes),
             discarded=sum(taken.discarded for taken in passes),
             seconds=self._journal.seconds,
@@ -109,14 +109,14 @@ class _Adding:
         )
 
     def _case(self, identity: Identity) -> Case:
-        line, told = self._told.verdicts[identity], self._told
+        line, library = self._library.verdicts[identity], self._library
         backend, *keys = identity
         reference, candidate = (Subject.from_key(key) for key in keys)
         layer, side = named_in(line["id"], backend, candidate)
-        seen = [told.examined.get((backend, key)) for key in keys]
+        seen = [library.examined.get((backend, key)) for key in keys]
         plans = [self._parts.plan(one.plan) if one else None for one in seen]
         counted = [float(one.instructions) if one and one.instructions else None for one in seen]
-        timed = medians(told.taken(identity))
+        timed = medians(library.taken(identity))
         return Case(
             source=self._number,
             id=line["id"],
@@ -134,7 +134,7 @@ class _Adding:
             ratio=_ratio(line["ratio"]),
             noise_floor=_rounded(line.get("noise_floor")),
             mde=_rounded(line.get("mde")),
-            cause=_cause(told.explained.get(identity)),
+            cause=_cause(library.explained.get(identity)),
             reference_plan=plans[0],
             plan=plans[1],
             reference_amount=counted[0] or timed[0],
@@ -146,14 +146,14 @@ class _Adding:
         )
 
     def _samples(self, identity: Identity) -> tuple[Sampled, ...]:
-        return sampled(self._told.taken(identity), self._processes)
+        return sampled(self._library.taken(identity), self._processes)
 
     def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
         own = self._journal.layers.get(layer)
         return again.measure_again(self._fingerprint, layer, reference, candidate, side, own)
 
     def _whole(self, identity: Identity) -> Whole:
-        line = self._told.verdicts[identity]
+        line = self._library.verdicts[identity]
         return Whole(self._number, line["id"], line["code"], line["reason"]["text"], _ratio(line["ratio"]))
 
 

@@ -11,7 +11,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of, said
 from neverslower.outcome.upgrade import Change
-from neverslower.page import of_journal, of_stored, told
+from neverslower.page import journalled, of_journal, of_stored
 from neverslower.page.account import Account, Case, Kind, Source, Step
 from neverslower.page.of_journal import Parts
 from neverslower.page.reading import naming, with_changes
@@ -53,7 +53,7 @@ def account_of_run(overview: Overview, journal: Path, changes: Sequence[Change],
 
 def _add_journal(parts: Parts, overview: Overview, path: Path, changes: Sequence[Change], again: Again) -> None:
     """Add what the run has written into its journal, where earlier runs may have written, too."""
-    of_journal.add(parts, path, told.read(path), Kind.RUN)
+    of_journal.add(parts, path, journalled.read(path), Kind.RUN)
     items, sources = _by_identity(overview), parts.sources
     mine = [case for case in parts.cases if overview.hunts or _is_of_the_run(case, overview, sources)]
     cases = with_changes(mine, changes, sources)

@@ -18,7 +18,7 @@ from neverslower.judge.verdict import Code
 from neverslower.maps import advice_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
-from neverslower.page import of_journal, of_map, of_stored, told
+from neverslower.page import journalled, of_journal, of_map, of_stored
 from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
@@ -133,7 +133,7 @@ def _kind_of(path: Path) -> Kind | None:
 
 def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
     """Add a journal, with what its other library changed; return its last line, None of a run that has none."""
-    journal, first = told.read(path), len(parts.cases)
+    journal, first = journalled.read(path), len(parts.cases)
     of_journal.add(parts, path, journal)
     if journal.before.passes:
         changes = changes_of(path, journal.now.said, journal.before.said).changes

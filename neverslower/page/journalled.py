@@ -21,7 +21,7 @@ _SAMPLES = ("measured", "confirmed", "drawn")
 
 
 @dataclass
-class Told:
+class OneLibrary:
     """What a journal says of one library: the one under test, or that of `--against`.
 
     Verdicts, explanations and samples are by identity, everything else by the name of the backend. Samples
@@ -53,8 +53,8 @@ class Journalled:
     `run` is what the run says at its end, None of a run that did not come so far.
     """
 
-    now: Told = field(default_factory=Told)
-    before: Told = field(default_factory=Told)
+    now: OneLibrary = field(default_factory=OneLibrary)
+    before: OneLibrary = field(default_factory=OneLibrary)
     settings: Mapping[str, Any] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
     run: Mapping[str, Any] | None = None
@@ -73,10 +73,10 @@ def read(path: Path) -> Journalled:
 def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
     """Take one line in; lines that a page does not show are passed over."""
     kind = line["event"]
-    told = journal.before if line.get("side") == "before" else journal.now
+    library = journal.before if line.get("side") == "before" else journal.now
     if kind == "campaign":
         if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):
-            journal.now, journal.before = Told(), Told()
+            journal.now, journal.before = OneLibrary(), OneLibrary()
         journal.settings = {name: value for name, value in line.items() if name not in ("event", "time")}
     elif kind == "run":
         journal.run = line
@@ -86,26 +86,26 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         journal.layers |= dict.fromkeys(line["layers"], line["source"])
     elif kind == "fingerprint":
         found = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
-        told.fingerprints[found.backend] = found
-        told.remarks[found.backend] = list(line.get("remarks", ()))
+        library.fingerprints[found.backend] = found
+        library.remarks[found.backend] = list(line.get("remarks", ()))
     elif kind == "state":
-        told.looks.setdefault(line["backend"], []).append(_look(line))
+        library.looks.setdefault(line["backend"], []).append(_look(line))
     elif kind == "examined" and "plan" in line:
         fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
-        told.examined[line["backend"], line["problem"]] = _examined(fields)
+        library.examined[line["backend"], line["problem"]] = _examined(fields)
     else:
-        _add_result(told, kind, line)
+        _add_result(library, kind, line)
 
 
-def _add_result(told: Told, kind: str, line: Mapping[str, Any]) -> None:
+def _add_result(library: OneLibrary, kind: str, line: Mapping[str, Any]) -> None:
     """Take in what is about one comparison."""
     if kind in _SAMPLES:
         sample = {"clock": "", "cache": "hot", **line}
-        told.passes.setdefault(_identity(line), {})[line["pass"]] = PairedPass.from_record(sample)
+        library.passes.setdefault(_identity(line), {})[line["pass"]] = PairedPass.from_record(sample)
     elif kind == "verdict":
-        told.verdicts[_identity(line)] = line
+        library.verdicts[_identity(line)] = line
     elif kind == "explained":
-        told.explained[_identity(line)] = line
+        library.explained[_identity(line)] = line
 
 
 def _examined(fields: Mapping[str, Any]) -> Examined:
