@@ -16,7 +16,7 @@ ACTIONLINT := $(or $(wildcard $(VENV)/bin/actionlint),$(shell command -v actionl
 SELFTESTS = $(VENV)/bin/python -m pytest -c selftests/pytest.ini -n 2 --dist worksteal --hypothesis-profile=ci
 
 .DEFAULT_GOAL := help
-.PHONY: help check test test-slow lint docs mutants options hooks setup clean
+.PHONY: help check test test-slow lint docs mutants pictures options hooks setup clean
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
@@ -43,6 +43,10 @@ docs: $(STAMP)  ## build the documentation in docs/_build/html; any warning is a
 
 mutants: $(STAMP)  ## tell lies that a selftest must catch; ARGS="judge" those of a room, ARGS=--list
 	@$(VENV)/bin/python -m tools.mutants $(ARGS)
+
+pictures: $(STAMP)  ## draw docs/pictures again from committed records, with Chromium
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt playwright
+	@$(VENV)/bin/python -m tools.pictures
 
 options: $(STAMP)  ## list the options that never-slower adds to pytest's
 	@$(VENV)/bin/python -m pytest -h | awk '/^[^ ]/ { ours = /^never-slower/ } ours'

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
-from neverslower import cli_advise, cli_bisect, cli_explain, cli_grid, cli_maps, cli_mend, cli_vendor, cli_widths
+from neverslower import (
+    cli_advise,
+    cli_bisect,
+    cli_explain,
+    cli_grid,
+    cli_maps,
+    cli_mend,
+    cli_report,
+    cli_vendor,
+    cli_widths,
+)
 from neverslower.baseline import folders
 from neverslower.baseline.diff import compare, worse
 from neverslower.baseline.history import trends
@@ -26,7 +36,7 @@ from neverslower.calibration.doctor import examine
 from neverslower.calibration.figures import CalibrationOptions
 from neverslower.calibration.measuring import LAYERS, Calibrator
 from neverslower.calibration.recording import Recording, Scheme
-from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing, write_picture
+from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
@@ -48,7 +58,6 @@ from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report import upgrade as report_upgrade
-from neverslower.report.picture import picture
 from neverslower.report.reproduction import software
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -90,7 +99,6 @@ def _parser() -> argparse.ArgumentParser:
         _add_doctor,
         _add_calibrate,
         _add_backends,
-        _add_picture,
         _add_compare,
         _add_history,
         _add_upgrade,
@@ -104,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         cli_bisect.add,
         cli_explain.add,
         cli_vendor.add,
+        cli_report.add,
         _add_script,
     ):
         add(commands)
@@ -274,19 +283,6 @@ def _recorded(options: argparse.Namespace, scheme: Scheme) -> Recording | None:
 
 
 # Baselines
-
-
-def _add_picture(commands: Commands) -> None:
-    parser = commands.add_parser("picture", help="draw a baseline's ratios, layer by layer, as an SVG file")
-    parser.add_argument("baseline", type=Path, metavar="BASELINE.json")
-    parser.add_argument("output", type=Path, metavar="OUTPUT.svg")
-    parser.set_defaults(run=_picture)
-
-
-def _picture(options: argparse.Namespace) -> None:
-    baseline = folders.load(options.baseline)
-    write_picture(options.output, picture(baseline))
-    print(f"{options.output}: {len(baseline.entries)} comparisons")
 
 
 def _add_compare(commands: Commands) -> None:

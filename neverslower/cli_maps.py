@@ -1,4 +1,4 @@
-"""The commands about every channel count: measure a map, draw a staircase of it, tabulate it."""
+"""The commands about every channel count: measure a map, tabulate it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign, NoBaselines
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
-from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr, write_picture
+from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
@@ -26,7 +26,6 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
 from neverslower.report.headline import headline_table
 from neverslower.report.mapped import mapped_lines
-from neverslower.report.staircase import staircase_picture
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ LEAST_BLOCKS, MOST_BLOCKS = 2, 64
 
 def add(commands: Commands) -> None:
     """Describe these commands to the parser."""
-    for add_command in (_add_map, _add_staircase, _add_headline):
+    for add_command in (_add_map, _add_headline):
         add_command(commands)
 
 
@@ -185,20 +184,6 @@ def format_of(options: argparse.Namespace) -> Format:
     """Return the dtype and the layout that were named; what was not is the backend's own."""
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     return options.dtype or own[0], options.layout or own[1]
-
-
-def _add_staircase(commands: Commands) -> None:
-    parser = commands.add_parser("staircase", help="draw a layer of a map as an SVG file, hazards by their cause")
-    parser.add_argument("map", type=Path, metavar="MAP.json.xz")
-    parser.add_argument("layer", metavar="LAYER", help="such as resnet50.L16")
-    parser.add_argument("output", type=Path, metavar="OUTPUT.svg")
-    parser.set_defaults(run=_staircase)
-
-
-def _staircase(options: argparse.Namespace) -> None:
-    read = map_file.load(options.map)
-    write_picture(options.output, staircase_picture(read.staircase(options.layer), read.fingerprint))
-    print(options.output)
 
 
 def _add_headline(commands: Commands) -> None:

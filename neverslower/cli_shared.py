@@ -1,4 +1,4 @@
-"""What several commands share: refusals of a user's mistakes, pictures on disk, steps on stderr."""
+"""What several commands share: refusals of a user's mistakes, steps on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import backends
 from neverslower.errors import NeverSlowerError
-from neverslower.files import writing
 
 SHOWN_EVERY = 1.0
 """Seconds between two steps of one phase that are shown."""
@@ -35,15 +34,6 @@ def require_suffix(path: Path, suffix: str, what: str) -> None:
     """Refuse a name that does not end in `suffix`: a slip of the finger could replace a baseline."""
     if not path.name.endswith(suffix):
         raise NeverSlowerError(f"{path} can't be {what}: name a file that ends in {suffix}")
-
-
-def write_picture(path: Path, text: str) -> None:
-    """Write an SVG file, whole or not at all. Raises NeverSlowerError."""
-    require_suffix(path, ".svg", "a picture")
-    try:
-        writing.write_whole(path, text)
-    except OSError as error:
-        raise NeverSlowerError(f"{path} can't be written: {error.strerror}") from error
 
 
 def step_on_stderr(step: str) -> None:

@@ -297,6 +297,8 @@ GROUPS = (
                 "go on with the run of this journal, reusing what it measured",
                 "start a new run",
             ),
+            _one("--report", "FILE.html", "write a page of this run; DIR stands for DIR/index.html", "none"),
+            _one("--verdicts", "FILE.json", "write every verdict of this run for programs", "none"),
             _one(
                 "--exit-codes",
                 _among(EXIT_CODES),

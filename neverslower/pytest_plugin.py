@@ -32,6 +32,9 @@ from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCo
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
+from neverslower.outcome.upgrade import changes
+from neverslower.page.of_run import account_of_run
+from neverslower.page.wanted import Wanted
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.whole import WholeComparison
@@ -66,12 +69,15 @@ HUNT_TEST = "test_drawn_layers_are_never_slower"
 OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 Parameter = Comparison | Case | WholeComparison
 _STATE = pytest.StashKey[Run]()
+_WANTED = pytest.StashKey[Wanted]()
 _SAID = "never-slower/not-calibrated"
 """Where pytest's cache keeps of which devices it was said that they are not calibrated: once is enough."""
 _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.NONE: {},
     Emphasis.BOLD: {"bold": True},
     Emphasis.RED: {"red": True},
+    Emphasis.YELLOW: {"yellow": True, "bold": True},
+    Emphasis.GREEN: {"green": True, "bold": True},
 }
 """How pytest's terminal makes a line stand out."""
 
@@ -300,6 +306,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         stock.refuse_what_spoils_timing(config)
         plan = options.plan(values, comparing=bool(config.getoption("benchmark_compare")))
+        config.stash[_WANTED] = wanted = Wanted.of(values["report"], values["verdicts"])
     folder = Path(values["baselines"]) if values["baselines"] else config.rootpath / "baselines"
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
@@ -308,6 +315,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _users_mistakes(config):
         run.rules = _rules(values["hazards"], folder)
         if not _only_looks(config):
+            wanted.probe()
             run.read_journal()
             run.provide(step_on_stderr)
             if values["accept-baseline"] is not None:
@@ -504,6 +512,10 @@ def _write_files(config: pytest.Config, run: Run, verdict: RunVerdict) -> None:
             junit.add_global_property(name, text)
     if path := os.environ.get(STEP_SUMMARY):
         append(Path(path), markdown.summary(_overview(config, run, verdict, standings_of(run))))
+    if wanted := config.stash[_WANTED]:
+        overview, suite = _overview(config, run, verdict, standings_of(run)), Suite(run)
+        changed = list(changes(run.assessment, run.findings)) if run.comparing else []
+        run.kept += wanted.write(account_of_run(overview, run.journal_path, changed, suite.again))
 
 
 def _overview(config: pytest.Config, run: Run, verdict: RunVerdict, standings: Mapping[str, Standing]) -> Overview:

@@ -82,7 +82,7 @@ PROOFS = {
         "test_bad_input.py::test_a_full_disk_leaves_what_was_stored_whole",
         "test_bad_input.py::test_a_disk_that_fills_up_in_the_middle_of_a_file_leaves_no_part_of_it",
         "test_bad_input.py::test_a_full_disk_under_the_journal_ends_the_run_in_one_clear_line",
-        "test_bad_input.py::test_a_full_disk_leaves_the_old_picture_whole",
+        "test_bad_input.py::test_a_full_disk_leaves_the_old_page_whole",
     ],
     "two runs writing one baseline": [
         "test_bad_input.py::test_two_runs_that_accept_at_once_are_both_stored",
@@ -238,10 +238,10 @@ def told_by_the_command(capsys: pytest.CaptureFixture[str], arguments: list[str]
     ("arguments", "words"),
     [
         (["layers", "resnet5"], "unknown network 'resnet5'; did you mean resnet50?*"),
-        (["picture", "absent.json", "out.svg"], "baseline absent.json: No such file or directory"),
-        (["picture", ".", "out.svg"], "baseline .: Is a directory"),
-        (["picture", "BASELINE", "absent/out.svg"], "absent/out.svg can't be written: No such file or directory"),
-        (["picture", "BASELINE", "BASELINE"], "*.json can't be a picture: name a file that ends in .svg"),
+        (["report", "absent.json", "--out", "p.html"], "absent.json: No such file or directory; give journals *"),
+        (["report", "sub", "--out", "p.html"], "sub: No such file or directory; *"),
+        (["report", "BASELINE", "--layer", "x*", "--out", "p.html"], "--layer x*: no record has such a layer; *"),
+        (["report", "BASELINE", "--verdicts", "BASELINE"], "*.json is to be read, and would be overwritten: *"),
     ],
 )
 def test_a_mistake_without_pytest_is_one_clear_line(
@@ -367,7 +367,7 @@ def test_a_damaged_baseline_is_one_clear_line(
 ) -> None:
     stored.write_text(change(stored.read_text(encoding="utf-8")), encoding="utf-8")
     kept()
-    told_by_the_command(capsys, ["picture", str(stored), "out.svg"], f"baseline {stored}: {words}")
+    told_by_the_command(capsys, ["report", str(stored), "--out", "p.html"], f"baseline {stored}: {words}")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "newer", "NaN", "one shape twice", "no mean", "no machine"])
@@ -503,14 +503,15 @@ def test_a_full_disk_under_the_journal_ends_the_run_in_one_clear_line(runner: Su
     refused(result, "the journal /dev/full can't be written: No space left on device; *name another with --journal")
 
 
-def test_a_full_disk_leaves_the_old_picture_whole(
+def test_a_full_disk_leaves_the_old_page_whole(
     stored: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = stored.with_name("old.svg")
-    assert cli.main(["picture", str(stored), str(drawn)]) == 0
+    drawn = stored.with_name("old.html")
+    assert cli.main(["report", str(stored), "--out", str(drawn)]) == 0
     before = files(stored.parent)
     monkeypatch.setattr(os, "fsync", no_space)
-    told_by_the_command(capsys, ["picture", str(stored), str(drawn)], "*old.svg can't be written: No space left*")
+    again = ["report", str(stored), "--out", str(drawn)]
+    told_by_the_command(capsys, again, "*old.html can't be written: No space left*")
     assert files(stored.parent) == before
 
 

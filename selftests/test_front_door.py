@@ -13,16 +13,14 @@ import pytest
 
 from backends.tvm import databases
 from neverslower import cli
-from neverslower.baseline import folders
 from neverslower.campaign.findings import Findings, Result
-from neverslower.device.fingerprint import Fingerprint, differences, short_hash
+from neverslower.device.fingerprint import differences, short_hash
 from neverslower.errors import Unavailable
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import Finding
 from neverslower.report import terminal, words
 from neverslower.report.listing import listing
-from neverslower.report.picture import picture
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import comparison
@@ -338,28 +336,9 @@ def test_a_file_that_no_tuner_wrote_is_no_work_folder(tmp_path: Path) -> None:
         databases.identify(tmp_path / "x")
 
 
-# Pictures
-
-
-def test_a_picture_of_one_layer_has_room_for_its_words(runner: SuiteRunner) -> None:
-    baseline = folders.load(runner.accept(FLAT))
-    text = picture(baseline)
-    width = int(text.partition('width="')[2].partition('"')[0])
-    title = "0 of 6 pruned layers are slower than the unpruned layer"
-    assert f">{title}</text>" in text
-    assert width >= 64 + 9 * len(title)
-
-
-def test_a_fingerprint_without_a_policy_leaves_no_gap() -> None:
+def test_the_headline_names_the_policy() -> None:
     from neverslower.report.headline import headline_table
-    from neverslower.report.staircase import staircase_picture
-    from selftests.test_mapping import stairs
 
-    staircase = stairs([1.0, 2.0, 1.0], "a.L0")
-    for state, words_ in (({}, "1.0 (0), on board"), ({"policy": "best"}, "1.0 (0), best, on board")):
-        device = Fingerprint("scripted", "board", "1.0", "0", state=state)
-        assert words_ in staircase_picture(staircase, device)
-    assert "1 of 2 pruned channel counts" in staircase_picture(staircase, device)
     assert "| policy |" in next(iter(headline_table([])))
 
 

@@ -243,7 +243,7 @@ def uses(found: Stored, out: Path) -> list[Callable[[], object]]:
     return [
         lambda: compared(found, folders.compare_with(found.path, found.fingerprint)),
         lambda: folders.choose(found.root, found.fingerprint, upgrade=True),
-        lambda: told(["picture", str(found.path), str(out / "picture.svg")]),
+        lambda: told(["report", str(found.path), "--out", str(out / "page.html")]),
         lambda: merged(folders.load(found.path), out / "merged" / "0001_chosen.json"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +20,10 @@ from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import comparisons, countable, measure, settings_of
 from neverslower.maps.staircase import Staircase, Stored, headlines
+from neverslower.page.reading import account_of
 from neverslower.problem.networks import Layer
 from neverslower.report.headline import headline_table
 from neverslower.report.mapped import mapped_lines
-from neverslower.report.staircase import staircase_picture
 from selftests import in_process
 from selftests.support import ROOT, known, problem, scripted
 
@@ -337,27 +338,27 @@ def test_the_committed_records_are_small():
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 10_000_000
 
 
-def test_a_picture_shows_every_count_in_the_colour_of_its_cause(tmp_path):
+def test_a_page_has_every_count_with_its_cause_and_its_samples(tmp_path):
     path, _ = measured(tmp_path)
-    stored = load(path)
-    text = staircase_picture(stored.staircases[0], stored.fingerprint)
-    assert text.count("<title>") == 24
-    assert "21 of 23 pruned channel counts" in text
-    assert "alignment (21)" in text
+    account = account_of([path])
+    assert len(account.cases) == 23
+    assert account.sentence.endswith(": 21 slower, 2 not slower, of 23")
+    assert Counter(case.cause.cause for case in account.cases if case.cause) == {"alignment": 21}
+    assert all(case.samples and case.amount and case.reference_amount for case in account.cases)
 
 
 @pytest.mark.processes
 def test_the_commands_work_together(tmp_path, capsys):
     spec = f"scripted:{scripted(tmp_path, rules=RULES).argument}"
-    output, drawn = tmp_path / "m.json.xz", tmp_path / "m.svg"
+    output, drawn = tmp_path / "m.json.xz", tmp_path / "m.html"
     shape = "mb1_ic4oc16_ih6kh3ph1"
     journal = ["--journal", str(tmp_path / "m.jsonl")]
     assert cli.main(["map", str(output), "--backend", spec, "--problem", shape, *journal]) == 0
     assert "15 channel counts" in capsys.readouterr().out
     assert cli.main(["headline", str(output)]) == 0
     assert "| scripted | – | float32 NCHW |" in capsys.readouterr().out
-    assert cli.main(["staircase", str(output), shape, str(drawn)]) == 0
-    assert drawn.read_text(encoding="utf-8").startswith("<svg")
+    assert cli.main(["report", str(output), "--layer", shape, "--out", str(drawn)]) == 0
+    assert drawn.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize(

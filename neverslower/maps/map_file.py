@@ -221,13 +221,17 @@ class Map:
 
 def load(path: Path) -> Map:
     """Read a map. Raises NeverSlowerError that names the file and what is wrong in it."""
+    return of_document(path, content_of(path))
+
+
+def content_of(path: Path) -> Any:
+    """Return what a map's file holds, unchecked. Raises NeverSlowerError where it is no compressed JSON."""
     try:
-        content = json.loads(lzma.decompress(path.read_bytes()))
+        return json.loads(lzma.decompress(path.read_bytes()))
     except OSError as error:
         raise NeverSlowerError(f"map {path}: {error.strerror}") from error
     except (lzma.LZMAError, ValueError) as error:
         raise NeverSlowerError(f"map {path}: not a compressed JSON file ({error}); measure it again") from None
-    return of_document(path, content)
 
 
 def of_document(path: Path, content: Mapping[str, Any]) -> Map:

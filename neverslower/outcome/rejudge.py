@@ -26,6 +26,9 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import is_network
 
+Said = Mapping[Identity, Verdict]
+NOTHING_SAID: Said = {}
+
 
 @dataclass(frozen=True)
 class Reread:
@@ -35,15 +38,18 @@ class Reread:
     alone: Mapping[str, str]
 
 
-def changes_of(path: Path) -> Reread:
-    """Return what another library changed, in a run with --against. Raises NeverSlowerError for another journal."""
+def changes_of(path: Path, said: Said = NOTHING_SAID, said_before: Said = NOTHING_SAID) -> Reread:
+    """Return what another library changed, in a run with --against. Raises NeverSlowerError for another journal.
+
+    What the run itself `said` of a comparison, and of it with the other library, is taken over; the rest is judged.
+    """
     recorded = load(path, named="")
     before = recorded.of_the_other
     if not before.passes:
         raise NeverSlowerError(f"{path} holds no run with --against")
     judges = _Judges(recorded)
     recorded.drop_doubtful()
-    now, then = _findings(recorded, judges, True), _findings(before, judges, False)
+    now, then = _findings(recorded, judges, True, said), _findings(before, judges, False, said_before)
     recorded.drop_half_pairs()
     _keep_pairs(now, recorded)
     _keep_pairs(then, before)
@@ -80,19 +86,21 @@ class _Judges:
         return Pooling(PooledJudge(halved(self._thresholds)), self._pooled[backend])
 
 
-def _findings(recorded: Recorded, judges: _Judges, confirms: bool) -> Findings:
+def _findings(recorded: Recorded, judges: _Judges, confirms: bool, said: Said) -> Findings:
     """Return one side's findings, judged as its run would have: the old library's SLOWER is not confirmed."""
     # Whole networks have no channel counts, by which changes are told.
     samples = {identity: passes for identity, passes in recorded.in_order.items() if not is_network(identity[1])}
     together: dict[Identity, Verdict] = {}
-    for backend in {identity[0] for identity in samples} if confirms else ():
+    for backend in {identity[0] for identity in samples.keys() - said.keys()} if confirms else ():
         mine = {identity: passes for identity, passes in samples.items() if identity[0] == backend}
         together |= pooled(judges.pooling(backend), mine, judges.family)
     results = {}
     for identity, passes in samples.items():
         if confirms or identity not in recorded.crashed:
             comparison, judge = comparison_of(identity, recorded.names[identity]), judges.of(identity[0])
-            if confirms:
+            if identity in said:
+                judged = Judged(said[identity])
+            elif confirms:
                 judged = _at_the_end(judge, comparison, passes, judges.family, together)
             else:
                 judged = Judged(judge(passes, judges.family))

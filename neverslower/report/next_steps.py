@@ -12,6 +12,7 @@ from neverslower.outcome.whole import AssessedWhole
 from neverslower.report import calibration
 from neverslower.report.overview import Overview
 
+ONE_FAILURE = "measure one failure alone"
 ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
 _CUT_SHORT = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED}
 _JUDGED = (RunCode.RED, RunCode.HAZARDS, RunCode.INCOMPLETE, RunCode.GREEN)
@@ -28,7 +29,7 @@ def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
     if code is RunCode.CANNOT_JUDGE:
         yield "see what can be measured here, and what is missing", "python -m neverslower doctor"
     if code is RunCode.RED and overview.failing:
-        yield "measure one failure alone", "its “again” line above is the command"
+        yield ONE_FAILURE, "its “again” line above is the command"
     elif worst := _worst_hazard(overview):
         yield "measure the worst one alone", overview.again(worst.comparison)
     yield from _deciding(overview)

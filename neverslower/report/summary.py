@@ -19,6 +19,8 @@ class Emphasis(Enum):
     NONE = "none"
     BOLD = "bold"
     RED = "red"
+    YELLOW = "yellow"
+    GREEN = "green"
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Line:
 
 TITLE = "never-slower"
 _STANDS_OUT = {
-    RunCode.HAZARDS: Emphasis.BOLD,
+    RunCode.HAZARDS: Emphasis.YELLOW,
     RunCode.INCOMPLETE: Emphasis.BOLD,
-    RunCode.GREEN: Emphasis.BOLD,
+    RunCode.GREEN: Emphasis.GREEN,
 }
 """Every other verdict is shown in red."""
 

@@ -1,0 +1,135 @@
+"use strict";
+// What the page shows, unpacked; and how numbers, links and elements are made. Texts from outside become text nodes only.
+const ns = {};
+
+ns.unpack = async function () {
+  const block = document.getElementById("data").textContent.trim();
+  const bytes = Uint8Array.from(atob(block), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+};
+
+// Make an element: el("td", {class: "x", onclick: f}, "text", child, …).
+ns.el = function (tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+};
+
+ns.WORSE = new Set(["SLOWER", "MORE", "CHANGED"]);
+ns.OPEN = new Set(["UNDECIDED", "NO_BASELINE", "INCOMPARABLE"]);
+ns.TOLERANCE = 1.01;
+ns.TARGET = 1.03;
+ns.UNPROVED = 1e5; // A bound beyond this proves nothing.
+ns.EVIDENCE = { device_time: "time", instructions: "instructions", dispatch: "dispatch" };
+ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNDECIDED", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
+ns.word = (code) => code.replace(/_/g, " ").toLowerCase();
+
+// Give every case what the sections ask for again and again.
+ns.prepare = function (data) {
+  data.sources = data.sources || [];
+  data.cases = data.cases || [];
+  data.plans = data.plans || [];
+  const secondary = new Set(data.sources.map((source) => source.compared).filter((number) => number !== undefined));
+  data.sources.forEach((source, number) => {
+    source.number = number;
+    source.secondary = secondary.has(number);
+    source.title = `${source.backend} ${source.version} on ${source.device}`;
+  });
+  ns.tellApart(data.sources);
+  data.cases.forEach((one, number) => {
+    const source = data.sources[one.source];
+    one.number = number;
+    one.backend = source.backend;
+    one.evidence = source.evidence;
+    one.itself = one.problem === one.unpruned;
+    one.tested = !source.secondary && !one.itself;
+    one.distance = one.whole - one.channels;
+    one.format = [one.dtype, one.layout, ...one.problem.split(" ")[0].split("-").slice(3)].join(" ");
+    one.group = `${one.source}|${one.format}|${one.side}`;
+    one.stair = `${one.layer}|${one.unpruned}|${one.side}`;
+    one.why = one.cause ? one.cause.cause : "";
+    one.change = one.since ? one.since.code : "";
+    one.estimate = one.ratio ? one.ratio[0] : null;
+    one.key = `${one.source}/${one.id}`;
+    one.text_ = [one.layer, one.id, one.why, one.finding || "", ns.planName(data, one.plan)].join(" ").toLowerCase();
+  });
+  ns.data = data;
+  ns.byKey = new Map(data.cases.map((one) => [one.key, one]));
+  return data;
+};
+
+// Sources of one title are told apart by their state, and by their file where that is the same too.
+ns.tellApart = function (sources) {
+  for (const words of [(source) => Object.entries(source.state || {}), (source) => [["file", source.name.split("/").pop()]]]) {
+    const alike = new Map();
+    for (const source of sources) (alike.get(source.title) || alike.set(source.title, []).get(source.title)).push(source);
+    for (const group of alike.values()) {
+      if (group.length < 2) continue;
+      const all = group.map((source) => new Map(words(source)));
+      const telling = [...new Set(all.flatMap((one) => [...one.keys()]))].filter((name) => new Set(all.map((one) => one.get(name))).size > 1);
+      group.forEach((source, place) => {
+        const said = telling.map((name) => all[place].get(name)).filter(Boolean).join(", ");
+        if (said) source.title += `, ${said}`;
+      });
+    }
+  }
+};
+
+// Only what was measured on one device in one state, as one kind of evidence, may share an axis.
+ns.comparable = function (one, other) {
+  const same = (name) => JSON.stringify(Object.entries(one[name] || {}).sort()) === JSON.stringify(Object.entries(other[name] || {}).sort());
+  return one.evidence === other.evidence && one.backend === other.backend && one.device === other.device && same("hardware") && same("state");
+};
+
+ns.planName = (data, number) => (number === undefined ? "" : data.plans[number].name);
+
+ns.seconds = function (value) {
+  const [unit, scale] = [["s", 1], ["ms", 1e-3], ["µs", 1e-6]].find((one) => value >= one[1]) || ["ns", 1e-9];
+  const scaled = value / scale;
+  return `${scaled.toFixed(scaled < 10 ? 2 : scaled < 100 ? 1 : 0)} ${unit}`;
+};
+ns.amount = function (value, evidence) {
+  if (value === null || value === undefined) return "–";
+  return evidence === "device_time" ? ns.seconds(value) : `${Math.round(value).toLocaleString("en")} instructions`;
+};
+ns.times = (value) => `${value.toFixed(value < 9.995 ? 3 : 1)}×`;
+ns.interval = function (ratio) {
+  if (!ratio) return "";
+  const [estimate, low, high] = ratio;
+  if (low === high) return ns.times(estimate);
+  const below = low > 1 / ns.UNPROVED, above = high < ns.UNPROVED;
+  const bounds = below && above ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : below ? ` [≥ ${low.toFixed(3)}]` : above ? ` [≤ ${high.toFixed(3)}]` : "";
+  return ns.times(estimate) + bounds;
+};
+ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
+ns.channels = (one) => `${one.channels} of ${one.whole}${one.side === "out" ? "" : one.side === "in" ? " input" : " output and input"} channels`;
+ns.median = function (values) {
+  const sorted = values.filter((value) => value !== null && value !== undefined).sort((a, b) => a - b);
+  return sorted.length ? sorted[Math.floor(sorted.length / 2)] : null;
+};
+// Sort names so that L2 comes before L10.
+ns.natural = new Intl.Collator("en", { numeric: true }).compare;
+ns.chip = (code) => ns.el("span", { class: `chip ${code}` }, ns.word(code));
+// A kernel's name without its launch.
+ns.kernel = (step) => step.replace(/ (grid|block)=\S+/g, "");
+ns.colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+ns.copyable = function (label, text) {
+  const code = ns.el("code", { tabindex: "0" }, text);
+  const said = ns.el("span", { class: "said", role: "status" });
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      said.textContent = "copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      said.textContent = "selected: copy it with the keyboard";
+    }
+  };
+  return ns.el("div", { class: "copyable" }, ns.el("span", {}, label), code, ns.el("button", { type: "button", onclick: copy }, "Copy"), said);
+};

@@ -1,0 +1,87 @@
+"use strict";
+// Bring the page to life: unpack, draw, and follow the address.
+ns.shownCases = () => ns.data.cases.filter(ns.matches);
+
+// Draw again what depends on what changed in the address.
+ns.changed = function (before) {
+  const differs = (names) => names.some((name) => ns.state[name] !== before[name]);
+  const cases = ns.shownCases();
+  if (differs([...ns.FIELDS, "sort"])) ns.drawTable(cases);
+  if (differs(ns.FIELDS)) {
+    cancelAnimationFrame(ns.later);
+    ns.later = requestAnimationFrame(() => ns.drawHeat(cases));
+  }
+  if (differs(["stair"]) || (!ns.state.stair && differs(ns.FIELDS))) {
+    ns.drawStairs(cases);
+    ns.drawHistory(cases);
+  }
+  if (differs(["case"])) ns.showCase();
+};
+
+ns.drawAll = function () {
+  const cases = ns.shownCases();
+  ns.drawHeat(cases);
+  ns.drawTable(cases);
+  ns.drawStairs(cases, true);
+  ns.drawHistory(cases);
+  ns.drawDevice();
+  ns.showCase();
+};
+
+ns.follow = function () {
+  const before = ns.state;
+  ns.fromAddress();
+  ns.showFilter();
+  ns.changed(before);
+  if (ns.state.stair !== before.stair && ns.state.stair) document.getElementById("stairs").scrollIntoView();
+};
+
+ns.charts = () => [ns.chart, ns.strip].filter(Boolean);
+
+ns.listen = function () {
+  addEventListener("hashchange", ns.follow);
+  addEventListener("resize", () => ns.charts().forEach((chart) => chart.fit()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ns.drawAll);
+  addEventListener("beforeprint", () => ns.print(true));
+  addEventListener("afterprint", () => ns.print(false));
+  const dialog = document.getElementById("case");
+  dialog.addEventListener("close", () => ns.state.case && ns.ask({ case: null }));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  for (const link of document.querySelectorAll("nav a, .skip")) {
+    link.addEventListener("click", (event) => {  // Not by the address, which holds the filter.
+      event.preventDefault();
+      const target = document.querySelector(link.getAttribute("href"));
+      target.scrollIntoView();
+      target.setAttribute("tabindex", "-1");
+      target.focus({ preventScroll: true });
+    });
+  }
+};
+
+// Show for paper what a screen leaves out, and back again.
+ns.print = function (begins) {
+  ns.table.all = begins;
+  document.documentElement.toggleAttribute("data-print", begins);  // On paper everything is light, the charts too.
+  ns.charts().forEach((chart) => chart.redraw());
+  ns.drawLooks();
+  ns.drawRows();
+  for (const details of document.querySelectorAll("details:not(.data)")) details.open = begins;
+};
+
+(async function () {
+  try {
+    ns.prepare(await ns.unpack());
+    ns.tested = ns.data.cases.filter((one) => one.tested).length;
+    ns.fromAddress();
+    ns.drawFilter();
+    ns.makeTable();
+    ns.drawAll();
+    ns.listen();
+    document.documentElement.dataset.ready = "yes";
+  } catch (error) {
+    const trouble = document.getElementById("trouble");
+    trouble.textContent = `The tables can't be shown: ${error}. A browser of 2023 or newer is needed.`;
+    trouble.hidden = false;
+    console.error(error);
+  }
+})();

@@ -1,0 +1,76 @@
+"""Draw the page: one self-contained HTML file that never asks the network for anything.
+
+The template escapes every text. What the page's script shows lies in one compressed block, which it unpacks and puts
+on the page as text, never as markup. The content policy names the page's own scripts and styles by their digests, so
+that nothing else runs, and forbids every connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from neverslower import __version__
+from neverslower.page.account import Account, document
+from neverslower.page.first_screen import first_screen
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATE = "page.html.jinja"
+STYLES = ("uPlot.min.css", "page.css")
+OURS = ("data", "filter", "heat", "table", "stairs", "case", "device", "main")
+SCRIPTS = ("uPlot.iife.min.js", *(f"{name}.js" for name in OURS))
+
+
+def page(account: Account) -> str:
+    """Return the text of the page."""
+    scripts, styles = [asset(name) for name in SCRIPTS], [asset(name) for name in STYLES]
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            first=first_screen(account),
+            policy=_policy(scripts, styles),
+            styles=styles,
+            scripts=scripts,
+            data=packed(account),
+            version=__version__,
+        )
+    )
+
+
+def packed(account: Account) -> str:
+    """Return an account as the page's script reads it: JSON, by gzip, in base64."""
+    text = json.dumps(document(account), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode()
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the text of a file that belongs to the page."""
+    return resources.files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # Most runs draw no page.
+
+    return Environment(
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _policy(scripts: list[str], styles: list[str]) -> str:
+    """Return the content policy: these scripts and styles, pictures that the page holds itself, and nothing else."""
+    allowed = f"script-src {' '.join(map(_digest, scripts))}; style-src {' '.join(map(_digest, styles))}"
+    return f"default-src 'none'; {allowed}; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

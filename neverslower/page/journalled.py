@@ -1,0 +1,133 @@
+"""Read what a journal says line by line: samples, plans, and the verdicts as the run itself gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neverslower.campaign.findings import Identity
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.files.journal import replay
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.page.account import Look
+
+WAYS = ("preset", "blocks", "seed", "against")
+"""Settings that decide what a pass is; what was measured with others before is not part of the run."""
+_SAMPLES = ("measured", "confirmed", "drawn")
+
+
+@dataclass
+class OneLibrary:
+    """What a journal says of one library: the one under test, or that of `--against`.
+
+    Verdicts, explanations and samples are by identity, everything else by the name of the backend. Samples
+    are by the number of their pass, too: where another run wrote into the same journal, its own count.
+    """
+
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    looks: dict[str, list[Look]] = field(default_factory=dict)
+    examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
+    passes: dict[Identity, dict[int, PairedPass]] = field(default_factory=dict)
+    verdicts: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+    explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+
+    def taken(self, identity: Identity) -> list[PairedPass]:
+        """Return the passes of a comparison, in the order in which they were taken."""
+        return list(self.passes.get(identity, {}).values())
+
+    @property
+    def said(self) -> dict[Identity, Verdict]:
+        """Return the verdicts that the run gave."""
+        return {identity: _verdict(line) for identity, line in self.verdicts.items()}
+
+
+@dataclass
+class Journalled:
+    """A whole journal: both libraries, the settings, the options that bring in users' layers, and the last line.
+
+    `run` is what the run says at its end, None of a run that did not come so far.
+    """
+
+    now: OneLibrary = field(default_factory=OneLibrary)
+    before: OneLibrary = field(default_factory=OneLibrary)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    layers: dict[str, list[str]] = field(default_factory=dict)
+    run: Mapping[str, Any] | None = None
+    seconds: float | None = None
+
+
+def read(path: Path) -> Journalled:
+    """Return what a journal says. Raises NeverSlowerError, naming the file, where it is none or says nothing."""
+    journal = Journalled()
+    replay(path, lambda line: _add(journal, line), named="")
+    if not journal.now.fingerprints:
+        raise NeverSlowerError(f"{path}: no backend has measured anything in it; name the journal of a run")
+    return journal
+
+
+def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
+    """Take one line in; lines that a page does not show are passed over."""
+    kind = line["event"]
+    library = journal.before if line.get("side") == "before" else journal.now
+    if kind == "campaign":
+        if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):
+            journal.now, journal.before = OneLibrary(), OneLibrary()
+        journal.settings = {name: value for name, value in line.items() if name not in ("event", "time")}
+    elif kind == "run":
+        journal.run = line
+    elif kind == "end":
+        journal.seconds = line["seconds"]
+    elif kind == "model":
+        journal.layers |= dict.fromkeys(line["layers"], line["source"])
+    elif kind == "fingerprint":
+        found = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
+        library.fingerprints[found.backend] = found
+        library.remarks[found.backend] = list(line.get("remarks", ()))
+    elif kind == "state":
+        library.looks.setdefault(line["backend"], []).append(_look(line))
+    elif kind == "examined" and "plan" in line:
+        fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
+        library.examined[line["backend"], line["problem"]] = _examined(fields)
+    else:
+        _add_result(library, kind, line)
+
+
+def _add_result(library: OneLibrary, kind: str, line: Mapping[str, Any]) -> None:
+    """Take in what is about one comparison."""
+    if kind in _SAMPLES:
+        sample = {"clock": "", "cache": "hot", **line}
+        library.passes.setdefault(_identity(line), {})[line["pass"]] = PairedPass.from_record(sample)
+    elif kind == "verdict":
+        library.verdicts[_identity(line)] = line
+    elif kind == "explained":
+        library.explained[_identity(line)] = line
+
+
+def _examined(fields: Mapping[str, Any]) -> Examined:
+    """Return what was found of a problem; the first journals did not say how the cache was."""
+    return Examined.from_dict({"cache": {"kind": "hot"}, **fields})
+
+
+def _verdict(line: Mapping[str, Any]) -> Verdict:
+    reason, ratio = line["reason"], line["ratio"]
+    return Verdict(
+        Code(line["code"]),
+        Reason(ReasonCode(reason["code"]), reason["text"]),
+        Interval(**ratio) if ratio else None,
+        line["noise_floor"],
+        line["mde"],
+    )
+
+
+def _look(line: Mapping[str, Any]) -> Look:
+    unsound = tuple(str(flaw.get("text", "")) for flaw in line.get("unsound", ()))
+    return Look(line["time"], line["when"], dict(line.get("readings", {})), unsound)
+
+
+def _identity(line: Mapping[str, Any]) -> Identity:
+    return line["backend"], line["reference"], line["candidate"]

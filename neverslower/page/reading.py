@@ -1,0 +1,202 @@
+"""Read records of every kind into one account: journals, baselines and folders of them, maps, advice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from neverslower.baseline import folders
+from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Evidence
+from neverslower.judge.verdict import Code
+from neverslower.maps import advice_file
+from neverslower.outcome.rejudge import changes_of
+from neverslower.outcome.upgrade import Change
+from neverslower.page import journalled, of_journal, of_map, of_stored
+from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
+from neverslower.page.numbers import ratio_of
+from neverslower.page.of_journal import Parts
+from neverslower.problem.convolution import ConvProblem
+from neverslower.report import upgrade
+
+_WORDS = {
+    Evidence.DEVICE_TIME: ("slower", "not slower"),
+    Evidence.INSTRUCTIONS: ("with more instructions", "with no more"),
+    Evidence.DISPATCH: ("dispatched differently", "dispatched the same"),
+}
+_WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
+_DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
+NAMED = 4
+"""So many sources of several records are named in the first sentence."""
+EVERY = "*"
+_HELD = "journals of runs, baselines, folders of baselines, maps or advice"
+
+
+def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
+    """Return the account of some records, of layers that match the pattern.
+
+    Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
+    """
+    parts, advised, runs = _read([each for named in paths for each in _files(named)])
+    ended = [run for run in runs if run]
+    if not parts.sources:
+        raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
+    if pattern != EVERY:
+        _keep(parts, pattern)
+    tested = [number for number, source in enumerate(parts.sources) if not source.before]
+    sentences = [_sentence(number, parts) for number in tested]
+    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 and pattern == EVERY else {}
+    return Account(
+        sentence=verdict["text"] if verdict else _of_all([parts.sources[number] for number in tested], sentences),
+        verdict=verdict.get("verdict", ""),
+        exit_code=verdict.get("exit"),
+        further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
+        sources=tuple(parts.sources),
+        plans=tuple(parts.plans),
+        cases=tuple(parts.cases),
+        wholes=tuple(parts.wholes),
+        advised=tuple(advised),
+    )
+
+
+def _read(paths: Sequence[Path]) -> tuple[Parts, list[Advised], list[Mapping[str, Any] | None]]:
+    """Return what records hold, the advice among them, and the last line of each journal."""
+    parts, advised, runs = Parts(), list[Advised](), list[Mapping[str, Any] | None]()
+    for path in paths:
+        with naming(path):
+            kind = _kind_of(path)
+            if kind is Kind.JOURNAL:
+                runs.append(_add_journal(parts, path))
+            elif kind is Kind.BASELINE:
+                of_stored.add(parts, path)
+            elif kind is Kind.MAP:
+                of_map.add(parts, path)
+            else:
+                advised += _advised(path)
+    return parts, advised, runs
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file where something in it is missing or of another kind, for anybody may have edited it."""
+    try:
+        yield
+    except NeverSlowerError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        text = f"{path}: damaged ({type(error).__name__}: {error}); restore it from version control, or measure again"
+        raise NeverSlowerError(text) from None
+
+
+def _keep(parts: Parts, pattern: str) -> None:
+    """Leave out the cases of layers that do not match. Raises NeverSlowerError where none does."""
+    names = list(dict.fromkeys(case.layer for case in parts.cases))
+    parts.cases = [case for case in parts.cases if fnmatchcase(case.layer, pattern)]
+    parts.wholes.clear()
+    if not parts.cases:
+        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        raise NeverSlowerError(f"--layer {pattern}: no record has such a layer; there are {listed or 'none'}")
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the records that a path names: a folder stands for its baselines, in the order of their acceptance."""
+    if not path.is_dir():
+        return [path]
+    stored = folders.stored_files(path)
+    if not stored:
+        raise NeverSlowerError(f"{path}: no baseline is in this folder; give {_HELD}")
+    return stored
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it can't be read."""
+    if path.name.endswith(".jsonl.xz"):
+        return Kind.JOURNAL
+    if path.suffix == ".xz":
+        return Kind.MAP
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline(4096) + file.read(4096)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text"
+        raise NeverSlowerError(f"{path}: {why}; give {_HELD}") from None
+    if path.suffix == ".jsonl":
+        return Kind.BASELINE if '"format"' in first.partition("\n")[0] else Kind.JOURNAL
+    return None if f'"{advice_file.FORMAT}"' in first else Kind.BASELINE
+
+
+def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
+    """Add a journal, with what its other library changed; return its last line, None of a run that has none."""
+    journal, first = journalled.read(path), len(parts.cases)
+    of_journal.add(parts, path, journal)
+    if journal.before.passes:
+        changes = changes_of(path, journal.now.said, journal.before.said).changes
+        parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
+        parts.changes.append(upgrade.counted(changes))
+    return journal.run
+
+
+def with_changes(cases: Sequence[Case], changes: Sequence[Change], sources: Sequence[Source]) -> list[Case]:
+    """Return cases with what changed against a baseline or another library; those of `before` have nothing of it."""
+    by_id = {change.id: change for change in changes}
+    return [
+        replace(case, since=_since(by_id[case.id])) if case.id in by_id and not sources[case.source].before else case
+        for case in cases
+    ]
+
+
+def _since(change: Change) -> Since:
+    return Since(
+        str(change.code),
+        change.reason,
+        ratio_of(change.ratio),
+        str(change.before_code),
+        ratio_of(change.before),
+        change.what,
+    )
+
+
+def _advised(path: Path) -> list[Advised]:
+    """Return what a file of advice names for each layer."""
+    stored = advice_file.load(path)
+    backend, device = stored.fingerprint.backend, stored.fingerprint.device
+    return [
+        Advised(
+            name=path.name,
+            backend=backend,
+            device=device,
+            layer=row["name"],
+            unpruned=ConvProblem.from_key(row["problem"]).key,
+            counts=tuple(each["channels"] for each in row["advised"]),
+        )
+        for row in json.loads(path.read_text(encoding="utf-8"))["layers"]
+    ]
+
+
+def _of_all(sources: Sequence[Source], sentences: Sequence[str]) -> str:
+    """Return the first sentence about some records of which no run gives one."""
+    if len(sentences) == 1:
+        return sentences[0]
+    titles = list(dict.fromkeys(map(titled, sources)))
+    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
+    return f"{len(sources)} records: {'; '.join(titles[:NAMED])}{more}"
+
+
+def _sentence(number: int, parts: Parts) -> str:
+    """Return what a source holds: its software and device, and how many of its cases came out how."""
+    source = parts.sources[number]
+    mine = [case for case in parts.cases if case.source == number and case.problem != case.unpruned]
+    named = titled(source)
+    if of_map.SURVEYED in source.remarks:
+        return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+    worse, better = _WORDS[source.evidence]
+    words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
+    counts = Counter({worse: 0, better: 0})
+    counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
+    return f"{named}: {', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"

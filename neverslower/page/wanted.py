@@ -1,0 +1,85 @@
+"""The files that people and programs ask for of a run: its page, and its verdicts as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from neverslower.errors import NeverSlowerError
+from neverslower.files import writing
+from neverslower.files.shown import shown
+from neverslower.page import html
+from neverslower.page.account import Account, document
+
+INDEX = "index.html"
+"""The name of a page for which only a folder is named."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where the page and the verdicts go; None where they are not asked for."""
+
+    page: Path | None = None
+    verdicts: Path | None = None
+
+    @classmethod
+    def of(cls, page: str | None, verdicts: str | None, flag: str = "--report=") -> Wanted:
+        """Return what the two options ask for. Raises NeverSlowerError for a name that can't be meant."""
+        if verdicts is not None and not verdicts.endswith(".json"):
+            raise NeverSlowerError(f"--verdicts={verdicts}: name a file that ends in .json")
+        return cls(_page_path(page, flag) if page is not None else None, Path(verdicts) if verdicts else None)
+
+    def __bool__(self) -> bool:
+        """Return whether anything is asked for."""
+        return bool(self.page or self.verdicts)
+
+    def probe(self) -> None:
+        """Make sure, before anything is measured, that both can be written. Raises NeverSlowerError."""
+        for flag, path in (("--report", self.page), ("--verdicts", self.verdicts)):
+            try:
+                if path is not None:
+                    writing.probe(path.parent)
+            except OSError as error:
+                raise NeverSlowerError(f"{flag}={path} can't be written: {error.strerror}; name another") from None
+
+    def write(self, account: Account) -> Iterator[str]:
+        """Write what is asked for, and yield a line about each: the path, or why it could not be written."""
+        for what, path, text in self.texts(account):
+            try:
+                store(path, text)
+                yield f"{what}: {shown(path)}"
+            except NeverSlowerError as error:
+                yield f"ERROR: no {what}: {error}"
+
+    def texts(self, account: Account) -> Iterator[tuple[str, Path, str]]:
+        """Yield (what, where, text) of each file that is asked for."""
+        if self.page:
+            yield "page", self.page, html.page(account)
+        if self.verdicts:
+            yield "verdicts", self.verdicts, as_json(account)
+
+
+def _page_path(named: str, flag: str) -> Path:
+    """Return the file that a page goes to: FILE.html, or index.html in a folder. Raises NeverSlowerError."""
+    path = Path(named)
+    if named.endswith((".html", ".htm")):
+        return path
+    if not named or (path.suffix and not path.is_dir()):
+        raise NeverSlowerError(f"{flag}{named} can't be a page: name a file that ends in .html, or a folder")
+    return path / INDEX
+
+
+def as_json(account: Account) -> str:
+    """Return the text of a file of verdicts; docs/reference/verdicts.schema.json describes it."""
+    return json.dumps(document(account), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def store(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises NeverSlowerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writing.write_whole(path, text, errors="replace")
+    except OSError as error:
+        raise NeverSlowerError(f"{path} can't be written: {error.strerror}; name another file") from error

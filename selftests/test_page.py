@@ -1,0 +1,436 @@
+"""The account of records, its JSON, and the page: what they hold, that they are whole, and that nothing gets out."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import lzma
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from neverslower import cli
+from neverslower.errors import NeverSlowerError
+from neverslower.page import html
+from neverslower.page.account import Account, document
+from neverslower.page.reading import account_of
+from neverslower.page.wanted import Wanted
+from selftests.conftest import SuiteRunner
+from selftests.support import ROOT
+from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER
+
+JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
+RUN = JOURNALS / "report-cudnn-h200.jsonl.xz"
+SCHEMA = json.loads((ROOT / "docs/reference/verdicts.schema.json").read_text(encoding="utf-8"))
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}<!--"
+NETWORK = re.compile(r"""(?:src|href|action)\s*=\s*["']?(?!#|data:)[^"'#\s>]|url\((?!["']?data:)|@import""")
+
+
+def plain(*records: Path) -> dict[str, Any]:
+    """The account of records as a program reads it."""
+    return dict(json.loads(json.dumps(document(account_of(records)))))
+
+
+def unpacked(text: str) -> dict[str, Any]:
+    """What a page holds in its block."""
+    block = re.search(r'id="data">([A-Za-z0-9+/=]+)</script>', text)
+    assert block
+    return dict(json.loads(gzip.decompress(base64.b64decode(block[1]))))
+
+
+class Seen(HTMLParser):
+    """The tags and the text of a page, as a browser takes them apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.handlers: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+# The account
+
+
+def test_a_journal_says_what_its_run_said() -> None:
+    found = plain(RUN)
+    assert found["sentence"] == "HAZARDS: 2 slower (2 confirmed), 0 not slower, of 2"
+    assert (found["verdict"], found["exit_code"]) == ("HAZARDS", 0)
+    assert Counter(case["code"] for case in found["cases"]) == {"SLOWER": 2, "SAME": 1}
+    worst = max(found["cases"], key=lambda case: case["ratio"][0])
+    assert (worst["channels"], worst["whole"], worst["cause"]["cause"]) == (121, 128, "kernel change")
+    assert found["plans"][worst["plan"]]["steps"]
+    assert worst["cause"]["remedy"].startswith("pad to 128: 0.547×")
+    assert "--keep 121 --dtype float16 --layout NHWC" in worst["again"]
+    assert [look["when"] for look in found["sources"][0]["looks"]][-1] == "after"
+
+
+def test_samples_are_five_numbers_of_each_process() -> None:
+    for case in plain(RUN)["cases"]:
+        for sample in case["samples"]:
+            for five in (sample["reference"], sample["candidate"], sample["ratio"]):
+                assert five == sorted(five)
+                assert len(five) == 5
+        estimate, low, high = case["ratio"]
+        assert low <= estimate <= high
+        medians = [sample["ratio"][2] for sample in case["samples"]]
+        assert min(medians) * 0.99 <= case["ratio"][0] <= max(medians) * 1.01
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "evidence", "cases"),
+    [
+        ("bench/data/journals/acl-20.08-one-filter-less.jsonl.xz", "journal", "instructions", 2),
+        ("bench/data/journals/tuned-log-resnet50-L16.jsonl.xz", "journal", "device_time", 14),
+        ("bench/data/journals/pruned-resnet18-onednn-two-cores.jsonl.xz", "journal", "device_time", 22),
+        ("baselines/acl@mali-g72-recorded/0002_20.08+9ba6076-direct-dispatch.jsonl", "baseline", "dispatch", 232),
+        ("baselines/onednn@intel-xeon-processor-2c", "baseline", "device_time", 241),
+        (
+            "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz",
+            "map",
+            "device_time",
+            127,
+        ),
+    ],
+)
+def test_records_of_every_kind_fit_the_schema(record: str, kind: str, evidence: str, cases: int) -> None:
+    found = plain(ROOT / record)
+    jsonschema.validate(found, SCHEMA)
+    assert (found["sources"][0]["kind"], found["sources"][0]["evidence"]) == (kind, evidence)
+    assert len(found["cases"]) == cases
+    for case in found["cases"]:
+        assert case.get("plan", 0) < len(found["plans"])
+    assert unpacked(html.page(account_of([ROOT / record]))) == found
+
+
+def test_the_schema_refuses_what_is_not_described() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    found = plain(RUN)
+    for spoiled in (
+        {**found, "schema": 2},
+        {**found, "more": 1},
+        {**found, "verdict": "FINE"},
+        {**found, "cases": [{**found["cases"][0], "code": "SLOW"}]},
+        {**found, "cases": [{**found["cases"][0], "ratio": [1.0, 1.1]}]},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(spoiled, SCHEMA)
+
+
+def test_a_stored_baseline_counts_as_its_record_does() -> None:
+    found = plain(BASELINES / "onednn@intel-xeon-processor-2c")
+    assert found["sentence"] == (
+        "onednn 3.12.0 on Intel Xeon Processor 2c: 29 slower, 172 not slower, 17 undecided, of 218"
+    )
+    case = next(case for case in found["cases"] if case["code"] == "SLOWER")
+    assert case["samples"]
+    assert case["reference_amount"] < case["amount"]
+
+
+def test_several_versions_stand_next_to_each_other() -> None:
+    paths = [BASELINES / "acl@cortex-a76-emulated" / name for name in ("0001", "0004")]
+    found = plain(*(next(path.parent.glob(f"{path.name}*")) for path in paths))
+    assert [source["version"] for source in found["sources"]] == ["20.08", "24.11"]
+    assert found["sentence"] == "2 records: acl 20.08 on cortex-a76 emulated; acl 24.11 on cortex-a76 emulated"
+    assert [line.partition(":")[2] for line in found["further"]] == [
+        " 26 with more instructions, 192 with no more, of 218",
+        " 4 with more instructions, 214 with no more, of 218",
+    ]
+
+
+def test_advice_names_the_counts_of_a_layer() -> None:
+    found = plain(RUN, ROOT / "docs/examples/advice.json")
+    jsonschema.validate(found, SCHEMA)
+    assert found["advised"] == [
+        {
+            "name": "advice.json",
+            "backend": "scripted",
+            "device": "scripted",
+            "layer": "first",
+            "unpruned": "mb1_g1ic4oc16_ih6oh6kh3sh1ph1-float32-NCHW",
+            "counts": [8],
+        }
+    ]
+
+
+# A run
+
+
+def test_every_form_of_a_run_begins_with_the_same_sentence(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(runner.path / "step.md"))
+    result = runner.run(
+        FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, "--report", "out", "--verdicts", "v.json", "--junitxml", "j.xml"
+    )
+    sentence = "HAZARDS: 1 slower (1 confirmed), 5 not slower, of 6"
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert found["sentence"] == sentence
+    assert sentence in result.stdout.str()
+    assert f"## never-slower: {sentence}\n" in (runner.path / "step.md").read_text()
+    assert f'value="{sentence}"' in (runner.path / "j.xml").read_text()
+    text = (runner.path / "out/index.html").read_text(encoding="utf-8")
+    assert f"<title>{sentence}</title>" in text
+    assert unpacked(text) == found
+    slower = [case for case in found["cases"] if case["code"] == "SLOWER"]
+    assert [(case["finding"], case["outcome"]) for case in slower] == [
+        ("hazard found, not known to a baseline yet", "xfailed")
+    ]
+    assert found["steps"][0]["how"] == slower[0]["again"]
+
+
+def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, LATENCY, "--benchmark-compare", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert found["verdict"] == "RED"
+    now, then = found["sources"]
+    assert (now["kind"], now["compared"], then["kind"]) == ("run", 1, "baseline")
+    mine = {case["channels"]: case for case in found["cases"] if case["source"] == 0}
+    assert (mine[15]["since"]["code"], mine[15]["outcome"]) == ("SLOWER", "failed")
+    assert mine[13]["since"]["code"] == "SAME"
+    assert found["steps"][0]["how"] == mine[15]["again"]
+    assert len([case for case in found["cases"] if case["source"] == 1]) == len(mine)
+
+
+@pytest.mark.parametrize(
+    ("rules", "arguments", "colour", "word"),
+    [([], (), "32", "GREEN"), ([HAZARD], (), "33", "HAZARDS"), ([HAZARD], ("--strict-verdicts",), "31", "RED")],
+)
+def test_the_verdict_has_its_colour_on_a_terminal(
+    runner: SuiteRunner, rules: list[dict[str, Any]], arguments: tuple[str, ...], colour: str, word: str
+) -> None:
+    said = runner.run(FLAT | {"rules": rules}, NEVER_SLOWER, *arguments, "--color=yes").stdout.str()
+    line = next(line for line in said.splitlines() if f"{word}: " in line)
+    assert f"\x1b[{colour}m" in line
+    assert "\x1b[" not in runner.run(FLAT | {"rules": rules}, NEVER_SLOWER, *arguments, "--color=no").stdout.str()
+
+
+def test_what_another_run_wrote_into_the_same_journal_is_not_of_this_one(runner: SuiteRunner) -> None:
+    journal = ("--journal", "both.jsonl")
+    runner.run(FLAT, NEVER_SLOWER, *journal)
+    runner.run(FLAT | {"seed": 1}, NEVER_SLOWER, *journal, "--keep", "12", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    assert [case["channels"] for case in found["cases"]] == [12]
+
+
+def test_a_hunt_has_its_drawn_layers(runner: SuiteRunner) -> None:
+    runner.run(FLAT, "-m", "hunt", "--hunt-budget", "1s", "--hypothesis-seed=0", "--verdicts", "v.json", "-k", "slower")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert len(found["cases"]) > 1
+    assert found["sources"][0]["device"] == "scripted"
+
+
+def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:
+    runner.run(FLAT | {"unavailable": "no board"}, NEVER_SLOWER, "--report", "p.html", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert found["verdict"] == "CANNOT JUDGE"
+    assert "CANNOT JUDGE" in (runner.path / "p.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--report=p.pdf", "--report=p.pdf can't be a page: name a file that ends in .html, or a folder"),
+        ("--verdicts=v.txt", "--verdicts=v.txt: name a file that ends in .json"),
+        ("--report=file/p.html", "--report=file/p.html can't be written: "),
+        ("--verdicts=file/v.json", "--verdicts=file/v.json can't be written: "),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_refused_before_measuring(
+    runner: SuiteRunner, option: str, words: str
+) -> None:
+    (runner.path / "file").write_text("")
+    result = runner.run(FLAT, NEVER_SLOWER, option)
+    assert words in result.stderr.str()
+    assert not (runner.path / "journal.jsonl").exists()
+
+
+# The page
+
+
+def hostile(tmp_path: Path) -> Account:
+    """The account of a journal in which every name from outside is hostile."""
+    lines = []
+    for line in (json.loads(line) for line in _lines(RUN)):
+        for name in ("device", "version", "cause"):
+            if name in line:
+                line[name] = HOSTILE
+        if "id" in line:
+            line["id"] = line["id"].replace("mb256_ic128oc128_ih19kh3ph1", HOSTILE)
+        if "plan" in line:
+            line["plan"] |= {"name": HOSTILE, "steps": [HOSTILE, *line["plan"]["steps"]]}
+        if line["event"] == "run":
+            line["text"] = f"HAZARDS: {HOSTILE}"
+        lines.append(json.dumps(line))
+    path = tmp_path / "hostile.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return account_of([path])
+
+
+def _lines(path: Path) -> list[str]:
+    return lzma.decompress(path.read_bytes()).decode().splitlines()
+
+
+def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
+    account = hostile(tmp_path)
+    text = html.page(account)
+    assert HOSTILE in account.sentence
+    assert {case.layer for case in account.cases} == {HOSTILE}
+    tame, seen = Seen(html.page(account_of([RUN]))), Seen(text)
+    assert seen.tags == tame.tags
+    assert not seen.handlers
+    assert "<img" not in text
+    assert "{{ 7 * 7 }}" in "".join(seen.words)  # And no template took it for its own.
+    assert unpacked(text)["cases"][0]["layer"] == HOSTILE
+
+
+def test_the_page_asks_the_network_for_nothing() -> None:
+    text = html.page(account_of([RUN]))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    said = policy[1].replace("&#39;", "'")
+    assert said.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in said
+    assert "connect-src" not in said  # default-src forbids every connection.
+    for tag, count in (("script", len(html.SCRIPTS)), ("style", len(html.STYLES))):
+        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert len(bodies) == count
+        for body in bodies:
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'" in said
+    markup = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)
+    assert not NETWORK.search(markup)
+    for name in (*html.STYLES, *html.SCRIPTS):
+        assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|sendBeacon|importScripts|eval)\s*\(", html.asset(name))
+        assert "</script" not in html.asset(name)
+        assert ".innerHTML" not in html.asset(name) or name.startswith("uPlot")
+
+
+def test_the_chart_library_is_the_released_one() -> None:
+    noted = dict(re.findall(r"sha256 of dist/(\S+)\s+([0-9a-f]{64})", html.asset("uPlot.txt")))
+    assert set(noted) == {"uPlot.iife.min.js", "uPlot.min.css"}
+    for name, digest in noted.items():
+        assert hashlib.sha256(html.asset(name).encode()).hexdigest() == digest
+    assert "(v1.6.32)" in html.asset("uPlot.iife.min.js")
+    assert html.asset("uPlot.LICENSE").startswith("The MIT License")
+
+
+def test_the_page_is_small_and_the_same_again() -> None:
+    account = account_of([JOURNALS / "cudnn-h200-resnet50-float16.jsonl.xz"])
+    text = html.page(account)
+    assert len(text.encode()) < 0.5e6
+    assert html.page(account) == text
+
+
+# The command
+
+
+def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, verdicts = tmp_path / "new/p.html", tmp_path / "v.json"
+    assert cli.main(["report", str(RUN), "--out", str(page), "--verdicts", str(verdicts)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "HAZARDS: 2 slower (2 confirmed), 0 not slower, of 2"
+    assert re.fullmatch(r"page: .*p\.html \(0\.\d\d MB\)", said[1])
+    assert unpacked(page.read_text(encoding="utf-8")) == json.loads(verdicts.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent.jsonl", "--out", "p.html"], "absent.jsonl: No such file or directory; give journals"),
+        (["empty", "--out", "p.html"], "empty: no baseline is in this folder; give journals"),
+        (["text.jsonl", "--out", "p.html"], "text.jsonl: no backend has measured anything in it"),
+        (["text.jsonl"], "report where? name a page, --out FILE.html, or verdicts, --verdicts FILE.json"),
+        (["text.json.xz", "--out", "p.html"], "map text.json.xz: not a compressed JSON file"),
+        (["text.jsonl", "--verdicts", "v.html"], "--verdicts=v.html: name a file that ends in .json"),
+        (["a.json", "--verdicts", "a.json"], "a.json is to be read, and would be overwritten: name another file"),
+    ],
+)
+def test_what_cannot_be_reported_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("text.jsonl", "text.json.xz", "a.json"):
+        (tmp_path / name).write_text("{}\n" if name == "a.json" else "")
+    assert cli.main(["report", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_a_line_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    wanted = Wanted(page=tmp_path / "file/p.html", verdicts=tmp_path / "v.json")
+    lines = list(wanted.write(account_of([RUN])))
+    assert lines[0].startswith("ERROR: no page: ")
+    assert lines[1].startswith("verdicts: ")
+    with pytest.raises(NeverSlowerError, match="can't be written"):
+        wanted.probe()
+
+
+# pytest-benchmark's JSON, as two services read it
+
+
+def github_action_benchmark(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What github-action-benchmark makes of it with `tool: pytest`: a rate with its deviation, named by fullname."""
+    return [
+        {
+            "name": benchmark["fullname"],
+            "value": benchmark["stats"]["ops"],
+            "range": benchmark["stats"]["stddev"],
+            "mean": benchmark["stats"]["mean"],
+            "rounds": benchmark["stats"]["rounds"],
+        }
+        for benchmark in content["benchmarks"]
+    ]
+
+
+def bencher(content: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """What bencher makes of it with `--adapter python_pytest`: nanoseconds, and the same less and more by the IQR."""
+    assert isinstance(content["machine_info"], dict)
+    assert isinstance(content["commit_info"], dict)
+    found = {}
+    for benchmark in content["benchmarks"]:
+        value, range_ = benchmark["stats"]["median"] * 1e9, benchmark["stats"]["iqr"] * 1e9
+        found[benchmark["fullname"]] = (value - range_, value, value + range_)
+    return found
+
+
+def test_services_read_the_times_of_each_channel_count(runner: SuiteRunner) -> None:
+    runner.run(FLAT | {"rules": [HAZARD]}, LATENCY, "--benchmark-json", "b.json")
+    content = json.loads((runner.path / "b.json").read_text(encoding="utf-8"))
+    rates, times = github_action_benchmark(content), bencher(content)
+    names = [rate["name"] for rate in rates]
+    assert len(names) == len(set(names)) == len(times) == 7
+    assert all(name.startswith("tests/test_latency.py::test_latency[scripted-") for name in names)
+    assert all(len(name) <= 1024 for name in names)  # The longest name that bencher takes.
+    for rate in rates:
+        low, median, high = times[rate["name"]]
+        assert 0 < low <= median <= high
+        assert rate["value"] == pytest.approx(1 / rate["mean"])
+        assert rate["mean"] * 1e9 == pytest.approx(median, rel=0.02)
+        assert rate["range"] >= 0
+        assert rate["rounds"] > 0
+    slow, whole = (next(times[name][1] for name in names if name.endswith(f"out{n}]")) for n in (15, 16))
+    assert slow == pytest.approx(2 * whole, rel=0.05)
