@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,43 +13,45 @@ import pytest
 from _pytest.junitxml import xml_key
 
 import backends
-from backends.base import BackendOptions
 from neverslower import options, stock
 from neverslower.baseline import timed
-from neverslower.baseline.entry import Entry
 from neverslower.calibration.stored import Standing
 from neverslower.cli_shared import step_on_stderr
-from neverslower.errors import JournalError, NeverSlowerError, Unavailable
-from neverslower.evidence.observation import Plan
+from neverslower.errors import JournalError, NeverSlowerError
 from neverslower.files.journal import new_journal
 from neverslower.files.writing import append
-from neverslower.judge.verdict import Code, Verdict
 from neverslower.option_table import GROUPS, OPTIONS, meant
-from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import BISECT_SKIPS, BROKEN, ENDINGS, RunCode, RunVerdict
-from neverslower.outcome.table import Finding, Outcome, outcome_of, said
-from neverslower.outcome.tally import Questions
 from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import changes
 from neverslower.page.of_run import account_of_run
 from neverslower.page.wanted import Wanted
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.whole import WholeComparison
-from neverslower.report import drawn, markdown, run_verdict, summary, whole, words
+from neverslower.pytest_items import (
+    ADVISED_TEST,
+    LATENCY_TEST,
+    NEVER_SLOWER_TEST,
+    STATE,
+    WHOLE_FILE,
+    RuleItem,
+    Suite,
+    VanishedItem,
+    comparison_of,
+    function_of,
+    progress_of,
+    questions_of,
+)
+from neverslower.report import markdown, run_verdict, summary, words
 from neverslower.report.overview import Overview
-from neverslower.report.progress_line import ProgressLine
-from neverslower.report.properties import properties
-from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.report.summary import Emphasis, Line
 from neverslower.rules import rule_file
-from neverslower.rules.rule import Rule, Rules
+from neverslower.rules.rule import Rules
 from neverslower.run import (
     NOT_ACCEPTED,
     Run,
     overview_of,
     refused_at_once,
-    repeated_options,
     require_acceptable,
     standings_of,
     why_no_study,
@@ -60,15 +60,7 @@ from neverslower.run import (
 
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """The variable in which GitHub's runners name the file that becomes a step's page."""
-WHOLE_FILE = "test_whole_network.py"
-LATENCY_TEST = "test_latency"
-NEVER_SLOWER_TEST = "test_never_slower"
-NUMERICS_TEST = "test_numerics"
-ADVISED_TEST = "test_advised"
-HUNT_TEST = "test_drawn_layers_are_never_slower"
-OUTPUT_HUNT_TEST = "test_drawn_outputs_are_right"
 Parameter = Comparison | Case | WholeComparison
-_STATE = pytest.StashKey[Run]()
 _WANTED = pytest.StashKey[Wanted]()
 _SAID = "never-slower/not-calibrated"
 """Where pytest's cache keeps of which devices it was said that they are not calibrated: once is enough."""
@@ -80,209 +72,6 @@ _MARKUP: dict[Emphasis, dict[str, bool]] = {
     Emphasis.GREEN: {"green": True, "bold": True},
 }
 """How pytest's terminal makes a line stand out."""
-
-
-class Suite:
-    """The run as test items see it: each `expect_…` looks a verdict up and raises pytest's outcome for it."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def expect_never_slower(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """Expect that the pruned layer takes no longer than the unpruned one, or that the hazard is known."""
-        self._conclude(self.run.assessment.never_slower(comparison), request)
-
-    def expect_no_regression(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """Expect that this channel count is no slower than in the baseline that the user asked to compare with."""
-        self._conclude(self.run.assessment.no_regression(comparison), request)
-
-    def expect_equal_outputs(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """Expect that the pruned layer's output equals the kept channels of the unpruned layer's."""
-        self._conclude(self.run.assessment.equal_outputs(comparison), request)
-
-    def expect_tuned_log(self, case: Case, request: pytest.FixtureRequest) -> None:
-        """Expect that a pruned shape, treated in one way, is no slower than the tuned unpruned layer."""
-        self._conclude(self.run.assessment.tuned_log(case), request)
-
-    def expect_advised(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """Expect that an advised channel count is faster than the next larger one, and not merely no slower."""
-        self._conclude(self.run.assessment.advised(comparison, self.run.advised[comparison]), request)
-
-    def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:
-        """Expect that no layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
-        self._conclude_hunt(backend, False, request)
-
-    def expect_right_drawn_outputs(self, backend: str, request: pytest.FixtureRequest) -> None:
-        """Expect that the output of every layer that Hypothesis draws is right."""
-        self._conclude_hunt(backend, True, request)
-
-    def expect_whole_never_slower(self, comparison: WholeComparison, request: pytest.FixtureRequest) -> None:
-        """Expect that the pruned network takes no longer than its original, from end to end."""
-        node, assessed = cast(pytest.Item, request.node), self.run.whole(comparison)
-        _add_properties(node, whole.properties(assessed, self.run.findings))
-        spec, test = self.run.plan.backends[comparison.backend], node.nodeid.partition("[")[0]
-        again = whole.command_again(comparison, test, spec, repeated_options(self.run))
-        failure = partial(whole.failure, assessed, self.run.findings, again)
-        self._raise([assessed.finding], assessed.verdict, whole.headline(comparison), failure)
-
-    def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
-        progress = _progress(request.config)
-        try:
-            hunted = self.run.hunt(backend, numerics, progress)
-        except Unavailable as error:
-            pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
-        except NeverSlowerError as error:
-            pytest.fail(str(error), pytrace=False)
-        finally:
-            progress.end()
-        lines = [
-            line for example in (*hunted.failures, *hunted.found) for line in drawn.counterexample(example, self.again)
-        ]
-        text = "\n".join(lines)
-        if hunted.failures or (hunted.found and self.run.plan.strict):
-            pytest.fail(text, pytrace=False)
-        if hunted.found:
-            pytest.xfail(f"{Finding.HAZARD_FOUND}: {lines[0]}")
-        if not hunted.measured:
-            pytest.skip("nothing that was drawn could be measured")
-
-    def again(self, comparison: Comparison | WholeComparison) -> str:
-        """Return the command that measures a drawn layer again, all three questions, or a whole network."""
-        if isinstance(comparison, WholeComparison):
-            spec = self.run.plan.backends[comparison.backend]
-            return whole.command_again(comparison, f"tests/{WHOLE_FILE}", spec, self.run.plan.repeated)
-        return self._again(comparison, "tests", self.run.plan.repeated)
-
-    def _again(self, comparison: Comparison, test: str, repeated: Sequence[str]) -> str:
-        return command_again(comparison, test, self.run.plan.backends[comparison.backend], repeated)
-
-    def record(self, comparison: Comparison, benchmark: Any) -> None:
-        """Give the device's samples of one channel count to pytest-benchmark, as its rounds."""
-        result = self.run.findings.results.get(comparison.identity)
-        if result is None or not result.passes or result.verdict.code in (Code.INVALID, Code.CRASHED):
-            return
-        rounds = iter(timed.samples(result))
-        explanation = self.run.findings.explanations.get(comparison.identity)
-        benchmark.group = comparison.layer.name
-        benchmark.extra_info.update(timed.extra_info(result, explanation))
-        count = sum(measured.candidate.size for measured in result.passes)
-        benchmark.pedantic(lambda: stock.CLOCK.advance(next(rounds)), rounds=count, iterations=1)
-
-    def _conclude(self, assessed: Assessed, request: pytest.FixtureRequest) -> None:
-        node = cast(pytest.Item, request.node)
-        self.run.concluded(node.nodeid, assessed)
-        _add_properties(node, properties(assessed, self.run.findings))
-        test = node.nodeid.partition("[")[0]
-
-        beside = bool(self.run.plan.against)
-
-        def failure() -> str:
-            again = self._again(assessed.comparison, test, repeated_options(self.run))
-            return reproduction(assessed, self.run.findings, self._reproduce(assessed), again, beside)
-
-        what = headline(assessed.comparison)
-        self._raise([assessed.finding, *assessed.also], assessed.verdict, what, failure, assessed.rule)
-
-    def _raise(
-        self,
-        findings: Sequence[Finding],
-        verdict: Verdict,
-        what: str,
-        failure: Callable[[], str],
-        rule: Rule | None = None,
-    ) -> None:
-        """Raise pytest's outcome for the first of the findings, or a failure if any of them fails."""
-        outcomes = [outcome_of(finding, self.run.plan.strict) for finding in findings]
-        first = said(findings[0], bool(self.run.plan.against))
-        if Outcome.FAILED in outcomes:
-            pytest.fail(failure(), pytrace=False)
-        if outcomes[0] is Outcome.XFAILED:
-            pytest.xfail(f"{first}: {what}: {verdict.ratio}{f'; {rule}' if rule else ''}")
-        if outcomes[0] is Outcome.SKIPPED:
-            pytest.skip(f"{first}: {verdict.reason.text}")
-
-    def _reproduce(self, assessed: Assessed) -> Callable[[ConvProblem, Plan], str]:
-        name = assessed.comparison.backend
-        spec = self.run.plan.backends[name]
-        options = BackendOptions(spec.argument, spec.threads)
-        return lambda problem, plan: backends.load(name).reproduce(problem, plan, options)
-
-
-def _add_properties(node: pytest.Item, said: Sequence[tuple[str, str]]) -> None:
-    """Add what a JUnit file says of an item, once."""
-    node.user_properties[:] = [*(pair for pair in node.user_properties if pair not in said), *said]
-
-
-def _questions(items: Iterable[pytest.Item], run: Run) -> Questions:
-    """Return what some items of a run ask."""
-    comparisons: dict[str, list[Comparison]] = {}
-    cases: list[Case] = []
-    wholes: list[WholeComparison] = []
-    hunts: Counter[str] = Counter()
-    for item in items:
-        name = _function(item)
-        hunts[name] += name in (HUNT_TEST, OUTPUT_HUNT_TEST)
-        for value in _parameters(item):
-            if isinstance(value, Case):
-                cases.append(value)
-            elif isinstance(value, WholeComparison):
-                wholes.append(value)
-            elif isinstance(value, Comparison):
-                comparisons.setdefault(name, []).append(value)
-    recorded, checked = comparisons.pop(LATENCY_TEST, []), comparisons.pop(NUMERICS_TEST, [])
-    advised = {comparison: run.advised[comparison] for comparison in comparisons.pop(ADVISED_TEST, [])}
-    slower = [comparison for others in comparisons.values() for comparison in others]
-    return Questions(slower, recorded, checked, wholes, cases, advised, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
-
-
-def _parameters(item: pytest.Item) -> list[object]:
-    callspec = getattr(item, "callspec", None)
-    return list(callspec.params.values()) if callspec else []
-
-
-def _comparison_of(item: pytest.Item) -> Comparison | None:
-    return next((value for value in _parameters(item) if isinstance(value, Comparison)), None)
-
-
-def _function(item: pytest.Item) -> str:
-    return str(getattr(item, "originalname", item.name))
-
-
-class VanishedItem(pytest.Item):
-    """An item for something that the baseline holds and the suite does not measure any more; it fails."""
-
-    entry: Entry
-
-    def runtest(self) -> None:
-        """Fail with the entry's name."""
-        run = self.config.stash[_STATE]
-        assessed = run.assessment.vanished(self.entry, run.comparisons[0])
-        run.concluded(self.nodeid, assessed)
-        pytest.fail(f"{assessed.verdict.reason.text}; if that is intended, accept a new baseline", pytrace=False)
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
-
-
-class RuleItem(pytest.Item):
-    """An item for a rule about known hazards: what became of it in this run."""
-
-    rule: Rule
-
-    def runtest(self) -> None:
-        """Look up what became of the rule, and raise pytest's outcome for it."""
-        run = self.config.stash[_STATE]
-        assessed = run.rule(self.rule)
-        outcome, said = outcome_of(assessed.finding, run.plan.strict), f"{assessed.finding}: {assessed.why}"
-        if outcome is Outcome.FAILED:
-            pytest.fail(f"{said}\n  {self.rule.place} {self.rule}\n  when {self.rule.when}", pytrace=False)
-        if outcome is Outcome.SKIPPED:
-            pytest.skip(said)
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
 
 
 # Hooks
@@ -311,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
     journal = values["resume"] or values["journal"] or new_journal(config.rootpath, "journal")
     compare = config.getoption("benchmark_compare") or False
     run = Run(plan, folder, Path(journal), compare=compare, resumes=bool(values["resume"]))
-    config.stash[_STATE] = run
+    config.stash[STATE] = run
     with _users_mistakes(config):
         run.rules = _rules(values["hazards"], folder)
         if not _only_looks(config):
@@ -357,13 +146,13 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the test of whole networks out where there is no pair of them, unless it is named by its path."""
-    run = config.stash.get(_STATE, None)
+    run = config.stash.get(STATE, None)
     return True if collection_path.name == WHOLE_FILE and run and not run.wholes else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each item the comparison that it is about."""
-    run = metafunc.config.stash[_STATE]
+    run = metafunc.config.stash[STATE]
     if "drawn_on" in metafunc.fixturenames:
         parameters = [pytest.param(name, id=name) for name in run.plan.backends]
         metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(run))])
@@ -407,12 +196,12 @@ def _why_nothing(run: Run) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out advice that nobody gave; add an item for each stored entry that nothing measures, where comparing."""
-    run = config.stash[_STATE]
-    unasked = [item for item in items if _function(item) == ADVISED_TEST and not run.plan.advice]
+    run = config.stash[STATE]
+    unasked = [item for item in items if function_of(item) == ADVISED_TEST and not run.plan.advice]
     if len(unasked) < len(items):  # Named by itself it says what it needs.
         items[:] = [item for item in items if item not in unasked]
     recording = [item for item in items if _records(item)]
-    questioning = next((item for item in items if _function(item) == NEVER_SLOWER_TEST), None)
+    questioning = next((item for item in items if function_of(item) == NEVER_SLOWER_TEST), None)
     if questioning:
         items.extend(_rule_items(run, cast(pytest.Module, questioning.parent)))
     if recording and run.compare:
@@ -421,16 +210,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which of the chosen tests record which comparison, and whether advice that they ask for can be judged."""
-    run = session.config.stash[_STATE]
-    if any(_function(item) == ADVISED_TEST for item in session.items):
+    run = session.config.stash[STATE]
+    if any(function_of(item) == ADVISED_TEST for item in session.items):
         run.require_advice()
     for item in session.items:
         if _records(item):
-            run.records(cast(Comparison, _comparison_of(item)), item.nodeid)
+            run.records(cast(Comparison, comparison_of(item)), item.nodeid)
 
 
 def _records(item: pytest.Item) -> bool:
-    return _function(item) == LATENCY_TEST and _comparison_of(item) is not None
+    return function_of(item) == LATENCY_TEST and comparison_of(item) is not None
 
 
 def _vanished(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
@@ -449,7 +238,7 @@ def _rule_items(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say what was found in the user's models, what is left out of them, and which counts do not fit where."""
-    run = config.stash.get(_STATE, None)
+    run = config.stash.get(STATE, None)
     return run.notes() if run else []
 
 
@@ -458,26 +247,22 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     """Run the campaign before the first item."""
     config = session.config
     if not _only_looks(config) and not session.testsfailed:
-        run, progress = config.stash[_STATE], _progress(config)
+        run, progress = config.stash[STATE], progress_of(config)
         try:
             with _users_mistakes(config):
                 if config.getoption("neverslower_accept_baseline") is not None:
                     require_acceptable(run)
-                run.run(_questions(session.items, run), progress, progress.foresee)
+                run.run(questions_of(session.items, run), progress, progress.foresee)
         finally:
             progress.end()
     return (yield)
-
-
-def _progress(config: pytest.Config) -> ProgressLine:
-    return ProgressLine(config.pluginmanager.get_plugin("terminalreporter"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     """Store an accepted baseline, and make the run's verdict: its exit code, its place in JUnit and in the journal."""
     config = session.config
-    run = config.stash.get(_STATE, None)
+    run = config.stash.get(STATE, None)
     if run and not _only_looks(config):
         ending, why = _ending(int(exitstatus)), ""
         reason = config.getoption("neverslower_accept_baseline")
@@ -528,7 +313,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Gen
     try:
         return (yield)
     finally:
-        run = config.stash.get(_STATE, None)
+        run = config.stash.get(STATE, None)
         if run and run.verdict and not refused_at_once(run):
             overview = _overview(config, run, run.verdict, _worth_a_word(config, standings_of(run)))
             terminalreporter.write_sep("=", summary.TITLE, bold=True)
@@ -549,7 +334,7 @@ def _worth_a_word(config: pytest.Config, standings: Mapping[str, Standing]) -> d
     cache = getattr(config, "cache", None)
     if cache is None or config.get_verbosity() > 0:
         return dict(standings)
-    run, said = config.stash[_STATE], list(cache.get(_SAID, []))
+    run, said = config.stash[STATE], list(cache.get(_SAID, []))
     missing = {
         name: f"{run.fingerprints[name].folder} {standing.why}"
         for name, standing in standings.items()
@@ -561,13 +346,13 @@ def _worth_a_word(config: pytest.Config, standings: Mapping[str, Standing]) -> d
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any] | None:
     """Return what pytest-benchmark takes for the machine: the devices' fingerprints, once they are known."""
-    run = config.stash.get(_STATE, None)
+    run = config.stash.get(STATE, None)
     return timed.machine_info(run.fingerprints.values()) if run and run.fingerprints else None
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add what makes a saved run a baseline that can be compared with."""
-    run = config.stash.get(_STATE, None)
+    run = config.stash.get(STATE, None)
     if run and run.findings.fingerprints:
         settings = run.plan.settings_fields(run.thresholds)
         output_json["never_slower"] = timed.header(run.findings.fingerprints, settings)
@@ -581,4 +366,4 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> Suite:
     """Return the run's suite, whose `expect_…` methods the tests call."""
-    return Suite(pytestconfig.stash[_STATE])
+    return Suite(pytestconfig.stash[STATE])

@@ -39,6 +39,7 @@ FLOORS = (
     {"cli_advise", "cli_bisect", "cli_explain", "cli_vendor", "cli_report"},
     {"cli_widths"},
     {"cli_mend"},
+    {"pytest_items"},
     {"cli", "pytest_plugin", "pytest_root"},
     {"__main__"},
 )
@@ -57,7 +58,7 @@ VENDORS = {
     "cudnn": ("backends.cudnn",),
     "pynvml": ("backends.cudnn",),
 }
-PLUGIN = "neverslower.pytest_plugin"
+PLUGIN = ("neverslower.pytest_plugin", "neverslower.pytest_items")
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,9 @@ def test_each_room_says_what_lives_there_and_what_never_does() -> None:
             assert "othing" in text or "nly this room" in text, name
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != PLUGIN])
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in PLUGIN])
 def test_only_the_plugin_knows_pytest(name: str) -> None:
-    banned = ("pytest", "_pytest", "pytest_benchmark", PLUGIN)
+    banned = ("pytest", "_pytest", "pytest_benchmark", *PLUGIN)
     assert [one for one in IMPORTS[name] for package in banned if reaches(one, package)] == []
 
 
@@ -218,6 +219,7 @@ def test_the_logic_knows_no_backend() -> None:
         "cli_vendor",
         "cli_shared",
         "cli_widths",
+        "pytest_items",
         "pytest_plugin",
     }
 

@@ -3,7 +3,7 @@
 import pytest
 
 from neverslower.problem.comparison import Comparison
-from neverslower.pytest_plugin import Suite
+from neverslower.pytest_items import Suite
 
 
 def test_advised(advised: Comparison, suite: Suite, request: pytest.FixtureRequest) -> None:

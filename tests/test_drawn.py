@@ -5,7 +5,7 @@ Opt-in with `-m hunt`; `--hypothesis-profile=thorough` draws more, `--hunt-budge
 
 import pytest
 
-from neverslower.pytest_plugin import Suite
+from neverslower.pytest_items import Suite
 
 
 @pytest.mark.hunt

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from neverslower.problem.comparison import Comparison
-from neverslower.pytest_plugin import Suite
+from neverslower.pytest_items import Suite
 from neverslower.stock import CLOCK
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from neverslower.outcome.tuned_log import Case
-from neverslower.pytest_plugin import Suite
+from neverslower.pytest_items import Suite
 
 
 @pytest.mark.tuned_log

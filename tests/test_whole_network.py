@@ -3,7 +3,7 @@
 import pytest
 
 from neverslower.problem.whole import WholeComparison
-from neverslower.pytest_plugin import Suite
+from neverslower.pytest_items import Suite
 
 
 def test_whole_network(whole_network: WholeComparison, suite: Suite, request: pytest.FixtureRequest) -> None:
