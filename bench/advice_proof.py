@@ -87,6 +87,19 @@ def variants_of(channels: Mapping[str, int], shares: Sequence[int] = SHARES) -> 
     }
 
 
+def without_twins(variants: Mapping[str, Widths]) -> tuple[dict[str, Widths], dict[str, str]]:
+    """Return the variants that differ, and for each of the others, by its name, the one that it equals."""
+    kept: dict[str, Widths] = {}
+    equal: dict[str, str] = {}
+    for name, widths in variants.items():
+        twin = next((other for other, theirs in kept.items() if theirs == widths), None)
+        if twin:
+            equal[name] = twin
+        else:
+            kept[name] = widths
+    return kept, equal
+
+
 def at_the_importance(widths: Widths, seconds: float) -> Any:
     """Return what chooses the widths that take least time and keep as much importance as these."""
 
@@ -298,7 +311,7 @@ def prove(bench: Bench) -> Iterator[str]:
     """Measure everything, and yield the report."""
     known = bench.known()
     channels = {name: group.channels for name, group in known.structure.free.items()}
-    variants = variants_of(channels, bench.options.share)
+    variants, equal = without_twins(variants_of(channels, bench.options.share))
     chooses = {name: at_the_importance(widths, bench.options.solve_time) for name, widths in variants.items()}
     rounds = itertools.count(1)
     advised = all_verified(known, bench.spec.backend, chooses, lambda asked: bench.verify(asked, next(rounds)))
@@ -318,6 +331,7 @@ def prove(bench: Bench) -> Iterator[str]:
     findings = bench.campaign("whole", settings, list(comparisons.values()))
     results = [(*pair, findings.wholes[comparison.identity]) for pair, comparison in comparisons.items()]
     yield from report(known, plans, results)
+    yield from (f"{name} is the same network as {twin}" for name, twin in equal.items())
     taken = sum(len(one.taken_back) for one in advised.values())
     yield f"{taken} layers of {len(advised)} plans were taken back: slower than estimated, or not to be measured"
 

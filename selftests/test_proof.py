@@ -17,6 +17,13 @@ def test_variants_take_one_share_of_every_group_and_round_to_the_nearest_multipl
     assert len(advice_proof.variants_of(channels)) == 12
 
 
+def test_variants_that_come_out_the_same_are_measured_once():
+    variants = advice_proof.variants_of({"a": 64, "b": 128}, [25])
+    kept, equal = advice_proof.without_twins(variants)
+    assert list(kept) == ["uniform_25", "rounded_32_25"]
+    assert equal == {"rounded_8_25": "uniform_25", "rounded_16_25": "uniform_25"}
+
+
 def test_the_sum_of_a_grid_counts_every_place():
     known = known_of(CHAIN)
     costs = [known.grid.of(layer).cost for layer in CHAIN.model.layers]
