@@ -115,8 +115,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def _rules(named: str | None, baselines: Path) -> Rules:
     """Return the rules about known hazards, none where no file is named and there is none. Raises RuleError."""
     path = Path(named) if named else baselines / rule_file.NAME
-    known = rule_file.load(path, backends.load) if named or path.exists() else ()
+    known = rule_file.load(path, backends.load) if named or _exists(path) else ()
     return Rules(known, datetime.date.today())
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file; a folder that can't be read is reported where baselines are read."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _only_looks(config: pytest.Config) -> bool:

@@ -16,6 +16,7 @@ from selftests.support import ROOT, script
 
 TAKING = [option for option in OPTIONS if option.keywords.get("action") != "store_true"]
 PATHS = ("--resume", "--against", "--journal", "--baselines", "--onnx", "--problems", "--worker", "--pruned")
+PATHS += ("--hazards",)
 
 
 def test_every_option_that_takes_a_value_is_joined_to_it() -> None:
