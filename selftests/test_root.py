@@ -15,8 +15,17 @@ from neverslower.option_table import OPTIONS
 from selftests.support import ROOT, script
 
 TAKING = [option for option in OPTIONS if option.keywords.get("action") != "store_true"]
-PATHS = ("--resume", "--against", "--journal", "--baselines", "--onnx", "--problems", "--worker", "--pruned")
-PATHS += ("--hazards",)
+PATHS = (
+    "--resume",
+    "--against",
+    "--journal",
+    "--baselines",
+    "--onnx",
+    "--problems",
+    "--worker",
+    "--pruned",
+    "--hazards",
+)
 
 
 def test_every_option_that_takes_a_value_is_joined_to_it() -> None:
