@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+import backends
 from neverslower.cli_shared import what_is_missing
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
@@ -140,6 +142,7 @@ def _require_sound(case: Case) -> None:
         return
     if not (case.asks and case.backend and case.problem and case.expect):
         raise ValueError("it needs asks, backend, problem and expect; or say with `beyond` why it can't be asked")
+    backends.load(case.backend.partition(":")[0])
     problem = parse_descriptor(case.problem, dtype=DType(case.dtype), layout=Layout(case.layout))
     problem.prune(problem.out_channels - case.keep)
     if Expect(case.expect) is Expect.PLAN and not case.plan:
@@ -156,18 +159,20 @@ Machine = Mapping[str, Fingerprint | str]
 """For each backend its fingerprint, or why it can't be started."""
 
 
-def machine(backends: Iterable[str]) -> dict[str, Fingerprint | str]:
-    """Start each backend once, and return what it is."""
-    found: dict[str, Fingerprint | str] = {}
-    for name in dict.fromkeys(backends):
-        found[name] = what_is_missing(name.partition(":")[0])
-        if not found[name]:
-            try:
-                with Worker(WorkerSpec(name)) as worker:
-                    found[name] = worker.fingerprint
-            except WorkerFailure as error:
-                found[name] = f"unavailable: {error}"
-    return found
+def machine(names: Iterable[str]) -> dict[str, Fingerprint | str]:
+    """Start each backend once, and return what it is, or why it can't be started."""
+    return {text: _identity(text) for text in dict.fromkeys(names)}
+
+
+def _identity(text: str) -> Fingerprint | str:
+    name, _, argument = text.partition(":")
+    if why := what_is_missing(name):
+        return why
+    try:
+        with Worker(WorkerSpec(name, argument)) as worker:
+            return worker.fingerprint
+    except WorkerFailure as error:
+        return f"unavailable: {error}"
 
 
 def absence(case: Case, here: Machine, releases: bool) -> str:
@@ -179,7 +184,8 @@ def absence(case: Case, here: Machine, releases: bool) -> str:
         return f"{case.backend} is {found}"
     if not SpecifierSet(case.version).contains(found.version, prereleases=True):
         return f"needs {found.backend} {case.version}; here is {found.version}"
-    if case.isa not in (isa := found.software.get("onednn isa", "")):
+    isa = found.software.get("onednn isa", "")
+    if case.isa and not re.search(rf"\b{re.escape(case.isa)}\b", isa):  # Where bfloat16 is named, float16 is not.
         return f"needs a processor with {case.isa}; here is {isa}"
     if case.against and not releases:
         return f"needs {case.against} next to what is here; --releases downloads it"
