@@ -118,17 +118,20 @@ def test_the_score_says_what_the_run_said() -> None:
 @pytest.mark.parametrize(("plan", "status"), [("gemm:jit", Status.FOUND), ("brgconv", Status.MISSED)])
 def test_a_plan_is_found_whatever_noise_leaves_open(plan: str, status: Status) -> None:
     case = replace(CASE, expect=Expect.PLAN, plan=plan)
-    assert corpus.score(case, run("UNDECIDED")) == Result(case, status, "plan gemm")
+    scored = corpus.score(case, run("UNDECIDED"))
+    assert scored.status is status
+    assert f"plan {'convolution gemm:jit' if status is Status.FOUND else 'gemm'}" in scored.text
 
 
 def test_a_slower_layer_of_another_plan_is_missed() -> None:
     assert corpus.score(replace(CASE, plan="brgconv"), run("SLOWER")).status is Status.MISSED
 
 
-def test_no_plan_is_no_plan_that_was_expected() -> None:
-    seen = run("CRASHED")
+@pytest.mark.parametrize("expect", [Expect.PLAN, Expect.SLOWER])
+def test_a_plan_that_was_not_seen_is_left_open(expect: Expect) -> None:
+    seen = run("SLOWER")
     del seen["cases"][0]["plan"]
-    assert corpus.score(replace(CASE, expect=Expect.PLAN, plan="gemm"), seen).status is Status.MISSED
+    assert corpus.score(replace(CASE, expect=expect, plan="gemm"), seen).status is Status.UNDECIDED
 
 
 def test_an_upgrade_is_scored_by_what_it_did_to_the_pruned_layer() -> None:
@@ -194,5 +197,5 @@ def test_the_table_and_the_json_hold_every_result() -> None:
 def test_outputs_alone_are_asked_without_timing_anything(tmp_path: Path) -> None:
     assert "tests/test_numerics.py" in corpus.command(replace(CASE, expect=Expect.RIGHT), tmp_path, 40)
     timed = corpus.command(replace(CASE, against="pip:torch==2.3.1"), tmp_path, 40)
-    assert "tests/test_numerics.py" not in timed
+    assert not {"tests/test_numerics.py", "--unsound"} & set(timed)
     assert timed[timed.index("--against") + 1] == "pip:torch==2.3.1"
