@@ -4,7 +4,8 @@
     python -m bench.corpus --only 'ComputeLibrary-*' --json score.json
 
 Each case is a run of pytest of its own, a minute at most to measure in. Run it on an otherwise idle machine: what noise
-leaves open counts as undecided. Exit code 1 where something was missed or undecided, 2 for a user's mistake.
+leaves open counts as undecided. Exit code 1 where something was missed or undecided, or nothing found; 2 for a user's
+mistake.
 """
 
 from __future__ import annotations
@@ -279,8 +280,9 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def passed(results: Sequence[Result]) -> bool:
-    """Return whether nothing that was tried was missed or left open."""
-    return not any(result.status in (Status.MISSED, Status.UNDECIDED) for result in results)
+    """Return whether something was found, and nothing that was tried was missed or left open."""
+    statuses = {result.status for result in results}
+    return Status.FOUND in statuses and not statuses & {Status.MISSED, Status.UNDECIDED}
 
 
 # The command

@@ -178,7 +178,7 @@ def test_a_release_is_compared_with_where_downloads_are_allowed() -> None:
     assert corpus.absence(replace(CASE, against="pip:torch==2.3.1"), {"onednn": HERE}, releases=True) == ""
 
 
-def test_the_sum_counts_each_status_and_nothing_missed_passes() -> None:
+def test_the_sum_counts_each_status_and_what_passes() -> None:
     statuses = [Status.FOUND, Status.FOUND, Status.UNDECIDED, Status.NOT_HERE, Status.BEYOND]
     results = [Result(CASE, status, "") for status in statuses]
     assert corpus.summary(results) == (
@@ -186,6 +186,7 @@ def test_the_sum_counts_each_status_and_nothing_missed_passes() -> None:
     )
     assert not corpus.passed(results)
     assert corpus.passed([result for result in results if result.status is not Status.UNDECIDED])
+    assert not corpus.passed(results[3:])
 
 
 def test_the_table_and_the_json_hold_every_result() -> None:
