@@ -30,7 +30,7 @@ from neverslower.cli_shared import what_is_missing
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.errors import NeverSlowerError, WorkerFailure
-from neverslower.files.writing import write_whole
+from neverslower.files.writing import probe, write_whole
 from neverslower.judge.verdict import Code
 from neverslower.problem.convolution import DType, Layout, parse_descriptor
 from neverslower.report.reproduction import software
@@ -45,8 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PATH = Path(__file__).with_suffix(".toml")
 BUDGET, AT_MOST = 40, 60
 """Seconds that each case may measure: unless given otherwise, and at most."""
-BESIDES = 120
-"""Seconds that a run may take for all else, before it is ended."""
+BESIDES, DOWNLOAD = 120, 3600
+"""Seconds that a run may take for all else, and for getting another release, before it is ended."""
 _NOT_SLOWER = (Code.SAME, Code.FASTER, Code.FEWER)
 _DECIDED = (*_NOT_SLOWER, Code.SLOWER, Code.MORE, Code.CHANGED)
 _LEFT_OPEN = (Code.UNDECIDED, Code.NO_BASELINE, Code.INCOMPARABLE)
@@ -210,7 +210,7 @@ def command(case: Case, folder: Path, budget: int) -> list[str]:
 def ask(case: Case, budget: int) -> Result:
     """Run a case, and score what the suite says."""
     with tempfile.TemporaryDirectory() as name:
-        folder, limit = Path(name), budget + BESIDES
+        folder, limit = Path(name), budget + BESIDES + (DOWNLOAD if case.against else 0)
         try:
             ran = subprocess.run(
                 command(case, folder, budget), cwd=ROOT, env={**os.environ, **case.environment}, timeout=limit,
@@ -321,8 +321,12 @@ def main() -> None:
         if not 1 <= options.seconds <= AT_MOST:
             raise NeverSlowerError(f"--seconds {options.seconds}: give 1 to {AT_MOST}")
         cases = chosen(load(), options.only)
+        if options.json:
+            probe(options.json.absolute().parent)
     except NeverSlowerError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"--json {options.json} can't be written: {error.strerror}; name another file")
     here = machine(case.backend for case in cases if not case.beyond and not case.needs)
     results = [_result(case, here, options.releases, options.seconds) for case in cases]
     print("\n".join([*table(results), "", summary(results)]))
