@@ -3,6 +3,7 @@
 `--backend tvm` measures what TVM makes of a layer that nobody tuned. `--backend tvm:FOLDER` applies the database of
 that MetaSchedule work folder; TVM silently uses untuned loops for a shape that the database does not hold.
 The plan says which of the two it was. What is compiled is kept between runs (`python -m neverslower cache`).
+`--backend tvm:opencl,mali` shows what TVM would dispatch to a GPU that is not here (see opencl.py).
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Tensor
-from backends.shared import cpu_fingerprint, last_line
+from backends.shared import cpu_fingerprint, last_line, read_argument
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
+from backends.tvm.choice import TvmOptions
+from backends.tvm.opencl import OpenCL
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
-from neverslower.evidence.observation import Cache, Plan, Searched
+from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
@@ -34,6 +37,7 @@ from neverslower.problem.subject import Search, Subject, TunedLog
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
     layouts=frozenset(Layout),
+    evidence=frozenset({Evidence.DEVICE_TIME, Evidence.DISPATCH}),
     modules=("tvm",),
     packages=("apache-tvm", f"apache-tvm-ffi=={health.NEWEST_FFI}"),
     compiles=True,
@@ -56,36 +60,70 @@ def companions(package: str, version: str) -> tuple[str, ...]:
     return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
 
 
-def open(options: BackendOptions) -> TVM:
-    """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
+def open(options: BackendOptions) -> TVM | OpenCL:
+    """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the argument or database is unfit."""
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
     installed = health.installed()
-    health.require_compiler()
+    if not choice.gpu:
+        health.require_compiler()
     kept = KeptFolders(default_root() / "tvm")
     try:
         health.check(installed, kept)
         api = Api(options.threads)
-        database = databases.read(Path(options.argument), api) if options.argument else None
+        if choice.gpu:
+            return OpenCL(api, installed, choice.gpu, CAPABILITIES)
+        database = databases.read(Path(choice.database), api) if choice.database else None
         return TVM(api, installed, kept, database, options.threads)
     except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """Return a Python program of one line that times the untuned convolution without never-slower."""
-    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_program(problem))}"'
+    """Return a Python program of one line that times the untuned convolution, or prints its OpenCL, alone."""
+    if gpu := TvmOptions.parse(options.argument).gpu:
+        return f'python -c "{"; ".join(_printing(problem, gpu))}"'
+    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_timing(problem))}"'
     return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
-    """Return the same program as a script; it times the untuned convolution, whatever the plan."""
+    """Return the same program as a script; it takes the untuned convolution, whatever the plan."""
     CAPABILITIES.require(problem)
+    if gpu := TvmOptions.parse(options.argument).gpu:
+        head = f'"""{problem} by TVM for OpenCL on {gpu}; prints the source of its kernels."""'
+        return "\n".join([head, *_printing(problem, gpu), ""])
     head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
     threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
-    return "\n".join([head, *threads, *_program(problem), ""])
+    return "\n".join([head, *threads, *_timing(problem), ""])
 
 
-def _program(problem: ConvProblem) -> list[str]:
+def _timing(problem: ConvProblem) -> list[str]:
     """Return the statements that compile and time one convolution."""
+    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
+    return [
+        "import numpy as n,tvm as t",
+        *_building(problem),
+        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
+        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
+        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
+        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
+    ]
+
+
+def _printing(problem: ConvProblem, gpu: str) -> list[str]:
+    """Return the statements that compile one convolution for an OpenCL GPU and print its source."""
+    return [
+        "import tvm as t",
+        *_building(problem),
+        f"g=t.target.Target({{'kind':'opencl','device':'{gpu}'}}).with_host(t.target.Target({{'kind':'llvm'}}))",
+        "g.__enter__()",
+        "m=t.compile(b.get(),target=g,relax_pipeline=x.get_default_pipeline(g)).mod",
+        "print(m.imports[0].imports[0].inspect_source('cl'))",
+    ]
+
+
+def _building(problem: ConvProblem) -> list[str]:
+    """Return the statements that leave one convolution in the builder `b`."""
     top, bottom, left, right = problem.padding
     layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
     shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
@@ -97,16 +135,11 @@ def _program(problem: ConvProblem) -> list[str]:
     if problem.dtype is not DType.FLOAT32:
         convolution = f"x.op.astype({convolution},'{problem.dtype}')"
     return [
-        "import numpy as n,tvm as t",
         "from tvm import relax as x",
         "T=getattr(x,'TensorStructInfo',None) or x.TensorType",
         f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
         "b=x.BlockBuilder()",
         f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
-        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
-        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
-        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
-        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
     ]
 
 
