@@ -171,8 +171,9 @@ def listening(port: int) -> bool:
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     """Serve this machine as a board called `here`; return the argument that asks for it."""
-    if find_spec("tvm") is None or find_spec("tornado") is None:
-        pytest.skip("apache-tvm, or the tornado that its tracker needs, is not installed")
+    for module in ("tvm", "tornado", "cloudpickle", "psutil"):
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed, which TVM's tracker and server need")
     with socket.socket() as first, socket.socket() as second:
         for each in (first, second):
             each.bind(("127.0.0.1", 0))
