@@ -229,5 +229,7 @@ def test_what_has_no_dispatch_is_refused(worker: Worker) -> None:
     searched = str(TunedLog(Search(problem(), 4, 0)))
     with pytest.raises(Unsupported, match="the default schedules alone"):
         worker.examine(Subject(TINY, searched).key)
+    with pytest.raises(Unsupported, match="no schedules are searched for where no GPU is"):
+        worker.tune(Search(TINY, 4, 0), 60.0)
     with pytest.raises(Unsupported, match="no tf32"):
         worker.examine(replace(TINY, dtype=DType.TF32).key)

@@ -84,7 +84,7 @@ def open(options: BackendOptions) -> TVM | OpenCL:
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return a Python program of one line that times the untuned convolution, or prints its OpenCL, alone."""
-    choice = TvmOptions.parse(options.argument)
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
     if choice.gpu:
         return f'python -c "{"; ".join(_printing(problem, choice.gpu))}"'
     if choice.tracker:
@@ -96,7 +96,7 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return the same program as a script; it takes the untuned convolution, whatever the plan."""
     CAPABILITIES.require(problem)
-    choice = TvmOptions.parse(options.argument)
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
     if choice.gpu:
         head = f'"""{problem} by TVM for OpenCL on {choice.gpu}; prints the source of its kernels."""'
         return "\n".join([head, *_printing(problem, choice.gpu), ""])

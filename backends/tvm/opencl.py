@@ -19,9 +19,10 @@ from backends.tvm.launches import Launch, NotUnderstood, launch_of
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import limits
 from neverslower.errors import Unsupported
-from neverslower.evidence.observation import Cache, Evidence, Plan
+from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.epilogue import NOTHING, Added
+from neverslower.problem.subject import Search
 
 PLAN = "dlight"
 """The rules that schedule what nobody tuned."""
@@ -59,6 +60,10 @@ class OpenCL:
                 "target": self._compiler.words,
             },
         )
+
+    def tune(self, wanted: Search) -> Searched:
+        """Raise Unsupported: no GPU is here on which candidates could be timed."""
+        raise Unsupported("no schedules are searched for where no GPU is")
 
     def prepare(
         self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
