@@ -174,9 +174,10 @@ class Counted(Prepared, Protocol):
 class Backend(Protocol):
     """One vendor library on one device.
 
-    A backend may set four attributes where it differs from its CAPABILITIES: `evidence` for evidence other than time,
+    A backend may set five attributes where it differs from its CAPABILITIES: `evidence` for evidence other than time,
     `exclusive` for whether it then still needs its device for itself, `at_once` for the number of processes that may
-    examine problems at the same time, and `offers` for what it offers.
+    examine problems at the same time, `offers` for what it offers, and `elsewhere` where its device is on another
+    machine, so that the state of this one says nothing of it.
     Where the evidence is exact, `Prepared.run` is not called.
     """
 

@@ -31,6 +31,7 @@ PYTEST, COMMAND, BENCH = "pytest ", "python -m neverslower ", "python -m bench."
 OTHERS = (
     "sudo ", "./config.sh ", "git add ", "git bisect run ", "dpkg ", "apt-get ", "cmake gcc ", "pip install ",
     "python3 -m venv ", "python -m pip ", "python3 tools/setup_environment.py ", "make",
+    "python -m tvm.exec.",
 )  # fmt: skip
 """What needs a device, changes the system, or sets up; and make, whose targets are looked up."""
 NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "mend", "bisect", "explain", "build-acl")

@@ -53,6 +53,16 @@ def test_evenness_is_told_per_dimension_and_waste_as_a_share():
     assert known(Enqueue.parse("mm global=23x196x1 local=driver")).uneven == ""
 
 
+def test_items_that_idle_in_the_middle_of_a_launch_are_waste_too():
+    step = "mm global=54x1x1 local=64x1x1 launched=384x1x1"
+    enqueue = known(Enqueue.parse(step))
+    assert str(enqueue) == step
+    assert (enqueue.uneven, enqueue.launched) == ("x", 384)
+    assert enqueue.waste == pytest.approx(1 - 54 / 384)
+    found = judge_since(Evidence.DISPATCH, Plan("GEMM", ("mm global=54x1x1 local=64x1x1",)), None, seen(step))
+    assert found.reason.text == "mm: 54 by 64 became 54 of 384 launched by 64"
+
+
 def test_uneven_where_the_unpruned_layer_is_even_is_told_and_not_called_slower():
     assert pruned(EVEN).code is Code.SAME
     found = pruned(UNEVEN)

@@ -3,6 +3,8 @@
 `--backend tvm` measures what TVM makes of a layer that nobody tuned. `--backend tvm:FOLDER` applies the database of
 that MetaSchedule work folder; TVM silently uses untuned loops for a shape that the database does not hold.
 The plan says which of the two it was. What is compiled is kept between runs (`python -m neverslower cache`).
+`--backend tvm:opencl,mali` shows what TVM would dispatch to a GPU that is not here (see opencl.py), and
+`--backend tvm:rpc=HOST:PORT,key=KEY` measures on a board that a tracker of TVM's hands out (see rpc.py).
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Tensor
-from backends.shared import cpu_fingerprint, last_line
+from backends.shared import cpu_fingerprint, last_line, read_argument
 from backends.tvm import databases, health
 from backends.tvm.api import MAIN, Api, arranged
+from backends.tvm.choice import Tracker, TvmOptions
+from backends.tvm.opencl import OpenCL
+from backends.tvm.rpc import BoardApi
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
-from neverslower.evidence.observation import Cache, Plan, Searched
+from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
 from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
@@ -34,6 +39,7 @@ from neverslower.problem.subject import Search, Subject, TunedLog
 CAPABILITIES = Capabilities(
     dtypes=frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16}),
     layouts=frozenset(Layout),
+    evidence=frozenset({Evidence.DEVICE_TIME, Evidence.DISPATCH}),
     modules=("tvm",),
     packages=("apache-tvm", f"apache-tvm-ffi=={health.NEWEST_FFI}"),
     compiles=True,
@@ -56,36 +62,99 @@ def companions(package: str, version: str) -> tuple[str, ...]:
     return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
 
 
-def open(options: BackendOptions) -> TVM:
-    """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the database is unfit."""
+def open(options: BackendOptions) -> TVM | OpenCL:
+    """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the argument or database is unfit."""
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
     installed = health.installed()
-    health.require_compiler()
+    if not choice.gpu:
+        health.require_compiler()
     kept = KeptFolders(default_root() / "tvm")
     try:
         health.check(installed, kept)
+        if choice.tracker:
+            return Board(BoardApi(options.threads, choice.tracker), installed, kept, choice.tracker, options.threads)
         api = Api(options.threads)
-        database = databases.read(Path(options.argument), api) if options.argument else None
+        if choice.gpu:
+            return OpenCL(api, installed, choice.gpu, CAPABILITIES)
+        database = databases.read(Path(choice.database), api) if choice.database else None
         return TVM(api, installed, kept, database, options.threads)
     except KeptFolderError as error:
         raise Unavailable(str(error)) from error
 
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """Return a Python program of one line that times the untuned convolution without never-slower."""
-    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_program(problem))}"'
+    """Return a Python program of one line that times the untuned convolution, or prints its OpenCL, alone."""
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
+    if choice.gpu:
+        return f'python -c "{"; ".join(_printing(problem, choice.gpu))}"'
+    if choice.tracker:
+        return f'python -c "{"; ".join(_timing_on(choice.tracker, problem, options.threads))}"'
+    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_timing(problem))}"'
     return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
-    """Return the same program as a script; it times the untuned convolution, whatever the plan."""
+    """Return the same program as a script; it takes the untuned convolution, whatever the plan."""
     CAPABILITIES.require(problem)
+    choice = read_argument("tvm", options.argument, TvmOptions.parse)
+    if choice.gpu:
+        head = f'"""{problem} by TVM for OpenCL on {choice.gpu}; prints the source of its kernels."""'
+        return "\n".join([head, *_printing(problem, choice.gpu), ""])
+    if choice.tracker:
+        head = f'"""{problem} by TVM on {choice.tracker.board}; prints the times of its evaluator in seconds."""'
+        return "\n".join([head, *_timing_on(choice.tracker, problem, options.threads), ""])
     head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
     threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
-    return "\n".join([head, *threads, *_program(problem), ""])
+    return "\n".join([head, *threads, *_timing(problem), ""])
 
 
-def _program(problem: ConvProblem) -> list[str]:
+def _timing(problem: ConvProblem) -> list[str]:
     """Return the statements that compile and time one convolution."""
+    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
+    return [
+        "import numpy as n,tvm as t",
+        *_building(problem),
+        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
+        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
+        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
+        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
+    ]
+
+
+def _timing_on(tracker: Tracker, problem: ConvProblem, threads: int) -> list[str]:
+    """Return the statements that compile one convolution here and time it on a board."""
+    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
+    return [
+        "import numpy as n,platform as p,tvm as t",
+        "from tvm import rpc",
+        *_building(problem),
+        f"r=rpc.connect_tracker('{tracker.host}',{tracker.port}).request('{tracker.key}')",
+        f"d=r.cpu(0); r.get_function('runtime.config_threadpool')(1,{threads})",
+        "a=str(r.get_function('target.llvm_get_system_triple')()).split('-')[0]",
+        "g={'kind':'llvm','mcpu':str(r.get_function('target.llvm_get_system_cpu')())}",
+        "o={} if a==p.machine() else {'mtriple':a+'-linux-gnu'}",
+        "k=o and {'fcompile':__import__('tvm.support.cc',fromlist='x').cross_compiler(a+'-linux-gnu-g++')}",
+        "t.compile(b.get(),target=t.target.Target({**g,**o})).export_library('kernel.so',**k)",
+        "r.upload('kernel.so'); m=x.VirtualMachine(r.load_module('kernel.so'),d)",
+        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}'),d) for s in {shapes}])",
+        "print(m.time_evaluator('invoke_stateful',d,number=10,repeat=9)('main'))",
+    ]
+
+
+def _printing(problem: ConvProblem, gpu: str) -> list[str]:
+    """Return the statements that compile one convolution for an OpenCL GPU and print its source."""
+    return [
+        "import tvm as t",
+        *_building(problem),
+        f"g=t.target.Target({{'kind':'opencl','device':'{gpu}'}}).with_host(t.target.Target({{'kind':'llvm'}}))",
+        "g.__enter__()",
+        "m=t.compile(b.get(),target=g,relax_pipeline=x.get_default_pipeline(g)).mod",
+        "print(m.imports[0].imports[0].inspect_source('cl'))",
+    ]
+
+
+def _building(problem: ConvProblem) -> list[str]:
+    """Return the statements that leave one convolution in the builder `b`."""
     top, bottom, left, right = problem.padding
     layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
     shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
@@ -97,16 +166,11 @@ def _program(problem: ConvProblem) -> list[str]:
     if problem.dtype is not DType.FLOAT32:
         convolution = f"x.op.astype({convolution},'{problem.dtype}')"
     return [
-        "import numpy as n,tvm as t",
         "from tvm import relax as x",
         "T=getattr(x,'TensorStructInfo',None) or x.TensorType",
         f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
         "b=x.BlockBuilder()",
         f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
-        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
-        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
-        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
-        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
     ]
 
 
@@ -203,7 +267,7 @@ class TVM:
         except Exception as error:
             raise Unsupported(f"tvm does not compile it: {last_line(error)}") from error
         # Writing and linking may fail for want of room, which says nothing about the problem.
-        compiled.export_library(str(folder / KERNEL))
+        self.api.export(compiled, folder / KERNEL)
         (folder / PLAN).write_text(json.dumps(functions), encoding="utf-8")
 
     def _database_of(self, log: TunedLog | None) -> databases.Database | None:
@@ -245,9 +309,12 @@ class TVM:
             machine = self.api.load(folder / KERNEL)
             padded = numerics.padded_tensors(shape, problem, (inputs, weights))
             machine.set_input(MAIN, *(self.api.tensor(tensor, shape) for tensor in padded))
-            return Prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan, time.perf_counter)
+            return self._prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan)
         except MemoryError as error:
             raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
+
+    def _prepared(self, machine: Any, layout: Layout, kept: list[int], plan: Plan) -> Prepared:
+        return Prepared(machine, layout, kept, plan, time.perf_counter)
 
     def _plan(self, functions: dict[str, bool], log: TunedLog | None) -> Plan:
         """Return a plan that is `untuned`, or `tuned` by the database of that hash.
@@ -295,3 +362,77 @@ class Prepared:
         for _ in range(iterations):
             call(MAIN)
         return now() - begin
+
+
+class Board(TVM):
+    """The backend on a board that is reached by RPC: kernels are compiled here, and run and timed there."""
+
+    api: BoardApi
+    clock = "TVM's timer on the board"
+    elsewhere = True
+    offers = ()
+    """A board serves one session at a time: no other process may open it, not even to compile."""
+
+    def __init__(
+        self, api: BoardApi, installed: health.Installed, kept: KeptFolders, tracker: Tracker, threads: int
+    ) -> None:
+        super().__init__(api, installed, kept, None, threads)
+        self._tracker = tracker
+        self.lock_name = f"rpc {tracker} {tracker.key}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what is not known of the board."""
+        return (f"{self._tracker.board} is timed by TVM's timer there; its clocks, heat and load are not read",)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the board's key and processor, and the versions here, which are checked to be those of the board."""
+        api = self.api
+        return Fingerprint(
+            backend="tvm",
+            device=f"{self._tracker.key} {api.cpu} rpc",
+            version=api.version,
+            build=f"ffi-{self._installed.ffi}",
+            hardware={"key": self._tracker.key, "llvm cpu": api.cpu, "triple": api.triple},
+            state={"threads": str(self._threads), "schedules": "untuned"},
+            software={
+                "apache-tvm": api.version,
+                "apache-tvm-ffi": self._installed.ffi,
+                "tvm build": self._installed.build,
+                "llvm": api.llvm,
+                "ffi on the board": api.ffi,
+            },
+        )
+
+    def tune(self, wanted: Search) -> Searched:
+        """Raise Unsupported: a search here would time candidates on this machine."""
+        raise Unsupported("no schedules are searched for on a board")
+
+    def prepare(
+        self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
+    ) -> Prepared:
+        """Do what TVM.prepare does, on the board. Raises DeviceLost where it no longer answers."""
+        self.compile(Subject(problem, policy))  # Here and now: whatever fails after this is the board's.
+        with self.api.answering():
+            return super().prepare(problem, inputs, weights, policy, added)
+
+    def _prepared(self, machine: Any, layout: Layout, kept: list[int], plan: Plan) -> Prepared:
+        return OnBoard(self.api, machine, layout, kept, plan)
+
+
+class OnBoard(Prepared):
+    """One compiled convolution with its tensors on a board. Raises DeviceLost where that no longer answers."""
+
+    def __init__(self, api: BoardApi, machine: Any, layout: Layout, kept: list[int], plan: Plan) -> None:
+        super().__init__(machine, layout, kept, plan, time.perf_counter)
+        self._api = api
+
+    def output(self) -> Tensor:
+        """Return one call's result, as Prepared does."""
+        with self._api.answering():
+            return super().output()
+
+    def run(self, iterations: int) -> float:
+        """Return the seconds of that many calls, by the board's timer: nothing of the connection is in them."""
+        with self._api.answering():
+            return self._api.seconds(self._machine, iterations)

@@ -127,6 +127,10 @@ class Api:
         """Compile; the result can be exported as a shared library."""
         return self.tvm.compile(lowered, target=self.target)
 
+    def export(self, compiled: Any, path: Path) -> None:
+        """Write what was compiled as a shared library."""
+        compiled.export_library(str(path))
+
     def load(self, path: Path) -> Any:
         """Load a compiled library into a virtual machine."""
         return self.relax.VirtualMachine(self.tvm.runtime.load_module(str(path)), self.device)

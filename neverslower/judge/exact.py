@@ -121,7 +121,8 @@ def _groups(enqueue: Enqueue) -> str:
     """Describe work-items and those of a group, without trailing ones: `24×196 by 8×8`."""
     size = max(number for number, items in enumerate(enqueue.items, start=1) if items != 1 or number == 1)
     items = "×".join(map(str, enqueue.items[:size]))
-    return f"{items} by {'×'.join(map(str, enqueue.group[:size])) if enqueue.group else 'the driver'}"
+    launched = f" of {'×'.join(map(str, enqueue.whole[:size]))} launched" if enqueue.whole else ""
+    return f"{items}{launched} by {'×'.join(map(str, enqueue.group[:size])) if enqueue.group else 'the driver'}"
 
 
 def _names(launched: Sequence[Enqueue]) -> str:

@@ -41,6 +41,7 @@ from backends.base import (
 )
 from neverslower.device.fingerprint import slug
 from neverslower.device.readers.host import Host
+from neverslower.device.state import State
 from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.problem import numerics
@@ -135,7 +136,7 @@ class FarSide:
     def state(self) -> dict[str, Any]:
         """Return the state of the device now; see state.State."""
         assert self._host is not None, "the first request must be `open`"
-        machine = self._host.look()
+        machine = State() if getattr(self.backend, "elsewhere", False) else self._host.look()
         return (self._watcher.state(machine) if self._watcher else machine).as_dict()
 
     def lock(self, device: str) -> None:
