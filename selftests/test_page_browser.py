@@ -25,8 +25,9 @@ from selftests.test_page import RUN, hostile
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), "")
-JOURNALS = ROOT / "bench/data/journals"
+JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RESNET50 = JOURNALS / "cudnn-h200-resnet50-float16.jsonl.xz"
+VERDICTS_MAP = ROOT / "bench/data/maps/resnet50-float16-verdicts-h200.json.xz"
 MAP = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
 READY = "document.documentElement.dataset.ready === 'yes'"
 FILTERED = """async ([name, value]) => {
@@ -339,3 +340,26 @@ def test_advice_marks_the_counts_of_its_own_device(open_: Open, tmp_path: Path) 
     for device, counts in (("NVIDIA H200", [64]), ("another", [])):
         path.write_text(json.dumps(advice | {"fingerprint": advice["fingerprint"] | {"device": device}}))
         assert open_(account_of([MAP, path])).page.evaluate(marked) == counts
+
+
+def test_a_cell_of_many_counts_shows_an_undecided_one_before_a_decided_one(open_: Open) -> None:
+    found = open_(account_of([VERDICTS_MAP], "resnet50.L45"))
+    cells = found.page.locator(".heat tbody tr a.cell")
+    assert cells.last.get_attribute("title").startswith("resnet50.L45, 83 of 2048 channels: undecided about 2.113×")
+    assert "open" in cells.last.get_attribute("class")
+    assert cells.last.inner_text() == "2.11"
+    cells.last.click()
+    assert "a map does not keep why" in found.text("#case")
+
+
+def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open) -> None:
+    h100 = BASELINES / "cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz"
+    found = open_(account_of([MAP, h100], "resnet50.L16"))
+    for place, device in enumerate(("H200", "H100")):
+        found.page.locator(".heat tbody th a").nth(place).click()
+        assert device in found.text("#stairs .caption")
+        assert device in found.text("#stairs select option:checked")
+    found.page.select_option("#filter [name=source]", "0")
+    assert "H200" in found.text("#stairs .caption")  # The filter hides the one that was asked for.
+    found.page.click("#filter button[type=reset]")
+    assert "stair=" not in found.address

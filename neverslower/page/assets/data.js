@@ -21,6 +21,7 @@ ns.el = function (tag, attributes, ...children) {
 };
 
 ns.WORSE = new Set(["SLOWER", "MORE", "CHANGED"]);
+ns.FAILED = new Set(["INVALID", "CRASHED"]);
 ns.OPEN = new Set(["UNDECIDED", "NO_BASELINE", "INCOMPARABLE"]);
 ns.TOLERANCE = 1.01;
 ns.TARGET = 1.03;
@@ -51,10 +52,12 @@ ns.prepare = function (data) {
     one.distance = one.whole - one.channels;
     one.format = [one.dtype, one.layout, ...one.problem.split(" ")[0].split("-").slice(3)].join(" ");
     one.group = `${one.source}|${one.format}|${one.side}`;
-    one.stair = `${one.layer}|${one.unpruned}|${one.side}`;
+    one.place = `${one.layer}|${one.unpruned}|${one.side}`;
+    one.stair = `${one.source}|${one.place}`;
     one.why = one.cause ? one.cause.cause : "";
     one.change = one.since ? one.since.code : "";
     one.estimate = one.ratio ? one.ratio[0] : null;
+    one.guess = one.estimate ?? (one.amount && one.reference_amount ? one.amount / one.reference_amount : null);
     one.key = `${one.source}/${one.id}`;
     one.text_ = [one.layer, one.id, one.why, one.finding || "", ns.planName(data, one.plan)].join(" ").toLowerCase();
   });
@@ -106,6 +109,8 @@ ns.interval = function (ratio) {
   const bounds = below && above ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : below ? ` [≥ ${low.toFixed(3)}]` : above ? ` [≤ ${high.toFixed(3)}]` : "";
   return ns.times(estimate) + bounds;
 };
+// Where a verdict has no ratio, that of both amounts; it has no interval, and so proves nothing.
+ns.ratioWords = (one) => (one.ratio || one.guess === null || one.evidence === "dispatch" ? ns.interval(one.ratio) : `about ${ns.times(one.guess)}, without an interval`);
 ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
 ns.channels = (one) => `${one.channels} of ${one.whole}${one.side === "out" ? "" : one.side === "in" ? " input" : " output and input"} channels`;
 ns.median = function (values) {

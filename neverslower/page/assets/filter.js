@@ -73,7 +73,7 @@ ns.drawFilter = function () {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    ns.ask(Object.fromEntries(ns.FIELDS.map((name) => [name, null])));
+    ns.ask(Object.fromEntries([...ns.FIELDS, "stair"].map((name) => [name, null])));
     ns.showFilter();
   });
   ns.showFilter();

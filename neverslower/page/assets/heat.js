@@ -68,8 +68,8 @@ ns.heatTable = function (cases) {
   );
 };
 
-// Of several cases in a cell the worst is shown: what is proved worse first, then the largest ratio.
-ns.rank = (one) => (ns.WORSE.has(one.code) ? 1000 : 0) + (one.estimate || 0);
+// Of several cases in a cell the worst is shown: proved worse, then failed, then undecided, then the largest ratio.
+ns.rank = (one) => (ns.WORSE.has(one.code) ? 3e6 : ns.FAILED.has(one.code) ? 2e6 : ns.OPEN.has(one.code) ? 1e6 : 0) + Math.min(one.guess || 0, 1e5);
 
 ns.heatRow = function (row, columns) {
   const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, row.one.layer));
@@ -79,9 +79,9 @@ ns.heatRow = function (row, columns) {
 ns.heatCell = function (one) {
   if (!one) return ns.el("td", { class: "none" });
   const worse = ns.WORSE.has(one.code), open = ns.OPEN.has(one.code);
-  const step = one.estimate === null ? "none" : ns.step(one.estimate);
-  const tone = one.estimate === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
-  const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.estimate === null ? "?" : one.estimate.toFixed(one.estimate < 9.95 ? 2 : 0);
-  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.interval(one.ratio)}`;
+  const step = one.guess === null ? "none" : ns.step(one.guess);
+  const tone = one.guess === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
+  const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.guess === null ? "?" : one.guess.toFixed(one.guess < 9.95 ? 2 : 0);
+  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.ratioWords(one)}`;
   return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.caseLink(one), title: label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
 };

@@ -11,7 +11,7 @@ ns.changed = function (before) {
     cancelAnimationFrame(ns.later);
     ns.later = requestAnimationFrame(() => ns.drawHeat(cases));
   }
-  if (differs(["stair"]) || (!ns.state.stair && differs(ns.FIELDS))) {
+  if (differs(["stair", ...ns.FIELDS])) {
     ns.drawStairs(cases);
     ns.drawHistory(cases);
   }
