@@ -209,6 +209,29 @@ def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteR
     assert len([case for case in found["cases"] if case["source"] == 1]) == len(mine)
 
 
+def test_a_case_has_every_finding_of_every_item_and_its_journal_too(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    journal = runner.path / "red.jsonl"
+    now = FLAT | {"rules": [HAZARD]}
+    runner.run(now, NEVER_SLOWER, LATENCY, "--benchmark-compare", "--verdicts", "v.json", f"--journal={journal}")
+    expected = [{"finding": "slower than the baseline", "outcome": "failed"}]
+    for found in (json.loads((runner.path / "v.json").read_text(encoding="utf-8")), plain(journal)):
+        jsonschema.validate(found, SCHEMA)
+        assert found["verdict"] == "RED"
+        case = next(case for case in found["cases"] if case["source"] == 0 and case["channels"] == 15)
+        assert (case["finding"], case["outcome"], case["also"]) == ("new hazard", "failed", expected)
+    assert "new hazard; slower than the baseline" in html.page(account_of([journal]))
+
+
+def test_a_journal_that_does_not_say_what_failed_says_so(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in _lines(RUN)]
+    lines[-1] |= {"verdict": "RED", "failing": {"new hazard": 2}}
+    journal = tmp_path / "old.jsonl"
+    journal.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    note = f"2 × new hazard: {journal} does not say of which layer; --report on the run itself does"
+    assert plain(journal)["notes"] == [note]
+
+
 @pytest.mark.parametrize(
     ("rules", "arguments", "colour", "word"),
     [([], (), "32", "GREEN"), ([HAZARD], (), "33", "HAZARDS"), ([HAZARD], ("--strict-verdicts",), "31", "RED")],

@@ -13,6 +13,7 @@ from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
 from neverslower.judge.verdict import Interval
+from neverslower.outcome.concluded import Concluded
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
 from neverslower.page.journalled import Journalled, OneLibrary
@@ -28,13 +29,15 @@ _EXACT = {"MORE": Evidence.INSTRUCTIONS, "FEWER": Evidence.INSTRUCTIONS, "CHANGE
 class Parts:
     """What an account is put together from, in the order in which records are read; plans are kept once each.
 
-    `changes` says of each journal of two libraries how many channel counts changed how.
+    `changes` says of each journal of two libraries how many channel counts changed how, `notes` what a record leaves
+    out.
     """
 
     sources: list[Source] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _plans: dict[tuple[object, ...], int] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
 
@@ -84,7 +87,8 @@ class _Adding:
         """Add the source, its cases and its whole networks."""
         backend = self._fingerprint.backend
         mine = [identity for identity in self._library.verdicts if identity[0] == backend]
-        cases = [self._case(identity) for identity in mine if not is_network(identity[1])]
+        said = self._library.concluded
+        cases = [with_findings(self._case(one), said.get(one, ())) for one in mine if not is_network(one[1])]
         self._parts.cases += cases
         self._parts.wholes += [self._whole(identity) for identity in mine if is_network(identity[1])]
         self._parts.sources.append(self._source(cases, mine))
@@ -155,6 +159,13 @@ class _Adding:
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]
         return Whole(self._number, line["id"], line["code"], line["reason"]["text"], _ratio(line["ratio"]))
+
+
+def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
+    """Return a case with what items said of it, the gravest first; as it is where nothing was said."""
+    if not found:
+        return case
+    return replace(case, finding=found[0].finding, outcome=found[0].outcome, also=tuple(found[1:]))
 
 
 def named_in(name: str, backend: str, candidate: Subject) -> tuple[str, Side]:

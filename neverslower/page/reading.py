@@ -14,12 +14,14 @@ from typing import Any
 from neverslower.baseline import folders
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
+from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code
 from neverslower.maps import advice_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_map, of_stored
 from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
+from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
 from neverslower.problem.convolution import ConvProblem
@@ -57,6 +59,7 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
         verdict=verdict.get("verdict", ""),
         exit_code=verdict.get("exit"),
         further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
+        notes=tuple(parts.notes),
         sources=tuple(parts.sources),
         plans=tuple(parts.plans),
         cases=tuple(parts.cases),
@@ -139,7 +142,16 @@ def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
         changes = changes_of(path, journal.now.said, journal.before.said).changes
         parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
         parts.changes.append(upgrade.counted(changes))
+    parts.notes += _unplaced(path, journal)
     return journal.run
+
+
+def _unplaced(path: Path, journal: Journalled) -> Iterator[str]:
+    """Yield each finding that failed and of which a journal does not say where, as those of older versions."""
+    said = {found.finding for findings in journal.now.concluded.values() for found in findings}
+    for finding, count in (journal.run or {}).get("failing", {}).items():
+        if finding not in said:
+            yield f"{count} × {finding}: {shown(path)} does not say of which layer; --report on the run itself does"
 
 
 def with_changes(cases: Sequence[Case], changes: Sequence[Change], sources: Sequence[Source]) -> list[Case]:

@@ -54,12 +54,13 @@ ns.prepare = function (data) {
     one.group = `${one.source}|${one.format}|${one.side}`;
     one.place = `${one.layer}|${one.unpruned}|${one.side}`;
     one.stair = `${one.source}|${one.place}`;
+    one.findings = [one.finding, ...(one.also || []).map((other) => other.finding)].filter(Boolean);
     one.why = one.cause ? one.cause.cause : "";
     one.change = one.since ? one.since.code : "";
     one.estimate = one.ratio ? one.ratio[0] : null;
     one.guess = one.estimate ?? (one.amount && one.reference_amount ? one.amount / one.reference_amount : null);
     one.key = `${one.source}/${one.id}`;
-    one.text_ = [one.layer, one.id, one.why, one.finding || "", ns.planName(data, one.plan)].join(" ").toLowerCase();
+    one.text_ = [one.layer, one.id, one.why, ...one.findings, ns.planName(data, one.plan)].join(" ").toLowerCase();
   });
   ns.data = data;
   ns.byKey = new Map(data.cases.map((one) => [one.key, one]));

@@ -37,7 +37,7 @@ ns.matches = function (one) {
     (!asked.verdict || one.code === asked.verdict) &&
     (!asked.cause || one.why === asked.cause) &&
     (!asked.change || one.change === asked.change) &&
-    (!asked.finding || one.finding === asked.finding) &&
+    (!asked.finding || one.findings.includes(asked.finding)) &&
     (!asked.dtype || one.dtype === asked.dtype) &&
     (!asked.q || one.text_.includes(asked.q.toLowerCase()))
   );
@@ -46,7 +46,7 @@ ns.matches = function (one) {
 ns.drawFilter = function () {
   const form = document.getElementById("filter");
   const tested = ns.data.cases.filter((one) => one.tested);
-  const distinct = (pick) => [...new Set(tested.map(pick))].filter((value) => value !== "").sort(ns.natural);
+  const distinct = (pick) => [...new Set(tested.flatMap(pick))].filter((value) => value !== "").sort(ns.natural);
   const choice = (name, label, values, shown) => {
     if (values.length < 2 && !ns.state[name]) return null;
     const options = values.map((value) => ns.el("option", { value }, shown ? shown(value) : value));
@@ -63,7 +63,7 @@ ns.drawFilter = function () {
       choice("verdict", "Verdict", distinct((one) => one.code), ns.word),
       choice("cause", "Cause", distinct((one) => one.why)),
       choice("change", "Change", distinct((one) => one.change), ns.word),
-      choice("finding", "Finding", distinct((one) => one.finding || "")),
+      choice("finding", "Finding", distinct((one) => one.findings)),
       choice("dtype", "Dtype", distinct((one) => one.dtype)),
       ns.el("button", { type: "reset" }, "Clear"),
       ns.el("output", { id: "shown", "aria-live": "polite" }),

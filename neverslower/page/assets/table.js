@@ -18,7 +18,7 @@ ns.COLUMNS = [
   { name: "cause", title: "Cause", value: (one) => one.why || "~", cell: (one) => one.why || "–", wide: true },
   { name: "amount", title: "Pruned takes", number: true, value: (one) => one.amount ?? Infinity, cell: (one) => (one.evidence === "dispatch" ? "–" : ns.amount(one.amount, one.evidence)), wide: true },
   { name: "plan", title: "Plan", value: (one) => ns.planName(ns.data, one.plan), cell: (one) => ns.planName(ns.data, one.plan) || "–", wide: true },
-  { name: "finding", title: "Finding", value: (one) => one.finding || "~", cell: (one) => one.finding || "–", wide: true, only: (one) => one.finding },
+  { name: "finding", title: "Finding", value: (one) => one.finding || "~", cell: (one) => one.findings.join("; ") || "–", wide: true, only: (one) => one.finding },
   { name: "record", title: "Record", value: (one) => one.source, cell: (one) => ns.data.sources[one.source].title, wide: true, several: true },
 ];
 
