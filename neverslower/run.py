@@ -389,7 +389,7 @@ class Run:
         return self.verdict
 
     def _write_last(self, verdict: RunVerdict) -> None:
-        """Write what each item concluded, and the verdict as the journal's last line; that a journal can't be written was reported before."""
+        """Write what was concluded, and the verdict last; that a journal can't be written was reported before."""
         with suppress(JournalError), closing(Journal(self.journal_path)) as journal:
             for said in concluded.lines(self.assessed, self.plan.strict, bool(self.plan.against)):
                 journal.write(concluded.EVENT, said)

@@ -152,6 +152,52 @@ def test_several_versions_stand_next_to_each_other() -> None:
     ]
 
 
+def cut(tmp_path: Path, record: Path, keep: int) -> Path:
+    """Return the journal of a run that was killed when it had given so many verdicts."""
+    lines, given = [], 0
+    for line in _lines(record):
+        given += '"event":"verdict"' in line
+        if given > keep:
+            break
+        lines.append(line)
+    path = tmp_path / "cut.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (0, "it had judged 0 of 3 comparisons; no layer was compared"),
+        (2, "it had judged 2 of 3 comparisons; 1 slower, 0 not slower, of 1"),
+    ],
+)
+def test_a_run_that_did_not_end_is_no_clean_result(tmp_path: Path, keep: int, words: str) -> None:
+    found = plain(cut(tmp_path, RUN, keep))
+    jsonschema.validate(found, SCHEMA)
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: this run did not end: {words}"
+    assert "verdict" not in found
+
+
+def test_a_record_of_whole_networks_says_so() -> None:
+    found = plain(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
+    words = "5 whole networks: 5 faster; no layer was compared"
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+
+
+def test_a_run_of_two_backends_keeps_its_verdict(tmp_path: Path) -> None:
+    lines = _lines(RUN)
+    other = [line.replace('"backend":"cudnn"', '"backend":"onednn"').replace("cudnn-", "onednn-") for line in lines]
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join([*lines[:-1], *other[1:]]) + "\n", encoding="utf-8")
+    found = plain(path)
+    assert [source["backend"] for source in found["sources"]] == ["cudnn", "onednn"]
+    assert (found["verdict"], found["exit_code"]) == ("HAZARDS", 0)
+    assert found["sentence"].startswith("HAZARDS: ")
+    assert len(found["further"]) == 2
+    assert plain(path, RUN)["sentence"].startswith("2 records: ")
+
+
 def test_advice_names_the_counts_of_a_layer() -> None:
     found = plain(RUN, ROOT / "docs/examples/advice.json")
     jsonschema.validate(found, SCHEMA)

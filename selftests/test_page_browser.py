@@ -363,3 +363,12 @@ def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open)
     assert "H200" in found.text("#stairs .caption")  # The filter hides the one that was asked for.
     found.page.click("#filter button[type=reset]")
     assert "stair=" not in found.address
+
+
+def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:
+    found = open_(account_of([JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz"]))
+    assert "no layer was compared" in found.text("h1")
+    assert [found.page.locator(f"#{name}").is_visible() for name in ("filter", "heat", "stairs", "cases")] == 4 * [
+        False
+    ]
+    assert found.page.locator("#device").is_visible()

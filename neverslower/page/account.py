@@ -139,8 +139,8 @@ class Case:
     `problem` and `unpruned` are keys: descriptor, dtype, layout, and the epilogue where there is one. `channels` of
     `whole` are kept on the `side`. `reference_plan` and `plan` are numbers of plans. `amount` and `reference_amount`
     are median seconds per call, or instructions, as the source's evidence says. `finding` and `outcome` are what the
-    run's tables made of the verdict, where they were asked, the gravest of all its items; `also` are the others. `again` is a command that measures this case again,
-    `alone` one that prints a script that needs the library alone.
+    run's tables made of the verdict, where they were asked, the gravest of all its items; `also` are the others.
+    `again` is a command that measures this case again, `alone` one that prints a script that needs the library alone.
     """
 
     source: int

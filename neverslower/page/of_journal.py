@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import is_network
 
+UNENDED = "this run did not end"
+"""How a remark begins that says so."""
 _EXACT = {"MORE": Evidence.INSTRUCTIONS, "FEWER": Evidence.INSTRUCTIONS, "CHANGED": Evidence.DISPATCH}
 
 
@@ -101,7 +103,7 @@ class _Adding:
             name=shown(self._path),
             kind=self._kind,
             evidence=_evidence(fingerprint, cases),
-            remarks=tuple(library.remarks.get(backend, ())),
+            remarks=(*library.remarks.get(backend, ()), *self._unended(mine)),
             settings=self._journal.settings,
             clock=next((taken.clock for taken in passes if taken.clock), ""),
             cache=passes[0].cache if passes else "",
@@ -111,6 +113,13 @@ class _Adding:
             seconds=self._journal.seconds,
             before=self._before,
         )
+
+    def _unended(self, mine: Sequence[Identity]) -> Iterator[str]:
+        """Yield how far a run came that did not end; a hunt's journal never says that it ends."""
+        journal = self._journal
+        if self._kind is Kind.JOURNAL and journal.settings and journal.run is None and journal.seconds is None:
+            of = f" of {journal.settings['comparisons']}" if "comparisons" in journal.settings else ""
+            yield f"{UNENDED}: it had judged {len(mine)}{of} comparisons"
 
     def _case(self, identity: Identity) -> Case:
         line, library = self._library.verdicts[identity], self._library

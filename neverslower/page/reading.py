@@ -20,7 +20,7 @@ from neverslower.maps import advice_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_map, of_stored
-from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
+from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, Whole, titled
 from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
@@ -45,17 +45,21 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
 
     Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
     """
-    parts, advised, runs = _read([each for named in paths for each in _files(named)])
-    ended = [run for run in runs if run]
+    records = [each for named in paths for each in _files(named)]
+    parts, advised, runs = _read(records)
     if not parts.sources:
         raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
     if pattern != EVERY:
         _keep(parts, pattern)
     tested = [number for number, source in enumerate(parts.sources) if not source.before]
     sentences = [_sentence(number, parts) for number in tested]
-    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 and pattern == EVERY else {}
+    # A run speaks for itself: where its journal is all that is reported, with every backend and layer of it.
+    count = len({parts.sources[number].name for number in tested})
+    verdict: Mapping[str, Any] = (runs[0] or {}) if len(runs) == count == 1 and pattern == EVERY else {}
     return Account(
-        sentence=verdict["text"] if verdict else _of_all([parts.sources[number] for number in tested], sentences),
+        sentence=verdict["text"]
+        if verdict
+        else _of_all(count, [parts.sources[number] for number in tested], sentences),
         verdict=verdict.get("verdict", ""),
         exit_code=verdict.get("exit"),
         further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
@@ -191,13 +195,13 @@ def _advised(path: Path) -> list[Advised]:
     ]
 
 
-def _of_all(sources: Sequence[Source], sentences: Sequence[str]) -> str:
-    """Return the first sentence about some records of which no run gives one."""
+def _of_all(count: int, sources: Sequence[Source], sentences: Sequence[str]) -> str:
+    """Return the first sentence about so many records, of which no run gives one."""
     if len(sentences) == 1:
         return sentences[0]
     titles = list(dict.fromkeys(map(titled, sources)))
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return f"{len(sources)} records: {'; '.join(titles[:NAMED])}{more}"
+    return f"{count} {'record' if count == 1 else 'records'}: {'; '.join(titles[:NAMED])}{more}"
 
 
 def _sentence(number: int, parts: Parts) -> str:
@@ -207,8 +211,21 @@ def _sentence(number: int, parts: Parts) -> str:
     named = titled(source)
     if of_map.SURVEYED in source.remarks:
         return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+    wholes = _of_wholes([whole for whole in parts.wholes if whole.source == number])
+    state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
+    if not mine:
+        return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
     worse, better = _WORDS[source.evidence]
     words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
     counts = Counter({worse: 0, better: 0})
     counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
-    return f"{named}: {', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
+    counted = f"{', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
+    return f"{named}: {'; '.join([*state, counted, *wholes])}"
+
+
+def _of_wholes(wholes: Sequence[Whole]) -> list[str]:
+    """Return what whole pruned networks came to: `2 whole networks: 1 slower, 1 same`; nothing where there are none."""
+    counts = Counter(whole.code.lower().replace("_", " ") for whole in wholes)
+    named = "whole network" if len(wholes) == 1 else "whole networks"
+    words = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return [f"{len(wholes)} {named}: {words}"] if wholes else []

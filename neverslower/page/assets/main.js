@@ -18,7 +18,20 @@ ns.changed = function (before) {
   if (differs(["case"])) ns.showCase();
 };
 
+// Without a case there is nothing to draw: say so, and leave the empty sections out.
+ns.hideEmpty = function () {
+  document.getElementById("filter").hidden = true;
+  for (const name of ["heat", "stairs", "cases", "history"]) {
+    document.getElementById(name).hidden = true;
+    document.querySelector(`nav a[href="#${name}"]`).hidden = true;
+  }
+};
+
 ns.drawAll = function () {
+  if (!ns.tested) {
+    ns.hideEmpty();
+    return ns.drawDevice();
+  }
   const cases = ns.shownCases();
   ns.drawHeat(cases);
   ns.drawTable(cases);
