@@ -18,6 +18,7 @@ import pytest
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.page import html
 from neverslower.page.account import Account, Case, Cause, Kind, Sampled, Source
+from neverslower.page.first_screen import key
 from neverslower.page.reading import account_of
 from selftests.support import ROOT
 from selftests.test_page import RUN, hostile
@@ -29,6 +30,7 @@ JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RESNET50 = JOURNALS / "cudnn-h200-resnet50-float16.jsonl.xz"
 VERDICTS_MAP = ROOT / "bench/data/maps/resnet50-float16-verdicts-h200.json.xz"
 MAP = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
+L46 = ">".join(f"mb1_g1ic1024oc{kept}_ih14oh7kh1sh2ph0-float16-NHWC" for kept in (2048, 2047))
 READY = "document.documentElement.dataset.ready === 'yes'"
 FILTERED = """async ([name, value]) => {
   const field = document.querySelector(`#filter [name=${name}]`);
@@ -228,7 +230,7 @@ def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
     found.page.keyboard.press("Escape")
     found.page.wait_for_function("!document.getElementById('case').open")
     assert "case=" not in found.address
-    again = open_(account_of([RESNET50]), "#case=0/cudnn-resnet50.L46-float16-NHWC-out2047")
+    again = open_(account_of([RESNET50]), f"#case=0/{L46}")
     assert again.page.locator("#case").is_visible()
 
 
@@ -372,3 +374,19 @@ def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:
         False
     ]
     assert found.page.locator("#device").is_visible()
+
+
+def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(open_: Open) -> None:
+    mended = account_of([JOURNALS / "mend-resnet18-cudnn-h200.jsonl.xz"])
+    found = open_(mended)
+    keys = found.page.evaluate("ns.data.cases.map((one) => one.key)")
+    assert len(set(keys)) == len(keys) > len({case.id for case in mended.cases})
+    shown = "ns.data.cases.filter((one) => one.tested).length"
+    assert found.page.locator(".heat a.cell").count() == found.page.evaluate(shown)
+    assert "−-" not in found.text("#heat")
+    assert "channels added by padding" in found.text("#heat")
+    for case in (one for one in mended.cases if one.channels == 240 and one.side == "together"):
+        one = open_(mended, f"#case={key(case)}")
+        assert "240 padded from 225 output" in one.text("#case-title")
+        assert case.problem in one.text("#case")
+        break

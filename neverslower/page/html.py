@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from neverslower import __version__
 from neverslower.page.account import Account, document
-from neverslower.page.first_screen import first_screen
+from neverslower.page.first_screen import first_screen, kept, key
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,9 +61,11 @@ def asset(name: str) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # Most runs draw no page.
 
-    return Environment(
+    environment = Environment(
         loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"key": key, "kept": kept}
+    return environment
 
 
 def _policy(scripts: list[str], styles: list[str]) -> str:

@@ -42,6 +42,7 @@ ns.prepare = function (data) {
     source.title = `${source.backend} ${source.version} on ${source.device}`;
   });
   ns.tellApart(data.sources);
+  const rows = ns.rowsOf(data.cases);
   data.cases.forEach((one, number) => {
     const source = data.sources[one.source];
     one.number = number;
@@ -52,20 +53,38 @@ ns.prepare = function (data) {
     one.distance = one.whole - one.channels;
     one.format = [one.dtype, one.layout, ...one.problem.split(" ")[0].split("-").slice(3)].join(" ");
     one.group = `${one.source}|${one.format}|${one.side}`;
-    one.place = `${one.layer}|${one.unpruned}|${one.side}`;
+    one.place = rows(one);
     one.stair = `${one.source}|${one.place}`;
     one.findings = [one.finding, ...(one.also || []).map((other) => other.finding)].filter(Boolean);
     one.why = one.cause ? one.cause.cause : "";
     one.change = one.since ? one.since.code : "";
     one.estimate = one.ratio ? one.ratio[0] : null;
     one.guess = one.estimate ?? (one.amount && one.reference_amount ? one.amount / one.reference_amount : null);
-    one.key = `${one.source}/${one.id}`;
+    one.key = `${one.source}/${one.unpruned}>${one.problem}`;
     one.text_ = [one.layer, one.id, one.why, ...one.findings, ns.planName(data, one.plan)].join(" ").toLowerCase();
   });
   ns.data = data;
-  ns.byKey = new Map(data.cases.map((one) => [one.key, one]));
+  ns.byKey = new Map();
+  for (const one of data.cases) {
+    while (ns.byKey.has(one.key)) one.key += "'";  // Layers of a map may share a shape, and are measured apart.
+    ns.byKey.set(one.key, one);
+  }
   return data;
 };
+
+// How to name the layer whose counts make a row: where both sides change and a count comes with several inputs, with these.
+ns.rowsOf = function (cases) {
+  const plain = (one) => `${one.layer}|${one.unpruned}|${one.side}`;
+  const seen = new Map(), several = new Set();
+  for (const one of cases) {
+    const at = `${one.source}|${plain(one)}|${one.channels}`;
+    if (one.side === "together" && seen.has(at) && seen.get(at) !== one.problem) several.add(plain(one));
+    seen.set(at, one.problem);
+  }
+  return (one) => plain(one) + (several.has(plain(one)) ? `|${ns.inputs(one.problem)}` : "");
+};
+ns.inputs = (problem) => (/ic(\d+)oc/.exec(problem) || [])[1];
+ns.rowName = (one) => `${one.layer}${one.place.split("|").length > 3 ? `, ${ns.inputs(one.problem)} inputs` : ""}`;
 
 // Sources of one title are told apart by their state, and by their file where that is the same too.
 ns.tellApart = function (sources) {
@@ -113,7 +132,15 @@ ns.interval = function (ratio) {
 // Where a verdict has no ratio, that of both amounts; it has no interval, and so proves nothing.
 ns.ratioWords = (one) => (one.ratio || one.guess === null || one.evidence === "dispatch" ? ns.interval(one.ratio) : `about ${ns.times(one.guess)}, without an interval`);
 ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
-ns.channels = (one) => `${one.channels} of ${one.whole}${one.side === "out" ? "" : one.side === "in" ? " input" : " output and input"} channels`;
+ns.padded = (one) => one.channels > one.whole || (one.side === "together" && Number(ns.inputs(one.problem)) > Number(ns.inputs(one.unpruned)));
+ns.before = (one) => (ns.padded(one) ? "not padded" : "unpruned");
+ns.after = (one) => (ns.padded(one) ? "padded" : "pruned");
+ns.count = (one) => `${one.channels} ${ns.padded(one) ? "padded from" : "of"} ${one.whole}`;
+ns.channels = function (one) {
+  if (one.side === "out") return `${ns.count(one)} channels`;
+  if (one.side === "in") return `${ns.count(one)} input channels`;
+  return `${ns.count(one)} output and ${ns.inputs(one.problem)} ${ns.padded(one) ? "padded from" : "of"} ${ns.inputs(one.unpruned)} input channels`;
+};
 ns.median = function (values) {
   const sorted = values.filter((value) => value !== null && value !== undefined).sort((a, b) => a - b);
   return sorted.length ? sorted[Math.floor(sorted.length / 2)] : null;

@@ -52,12 +52,13 @@ ns.heatTable = function (cases) {
     const held = row.cells.get(place(one));
     if (!held || ns.rank(one) > ns.rank(held)) row.cells.set(place(one), one);
   }
-  const head = columns.map((column) => ns.el("th", { scope: "col" }, binned ? `${(100 * column) / ns.BINS} %` : `−${column}`));
+  const head = columns.map((column) => ns.el("th", { scope: "col" }, binned ? `${(100 * column) / ns.BINS} %` : column < 0 ? `+${-column}` : `−${column}`));
   const what = { device_time: "time", instructions: "instructions", dispatch: "dispatch" }[source.evidence];
-  const side = first.side === "out" ? "" : first.side === "in" ? ", input channels pruned" : ", output and input channels pruned";
-  const how = binned ? "the worst in each 5 % of the channels removed" : "channels removed";
+  const side = first.side === "out" ? "" : first.side === "in" ? ", input channels" : ", output and input channels together";
+  const change = cases.some(ns.padded) ? "channels added by padding" : "channels removed";
+  const how = binned ? `the worst in each 5 % of the ${change}` : change;
   const held = ns.el("tbody", {});
-  const sorted = [...rows.values()].sort((a, b) => ns.natural(a.one.layer, b.one.layer));
+  const sorted = [...rows.values()].sort((a, b) => ns.natural(ns.rowName(a.one), ns.rowName(b.one)));
   ns.rowsLeft.push(...sorted.map((row) => [held, row, columns]));
   return ns.el(
     "div",
@@ -72,7 +73,7 @@ ns.heatTable = function (cases) {
 ns.rank = (one) => (ns.WORSE.has(one.code) ? 3e6 : ns.FAILED.has(one.code) ? 2e6 : ns.OPEN.has(one.code) ? 1e6 : 0) + Math.min(one.guess || 0, 1e5);
 
 ns.heatRow = function (row, columns) {
-  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, row.one.layer));
+  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, ns.rowName(row.one)));
   return ns.el("tr", {}, layer, columns.map((column) => ns.heatCell(row.cells.get(column))));
 };
 

@@ -60,7 +60,7 @@ ns.drawStairs = function (cases, afresh) {
   ns.chart = null;
   if (!stair) return body.replaceChildren(ns.el("p", {}, "No case matches the filter."));
   const several = new Set(keys.map((one) => one.source)).size > 1;
-  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${one.layer}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}${several ? `: ${ns.data.sources[one.source].title}` : ""}`);
+  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${ns.rowName(one)}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}${several ? `: ${ns.data.sources[one.source].title}` : ""}`);
   const pick = ns.el("select", { onchange: (event) => ns.ask({ stair: event.target.value }) }, keys.map(option));
   const step = (by) => () => ns.ask({ stair: keys[(keys.findIndex((one) => one.stair === chosen) + by + keys.length) % keys.length].stair });
   const controls = ns.el("div", { class: "controls" }, ns.el("label", {}, ns.el("span", {}, "Layer"), pick), ns.el("button", { type: "button", onclick: step(-1), "aria-label": "Previous layer" }, "←"), ns.el("button", { type: "button", onclick: step(1), "aria-label": "Next layer" }, "→"));
@@ -207,7 +207,7 @@ ns.showTip = function (plot, stair, xs, tip) {
   const lines = [];
   if (made) {
     const one = made.one, plan = one.plan === undefined ? null : ns.data.plans[one.plan];
-    lines.push([ns.el("strong", {}, `${count} of ${one.whole}`), " ", ns.chip(one.code), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
+    lines.push([ns.el("strong", {}, ns.count(one)), " ", ns.chip(one.code), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
     if (plan) lines.push([`plan ${plan.name}${(plan.steps || []).length ? `: ${plan.steps.slice(0, 3).map((step) => ns.kernel(step).slice(0, 60)).join(" + ")}` : ""}`]);
     const samples = one.samples || [];
     if (samples.length) lines.push([`${samples.length} ${samples.length === 1 ? "process" : "processes"}: median ratios ${samples.filter((sample) => sample.ratio).map((sample) => sample.ratio[2].toFixed(3)).join(", ")}`]);

@@ -13,7 +13,7 @@ ns.COLUMNS = [
   { name: "ratio", title: "Ratio", number: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.ratioCell(one) },
   { name: "change", title: "Change", value: (one) => (one.since ? -(one.since.ratio || [0])[0] : 9), cell: (one) => (one.since ? ns.el("span", {}, ns.chip(one.since.code), one.since.ratio ? ` ${ns.times(one.since.ratio[0])}` : "") : "–"), only: (one) => one.since },
   { name: "layer", title: "Layer", value: (one) => one.layer, cell: (one) => ns.el("a", { href: ns.link({ case: one.key }), class: "row" }, one.layer) },
-  { name: "channels", title: "Channels", number: true, value: (one) => one.channels, cell: (one) => `${one.channels} of ${one.whole}` },
+  { name: "channels", title: "Channels", number: true, value: (one) => one.channels, cell: (one) => ns.count(one) },
   { name: "format", title: "Format", value: (one) => one.format, cell: (one) => one.format, wide: true },
   { name: "cause", title: "Cause", value: (one) => one.why || "~", cell: (one) => one.why || "–", wide: true },
   { name: "amount", title: "Pruned takes", number: true, value: (one) => one.amount ?? Infinity, cell: (one) => (one.evidence === "dispatch" ? "–" : ns.amount(one.amount, one.evidence)), wide: true },
