@@ -20,7 +20,7 @@ from neverslower import cli
 from neverslower.errors import NeverSlowerError
 from neverslower.page import html
 from neverslower.page.account import Account, document
-from neverslower.page.reading import account_of
+from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT
@@ -322,12 +322,16 @@ def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:
         ("--verdicts=v.txt", "--verdicts=v.txt: name a file that ends in .json"),
         ("--report=file/p.html", "--report=file/p.html can't be written: "),
         ("--verdicts=file/v.json", "--verdicts=file/v.json can't be written: "),
+        ("--report=a.html", "a.html is a folder: name a file in it, or another one"),
+        ("--verdicts=file.json", "file.json exists, and does not hold verdicts: name another file, or remove it"),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_refused_before_measuring(
     runner: SuiteRunner, option: str, words: str
 ) -> None:
     (runner.path / "file").write_text("")
+    (runner.path / "file.json").write_text('{"benchmarks": []}')
+    (runner.path / "a.html").mkdir()
     result = runner.run(FLAT, NEVER_SLOWER, option)
     assert words in result.stderr.str()
     assert not (runner.path / "journal.jsonl").exists()
@@ -425,11 +429,17 @@ def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "words"),
     [
         (["absent.jsonl", "--out", "p.html"], "absent.jsonl: No such file or directory; give journals"),
-        (["empty", "--out", "p.html"], "empty: no baseline is in this folder; give journals"),
+        (["empty", "--out", "p.html"], "empty: no baseline and no map is in this folder; give journals"),
         (["text.jsonl", "--out", "p.html"], "text.jsonl: no backend has measured anything in it"),
         (["text.jsonl"], "report where? name a page, --out FILE.html, or verdicts, --verdicts FILE.json"),
         (["text.json.xz", "--out", "p.html"], "map text.json.xz: not a compressed JSON file"),
         (["text.jsonl", "--verdicts", "v.html"], "--verdicts=v.html: name a file that ends in .json"),
+        (["a.json", "--out", "p.html"], "a.json: not a record that can be reported; give journals"),
+        (["v.json", "--out", "p.html"], "v.json: a file of never-slower verdicts, and not a record that can be"),
+        (["grid.json.xz", "--out", "p.html"], "grid.json.xz: a grid, and a page shows none; advise --model"),
+        (["old", "--verdicts", "old/0001_1.json"], "0001_1.json is to be read, and would be overwritten: name"),
+        (["text.jsonl", "--verdicts", "old/0001_1.json"], "0001_1.json exists, and does not hold verdicts"),
+        (["text.jsonl", "--out", "a.html"], "a.html is a folder"),
         (["a.json", "--verdicts", "a.json"], "a.json is to be read, and would be overwritten: name another file"),
     ],
 )
@@ -442,10 +452,29 @@ def test_what_cannot_be_reported_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    for name in ("old", "a.html"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old/0001_1.json").write_text('{"benchmarks": []}')
+    (tmp_path / "v.json").write_text('{"format": "never-slower verdicts"}')
+    (tmp_path / "grid.json.xz").write_bytes(lzma.compress(b'{"format": "never-slower grid"}'))
     for name in ("text.jsonl", "text.json.xz", "a.json"):
         (tmp_path / name).write_text("{}\n" if name == "a.json" else "")
     assert cli.main(["report", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_folder_of_maps_alone_stands_for_them() -> None:
+    folder = BASELINES / "cudnn@nvidia-h200"
+    assert records_of([folder]) == records_of([folder / "maps"]) == [folder / "maps/resnet50-float16-NHWC.json.xz"]
+
+
+def test_verdicts_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
+    asked = Wanted.of(str(tmp_path / "rep-9.19"), str(tmp_path / "v.json"))
+    account = account_of([RUN])
+    for _ in range(2):
+        asked.probe()
+        assert not any("ERROR" in line for line in asked.write(account))
+    assert (tmp_path / "rep-9.19/index.html").exists()
 
 
 def test_a_page_that_cannot_be_written_is_a_line_and_no_traceback(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code
-from neverslower.maps import advice_file
+from neverslower.maps import advice_file, grid_file, map_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_map, of_stored
@@ -37,6 +37,7 @@ _DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
 NAMED = 4
 """So many sources of several records are named in the first sentence."""
 EVERY = "*"
+MAPS = "*.json.xz"
 _HELD = "journals of runs, baselines, folders of baselines, maps or advice"
 
 
@@ -45,8 +46,7 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
 
     Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
     """
-    records = [each for named in paths for each in _files(named)]
-    parts, advised, runs = _read(records)
+    parts, advised, runs = _read(records_of(paths))
     if not parts.sources:
         raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
     if pattern != EVERY:
@@ -56,10 +56,9 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
     # A run speaks for itself: where its journal is all that is reported, with every backend and layer of it.
     count = len({parts.sources[number].name for number in tested})
     verdict: Mapping[str, Any] = (runs[0] or {}) if len(runs) == count == 1 and pattern == EVERY else {}
+    sources = [parts.sources[number] for number in tested]
     return Account(
-        sentence=verdict["text"]
-        if verdict
-        else _of_all(count, [parts.sources[number] for number in tested], sentences),
+        sentence=verdict["text"] if verdict else _of_all(count, sources, sentences),
         verdict=verdict.get("verdict", ""),
         exit_code=verdict.get("exit"),
         further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
@@ -111,31 +110,50 @@ def _keep(parts: Parts, pattern: str) -> None:
         raise NeverSlowerError(f"--layer {pattern}: no record has such a layer; there are {listed or 'none'}")
 
 
+def records_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the records that paths name: a folder stands for its baselines, or, where it has none, for its maps.
+
+    Raises NeverSlowerError for a folder without either.
+    """
+    return [each for named in paths for each in _files(named)]
+
+
 def _files(path: Path) -> list[Path]:
-    """Return the records that a path names: a folder stands for its baselines, in the order of their acceptance."""
     if not path.is_dir():
         return [path]
-    stored = folders.stored_files(path)
-    if not stored:
-        raise NeverSlowerError(f"{path}: no baseline is in this folder; give {_HELD}")
-    return stored
+    found = folders.stored_files(path) or [*sorted(path.glob(MAPS)), *sorted(path.glob(f"maps/{MAPS}"))]
+    if not found:
+        raise NeverSlowerError(f"{path}: no baseline and no map is in this folder; give {_HELD}")
+    return found
 
 
 def _kind_of(path: Path) -> Kind | None:
-    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it can't be read."""
+    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it is none of them."""
     if path.name.endswith(".jsonl.xz"):
         return Kind.JOURNAL
     if path.suffix == ".xz":
+        if map_file.content_of(path).get("format") == grid_file.FORMAT:
+            raise NeverSlowerError(f"{path}: a grid, and a page shows none; advise --model plans with it")
         return Kind.MAP
     try:
-        with path.open(encoding="utf-8") as file:
-            first = file.readline(4096) + file.read(4096)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not text"
         raise NeverSlowerError(f"{path}: {why}; give {_HELD}") from None
     if path.suffix == ".jsonl":
-        return Kind.BASELINE if '"format"' in first.partition("\n")[0] else Kind.JOURNAL
-    return None if f'"{advice_file.FORMAT}"' in first else Kind.BASELINE
+        return Kind.BASELINE if '"format"' in text.partition("\n")[0] else Kind.JOURNAL
+    return _kind_of_json(path, text)
+
+
+def _kind_of_json(path: Path, text: str) -> Kind | None:
+    content = json.loads(text)
+    kept = content if isinstance(content, dict) else {}
+    if kept.get("format") == advice_file.FORMAT:
+        return None
+    if "benchmarks" not in kept:
+        what = f"a file of {kept['format']}, and " if "format" in kept else ""
+        raise NeverSlowerError(f"{path}: {what}not a record that can be reported; give {_HELD}")
+    return Kind.BASELINE
 
 
 def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
