@@ -532,3 +532,48 @@ def test_services_read_the_times_of_each_channel_count(runner: SuiteRunner) -> N
         assert rate["rounds"] > 0
     slow, whole = (next(times[name][1] for name in names if name.endswith(f"out{n}]")) for n in (15, 16))
     assert slow == pytest.approx(2 * whole, rel=0.05)
+
+
+def test_the_example_of_the_documentation_leaves_out_what_is_compared_with(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = FLAT | {"rules": [HAZARD]}
+    runner.accept(slow)
+    runner.run(slow, NEVER_SLOWER, "--benchmark-compare", "--verdicts", "verdicts.json")
+    found = json.loads((runner.path / "verdicts.json").read_text(encoding="utf-8"))
+    assert Counter(case["code"] for case in found["cases"])["SLOWER"] == 2
+    text = (ROOT / "docs/reference/verdicts.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(runner.path)
+    capsys.readouterr()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_script_is_not_measured_again_without_its_file(runner: SuiteRunner) -> None:
+    journal = runner.path / "j.jsonl"
+    runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, f"--journal={journal}", "--verdicts", "v.json")
+    assert "again" not in plain(journal)["cases"][0]
+    assert "scripted:" in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+
+
+def test_what_turns_the_text_around_is_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jsonl"
+    lines = [line.replace("mb256_ic128oc128_ih19kh3ph1", "a\\u202eb") for line in _lines(RUN)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    account = account_of([path])
+    assert account.cases[0].layer == "a\u202eb"
+    text = html.page(account)
+    assert "\u202e" not in text
+    assert unpacked(text)["cases"][0]["layer"] == "a\\u202eb"
+
+
+@pytest.mark.parametrize(("name", "value"), [("code", "SLOW"), ("text", 7)])
+def test_a_damaged_journal_is_named(tmp_path: Path, name: str, value: object) -> None:
+    lines = [json.loads(line) for line in _lines(RUN)]
+    for line in lines:
+        if line["event"] == {"code": "verdict", "text": "run"}[name]:
+            line[name] = value
+    path = tmp_path / "damaged.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    with pytest.raises(NeverSlowerError, match=r"damaged.jsonl: damaged \(ValueError"):
+        account_of([path])

@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -390,3 +390,58 @@ def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(op
         assert "240 padded from 225 output" in one.text("#case-title")
         assert case.problem in one.text("#case")
         break
+
+
+def test_paper_has_the_head_of_the_table_and_every_column(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), width=720, scheme="dark")
+    page = found.page
+    before = page.evaluate("document.querySelector('canvas.shape').toDataURL()")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert "Ratio" in page.locator(".cases thead").inner_text()
+    assert page.evaluate("document.querySelector('table.cases').getBoundingClientRect().right") <= 720
+    for hidden in (".controls", "details.data"):
+        assert not page.locator(hidden).first.is_visible()
+    assert page.evaluate("document.querySelector('canvas.shape').toDataURL()") != before
+
+
+def test_a_selection_that_ends_outside_leaves_the_case_open(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), f"#case=0/{L46}")
+    page = found.page
+    command = page.locator("#case .copyable code").first
+    command.scroll_into_view_if_needed()
+    inside, dialog = command.bounding_box(), page.locator("#case").bounding_box()
+    middle = inside["y"] + inside["height"] / 2
+    page.mouse.move(inside["x"] + 60, middle)
+    page.mouse.down()
+    page.mouse.move(dialog["x"] - 20, middle, steps=5)
+    page.mouse.up()
+    page.mouse.click(dialog["x"] + 4, middle)  # In the dialog's padding.
+    assert page.locator("#case").is_visible()
+    page.mouse.click(dialog["x"] - 20, middle)
+    page.wait_for_function("!document.getElementById('case').open")
+
+
+def test_a_link_to_what_is_not_there_says_so(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), "#case=0/nothing&layer=vgg16.L0&stair=0|alexnet.L0|x|out")
+    for words in ("no case 0/nothing", "no staircase of alexnet.L0", "no layer vgg16.L0"):
+        assert words in found.text("#missing")
+    found.page.click("#filter button[type=reset]")
+    assert "vgg16" not in found.text("#missing")
+    assert not open_(account_of([RESNET50]), f"#case=0/{L46}").page.locator("#missing").is_visible()
+
+
+def test_sorting_says_its_direction_and_a_cause_may_have_any_name(open_: Open) -> None:
+    account = account_of([RUN])
+    cases = [replace(case, cause=case.cause and replace(case.cause, cause="constructor")) for case in account.cases]
+    found = open_(replace(account, cases=tuple(cases)))
+    found.page.click(".cases thead button >> text=Ratio")
+    assert found.page.locator("th[data-column=ratio]").get_attribute("aria-sort") == "descending"
+    ratios = [float(text.partition("×")[0]) for text in found.page.locator("td.ratio").all_inner_texts()]
+    assert ratios == sorted(ratios, reverse=True)
+
+
+def test_a_long_name_does_not_widen_a_phone(open_: Open) -> None:
+    account, name = account_of([RUN]), "features.denseblock4.denselayer16.attention.query_projection.conv2"
+    found = open_(replace(account, cases=tuple(replace(case, layer=name) for case in account.cases)), width=390)
+    assert found.page.evaluate("document.documentElement.scrollWidth") == 390

@@ -12,7 +12,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
-from neverslower.judge.verdict import Interval
+from neverslower.judge.verdict import Code, Interval
 from neverslower.outcome.concluded import Concluded
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
@@ -141,7 +141,7 @@ class _Adding:
             side=str(side),
             channels=candidate.problem.channels(side),
             whole=reference.problem.channels(side),
-            code=line["code"],
+            code=str(Code(line["code"])),
             reason=line["reason"]["code"],
             text=line["reason"]["text"],
             ratio=_ratio(line["ratio"]),
@@ -167,7 +167,7 @@ class _Adding:
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]
-        return Whole(self._number, line["id"], line["code"], line["reason"]["text"], _ratio(line["ratio"]))
+        return Whole(self._number, line["id"], str(Code(line["code"])), line["reason"]["text"], _ratio(line["ratio"]))
 
 
 def with_findings(case: Case, found: Sequence[Concluded]) -> Case:

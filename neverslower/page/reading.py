@@ -165,6 +165,8 @@ def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
         parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
         parts.changes.append(upgrade.counted(changes))
     parts.notes += _unplaced(path, journal)
+    if journal.run and not (isinstance(journal.run["text"], str) and isinstance(journal.run["verdict"], str)):
+        raise ValueError("its last line has no text or no verdict")
     return journal.run
 
 

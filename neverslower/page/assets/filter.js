@@ -27,6 +27,12 @@ ns.caseLinks = function () {
   return (one) => `#${rest ? `${rest}&` : ""}case=${encodeURIComponent(one.key)}`;
 };
 
+// What a case has in a field of the filter, as the address writes it.
+ns.fieldOf = function (name, one) {
+  const held = { source: String(one.source), backend: one.backend, layer: one.layer, verdict: one.code, cause: one.why, change: one.change, dtype: one.dtype };
+  return name === "finding" ? one.findings : [held[name]];
+};
+
 ns.matches = function (one) {
   const asked = ns.state;
   return (

@@ -3,7 +3,7 @@
 ns.CAUSES = { "": ["circle", "--ok"], alignment: ["square", "--alignment"], "kernel change": ["triangle", "--kernel"], "tile or wave step": ["diamond", "--tile"], "heuristic miss": ["down", "--heuristic"], unknown: ["cross", "--unknown"] };
 
 // The cause by which a count is marked, empty for what is not slower.
-ns.markOf = (one) => (one.why in ns.CAUSES ? one.why : ns.WORSE.has(one.code) ? "unknown" : "");
+ns.markOf = (one) => (Object.hasOwn(ns.CAUSES, one.why) ? one.why : ns.WORSE.has(one.code) ? "unknown" : "");
 ns.MANY = 120; // So many counts are a staircase without a line through them.
 
 // Everything of one layer that may share axes with a source's: one kind of evidence, on one device.
@@ -92,8 +92,12 @@ ns.shapeIcon = function (cause) {
   const canvas = ns.el("canvas", { width: 24, height: 24, class: "shape", "aria-hidden": "true" });
   const [shape, colour] = ns.CAUSES[cause];
   const pen = canvas.getContext("2d");
-  pen.fillStyle = pen.strokeStyle = ns.colour(colour);
-  ns.shape(pen, shape, 12, 12, 9, true);
+  canvas.redraw = () => {
+    pen.clearRect(0, 0, 24, 24);
+    pen.fillStyle = pen.strokeStyle = ns.colour(colour);
+    ns.shape(pen, shape, 12, 12, 9, true);
+  };
+  canvas.redraw();
   return canvas;
 };
 
