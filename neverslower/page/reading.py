@@ -37,7 +37,8 @@ _DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
 NAMED = 4
 """So many sources of several records are named in the first sentence."""
 EVERY = "*"
-MAPS = "*.json.xz"
+MAPS = "maps"
+"""The folder of a device's maps, next to its baselines."""
 _HELD = "journals of runs, baselines, folders of baselines, maps or advice"
 
 
@@ -121,7 +122,8 @@ def records_of(paths: Sequence[Path]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = folders.stored_files(path) or [*sorted(path.glob(MAPS)), *sorted(path.glob(f"maps/{MAPS}"))]
+    maps = path if path.name == MAPS else path / MAPS
+    found = folders.stored_files(path) or sorted([*maps.glob("*.json.xz"), *maps.glob("*.jsonl")])
     if not found:
         raise NeverSlowerError(f"{path}: no baseline and no map is in this folder; give {_HELD}")
     return found

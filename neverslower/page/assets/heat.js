@@ -18,7 +18,7 @@ ns.drawHeat = function (cases) {
   ns.caseLink = ns.caseLinks();
   ns.rowsLeft = [];
   const tables = [...groups.values()].map(ns.heatTable);
-  const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence))) : ns.el("p", {}, "No case matches the filter.");
+  const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence)), cases.every(ns.padded) ? "padded over not padded" : "pruned over unpruned") : ns.el("p", {}, "No case matches the filter.");
   body.replaceChildren(legend, ...tables);
   clearTimeout(ns.drawingRows);
   ns.drawRowsLeft();
@@ -30,11 +30,11 @@ ns.drawRowsLeft = function () {
   if (ns.rowsLeft.length) ns.drawingRows = setTimeout(ns.drawRowsLeft);
 };
 
-ns.heatLegend = function (kinds) {
+ns.heatLegend = function (kinds, over) {
   const scale = (kind) => [-4, -2, -1, 0, 1, 2, 4].map((step) => ns.el("span", { class: `cell ${kind} s${step < 0 ? "m" : ""}${Math.abs(step)}` }, { "-4": "≤ 0.5×", "-2": "0.7×", "-1": "0.9×", 0: "1×", 1: "1.1×", 2: "1.4×", 4: "≥ 2×" }[step]));
   const items = [];
-  if (kinds.has("device_time")) items.push(ns.el("span", { class: "scale" }, "time, pruned over unpruned ", ...scale("device_time")));
-  if (kinds.has("instructions")) items.push(ns.el("span", { class: "scale" }, "instructions, pruned over unpruned ", ...scale("instructions")));
+  if (kinds.has("device_time")) items.push(ns.el("span", { class: "scale" }, `time, ${over} `, ...scale("device_time")));
+  if (kinds.has("instructions")) items.push(ns.el("span", { class: "scale" }, `instructions, ${over} `, ...scale("instructions")));
   if (kinds.has("dispatch")) items.push(ns.el("span", { class: "scale" }, "dispatch, no time ", ns.el("span", { class: "cell dispatch CHANGED" }, "≠"), " differs ", ns.el("span", { class: "cell dispatch SAME" }, "="), " the same"));
   items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s2 worse" }, "▲"), " proved worse"), ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s1 open" }, "1.1"), " undecided"));
   return ns.el("p", { class: "legend" }, items);

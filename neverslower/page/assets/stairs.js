@@ -83,7 +83,7 @@ ns.stairLegend = function (stair) {
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
   if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
   for (const layer of stair.layers.slice(1)) items.push(ns.el("span", { class: "key" }, `┄ ${ns.data.sources[layer.number].title}`));
-  items.push(ns.el("span", { class: "key" }, "╌ unpruned"));
+  items.push(ns.el("span", { class: "key" }, `╌ ${ns.before(stair.first)}`));
   if (stair.advised.size) items.push(ns.el("span", { class: "key" }, "▲ on the axis: advised"));
   return ns.el("p", { class: "legend" }, items);
 };
@@ -216,7 +216,7 @@ ns.showTip = function (plot, stair, xs, tip) {
     const samples = one.samples || [];
     if (samples.length) lines.push([`${samples.length} ${samples.length === 1 ? "process" : "processes"}: median ratios ${samples.filter((sample) => sample.ratio).map((sample) => sample.ratio[2].toFixed(3)).join(", ")}`]);
     if (stair.advised.has(count)) lines.push(["advised"]);
-  } else if (count === main.count) lines.push([ns.el("strong", {}, `${count}: unpruned`), ` ${ns.amount(main.whole, kind)}`]);
+  } else if (count === main.count) lines.push([ns.el("strong", {}, `${count}: ${ns.before(stair.first)}`), ` ${ns.amount(main.whole, kind)}`]);
   for (const layer of stair.layers.slice(1)) {
     const other = count === layer.count ? layer.whole : (layer.points.get(count) || {}).cost;
     if (other) lines.push([`${ns.data.sources[layer.number].title}: ${ns.amount(other, kind)}`]);
