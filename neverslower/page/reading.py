@@ -148,12 +148,17 @@ def _kind_of(path: Path) -> Kind | None:
 
 
 def _kind_of_json(path: Path, text: str) -> Kind | None:
-    content = json.loads(text)
-    kept = content if isinstance(content, dict) else {}
-    if kept.get("format") == advice_file.FORMAT:
+    """Return what kind of record a JSON file is; of a damaged one the reader of baselines says what is wrong."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return Kind.BASELINE
+    if not isinstance(content, dict):
+        return Kind.BASELINE
+    if content.get("format") == advice_file.FORMAT:
         return None
-    if "benchmarks" not in kept:
-        what = f"a file of {kept['format']}, and " if "format" in kept else ""
+    if "benchmarks" not in content:
+        what = f"a file of {content['format']}, and " if "format" in content else ""
         raise NeverSlowerError(f"{path}: {what}not a record that can be reported; give {_HELD}")
     return Kind.BASELINE
 
