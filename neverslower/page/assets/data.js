@@ -42,7 +42,7 @@ ns.prepare = function (data) {
     source.title = `${source.backend} ${source.version} on ${source.device}`;
   });
   ns.tellApart(data.sources);
-  const rows = ns.rowsOf(data.cases);
+  const apart = ns.apart(data.cases);
   data.cases.forEach((one, number) => {
     const source = data.sources[one.source];
     one.number = number;
@@ -53,7 +53,8 @@ ns.prepare = function (data) {
     one.distance = one.whole - one.channels;
     one.format = [one.dtype, one.layout, ...one.problem.split(" ")[0].split("-").slice(3)].join(" ");
     one.group = `${one.source}|${one.format}|${one.side}`;
-    one.place = rows(one);
+    one.rowName = apart.has(ns.layerKey(one)) ? `${one.layer}, ${ns.inputs(one.problem)} inputs` : one.layer;
+    one.place = `${ns.layerKey(one)}|${one.rowName}`;
     one.stair = `${one.source}|${one.place}`;
     one.findings = [one.finding, ...(one.also || []).map((other) => other.finding)].filter(Boolean);
     one.why = one.cause ? one.cause.cause : "";
@@ -72,19 +73,18 @@ ns.prepare = function (data) {
   return data;
 };
 
-// How to name the layer whose counts make a row: where both sides change and a count comes with several inputs, with these.
-ns.rowsOf = function (cases) {
-  const plain = (one) => `${one.layer}|${one.unpruned}|${one.side}`;
+ns.layerKey = (one) => `${one.layer}|${one.unpruned}|${one.side}`;
+// The layers whose outputs come with several numbers of inputs each: these need a row for each number of inputs.
+ns.apart = function (cases) {
   const seen = new Map(), several = new Set();
   for (const one of cases) {
-    const at = `${one.source}|${plain(one)}|${one.channels}`;
-    if (one.side === "together" && seen.has(at) && seen.get(at) !== one.problem) several.add(plain(one));
+    const at = `${one.source}|${ns.layerKey(one)}|${one.channels}`;
+    if (one.side === "together" && seen.has(at) && seen.get(at) !== one.problem) several.add(ns.layerKey(one));
     seen.set(at, one.problem);
   }
-  return (one) => plain(one) + (several.has(plain(one)) ? `|${ns.inputs(one.problem)}` : "");
+  return several;
 };
 ns.inputs = (problem) => (/ic(\d+)oc/.exec(problem) || [])[1];
-ns.rowName = (one) => `${one.layer}${one.place.split("|").length > 3 ? `, ${ns.inputs(one.problem)} inputs` : ""}`;
 
 // Sources of one title are told apart by their state, and by their file where that is the same too.
 ns.tellApart = function (sources) {

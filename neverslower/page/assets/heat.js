@@ -58,7 +58,7 @@ ns.heatTable = function (cases) {
   const change = cases.some(ns.padded) ? "channels added by padding" : "channels removed";
   const how = binned ? `the worst in each 5 % of the ${change}` : change;
   const held = ns.el("tbody", {});
-  const sorted = [...rows.values()].sort((a, b) => ns.natural(ns.rowName(a.one), ns.rowName(b.one)));
+  const sorted = [...rows.values()].sort((a, b) => ns.natural(a.one.rowName, b.one.rowName));
   ns.rowsLeft.push(...sorted.map((row) => [held, row, columns]));
   return ns.el(
     "div",
@@ -73,7 +73,7 @@ ns.heatTable = function (cases) {
 ns.rank = (one) => (ns.WORSE.has(one.code) ? 3e6 : ns.FAILED.has(one.code) ? 2e6 : ns.OPEN.has(one.code) ? 1e6 : 0) + Math.min(one.guess || 0, 1e5);
 
 ns.heatRow = function (row, columns) {
-  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, ns.rowName(row.one)));
+  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, row.one.rowName));
   return ns.el("tr", {}, layer, columns.map((column) => ns.heatCell(row.cells.get(column))));
 };
 

@@ -1,6 +1,6 @@
 "use strict";
 // Bring the page to life: unpack, draw, and follow the address.
-// Say what a link asks for that this page does not have; without it nothing is to be said.
+// Name what a link asks for and this page does not have; hide the notice where there is no such thing.
 ns.sayMissing = function () {
   const { case: asked, stair } = ns.state;
   const known = (name) => !ns.state[name] || ns.data.cases.some((one) => one.tested && ns.fieldOf(name, one).includes(ns.state[name]));

@@ -60,7 +60,7 @@ ns.drawStairs = function (cases, afresh) {
   ns.chart = null;
   if (!stair) return body.replaceChildren(ns.el("p", {}, "No case matches the filter."));
   const several = new Set(keys.map((one) => one.source)).size > 1;
-  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${ns.rowName(one)}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}${several ? `: ${ns.data.sources[one.source].title}` : ""}`);
+  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${one.rowName}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}${several ? `: ${ns.data.sources[one.source].title}` : ""}`);
   const pick = ns.el("select", { onchange: (event) => ns.ask({ stair: event.target.value }) }, keys.map(option));
   const step = (by) => () => ns.ask({ stair: keys[(keys.findIndex((one) => one.stair === chosen) + by + keys.length) % keys.length].stair });
   const controls = ns.el("div", { class: "controls" }, ns.el("label", {}, ns.el("span", {}, "Layer"), pick), ns.el("button", { type: "button", onclick: step(-1), "aria-label": "Previous layer" }, "←"), ns.el("button", { type: "button", onclick: step(1), "aria-label": "Next layer" }, "→"));
