@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from neverslower.errors import NeverSlowerError
 from neverslower.files.shown import shown
-from neverslower.page.reading import account_of
-from neverslower.page.wanted import Wanted, store
+from neverslower.page.reading import account_of, records_of
+from neverslower.page.wanted import Wanted, require_free, store
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -36,9 +36,12 @@ def _report(options: argparse.Namespace) -> None:
     wanted = Wanted.of(options.out, options.verdicts, "--out=")
     if not wanted:
         raise NeverSlowerError("report where? name a page, --out FILE.html, or verdicts, --verdicts FILE.json")
-    for record in options.records:
-        if any(path.resolve() == record.resolve() for path in (wanted.page, wanted.verdicts) if path):
+    written = [path for path in (wanted.page, wanted.verdicts) if path]
+    for record in records_of(options.records):
+        if any(path.resolve() == record.resolve() for path in written):
             raise NeverSlowerError(f"{shown(record)} is to be read, and would be overwritten: name another file")
+    for path in written:
+        require_free(path)
     account = account_of(options.records, options.layer)
     lines = []
     for what, path, text in wanted.texts(account):

@@ -35,6 +35,7 @@ from neverslower.judge.pooled import Scatter
 from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
 from neverslower.options import RunPlan
+from neverslower.outcome import concluded
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
 from neverslower.outcome.known import AssessedRule, Measured, assess_rules, explanation
@@ -388,8 +389,10 @@ class Run:
         return self.verdict
 
     def _write_last(self, verdict: RunVerdict) -> None:
-        """Write the verdict as the journal's last line; that a journal can't be written was reported before."""
+        """Write what was concluded, and the verdict last; that a journal can't be written was reported before."""
         with suppress(JournalError), closing(Journal(self.journal_path)) as journal:
+            for said in concluded.lines(self.assessed, self.plan.strict, bool(self.plan.against)):
+                journal.write(concluded.EVENT, said)
             journal.write("run", fields(verdict))
 
     def probe_root(self) -> None:

@@ -20,7 +20,7 @@ from neverslower import cli
 from neverslower.errors import NeverSlowerError
 from neverslower.page import html
 from neverslower.page.account import Account, document
-from neverslower.page.reading import account_of
+from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT
@@ -152,6 +152,52 @@ def test_several_versions_stand_next_to_each_other() -> None:
     ]
 
 
+def cut(tmp_path: Path, record: Path, keep: int) -> Path:
+    """Return the journal of a run that was killed when it had given so many verdicts."""
+    lines, given = [], 0
+    for line in _lines(record):
+        given += '"event":"verdict"' in line
+        if given > keep:
+            break
+        lines.append(line)
+    path = tmp_path / "cut.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        (0, "it had judged 0 of 3 comparisons; no layer was compared"),
+        (2, "it had judged 2 of 3 comparisons; 1 slower, 0 not slower, of 1"),
+    ],
+)
+def test_a_run_that_did_not_end_is_no_clean_result(tmp_path: Path, keep: int, words: str) -> None:
+    found = plain(cut(tmp_path, RUN, keep))
+    jsonschema.validate(found, SCHEMA)
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: this run did not end: {words}"
+    assert "verdict" not in found
+
+
+def test_a_record_of_whole_networks_says_so() -> None:
+    found = plain(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
+    words = "5 whole networks: 5 faster; no layer was compared"
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+
+
+def test_a_run_of_two_backends_keeps_its_verdict(tmp_path: Path) -> None:
+    lines = _lines(RUN)
+    other = [line.replace('"backend":"cudnn"', '"backend":"onednn"').replace("cudnn-", "onednn-") for line in lines]
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join([*lines[:-1], *other[1:]]) + "\n", encoding="utf-8")
+    found = plain(path)
+    assert [source["backend"] for source in found["sources"]] == ["cudnn", "onednn"]
+    assert (found["verdict"], found["exit_code"]) == ("HAZARDS", 0)
+    assert found["sentence"].startswith("HAZARDS: ")
+    assert len(found["further"]) == 2
+    assert plain(path, RUN)["sentence"].startswith("2 records: ")
+
+
 def test_advice_names_the_counts_of_a_layer() -> None:
     found = plain(RUN, ROOT / "docs/examples/advice.json")
     jsonschema.validate(found, SCHEMA)
@@ -209,6 +255,29 @@ def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteR
     assert len([case for case in found["cases"] if case["source"] == 1]) == len(mine)
 
 
+def test_a_case_has_every_finding_of_every_item_and_its_journal_too(runner: SuiteRunner) -> None:
+    runner.accept(FLAT)
+    journal = runner.path / "red.jsonl"
+    now = FLAT | {"rules": [HAZARD]}
+    runner.run(now, NEVER_SLOWER, LATENCY, "--benchmark-compare", "--verdicts", "v.json", f"--journal={journal}")
+    expected = [{"finding": "slower than the baseline", "outcome": "failed"}]
+    for found in (json.loads((runner.path / "v.json").read_text(encoding="utf-8")), plain(journal)):
+        jsonschema.validate(found, SCHEMA)
+        assert found["verdict"] == "RED"
+        case = next(case for case in found["cases"] if case["source"] == 0 and case["channels"] == 15)
+        assert (case["finding"], case["outcome"], case["also"]) == ("new hazard", "failed", expected)
+    assert "new hazard; slower than the baseline" in html.page(account_of([journal]))
+
+
+def test_a_journal_that_does_not_say_what_failed_says_so(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in _lines(RUN)]
+    lines[-1] |= {"verdict": "RED", "failing": {"new hazard": 2}}
+    journal = tmp_path / "old.jsonl"
+    journal.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    note = f"2 × new hazard: {journal} does not say of which layer; --report on the run itself does"
+    assert plain(journal)["notes"] == [note]
+
+
 @pytest.mark.parametrize(
     ("rules", "arguments", "colour", "word"),
     [([], (), "32", "GREEN"), ([HAZARD], (), "33", "HAZARDS"), ([HAZARD], ("--strict-verdicts",), "31", "RED")],
@@ -253,12 +322,16 @@ def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:
         ("--verdicts=v.txt", "--verdicts=v.txt: name a file that ends in .json"),
         ("--report=file/p.html", "--report=file/p.html can't be written: "),
         ("--verdicts=file/v.json", "--verdicts=file/v.json can't be written: "),
+        ("--report=a.html", "a.html is a folder: name a file in it, or another one"),
+        ("--verdicts=file.json", "file.json exists, and does not hold verdicts: name another file, or remove it"),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_refused_before_measuring(
     runner: SuiteRunner, option: str, words: str
 ) -> None:
     (runner.path / "file").write_text("")
+    (runner.path / "file.json").write_text('{"benchmarks": []}')
+    (runner.path / "a.html").mkdir()
     result = runner.run(FLAT, NEVER_SLOWER, option)
     assert words in result.stderr.str()
     assert not (runner.path / "journal.jsonl").exists()
@@ -356,11 +429,17 @@ def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "words"),
     [
         (["absent.jsonl", "--out", "p.html"], "absent.jsonl: No such file or directory; give journals"),
-        (["empty", "--out", "p.html"], "empty: no baseline is in this folder; give journals"),
+        (["empty", "--out", "p.html"], "empty: no baseline and no map is in this folder; give journals"),
         (["text.jsonl", "--out", "p.html"], "text.jsonl: no backend has measured anything in it"),
         (["text.jsonl"], "report where? name a page, --out FILE.html, or verdicts, --verdicts FILE.json"),
         (["text.json.xz", "--out", "p.html"], "map text.json.xz: not a compressed JSON file"),
         (["text.jsonl", "--verdicts", "v.html"], "--verdicts=v.html: name a file that ends in .json"),
+        (["a.json", "--out", "p.html"], "a.json: not a record that can be reported; give journals"),
+        (["v.json", "--out", "p.html"], "v.json: a file of never-slower verdicts, and not a record that can be"),
+        (["grid.json.xz", "--out", "p.html"], "grid.json.xz: a grid, and a page shows none; advise --model"),
+        (["old", "--verdicts", "old/0001_1.json"], "0001_1.json is to be read, and would be overwritten: name"),
+        (["text.jsonl", "--verdicts", "old/0001_1.json"], "0001_1.json exists, and does not hold verdicts"),
+        (["text.jsonl", "--out", "a.html"], "a.html is a folder"),
         (["a.json", "--verdicts", "a.json"], "a.json is to be read, and would be overwritten: name another file"),
     ],
 )
@@ -373,10 +452,29 @@ def test_what_cannot_be_reported_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    for name in ("old", "a.html"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old/0001_1.json").write_text('{"benchmarks": []}')
+    (tmp_path / "v.json").write_text('{"format": "never-slower verdicts"}')
+    (tmp_path / "grid.json.xz").write_bytes(lzma.compress(b'{"format": "never-slower grid"}'))
     for name in ("text.jsonl", "text.json.xz", "a.json"):
         (tmp_path / name).write_text("{}\n" if name == "a.json" else "")
     assert cli.main(["report", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_folder_of_maps_alone_stands_for_them() -> None:
+    folder = BASELINES / "cudnn@nvidia-h200"
+    assert records_of([folder]) == records_of([folder / "maps"]) == [folder / "maps/resnet50-float16-NHWC.json.xz"]
+
+
+def test_verdicts_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
+    asked = Wanted.of(str(tmp_path / "rep-9.19"), str(tmp_path / "v.json"))
+    account = account_of([RUN])
+    for _ in range(2):
+        asked.probe()
+        assert not any("ERROR" in line for line in asked.write(account))
+    assert (tmp_path / "rep-9.19/index.html").exists()
 
 
 def test_a_page_that_cannot_be_written_is_a_line_and_no_traceback(tmp_path: Path) -> None:
@@ -434,3 +532,48 @@ def test_services_read_the_times_of_each_channel_count(runner: SuiteRunner) -> N
         assert rate["rounds"] > 0
     slow, whole = (next(times[name][1] for name in names if name.endswith(f"out{n}]")) for n in (15, 16))
     assert slow == pytest.approx(2 * whole, rel=0.05)
+
+
+def test_the_example_of_the_documentation_leaves_out_what_is_compared_with(
+    runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = FLAT | {"rules": [HAZARD]}
+    runner.accept(slow)
+    runner.run(slow, NEVER_SLOWER, "--benchmark-compare", "--verdicts", "verdicts.json")
+    found = json.loads((runner.path / "verdicts.json").read_text(encoding="utf-8"))
+    assert Counter(case["code"] for case in found["cases"])["SLOWER"] == 2
+    text = (ROOT / "docs/reference/verdicts.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(runner.path)
+    capsys.readouterr()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_script_is_not_measured_again_without_its_file(runner: SuiteRunner) -> None:
+    journal = runner.path / "j.jsonl"
+    runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, f"--journal={journal}", "--verdicts", "v.json")
+    assert "again" not in plain(journal)["cases"][0]
+    assert "scripted:" in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+
+
+def test_what_turns_the_text_around_is_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jsonl"
+    lines = [line.replace("mb256_ic128oc128_ih19kh3ph1", "a\\u202eb") for line in _lines(RUN)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    account = account_of([path])
+    assert account.cases[0].layer == "a\u202eb"
+    text = html.page(account)
+    assert "\u202e" not in text
+    assert unpacked(text)["cases"][0]["layer"] == "a\\u202eb"
+
+
+@pytest.mark.parametrize(("name", "value"), [("code", "SLOW"), ("text", 7)])
+def test_a_damaged_journal_is_named(tmp_path: Path, name: str, value: object) -> None:
+    lines = [json.loads(line) for line in _lines(RUN)]
+    for line in lines:
+        if line["event"] == {"code": "verdict", "text": "run"}[name]:
+            line[name] = value
+    path = tmp_path / "damaged.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    with pytest.raises(NeverSlowerError, match=r"damaged.jsonl: damaged \(ValueError"):
+        account_of([path])

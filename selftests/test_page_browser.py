@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.page import html
 from neverslower.page.account import Account, Case, Cause, Kind, Sampled, Source
+from neverslower.page.first_screen import key
 from neverslower.page.reading import account_of
 from selftests.support import ROOT
 from selftests.test_page import RUN, hostile
@@ -25,9 +26,11 @@ from selftests.test_page import RUN, hostile
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), "")
-JOURNALS = ROOT / "bench/data/journals"
+JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RESNET50 = JOURNALS / "cudnn-h200-resnet50-float16.jsonl.xz"
+VERDICTS_MAP = ROOT / "bench/data/maps/resnet50-float16-verdicts-h200.json.xz"
 MAP = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
+L46 = ">".join(f"mb1_g1ic1024oc{kept}_ih14oh7kh1sh2ph0-float16-NHWC" for kept in (2048, 2047))
 READY = "document.documentElement.dataset.ready === 'yes'"
 FILTERED = """async ([name, value]) => {
   const field = document.querySelector(`#filter [name=${name}]`);
@@ -227,7 +230,7 @@ def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
     found.page.keyboard.press("Escape")
     found.page.wait_for_function("!document.getElementById('case').open")
     assert "case=" not in found.address
-    again = open_(account_of([RESNET50]), "#case=0/cudnn-resnet50.L46-float16-NHWC-out2047")
+    again = open_(account_of([RESNET50]), f"#case=0/{L46}")
     assert again.page.locator("#case").is_visible()
 
 
@@ -339,3 +342,106 @@ def test_advice_marks_the_counts_of_its_own_device(open_: Open, tmp_path: Path) 
     for device, counts in (("NVIDIA H200", [64]), ("another", [])):
         path.write_text(json.dumps(advice | {"fingerprint": advice["fingerprint"] | {"device": device}}))
         assert open_(account_of([MAP, path])).page.evaluate(marked) == counts
+
+
+def test_a_cell_of_many_counts_shows_an_undecided_one_before_a_decided_one(open_: Open) -> None:
+    found = open_(account_of([VERDICTS_MAP], "resnet50.L45"))
+    cells = found.page.locator(".heat tbody tr a.cell")
+    assert cells.last.get_attribute("title").startswith("resnet50.L45, 83 of 2048 channels: undecided about 2.113×")
+    assert "open" in cells.last.get_attribute("class")
+    assert cells.last.inner_text() == "2.11"
+    cells.last.click()
+    assert "a map does not keep why" in found.text("#case")
+
+
+def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open) -> None:
+    h100 = BASELINES / "cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz"
+    found = open_(account_of([MAP, h100], "resnet50.L16"))
+    for place, device in enumerate(("H200", "H100")):
+        found.page.locator(".heat tbody th a").nth(place).click()
+        assert device in found.text("#stairs .caption")
+        assert device in found.text("#stairs select option:checked")
+    found.page.select_option("#filter [name=source]", "0")
+    assert "H200" in found.text("#stairs .caption")  # The filter hides the one that was asked for.
+    found.page.click("#filter button[type=reset]")
+    assert "stair=" not in found.address
+
+
+def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:
+    found = open_(account_of([JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz"]))
+    assert "no layer was compared" in found.text("h1")
+    assert [found.page.locator(f"#{name}").is_visible() for name in ("filter", "heat", "stairs", "cases")] == 4 * [
+        False
+    ]
+    assert found.page.locator("#device").is_visible()
+
+
+def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(open_: Open) -> None:
+    mended = account_of([JOURNALS / "mend-resnet18-cudnn-h200.jsonl.xz"])
+    found = open_(mended)
+    keys = found.page.evaluate("ns.data.cases.map((one) => one.key)")
+    assert len(set(keys)) == len(keys) > len({case.id for case in mended.cases})
+    shown = "ns.data.cases.filter((one) => one.tested).length"
+    assert found.page.locator(".heat a.cell").count() == found.page.evaluate(shown)
+    assert "−-" not in found.text("#heat")
+    assert "channels added by padding" in found.text("#heat")
+    for case in (one for one in mended.cases if one.channels == 240 and one.side == "together"):
+        one = open_(mended, f"#case={key(case)}")
+        assert "240 padded from 225 output" in one.text("#case-title")
+        assert case.problem in one.text("#case")
+        break
+
+
+def test_paper_has_the_head_of_the_table_and_every_column(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), width=720, scheme="dark")
+    page = found.page
+    before = page.evaluate("document.querySelector('canvas.shape').toDataURL()")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert "Ratio" in page.locator(".cases thead").inner_text()
+    assert page.evaluate("document.querySelector('table.cases').getBoundingClientRect().right") <= 720
+    for hidden in (".controls", "details.data"):
+        assert not page.locator(hidden).first.is_visible()
+    assert page.evaluate("document.querySelector('canvas.shape').toDataURL()") != before
+
+
+def test_a_selection_that_ends_outside_leaves_the_case_open(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), f"#case=0/{L46}")
+    page = found.page
+    command = page.locator("#case .copyable code").first
+    command.scroll_into_view_if_needed()
+    inside, dialog = command.bounding_box(), page.locator("#case").bounding_box()
+    middle = inside["y"] + inside["height"] / 2
+    page.mouse.move(inside["x"] + 60, middle)
+    page.mouse.down()
+    page.mouse.move(dialog["x"] - 20, middle, steps=5)
+    page.mouse.up()
+    page.mouse.click(dialog["x"] + 4, middle)  # In the dialog's padding.
+    assert page.locator("#case").is_visible()
+    page.mouse.click(dialog["x"] - 20, middle)
+    page.wait_for_function("!document.getElementById('case').open")
+
+
+def test_a_link_to_what_is_not_there_says_so(open_: Open) -> None:
+    found = open_(account_of([RESNET50]), "#case=0/nothing&layer=vgg16.L0&stair=0|alexnet.L0|x|out")
+    for words in ("no case 0/nothing", "no staircase of alexnet.L0", "no layer vgg16.L0"):
+        assert words in found.text("#missing")
+    found.page.click("#filter button[type=reset]")
+    assert "vgg16" not in found.text("#missing")
+    assert not open_(account_of([RESNET50]), f"#case=0/{L46}").page.locator("#missing").is_visible()
+
+
+def test_sorting_says_its_direction_and_a_cause_may_have_any_name(open_: Open) -> None:
+    account = account_of([RUN])
+    cases = [replace(case, cause=case.cause and replace(case.cause, cause="constructor")) for case in account.cases]
+    found = open_(replace(account, cases=tuple(cases)))
+    found.page.click(".cases thead button >> text=Ratio")
+    assert found.page.locator("th[data-column=ratio]").get_attribute("aria-sort") == "descending"
+    ratios = [float(text.partition("×")[0]) for text in found.page.locator("td.ratio").all_inner_texts()]
+    assert ratios == sorted(ratios, reverse=True)
+
+
+def test_a_long_name_does_not_widen_a_phone(open_: Open) -> None:
+    account, name = account_of([RUN]), "features.denseblock4.denselayer16.attention.query_projection.conv2"
+    found = open_(replace(account, cases=tuple(replace(case, layer=name) for case in account.cases)), width=390)
+    assert found.page.evaluate("document.documentElement.scrollWidth") == 390

@@ -14,6 +14,7 @@ from neverslower import __version__
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence, Plan
+from neverslower.outcome.concluded import Concluded
 
 FORMAT, SCHEMA = "never-slower verdicts", 1
 
@@ -138,8 +139,8 @@ class Case:
     `problem` and `unpruned` are keys: descriptor, dtype, layout, and the epilogue where there is one. `channels` of
     `whole` are kept on the `side`. `reference_plan` and `plan` are numbers of plans. `amount` and `reference_amount`
     are median seconds per call, or instructions, as the source's evidence says. `finding` and `outcome` are what the
-    run's tables made of the verdict, where they were asked. `again` is a command that measures this case again,
-    `alone` one that prints a script that needs the library alone.
+    run's tables made of the verdict, where they were asked, the gravest of all its items; `also` are the others.
+    `again` is a command that measures this case again, `alone` one that prints a script that needs the library alone.
     """
 
     source: int
@@ -160,6 +161,7 @@ class Case:
     mde: float | None = None
     finding: str = ""
     outcome: str = ""
+    also: tuple[Concluded, ...] = ()
     cause: Cause | None = None
     reference_plan: int | None = None
     plan: int | None = None

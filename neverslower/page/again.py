@@ -22,10 +22,11 @@ def measure_again(
     """Return the pytest command that measures a layer at this channel count again.
 
     `own` are the options that bring in the user's own model that the layer belongs to. Empty where no option leads
-    there: a layer of a pruned model, and what a study of policies compares.
+    there: a layer of a pruned model, what a study of policies compares, and what a script played, since no record says
+    which one.
     """
     whole, part = reference.problem, candidate.problem
-    if reference.policy or candidate.policy or not _leads_there(whole, part, side):
+    if fingerprint.backend == "scripted" or reference.policy or candidate.policy or not _leads_there(whole, part, side):
         return ""
     keep = ["--keep", str(part.channels(side))] if part != whole else []
     chosen = [] if side is Side.OUT else ["--side", str(side)]

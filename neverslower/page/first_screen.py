@@ -88,6 +88,16 @@ def first_screen(account: Account) -> FirstScreen:
     )
 
 
+def key(case: Case) -> str:
+    """Return what names a case in the page's address; ids alone may be those of several comparisons."""
+    return f"{case.source}/{case.unpruned}>{case.problem}"
+
+
+def kept(case: Case) -> str:
+    """Return the channels of a case in words."""
+    return f"{case.channels} {'padded from' if case.channels > case.whole else 'of'} {case.whole} channels"
+
+
 def _only_compared(number: int, account: Account) -> bool:
     """Return whether a source is there only for others to be compared with."""
     return any(source.compared == number for source in account.sources)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from neverslower import __version__
 from neverslower.page.account import Account, document
-from neverslower.page.first_screen import first_screen
+from neverslower.page.first_screen import first_screen, kept, key
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TEMPLATE = "page.html.jinja"
 STYLES = ("uPlot.min.css", "page.css")
 OURS = ("data", "filter", "heat", "table", "stairs", "case", "device", "main")
+_TURNING = {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""What turns the direction of the text after it is written out, so that no name can make another one read otherwise."""
 SCRIPTS = ("uPlot.iife.min.js", *(f"{name}.js" for name in OURS))
 
 
@@ -48,6 +50,7 @@ def page(account: Account) -> str:
 def packed(account: Account) -> str:
     """Return an account as the page's script reads it: JSON, by gzip, in base64."""
     text = json.dumps(document(account), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = text.translate({code: json.dumps(shown)[1:-1] for code, shown in _TURNING.items()})
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode()
 
 
@@ -61,9 +64,19 @@ def asset(name: str) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # Most runs draw no page.
 
-    return Environment(
-        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    def finalize(value: object) -> object:
+        return value.translate(_TURNING) if type(value) is str else value  # What is marked safe is the page's own.
+
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
     )
+    environment.filters |= {"key": key, "kept": kept}
+    return environment
 
 
 def _policy(scripts: list[str], styles: list[str]) -> str:

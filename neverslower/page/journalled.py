@@ -13,6 +13,8 @@ from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Examined, PairedPass
 from neverslower.files.journal import replay
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.outcome import concluded
+from neverslower.outcome.concluded import Concluded
 from neverslower.page.account import Look
 
 WAYS = ("preset", "blocks", "seed", "against")
@@ -35,6 +37,7 @@ class OneLibrary:
     passes: dict[Identity, dict[int, PairedPass]] = field(default_factory=dict)
     verdicts: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
     explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
+    concluded: dict[Identity, tuple[Concluded, ...]] = field(default_factory=dict)
 
     def taken(self, identity: Identity) -> list[PairedPass]:
         """Return the passes of a comparison, in the order in which they were taken."""
@@ -77,6 +80,8 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
     if kind == "campaign":
         if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):
             journal.now, journal.before = OneLibrary(), OneLibrary()
+        journal.now.concluded.clear()  # A run that goes on concludes anew.
+        journal.run = journal.seconds = None
         journal.settings = {name: value for name, value in line.items() if name not in ("event", "time")}
     elif kind == "run":
         journal.run = line
@@ -106,6 +111,8 @@ def _add_result(library: OneLibrary, kind: str, line: Mapping[str, Any]) -> None
         library.verdicts[_identity(line)] = line
     elif kind == "explained":
         library.explained[_identity(line)] = line
+    elif kind == concluded.EVENT:
+        library.concluded[_identity(line)] = concluded.of_line(line)
 
 
 def _examined(fields: Mapping[str, Any]) -> Examined:

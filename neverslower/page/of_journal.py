@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
-from neverslower.judge.verdict import Interval
+from neverslower.judge.verdict import Code, Interval
+from neverslower.outcome.concluded import Concluded
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
 from neverslower.page.journalled import Journalled, OneLibrary
@@ -21,6 +22,8 @@ from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import is_network
 
+UNENDED = "this run did not end"
+"""How a remark begins that says so."""
 _EXACT = {"MORE": Evidence.INSTRUCTIONS, "FEWER": Evidence.INSTRUCTIONS, "CHANGED": Evidence.DISPATCH}
 
 
@@ -28,13 +31,15 @@ _EXACT = {"MORE": Evidence.INSTRUCTIONS, "FEWER": Evidence.INSTRUCTIONS, "CHANGE
 class Parts:
     """What an account is put together from, in the order in which records are read; plans are kept once each.
 
-    `changes` says of each journal of two libraries how many channel counts changed how.
+    `changes` says of each journal of two libraries how many channel counts changed how, `notes` what a record leaves
+    out.
     """
 
     sources: list[Source] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _plans: dict[tuple[object, ...], int] = field(default_factory=dict)
     plans: list[Plan] = field(default_factory=list)
 
@@ -84,7 +89,8 @@ class _Adding:
         """Add the source, its cases and its whole networks."""
         backend = self._fingerprint.backend
         mine = [identity for identity in self._library.verdicts if identity[0] == backend]
-        cases = [self._case(identity) for identity in mine if not is_network(identity[1])]
+        said = self._library.concluded
+        cases = [with_findings(self._case(one), said.get(one, ())) for one in mine if not is_network(one[1])]
         self._parts.cases += cases
         self._parts.wholes += [self._whole(identity) for identity in mine if is_network(identity[1])]
         self._parts.sources.append(self._source(cases, mine))
@@ -97,7 +103,7 @@ class _Adding:
             name=shown(self._path),
             kind=self._kind,
             evidence=_evidence(fingerprint, cases),
-            remarks=tuple(library.remarks.get(backend, ())),
+            remarks=(*library.remarks.get(backend, ()), *self._unended(mine)),
             settings=self._journal.settings,
             clock=next((taken.clock for taken in passes if taken.clock), ""),
             cache=passes[0].cache if passes else "",
@@ -107,6 +113,13 @@ class _Adding:
             seconds=self._journal.seconds,
             before=self._before,
         )
+
+    def _unended(self, mine: Sequence[Identity]) -> Iterator[str]:
+        """Yield how far a run came that did not end; a hunt's journal never says that it ends."""
+        journal = self._journal
+        if self._kind is Kind.JOURNAL and journal.settings and journal.run is None and journal.seconds is None:
+            of = f" of {journal.settings['comparisons']}" if "comparisons" in journal.settings else ""
+            yield f"{UNENDED}: it had judged {len(mine)}{of} comparisons"
 
     def _case(self, identity: Identity) -> Case:
         line, library = self._library.verdicts[identity], self._library
@@ -128,7 +141,7 @@ class _Adding:
             side=str(side),
             channels=candidate.problem.channels(side),
             whole=reference.problem.channels(side),
-            code=line["code"],
+            code=str(Code(line["code"])),
             reason=line["reason"]["code"],
             text=line["reason"]["text"],
             ratio=_ratio(line["ratio"]),
@@ -154,7 +167,14 @@ class _Adding:
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]
-        return Whole(self._number, line["id"], line["code"], line["reason"]["text"], _ratio(line["ratio"]))
+        return Whole(self._number, line["id"], str(Code(line["code"])), line["reason"]["text"], _ratio(line["ratio"]))
+
+
+def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
+    """Return a case with what items said of it, the gravest first; as it is where nothing was said."""
+    if not found:
+        return case
+    return replace(case, finding=found[0].finding, outcome=found[0].outcome, also=tuple(found[1:]))
 
 
 def named_in(name: str, backend: str, candidate: Subject) -> tuple[str, Side]:

@@ -22,6 +22,7 @@ from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
 
 SURVEYED = "surveyed once, in one process, and not judged"
+OPEN = "neither slower nor not slower was proved; a map does not keep why"
 
 
 def add(parts: Parts, path: Path) -> None:
@@ -79,7 +80,7 @@ def _case(
         channels=part.out_channels,
         whole=whole.out_channels,
         code=str(verdict.code) if verdict else str(Code.UNDECIDED),
-        text="" if verdict else SURVEYED,
+        text=_text(verdict.code if verdict else None),
         ratio=_ratio(staircase, place),
         cause=_cause(staircase, place, int(fingerprint.hardware.get("sms", 0))),
         reference_plan=parts.plan(staircase.plans[-1]),
@@ -90,6 +91,13 @@ def _case(
         again=again.measure_again(fingerprint, staircase.name, reference, candidate, Side.OUT),
         alone=again.script_alone(fingerprint, candidate, plan.name),
     )
+
+
+def _text(code: Code | None) -> str:
+    """Return what is said of a verdict, which a map stores without its reason; None is that of a survey."""
+    if code is None:
+        return SURVEYED
+    return OPEN if code is Code.UNDECIDED else ""
 
 
 def _ratio(staircase: Staircase, place: int) -> tuple[float, float, float] | None:

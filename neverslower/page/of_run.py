@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from neverslower.campaign.findings import Identity
 from neverslower.errors import NeverSlowerError
-from neverslower.outcome.assessment import Assessed
-from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, outcome_of, said
+from neverslower.outcome.concluded import Concluded, concluded
+from neverslower.outcome.table import Finding, Outcome
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_stored
 from neverslower.page.account import Account, Case, Kind, Source, Step
-from neverslower.page.of_journal import Parts
+from neverslower.page.of_journal import Parts, with_findings
 from neverslower.page.reading import naming, with_changes
 from neverslower.problem.comparison import Comparison
 from neverslower.report import run_verdict, terminal, whole
@@ -22,7 +22,6 @@ from neverslower.report.overview import Overview
 
 Again = Callable[[Comparison], str]
 """Gives the command that measures a comparison again as this run did."""
-_GRAVITY = (Outcome.FAILED, Outcome.XFAILED, Outcome.SKIPPED, Outcome.PASSED)
 
 
 def account_of_run(overview: Overview, journal: Path, changes: Sequence[Change], again: Again) -> Account:
@@ -54,10 +53,16 @@ def account_of_run(overview: Overview, journal: Path, changes: Sequence[Change],
 def _add_journal(parts: Parts, overview: Overview, path: Path, changes: Sequence[Change], again: Again) -> None:
     """Add what the run has written into its journal, where earlier runs may have written, too."""
     of_journal.add(parts, path, journalled.read(path), Kind.RUN)
-    items, sources = _by_identity(overview), parts.sources
+    found, sources = concluded(overview.assessed, overview.strict, overview.verdict.beside), parts.sources
+    compared = {item.comparison.identity: item.comparison for item in reversed(overview.assessed)}
     mine = [case for case in parts.cases if overview.hunts or _is_of_the_run(case, overview, sources)]
     cases = with_changes(mine, changes, sources)
-    parts.cases = [_assessed(case, sources, items, overview, again) for case in cases]
+    parts.cases = [
+        _of_the_run(case, found[identity], overview.findings.marked.get(identity, ""), again(compared[identity]))
+        if (identity := _identity(case, sources)) in found and not sources[case.source].before
+        else case
+        for case in cases
+    ]
     wholes = {result.comparison.id for result in overview.findings.wholes.values()}
     parts.wholes = [found for found in parts.wholes if found.id in wholes]
     _add_baselines(parts, overview)
@@ -94,32 +99,9 @@ def _notes(overview: Overview) -> Iterator[str]:
     yield from overview.acceptance
 
 
-def _by_identity(overview: Overview) -> Mapping[Identity, list[Assessed]]:
-    found: dict[Identity, list[Assessed]] = {}
-    for item in overview.assessed:
-        if item.finding is not Finding.VANISHED:
-            found.setdefault(item.comparison.identity, []).append(item)
-    return found
-
-
-def _assessed(
-    case: Case, sources: Sequence[Source], items: Mapping[Identity, list[Assessed]], overview: Overview, again: Again
-) -> Case:
-    """Return a case with the findings of the items that asked about it, the gravest first."""
-    identity = _identity(case, sources)
-    if sources[case.source].before or identity not in items:
-        return case
-    findings = [finding for item in items[identity] for finding in (item.finding, *item.also)]
-    worth = [finding for finding in findings if finding not in UNREMARKABLE] or findings
-    outcomes = [outcome_of(finding, overview.strict) for finding in worth]
-    first = min(zip(worth, outcomes, strict=True), key=lambda pair: _GRAVITY.index(pair[1]))
-    return replace(
-        case,
-        finding=said(first[0], overview.verdict.beside),
-        outcome=first[1].value,
-        marked=overview.findings.marked.get(identity, ""),
-        again=again(items[identity][0].comparison),
-    )
+def _of_the_run(case: Case, found: Sequence[Concluded], marked: str, again: str) -> Case:
+    """Return a case with what the run's items said of it, and with the command that measures it as this run did."""
+    return replace(with_findings(case, found), marked=marked, again=again)
 
 
 def _add_baselines(parts: Parts, overview: Overview) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 from neverslower.baseline import folders
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
+from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code
-from neverslower.maps import advice_file
+from neverslower.maps import advice_file, grid_file, map_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_map, of_stored
-from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, titled
+from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, Whole, titled
+from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
 from neverslower.problem.convolution import ConvProblem
@@ -35,6 +37,8 @@ _DECIDED = (Code.FASTER, Code.FEWER, Code.SAME)
 NAMED = 4
 """So many sources of several records are named in the first sentence."""
 EVERY = "*"
+MAPS = "maps"
+"""The folder of a device's maps, next to its baselines."""
 _HELD = "journals of runs, baselines, folders of baselines, maps or advice"
 
 
@@ -43,20 +47,23 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
 
     Raises NeverSlowerError, naming the file, where one can't be read, and where no layer matches.
     """
-    parts, advised, runs = _read([each for named in paths for each in _files(named)])
-    ended = [run for run in runs if run]
+    parts, advised, runs = _read(records_of(paths))
     if not parts.sources:
         raise NeverSlowerError(f"nothing to report: give {_HELD}, and advice only next to one of them")
     if pattern != EVERY:
         _keep(parts, pattern)
     tested = [number for number, source in enumerate(parts.sources) if not source.before]
     sentences = [_sentence(number, parts) for number in tested]
-    verdict: Mapping[str, Any] = ended[0] if len(ended) == 1 and len(tested) == 1 and pattern == EVERY else {}
+    # A run speaks for itself: where its journal is all that is reported, with every backend and layer of it.
+    count = len({parts.sources[number].name for number in tested})
+    verdict: Mapping[str, Any] = (runs[0] or {}) if len(runs) == count == 1 and pattern == EVERY else {}
+    sources = [parts.sources[number] for number in tested]
     return Account(
-        sentence=verdict["text"] if verdict else _of_all([parts.sources[number] for number in tested], sentences),
+        sentence=verdict["text"] if verdict else _of_all(count, sources, sentences),
         verdict=verdict.get("verdict", ""),
         exit_code=verdict.get("exit"),
         further=(*(sentences if len(tested) > 1 else ()), *parts.changes),
+        notes=tuple(parts.notes),
         sources=tuple(parts.sources),
         plans=tuple(parts.plans),
         cases=tuple(parts.cases),
@@ -104,31 +111,56 @@ def _keep(parts: Parts, pattern: str) -> None:
         raise NeverSlowerError(f"--layer {pattern}: no record has such a layer; there are {listed or 'none'}")
 
 
+def records_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the records that paths name: a folder stands for its baselines, or, where it has none, for its maps.
+
+    Raises NeverSlowerError for a folder without either.
+    """
+    return [each for named in paths for each in _files(named)]
+
+
 def _files(path: Path) -> list[Path]:
-    """Return the records that a path names: a folder stands for its baselines, in the order of their acceptance."""
     if not path.is_dir():
         return [path]
-    stored = folders.stored_files(path)
-    if not stored:
-        raise NeverSlowerError(f"{path}: no baseline is in this folder; give {_HELD}")
-    return stored
+    maps = path if path.name == MAPS else path / MAPS
+    found = folders.stored_files(path) or sorted([*maps.glob("*.json.xz"), *maps.glob("*.jsonl")])
+    if not found:
+        raise NeverSlowerError(f"{path}: no baseline and no map is in this folder; give {_HELD}")
+    return found
 
 
 def _kind_of(path: Path) -> Kind | None:
-    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it can't be read."""
+    """Return what kind of record a file is, None for advice. Raises NeverSlowerError where it is none of them."""
     if path.name.endswith(".jsonl.xz"):
         return Kind.JOURNAL
     if path.suffix == ".xz":
+        if map_file.content_of(path).get("format") == grid_file.FORMAT:
+            raise NeverSlowerError(f"{path}: a grid, and a page shows none; advise --model plans with it")
         return Kind.MAP
     try:
-        with path.open(encoding="utf-8") as file:
-            first = file.readline(4096) + file.read(4096)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not text"
         raise NeverSlowerError(f"{path}: {why}; give {_HELD}") from None
     if path.suffix == ".jsonl":
-        return Kind.BASELINE if '"format"' in first.partition("\n")[0] else Kind.JOURNAL
-    return None if f'"{advice_file.FORMAT}"' in first else Kind.BASELINE
+        return Kind.BASELINE if '"format"' in text.partition("\n")[0] else Kind.JOURNAL
+    return _kind_of_json(path, text)
+
+
+def _kind_of_json(path: Path, text: str) -> Kind | None:
+    """Return what kind of record a JSON file is; of a damaged one the reader of baselines says what is wrong."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return Kind.BASELINE
+    if not isinstance(content, dict):
+        return Kind.BASELINE
+    if content.get("format") == advice_file.FORMAT:
+        return None
+    if "benchmarks" not in content:
+        what = f"a file of {content['format']}, and " if "format" in content else ""
+        raise NeverSlowerError(f"{path}: {what}not a record that can be reported; give {_HELD}")
+    return Kind.BASELINE
 
 
 def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
@@ -139,7 +171,18 @@ def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
         changes = changes_of(path, journal.now.said, journal.before.said).changes
         parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
         parts.changes.append(upgrade.counted(changes))
+    parts.notes += _unplaced(path, journal)
+    if journal.run and not (isinstance(journal.run["text"], str) and isinstance(journal.run["verdict"], str)):
+        raise ValueError("its last line has no text or no verdict")
     return journal.run
+
+
+def _unplaced(path: Path, journal: Journalled) -> Iterator[str]:
+    """Yield each finding that failed and of which a journal does not say where, as those of older versions."""
+    said = {found.finding for findings in journal.now.concluded.values() for found in findings}
+    for finding, count in (journal.run or {}).get("failing", {}).items():
+        if finding not in said:
+            yield f"{count} × {finding}: {shown(path)} does not say of which layer; --report on the run itself does"
 
 
 def with_changes(cases: Sequence[Case], changes: Sequence[Change], sources: Sequence[Source]) -> list[Case]:
@@ -179,13 +222,13 @@ def _advised(path: Path) -> list[Advised]:
     ]
 
 
-def _of_all(sources: Sequence[Source], sentences: Sequence[str]) -> str:
-    """Return the first sentence about some records of which no run gives one."""
+def _of_all(count: int, sources: Sequence[Source], sentences: Sequence[str]) -> str:
+    """Return the first sentence about so many records, of which no run gives one."""
     if len(sentences) == 1:
         return sentences[0]
     titles = list(dict.fromkeys(map(titled, sources)))
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return f"{len(sources)} records: {'; '.join(titles[:NAMED])}{more}"
+    return f"{count} {'record' if count == 1 else 'records'}: {'; '.join(titles[:NAMED])}{more}"
 
 
 def _sentence(number: int, parts: Parts) -> str:
@@ -195,8 +238,21 @@ def _sentence(number: int, parts: Parts) -> str:
     named = titled(source)
     if of_map.SURVEYED in source.remarks:
         return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+    wholes = _of_wholes([whole for whole in parts.wholes if whole.source == number])
+    state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
+    if not mine:
+        return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
     worse, better = _WORDS[source.evidence]
     words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
     counts = Counter({worse: 0, better: 0})
     counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
-    return f"{named}: {', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
+    counted = f"{', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
+    return f"{named}: {'; '.join([*state, counted, *wholes])}"
+
+
+def _of_wholes(wholes: Sequence[Whole]) -> list[str]:
+    """Return what whole pruned networks came to: `2 whole networks: 1 slower, 1 same`; nothing where there are none."""
+    counts = Counter(whole.code.lower().replace("_", " ") for whole in wholes)
+    named = "whole network" if len(wholes) == 1 else "whole networks"
+    words = ", ".join(f"{count} {word}" for word, count in counts.items())
+    return [f"{len(wholes)} {named}: {words}"] if wholes else []

@@ -11,8 +11,9 @@ from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.shown import shown
 from neverslower.page import html
-from neverslower.page.account import Account, document
+from neverslower.page.account import FORMAT, Account, document
 
+_OTHERS = (".json", ".md", ".pdf", ".png", ".svg", ".txt", ".xml")
 INDEX = "index.html"
 """The name of a page for which only a folder is named."""
 
@@ -40,6 +41,7 @@ class Wanted:
         for flag, path in (("--report", self.page), ("--verdicts", self.verdicts)):
             try:
                 if path is not None:
+                    require_free(path)
                     writing.probe(path.parent)
             except OSError as error:
                 raise NeverSlowerError(f"{flag}={path} can't be written: {error.strerror}; name another") from None
@@ -66,9 +68,21 @@ def _page_path(named: str, flag: str) -> Path:
     path = Path(named)
     if named.endswith((".html", ".htm")):
         return path
-    if not named or (path.suffix and not path.is_dir()):
+    if not named or (path.suffix in _OTHERS and not path.is_dir()):
         raise NeverSlowerError(f"{flag}{named} can't be a page: name a file that ends in .html, or a folder")
     return path / INDEX
+
+
+def require_free(path: Path) -> None:
+    """Raise NeverSlowerError where a folder has this name, or a JSON file that holds anything but verdicts."""
+    if path.is_dir():
+        raise NeverSlowerError(f"{shown(path)} is a folder: name a file in it, or another one")
+    if path.suffix != ".json" or not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        begins = file.read(1024)
+    if begins.strip() and f'"format": "{FORMAT}"' not in begins:
+        raise NeverSlowerError(f"{shown(path)} exists, and does not hold verdicts: name another file, or remove it")
 
 
 def as_json(account: Account) -> str:

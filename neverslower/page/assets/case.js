@@ -17,19 +17,19 @@ ns.showCase = function () {
     ...[
       close,
       title,
-      ns.el("p", {}, ns.chip(one.code), ns.el("strong", {}, ` ${ns.interval(one.ratio)}`), one.text ? ` ${one.text}` : ""),
-      ns.el("p", { class: "note" }, `${source.title}, ${one.format}. ${one.finding ? `${one.finding}. ` : ""}${one.marked ? `Measured after the device's state changed: ${one.marked}. ` : ""}`, one.noise_floor === undefined ? "" : `Noise floor ${ns.percent(one.noise_floor)}, smallest slowdown that could be proved ${ns.percent(one.mde)}.`),
+      ns.el("p", {}, ns.chip(one.code), ns.el("strong", {}, ` ${ns.ratioWords(one)}`), one.text ? ` ${one.text}` : ""),
+      ns.el("p", { class: "note" }, `${source.title}, ${one.format}. ${one.findings.length ? `${one.findings.join("; ")}. ` : ""}${one.marked ? `Measured after the device's state changed: ${one.marked}. ` : ""}`, one.noise_floor === undefined ? "" : `Noise floor ${ns.percent(one.noise_floor)}, smallest slowdown that could be proved ${ns.percent(one.mde)}.`),
       ns.since(one),
       one.samples ? ns.el("h3", {}, "Samples by process") : null,
       one.samples ? strip : null,
       one.samples ? ns.samplesTable(one) : null,
       ns.el("h3", {}, "Both plans"),
-      ns.el("div", { class: "sides" }, ns.side("unpruned", one.whole, one.reference_plan, one.reference_amount, one, one.plan), ns.side("pruned", one.channels, one.plan, one.amount, one, one.reference_plan)),
+      ns.el("div", { class: "sides" }, ns.side(ns.before(one), one.whole, one.reference_plan, one.reference_amount, one, one.plan), ns.side(ns.after(one), one.channels, one.plan, one.amount, one, one.reference_plan)),
       ...ns.causeLines(one),
       ns.el("h3", {}, "Again"),
       one.again ? ns.copyable("measure it again", one.again) : ns.el("p", { class: "note" }, "No option leads to this case alone: run the same command again."),
       one.alone ? ns.copyable("a script without never-slower", one.alone) : null,
-      ns.el("p", { class: "note" }, "unpruned ", ns.el("code", {}, one.unpruned), ", pruned ", ns.el("code", {}, one.problem)),
+      ns.el("p", { class: "note" }, `${ns.before(one)} `, ns.el("code", {}, one.unpruned), `, ${ns.after(one)} `, ns.el("code", {}, one.problem)),
     ].filter(Boolean),
   );
   if (!dialog.open) dialog.showModal();
@@ -61,7 +61,7 @@ ns.stripChart = function (one, holder) {
       legend: { show: false },
       cursor: { show: false },
       scales: { x: { time: false, range: () => [-0.6, names.length - 0.4] }, y: { range: () => [low - pad, high + pad] } },
-      axes: [ns.axis(undefined, { splits: () => xs, values: () => labels, grid: { show: false } }), ns.axis("pruned / unpruned", { size: 56 })],
+      axes: [ns.axis(undefined, { splits: () => xs, values: () => labels, grid: { show: false } }), ns.axis(`${ns.after(one)} / ${ns.before(one)}`, { size: 56 })],
       series: [{}, { show: true, stroke: "transparent", points: { show: false } }],
       hooks: { draw: [(plot) => ns.drawStrip(plot, one, samples)] },
     },
@@ -112,7 +112,7 @@ ns.drawStrip = function (plot, one, samples) {
 
 ns.samplesTable = function (one) {
   const rows = one.samples.map((sample) => ns.el("tr", {}, ns.el("th", { scope: "row" }, `process ${sample.process}`), ns.el("td", {}, String(sample.blocks)), ns.el("td", {}, sample.reference ? ns.seconds(sample.reference[2]) : "–"), ns.el("td", {}, sample.candidate ? ns.seconds(sample.candidate[2]) : "–"), ns.el("td", {}, sample.ratio ? ns.times(sample.ratio[2]) : "–"), ns.el("td", {}, String(sample.discarded || 0))));
-  return ns.el("details", { class: "data" }, ns.el("summary", {}, "The same as a table"), ns.el("div", { class: "wide" }, ns.el("table", {}, ns.el("thead", {}, ns.el("tr", {}, ["process", "blocks", "unpruned", "pruned", "ratio", "dropped"].map((name) => ns.el("th", { scope: "col" }, name)))), ns.el("tbody", {}, rows))));
+  return ns.el("details", { class: "data" }, ns.el("summary", {}, "The same as a table"), ns.el("div", { class: "wide" }, ns.el("table", {}, ns.el("thead", {}, ns.el("tr", {}, ["process", "blocks", ns.before(one), ns.after(one), "ratio", "dropped"].map((name) => ns.el("th", { scope: "col" }, name)))), ns.el("tbody", {}, rows))));
 };
 
 // A side's plan with its steps; those that the other side does not run stand out.

@@ -21,6 +21,7 @@ ns.el = function (tag, attributes, ...children) {
 };
 
 ns.WORSE = new Set(["SLOWER", "MORE", "CHANGED"]);
+ns.FAILED = new Set(["INVALID", "CRASHED"]);
 ns.OPEN = new Set(["UNDECIDED", "NO_BASELINE", "INCOMPARABLE"]);
 ns.TOLERANCE = 1.01;
 ns.TARGET = 1.03;
@@ -41,6 +42,7 @@ ns.prepare = function (data) {
     source.title = `${source.backend} ${source.version} on ${source.device}`;
   });
   ns.tellApart(data.sources);
+  const apart = ns.apart(data.cases);
   data.cases.forEach((one, number) => {
     const source = data.sources[one.source];
     one.number = number;
@@ -51,17 +53,38 @@ ns.prepare = function (data) {
     one.distance = one.whole - one.channels;
     one.format = [one.dtype, one.layout, ...one.problem.split(" ")[0].split("-").slice(3)].join(" ");
     one.group = `${one.source}|${one.format}|${one.side}`;
-    one.stair = `${one.layer}|${one.unpruned}|${one.side}`;
+    one.rowName = apart.has(ns.layerKey(one)) ? `${one.layer}, ${ns.inputs(one.problem)} inputs` : one.layer;
+    one.place = `${ns.layerKey(one)}|${one.rowName}`;
+    one.stair = `${one.source}|${one.place}`;
+    one.findings = [one.finding, ...(one.also || []).map((other) => other.finding)].filter(Boolean);
     one.why = one.cause ? one.cause.cause : "";
     one.change = one.since ? one.since.code : "";
     one.estimate = one.ratio ? one.ratio[0] : null;
-    one.key = `${one.source}/${one.id}`;
-    one.text_ = [one.layer, one.id, one.why, one.finding || "", ns.planName(data, one.plan)].join(" ").toLowerCase();
+    one.guess = one.estimate ?? (one.amount && one.reference_amount ? one.amount / one.reference_amount : null);
+    one.key = `${one.source}/${one.unpruned}>${one.problem}`;
+    one.text_ = [one.layer, one.id, one.why, ...one.findings, ns.planName(data, one.plan)].join(" ").toLowerCase();
   });
   ns.data = data;
-  ns.byKey = new Map(data.cases.map((one) => [one.key, one]));
+  ns.byKey = new Map();
+  for (const one of data.cases) {
+    while (ns.byKey.has(one.key)) one.key += "'";  // Layers of a map may share a shape, and are measured apart.
+    ns.byKey.set(one.key, one);
+  }
   return data;
 };
+
+ns.layerKey = (one) => `${one.layer}|${one.unpruned}|${one.side}`;
+// The layers whose outputs come with several numbers of inputs each: these need a row for each number of inputs.
+ns.apart = function (cases) {
+  const seen = new Map(), several = new Set();
+  for (const one of cases) {
+    const at = `${one.source}|${ns.layerKey(one)}|${one.channels}`;
+    if (one.side === "together" && seen.has(at) && seen.get(at) !== one.problem) several.add(ns.layerKey(one));
+    seen.set(at, one.problem);
+  }
+  return several;
+};
+ns.inputs = (problem) => (/ic(\d+)oc/.exec(problem) || [])[1];
 
 // Sources of one title are told apart by their state, and by their file where that is the same too.
 ns.tellApart = function (sources) {
@@ -106,8 +129,18 @@ ns.interval = function (ratio) {
   const bounds = below && above ? ` [${low.toFixed(3)}, ${high.toFixed(3)}]` : below ? ` [≥ ${low.toFixed(3)}]` : above ? ` [≤ ${high.toFixed(3)}]` : "";
   return ns.times(estimate) + bounds;
 };
+// Where a verdict has no ratio, that of both amounts; it has no interval, and so proves nothing.
+ns.ratioWords = (one) => (one.ratio || one.guess === null || one.evidence === "dispatch" ? ns.interval(one.ratio) : `about ${ns.times(one.guess)}, without an interval`);
 ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
-ns.channels = (one) => `${one.channels} of ${one.whole}${one.side === "out" ? "" : one.side === "in" ? " input" : " output and input"} channels`;
+ns.padded = (one) => one.channels > one.whole || (one.side === "together" && Number(ns.inputs(one.problem)) > Number(ns.inputs(one.unpruned)));
+ns.before = (one) => (ns.padded(one) ? "not padded" : "unpruned");
+ns.after = (one) => (ns.padded(one) ? "padded" : "pruned");
+ns.count = (one) => `${one.channels} ${ns.padded(one) ? "padded from" : "of"} ${one.whole}`;
+ns.channels = function (one) {
+  if (one.side === "out") return `${ns.count(one)} channels`;
+  if (one.side === "in") return `${ns.count(one)} input channels`;
+  return `${ns.count(one)} output and ${ns.inputs(one.problem)} ${ns.padded(one) ? "padded from" : "of"} ${ns.inputs(one.unpruned)} input channels`;
+};
 ns.median = function (values) {
   const sorted = values.filter((value) => value !== null && value !== undefined).sort((a, b) => a - b);
   return sorted.length ? sorted[Math.floor(sorted.length / 2)] : null;

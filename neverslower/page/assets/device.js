@@ -72,7 +72,7 @@ ns.looksTable = function (looks, names) {
 // Versions that share device and evidence next to each other, for the layer that the staircase shows.
 ns.drawHistory = function (cases) {
   const section = document.getElementById("history"), body = section.querySelector(".body");
-  const key = ns.state.stair || ns.worstStair(cases);
+  const key = ns.chosenStair(cases);
   const stair = key && ns.stairOf(key);
   const none = !stair || stair.layers.length < 2;
   section.hidden = none;

@@ -27,6 +27,12 @@ ns.caseLinks = function () {
   return (one) => `#${rest ? `${rest}&` : ""}case=${encodeURIComponent(one.key)}`;
 };
 
+// What a case has in a field of the filter, as the address writes it.
+ns.fieldOf = function (name, one) {
+  const held = { source: String(one.source), backend: one.backend, layer: one.layer, verdict: one.code, cause: one.why, change: one.change, dtype: one.dtype };
+  return name === "finding" ? one.findings : [held[name]];
+};
+
 ns.matches = function (one) {
   const asked = ns.state;
   return (
@@ -37,7 +43,7 @@ ns.matches = function (one) {
     (!asked.verdict || one.code === asked.verdict) &&
     (!asked.cause || one.why === asked.cause) &&
     (!asked.change || one.change === asked.change) &&
-    (!asked.finding || one.finding === asked.finding) &&
+    (!asked.finding || one.findings.includes(asked.finding)) &&
     (!asked.dtype || one.dtype === asked.dtype) &&
     (!asked.q || one.text_.includes(asked.q.toLowerCase()))
   );
@@ -46,7 +52,7 @@ ns.matches = function (one) {
 ns.drawFilter = function () {
   const form = document.getElementById("filter");
   const tested = ns.data.cases.filter((one) => one.tested);
-  const distinct = (pick) => [...new Set(tested.map(pick))].filter((value) => value !== "").sort(ns.natural);
+  const distinct = (pick) => [...new Set(tested.flatMap(pick))].filter((value) => value !== "").sort(ns.natural);
   const choice = (name, label, values, shown) => {
     if (values.length < 2 && !ns.state[name]) return null;
     const options = values.map((value) => ns.el("option", { value }, shown ? shown(value) : value));
@@ -63,7 +69,7 @@ ns.drawFilter = function () {
       choice("verdict", "Verdict", distinct((one) => one.code), ns.word),
       choice("cause", "Cause", distinct((one) => one.why)),
       choice("change", "Change", distinct((one) => one.change), ns.word),
-      choice("finding", "Finding", distinct((one) => one.finding || "")),
+      choice("finding", "Finding", distinct((one) => one.findings)),
       choice("dtype", "Dtype", distinct((one) => one.dtype)),
       ns.el("button", { type: "reset" }, "Clear"),
       ns.el("output", { id: "shown", "aria-live": "polite" }),
@@ -73,7 +79,7 @@ ns.drawFilter = function () {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    ns.ask(Object.fromEntries(ns.FIELDS.map((name) => [name, null])));
+    ns.ask(Object.fromEntries([...ns.FIELDS, "stair"].map((name) => [name, null])));
     ns.showFilter();
   });
   ns.showFilter();

@@ -18,7 +18,7 @@ ns.drawHeat = function (cases) {
   ns.caseLink = ns.caseLinks();
   ns.rowsLeft = [];
   const tables = [...groups.values()].map(ns.heatTable);
-  const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence))) : ns.el("p", {}, "No case matches the filter.");
+  const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence)), cases.every(ns.padded) ? "padded over not padded" : "pruned over unpruned") : ns.el("p", {}, "No case matches the filter.");
   body.replaceChildren(legend, ...tables);
   clearTimeout(ns.drawingRows);
   ns.drawRowsLeft();
@@ -30,11 +30,11 @@ ns.drawRowsLeft = function () {
   if (ns.rowsLeft.length) ns.drawingRows = setTimeout(ns.drawRowsLeft);
 };
 
-ns.heatLegend = function (kinds) {
+ns.heatLegend = function (kinds, over) {
   const scale = (kind) => [-4, -2, -1, 0, 1, 2, 4].map((step) => ns.el("span", { class: `cell ${kind} s${step < 0 ? "m" : ""}${Math.abs(step)}` }, { "-4": "≤ 0.5×", "-2": "0.7×", "-1": "0.9×", 0: "1×", 1: "1.1×", 2: "1.4×", 4: "≥ 2×" }[step]));
   const items = [];
-  if (kinds.has("device_time")) items.push(ns.el("span", { class: "scale" }, "time, pruned over unpruned ", ...scale("device_time")));
-  if (kinds.has("instructions")) items.push(ns.el("span", { class: "scale" }, "instructions, pruned over unpruned ", ...scale("instructions")));
+  if (kinds.has("device_time")) items.push(ns.el("span", { class: "scale" }, `time, ${over} `, ...scale("device_time")));
+  if (kinds.has("instructions")) items.push(ns.el("span", { class: "scale" }, `instructions, ${over} `, ...scale("instructions")));
   if (kinds.has("dispatch")) items.push(ns.el("span", { class: "scale" }, "dispatch, no time ", ns.el("span", { class: "cell dispatch CHANGED" }, "≠"), " differs ", ns.el("span", { class: "cell dispatch SAME" }, "="), " the same"));
   items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s2 worse" }, "▲"), " proved worse"), ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s1 open" }, "1.1"), " undecided"));
   return ns.el("p", { class: "legend" }, items);
@@ -52,12 +52,13 @@ ns.heatTable = function (cases) {
     const held = row.cells.get(place(one));
     if (!held || ns.rank(one) > ns.rank(held)) row.cells.set(place(one), one);
   }
-  const head = columns.map((column) => ns.el("th", { scope: "col" }, binned ? `${(100 * column) / ns.BINS} %` : `−${column}`));
+  const head = columns.map((column) => ns.el("th", { scope: "col" }, binned ? `${(100 * column) / ns.BINS} %` : column < 0 ? `+${-column}` : `−${column}`));
   const what = { device_time: "time", instructions: "instructions", dispatch: "dispatch" }[source.evidence];
-  const side = first.side === "out" ? "" : first.side === "in" ? ", input channels pruned" : ", output and input channels pruned";
-  const how = binned ? "the worst in each 5 % of the channels removed" : "channels removed";
+  const side = first.side === "out" ? "" : first.side === "in" ? ", input channels" : ", output and input channels together";
+  const change = cases.some(ns.padded) ? "channels added by padding" : "channels removed";
+  const how = binned ? `the worst in each 5 % of the ${change}` : change;
   const held = ns.el("tbody", {});
-  const sorted = [...rows.values()].sort((a, b) => ns.natural(a.one.layer, b.one.layer));
+  const sorted = [...rows.values()].sort((a, b) => ns.natural(a.one.rowName, b.one.rowName));
   ns.rowsLeft.push(...sorted.map((row) => [held, row, columns]));
   return ns.el(
     "div",
@@ -68,20 +69,20 @@ ns.heatTable = function (cases) {
   );
 };
 
-// Of several cases in a cell the worst is shown: what is proved worse first, then the largest ratio.
-ns.rank = (one) => (ns.WORSE.has(one.code) ? 1000 : 0) + (one.estimate || 0);
+// Of several cases in a cell the worst is shown: proved worse, then failed, then undecided, then the largest ratio.
+ns.rank = (one) => (ns.WORSE.has(one.code) ? 3e6 : ns.FAILED.has(one.code) ? 2e6 : ns.OPEN.has(one.code) ? 1e6 : 0) + Math.min(one.guess || 0, 1e5);
 
 ns.heatRow = function (row, columns) {
-  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, row.one.layer));
+  const layer = ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ stair: row.one.stair, case: null }), title: "Show its staircase" }, row.one.rowName));
   return ns.el("tr", {}, layer, columns.map((column) => ns.heatCell(row.cells.get(column))));
 };
 
 ns.heatCell = function (one) {
   if (!one) return ns.el("td", { class: "none" });
   const worse = ns.WORSE.has(one.code), open = ns.OPEN.has(one.code);
-  const step = one.estimate === null ? "none" : ns.step(one.estimate);
-  const tone = one.estimate === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
-  const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.estimate === null ? "?" : one.estimate.toFixed(one.estimate < 9.95 ? 2 : 0);
-  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.interval(one.ratio)}`;
+  const step = one.guess === null ? "none" : ns.step(one.guess);
+  const tone = one.guess === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
+  const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.guess === null ? "?" : one.guess.toFixed(one.guess < 9.95 ? 2 : 0);
+  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.ratioWords(one)}`;
   return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.caseLink(one), title: label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
 };

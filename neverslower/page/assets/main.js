@@ -1,24 +1,52 @@
 "use strict";
 // Bring the page to life: unpack, draw, and follow the address.
+// Name what a link asks for and this page does not have; hide the notice where there is no such thing.
+ns.sayMissing = function () {
+  const { case: asked, stair } = ns.state;
+  const known = (name) => !ns.state[name] || ns.data.cases.some((one) => one.tested && ns.fieldOf(name, one).includes(ns.state[name]));
+  const missing = [
+    asked && !ns.byKey.has(asked) ? `no case ${asked}` : "",
+    stair && !ns.data.cases.some((one) => one.stair === stair) ? `no staircase of ${stair.split("|").slice(1, 2)}` : "",
+    ...ns.FIELDS.filter((name) => name !== "q" && !known(name)).map((name) => `no ${name} ${ns.state[name]}`),
+  ].filter(Boolean);
+  const notice = document.getElementById("missing");
+  notice.hidden = !missing.length;
+  notice.textContent = missing.length ? `The link asks for what this page does not have: ${missing.join("; ")}.` : "";
+};
+
 ns.shownCases = () => ns.data.cases.filter(ns.matches);
 
 // Draw again what depends on what changed in the address.
 ns.changed = function (before) {
   const differs = (names) => names.some((name) => ns.state[name] !== before[name]);
+  ns.sayMissing();
   const cases = ns.shownCases();
   if (differs([...ns.FIELDS, "sort"])) ns.drawTable(cases);
   if (differs(ns.FIELDS)) {
     cancelAnimationFrame(ns.later);
     ns.later = requestAnimationFrame(() => ns.drawHeat(cases));
   }
-  if (differs(["stair"]) || (!ns.state.stair && differs(ns.FIELDS))) {
+  if (differs(["stair", ...ns.FIELDS])) {
     ns.drawStairs(cases);
     ns.drawHistory(cases);
   }
   if (differs(["case"])) ns.showCase();
 };
 
+// Without a case there is nothing to draw: say so, and leave the empty sections out.
+ns.hideEmpty = function () {
+  document.getElementById("filter").hidden = true;
+  for (const name of ["heat", "stairs", "cases", "history"]) {
+    document.getElementById(name).hidden = true;
+    document.querySelector(`nav a[href="#${name}"]`).hidden = true;
+  }
+};
+
 ns.drawAll = function () {
+  if (!ns.tested) {
+    ns.hideEmpty();
+    return ns.drawDevice();
+  }
   const cases = ns.shownCases();
   ns.drawHeat(cases);
   ns.drawTable(cases);
@@ -46,7 +74,13 @@ ns.listen = function () {
   addEventListener("afterprint", () => ns.print(false));
   const dialog = document.getElementById("case");
   dialog.addEventListener("close", () => ns.state.case && ns.ask({ case: null }));
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  let began = false;  // A selection that begins inside and ends outside is no click on what lies behind.
+  const outside = (event) => {
+    const box = dialog.getBoundingClientRect();
+    return event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom;
+  };
+  dialog.addEventListener("mousedown", (event) => (began = event.target === dialog && outside(event)));
+  dialog.addEventListener("click", (event) => began && event.target === dialog && outside(event) && dialog.close());
   for (const link of document.querySelectorAll("nav a, .skip")) {
     link.addEventListener("click", (event) => {  // Not by the address, which holds the filter.
       event.preventDefault();
@@ -63,6 +97,7 @@ ns.print = function (begins) {
   ns.table.all = begins;
   document.documentElement.toggleAttribute("data-print", begins);  // On paper everything is light, the charts too.
   ns.charts().forEach((chart) => chart.redraw());
+  for (const icon of document.querySelectorAll("canvas.shape")) icon.redraw();
   ns.drawLooks();
   ns.drawRows();
   for (const details of document.querySelectorAll("details:not(.data)")) details.open = begins;
@@ -76,6 +111,7 @@ ns.print = function (begins) {
     ns.drawFilter();
     ns.makeTable();
     ns.drawAll();
+    ns.sayMissing();
     ns.listen();
     document.documentElement.dataset.ready = "yes";
   } catch (error) {

@@ -3,13 +3,14 @@
 ns.CAUSES = { "": ["circle", "--ok"], alignment: ["square", "--alignment"], "kernel change": ["triangle", "--kernel"], "tile or wave step": ["diamond", "--tile"], "heuristic miss": ["down", "--heuristic"], unknown: ["cross", "--unknown"] };
 
 // The cause by which a count is marked, empty for what is not slower.
-ns.markOf = (one) => (one.why in ns.CAUSES ? one.why : ns.WORSE.has(one.code) ? "unknown" : "");
+ns.markOf = (one) => (Object.hasOwn(ns.CAUSES, one.why) ? one.why : ns.WORSE.has(one.code) ? "unknown" : "");
 ns.MANY = 120; // So many counts are a staircase without a line through them.
 
-// Everything of one layer that may share axes: one kind of evidence, on one device.
+// Everything of one layer that may share axes with a source's: one kind of evidence, on one device.
 ns.stairOf = function (key) {
-  const all = ns.data.cases.filter((one) => one.stair === key);
-  const tested = all.filter((one) => one.tested);
+  const [number, ...place] = key.split("|");
+  const all = ns.data.cases.filter((one) => one.place === place.join("|"));
+  const tested = all.filter((one) => one.tested && one.source === Number(number));
   const first = tested.find(ns.matches) || tested[0] || all[0];
   if (!first) return null;
   const source = ns.data.sources[first.source];
@@ -34,34 +35,36 @@ ns.oneStair = function (cases, number) {
   return { number, whole, points, count: cases[0].whole };
 };
 
-ns.stairKeys = function () {
+ns.stairKeys = function (cases) {
   const seen = new Map();
-  for (const one of ns.data.cases) if (one.tested && !seen.has(one.stair)) seen.set(one.stair, one);
-  return [...seen.values()].sort((a, b) => ns.natural(a.layer, b.layer) || ns.natural(a.format, b.format));
+  for (const one of cases) if (!seen.has(one.stair)) seen.set(one.stair, one);
+  return [...seen.values()].sort((a, b) => ns.natural(a.layer, b.layer) || ns.natural(a.format, b.format) || a.source - b.source);
 };
 
-// The layer to begin with: that of the worst case that the filter lets through.
-ns.worstStair = function (cases) {
+// The staircase to show: the one asked for, unless the filter hides it; else that of the worst case left.
+ns.chosenStair = function (cases) {
+  if (cases.some((one) => one.stair === ns.state.stair)) return ns.state.stair;
   let worst = null;
   for (const one of cases) if (!worst || ns.rank(one) > ns.rank(worst)) worst = one;
-  return worst ? worst.stair : (ns.stairKeys()[0] || {}).stair;
+  return worst ? worst.stair : null;
 };
 
 ns.drawStairs = function (cases, afresh) {
   const body = document.querySelector("#stairs .body");
-  const keys = ns.stairKeys();
-  const chosen = keys.some((one) => one.stair === ns.state.stair) ? ns.state.stair : ns.worstStair(cases);
+  const keys = ns.stairKeys(cases);
+  const chosen = ns.chosenStair(cases);
   const stair = chosen && ns.stairOf(chosen);
-  if (!stair) return body.replaceChildren(ns.el("p", {}, "There is no layer to draw."));
-  const drawn = `${chosen} ${stair.first.number}`;
+  const drawn = [chosen, ...keys.map((one) => one.stair)].join();
   if (ns.chart && ns.chart.drawn === drawn && !afresh) return;
-  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${one.layer}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}`);
+  if (ns.chart) ns.chart.destroy();
+  ns.chart = null;
+  if (!stair) return body.replaceChildren(ns.el("p", {}, "No case matches the filter."));
+  const several = new Set(keys.map((one) => one.source)).size > 1;
+  const option = (one) => ns.el("option", { value: one.stair, selected: one.stair === chosen }, `${one.rowName}, ${one.format}${one.side === "out" ? "" : `, ${one.side}`}${several ? `: ${ns.data.sources[one.source].title}` : ""}`);
   const pick = ns.el("select", { onchange: (event) => ns.ask({ stair: event.target.value }) }, keys.map(option));
   const step = (by) => () => ns.ask({ stair: keys[(keys.findIndex((one) => one.stair === chosen) + by + keys.length) % keys.length].stair });
   const controls = ns.el("div", { class: "controls" }, ns.el("label", {}, ns.el("span", {}, "Layer"), pick), ns.el("button", { type: "button", onclick: step(-1), "aria-label": "Previous layer" }, "←"), ns.el("button", { type: "button", onclick: step(1), "aria-label": "Next layer" }, "→"));
   const title = ns.el("p", { class: "caption" }, ns.el("strong", {}, stair.first.layer), ` ${stair.first.unpruned}, ${stair.source.title}`);
-  if (ns.chart) ns.chart.destroy();
-  ns.chart = null;
   const holder = ns.el("div", { class: "chart", tabindex: "0", role: "application", "aria-label": `Staircase of ${stair.first.layer}: left and right move through the channel counts, Enter opens the case` });
   const tip = ns.el("div", { class: "tip", "aria-live": "polite" });
   const drawable = stair.source.evidence !== "dispatch" && stair.layers.some((layer) => layer.points.size);
@@ -80,7 +83,7 @@ ns.stairLegend = function (stair) {
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
   if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
   for (const layer of stair.layers.slice(1)) items.push(ns.el("span", { class: "key" }, `┄ ${ns.data.sources[layer.number].title}`));
-  items.push(ns.el("span", { class: "key" }, "╌ unpruned"));
+  items.push(ns.el("span", { class: "key" }, `╌ ${ns.before(stair.first)}`));
   if (stair.advised.size) items.push(ns.el("span", { class: "key" }, "▲ on the axis: advised"));
   return ns.el("p", { class: "legend" }, items);
 };
@@ -89,8 +92,12 @@ ns.shapeIcon = function (cause) {
   const canvas = ns.el("canvas", { width: 24, height: 24, class: "shape", "aria-hidden": "true" });
   const [shape, colour] = ns.CAUSES[cause];
   const pen = canvas.getContext("2d");
-  pen.fillStyle = pen.strokeStyle = ns.colour(colour);
-  ns.shape(pen, shape, 12, 12, 9, true);
+  canvas.redraw = () => {
+    pen.clearRect(0, 0, 24, 24);
+    pen.fillStyle = pen.strokeStyle = ns.colour(colour);
+    ns.shape(pen, shape, 12, 12, 9, true);
+  };
+  canvas.redraw();
   return canvas;
 };
 
@@ -204,12 +211,12 @@ ns.showTip = function (plot, stair, xs, tip) {
   const lines = [];
   if (made) {
     const one = made.one, plan = one.plan === undefined ? null : ns.data.plans[one.plan];
-    lines.push([ns.el("strong", {}, `${count} of ${one.whole}`), " ", ns.chip(one.code), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
+    lines.push([ns.el("strong", {}, ns.count(one)), " ", ns.chip(one.code), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
     if (plan) lines.push([`plan ${plan.name}${(plan.steps || []).length ? `: ${plan.steps.slice(0, 3).map((step) => ns.kernel(step).slice(0, 60)).join(" + ")}` : ""}`]);
     const samples = one.samples || [];
     if (samples.length) lines.push([`${samples.length} ${samples.length === 1 ? "process" : "processes"}: median ratios ${samples.filter((sample) => sample.ratio).map((sample) => sample.ratio[2].toFixed(3)).join(", ")}`]);
     if (stair.advised.has(count)) lines.push(["advised"]);
-  } else if (count === main.count) lines.push([ns.el("strong", {}, `${count}: unpruned`), ` ${ns.amount(main.whole, kind)}`]);
+  } else if (count === main.count) lines.push([ns.el("strong", {}, `${count}: ${ns.before(stair.first)}`), ` ${ns.amount(main.whole, kind)}`]);
   for (const layer of stair.layers.slice(1)) {
     const other = count === layer.count ? layer.whole : (layer.points.get(count) || {}).cost;
     if (other) lines.push([`${ns.data.sources[layer.number].title}: ${ns.amount(other, kind)}`]);

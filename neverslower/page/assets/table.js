@@ -10,15 +10,15 @@ ns.ratioCell = function (one) {
 };
 ns.COLUMNS = [
   { name: "verdict", title: "Verdict", value: (one) => ns.CODES.indexOf(one.code), cell: (one) => ns.chip(one.code) },
-  { name: "ratio", title: "Ratio", number: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.ratioCell(one) },
-  { name: "change", title: "Change", value: (one) => (one.since ? -(one.since.ratio || [0])[0] : 9), cell: (one) => (one.since ? ns.el("span", {}, ns.chip(one.since.code), one.since.ratio ? ` ${ns.times(one.since.ratio[0])}` : "") : "–"), only: (one) => one.since },
+  { name: "ratio", title: "Ratio", number: true, falls: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.ratioCell(one) },
+  { name: "change", title: "Change", falls: true, value: (one) => (one.since ? -(one.since.ratio || [0])[0] : 9), cell: (one) => (one.since ? ns.el("span", {}, ns.chip(one.since.code), one.since.ratio ? ` ${ns.times(one.since.ratio[0])}` : "") : "–"), only: (one) => one.since },
   { name: "layer", title: "Layer", value: (one) => one.layer, cell: (one) => ns.el("a", { href: ns.link({ case: one.key }), class: "row" }, one.layer) },
-  { name: "channels", title: "Channels", number: true, value: (one) => one.channels, cell: (one) => `${one.channels} of ${one.whole}` },
+  { name: "channels", title: "Channels", number: true, value: (one) => one.channels, cell: (one) => ns.count(one) },
   { name: "format", title: "Format", value: (one) => one.format, cell: (one) => one.format, wide: true },
   { name: "cause", title: "Cause", value: (one) => one.why || "~", cell: (one) => one.why || "–", wide: true },
   { name: "amount", title: "Pruned takes", number: true, value: (one) => one.amount ?? Infinity, cell: (one) => (one.evidence === "dispatch" ? "–" : ns.amount(one.amount, one.evidence)), wide: true },
   { name: "plan", title: "Plan", value: (one) => ns.planName(ns.data, one.plan), cell: (one) => ns.planName(ns.data, one.plan) || "–", wide: true },
-  { name: "finding", title: "Finding", value: (one) => one.finding || "~", cell: (one) => one.finding || "–", wide: true, only: (one) => one.finding },
+  { name: "finding", title: "Finding", value: (one) => one.finding || "~", cell: (one) => one.findings.join("; ") || "–", wide: true, only: (one) => one.finding },
   { name: "record", title: "Record", value: (one) => one.source, cell: (one) => ns.data.sources[one.source].title, wide: true, several: true },
 ];
 
@@ -48,7 +48,7 @@ ns.drawTable = function (cases) {
   keyed.sort((a, b) => flip * compare(a, b) || (b[1].estimate || 0) - (a[1].estimate || 0) || a[1].number - b[1].number);
   ns.table.cases = keyed.map((pair) => pair[1]);
   for (const head of ns.table.table.querySelectorAll("th[data-column]")) {
-    head.setAttribute("aria-sort", head.dataset.column !== column.name ? "none" : order === "down" ? "descending" : "ascending");
+    head.setAttribute("aria-sort", head.dataset.column !== column.name ? "none" : (order === "down") !== Boolean(column.falls) ? "descending" : "ascending");
   }
   ns.table.table.setAttribute("aria-rowcount", cases.length + 1);
   document.getElementById("shown").textContent = `${cases.length.toLocaleString("en")} of ${ns.tested.toLocaleString("en")} cases`;
