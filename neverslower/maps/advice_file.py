@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,11 @@ def load(path: Path) -> StoredAdvice:
         fingerprint = fingerprint_of({backend: stored}, backend)
         layers = field(content, "layers", list)
         read = _of_a_model if content["format"] == WIDTHS else _comparisons
-        comparisons = [comparison for layer in layers for comparison in read(path, backend, layer)]
+        comparisons = [
+            replace(comparison, asks_whether_faster=True)
+            for layer in layers
+            for comparison in read(path, backend, layer)
+        ]
     except ValueError as error:
         raise AdviceError(f"advice {path}: {error}; advise again") from None
     return StoredAdvice(path, fingerprint, tuple(comparisons))
