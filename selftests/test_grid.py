@@ -97,6 +97,17 @@ def test_a_grid_holds_each_pair_with_its_samples_and_no_verdict(tmp_path, capsys
     assert not {"verdict", "ratio"} & set(document["layers"][0])
 
 
+@pytest.mark.parametrize("rules", [[{"seconds": 1e-5}], [{"instructions": 1000}]])
+def test_a_layer_that_has_one_pair_alone_is_measured_as_it_is(tmp_path, capsys, rules):
+    shape = "mb1_ic3oc8_ih6kh3ph1"
+    evidence = {"evidence": "instructions"} if "instructions" in rules[0] else {}
+    code, path = grid_of(tmp_path, shape=shape, rules=rules, **evidence)
+    assert code == 0, capsys.readouterr().err
+    (found,) = grid_file.load(path).layers.values()
+    assert found.costs == {(3, 8): found.cost}
+    assert found.cost == pytest.approx(next(iter(rules[0].values())), rel=0.02)
+
+
 def test_a_grid_that_was_interrupted_goes_on_and_holds_what_it_has(tmp_path, capsys):
     assert grid_of(tmp_path)[0] == 0
     journal = tmp_path / "g.jsonl"

@@ -67,12 +67,15 @@ def unpruned_pair(problem: ConvProblem) -> Pair:
 
 
 def comparisons(backend: str, wanted: Mapping[Layer, Sequence[Pair]]) -> list[Comparison]:
-    """Return each layer against itself at each of its pairs; where time is short, every fourth pair comes first."""
+    """Return each layer against itself at each of its pairs; where time is short, every fourth pair comes first.
+
+    A layer that has the unpruned pair alone is set against its equal: what it costs is part of every sum.
+    """
     return [
         comparison_of(backend, layer, pair, telling=1 if place % 4 == 0 else 2)
         for layer, pairs in wanted.items()
         for place, pair in enumerate(pairs)
-        if pair != unpruned_pair(layer.problem)
+        if pair != unpruned_pair(layer.problem) or len(pairs) == 1
     ]
 
 

@@ -104,7 +104,7 @@ def _layer(layer: Mapping[str, Any]) -> LayerGrid:
     problem = ConvProblem.from_key(layer["unpruned"])
     costs: dict[Pair, float] = {unpruned_pair(problem): float(layer["cost"])}
     for (inputs, outputs), cost in zip(layer["pairs"], layer["estimates"], strict=True):
-        costs[int(inputs), int(outputs)] = float(cost)
+        costs.setdefault((int(inputs), int(outputs)), float(cost))
     if not all(0 < cost < float("inf") for cost in costs.values()):
         raise ValueError(f"{layer['name']} has an invalid cost")
     return LayerGrid(str(layer["name"]), problem, costs, tuple(layer["places"]))
