@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from neverslower.cli_maps import (
@@ -80,10 +81,11 @@ def _map_grid(options: argparse.Namespace) -> None:
     map_file.save(options.output, document)
     print("\n".join(grid_lines(options.output, mapped, document)))
     if mapped.ended_early:
-        raise NeverSlowerError(
-            f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
-            f"and --resume {journal.path}"
-        )
+        part = f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
+        part += f"and --resume {journal.path}"
+        if mapped.ended_early == mapping.INTERRUPTED:
+            raise NeverSlowerError(part)
+        print(part)
 
 
 def measured(
@@ -99,4 +101,7 @@ def measured(
     asked = grid.comparisons(spec.backend, wanted)
     step_on_stderr(f"grid: {len(asked):,} pairs of {len(wanted)} layers")
     campaign = campaign_of(options, spec, settings, journal, reviewer, judge=grid.JUDGE)
-    return mapping.measure(campaign, spec.backend, list(wanted), asked)
+    mapped = mapping.measure(campaign, spec.backend, list(wanted), asked)
+    if not mapped.ended_early and mapped.findings.left_out:
+        return replace(mapped, ended_early=mapping.OUT_OF_TIME)
+    return mapped

@@ -93,6 +93,8 @@ def _run(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"interrupted; {command.go_on}") from None
     print("\n".join(report.lines(advice)))
     print("".join(f"{line}\n" for line in command.device), end="")
+    if advice.known.grid.ended_early and not options.grid:
+        print(f"to plan with the whole grid, give it more time, and {command.go_on}")
     _write(options, advice)
 
 
@@ -219,11 +221,12 @@ class _Advising:
         with closing(Journal(path)) as journal:
             reviewer = _OfTheGrid(path.parent, 0, recorded, like)
             mapped = cli_grid.measured(self.options, self.spec, wanted, journal, reviewer, budget)
-        mapped.require_measured()
-        if mapped.ended_early:
+        if mapped.ended_early == mapping.INTERRUPTED:
+            mapped.require_measured()
             raise KeyboardInterrupt
-        if lost := mapped.unmeasured():
-            raise NeverSlowerError(f"no plan without the times of all layers: {reasons_of(lost)}")
+        if like is None and (lost := mapped.unmeasured()):  # What is refined has its times already.
+            remedy = f"; give it more time, and {self.go_on}" if mapped.ended_early else ""
+            raise NeverSlowerError(f"no plan without the times of all layers: {reasons_of(lost)}{remedy}")
         self._note(mapped.findings)
         document = grid_file.document_of(mapped, self.options.step, self.options.points)
         return grid_file.of_document(Path("that was measured"), document)

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from neverslower import cli, cli_widths
+from neverslower.campaign.findings import Findings
 from neverslower.errors import NeverSlowerError
 from neverslower.models import reading, weights
 from neverslower.problem.model import Model
@@ -160,12 +161,22 @@ def test_a_layer_that_cannot_be_measured_ends_the_command_with_the_reason(tmp_pa
     assert "no plan without the times of all layers: m.second: " in capsys.readouterr().err
 
 
-def test_a_part_of_a_grid_gives_no_advice_on_what_it_has_not_seen(tmp_path):
+def test_advice_from_a_part_of_a_grid_says_how_to_measure_the_rest(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Findings, "left_out", 3)
+    refused = {"when": "in_channels == 32", "fault": "unsupported"}
+    assert advise(tmp_path, "--budget", "macs=0.8x", rules=[*STEPS, refused]) == 0
+    told = capsys.readouterr().out
+    assert "pairs (the time budget ended); nothing else is planned with" in told
+    assert f"give it more time, and go on with the same command and --resume {tmp_path / 'w.jsonl'}" in told
+
+
+def test_a_part_of_a_grid_gives_no_advice_on_what_it_has_not_seen(tmp_path, capsys):
     refused = {"when": "in_channels == 32 or in_channels == 16", "fault": "unsupported"}
     output = tmp_path / "w.json"
     assert advise(tmp_path, "--budget", "macs=0.8x", "--output", str(output), rules=[*STEPS, refused]) == 0
     keep = {group["name"]: group["keep"] for group in json.loads(output.read_text(encoding="utf-8"))["groups"]}
     assert keep["first"] not in (16, 32)
+    assert "pairs (the others were refused); nothing else is planned with" in capsys.readouterr().out
 
 
 def test_instructions_give_advice_in_their_own_words(tmp_path, capsys):

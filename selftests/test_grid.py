@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from neverslower import cli
+from neverslower.campaign.findings import Findings
 from neverslower.cli_shared import StepsOnStderr
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.estimate import EstimateJudge
@@ -137,6 +138,20 @@ def test_what_was_measured_until_an_interruption_is_in_the_file(tmp_path, capsys
     code, path = grid_of(tmp_path, journal="--resume")
     assert code == 0
     assert len(grid_file.load(path).of(LAYER).costs) == 24
+
+
+def test_a_grid_whose_time_ended_says_so_and_how_to_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Findings, "left_out", 3)
+    code, path = grid_of(tmp_path)
+    assert code == 0
+    told = capsys.readouterr().out
+    assert f"the time budget ended: {path} holds what was measured until then" in told
+    assert f"--resume {tmp_path / 'g.jsonl'}" in told
+    part = grid_file.load(path)
+    assert part.ended_early == "the time budget ended"
+    assert (part.measured, part.asked) == (23, 23)
+    with pytest.raises(NeverSlowerError, match=r"\(the time budget ended\): measure the rest with .* --resume"):
+        part.of(replace(LAYER, problem=problem(99)))
 
 
 def test_a_grid_keeps_to_a_time_budget_that_is_long_enough(tmp_path):

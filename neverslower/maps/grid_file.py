@@ -94,6 +94,8 @@ def of_document(path: Path, content: Mapping[str, Any]) -> Grid:
             {layer.unpruned.key: layer for layer in layers},
             Evidence(content["evidence"]),
             str(content["ended_early"]),
+            int(content["measured"]),
+            int(content["asked"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NeverSlowerError(f"grid {path}: {type(error).__name__} {error}; measure it again") from None

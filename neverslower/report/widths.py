@@ -81,6 +81,10 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
     yield f"{word} by the verdicts below: {share:.3f}×{above}"
     proved = "proved to be the best" if plan.gap <= 1e-4 else f"at most {plan.gap:.2%} more could be kept"
     yield f"plan: {proved}, on the counts of the grid and by its estimates"
+    grid = advice.known.grid
+    if grid.measured < grid.asked:
+        why = grid.ended_early or "the others were refused"
+        yield f"grid: {grid.measured:,} of {grid.asked:,} pairs ({why}); nothing else is planned with"
 
 
 def _amount(resource: Resource, amount: float, evidence: Evidence) -> str:
