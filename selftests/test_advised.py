@@ -48,7 +48,7 @@ def widths(folder: Path, **changes: Any) -> Path:
     pruned = PROBLEM.replace("oc16", "oc8")
     rows = [{"name": "net.first", "unpruned": PROBLEM, "advised": pruned, "verdict": "FASTER"} | changes]
     rows += [{"name": "net.other", "unpruned": PROBLEM, "advised": PROBLEM.replace("oc16", "oc12"), "verdict": "SAME"}]
-    return advice(folder, format="never-slower widths", layers=rows)
+    return advice(folder, format="never-slower widths", layers=rows, groups=[])
 
 
 def test_the_widths_of_a_model_are_asserted_against_the_unpruned_layers(runner: SuiteRunner) -> None:
