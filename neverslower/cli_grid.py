@@ -16,7 +16,7 @@ from neverslower.cli_maps import (
     recorded_in,
     spec_of,
 )
-from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import grid, grid_file, map_file, mapping
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+AXES = ("--step", "--points")
+"""The options that say how fine a grid is."""
+
+
 def add(commands: Commands) -> None:
     """Add the options of a grid to the command `map`, which must be described already."""
     parser = commands.choices["map"]
@@ -39,7 +43,15 @@ def add(commands: Commands) -> None:
     parser.add_argument("--grid", action="store_true", help="measure pairs of (input, output) channels, for planning")
     add_axes(parser)
     add_models(parser)
-    parser.set_defaults(run=lambda options: _map_grid(options) if options.grid else of_counts(options))
+
+    def run(options: argparse.Namespace) -> None:
+        if options.grid:
+            _map_grid(options)
+            return
+        refuse_out_of_place(parser, options, AXES, "without --grid every channel count is measured; add --grid")
+        of_counts(options)
+
+    parser.set_defaults(run=run)
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +93,9 @@ def _map_grid(options: argparse.Namespace) -> None:
     map_file.save(options.output, document)
     print("\n".join(grid_lines(options.output, mapped, document)))
     if mapped.ended_early:
-        part = f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
+        part = (
+            f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
+        )
         part += f"and --resume {journal.path}"
         if mapped.ended_early == mapping.INTERRUPTED:
             raise NeverSlowerError(part)

@@ -19,7 +19,7 @@ from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.cli_advise import in_round
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, recorded_in, spec_of
-from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
@@ -49,6 +49,9 @@ from neverslower.worker.process import WorkerSpec
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+OF_A_MODEL = ("--csv", "--scores", "--floor", "--solve-time", "--rounds", *cli_grid.AXES)
+OF_LAYERS = ("--side", "--record")
+"""The options that only one of both modes has a use for."""
 FINEST = 8
 """The finest multiple that a grid is refined to around the widths that were chosen."""
 GRIDS_SHARE = 0.5
@@ -73,7 +76,17 @@ def add(commands: Commands) -> None:
     limit = solving.TIME_LIMIT
     add("--solve-time", type=float, default=limit, metavar="SECONDS", help=f"for each plan; default {limit:.0f}")
     add("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of planning and measuring; default {ROUNDS}")
-    parser.set_defaults(run=lambda options: _run(options) if _of_a_model(options) else of_layers(options))
+
+    def run(options: argparse.Namespace) -> None:
+        if _of_a_model(options):
+            refuse_out_of_place(parser, options, OF_LAYERS, "a whole model is advised on; name --layer for its layers")
+            _run(options)
+            return
+        why = "layers are advised on by themselves; for the widths of a model name --model and no --layer"
+        refuse_out_of_place(parser, options, OF_A_MODEL, why)
+        of_layers(options)
+
+    parser.set_defaults(run=run)
 
 
 def _of_a_model(options: argparse.Namespace) -> bool:
@@ -192,7 +205,8 @@ class _Advising:
         path = self.options.scores
         norms = {name: one.norms for name, one in weights.items()}
         scores = importance.load(path) if path else importance.normalised(norms)
-        worth = {name: importance.of_group(group, scores) for name, group in structure.free.items()}
+        importance.require_known(scores, [*weights, *(group.name for group in structure.groups)])
+        worth = importance.of_groups(structure.free.values(), scores)
         grid = self._stored() if self.options.grid else self._whole_grid(structure)
         known = Known(self.model, structure, grid, weights, worth, self.options.floor)
         return known, f"scores of {path}" if path else importance.BY_NORMS

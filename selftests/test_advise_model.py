@@ -208,6 +208,10 @@ def test_scores_of_the_user_choose_which_group_is_kept(tmp_path):
     [
         (["--budget", "speed=2x"], "--budget speed=2x: write such as latency=0.7x"),
         (["--problem", "mb1_ic4oc8_ih6kh1"], "--problem has no place next to --budget or --grid"),
+        (["--side", "in"], "--side has no place here: a whole model is advised on; name --layer"),
+        (["--record", "r.jsonl"], "--record has no place here: a whole model is advised on"),
+        (["--layer", "first", "--csv", "w.csv"], "--csv has no place here: layers are advised on by themselves"),
+        (["--layer", "first", "--floor", "0.5"], "--floor has no place here: layers are advised on by themselves"),
         (["--rounds", "0"], "--rounds is 1 or more"),
         (["--floor", "1.5"], "--floor 1.5: from 0 to 1"),
         (["--output", "w.txt"], "w.txt can't be widths: name a file that ends in .json"),

@@ -196,6 +196,11 @@ def test_a_grid_of_no_points_is_one_clear_line(tmp_path, capsys, arguments, why)
     assert why in capsys.readouterr().err
 
 
+def test_a_step_has_no_place_where_every_count_is_mapped(tmp_path, capsys):
+    assert cli.main(["map", str(tmp_path / "m.json.xz"), "--backend", "scripted:s.json", "--points", "4"]) == 2
+    assert "--points has no place here: without --grid every channel count is measured" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{}", lzma.compress(b"{}"), lzma.compress(b'{"format": "never-slower map"}')]
 )

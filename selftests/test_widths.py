@@ -89,8 +89,16 @@ def test_scores_that_are_none_are_named_with_their_file(tmp_path, content, why):
 def test_scores_fit_their_layer_or_are_refused():
     with pytest.raises(NeverSlowerError, match="a has 2, and 3 channels"):
         importance.of_group(GROUP, {"a": [1.0, 2.0]})
-    with pytest.raises(NeverSlowerError, match="no scores for the channels of a; give them for one of a, b"):
+    with pytest.raises(NeverSlowerError, match=r"no scores for the channels of a \(give them for one of a, b"):
         importance.of_group(GROUP, {"d": [1.0]})
+
+
+def test_scores_that_are_missing_or_of_nothing_are_all_named():
+    groups = [GROUP, replace(GROUP, name="x", members=(Member("x", "out", 0),))]
+    with pytest.raises(NeverSlowerError, match=r"of a \(give them for one of a, b.*\), x \(give them for one of x\)"):
+        importance.of_groups(groups, {"z": [1.0]})
+    with pytest.raises(NeverSlowerError, match=r"scores: layer1\.conv is no layer .* \(it has layer1\.conv1\)"):
+        importance.require_known({"layer1.conv": [1.0]}, ["stem", "layer1.conv1"])
 
 
 # The integer program

@@ -115,7 +115,7 @@ class Assessment:
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
 
     def advised(self, comparison: Comparison, advice: Fingerprint) -> Assessed:
-        """Return whether advice still holds on its device: a count against the next larger one, widths against unpruned."""
+        """Return whether a layer is still faster than what it was advised against, on the device of the advice."""
         verdict = whether_faster(self._verdict(comparison), self.thresholds)
         now = self.findings.fingerprints.get(comparison.backend)
         if now and (obstacles := now.obstacles(advice)):
