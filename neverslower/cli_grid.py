@@ -93,10 +93,8 @@ def _map_grid(options: argparse.Namespace) -> None:
     map_file.save(options.output, document)
     print("\n".join(grid_lines(options.output, mapped, document)))
     if mapped.ended_early:
-        part = (
-            f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
-        )
-        part += f"and --resume {journal.path}"
+        part = f"{mapped.ended_early}: {options.output} holds what was measured until then; "
+        part += f"go on with the same command and --resume {journal.path}"
         if mapped.ended_early == mapping.INTERRUPTED:
             raise NeverSlowerError(part)
         print(part)

@@ -18,7 +18,15 @@ from neverslower.campaign import resume
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.cli_advise import in_round
-from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, recorded_in, spec_of
+from neverslower.cli_maps import (
+    ROOT,
+    StoredScatter,
+    budget_of,
+    campaign_of,
+    fingerprint_here,
+    recorded_in,
+    spec_of,
+)
 from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
@@ -99,7 +107,8 @@ def _run(options: argparse.Namespace) -> None:
     budgets = budget.parse(options.budget)
     spec, model = spec_of(options), _model(options)
     command = _Advising(options, spec, model, budgets)
-    step_on_stderr(f"journal: {command.journal}, and of what verifies the advice: {command.verifying}")
+    journals = f"{command.journal}, of its refinement: {command.refining}, of what verifies: {command.verifying}"
+    step_on_stderr(f"journal of the grid: {journals}")
     try:
         advice = command.advice()
     except KeyboardInterrupt:
@@ -212,11 +221,15 @@ class _Advising:
         return known, f"scores of {path}" if path else importance.BY_NORMS
 
     def _stored(self) -> Grid:
-        """Return the grid that the user names. Raises NeverSlowerError where it is another backend's."""
+        """Return the grid that the user names. Raises NeverSlowerError where it is of another backend or device."""
+        if self.options.resume and not (self.verifying.exists() or self.refining.exists()):
+            nothing = f"neither {self.refining} nor {self.verifying} is there"
+            raise NeverSlowerError(f"--resume {self.journal}: {nothing}; name another, or leave --resume out")
         grid = grid_file.load(self.options.grid)
         if grid.fingerprint.backend != self.spec.backend:
             theirs = f"a grid of {grid.fingerprint.backend}, and --backend is {self.spec.backend}"
             raise NeverSlowerError(f"--grid {grid.path}: {theirs}; name one of it, or leave --grid out to measure one")
+        _require_measured_here(grid, fingerprint_here(self.spec))
         return grid
 
     def _whole_grid(self, structure: Structure) -> Grid:
@@ -247,7 +260,8 @@ class _Advising:
 
     def _choose(self, question: Question) -> Plan:
         """Return the plan within the budgets. Raises NeverSlowerError that names the least, and what holds it up."""
-        seconds = self.options.solve_time
+        left = self._left()
+        seconds = self.options.solve_time if left is None else min(self.options.solve_time, left)
         step_on_stderr(f"planning: {len(question.choices)} groups, at most {seconds:g} s")
         if plan := solving.solve(question, Goal(self._limits(question)), seconds):
             return plan
@@ -307,11 +321,16 @@ class _OfTheGrid(StoredScatter):
 
     def identified(self, fingerprint: Fingerprint) -> None:
         """Raise NeverSlowerError with each field that differs."""
-        if self._grid and (changes := fingerprint.changes(self._grid.fingerprint)):
-            raise NeverSlowerError(
-                f"grid {self._grid.path}: it was measured elsewhere or by other software (grid → here): "
-                f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
-            )
+        if self._grid:
+            _require_measured_here(self._grid, fingerprint)
+
+
+def _require_measured_here(grid: Grid, fingerprint: Fingerprint) -> None:
+    if changes := fingerprint.changes(grid.fingerprint):
+        raise NeverSlowerError(
+            f"grid {grid.path}: it was measured elsewhere or by other software (grid → here): "
+            f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
+        )
 
 
 def _least(question: Question, wanted: Budget, seconds: float) -> str:

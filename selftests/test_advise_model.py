@@ -14,6 +14,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.models import reading, weights
 from neverslower.problem.model import Model
 from neverslower.report.widths import ratio_of
+from neverslower.widths import solving
 from selftests.support import ROOT, scripted
 from selftests.width_models import CHAIN, weights_of
 
@@ -108,12 +109,13 @@ def test_a_budget_that_cannot_be_met_names_the_least_and_what_holds_it_up(tmp_pa
     assert "the least is latency=0.560x, of which first 0.350x, second 0.210x" in told
 
 
-def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys):
+def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys, monkeypatch):
     path = tmp_path / "g.json.xz"
     spec = f"scripted:{scripted(tmp_path, 30.0, rules=STEPS, noise=0.002).argument}"
     shapes = [word for layer in CHAIN.model.layers for word in ("--problem", layer.problem.descriptor)]
     grid = ["map", "--grid", str(path), "--backend", spec, *shapes, "--points", "4"]
     assert cli.main([*grid, "--journal", str(tmp_path / "g.jsonl")]) == 0
+    monkeypatch.setattr(solving, "solve", None)  # All of it is refused before anything is planned.
     for field, named in (
         ({"device": "another"}, "device name: "),
         ({"software": {"driver": "2"}}, "software driver: absent → 2"),
@@ -124,6 +126,16 @@ def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field
         (tmp_path / "w-verified.jsonl").unlink(missing_ok=True)
     assert advise(tmp_path, "--grid", str(path), "--dtype", "float16") == 2
     assert "with dtype float32, and float16 is asked for" in capsys.readouterr().err
+    assert advise(tmp_path, "--grid", str(path), journal="--resume") == 2
+    assert f"--resume {tmp_path / 'w.jsonl'}: neither" in capsys.readouterr().err
+
+
+def test_planning_ends_with_the_time_budget(tmp_path, monkeypatch):
+    seconds = []
+    solve = solving.solve
+    monkeypatch.setattr(solving, "solve", lambda *asked: seconds.append(asked[2]) or solve(*asked))
+    assert advise(tmp_path, "--time-budget", "1000s", "--solve-time", "5000") == 0
+    assert max(seconds) <= 1000
 
 
 def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path, capsys):

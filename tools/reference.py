@@ -52,7 +52,7 @@ MEANINGS = {
     Finding.UNAVAILABLE: "The backend could not be started.",
     Finding.CRASHED: "The worker process died; its last words are shown.",
     Finding.INVALID: "The output is wrong, or the device was throttled too often.",
-    Finding.ADVICE_HOLDS: "An advised count is proved faster than the next larger one, a layer at advised widths than unpruned.",
+    Finding.ADVICE_HOLDS: "An advised count is proved faster than the next larger one; widths, than unpruned.",
     Finding.ADVICE_BROKEN: "It is proved to be slower than that, or no faster than 0.99 of its time.",
     Finding.VANISHED: "In the baseline and in scope, but no test measures it any more.",
     Finding.RULE_KNOWS: "Slower, and a rule of `hazards.toml` covers it and its ratio, whatever the baseline says.",
