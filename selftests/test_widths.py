@@ -210,6 +210,14 @@ def test_a_layer_that_reads_two_groups_is_priced_by_their_total():
     assert known(solve(question, Goal({Resource.MACS: 0.6 * whole.macs}))).price.macs <= 0.6 * whole.macs
 
 
+def test_what_is_taken_back_has_no_price():
+    data = known_of(CHAIN)
+    question = question_of(data, {(data.model.layers[1].problem.key, (48, 48))})
+    assert question.price_at({"first": 48, "second": 64}).latency > 0
+    with pytest.raises(KeyError):
+        question.price_at({"first": 48, "second": 48})
+
+
 def test_what_is_taken_back_between_two_counts_of_the_grid_leaves_the_larger_one():
     data = known_of(CONCATENATED)
     join = data.model.layers[2].problem
