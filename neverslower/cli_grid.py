@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from neverslower.cli_maps import (
@@ -15,7 +16,7 @@ from neverslower.cli_maps import (
     recorded_in,
     spec_of,
 )
-from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import grid, grid_file, map_file, mapping
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+AXES = ("--step", "--points")
+"""The options that say how fine a grid is."""
+
+
 def add(commands: Commands) -> None:
     """Add the options of a grid to the command `map`, which must be described already."""
     parser = commands.choices["map"]
@@ -38,7 +43,15 @@ def add(commands: Commands) -> None:
     parser.add_argument("--grid", action="store_true", help="measure pairs of (input, output) channels, for planning")
     add_axes(parser)
     add_models(parser)
-    parser.set_defaults(run=lambda options: _map_grid(options) if options.grid else of_counts(options))
+
+    def run(options: argparse.Namespace) -> None:
+        if options.grid:
+            _map_grid(options)
+            return
+        refuse_out_of_place(parser, options, AXES, "without --grid every channel count is measured; add --grid")
+        of_counts(options)
+
+    parser.set_defaults(run=run)
 
 
 def add_axes(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +93,11 @@ def _map_grid(options: argparse.Namespace) -> None:
     map_file.save(options.output, document)
     print("\n".join(grid_lines(options.output, mapped, document)))
     if mapped.ended_early:
-        raise NeverSlowerError(
-            f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
-            f"and --resume {journal.path}"
-        )
+        part = f"{mapped.ended_early}: {options.output} holds what was measured until then; "
+        part += f"go on with the same command and --resume {journal.path}"
+        if mapped.ended_early == mapping.INTERRUPTED:
+            raise NeverSlowerError(part)
+        print(part)
 
 
 def measured(
@@ -99,4 +113,7 @@ def measured(
     asked = grid.comparisons(spec.backend, wanted)
     step_on_stderr(f"grid: {len(asked):,} pairs of {len(wanted)} layers")
     campaign = campaign_of(options, spec, settings, journal, reviewer, judge=grid.JUDGE)
-    return mapping.measure(campaign, spec.backend, list(wanted), asked)
+    mapped = mapping.measure(campaign, spec.backend, list(wanted), asked)
+    if not mapped.ended_early and mapped.findings.left_out:
+        return replace(mapped, ended_early=mapping.OUT_OF_TIME)
+    return mapped

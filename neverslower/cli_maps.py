@@ -167,6 +167,12 @@ def spec_of(options: argparse.Namespace) -> WorkerSpec:
     return WorkerSpec(name, argument, options.worker, options.threads)
 
 
+def fingerprint_here(spec: WorkerSpec) -> Fingerprint:
+    """Return the device, the state and the software of a backend. Raises NeverSlowerError where it can't be started."""
+    with Worker(spec) as worker:
+        return worker.fingerprint
+
+
 def layers_to_map(options: argparse.Namespace) -> list[Layer]:
     """Return the layers that were named, else those of ResNet-50; a missing dtype or layout is the backend's own.
 

@@ -29,7 +29,7 @@ from neverslower.cli_maps import (
     spec_of,
 )
 from neverslower.cli_shared import runs_networks, step_on_stderr
-from neverslower.errors import NeverSlowerError
+from neverslower.errors import AdviceError, NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.verdict import STANDARD, Code, Thresholds, Verdict
@@ -103,14 +103,27 @@ def _mend(options: argparse.Namespace) -> None:
 
 
 def _advised(path: Path | None, model: Model) -> dict[str, list[int]]:
-    """Return the counts of a file of advice by the places of the layers. Raises AdviceError."""
-    counts: dict[str, list[int]] = {}
-    for comparison in advice_file.load(path).comparisons if path else ():
-        if comparison.side is not Side.OUT:
-            continue
-        place = comparison.layer.name.removeprefix(f"{model.name}.")
-        counts.setdefault(place, []).append(comparison.candidate.out_channels)
-    return counts
+    """Return the counts of a file of advice by the modules of a model, whatever name the advised model has.
+
+    Raises AdviceError, also where the file advises on nothing that the model has.
+    """
+    if path is None:
+        return {}
+    advice = advice_file.load(path)
+    modules = {layer.place for layer in model.layers}
+    counts = {module: [count] for module, count in advice.widths.items()}
+    for comparison in () if advice.widths else advice.comparisons:
+        if comparison.side is Side.OUT:
+            place = comparison.layer.name.partition("@")[0].removeprefix(f"{model.name}.")
+            place = place if place in modules else place.partition(".")[2] or place
+            counts.setdefault(place, []).append(comparison.candidate.out_channels)
+    if found := {module: each for module, each in counts.items() if module in modules}:
+        return found
+    named = ", ".join(list(counts)[:3]) or "no output channels"
+    raise AdviceError(
+        f"--advised {path}: it advises on {named}, and {model.name} has {', '.join(sorted(modules)[:3])}, …; name the "
+        "advice on the model that this one was pruned from, or leave --advised out"
+    )
 
 
 class _Mending:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import backends
@@ -34,6 +36,16 @@ def require_suffix(path: Path, suffix: str, what: str) -> None:
     """Refuse a name that does not end in `suffix`: a slip of the finger could replace a baseline."""
     if not path.name.endswith(suffix):
         raise NeverSlowerError(f"{path} can't be {what}: name a file that ends in {suffix}")
+
+
+def refuse_out_of_place(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, flags: Iterable[str], why: str
+) -> None:
+    """Refuse options of a command's other mode, which this one would ignore. Raises NeverSlowerError."""
+    for flag in flags:
+        name = flag.removeprefix("--").replace("-", "_")
+        if getattr(options, name) != parser.get_default(name):
+            raise NeverSlowerError(f"{flag} has no place here: {why}")
 
 
 def step_on_stderr(step: str) -> None:

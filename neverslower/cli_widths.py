@@ -18,8 +18,16 @@ from neverslower.campaign import resume
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.cli_advise import in_round
-from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, recorded_in, spec_of
-from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.cli_maps import (
+    ROOT,
+    StoredScatter,
+    budget_of,
+    campaign_of,
+    fingerprint_here,
+    recorded_in,
+    spec_of,
+)
+from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
@@ -49,6 +57,9 @@ from neverslower.worker.process import WorkerSpec
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+OF_A_MODEL = ("--csv", "--scores", "--floor", "--solve-time", "--rounds", *cli_grid.AXES)
+OF_LAYERS = ("--side", "--record")
+"""The options that only one of both modes has a use for."""
 FINEST = 8
 """The finest multiple that a grid is refined to around the widths that were chosen."""
 GRIDS_SHARE = 0.5
@@ -73,7 +84,17 @@ def add(commands: Commands) -> None:
     limit = solving.TIME_LIMIT
     add("--solve-time", type=float, default=limit, metavar="SECONDS", help=f"for each plan; default {limit:.0f}")
     add("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of planning and measuring; default {ROUNDS}")
-    parser.set_defaults(run=lambda options: _run(options) if _of_a_model(options) else of_layers(options))
+
+    def run(options: argparse.Namespace) -> None:
+        if _of_a_model(options):
+            refuse_out_of_place(parser, options, OF_LAYERS, "a whole model is advised on; name --layer for its layers")
+            _run(options)
+            return
+        why = "layers are advised on by themselves; for the widths of a model name --model and no --layer"
+        refuse_out_of_place(parser, options, OF_A_MODEL, why)
+        of_layers(options)
+
+    parser.set_defaults(run=run)
 
 
 def _of_a_model(options: argparse.Namespace) -> bool:
@@ -86,13 +107,16 @@ def _run(options: argparse.Namespace) -> None:
     budgets = budget.parse(options.budget)
     spec, model = spec_of(options), _model(options)
     command = _Advising(options, spec, model, budgets)
-    step_on_stderr(f"journal: {command.journal}, and of what verifies the advice: {command.verifying}")
+    journals = f"{command.journal}, of its refinement: {command.refining}, of what verifies: {command.verifying}"
+    step_on_stderr(f"journal of the grid: {journals}")
     try:
         advice = command.advice()
     except KeyboardInterrupt:
         raise NeverSlowerError(f"interrupted; {command.go_on}") from None
     print("\n".join(report.lines(advice)))
     print("".join(f"{line}\n" for line in command.device), end="")
+    if advice.known.grid.ended_early and not options.grid:
+        print(f"to plan with the whole grid, give it more time, and {command.go_on}")
     _write(options, advice)
 
 
@@ -190,17 +214,22 @@ class _Advising:
         path = self.options.scores
         norms = {name: one.norms for name, one in weights.items()}
         scores = importance.load(path) if path else importance.normalised(norms)
-        worth = {name: importance.of_group(group, scores) for name, group in structure.free.items()}
+        importance.require_known(scores, [*weights, *(group.name for group in structure.groups)])
+        worth = importance.of_groups(structure.free.values(), scores)
         grid = self._stored() if self.options.grid else self._whole_grid(structure)
         known = Known(self.model, structure, grid, weights, worth, self.options.floor)
         return known, f"scores of {path}" if path else importance.BY_NORMS
 
     def _stored(self) -> Grid:
-        """Return the grid that the user names. Raises NeverSlowerError where it is another backend's."""
+        """Return the grid that the user names. Raises NeverSlowerError where it is of another backend or device."""
+        if self.options.resume and not (self.verifying.exists() or self.refining.exists()):
+            nothing = f"neither {self.refining} nor {self.verifying} is there"
+            raise NeverSlowerError(f"--resume {self.journal}: {nothing}; name another, or leave --resume out")
         grid = grid_file.load(self.options.grid)
         if grid.fingerprint.backend != self.spec.backend:
             theirs = f"a grid of {grid.fingerprint.backend}, and --backend is {self.spec.backend}"
             raise NeverSlowerError(f"--grid {grid.path}: {theirs}; name one of it, or leave --grid out to measure one")
+        _require_measured_here(grid, fingerprint_here(self.spec))
         return grid
 
     def _whole_grid(self, structure: Structure) -> Grid:
@@ -219,18 +248,20 @@ class _Advising:
         with closing(Journal(path)) as journal:
             reviewer = _OfTheGrid(path.parent, 0, recorded, like)
             mapped = cli_grid.measured(self.options, self.spec, wanted, journal, reviewer, budget)
-        mapped.require_measured()
-        if mapped.ended_early:
+        if mapped.ended_early == mapping.INTERRUPTED:
+            mapped.require_measured()
             raise KeyboardInterrupt
-        if lost := mapped.unmeasured():
-            raise NeverSlowerError(f"no plan without the times of all layers: {reasons_of(lost)}")
+        if like is None and (lost := mapped.unmeasured()):  # What is refined has its times already.
+            remedy = f"; give it more time, and {self.go_on}" if mapped.ended_early else ""
+            raise NeverSlowerError(f"no plan without the times of all layers: {reasons_of(lost)}{remedy}")
         self._note(mapped.findings)
         document = grid_file.document_of(mapped, self.options.step, self.options.points)
         return grid_file.of_document(Path("that was measured"), document)
 
     def _choose(self, question: Question) -> Plan:
         """Return the plan within the budgets. Raises NeverSlowerError that names the least, and what holds it up."""
-        seconds = self.options.solve_time
+        left = self._left()
+        seconds = self.options.solve_time if left is None else min(self.options.solve_time, left)
         step_on_stderr(f"planning: {len(question.choices)} groups, at most {seconds:g} s")
         if plan := solving.solve(question, Goal(self._limits(question)), seconds):
             return plan
@@ -290,11 +321,16 @@ class _OfTheGrid(StoredScatter):
 
     def identified(self, fingerprint: Fingerprint) -> None:
         """Raise NeverSlowerError with each field that differs."""
-        if self._grid and (changes := fingerprint.changes(self._grid.fingerprint)):
-            raise NeverSlowerError(
-                f"grid {self._grid.path}: it was measured elsewhere or by other software (grid → here): "
-                f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
-            )
+        if self._grid:
+            _require_measured_here(self._grid, fingerprint)
+
+
+def _require_measured_here(grid: Grid, fingerprint: Fingerprint) -> None:
+    if changes := fingerprint.changes(grid.fingerprint):
+        raise NeverSlowerError(
+            f"grid {grid.path}: it was measured elsewhere or by other software (grid → here): "
+            f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
+        )
 
 
 def _least(question: Question, wanted: Budget, seconds: float) -> str:

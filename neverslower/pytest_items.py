@@ -69,7 +69,7 @@ class Suite:
         self._conclude(self.run.assessment.tuned_log(case), request)
 
     def expect_advised(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
-        """Expect that an advised channel count is faster than the next larger one, and not merely no slower."""
+        """Expect that an advised layer is faster than what it was advised against, and not merely no slower."""
         self._conclude(self.run.assessment.advised(comparison, self.run.advised[comparison]), request)
 
     def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:

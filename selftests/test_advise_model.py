@@ -9,10 +9,12 @@ import json
 import pytest
 
 from neverslower import cli, cli_widths
+from neverslower.campaign.findings import Findings
 from neverslower.errors import NeverSlowerError
 from neverslower.models import reading, weights
 from neverslower.problem.model import Model
 from neverslower.report.widths import ratio_of
+from neverslower.widths import solving
 from selftests.support import ROOT, scripted
 from selftests.width_models import CHAIN, weights_of
 
@@ -107,12 +109,13 @@ def test_a_budget_that_cannot_be_met_names_the_least_and_what_holds_it_up(tmp_pa
     assert "the least is latency=0.560x, of which first 0.350x, second 0.210x" in told
 
 
-def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys):
+def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys, monkeypatch):
     path = tmp_path / "g.json.xz"
     spec = f"scripted:{scripted(tmp_path, 30.0, rules=STEPS, noise=0.002).argument}"
     shapes = [word for layer in CHAIN.model.layers for word in ("--problem", layer.problem.descriptor)]
     grid = ["map", "--grid", str(path), "--backend", spec, *shapes, "--points", "4"]
     assert cli.main([*grid, "--journal", str(tmp_path / "g.jsonl")]) == 0
+    monkeypatch.setattr(solving, "solve", None)  # All of it is refused before anything is planned.
     for field, named in (
         ({"device": "another"}, "device name: "),
         ({"software": {"driver": "2"}}, "software driver: absent → 2"),
@@ -123,6 +126,20 @@ def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field
         (tmp_path / "w-verified.jsonl").unlink(missing_ok=True)
     assert advise(tmp_path, "--grid", str(path), "--dtype", "float16") == 2
     assert "with dtype float32, and float16 is asked for" in capsys.readouterr().err
+    assert advise(tmp_path, "--grid", str(path), journal="--resume") == 2
+    assert f"--resume {tmp_path / 'w.jsonl'}: neither" in capsys.readouterr().err
+
+
+def test_planning_ends_with_the_time_budget(tmp_path, monkeypatch):
+    seconds, solve = [], solving.solve
+
+    def solved(question, goal, limit):
+        seconds.append(limit)
+        return solve(question, goal, limit)
+
+    monkeypatch.setattr(solving, "solve", solved)
+    assert advise(tmp_path, "--time-budget", "1000s", "--solve-time", "5000") == 0
+    assert max(seconds) <= 1000
 
 
 def test_what_was_measured_before_an_interruption_is_not_measured_again(tmp_path, capsys):
@@ -160,12 +177,22 @@ def test_a_layer_that_cannot_be_measured_ends_the_command_with_the_reason(tmp_pa
     assert "no plan without the times of all layers: m.second: " in capsys.readouterr().err
 
 
-def test_a_part_of_a_grid_gives_no_advice_on_what_it_has_not_seen(tmp_path):
+def test_advice_from_a_part_of_a_grid_says_how_to_measure_the_rest(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Findings, "left_out", 3)
+    refused = {"when": "in_channels == 32", "fault": "unsupported"}
+    assert advise(tmp_path, "--budget", "macs=0.8x", rules=[*STEPS, refused]) == 0
+    told = capsys.readouterr().out
+    assert "pairs (the time budget ended); nothing else is planned with" in told
+    assert f"give it more time, and go on with the same command and --resume {tmp_path / 'w.jsonl'}" in told
+
+
+def test_a_part_of_a_grid_gives_no_advice_on_what_it_has_not_seen(tmp_path, capsys):
     refused = {"when": "in_channels == 32 or in_channels == 16", "fault": "unsupported"}
     output = tmp_path / "w.json"
     assert advise(tmp_path, "--budget", "macs=0.8x", "--output", str(output), rules=[*STEPS, refused]) == 0
     keep = {group["name"]: group["keep"] for group in json.loads(output.read_text(encoding="utf-8"))["groups"]}
     assert keep["first"] not in (16, 32)
+    assert "pairs (the others were refused); nothing else is planned with" in capsys.readouterr().out
 
 
 def test_instructions_give_advice_in_their_own_words(tmp_path, capsys):
@@ -197,6 +224,10 @@ def test_scores_of_the_user_choose_which_group_is_kept(tmp_path):
     [
         (["--budget", "speed=2x"], "--budget speed=2x: write such as latency=0.7x"),
         (["--problem", "mb1_ic4oc8_ih6kh1"], "--problem has no place next to --budget or --grid"),
+        (["--side", "in"], "--side has no place here: a whole model is advised on; name --layer"),
+        (["--record", "r.jsonl"], "--record has no place here: a whole model is advised on"),
+        (["--layer", "first", "--csv", "w.csv"], "--csv has no place here: layers are advised on by themselves"),
+        (["--layer", "first", "--floor", "0.5"], "--floor has no place here: layers are advised on by themselves"),
         (["--rounds", "0"], "--rounds is 1 or more"),
         (["--floor", "1.5"], "--floor 1.5: from 0 to 1"),
         (["--output", "w.txt"], "w.txt can't be widths: name a file that ends in .json"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from neverslower.errors import AdviceError
+from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict, whether_faster
 from neverslower.maps.advice_file import load
 from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from selftests.conftest import SuiteRunner
@@ -47,7 +48,7 @@ def widths(folder: Path, **changes: Any) -> Path:
     pruned = PROBLEM.replace("oc16", "oc8")
     rows = [{"name": "net.first", "unpruned": PROBLEM, "advised": pruned, "verdict": "FASTER"} | changes]
     rows += [{"name": "net.other", "unpruned": PROBLEM, "advised": PROBLEM.replace("oc16", "oc12"), "verdict": "SAME"}]
-    return advice(folder, format="never-slower widths", layers=rows)
+    return advice(folder, format="never-slower widths", layers=rows, groups=[])
 
 
 def test_the_widths_of_a_model_are_asserted_against_the_unpruned_layers(runner: SuiteRunner) -> None:
@@ -72,11 +73,36 @@ def test_a_count_that_is_no_faster_is_red_without_strict(runner: SuiteRunner, ti
     result.stdout.fnmatch_lines(
         [
             "RED: 1 × advised, and no faster *; *1 no faster*",
-            "*advised, and no faster than the next larger advised count*",
+            "*advised, and no faster than the wider layer*",
         ]
     )
     assert "--advised" in result.stdout.str()
     assert result.ret == 1
+
+
+STILL_FASTER = [RULES[0], {"when": "out_channels == 8", "times": 0.944}]
+
+
+def test_a_count_that_is_still_a_little_faster_is_measured_until_that_is_proved(runner: SuiteRunner) -> None:
+    result = run(runner, advice(runner.path), STILL_FASTER, noise=0.02)
+    result.assert_outcomes(passed=1)
+
+
+def test_a_count_that_may_be_faster_is_undecided_and_not_red(runner: SuiteRunner) -> None:
+    rules = [RULES[0], {"when": "out_channels == 8", "times": 0.97}]
+    result = run(runner, advice(runner.path), rules, "-rs", "--preset", "quick", noise=0.1)
+    result.assert_outcomes(skipped=1)
+    assert "no slower, but neither below 0.99× nor above it could be proved" in result.stdout.str()
+
+
+def test_no_slower_answers_whether_it_is_faster_only_where_faster_is_excluded() -> None:
+    reason = Reason(ReasonCode.WITHIN_TARGET, "proved below 1.03×")
+    for low, code in ((0.7, Code.UNDECIDED), (0.989, Code.UNDECIDED), (0.99, Code.SAME), (1.0, Code.SAME)):
+        verdict = Verdict(Code.SAME, reason, Interval(max(low, 0.95), low, 1.02))
+        assert whether_faster(verdict).code is code
+    for code in (Code.FASTER, Code.SLOWER, Code.UNDECIDED):
+        verdict = Verdict(code, reason, Interval(0.98, 0.7, 1.02))
+        assert whether_faster(verdict) is verdict
 
 
 def test_advice_of_another_device_is_not_judged(runner: SuiteRunner) -> None:

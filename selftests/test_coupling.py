@@ -1,4 +1,4 @@
-"""Which channels have to change together: followed through hand-written graphs, torch modules and ONNX files."""
+"""Which channels have to change together: followed through hand-written graphs and torch modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from neverslower.errors import NeverSlowerError
-from neverslower.models import coupling, onnx_channels, torch_channels, torch_module
+from neverslower.models import coupling, torch_channels, torch_module
 from neverslower.models.channels import Channels
 from neverslower.models.coupling import Group, Member
 from neverslower.models.words import Input, ModelName
@@ -266,53 +266,9 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_remedy(nets: Path) ->
 def test_groups_come_from_a_child_process_as_they_are(nets: Path) -> None:
     model = Model("nets", (), source=("--model", f"{nets}:dense", "--input", "1x3x16x16", "--fused"))
     assert coupling.coupled_groups(model) == read(nets, "dense")
-    with pytest.raises(NeverSlowerError, match=r"shapes.csv: a list of problems does not say how layers are connected"):
-        coupling.coupled_groups(Model("", (), source=("--problems", "shapes.csv")))
-
-
-# Of ONNX
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", ["residual", "mobile", "dense"])
-def test_an_exported_model_has_the_same_groups(nets: Path, name: str, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
-    model, path = torch_module.built(ModelName.parse(f"{nets}:{name}")), tmp_path / f"{name}.onnx"
-    torch.onnx.export(model, (torch.zeros(IMAGE.shape),), str(path), dynamo=True, external_data=False, verbose=False)
-    exported = onnx_channels.followed(path, []).groups()
-    assert [without_norms(group) for group in exported] == [without_norms(group) for group in read(nets, name)]
-
-
-def without_norms(group: Group) -> tuple[Any, ...]:
-    """A group without its normalisations, which an exporter folds into the convolutions."""
-    return group.name, group.channels, group.members, group.held
-
-
-def test_an_operator_of_ones_own_is_held_and_named(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    tensor, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
-    weights = [
-        onnx.helper.make_tensor(name, 1, size, [0.0] * 24) for name, size in (("w", (8, 3, 1, 1)), ("v", (3, 8, 1, 1)))
-    ]
-    graph = onnx.helper.make_graph(
-        [
-            node("Conv", ["x", "w"], ["y"], name="a"),
-            node("Odd", ["y"], ["z"], name="odd", domain="mine"),
-            node("Conv", ["z", "v"], ["out"], name="b"),
-        ],
-        "net",
-        [tensor("x", 1, (1, 3, 4, 4))],
-        [tensor("out", 1, (1, 3, 4, 4))],
-        weights,
-        value_info=[],
-    )
-    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("mine", 1)]
-    path = tmp_path / "net.onnx"
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), str(path))
-    held = {group.name: group.held for group in onnx_channels.followed(path, []).groups()}
-    assert held["a"] == "it is read by Odd in odd"
-    assert held["b.in"] == "it reads what Odd in odd makes"
+    for source in (("--problems", "shapes.csv"), ("--onnx", "net.onnx"), ("--pruned", "net.onnx")):
+        with pytest.raises(NeverSlowerError, match=f"{source[1]}: how layers are connected is read from Python alone"):
+            coupling.coupled_groups(Model("", (), source=source))
 
 
 # Against Torch-Pruning's own graph, where it is installed

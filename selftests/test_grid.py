@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from neverslower import cli
+from neverslower.campaign.findings import Findings
 from neverslower.cli_shared import StepsOnStderr
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.estimate import EstimateJudge
@@ -97,6 +98,17 @@ def test_a_grid_holds_each_pair_with_its_samples_and_no_verdict(tmp_path, capsys
     assert not {"verdict", "ratio"} & set(document["layers"][0])
 
 
+@pytest.mark.parametrize("rules", [[{"seconds": 1e-5}], [{"instructions": 1000}]])
+def test_a_layer_that_has_one_pair_alone_is_measured_as_it_is(tmp_path, capsys, rules):
+    shape = "mb1_ic3oc8_ih6kh3ph1"
+    evidence = {"evidence": "instructions"} if "instructions" in rules[0] else {}
+    code, path = grid_of(tmp_path, shape=shape, rules=rules, **evidence)
+    assert code == 0, capsys.readouterr().err
+    (found,) = grid_file.load(path).layers.values()
+    assert found.costs == {(3, 8): found.cost}
+    assert found.cost == pytest.approx(next(iter(rules[0].values())), rel=0.02)
+
+
 def test_a_grid_that_was_interrupted_goes_on_and_holds_what_it_has(tmp_path, capsys):
     assert grid_of(tmp_path)[0] == 0
     journal = tmp_path / "g.jsonl"
@@ -126,6 +138,20 @@ def test_what_was_measured_until_an_interruption_is_in_the_file(tmp_path, capsys
     code, path = grid_of(tmp_path, journal="--resume")
     assert code == 0
     assert len(grid_file.load(path).of(LAYER).costs) == 24
+
+
+def test_a_grid_whose_time_ended_says_so_and_how_to_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Findings, "left_out", 3)
+    code, path = grid_of(tmp_path)
+    assert code == 0
+    told = capsys.readouterr().out
+    assert f"the time budget ended: {path} holds what was measured until then" in told
+    assert f"--resume {tmp_path / 'g.jsonl'}" in told
+    part = grid_file.load(path)
+    assert part.ended_early == "the time budget ended"
+    assert (part.measured, part.asked) == (23, 23)
+    with pytest.raises(NeverSlowerError, match=r"\(the time budget ended\): measure the rest with .* --resume"):
+        part.of(replace(LAYER, problem=problem(99)))
 
 
 def test_a_grid_keeps_to_a_time_budget_that_is_long_enough(tmp_path):
@@ -168,6 +194,11 @@ def test_grids_join_by_their_ratios(tmp_path):
 def test_a_grid_of_no_points_is_one_clear_line(tmp_path, capsys, arguments, why):
     assert grid_of(tmp_path, *arguments)[0] == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_step_has_no_place_where_every_count_is_mapped(tmp_path, capsys):
+    assert cli.main(["map", str(tmp_path / "m.json.xz"), "--backend", "scripted:s.json", "--points", "4"]) == 2
+    assert "--points has no place here: without --grid every channel count is measured" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neverslower import cli
+from neverslower import cli, cli_mend
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.mending.choice import Table, choose, proved
 from neverslower.mending.mended import Mended
@@ -185,6 +186,41 @@ def test_a_pruned_model_is_padded_where_that_is_proved(mend: Any, tmp_path: Path
     assert "ADDED = {\n    '0': {'out': [[13, 3]]},\n    '3': {'in': [[13, 3]]},\n    '1': {'norm'" in (
         tmp_path / "out" / "net_padded.py"
     ).read_text(encoding="utf-8")
+
+
+def advice(tmp_path: Path, **fields: Any) -> Path:
+    """A file of advice with these fields."""
+    path = tmp_path / "advice.json"
+    fingerprint = {"backend": "scripted", "device": "d", "version": "1", "build": "0"}
+    content = {"schema": 1, "fingerprint": fingerprint | {"hardware": {}, "state": {}, "software": {}}} | fields
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def widths(tmp_path: Path, *members: str, keep: int = 20) -> Path:
+    """A file of the widths of a model with one group."""
+    group = {"name": "g", "channels": 32, "keep": keep, "members": list(members)}
+    return advice(tmp_path, format="never-slower widths", layers=[], groups=[group])
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_the_widths_that_were_advised_for_the_unpruned_model_are_tried(mend: Any, tmp_path: Path, capsys: Any) -> None:
+    rules = [UNEVEN[0], {"when": "out_channels == 20 or in_channels == 20", "times": 0.5}, *UNEVEN[2:]]
+    assert mend("--advised", str(widths(tmp_path, "0.out", "3.in")), rules=rules) == 0
+    assert "| 0 | 13 | 20 | 0 |" in capsys.readouterr().out
+
+
+def test_counts_are_found_under_the_name_of_the_advised_model(tmp_path: Path) -> None:
+    layer = {"problem": "mb1_ic4oc16_ih6kh3ph1-float32-NCHW", "advised": [{"channels": 8, "against": 16}]}
+    model = Model("pruned", (Layer("pruned", None, "layer1.conv1", parse_descriptor("mb1_ic4oc7_ih6kh3ph1")),))
+    for name in ("original.layer1.conv1", "pruned.layer1.conv1", "original.layer1.conv1@8"):
+        path = advice(tmp_path, format="never-slower advice", layers=[{"name": name} | layer])
+        assert cli_mend._advised(path, model) == {"layer1.conv1": [8]}
+
+
+def test_advice_on_another_model_is_refused(mend: Any, tmp_path: Path, capsys: Any) -> None:
+    assert mend("--advised", str(widths(tmp_path, "stem.out", "0.in"))) == 2
+    assert "it advises on stem, and net has 0, 3, 5, …; name the advice on the model" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("workers_here")

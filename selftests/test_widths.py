@@ -15,6 +15,7 @@ from neverslower.models.coupling import Group, Member
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
+from neverslower.report.widths import modules, ratio_of, ratios
 from neverslower.widths import budget, importance, solving
 from neverslower.widths.budget import Budget, Resource
 from neverslower.widths.building import question_of, work_of
@@ -23,7 +24,7 @@ from neverslower.widths.solving import Goal, solve
 from neverslower.widths.structure import pairs_at, structure_of, wanted_pairs
 from neverslower.widths.verifying import around, verified
 from selftests.support import known
-from selftests.width_models import CHAIN, CONCATENATED, DEPTHWISE, grid_by, known_of
+from selftests.width_models import CHAIN, CONCATENATED, DEPTHWISE, PARTLY_HELD, grid_by, known_of
 
 LATENCY = Resource.LATENCY
 
@@ -88,8 +89,16 @@ def test_scores_that_are_none_are_named_with_their_file(tmp_path, content, why):
 def test_scores_fit_their_layer_or_are_refused():
     with pytest.raises(NeverSlowerError, match="a has 2, and 3 channels"):
         importance.of_group(GROUP, {"a": [1.0, 2.0]})
-    with pytest.raises(NeverSlowerError, match="no scores for the channels of a; give them for one of a, b"):
+    with pytest.raises(NeverSlowerError, match=r"no scores for the channels of a \(give them for one of a, b"):
         importance.of_group(GROUP, {"d": [1.0]})
+
+
+def test_scores_that_are_missing_or_of_nothing_are_all_named():
+    groups = [GROUP, replace(GROUP, name="x", members=(Member("x", "out", 0),))]
+    with pytest.raises(NeverSlowerError, match=r"of a \(give them for one of a, b.*\), x \(give them for one of x\)"):
+        importance.of_groups(groups, {"z": [1.0]})
+    with pytest.raises(NeverSlowerError, match=r"scores: layer1\.conv is no layer .* \(it has layer1\.conv1\)"):
+        importance.require_known({"layer1.conv": [1.0]}, ["stem", "layer1.conv1"])
 
 
 # The integer program
@@ -199,6 +208,33 @@ def test_a_layer_that_reads_two_groups_is_priced_by_their_total():
     macs = pruned.macs + left.prune(16).macs + right.macs + data.model.layers[3].problem.macs // 2
     assert part.macs == macs
     assert known(solve(question, Goal({Resource.MACS: 0.6 * whole.macs}))).price.macs <= 0.6 * whole.macs
+
+
+def test_what_is_taken_back_has_no_price():
+    data = known_of(CHAIN)
+    question = question_of(data, {(data.model.layers[1].problem.key, (48, 48))})
+    assert question.price_at({"first": 48, "second": 64}).latency > 0
+    with pytest.raises(KeyError):
+        question.price_at({"first": 48, "second": 48})
+
+
+def test_what_is_taken_back_between_two_counts_of_the_grid_leaves_the_larger_one():
+    data = known_of(CONCATENATED)
+    join = data.model.layers[2].problem
+    costs = data.grid.layers[join.key].costs
+    assert (56, 64) not in costs
+    question = question_of(data, {(join.key, (56, 64))})
+    assert question.prices_at(question.unpruned)["join"].latency == costs[64, 64]
+    with pytest.raises(KeyError):
+        question.price_at({"left": 24, "right": 32, "join": 64})
+    assert question.prices_at({"left": 24, "right": 32, "join": 48})["join"].latency == costs[64, 48]
+    assert solve(question, Goal({Resource.MACS: 0.95 * question.price_at(question.unpruned).macs})) is not None
+
+
+def test_a_ratio_is_of_all_channels_of_its_module_the_held_ones_too():
+    data = known_of(PARTLY_HELD)
+    assert modules(data, {"left": 24})["sum"] == {"out_before": 48, "out": 40}
+    assert ratios(data, {"left": 24}) == {"left": 0.25, "sum": ratio_of(48, 40)}
 
 
 def test_a_group_that_is_written_next_to_another_is_held():

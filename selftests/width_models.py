@@ -89,6 +89,13 @@ CONCATENATED = Small(
         Group("join", 64, (Member("join", "out", 0), Member("out", "in", 0))),
     ),
 )
+PARTLY_HELD = Small(
+    Model("m", (_layer("left", "mb1_ic3oc32_ih6kh3ph1"), _layer("sum", "mb1_ic3oc48_ih6kh3ph1"))),
+    (
+        Group("left", 32, (Member("left", "out", 0), Member("sum", "out", 0))),
+        Group("sum[32:48]", 16, (Member("sum", "out", 32),), "it is an output of the model"),
+    ),
+)
 
 Cost = Callable[[ConvProblem, Pair], "float | None"]
 

@@ -7,5 +7,5 @@ from neverslower.pytest_items import Suite
 
 
 def test_advised(advised: Comparison, suite: Suite, request: pytest.FixtureRequest) -> None:
-    """A layer at an advised channel count is faster than at the next larger one."""
+    """A layer is faster at an advised count than at the next larger one; at advised widths, than unpruned."""
     suite.expect_advised(advised, request)

@@ -13,7 +13,7 @@ from neverslower.judge.change import in_pairs
 from neverslower.judge.failure import Failure
 from neverslower.judge.joint import Pooling
 from neverslower.judge.paired import decided_early
-from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, bad_samples
+from neverslower.judge.verdict import Code, Judge, Reason, ReasonCode, Verdict, bad_samples, whether_faster
 from neverslower.problem.compared import Compared
 from neverslower.problem.whole import is_network
 
@@ -124,8 +124,15 @@ def decided(
     nothing of the pooled judge, which may prove only one.
     """
     if not comparison.studied:
-        return first_of(judge, passes, family, together.get(comparison.identity))
+        judged = first_of(judge, passes, family, together.get(comparison.identity))
+        return None if judged and _may_be_faster(judge, comparison, passes, judged.verdict) else judged
     return settled(judge, passes, family) if len(passes) >= judge.fewest_passes(family) else None
+
+
+def _may_be_faster(judge: Judge, comparison: Compared, passes: Sequence[PairedPass], verdict: Verdict) -> bool:
+    """Return whether more passes may still answer whether the pruned layer is faster, where that is asked."""
+    asked = comparison.asks_whether_faster and len(passes) < judge.most_passes
+    return asked and verdict.code is Code.SAME and whether_faster(verdict).code is Code.UNDECIDED
 
 
 def first_of(judge: Judge, passes: Sequence[PairedPass], family: int, by_all: Verdict | None) -> Judged | None:

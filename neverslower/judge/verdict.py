@@ -191,6 +191,18 @@ def decide(ratio: Interval, thresholds: Thresholds) -> tuple[Code, Reason]:
     return Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text)
 
 
+def whether_faster(verdict: Verdict, thresholds: Thresholds = STANDARD) -> Verdict:
+    """Return the verdict as an answer to whether the candidate is faster: no slower answers it only where that is no.
+
+    A SAME is UNDECIDED as long as its interval reaches below the line of a FASTER.
+    """
+    line = 1 - thresholds.tolerance
+    if verdict.code is not Code.SAME or verdict.ratio is None or verdict.ratio.low >= line:
+        return verdict
+    text = f"no slower, but neither below {line:.2f}× nor above it could be proved"
+    return replace(verdict, code=Code.UNDECIDED, reason=Reason(ReasonCode.TOO_NOISY, text))
+
+
 def explained(verdict: Verdict, reference: Examined | None, candidate: Examined | None) -> Verdict:
     """Return the verdict, with another reason where a SLOWER candidate merely fell out of the tuned log.
 

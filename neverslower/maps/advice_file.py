@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import AdviceError
-from neverslower.files.fields import field, fingerprint_of, read_json, word
+from neverslower.files.fields import field, fingerprint_of, read_json, values, word
 from neverslower.judge.verdict import Code
 from neverslower.maps.advice import BETTER, comparison_of
 from neverslower.maps.grid import comparison_of as pair_against_unpruned
@@ -30,12 +30,14 @@ _NEWEST = {FORMAT: SCHEMA, WIDTHS: WIDTHS_SCHEMA}
 class StoredAdvice:
     """What was advised on one device: each count against the next larger one, on the backend of the fingerprint.
 
-    Of the widths of a model it is each layer that was proved faster, against its unpruned self.
+    Of the widths of a model it is each layer that was proved faster, against its unpruned self, and `widths` are the
+    channels that each group keeps, by the modules that make them.
     """
 
     path: Path
     fingerprint: Fingerprint
     comparisons: tuple[Comparison, ...]
+    widths: Mapping[str, int]
 
 
 def load(path: Path) -> StoredAdvice:
@@ -52,10 +54,15 @@ def load(path: Path) -> StoredAdvice:
         fingerprint = fingerprint_of({backend: stored}, backend)
         layers = field(content, "layers", list)
         read = _of_a_model if content["format"] == WIDTHS else _comparisons
-        comparisons = [comparison for layer in layers for comparison in read(path, backend, layer)]
+        comparisons = [
+            replace(comparison, asks_whether_faster=True)
+            for layer in layers
+            for comparison in read(path, backend, layer)
+        ]
+        widths = _widths(content) if content["format"] == WIDTHS else {}
     except ValueError as error:
         raise AdviceError(f"advice {path}: {error}; advise again") from None
-    return StoredAdvice(path, fingerprint, tuple(comparisons))
+    return StoredAdvice(path, fingerprint, tuple(comparisons), widths)
 
 
 def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
@@ -87,3 +94,14 @@ def _of_a_model(path: Path, backend: str, layer: Any) -> list[Comparison]:
     if problem_at(problem, pair) != pruned:
         raise ValueError(f"{named.name}: {pruned} is no pruned form of {problem}")
     return [pair_against_unpruned(backend, named, pair)]
+
+
+def _widths(content: Mapping[str, Any]) -> dict[str, int]:
+    """Return what each group of a model keeps, by the modules that make it. Raises ValueError for what is no group."""
+    found = {}
+    for group in field(content, "groups", list):
+        for member in values(group, "members", str):
+            module, _, axis = member.rpartition(".")
+            if axis == Side.OUT:
+                found[module] = field(group, "keep", int)
+    return found

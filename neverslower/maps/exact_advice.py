@@ -70,7 +70,7 @@ def advised_of(recorded: Recorded, evidence: Evidence) -> list[Exactly]:
 
 
 def fewest_instructions(recorded: Recorded) -> list[Exactly]:
-    """Return the counts that take fewer instructions than every larger one, by more than the tolerance.
+    """Return the counts that take fewer instructions than every larger advised one, by more than the tolerance.
 
     Of counts that take as many, up to the tolerance, it is the largest.
     """

@@ -67,12 +67,15 @@ def unpruned_pair(problem: ConvProblem) -> Pair:
 
 
 def comparisons(backend: str, wanted: Mapping[Layer, Sequence[Pair]]) -> list[Comparison]:
-    """Return each layer against itself at each of its pairs; where time is short, every fourth pair comes first."""
+    """Return each layer against itself at each of its pairs; where time is short, every fourth pair comes first.
+
+    A layer that has the unpruned pair alone is set against its equal: what it costs is part of every sum.
+    """
     return [
         comparison_of(backend, layer, pair, telling=1 if place % 4 == 0 else 2)
         for layer, pairs in wanted.items()
         for place, pair in enumerate(pairs)
-        if pair != unpruned_pair(layer.problem)
+        if pair != unpruned_pair(layer.problem) or len(pairs) == 1
     ]
 
 
@@ -118,7 +121,7 @@ class LayerGrid:
 class Grid:
     """The grids of several layers on one device, by the key of the unpruned problem; `path` names them in messages.
 
-    `ended_early` says why pairs that were asked for are missing, where that is so.
+    `ended_early` says why pairs that were asked for are missing, where that is so; `measured` of `asked` have a cost.
     """
 
     path: Path
@@ -126,6 +129,8 @@ class Grid:
     layers: Mapping[str, LayerGrid]
     evidence: Evidence = Evidence.DEVICE_TIME
     ended_early: str = ""
+    measured: int = 0
+    asked: int = 0
 
     def of(self, layer: Layer) -> LayerGrid:
         """Return the grid of a layer. Raises NeverSlowerError, which names the field in which the nearest one differs.
@@ -134,7 +139,10 @@ class Grid:
         """
         if found := self.layers.get(layer.problem.key):
             return found
-        raise NeverSlowerError(f"grid {self.path}: {self._why_not(layer)}; measure one with `map --grid`")
+        remedy = "measure one with `map --grid`"
+        if self.ended_early:
+            remedy = f"it is a part ({self.ended_early}): measure the rest with the same `map --grid` and --resume"
+        raise NeverSlowerError(f"grid {self.path}: {self._why_not(layer)}; {remedy}")
 
     def _why_not(self, layer: Layer) -> str:
         wanted = layer.problem
@@ -150,4 +158,6 @@ class Grid:
         layers = dict(self.layers)
         for key, further in other.layers.items():
             layers[key] = layers[key].extended(further) if key in layers else further
-        return replace(self, layers=layers)
+        measured, asked = self.measured + other.measured, self.asked + other.asked
+        ended_early = self.ended_early or other.ended_early
+        return replace(self, layers=layers, measured=measured, asked=asked, ended_early=ended_early)

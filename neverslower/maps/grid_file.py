@@ -94,6 +94,8 @@ def of_document(path: Path, content: Mapping[str, Any]) -> Grid:
             {layer.unpruned.key: layer for layer in layers},
             Evidence(content["evidence"]),
             str(content["ended_early"]),
+            int(content["measured"]),
+            int(content["asked"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NeverSlowerError(f"grid {path}: {type(error).__name__} {error}; measure it again") from None
@@ -104,7 +106,7 @@ def _layer(layer: Mapping[str, Any]) -> LayerGrid:
     problem = ConvProblem.from_key(layer["unpruned"])
     costs: dict[Pair, float] = {unpruned_pair(problem): float(layer["cost"])}
     for (inputs, outputs), cost in zip(layer["pairs"], layer["estimates"], strict=True):
-        costs[int(inputs), int(outputs)] = float(cost)
+        costs.setdefault((int(inputs), int(outputs)), float(cost))
     if not all(0 < cost < float("inf") for cost in costs.values()):
         raise ValueError(f"{layer['name']} has an invalid cost")
     return LayerGrid(str(layer["name"]), problem, costs, tuple(layer["places"]))

@@ -24,6 +24,7 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
+INTERRUPTED, OUT_OF_TIME = "interrupted", "the time budget ended"
 FEW_BLOCKS = 2
 """Blocks of a pass where all layers are judged together, by one ratio a process: processes differ more than rounds.
 
@@ -140,7 +141,7 @@ def measure(
     try:
         campaign.run(asked)
     except KeyboardInterrupt:
-        ended_early = "interrupted"
+        ended_early = INTERRUPTED
     findings = campaign.findings
     if backend in findings.unavailable:
         raise NeverSlowerError(f"{backend} can't be measured: {findings.unavailable[backend]}")

@@ -168,11 +168,6 @@ class Channels:
         for name, shape in writes:
             self._tensors[name] = Tensor(shape, why=f"it reads what {what} makes")
 
-    def is_constant(self, name: str) -> bool:
-        """Return whether a tensor is the same for every input."""
-        tensor = self._tensors.get(name)
-        return tensor is not None and not tensor.elements and not tensor.why
-
     def axis_of(self, name: str) -> int | None:
         """Return the axis of a tensor on which its channels are, None where they are not known."""
         tensor = self._of(name)

@@ -80,14 +80,9 @@ def _find(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
 
 
 def _coupled(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
-    if kind == TORCH:
-        from neverslower.models import torch_channels
+    from neverslower.models import torch_channels
 
-        channels = torch_channels.followed(ModelName.parse(text), inputs)
-    else:
-        from neverslower.models import onnx_channels
-
-        channels = onnx_channels.followed(Path(text), inputs)
+    channels = torch_channels.followed(ModelName.parse(text), inputs)
     return {"groups": [group.record() for group in channels.groups()]}
 
 

@@ -62,18 +62,16 @@ class Group:
 
 
 def coupled_groups(model: Model) -> tuple[Group, ...]:
-    """Return the groups of a model that came from Python or from ONNX, in the order in which the model runs.
+    """Return the groups of a model that came from Python, in the order in which the model runs.
 
     The model is read in a child process. Layers whose surroundings are not understood are held, with the reason. Raises
-    NeverSlowerError where the model can't be traced, or came from a list of problems.
+    NeverSlowerError where the model can't be traced, or came from ONNX or from a list of problems.
     """
-    if not model.source or model.source[0] not in (child.TORCH, child.ONNX, "--pruned"):
+    flag, text, *rest = model.source or ("", "")
+    if flag not in (child.TORCH, "--pruned") or text.lower().endswith(".onnx"):
         raise NeverSlowerError(
-            f"{model.title}: a list of problems does not say how layers are connected; name the model itself, with "
-            "--model or --onnx"
+            f"{model.title}: how layers are connected is read from Python alone; name what builds it with --model"
         )
-    flag, text, *rest = model.source
     given = [word for place, word in enumerate(rest) if place and rest[place - 1] == "--input"]
-    kind = flag if flag != "--pruned" else child.ONNX if text.lower().endswith(".onnx") else child.TORCH
-    found = child.read(kind, text, given, child.CHANNELS)
+    found = child.read(child.TORCH, text, given, child.CHANNELS)
     return tuple(Group.from_record(record) for record in found["groups"])

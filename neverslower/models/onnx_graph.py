@@ -258,13 +258,6 @@ def attributes_of(node: Any) -> dict[str, Any]:
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def integers_of(tensor: Any) -> list[int]:
-    """Return the numbers of a small tensor, such as the axes of a reduction."""
-    import onnx
-
-    return [int(number) for number in onnx.numpy_helper.to_array(tensor).ravel()]
-
-
 def _product(shape: Sequence[int | str]) -> int:
     """Return the product of the sizes that are known."""
     return prod(size for size in shape if isinstance(size, int)) if shape else 0

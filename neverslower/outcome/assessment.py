@@ -15,7 +15,7 @@ from neverslower.judge.change import PassSpread, judge_change, levels_of, log_me
 from neverslower.judge.exact import judge_since
 from neverslower.judge.failure import Failure
 from neverslower.judge.paired import UNPAIRED, judge_all
-from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict, whether_faster
 from neverslower.outcome.beside import Pair, differences
 from neverslower.outcome.table import Finding, advice_finding, change_finding, hazard_finding, ruled, unmeasured
 from neverslower.outcome.tuned_log import Case, verdict_of
@@ -115,8 +115,8 @@ class Assessment:
         return Assessed(comparison, unmeasured(verdict) or Finding.RIGHT, verdict)
 
     def advised(self, comparison: Comparison, advice: Fingerprint) -> Assessed:
-        """Return whether an advised count is still faster than the next larger one, on the device of the advice."""
-        verdict = self._verdict(comparison)
+        """Return whether a layer is still faster than what it was advised against, on the device of the advice."""
+        verdict = whether_faster(self._verdict(comparison), self.thresholds)
         now = self.findings.fingerprints.get(comparison.backend)
         if now and (obstacles := now.obstacles(advice)):
             text = f"the advice is of another device or state: {'; '.join(obstacles)}"

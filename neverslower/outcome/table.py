@@ -43,8 +43,8 @@ class Finding(StrEnum):
     LESS_EXACT = "output ten times less exact than the baseline's"
     NO_BASELINE = "no baseline to compare with"
     RECORDED = "recorded"
-    ADVICE_HOLDS = "advised, and faster than the next larger advised count"
-    ADVICE_BROKEN = "advised, and no faster than the next larger advised count"
+    ADVICE_HOLDS = "advised, and faster than the wider layer"
+    ADVICE_BROKEN = "advised, and no faster than the wider layer"
     RIGHT = "output right"
     UNDECIDED = "undecided"
     CHANGE_UNDECIDED = "undecided against the baseline"
@@ -250,7 +250,7 @@ def _only_unpruned_faster(change: Verdict | None, unpruned_change: Verdict | Non
 
 
 def advice_finding(verdict: Verdict) -> Finding:
-    """Return whether an advised count is faster than the next larger one: no slower is not enough."""
+    """Return whether an advised layer is faster than what it was advised against: no slower is not enough."""
     if verdict.code in (Code.FASTER, Code.FEWER):
         return Finding.ADVICE_HOLDS
     return unmeasured(verdict) or Finding.ADVICE_BROKEN

@@ -74,6 +74,10 @@ class Compared(Protocol):
         """Return whether this belongs to a study of policies."""
 
     @property
+    def asks_whether_faster(self) -> bool:
+        """Return whether this is measured until the candidate is proved faster or not: no slower is not enough."""
+
+    @property
     def against_itself(self) -> bool:
         """Return whether this compares something with itself."""
 

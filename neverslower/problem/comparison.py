@@ -18,7 +18,8 @@ class Comparison:
 
     `telling` orders comparisons when time is short: the smallest goes first. `policies` say how the library chooses its
     plan for the unpruned and for the pruned layer (see subject.py), and `label` names them in the id. Where this is
-    `paired`, the candidate is a layer of the user's own pruned model, so no option of pruning leads to it.
+    `paired`, the candidate is a layer of the user's own pruned model, so no option of pruning leads to it. Where
+    `asks_whether_faster`, it is measured until the pruned layer is proved faster or not, and no slower is not enough.
     """
 
     backend: str
@@ -29,6 +30,7 @@ class Comparison:
     policies: tuple[str, str] = ("", "")
     label: str = ""
     paired: bool = False
+    asks_whether_faster: bool = False
 
     whole = False
 

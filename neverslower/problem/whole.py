@@ -98,7 +98,7 @@ class WholeComparison:
     batch: int | None = None
 
     whole = True
-    studied = against_itself = False
+    studied = against_itself = asks_whether_faster = False
     telling = 0
     tuned_logs = ()
 

@@ -81,6 +81,10 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
     yield f"{word} by the verdicts below: {share:.3f}×{above}"
     proved = "proved to be the best" if plan.gap <= 1e-4 else f"at most {plan.gap:.2%} more could be kept"
     yield f"plan: {proved}, on the counts of the grid and by its estimates"
+    grid = advice.known.grid
+    if grid.measured < grid.asked:
+        why = grid.ended_early or "the others were refused"
+        yield f"grid: {grid.measured:,} of {grid.asked:,} pairs ({why}); nothing else is planned with"
 
 
 def _amount(resource: Resource, amount: float, evidence: Evidence) -> str:
@@ -237,12 +241,9 @@ def _constant_of_norm(known: Known, name: str) -> int:
 
 def ratios(known: Known, widths: Mapping[str, int]) -> dict[str, float]:
     """Return the pruning ratio of each module that makes channels of a group, as Torch-Pruning's pruning_ratio_dict."""
-    found: dict[str, float] = {}
-    for name, keep in widths.items():
-        group = known.structure.free[name]
-        for member in group.members_on("out"):
-            found[member.layer] = ratio_of(group.channels, keep)
-    return found
+    makers = {member.layer for name in widths for member in known.structure.free[name].members_on("out")}
+    outputs = {name: known.structure.axes[name][1] for name in known.structure.axes if name in makers}
+    return {name: ratio_of(axis.at(_unpruned(known, axis)), axis.at(widths)) for name, axis in outputs.items()}
 
 
 def table(rows: Mapping[str, Mapping[str, int]]) -> str:

@@ -47,10 +47,10 @@ def question_of(known: Known, taken_back: TakenBack = frozenset()) -> Question:
         inputs, outputs = known.structure.axes_of(layer)
         costs = _costs(grids[layer.place], taken_back)
         if len(inputs.parts) > 1:
-            total = _total(layer, inputs, grids[layer.place])
+            gone = {pair for key, pair in taken_back if key == layer.problem.key}
+            total = _total(layer, inputs, grids[layer.place], gone)
             totals.append(total)
-            gone = _rounded_up(layer, total, taken_back)
-            costs = {pair: cost for pair, cost in costs.items() if pair not in gone}
+            costs |= _between(grids[layer.place], costs, gone)
             items.append(_of_total(layer, total, outputs, costs, choices))
             bias = _once(layer, _bias(layer, known.weights))
             items += _linear_items(layer.place, inputs, outputs, _unit_of(layer), bias, choices)
@@ -164,16 +164,25 @@ def _combinations(options: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
 # Layers that read several groups side by side
 
 
-def _total(layer: Layer, inputs: Axis, grid: LayerGrid) -> Total:
+def _total(layer: Layer, inputs: Axis, grid: LayerGrid, gone: Iterable[Pair]) -> Total:
+    """Return the total of a layer's input channels; what is `gone` splits the counts that were rounded up together."""
     groups = tuple(name for name, each in inputs.parts for _ in range(each))
-    counts = sorted({pair[0] for pair in grid.costs})
+    counts = sorted({pair[0] for pair in (*grid.costs, *gone)})
     return Total(f"the input of {layer.place}", groups, inputs.constant, tuple(counts))
 
 
-def _rounded_up(layer: Layer, total: Total, taken_back: TakenBack) -> set[Pair]:
-    """Return the pairs of the grid by which pairs that were taken back were planned."""
-    pairs = [pair for key, pair in taken_back if key == layer.problem.key]
-    return {(min(count for count in total.counts if count >= pair[0]), pair[1]) for pair in pairs}
+def _between(grid: LayerGrid, costs: Mapping[Pair, float], gone: AbstractSet[Pair]) -> dict[Pair, float]:
+    """Return what the counts between those of the grid cost: as the next larger one, and nothing for what is gone."""
+    found: dict[Pair, float] = {}
+    known = {first for first, _ in grid.costs}
+    for count in {first for first, _ in gone} - known:
+        above = min(first for first in known if first >= count)
+        found |= {
+            (count, second): cost
+            for (first, second), cost in costs.items()
+            if first == above and (count, second) not in gone
+        }
+    return found
 
 
 def _of_total(

@@ -7,7 +7,8 @@ group that make it; a group of which `keep` channels stay keeps the sum of its `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,25 +31,47 @@ def normalised(norms: Scores) -> dict[str, list[float]]:
     return found
 
 
+def require_known(scores: Scores, known: Iterable[str]) -> None:
+    """Refuse scores of what is neither a module nor a group. Raises NeverSlowerError, which names similar ones."""
+    names = list(known)
+    for name in scores:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3) or names[:3]
+            raise NeverSlowerError(f"scores: {name} is no layer and no group of this model (it has {', '.join(close)})")
+
+
+def of_groups(groups: Iterable[Group], scores: Scores) -> dict[str, list[float]]:
+    """Return what the channels of each group are worth. Raises NeverSlowerError that names all without scores."""
+    groups = list(groups)
+    _require_scores(groups, scores)
+    return {group.name: of_group(group, scores) for group in groups}
+
+
+def _require_scores(groups: Iterable[Group], scores: Scores) -> None:
+    missing = {group.name: _scored_by(group)[:3] for group in groups if not scores.keys() & set(_scored_by(group))}
+    if missing:
+        listed = ", ".join(f"{name} (give them for one of {', '.join(makers)})" for name, makers in missing.items())
+        raise NeverSlowerError(f"no scores for the channels of {listed}")
+
+
+def _scored_by(group: Group) -> list[str]:
+    return list(dict.fromkeys([*(member.layer for member in group.members_on("out")), group.name]))
+
+
 def of_group(group: Group, scores: Scores) -> list[float]:
     """Return what each channel of a group is worth: its own score, else the sum of its members' scores.
 
     Raises NeverSlowerError where the scores of a member do not fit, or nothing is known of any.
     """
+    _require_scores([group], scores)
     if group.name in scores and group.name not in {member.layer for member in group.members}:
         return _fitting(group.name, scores[group.name], group.channels)
-    worth, known = np.zeros(group.channels), False
+    worth = np.zeros(group.channels)
     for member in group.members_on("out"):
         if member.layer in scores:
             size = group.channels * member.width
             values = np.asarray(scores[member.layer], dtype=float)[member.offset : member.offset + size]
             worth += np.asarray(_fitting(member.layer, list(values), size)).reshape(group.channels, -1).sum(axis=1)
-            known = True
-    if not known:
-        layers = ", ".join(member.layer for member in group.members_on("out")[:3])
-        raise NeverSlowerError(
-            f"no scores for the channels of {group.name}; give them for one of {layers or group.name}"
-        )
     return [float(value) for value in worth]
 
 
