@@ -217,9 +217,12 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     state, what = _state(assessed), ""
     if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
+    finding, also = said(assessed.finding, True), ""
     if less_exact := accuracy_of(assessed, result):
+        text = said(Finding.LESS_EXACT, True)
+        finding, also = (finding, text) if state is State.BAD else (text, "")
         state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
-    return Seen(state, said(assessed.finding, True), verdict.reason.text, verdict.ratio, what)
+    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also)
 
 
 def _state(assessed: Assessed) -> State:

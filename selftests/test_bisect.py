@@ -91,6 +91,53 @@ def test_a_case_that_gets_worse_twice_has_two_culprits() -> None:
     assert [(c.last_good, c.first_bad, c.further) for c in trace.culprits()] == [(0, 1, False), (2, 3, True)]
 
 
+def test_a_release_after_the_first_bad_one_that_stays_undecided_is_named() -> None:
+    trace = Libraries({"a": [1, 2, 1, 2]}, {(0, 2): 9}).traced()
+    assert found(trace) == [("a", 0, 1)]
+    assert trace.open_after("a") == [2]
+    printed = "\n".join(report.lines(trace, ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert "not decided: a: whether r2 fixed it in between; if so, a later release is the first bad one" in printed
+    assert Libraries({"a": [1, 2, 2, 2]}).traced().open_after("a") == []
+    # After a good release, an undecided one may be the first bad one: that is said of the culprit.
+    trace = Libraries({"a": [1, 2, 2, 1, 2, 2]}, {(0, 4): 9}).traced()
+    assert [culprit.between for culprit in trace.culprits()] == [(), (4,)]
+    assert trace.open_after("a") == []
+
+
+def showing(seen: Mapping[tuple[int, int], Seen], releases: int = 4) -> Trace:
+    """A trace of one case that was told this of each pair of releases."""
+    trace = Trace(releases, ["a"])
+    for (old, new), one in seen.items():
+        trace.learn(Step(old, new, 0, ("a",)), {"a": one})
+    return trace
+
+
+def test_a_regression_of_another_kind_is_traced_too() -> None:
+    slower, wrong = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6)), Seen(BAD, "invalid", "wrong output")
+    inexact = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6), also="less exact")
+    trace = showing({(0, 3): wrong, (0, 2): slower, (0, 1): slower})
+    assert [(c.last_good, c.first_bad, c.kinds) for c in trace.culprits()] == [
+        (0, 1, ("slower",)),
+        (2, 3, ("invalid",)),
+    ]
+    trace = showing({(0, 3): inexact, (0, 2): inexact, (0, 1): slower})
+    assert [(c.last_good, c.first_bad, c.kinds) for c in trace.culprits()] == [
+        (0, 1, ("slower",)),
+        (1, 2, ("less exact",)),
+    ]
+
+
+def test_a_finding_at_the_ends_that_no_row_shows_is_printed() -> None:
+    slower, wrong = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6)), Seen(BAD, "invalid", "wrong output")
+    unclear = Seen(OPEN, "undecided", "noise", final=True)
+    pairs = {(0, 3): wrong, (0, 2): slower, (0, 1): slower, (2, 3): unclear}
+    printed = list(report.lines(showing(pairs), ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert printed[-1].startswith("not traced: a: invalid: wrong output; no two neighbouring releases")
+    printed = list(report.lines(showing(pairs | {(2, 3): wrong}), ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert not any(line.startswith("not traced") for line in printed)
+    assert "| a | r2 | r3 | invalid | worse once more: invalid |" in printed
+
+
 def test_small_steps_that_nobody_can_show_side_by_side_are_no_culprit_that_is_shown() -> None:
     (culprit,) = Libraries({"a": [1, 1.015, 1.03, 1.045]}).traced().culprits()[:1]
     assert not culprit.shown

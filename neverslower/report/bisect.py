@@ -66,7 +66,8 @@ def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
 def _row(culprit: Culprit, releases: Sequence[str]) -> str:
     seen = culprit.seen
     ratio = str(seen.ratio or seen.finding) if culprit.shown else f"not shown side by side: {seen.reason}"
-    what = "; ".join(filter(None, ("worse once more" if culprit.further else "", seen.what)))
+    further = f"worse once more: {', '.join(culprit.kinds)}" if culprit.kinds else "worse once more"
+    what = "; ".join(filter(None, (further if culprit.further else "", seen.what)))
     good, bad = releases[culprit.last_good], releases[culprit.first_bad]
     cut = re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", what)
     return f"| {' | '.join(map(_cell, (culprit.case, good, bad, ratio, cut)))} |"
@@ -81,6 +82,12 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     if unasked := trace.unasked(case):
         listed = ", ".join(releases[number] for number in unasked)
         yield f"not asked: {case}: whether {listed} fixed it in between; leave out --first-only"
+    if undecided := trace.open_after(case):
+        listed = ", ".join(releases[number] for number in undecided)
+        yield f"not decided: {case}: whether {listed} fixed it in between; if so, a later release is the first bad one"
+    if unshown := trace.unshown(case):
+        reason = trace.at_the_ends(case).reason
+        yield f"not traced: {case}: {', '.join(unshown)}: {reason}; no two neighbouring releases showed it side by side"
 
 
 def _cell(text: str) -> str:

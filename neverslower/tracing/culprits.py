@@ -37,7 +37,8 @@ class State(StrEnum):
 class Seen:
     """What a step showed of one case: its finding in words with the reason, the ratio new / old, what changed.
 
-    It is `final` where measuring longer would show nothing else, as where a release can't be installed.
+    It is `final` where measuring longer would show nothing else, as where a release can't be installed. `also` is a
+    second finding that is a regression too: a layer can be slower and less exact.
     """
 
     state: State
@@ -46,6 +47,12 @@ class Seen:
     ratio: Interval | None = None
     what: str = ""
     final: bool = False
+    also: str = ""
+
+    @property
+    def kinds(self) -> set[str]:
+        """Return the findings that are regressions."""
+        return {self.finding, self.also} - {""} if self.state is State.BAD else set()
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Culprit:
     """One regression of one case: the last release without it, the first with it, and what both side by side showed.
 
     `between` are releases between the two that could not be decided, or that were not asked. `further` says that the
-    case was a regression before, and got worse.
+    case was a regression before, and got worse; `kinds` are the findings that the last good release did not have.
     """
 
     case: str
@@ -72,6 +79,7 @@ class Culprit:
     between: tuple[int, ...]
     seen: Seen
     further: bool = False
+    kinds: tuple[str, ...] = ()
 
     @property
     def shown(self) -> bool:
@@ -193,28 +201,42 @@ class Trace:
         for earlier, later in pairwise(numbers):
             if (earlier, later) in falls:
                 yield earlier, later, False
-            elif decided[later].state is State.BAD and _beyond(decided[later].ratio, decided[earlier].ratio):
+            elif decided[later].state is State.BAD and _worse(decided[later], decided[earlier]):
                 yield earlier, later, True
 
     def culprits(self) -> list[Culprit]:
         """Return every regression of every traced case, in the order of the cases and then of the releases."""
-        return [
-            Culprit(
-                case,
-                good,
-                bad,
-                between=tuple(range(good + 1, bad)),
-                seen=self._known.get((good, bad, case), _NOT_ASKED),
-                further=further,
-            )
-            for case in self.traced
-            for good, bad, further in self._pairs(case)
-        ]
+        return [self._culprit(case, *pair) for case in self.traced for pair in self._pairs(case)]
+
+    def _culprit(self, case: str, good: int, bad: int, further: bool) -> Culprit:
+        decided = self.decided(case)
+        kinds = tuple(sorted(decided[bad].kinds - decided[good].kinds))
+        between = tuple(range(good + 1, bad))
+        return Culprit(case, good, bad, between, self._known.get((good, bad, case), _NOT_ASKED), further, kinds)
 
     def unasked(self, case: str) -> list[int]:
         """Return the releases after the first culprit of a case that were not measured, and so may have fixed it."""
-        first = min((culprit.first_bad for culprit in self.culprits() if culprit.case == case), default=self.last)
-        return [release for release in range(first + 1, self.last) if (0, release, case) not in self._known]
+        return [release for release in self._after_the_first(case) if (0, release, case) not in self._known]
+
+    def open_after(self, case: str) -> list[int]:
+        """Return the releases after the first culprit of a case that stay undecided, and so may have fixed it.
+
+        One right after a good release is not among them: it may be the first bad one, which `between` says.
+        """
+        falls = _falls(self.decided(case))
+        after_good = {release for good, bad in falls for release in range(good + 1, bad)}
+        seen = {release: self._known.get((0, release, case)) for release in self._after_the_first(case)}
+        undecided = (release for release, known in seen.items() if known and known.state is State.OPEN)
+        return [release for release in undecided if release not in after_good]
+
+    def _after_the_first(self, case: str) -> range:
+        first = min((bad for _, bad, _ in self._pairs(case)), default=self.last)
+        return range(first + 1, self.last)
+
+    def unshown(self, case: str) -> list[str]:
+        """Return what the bad release is worse in, and no culprit that was shown side by side has."""
+        shown = (culprit.seen.kinds for culprit in self.culprits() if culprit.case == case)
+        return sorted(self.at_the_ends(case).kinds.difference(*shown))
 
     def most_steps(self) -> int:
         """Return how many steps there can be at most when each is decided at the first try."""
@@ -240,6 +262,11 @@ def _middle(gap: Sequence[int], tried: set[int]) -> int:
     waiting = [release for release in gap if release in tried]
     middle = (gap[0] + gap[-1]) / 2
     return min(waiting or gap, key=lambda release: (abs(release - middle), release))
+
+
+def _worse(later: Seen, earlier: Seen) -> bool:
+    """Return whether a regression got larger, or is one of another kind as well."""
+    return bool(later.kinds - earlier.kinds) or _beyond(later.ratio, earlier.ratio)
 
 
 def _beyond(later: Interval | None, earlier: Interval | None) -> bool:
