@@ -218,10 +218,11 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
     finding, also = said(assessed.finding, True), ""
-    if less_exact := accuracy_of(assessed, result):
+    if less_exact := accuracy_of(assessed):
         text = said(Finding.LESS_EXACT, True)
         finding, also = (finding, text) if state is State.BAD else (text, "")
-        state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
+        untimed = f"its time is undecided: {verdict.reason.text}" if state is State.OPEN else ""
+        state, what = State.BAD, "; ".join(filter(None, (less_exact, untimed, what)))
     return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also)
 
 
