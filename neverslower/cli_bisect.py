@@ -24,6 +24,7 @@ from neverslower.option_values import library
 from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said, unmeasured
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.upgrade import accuracy_of
@@ -33,7 +34,7 @@ from neverslower.releases.providing import provided
 from neverslower.report import bisect as report
 from neverslower.run import Run
 from neverslower.tracing import record
-from neverslower.tracing.culprits import EFFORTS, Culprit, Seen, State, Step, Trace
+from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
 from neverslower.tracing.record import Recorded
 from neverslower.worker.process import LOCAL, WorkerSpec
 
@@ -55,7 +56,7 @@ def add(commands: Commands) -> None:
         "bisect",
         help="which release made which layer slower: the releases between a good and a bad one, measured side by side",
         description="Measures the bad release against the good one, and traces each channel count that got worse to "
-        "the release that brought it. Exit code 1 where something got worse.",
+        "the release that brought it. Exit code 1 where something got worse, 6 where nothing could be decided.",
     )
     parser.add_argument("--good", required=True, metavar="SPEC", help="such as 'pip:apache-tvm==0.25.0'; as --against")
     parser.add_argument("--bad", required=True, metavar="SPEC", help="the newer release, written alike")
@@ -81,7 +82,7 @@ def _bisect(options: argparse.Namespace) -> int:
     recorded = record.load(folder) if options.resume else Recorded()
     if recorded.asked:
         recorded.require_asked(folder, bisecting.asked)
-    begin = report.beginning(releases, len(bisecting.cases), bisecting.trace.most_steps(), plan.settings.time_budget)
+    begin = report.beginning(releases, bisecting.trace, plan.settings.time_budget)
     step_on_stderr("\n".join([*begin, f"journals: {folder}"]))
     if without_a_list(releases):
         step_on_stderr("no index lists what lies between these two; name releases with --between, in order")
@@ -90,7 +91,10 @@ def _bisect(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise NeverSlowerError(f"interrupted; continue with the same command and --resume {folder}") from None
     print("\n".join(report.lines(bisecting.trace, releases, bisecting.again)))
-    return int(bool(bisecting.trace.traced))
+    trace = bisecting.trace
+    if len(trace.undecided) == len(trace.cases):
+        return CANNOT_JUDGE
+    return int(bool(trace.traced))
 
 
 def _plan(options: argparse.Namespace) -> RunPlan:
@@ -124,7 +128,7 @@ class Bisecting:
         self.cases = {comparison.id: comparison for comparison in plan.comparisons()}
         self.trace = Trace(len(releases), list(self.cases), follow)
         self._releases, self._folder, self._tell, self._progress = releases, folder, tell, progress
-        self._plan = replace(plan, family_error=plan.family_error / (EFFORTS * self.trace.most_steps()))
+        self._plan = replace(plan, family_error=plan.family_error / self.trace.most_steps())
         self._start = {"start": start} if start else {}
         self._done = 0
 
@@ -151,14 +155,11 @@ class Bisecting:
                 journal.write("step", record.fields_of(step, seen))
                 self._learn(step, seen)
                 self._tell(report.seen_line(step, list(seen.values())))
-                self._tell(report.left_line(self._most_left(), time.monotonic() - begin))
+                self._tell(report.left_line(self.trace.steps_left(), time.monotonic() - begin))
 
     def _learn(self, step: Step, seen: Mapping[str, Seen]) -> None:
         self.trace.learn(step, seen)
         self._done += 1
-
-    def _most_left(self) -> int:
-        return max(0, self.trace.most_steps() - self._done) if self.trace.next() else 0
 
     def _measure(self, step: Step) -> dict[str, Seen]:
         """Measure one pair of releases. Raises NeverSlowerError where the first one or the last one can't be had."""
@@ -180,13 +181,13 @@ class Bisecting:
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
 
     def _run_of(self, step: Step, old: WorkerSpec, new: WorkerSpec) -> Run:
-        """Return the run of a step, which continues where an earlier one was interrupted."""
+        """Return the run of a step, which continues where the same step was interrupted."""
         settings = self._plan.settings
         if step.effort:
             budget = settings.time_budget and 2 * settings.time_budget
             settings = replace(settings, preset=THOROUGH.name, passes=2 * settings.passes, time_budget=budget)
         plan = replace(self._plan, backends={new.backend: new}, against={old.backend: old}, settings=settings)
-        path = self._folder / record.step_name(step)
+        path = self._folder / record.step_name(self._done + 1, step)
         resumes = path.exists() and bool(resume.read(path).fingerprints)
         return Run(plan, self._folder / "baselines", path, resumes=resumes, **self._start)
 

@@ -135,12 +135,14 @@ class Trace:
     def _of_the_middle(self) -> Iterator[tuple[int, int, str]]:
         """Yield what halves the way between a good release and the bad one after it, for each case.
 
-        A release that one case waits for is asked for every other case that it tells something of, too.
+        A release that one case waits for is asked for every other case that waits for it or will need it later, so
+        that no release is set against the good one twice.
         """
         gaps = {case: [gap for gap in self._gaps(case) if gap] for case in self.traced}
         chosen = {_middle(gap, self._tried(case)) for case in gaps for gap in gaps[case]}
         for case, ranges in gaps.items():
-            for release in sorted(chosen & {release for gap in ranges for release in gap}):
+            wanted = {release for gap in ranges for release in gap} | set(self._after(case))
+            for release in sorted(chosen & wanted):
                 yield 0, release, case
 
     def _tried(self, case: str) -> set[int]:
@@ -152,11 +154,12 @@ class Trace:
             yield [release for release in range(good + 1, bad) if self._asks(0, release, case)]
 
     def _of_the_releases_after(self) -> Iterator[tuple[int, int, str]]:
-        if not self.follow:
-            return
-        for case in self.traced:
-            first = min(release for release, seen in self.decided(case).items() if seen.state is State.BAD)
-            yield from ((0, new, case) for new in range(first + 1, self.last) if self._asks(0, new, case))
+        return ((0, new, case) for case in self.traced for new in self._after(case))
+
+    def _after(self, case: str) -> list[int]:
+        """Return the releases after the first bad one that is known so far, as far as they are followed and open."""
+        first = min(release for release, seen in self.decided(case).items() if seen.state is State.BAD)
+        return [new for new in range(first + 1, self.last) if self.follow and self._asks(0, new, case)]
 
     def _of_the_culprits(self) -> Iterator[tuple[int, int, str]]:
         for case in self.traced:
@@ -238,10 +241,29 @@ class Trace:
         shown = (culprit.seen.kinds for culprit in self.culprits() if culprit.case == case)
         return sorted(self.at_the_ends(case).kinds.difference(*shown))
 
-    def most_steps(self) -> int:
+    def clear_steps(self) -> int:
         """Return how many steps there can be at most when each is decided at the first try."""
         between = self.releases - 2
         return 1 + 2 * between
+
+    def most_steps(self) -> int:
+        """Return how many steps there can be at most, whatever they show.
+
+        Each pair of releases is measured once in each effort: the good release with every other one, and what could be
+        a culprit of a case, of which there are fewer than releases.
+        """
+        between = self.releases - 2
+        pairs = min(between * (between + 1) // 2, len(self.cases) * between)
+        return self.efforts * (1 + between + pairs)
+
+    def steps_left(self) -> int:
+        """Return how many steps are left at most when each is decided the next time that it is measured."""
+        if any(self._of_the_ends()):
+            return self.clear_steps()
+        gaps = {release for case in self.traced for gap in self._gaps(case) for release in gap}
+        if waiting := gaps | {pair[1] for pair in self._of_the_releases_after()}:
+            return len(waiting) + self.releases - 2
+        return len({pair[:2] for pair in self._of_the_culprits()})
 
 
 _NOT_ASKED = Seen(State.OPEN, "not measured", "the trace ended before both were set side by side")
