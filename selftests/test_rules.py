@@ -17,6 +17,7 @@ from neverslower.outcome.table import Finding, ruled
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import network
+from neverslower.report.explained import rule_text
 from neverslower.rules import rule_file
 from neverslower.rules.rule import Owner, Rule, Rules
 from selftests.support import comparison
@@ -165,6 +166,21 @@ def findings(**verdicts: Verdict) -> Findings:
         asked = comparison(int(name[1:]))
         found.finish(Result(asked, judged))
     return found
+
+
+@pytest.mark.parametrize(
+    ("code", "low", "text"),
+    [
+        (Code.SLOWER, 1.7, "worse than the ratios [1.03, 1.6] of library: padded"),
+        (Code.SLOWER, 1.2, "library: padded"),
+        (Code.MORE, 1.7, "worse than the ratios"),
+        (Code.SAME, 1.0, "it is not slower; a rule that matches it: library: padded"),
+    ],
+)
+def test_explain_says_where_a_hazard_lies_beyond_its_rule(code: Code, low: float, text: str) -> None:
+    verdict = Verdict(code, Reason(ReasonCode.PROVED, ""), Interval(low * 1.05, low, low * 1.1))
+    assert rule_text(rule(), verdict).startswith(text)
+    assert rule_text(None, verdict) == "no rule covers it"
 
 
 def test_a_hazard_that_a_rule_covers_is_known_and_the_rule_is_named() -> None:
