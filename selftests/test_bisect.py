@@ -231,8 +231,9 @@ def test_a_release_is_asked_once_for_all_that_will_need_it() -> None:
 
 def test_the_releases_between_two_are_those_of_the_index() -> None:
     listed = [Version(text) for text in ("0.24", "0.25", "0.25.1", "0.26", "0.27", "0.28")]
-    texts = releases_from("pip:x==0.25 y==1", "pip:x==0.27", listed=lambda _: listed)
-    assert texts == ["pip:x==0.25 y==1", "pip:x==0.25.1", "pip:x==0.26", "pip:x==0.27"]
+    texts = releases_from("pip:x==0.25 y==1 z", "pip:x==0.27 z y==1", listed=lambda _: listed)
+    assert texts == ["pip:x==0.25 y==1 z", "pip:x==0.25.1 y==1 z", "pip:x==0.26 y==1 z", "pip:x==0.27 z y==1"]
+    assert releases_from("pip:x==0.25", "pip:x==0.26", listed=lambda _: listed)[1] == "pip:x==0.25.1"
     assert releases_from("deb:x/a", "deb:x/b") == ["deb:x/a", "deb:x/b"]
     assert without_a_list(["deb:x/a", "deb:x/b"])
     assert not without_a_list(["pip:x==1", "pip:x==2"])
@@ -245,6 +246,7 @@ def test_the_releases_between_two_are_those_of_the_index() -> None:
         ("pip:x==1", "pip:x==1", "--good and --bad are both pip:x==1"),
         ("pip:x==2", "pip:x==1", "is not older than --bad"),
         ("pip:x==1", "pip:y==2", "Name the releases in order with --between"),
+        ("pip:x==1 y==1", "pip:x==2", "what goes with x differs: y==1 and nothing; which of it goes with the releases"),
         ("pip:x==1.*", "pip:x==2", "--good pip:x==1.*: name one version"),
     ],
 )
