@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import backends
 from backends.base import BackendOptions
@@ -12,7 +12,7 @@ from neverslower.cli_maps import ROOT
 from neverslower.cli_shared import require_suffix
 from neverslower.errors import NeverSlowerError, Unsupported
 from neverslower.files import writing
-from neverslower.judge.verdict import Code
+from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
 from neverslower.outcome.record import Record
 from neverslower.problem.comparison import Comparison
@@ -51,14 +51,18 @@ def _vendor_report(options: argparse.Namespace) -> None:
     name, _, argument = options.backend.partition(":")
     if name and name != comparison.backend:
         raise NeverSlowerError(f"--backend {options.backend}: the case is of {comparison.backend}; name that, or none")
-    adapter = backends.load(comparison.backend)
+    adapter: Any = backends.load(comparison.backend)
+    if not argument and hasattr(adapter, "argument_of"):
+        argument = adapter.argument_of(read.fingerprints[comparison.backend])
 
     def script(problem: ConvProblem, plan: str) -> str:
         try:
-            text = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
+            text: str = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
+            return text
         except Unsupported:
             return ""
-        return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
+        except ValueError as error:
+            raise NeverSlowerError(f"--backend {comparison.backend}:{argument}: {error}") from None
 
     text = report(VendorCase(read, comparison, script))
     if not options.output:
@@ -81,7 +85,7 @@ def newest_journal(folder: Path) -> Path:
 
 def _case(read: Record, name: str) -> Comparison:
     """Return the slower comparison of this name. Raises NeverSlowerError, which lists those that there are."""
-    slower = [one for identity, one in read.comparisons.items() if read.verdicts[identity].code is Code.SLOWER]
+    slower = [one for identity, one in read.comparisons.items() if read.verdicts[identity].code in WORSE]
     for comparison in slower:
         if comparison.id == name and comparison.backend in read.fingerprints:
             return comparison

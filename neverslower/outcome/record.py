@@ -21,13 +21,15 @@ _WITH_SAMPLES = ("measured", "drawn", "rechecked", "confirmed")
 
 @dataclass
 class Record:
-    """One journal's comparisons of layers; of a run with --against those of the library under test.
+    """One journal's comparisons of layers; of a run with --against those of the library under test, or of the `other`.
 
     `verdicts` are the last ones, `examined` is by backend and key, `samples` are of all processes in their order, and
     `explained` holds the fields of an Explanation as plain data.
     """
 
     path: Path
+    other: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     comparisons: dict[Identity, Comparison] = field(default_factory=dict)
     verdicts: dict[Identity, Verdict] = field(default_factory=dict)
@@ -38,7 +40,9 @@ class Record:
     def take(self, line: Mapping[str, Any]) -> None:
         """Take in one event. Raises KeyError, TypeError or ValueError where it is malformed."""
         kind = line["event"]
-        if line.get("side") == BEFORE:
+        if kind == "campaign":
+            self.settings = line
+        if (line.get("side") == BEFORE) is not self.other:
             return
         if kind == "fingerprint":
             fields = {name: line[name] for name in Fingerprint.__dataclass_fields__ if name in line}
@@ -60,9 +64,9 @@ class Record:
             self.samples.setdefault(identity, []).append(PairedPass.from_record(line))
 
 
-def read(path: Path) -> Record:
+def read(path: Path, other: bool = False) -> Record:
     """Read a journal. Raises NeverSlowerError, which says what is wrong in which line."""
-    record = Record(path)
+    record = Record(path, other)
     replay(path, record.take, named="")
     return record
 

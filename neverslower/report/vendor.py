@@ -6,8 +6,10 @@ It names no host, user or path: only fields that are listed here are written, an
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +26,10 @@ NEIGHBOURS, SAMPLES = 4, 8
 _FINE = (Code.SAME, Code.FASTER, Code.FEWER)
 # A space may be part of a path: where that is not clear, more is cut out and not less.
 _PATH = re.compile(r"(?<![\w.<])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\](?=[\w.~-])[\w.+@~ -]*[\w+@~-])+[/\\]?")
+_PLACE = re.compile(r"(?<![\w./:<])~?/(?:[\w.+@~-]+/)+[\w.+@~-]*")
+_OWN = "never-slower"
+"""The folder of what this suite built itself, whose names say nothing of who did."""
+_SYSTEM = ("/bin/", "/dev/", "/lib/", "/proc/", "/sys/", "/usr/")
 _LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image")
 """Words in the names of fields that say who measured where."""
 
@@ -43,6 +49,17 @@ class VendorCase:
     def verdict(self) -> Verdict:
         """Return the verdict of the record."""
         return self.record.verdicts[self.comparison.identity]
+
+    @property
+    def counted(self) -> bool:
+        """Return whether instructions were counted and nothing was timed."""
+        examined = self.examined(self.comparison.candidate)
+        return examined is not None and examined.instructions is not None
+
+    @property
+    def measure(self) -> str:
+        """Return what the ratio is one of."""
+        return "instructions" if self.counted else "time"
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -78,13 +95,23 @@ def report(case: VendorCase) -> str:
 def _summary(case: VendorCase) -> Iterator[str]:
     asked, ratio = case.comparison, case.verdict.ratio
     library = f"{case.fingerprint.backend} {case.fingerprint.version}"
-    yield f"# {library}: a convolution with fewer channels is slower ({asked.channels})"
+    worse, takes = ("needs more instructions", "executes") if case.counted else ("is slower", "takes")
+    yield f"# {library}: a convolution with fewer channels {worse} ({asked.channels})"
     yield ""
-    yield f"The convolution `{asked.candidate.descriptor}` ({asked.candidate.dtype}, {asked.candidate.layout}) takes"
-    yield f"**{ratio}** the time of `{asked.reference.descriptor}`, though it computes less: it has {asked.channels}."
-    yield "The brackets hold the interval of the ratio, at an error of 1 % over all that was measured together."
+    yield f"The convolution `{asked.candidate.descriptor}` ({asked.candidate.dtype}, {asked.candidate.layout}) {takes}"
+    yield f"**{ratio}** the {case.measure} of `{asked.reference.descriptor}`, though it computes less: it has"
+    yield f"{asked.channels}. {certainty(case.record, case.counted)}"
     yield "Problems are written as oneDNN's benchdnn does."
     yield ""
+
+
+def certainty(record: Record, counted: bool) -> str:
+    """Return what the brackets of a ratio hold, at the error that the run was allowed."""
+    if counted:
+        return "Instructions were counted, which are the same in every run; no time was measured."
+    error = record.settings.get("family_error")
+    allowed = f", at an error of {100 * error:g} % over all that was measured together" if error else ""
+    return f"The brackets hold the interval of the ratio{allowed}."
 
 
 def _environment(case: VendorCase) -> Iterator[str]:
@@ -118,7 +145,7 @@ def _figures(case: VendorCase) -> Iterator[str]:
     asked, verdict = case.comparison, case.verdict
     yield "## Figures"
     yield ""
-    yield "| convolution | channels | time over that of the unpruned one |"
+    yield f"| convolution | channels | {case.measure} over that of the unpruned one |"
     yield "|---|---|---|"
     yield f"| `{asked.reference.descriptor}` | {asked.reference.channels(asked.side)} | 1 |"
     yield f"| `{asked.candidate.descriptor}` | **{asked.candidate.channels(asked.side)}** | **{verdict.ratio}** |"
@@ -126,6 +153,9 @@ def _figures(case: VendorCase) -> Iterator[str]:
         ratio = case.record.verdicts[other.identity].ratio
         yield f"| `{other.candidate.descriptor}` | {other.candidate.channels(other.side)} | {ratio}, fine |"
     yield ""
+    if case.counted:
+        yield f"Counted: {case.verdict.reason.text}."
+        yield ""
     passes = [pass_ for pass_ in case.record.samples.get(asked.identity, ()) if len(pass_.seconds)]
     if passes:
         yield from _samples(passes)
@@ -161,7 +191,24 @@ def _scripts(case: VendorCase) -> Iterator[str]:
         yield ""
         yield f"{title}, `{problem.descriptor}`:"
         yield ""
-        yield from ("```", *text.rstrip().splitlines(), "```") if text else ("No script can be written for it.",)
+        yield from ("```", *scrubbed(text).rstrip().splitlines(), "```") if text else (NO_SCRIPT,)
+
+
+NO_SCRIPT = "No script can be written for it."
+
+
+def scrubbed(script: str) -> str:
+    """Return a script in which places of this machine are `FOLDER`, and those that every system has are left."""
+    homes = (str(Path.home()), tempfile.gettempdir(), str(Path.cwd()))
+    for place in sorted((place for place in homes if len(place) > 1), key=len, reverse=True):
+        script = re.sub(rf"{re.escape(place)}(?=/)", "/FOLDER", script)
+    return _PLACE.sub(lambda place: _scrubbed_place(place[0]), script)
+
+
+def _scrubbed_place(place: str) -> str:
+    if place.startswith(_SYSTEM):
+        return place
+    return f"FOLDER/{place.rpartition('/')[2]}" if f"/{_OWN}/" in place else "FOLDER"
 
 
 def _without_paths(text: str) -> str:
