@@ -90,7 +90,7 @@ def _bisect(options: argparse.Namespace) -> int:
         bisecting.run(recorded)
     except KeyboardInterrupt:
         raise NeverSlowerError(f"interrupted; continue with the same command and --resume {folder}") from None
-    print("\n".join(report.lines(bisecting.trace, releases, bisecting.again)))
+    print("\n".join(report.lines(bisecting.trace, releases, bisecting.again, bisecting.for_the_vendor)))
     trace = bisecting.trace
     if len(trace.undecided) == len(trace.cases):
         return CANNOT_JUDGE
@@ -131,6 +131,7 @@ class Bisecting:
         self._plan = replace(plan, family_error=plan.family_error / self.trace.most_steps())
         self._start = {"start": start} if start else {}
         self._done = 0
+        self._journals: dict[tuple[int, int, str], Path] = {}
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -160,6 +161,8 @@ class Bisecting:
     def _learn(self, step: Step, seen: Mapping[str, Seen]) -> None:
         self.trace.learn(step, seen)
         self._done += 1
+        journal = self._folder / record.step_name(self._done, step)
+        self._journals |= {(step.old, step.new, case): journal for case in step.cases}
 
     def _measure(self, step: Step) -> dict[str, Seen]:
         """Measure one pair of releases. Raises NeverSlowerError where the first one or the last one can't be had."""
@@ -199,6 +202,13 @@ class Bisecting:
         chosen = _options_of(comparison, *self._plan.backends.values())
         return shlex.join([*_COMMAND, "--good", good, "--bad", bad, *chosen, *repeated])
 
+    def for_the_vendor(self, culprit: Culprit) -> str:
+        """Return the command that writes a culprit as a case for its vendor, an empty string where there is none."""
+        if not culprit.seen.slower:
+            return ""
+        journal = self._journals[culprit.last_good, culprit.first_bad, culprit.case]
+        return shlex.join(["python", "-m", "neverslower", "vendor-report", culprit.case, "--journal", str(journal)])
+
 
 _COMMAND = ("python", "-m", "neverslower", "bisect")
 
@@ -224,7 +234,8 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
         finding, also = (finding, text) if state is State.BAD else (text, "")
         untimed = f"its time is undecided: {verdict.reason.text}" if state is State.OPEN else ""
         state, what = State.BAD, "; ".join(filter(None, (less_exact, untimed, what)))
-    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also)
+    slower = assessed.finding in (Finding.REGRESSION, Finding.MORE_INSTRUCTIONS)
+    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, slower=slower)
 
 
 def _state(assessed: Assessed) -> State:

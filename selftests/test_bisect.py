@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from neverslower import cli, cli_bisect
+from neverslower.cli_vendor import newest_journal
 from neverslower.errors import NeverSlowerError, ReleaseError
 from neverslower.judge.verdict import Interval
 from neverslower.releases.between import releases_from, without_a_list
@@ -315,6 +317,31 @@ def test_planted_culprits_are_found_and_one_that_was_fixed_and_came_back(bisect:
     assert "6 releases, 3 cases:" in told
     assert "\nat most 9 steps if each is decided at the first try, each at most 4 min 30 s (--time-budget)" in told
     assert "\nstep 1: " in told
+
+
+def test_a_culprit_is_a_case_for_its_vendor_though_no_slower_than_unpruned(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [library(tmp_path, number, {9: times}) for number, times in enumerate((0.5, 0.9))]
+    _, printed, _ = bisect(specs)
+    (line,) = (line for line in printed.splitlines() if line.startswith("vendor "))
+    assert cli.main(shlex.split(line.partition("neverslower ")[2])) == 0
+    page = capsys.readouterr().out
+    for part in (
+        "# scripted 0.0 → 1.0: a convolution got slower (9 of 16 output channels)",
+        "**1.800×",
+        "at an error of 0.25 % over all",
+        "- differs: software scripted: 0.0 → 1.0",
+        "- 0.0: plan `slow0`",
+        "- 1.0: plan `slow1`",
+        "What changed: dispatch; convolution slow0 became convolution slow1.",
+        "| 16 | 1.000×, fine |",
+        "| process | older release | median | newer release | median |",
+        "All rounds: 5 µs",
+    ):
+        assert part in page
+    assert str(tmp_path) not in page
+    assert newest_journal(tmp_path / ".neverslower").parent.name.startswith("bisect-")
 
 
 def test_nothing_that_got_worse_is_exit_code_0(bisect: Any, tmp_path: Path) -> None:

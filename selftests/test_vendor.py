@@ -14,7 +14,7 @@ from backends.base import BackendOptions
 from neverslower import cli
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.outcome.record import Record
-from neverslower.report.vendor import _without_paths, certainty, scrubbed
+from neverslower.report.vendor import certainty, scrubbed, without_paths
 from selftests.support import ROOT
 
 JOURNAL = ROOT / "bench/data/journals/map-cudnn-h200-L16-L24.jsonl.xz"
@@ -101,7 +101,7 @@ def test_nobody_is_told_who_measured_it_where(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_paths_are_cut_out_and_nothing_else(text: str, clean: str) -> None:
-    assert _without_paths(text) == clean
+    assert without_paths(text) == clean
 
 
 def test_a_script_names_no_place_of_this_machine_and_stays_one() -> None:

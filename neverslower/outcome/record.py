@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from neverslower.campaign.findings import Identity
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
+from neverslower.judge.exact import judge_since
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
-from neverslower.outcome.rejudge import comparison_of
+from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.rejudge import changes_of, comparison_of
+from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import is_network
 
@@ -69,6 +72,36 @@ def read(path: Path, other: bool = False) -> Record:
     record = Record(path, other)
     replay(path, record.take, named="")
     return record
+
+
+def changes_in(now: Record, before: Record) -> list[Change]:
+    """Return what the library under test did to each channel count, against the other one of the same journal."""
+    if before.samples:
+        return changes_of(now.path, now.verdicts, before.verdicts).changes
+    return list(_counted(now, before))
+
+
+def _counted(now: Record, before: Record) -> Iterator[Change]:
+    for identity, comparison in now.comparisons.items():
+        key = comparison.backend, comparison.candidate.key
+        new, old = now.examined.get(key), before.examined.get(key)
+        if not (new and old and new.instructions and old.instructions and identity in before.verdicts):
+            continue
+        verdict = judge_since(Evidence.INSTRUCTIONS, old.plan, old.instructions, new)
+        yield Change(
+            id=comparison.id,
+            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
+            channels=comparison.candidate.channels(comparison.side),
+            unpruned=comparison.reference.channels(comparison.side),
+            code=verdict.code,
+            reason=verdict.reason.text,
+            ratio=verdict.ratio,
+            before_code=before.verdicts[identity].code,
+            before=before.verdicts[identity].ratio,
+            now_code=now.verdicts[identity].code,
+            now=now.verdicts[identity].ratio,
+            what=str(plan_difference(old.plan, new.plan)),
+        )
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

@@ -56,8 +56,11 @@ def left_line(steps: int, seconds: float) -> str:
     return f"  {left}; this one took {words.duration(seconds)}"
 
 
-def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
-    """Yield the result: a table with a row for each regression, how to see each again, and what is not known."""
+def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | None = None) -> Iterator[str]:
+    """Yield the result: a table with a row for each regression, how to see each again, and what is not known.
+
+    `again` and `vendor` return the commands that show a culprit again, and that write it as a case for the vendor.
+    """
     culprits = trace.culprits()
     traced, undecided = trace.traced, trace.undecided
     same = len(trace.cases) - len(traced) - len(undecided)
@@ -69,7 +72,10 @@ def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
         yield "|---|---|---|---|---|"
         yield from (_row(culprit, releases) for culprit in culprits)
         yield ""
-        yield from (f"again     {again(culprit)}" for culprit in culprits if culprit.shown)
+        for culprit in culprits:
+            if culprit.shown:
+                yield f"again     {again(culprit)}"
+                yield from (f"vendor    {case}" for case in ([vendor(culprit)] if vendor else []) if case)
     for case in traced:
         yield from _caveats(trace, case, releases)
     for case in undecided:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neverslower.device.fingerprint import Fingerprint, short_hash
-from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, Verdict
 from neverslower.outcome.record import Record
@@ -33,6 +34,7 @@ _SYSTEM = ("/bin/", "/dev/", "/lib/", "/proc/", "/sys/", "/usr/")
 _LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image")
 """Words in the names of fields that say who measured where."""
 
+Samples = NDArray[np.float64]
 Script = Callable[[ConvProblem, str], str]
 """Returns a script of a problem and the name of a plan, an empty string where there is none."""
 
@@ -87,9 +89,9 @@ class VendorCase:
 
 def report(case: VendorCase) -> str:
     """Return the page, in GitHub's Markdown."""
-    return _without_paths("\n".join([*_summary(case), *_environment(case), *_sides(case), *_figures(case)])) + "".join(
-        f"{line}\n" for line in _scripts(case)
-    )
+    return without_paths(
+        "\n".join([*_summary(case), *environment(case.fingerprint), "", *_sides(case), *_figures(case)])
+    ) + "".join(f"{line}\n" for line in _scripts(case))
 
 
 def _summary(case: VendorCase) -> Iterator[str]:
@@ -114,17 +116,21 @@ def certainty(record: Record, counted: bool) -> str:
     return f"The brackets hold the interval of the ratio{allowed}."
 
 
-def _environment(case: VendorCase) -> Iterator[str]:
-    fingerprint = case.fingerprint
+def environment(fingerprint: Fingerprint) -> Iterator[str]:
+    """Yield what a case was measured on, but for the fields that say who measured where."""
     yield "## Measured on"
     yield ""
     yield f"- device: {fingerprint.device}"
     yield f"- library: {fingerprint.backend} {fingerprint.version} (build {short_hash(fingerprint.build)})"
     for fields in (fingerprint.hardware, fingerprint.state, fingerprint.software):
         for name, value in sorted(fields.items()):
-            if not any(word in name.lower() for word in _LEFT_OUT):
+            if not names_somebody(name):
                 yield f"- {name}: {value}"
-    yield ""
+
+
+def names_somebody(field: str) -> bool:
+    """Return whether a field says who measured where, by the words of its name."""
+    return any(word in field.lower() for word in _LEFT_OUT)
 
 
 def _sides(case: VendorCase) -> Iterator[str]:
@@ -158,25 +164,26 @@ def _figures(case: VendorCase) -> Iterator[str]:
         yield ""
     passes = [pass_ for pass_ in case.record.samples.get(asked.identity, ()) if len(pass_.seconds)]
     if passes:
-        yield from _samples(passes)
+        pairs = [(taken.reference, taken.candidate) for taken in passes]
+        yield from sampled(pairs, ("more channels", "fewer channels"))
 
 
-def _samples(passes: Sequence[PairedPass]) -> Iterator[str]:
+def sampled(pairs: Sequence[tuple[Samples, Samples]], titles: tuple[str, str]) -> Iterator[str]:
+    """Yield a table of both sides' samples, in seconds, a row for each process or pair of processes."""
     yield "Both were timed alternately, in shuffled order, in fresh processes. Microseconds of a call, the first rounds"
     yield "of each process, and the median of all of its rounds:"
     yield ""
-    yield "| process | more channels | median | fewer channels | median |"
+    yield f"| process | {' | median | '.join(titles)} | median |"
     yield "|---|---|---|---|---|"
-    for number, pass_ in enumerate(passes, start=1):
-        cells = [_rounds(side) for side in (pass_.reference, pass_.candidate)]
-        yield f"| {number} | {' | '.join(cells)} |"
+    for number, pair in enumerate(pairs, start=1):
+        yield f"| {number} | {' | '.join(map(_rounds, pair))} |"
     yield ""
-    whole = [np.concatenate([getattr(pass_, side) for pass_ in passes]) for side in ("reference", "candidate")]
+    whole = [np.concatenate(side) for side in zip(*pairs, strict=True)]
     yield f"All rounds: {words.time_with_interval(whole[0])} and {words.time_with_interval(whole[1])}."
     yield ""
 
 
-def _rounds(seconds: np.ndarray) -> str:
+def _rounds(seconds: Samples) -> str:
     first = ", ".join(f"{1e6 * value:.2f}" for value in seconds[:SAMPLES])
     more = " …" if len(seconds) > SAMPLES else ""
     return f"{first}{more} | {1e6 * float(np.median(seconds)):.2f}"
@@ -211,6 +218,6 @@ def _scrubbed_place(place: str) -> str:
     return f"FOLDER/{place.rpartition('/')[2]}" if f"/{_OWN}/" in place else "FOLDER"
 
 
-def _without_paths(text: str) -> str:
+def without_paths(text: str) -> str:
     """Return a text in which each path of a file system is cut down to `<path>`."""
     return _PATH.sub("<path>", text)
