@@ -21,6 +21,9 @@ from neverslower.problem.whole import is_network
 
 _WITH_SAMPLES = ("measured", "drawn", "rechecked", "confirmed")
 
+_FIRST = {"clock": "", "cache": "hot"}
+"""What the first journals did not say of their samples."""
+
 
 @dataclass
 class Record:
@@ -52,7 +55,7 @@ class Record:
             self.fingerprints[line["backend"]] = Fingerprint.from_dict(fields)
         elif kind == "examined" and "plan" in line:
             fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
-            self.examined[line["backend"], line["problem"]] = Examined.from_dict(fields)
+            self.examined[line["backend"], line["problem"]] = Examined.from_dict({"cache": {"kind": "hot"}, **fields})
         elif "reference" in line and "candidate" in line and not is_network(line["reference"]):
             self._take_comparison(kind, line)
 
@@ -64,7 +67,7 @@ class Record:
         elif kind == "explained":
             self.explained[identity] = line
         elif kind in _WITH_SAMPLES and "seconds" in line:
-            self.samples.setdefault(identity, []).append(PairedPass.from_record(line))
+            self.samples.setdefault(identity, []).append(PairedPass.from_record({**_FIRST, **line}))
 
 
 def read(path: Path, other: bool = False) -> Record:
