@@ -81,7 +81,18 @@ def test_a_file_holds_rules_in_its_order_each_with_its_line(tmp_path: Path) -> N
         ('"distance == 3"', "3", "18:8", "no text"),
         ('"wontfix"', '"nobody"', "20:9", "name one of library, heuristic, ours, wontfix"),
         ('reason = "rare"\n', "", "16:1", "no 'reason'; add it"),
-        ('reason = "rare"', 'reason = ""', "21:10", "no text"),
+        ('reason = "rare"', 'reason = ""', "21:10", "empty; say who owns it and why"),
+        ('"wontfix"', '""', "20:9", "empty; say who owns it and why"),
+        ('"wontfix"', "3", "20:9", "3 is no text"),
+        ('"distance == 3"', '"out_channels"', "18:9", "'out_channels' is 127 and neither true nor false"),
+        ('"distance == 3"', '"distance == 3 or groups"', "18:26", "'groups' is 1 and neither"),
+        ('"distance == 3"', '"not distance"', "18:13", "'distance' is 1 and neither"),
+        ('"distance == 3"', "\"dtype == 'flaot16'\"", "18:18", "dtype is never 'flaot16' (it is float32"),
+        ('"distance == 3"', '"dtype == 16"', "18:18", "dtype is never 16"),
+        ('"distance == 3"', "\"'nhwc' == layout\"", "18:9", "layout is never 'nhwc'"),
+        ('"distance == 3"', "\"side in ('out', 'inn')\"", "18:25", "side is never 'inn'"),
+        ('"example-*"', '"NVIDIA H100"', "5:10", "write its name as folders of baselines have it: 'nvidia-h100'"),
+        ("[1, 2]", "[0.5, 0.9]", "19:10", "has no ratio above 1"),
         ("[1, 2]", "[2, 1]", "19:10", "the lower one first"),
         ("[1, 2]", "[1, inf]", "19:10", "no interval"),
         ("2027-03-31", '"soon"', "14:11", "no date"),
@@ -247,7 +258,7 @@ def test_a_run_is_green_where_rules_know_its_hazards(runner):
             "RED: 1 × hazard worse than its*",
         ]
     )
-    path.write_text(entry.format("out_channels % 2", 3), encoding="utf-8")
+    path.write_text(entry.format("out_channels % 2 != 0", 3), encoding="utf-8")
     result = runner.run(script, "--hazards", str(path), "--strict-verdicts", "-k", "never_slower")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["GREEN: 2 slower (2 confirmed, 2 known), *"])
