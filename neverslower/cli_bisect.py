@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _NOT_OURS = {
     "against", "worker", "require-backend", "strict-verdicts", "least-decided", "journal", "resume", "exit-codes",
     "accept-baseline", "baselines", "advised", "explain", "explain-budget", "hunt-budget", "trials", "tuning-budget",
-    "pruned",
+    "pruned", "report", "verdicts", "hazards",
 }  # fmt: skip
 """Options of pytest that mean nothing here."""
 _OURS = [option for group in GROUPS for option in group.options if option.key not in _NOT_OURS]

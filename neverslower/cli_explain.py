@@ -186,6 +186,8 @@ def around(asked: Comparison) -> list[Comparison]:
 
 
 def _mine(options: argparse.Namespace) -> None:
+    if options.rules < 1:
+        raise NeverSlowerError(f"--rules {options.rules}: mine at least 1")
     if options.output:
         require_suffix(options.output, ".toml", "a file of rules")
     read = [_cases(path) for path in options.record]

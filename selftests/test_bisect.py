@@ -427,6 +427,15 @@ def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path
     assert "output less exact: error" in row
 
 
+@pytest.mark.parametrize("option", ["--report", "--verdicts", "--hazards"])
+def test_an_option_that_means_nothing_here_is_refused(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        bisect([library(tmp_path, number, {}) for number in (0, 1)], option, "x.html")
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
 def test_the_backend_must_be_named(bisect: Any, tmp_path: Path) -> None:
     code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)], "--backend", "onednn")
     assert code == 2

@@ -99,6 +99,7 @@ def test_a_record_is_of_the_library_under_test(tmp_path) -> None:
         ([], "name a PROBLEM"),
         (["mb1_ic128oc127_ih28kh3ph1", "--record", "x.jsonl"], "name a PROBLEM"),
         (["--record", str(JOURNALS / "tvm-untuned-resnet50-L16.jsonl.xz"), "--output", "x.json"], "x.json"),
+        (["--record", "x.jsonl", "--rules", "0"], "--rules 0: mine at least 1"),
         (["--record", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
     ],
 )

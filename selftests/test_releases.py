@@ -112,6 +112,19 @@ def test_the_option_takes_a_release_and_nothing_is_downloaded_by_reading_it() ->
             "on this machine; it has 0.1, 0.2",
         ),
         ("ERROR: No matching\nERROR: it failed (from versions: none)", ReleaseError, "on this machine; it has none"),
+        (
+            "Could not fetch URL https://i/simple/x/: There was a problem confirming the ssl certificate: Max retries "
+            "exceeded (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]')))\n"
+            "ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)",
+            Unreachable,
+            "certificate of the index, or of a proxy, can't be verified; name its authority",
+        ),
+        (
+            "WARNING: 401 Error, Credentials not correct for https://i/simple/x/\n"
+            "ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)",
+            ReleaseError,
+            "the index refuses access (401); name a user and a token",
+        ),
         ("noise\nERROR: Cannot install x and y: conflict", ReleaseError, "pip refused: Cannot install x and y"),
         ("", ReleaseError, "it gave no reason"),
     ],
