@@ -228,14 +228,14 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     state, what = _state(assessed), ""
     if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
-    finding, also = said(assessed.finding, True), ""
+    finding, also, untimed = said(assessed.finding, True), "", ""
     if less_exact := accuracy_of(assessed):
         text = said(Finding.LESS_EXACT, True)
         finding, also = (finding, text) if state is State.BAD else (text, "")
-        untimed = f"its time is undecided: {verdict.reason.text}" if state is State.OPEN else ""
-        state, what = State.BAD, "; ".join(filter(None, (less_exact, untimed, what)))
+        untimed = verdict.reason.text if state is State.OPEN else ""
+        state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
     slower = assessed.finding in (Finding.REGRESSION, Finding.MORE_INSTRUCTIONS)
-    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, slower=slower)
+    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, slower=slower, untimed=untimed)
 
 
 def _state(assessed: Assessed) -> State:

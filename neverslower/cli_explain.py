@@ -134,7 +134,7 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
     chosen |= {"--post-ops": options.post_ops, "--dtype": options.dtype, "--layout": options.layout}
     if given := [flag for flag, value in chosen.items() if value]:
         raise NeverSlowerError(f"{', '.join(given)}: {options.problem} says this itself; leave it out")
-    read = record.read(options.run or newest_journal(ROOT / ".neverslower"))
+    read = record.read(options.run or newest_journal(ROOT / ".neverslower", but="explain-*"))
     for comparison in read.comparisons.values():
         if comparison.id == options.problem:
             return comparison

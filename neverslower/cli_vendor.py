@@ -64,7 +64,7 @@ def _vendor_report(options: argparse.Namespace) -> None:
     def script(problem: ConvProblem, plan: str) -> str:
         try:
             text: str = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
-            return text
+            return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
         except Unsupported:
             return ""
         except ValueError as error:
@@ -84,10 +84,14 @@ def _vendor_report(options: argparse.Namespace) -> None:
     print(options.output)
 
 
-def newest_journal(folder: Path) -> Path:
-    """Return the journal that was written last, of a bisection too. Raises NeverSlowerError where there is none."""
+def newest_journal(folder: Path, but: str = "") -> Path:
+    """Return the journal that was written last, of a bisection too, `but` not one whose name matches.
+
+    Raises NeverSlowerError where there is none.
+    """
     found = [*folder.glob("*.jsonl"), *folder.glob("bisect-*/[0-9]*.jsonl")]
-    journals = sorted(found, key=lambda path: path.stat().st_mtime)
+    chosen = (path for path in found if not (but and path.match(but)))
+    journals = sorted(chosen, key=lambda path: path.stat().st_mtime)
     if not journals:
         raise NeverSlowerError("no run has left a journal here; name one: --journal FILE")
     return journals[-1]

@@ -129,6 +129,17 @@ def test_a_regression_of_another_kind_is_traced_too() -> None:
     ]
 
 
+def test_what_is_less_exact_and_was_not_timed_is_timed_once_more_and_then_said() -> None:
+    inexact = Seen(BAD, "less exact", "", untimed="the time budget ended")
+    trace = Trace(2, ["a"])
+    trace.learn(Step(0, 1, 0, ("a",)), {"a": inexact})
+    assert trace.next() == Step(0, 1, 1, ("a",))
+    trace.learn(Step(0, 1, 1, ("a",)), {"a": inexact})
+    assert trace.next() is None
+    printed = list(report.lines(trace, ["r0", "r1"], lambda _: ""))
+    assert printed[-1] == "undecided: a: whether it also got slower: the time budget ended"
+
+
 def test_a_finding_at_the_ends_that_no_row_shows_is_printed() -> None:
     slower, wrong = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6)), Seen(BAD, "invalid", "wrong output")
     unclear = Seen(OPEN, "undecided", "noise", final=True)

@@ -76,7 +76,7 @@ def test_a_stored_journal_is_mined_and_the_rules_wait_for_a_person(tmp_path, cap
     told = capsys.readouterr().out
     assert "336 hazards of 382 pruned layers on cudnn@nvidia-h200, 9.19.0" in told
     assert "| 1 | 100.0% | 0.0% |" in told or "`out_channels % 8 != 0`" in told
-    with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: '' is no text"):
+    with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: empty; say who owns it"):
         rule_file.load(output, backends.load)
     accepted = output.read_text(encoding="utf-8").replace('owner = ""', 'owner = "library"')
     output.write_text(accepted.replace('reason = ""', 'reason = "seen"'), encoding="utf-8")

@@ -78,6 +78,8 @@ def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | N
                 yield from (f"vendor    {case}" for case in ([vendor(culprit)] if vendor else []) if case)
     for case in traced:
         yield from _caveats(trace, case, releases)
+        if untimed := trace.at_the_ends(case).untimed:
+            yield f"undecided: {case}: whether it also got slower: {untimed}"
     for case in undecided:
         seen = trace.at_the_ends(case)
         yield f"undecided: {case}: {seen.finding}: {seen.reason}"

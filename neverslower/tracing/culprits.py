@@ -39,7 +39,7 @@ class Seen:
 
     It is `final` where measuring longer would show nothing else, as where a release can't be installed. `also` is a
     second finding that is a regression too: a layer can be slower and less exact. `slower` also stands for more
-    instructions.
+    instructions. `untimed` says why the time is undecided of what is a regression anyway.
     """
 
     state: State
@@ -50,6 +50,7 @@ class Seen:
     final: bool = False
     also: str = ""
     slower: bool = False
+    untimed: str = ""
 
     @property
     def kinds(self) -> set[str]:
@@ -129,7 +130,10 @@ class Trace:
     def _asks(self, old: int, new: int, case: str) -> bool:
         """Return whether a pair of releases can still say more of a case."""
         seen, tries = self._known.get((old, new, case)), self._tries[old, new, case]
-        return seen is None or (seen.state is State.OPEN and not seen.final and tries < self.efforts)
+        if seen is None:
+            return True
+        undecided = seen.state is State.OPEN or bool(seen.untimed)
+        return undecided and not seen.final and tries < self.efforts
 
     def _of_the_ends(self) -> Iterator[tuple[int, int, str]]:
         return ((0, self.last, case) for case in self.cases if self._asks(0, self.last, case))
