@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import backends
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
-from neverslower.cli_shared import require_suffix, step_on_stderr
-from neverslower.cli_vendor import newest_journal
+from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint, slug
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import backends
 from backends.base import BackendOptions
 from neverslower.cli_maps import ROOT
-from neverslower.cli_shared import require_suffix
+from neverslower.cli_shared import newest_journal, require_suffix
 from neverslower.errors import NeverSlowerError, Unsupported
 from neverslower.files import writing
 from neverslower.maps.staircase import WORSE
@@ -82,19 +82,6 @@ def _vendor_report(options: argparse.Namespace) -> None:
     except OSError as error:
         raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}; name another file") from error
     print(options.output)
-
-
-def newest_journal(folder: Path, but: str = "") -> Path:
-    """Return the journal that was written last, of a bisection too, `but` not one whose name matches.
-
-    Raises NeverSlowerError where there is none.
-    """
-    found = [*folder.glob("*.jsonl"), *folder.glob("bisect-*/[0-9]*.jsonl")]
-    chosen = (path for path in found if not (but and path.match(but)))
-    journals = sorted(chosen, key=lambda path: path.stat().st_mtime)
-    if not journals:
-        raise NeverSlowerError("no run has left a journal here; name one: --journal FILE")
-    return journals[-1]
 
 
 def _case(read: Record, name: str, worse: Collection[str] = ()) -> Comparison:

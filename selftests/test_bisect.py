@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from neverslower import cli, cli_bisect
-from neverslower.cli_vendor import newest_journal
+from neverslower.cli_shared import newest_journal
 from neverslower.errors import NeverSlowerError, ReleaseError
 from neverslower.judge.verdict import Interval
 from neverslower.releases.between import releases_from, without_a_list
