@@ -33,18 +33,19 @@ class Capabilities:
     """What a backend can be asked for, as data.
 
     `formats` are the (dtype, layout) pairs measured unless the user names others. `modules` are the libraries
-    without which starting it is pointless, and `packages` the names by which pip knows them, where these differ. A
-    backend `on_request` runs only when it is named. An `exclusive` one locks its device, so that two runs never
-    time each other. One that `compiles` does so ahead of time, in processes of its own, each worth starting for
-    `compiles_worth` problems; what it makes is kept in `default_root() / NAME` (see neverslower.files.kept). One
-    that `profiles` attaches a profiler to the process that examines problems, and no times are taken in that
-    process. One that `watches` reports when its device was throttled. One that `waits` leaves its device alone
-    between requests, so that a process of another library may take turns with it. One that loads `ahead` may be
-    started while others wait or examine: it disturbs nothing until it is asked for something. One that `explains`
-    has the policy `best`, which tells a hazard from a bad choice. One that has `networks` runs whole networks from
-    end to end. `quick_layers` are measured instead of a whole network when the user names nothing, `tuned_layers`
-    by the study of tuned logs. Drawn problems have at most `largest_drawn_macs` multiply-accumulates. One with
-    `epilogues` takes a bias and post-ops in the same call, though it may refuse some of them.
+    without which starting it is pointless, and `packages` the names by which pip knows them, where these differ;
+    `overlays` are patterns of packages that hold the library alone, for others to load. A backend `on_request` runs
+    only when it is named. An `exclusive` one locks its device, so that two runs never time each other. One that
+    `compiles` does so ahead of time, in processes of its own, each worth starting for `compiles_worth` problems; what
+    it makes is kept in `default_root() / NAME` (see neverslower.files.kept). One that `profiles` attaches a profiler to
+    the process that examines problems, and no times are taken in that process. One that `watches` reports when its
+    device was throttled. One that `waits` leaves its device alone between requests, so that a process of another
+    library may take turns with it. One that loads `ahead` may be started while others wait or examine: it disturbs
+    nothing until it is asked for something. One that `explains` has the policy `best`, which tells a hazard from a bad
+    choice. One that has `networks` runs whole networks from end to end. `quick_layers` are measured instead of a whole
+    network when the user names nothing, `tuned_layers` by the study of tuned logs. Drawn problems have at most
+    `largest_drawn_macs` multiply-accumulates. One with `epilogues` takes a bias and post-ops in the same call, though
+    it may refuse some of them.
     """
 
     dtypes: frozenset[DType]
@@ -57,6 +58,7 @@ class Capabilities:
     formats: tuple[tuple[DType, Layout], ...] = ((DType.FLOAT32, Layout.NCHW),)
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
     on_request: bool = False
     exclusive: bool = True
     compiles: bool = False
@@ -285,7 +287,8 @@ class AdapterModule(Protocol):
 
     It may also define a Command that the command line then has: BUILD, which makes what the backend needs before it
     can be measured, against the library in the folder `root`, which the backend's argument names by the same word. And
-    it may define `companions(package, version)`, which returns the requirements that are known to go with a release.
+    it may define `companions(package, version)`, which returns the requirements that are known to go with a release,
+    and `argument_of(fingerprint)`, which returns what was named behind `NAME:` in the run of a record.
     """
 
     CAPABILITIES: Capabilities

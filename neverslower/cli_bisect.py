@@ -24,6 +24,7 @@ from neverslower.option_values import library
 from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.run_verdict import CANNOT_JUDGE
 from neverslower.outcome.table import Finding, Outcome, outcome_of, said, unmeasured
 from neverslower.outcome.tally import Questions
 from neverslower.outcome.upgrade import accuracy_of
@@ -33,7 +34,7 @@ from neverslower.releases.providing import provided
 from neverslower.report import bisect as report
 from neverslower.run import Run
 from neverslower.tracing import record
-from neverslower.tracing.culprits import EFFORTS, Culprit, Seen, State, Step, Trace
+from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
 from neverslower.tracing.record import Recorded
 from neverslower.worker.process import LOCAL, WorkerSpec
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 _NOT_OURS = {
     "against", "worker", "require-backend", "strict-verdicts", "least-decided", "journal", "resume", "exit-codes",
     "accept-baseline", "baselines", "advised", "explain", "explain-budget", "hunt-budget", "trials", "tuning-budget",
-    "pruned",
+    "pruned", "report", "verdicts", "hazards",
 }  # fmt: skip
 """Options of pytest that mean nothing here."""
 _OURS = [option for group in GROUPS for option in group.options if option.key not in _NOT_OURS]
@@ -55,7 +56,7 @@ def add(commands: Commands) -> None:
         "bisect",
         help="which release made which layer slower: the releases between a good and a bad one, measured side by side",
         description="Measures the bad release against the good one, and traces each channel count that got worse to "
-        "the release that brought it. Exit code 1 where something got worse.",
+        "the release that brought it. Exit code 1 where something got worse, 6 where nothing could be decided.",
     )
     parser.add_argument("--good", required=True, metavar="SPEC", help="such as 'pip:apache-tvm==0.25.0'; as --against")
     parser.add_argument("--bad", required=True, metavar="SPEC", help="the newer release, written alike")
@@ -81,7 +82,7 @@ def _bisect(options: argparse.Namespace) -> int:
     recorded = record.load(folder) if options.resume else Recorded()
     if recorded.asked:
         recorded.require_asked(folder, bisecting.asked)
-    begin = report.beginning(releases, len(bisecting.cases), bisecting.trace.most_steps(), plan.settings.time_budget)
+    begin = report.beginning(releases, bisecting.trace, plan.settings.time_budget)
     step_on_stderr("\n".join([*begin, f"journals: {folder}"]))
     if without_a_list(releases):
         step_on_stderr("no index lists what lies between these two; name releases with --between, in order")
@@ -89,8 +90,11 @@ def _bisect(options: argparse.Namespace) -> int:
         bisecting.run(recorded)
     except KeyboardInterrupt:
         raise NeverSlowerError(f"interrupted; continue with the same command and --resume {folder}") from None
-    print("\n".join(report.lines(bisecting.trace, releases, bisecting.again)))
-    return int(bool(bisecting.trace.traced))
+    print("\n".join(report.lines(bisecting.trace, releases, bisecting.again, bisecting.for_the_vendor)))
+    trace = bisecting.trace
+    if len(trace.undecided) == len(trace.cases):
+        return CANNOT_JUDGE
+    return int(bool(trace.traced))
 
 
 def _plan(options: argparse.Namespace) -> RunPlan:
@@ -124,9 +128,10 @@ class Bisecting:
         self.cases = {comparison.id: comparison for comparison in plan.comparisons()}
         self.trace = Trace(len(releases), list(self.cases), follow)
         self._releases, self._folder, self._tell, self._progress = releases, folder, tell, progress
-        self._plan = replace(plan, family_error=plan.family_error / (EFFORTS * self.trace.most_steps()))
+        self._plan = replace(plan, family_error=plan.family_error / self.trace.most_steps())
         self._start = {"start": start} if start else {}
         self._done = 0
+        self._journals: dict[tuple[int, int, str], Path] = {}
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -151,14 +156,13 @@ class Bisecting:
                 journal.write("step", record.fields_of(step, seen))
                 self._learn(step, seen)
                 self._tell(report.seen_line(step, list(seen.values())))
-                self._tell(report.left_line(self._most_left(), time.monotonic() - begin))
+                self._tell(report.left_line(self.trace.steps_left(), time.monotonic() - begin))
 
     def _learn(self, step: Step, seen: Mapping[str, Seen]) -> None:
         self.trace.learn(step, seen)
         self._done += 1
-
-    def _most_left(self) -> int:
-        return max(0, self.trace.most_steps() - self._done) if self.trace.next() else 0
+        journal = self._folder / record.step_name(self._done, step)
+        self._journals |= {(step.old, step.new, case): journal for case in step.cases}
 
     def _measure(self, step: Step) -> dict[str, Seen]:
         """Measure one pair of releases. Raises NeverSlowerError where the first one or the last one can't be had."""
@@ -180,13 +184,13 @@ class Bisecting:
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
 
     def _run_of(self, step: Step, old: WorkerSpec, new: WorkerSpec) -> Run:
-        """Return the run of a step, which continues where an earlier one was interrupted."""
+        """Return the run of a step, which continues where the same step was interrupted."""
         settings = self._plan.settings
         if step.effort:
             budget = settings.time_budget and 2 * settings.time_budget
             settings = replace(settings, preset=THOROUGH.name, passes=2 * settings.passes, time_budget=budget)
         plan = replace(self._plan, backends={new.backend: new}, against={old.backend: old}, settings=settings)
-        path = self._folder / record.step_name(step)
+        path = self._folder / record.step_name(self._done + 1, step)
         resumes = path.exists() and bool(resume.read(path).fingerprints)
         return Run(plan, self._folder / "baselines", path, resumes=resumes, **self._start)
 
@@ -197,6 +201,13 @@ class Bisecting:
         repeated = [option for option in self._plan.repeated if not option.startswith("--against")]
         chosen = _options_of(comparison, *self._plan.backends.values())
         return shlex.join([*_COMMAND, "--good", good, "--bad", bad, *chosen, *repeated])
+
+    def for_the_vendor(self, culprit: Culprit) -> str:
+        """Return the command that writes a culprit as a case for its vendor, an empty string where there is none."""
+        if not culprit.seen.slower:
+            return ""
+        journal = self._journals[culprit.last_good, culprit.first_bad, culprit.case]
+        return shlex.join(["python", "-m", "neverslower", "vendor-report", culprit.case, "--journal", str(journal)])
 
 
 _COMMAND = ("python", "-m", "neverslower", "bisect")
@@ -217,9 +228,14 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     state, what = _state(assessed), ""
     if state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
-    if less_exact := accuracy_of(assessed, result):
+    finding, also, untimed = said(assessed.finding, True), "", ""
+    if less_exact := accuracy_of(assessed):
+        text = said(Finding.LESS_EXACT, True)
+        finding, also = (finding, text) if state is State.BAD else (text, "")
+        untimed = verdict.reason.text if state is State.OPEN else ""
         state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
-    return Seen(state, said(assessed.finding, True), verdict.reason.text, verdict.ratio, what)
+    slower = assessed.finding in (Finding.REGRESSION, Finding.MORE_INSTRUCTIONS)
+    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, slower=slower, untimed=untimed)
 
 
 def _state(assessed: Assessed) -> State:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import backends
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
-from neverslower.cli_shared import require_suffix, step_on_stderr
+from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint, slug
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
@@ -22,6 +22,7 @@ from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.epilogue import Epilogue, post_ops
 from neverslower.problem.networks import Layer
 from neverslower.report.explained import Curve, lines, mined_lines
 from neverslower.rules import rule_file
@@ -49,11 +50,21 @@ def add(commands: Commands) -> None:
         description="Measures a pruned layer and the channel counts around it against the unpruned layer, and says why "
         "it is slow. With --record nothing is measured: rules are mined that cover a record's hazards.",
     )
-    parser.add_argument("problem", nargs="?", metavar="PROBLEM", help="the pruned layer, as mb1_ic128oc127_ih28kh3ph1")
     parser.add_argument(
-        "--unpruned", type=int, metavar="N", help=f"output channels before pruning; default: next multiple of {WHOLE}"
+        "problem", nargs="?", metavar="PROBLEM",
+        help="the pruned layer, as mb1_ic128oc127_ih28kh3ph1; or a case as a summary names it, such as "
+        "cudnn-resnet50.L16-float16-NHWC-out127, with everything as it was in that run",
+    )  # fmt: skip
+    parser.add_argument("--run", type=Path, metavar="FILE", help="the journal that holds the case; default: the newest")
+    parser.add_argument(
+        "--unpruned", type=int, metavar="N", help=f"channels before pruning; default: next multiple of {WHOLE}"
     )
-    parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
+    parser.add_argument(
+        "--side", type=Side, choices=[Side.OUT, Side.IN], help="which channels were pruned; default out"
+    )
+    parser.add_argument("--bias", action="store_true", help="give the layer a bias")
+    parser.add_argument("--post-ops", default="", metavar="OPS", help="what follows it in the same call, as sum+relu")
+    parser.add_argument("--backend", metavar="NAME", help="as pytest's; default: the case's, or cudnn")
     parser.add_argument("--dtype", type=DType, default=None, choices=list(DType), help="default: the backend's own")
     parser.add_argument("--layout", type=Layout, default=None, choices=list(Layout), help="default: the backend's own")
     parser.add_argument("--time-budget", default="2m", metavar="TIME", help="measure for this long; default 2m")
@@ -92,16 +103,13 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> Curve:
+    known = _of_a_case(options)
+    options.backend = options.backend or (known.backend if known else "cudnn")
     spec = spec_of(options)
-    own = backends.load(spec.backend).CAPABILITIES.formats[0]
-    asked, *others = around(
-        spec.backend,
-        parse_descriptor(options.problem, options.dtype or own[0], options.layout or own[1]),
-        options.unpruned,
-    )
+    asked, *others = around(known or _of_a_problem(spec.backend, options))
     path = options.hazards or ROOT / "baselines" / rule_file.NAME
-    known = rule_file.load(path, backends.load) if options.hazards or path.exists() else ()
-    rules = Rules(known, datetime.date.today())
+    listed = rule_file.load(path, backends.load) if options.hazards or path.exists() else ()
+    rules = Rules(listed, datetime.date.today())
     settings = Settings(time_budget=budget_of(options), explain_budget=EXPLAIN_BUDGET)
     journal = options.journal or new_journal(ROOT, "explain")
     step_on_stderr(f"journal: {journal}")
@@ -114,25 +122,62 @@ def _measure(options: argparse.Namespace) -> Curve:
     return Curve(asked, findings, rules.about(findings.fingerprints[spec.backend]).covering(asked))
 
 
-def around(backend: str, pruned: ConvProblem, unpruned: int | None = None) -> list[Comparison]:
-    """Return the comparison that is asked about, then those of the counts around it, each with the unpruned layer.
+def _of_a_case(options: argparse.Namespace) -> Comparison | None:
+    """Return the comparison of a case that a journal holds, None where a problem is named. Raises NeverSlowerError."""
+    name = options.problem.partition("-")[0]
+    if name not in backends.TABLE:
+        return None
+    if options.backend and options.backend.partition(":")[0] != name:
+        raise NeverSlowerError(f"--backend {options.backend}: the case is of {name}; name that, or none")
+    chosen = {"--unpruned": options.unpruned, "--side": options.side, "--bias": options.bias}
+    chosen |= {"--post-ops": options.post_ops, "--dtype": options.dtype, "--layout": options.layout}
+    if given := [flag for flag, value in chosen.items() if value]:
+        raise NeverSlowerError(f"{', '.join(given)}: {options.problem} says this itself; leave it out")
+    read = record.read(options.run or newest_journal(ROOT / ".neverslower", but="explain-*"))
+    for comparison in read.comparisons.values():
+        if comparison.id == options.problem:
+            return comparison
+    raise NeverSlowerError(f"{read.path} holds no {options.problem}; name the journal that does: --run FILE")
 
-    Raises NeverSlowerError where the unpruned layer has no more channels than the pruned one.
-    """
-    count = pruned.out_channels
-    whole = unpruned or (count // WHOLE + 1) * WHOLE
+
+def _of_a_problem(backend: str, options: argparse.Namespace) -> Comparison:
+    own = backends.load(backend).CAPABILITIES.formats[0]
+    problem = parse_descriptor(options.problem, options.dtype or own[0], options.layout or own[1])
+    if options.bias or options.post_ops:
+        problem = replace(problem, epilogue=Epilogue(options.bias, post_ops(options.post_ops)))
+    return pruned_from(backend, problem, options.unpruned, options.side or Side.OUT)
+
+
+def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, side: Side = Side.OUT) -> Comparison:
+    """Return a pruned layer next to the unpruned one. Raises NeverSlowerError where that has no more channels."""
+    count, noun = pruned.channels(side), "input" if side is Side.IN else "output"
+    whole = (count // WHOLE + 1) * WHOLE if unpruned is None else unpruned
     if whole <= count:
-        raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} output channels; name more")
+        raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} {noun} channels; name more")
+    if pruned.depthwise:
+        problem = replace(pruned, out_channels=whole, in_channels=whole, groups=whole)
+    elif side is Side.IN:
+        problem = replace(pruned, in_channels=whole)
+    else:
+        problem = replace(pruned, out_channels=whole)
+    layer = Layer("", None, problem.descriptor, problem)
+    return Comparison(backend, layer, problem.prune(whole - count, side), side)
+
+
+def around(asked: Comparison) -> list[Comparison]:
+    """Return a comparison, then those of the channel counts around it, each with the same unpruned layer."""
+    side, problem = asked.side, asked.reference
+    count, whole = asked.candidate.channels(side), asked.reference.channels(side)
     counts = {count + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
     counts |= {base for size in MULTIPLES for base in (count // size * size, (count // size + 1) * size)}
-    inside = (whole, whole) if pruned.depthwise else (pruned.in_channels, pruned.groups)
-    problem = replace(pruned, out_channels=whole, in_channels=inside[0], groups=inside[1])
-    layer = Layer("", None, problem.descriptor, problem)
     near = sorted(number for number in counts if 0 < number < whole and number != count)
     return [
-        Comparison(backend, layer, problem.prune(whole - number))
-        for number in (count, *near)
-        if number == count or problem.can_prune(whole - number, Side.OUT)
+        asked,
+        *(
+            replace(asked, candidate=problem.prune(whole - number, side))
+            for number in near
+            if problem.can_prune(whole - number, side)
+        ),
     ]
 
 
@@ -140,6 +185,8 @@ def around(backend: str, pruned: ConvProblem, unpruned: int | None = None) -> li
 
 
 def _mine(options: argparse.Namespace) -> None:
+    if options.rules < 1:
+        raise NeverSlowerError(f"--rules {options.rules}: mine at least 1")
     if options.output:
         require_suffix(options.output, ".toml", "a file of rules")
     read = [_cases(path) for path in options.record]

@@ -67,3 +67,16 @@ class StepsOnStderr:
         self._phase, self._shown = phase, now
         left = "" if seconds_left is None else f", {seconds_left:,.0f} s left"
         step_on_stderr(f"{phase} {done:,}/{total:,}{left}")
+
+
+def newest_journal(folder: Path, but: str = "") -> Path:
+    """Return the journal that was written last, of a bisection too, `but` not one whose name matches.
+
+    Raises NeverSlowerError where there is none.
+    """
+    found = [*folder.glob("*.jsonl"), *folder.glob("bisect-*/[0-9]*.jsonl")]
+    chosen = (path for path in found if not (but and path.match(but)))
+    journals = sorted(chosen, key=lambda path: path.stat().st_mtime)
+    if not journals:
+        raise NeverSlowerError("no run has left a journal here; name one: --journal FILE")
+    return journals[-1]

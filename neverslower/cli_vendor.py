@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import backends
 from backends.base import BackendOptions
 from neverslower.cli_maps import ROOT
-from neverslower.cli_shared import require_suffix
+from neverslower.cli_shared import newest_journal, require_suffix
 from neverslower.errors import NeverSlowerError, Unsupported
 from neverslower.files import writing
-from neverslower.judge.verdict import Code
+from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
 from neverslower.outcome.record import Record
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
+from neverslower.report import vendor_change
 from neverslower.report.vendor import VendorCase, report
+from neverslower.report.vendor_change import ChangedCase
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -32,7 +35,8 @@ def add(commands: Commands) -> None:
         help="a slower layer as a case for the library's maintainers: one Markdown page that needs nothing of ours",
         description="Writes what a journal holds of one slower layer as Markdown for an issue tracker: versions, "
         "device, figures, plans and kernels, samples, neighbours that are fine, and a script. "
-        "It names no host, user or path.",
+        "It names no host, user or path. Of a run with --against, or a step of bisect, what got slower than with the "
+        "other release comes first.",
     )
     parser.add_argument("case", metavar="CASE", help="as a summary names it: cudnn-resnet50.L16-float16-NHWC-out127")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="default: the newest one in .neverslower")
@@ -46,21 +50,30 @@ def _vendor_report(options: argparse.Namespace) -> None:
     if options.output:
         require_suffix(options.output, ".md", "a case")
     path = options.journal or newest_journal(ROOT / ".neverslower")
-    read = record.read(path)
-    comparison = _case(read, options.case)
+    read, before = record.read(path), record.read(path, other=True)
+    changes = {change.id: change for change in record.changes_in(read, before)} if before.fingerprints else {}
+    worse = [name for name, change in changes.items() if change.code in WORSE]
+    comparison = _case(read, options.case, worse)
     name, _, argument = options.backend.partition(":")
     if name and name != comparison.backend:
         raise NeverSlowerError(f"--backend {options.backend}: the case is of {comparison.backend}; name that, or none")
-    adapter = backends.load(comparison.backend)
+    adapter: Any = backends.load(comparison.backend)
+    if not argument and hasattr(adapter, "argument_of"):
+        argument = adapter.argument_of(read.fingerprints[comparison.backend])
 
     def script(problem: ConvProblem, plan: str) -> str:
         try:
-            text = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
+            text: str = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
+            return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
         except Unsupported:
             return ""
-        return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
+        except ValueError as error:
+            raise NeverSlowerError(f"--backend {comparison.backend}:{argument}: {error}") from None
 
-    text = report(VendorCase(read, comparison, script))
+    if comparison.id in worse:
+        text = vendor_change.report(ChangedCase(read, before, comparison, changes, script))
+    else:
+        text = report(VendorCase(read, comparison, script))
     if not options.output:
         print(text, end="")
         return
@@ -71,17 +84,14 @@ def _vendor_report(options: argparse.Namespace) -> None:
     print(options.output)
 
 
-def newest_journal(folder: Path) -> Path:
-    """Return the journal that was written last. Raises NeverSlowerError where there is none."""
-    journals = sorted(folder.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not journals:
-        raise NeverSlowerError("no run has left a journal here; name one: --journal FILE")
-    return journals[-1]
+def _case(read: Record, name: str, worse: Collection[str] = ()) -> Comparison:
+    """Return the comparison of this name that is slower, or got `worse` than with the other library.
 
-
-def _case(read: Record, name: str) -> Comparison:
-    """Return the slower comparison of this name. Raises NeverSlowerError, which lists those that there are."""
-    slower = [one for identity, one in read.comparisons.items() if read.verdicts[identity].code is Code.SLOWER]
+    Raises NeverSlowerError, which lists those that there are.
+    """
+    slower = [
+        one for identity, one in read.comparisons.items() if read.verdicts[identity].code in WORSE or one.id in worse
+    ]
     for comparison in slower:
         if comparison.id == name and comparison.backend in read.fingerprints:
             return comparison

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from neverslower import cli
 from neverslower.baseline.entry import entry_of
+from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign.budget import out_of_time
+from neverslower.campaign.findings import Findings, Result
+from neverslower.campaign.schedule import Schedule
+from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Examined, Plan
 from neverslower.judge.accuracy import LESS_EXACT, growths, less_exact
 from neverslower.judge.verdict import Code
+from neverslower.outcome.assessment import Assessment
+from neverslower.outcome.beside import baseline_of
+from neverslower.outcome.table import Finding
 from neverslower.outcome.upgrade import Change
 from neverslower.report import upgrade
 from selftests.conftest import SuiteRunner
-from selftests.test_against import OLD, beside, rule
+from selftests.test_against import FOUR, OLD, beside, rule
 
 INEXACT = OLD | {"rules": [{"seconds": 1e-5}, rule(15, fault="wrong", off=3e-5)]}
 """An output that is within the tolerance of float32, and far from as exact as it was."""
@@ -77,6 +86,41 @@ def test_a_less_exact_output_is_a_finding_of_its_own_and_red_when_strict(
     result = beside(runner, INEXACT, "--strict-verdicts", "tests/test_latency.py")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["  accuracy  output less exact: error * became 3.0e-05 of the largest value"])
+
+
+def unmeasured(error: float) -> Result:
+    """What is left of a comparison whose outputs were examined, and whose timing the time budget left out."""
+    seen = replace(examined(None, None), error=error)
+    return Result(FOUR[1], out_of_time("measured").verdict, reference=seen, candidate=seen)
+
+
+def test_an_output_whose_timing_was_left_out_is_judged_all_the_same() -> None:
+    here = Fingerprint("scripted", "Example Board", "1", "0")
+    now, before = (
+        Findings(results={FOUR[1].identity: unmeasured(error)}, fingerprints={"scripted": here})
+        for error in (3e-5, 1e-7)
+    )
+    choices = {"scripted": BaselineChoice(baseline_of(before, "scripted", "popen"))}
+    assessed = Assessment(now, choices, True, before).no_regression(FOUR[1])
+    assert (assessed.finding, assessed.also) == (Finding.OUT_OF_TIME, (Finding.LESS_EXACT,))
+    assert assessed.errors == (1e-7, 3e-5)
+    assert Assessment(before, choices, True, before).no_regression(FOUR[1]).also == ()
+
+
+def test_what_both_libraries_examined_is_kept_of_both_when_the_time_is_over() -> None:
+    failed: list[tuple[str, str]] = []
+    seen = examined(None, None)
+    library = SimpleNamespace(fail=lambda one, _: failed.append(("new", one.id)))
+    other = SimpleNamespace(
+        fail=lambda one, _: failed.append(("old", one.id)),
+        seen=lambda one: (seen, seen) if one is FOUR[1] else (seen, None),
+        lost=None,
+    )
+    run: Any = SimpleNamespace(
+        library=library, other=other, budget=SimpleNamespace(planned_passes=1), phase=dict, same_work=lambda _: False
+    )
+    Schedule(run, FOUR[:2]).leave_out()
+    assert failed == [("new", FOUR[0].id), ("new", FOUR[1].id), ("old", FOUR[1].id)]
 
 
 def test_a_stored_baseline_knows_how_exact_an_output_was(runner: SuiteRunner) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from neverslower import cli, cli_bisect
+from neverslower.cli_shared import newest_journal
 from neverslower.errors import NeverSlowerError, ReleaseError
 from neverslower.judge.verdict import Interval
 from neverslower.releases.between import releases_from, without_a_list
@@ -68,7 +70,7 @@ def test_every_regression_is_traced_on_its_own_and_measurements_are_shared() -> 
     assert found(trace) == [("a", 1, 2), ("b", 3, 4)]
     assert libraries.steps[0] == Step(0, 4, 0, ("a", "b", "c", "d"))
     assert libraries.steps[1] == Step(0, 2, 0, ("a", "b"))
-    assert len(libraries.steps) <= trace.most_steps()
+    assert len(libraries.steps) <= trace.clear_steps()
     assert all(culprit.shown for culprit in trace.culprits())
 
 
@@ -89,6 +91,64 @@ def test_without_following_the_releases_that_were_not_asked_are_named() -> None:
 def test_a_case_that_gets_worse_twice_has_two_culprits() -> None:
     trace = Libraries({"a": [1, 1.2, 1.2, 1.5, 1.5]}).traced()
     assert [(c.last_good, c.first_bad, c.further) for c in trace.culprits()] == [(0, 1, False), (2, 3, True)]
+
+
+def test_a_release_after_the_first_bad_one_that_stays_undecided_is_named() -> None:
+    trace = Libraries({"a": [1, 2, 1, 2]}, {(0, 2): 9}).traced()
+    assert found(trace) == [("a", 0, 1)]
+    assert trace.open_after("a") == [2]
+    printed = "\n".join(report.lines(trace, ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert "not decided: a: whether r2 fixed it in between; if so, a later release is the first bad one" in printed
+    assert Libraries({"a": [1, 2, 2, 2]}).traced().open_after("a") == []
+    # After a good release, an undecided one may be the first bad one: that is said of the culprit.
+    trace = Libraries({"a": [1, 2, 2, 1, 2, 2]}, {(0, 4): 9}).traced()
+    assert [culprit.between for culprit in trace.culprits()] == [(), (4,)]
+    assert trace.open_after("a") == []
+
+
+def showing(seen: Mapping[tuple[int, int], Seen], releases: int = 4) -> Trace:
+    """A trace of one case that was told this of each pair of releases."""
+    trace = Trace(releases, ["a"])
+    for (old, new), one in seen.items():
+        trace.learn(Step(old, new, 0, ("a",)), {"a": one})
+    return trace
+
+
+def test_a_regression_of_another_kind_is_traced_too() -> None:
+    slower, wrong = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6)), Seen(BAD, "invalid", "wrong output")
+    inexact = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6), also="less exact")
+    trace = showing({(0, 3): wrong, (0, 2): slower, (0, 1): slower})
+    assert [(c.last_good, c.first_bad, c.kinds) for c in trace.culprits()] == [
+        (0, 1, ("slower",)),
+        (2, 3, ("invalid",)),
+    ]
+    trace = showing({(0, 3): inexact, (0, 2): inexact, (0, 1): slower})
+    assert [(c.last_good, c.first_bad, c.kinds) for c in trace.culprits()] == [
+        (0, 1, ("slower",)),
+        (1, 2, ("less exact",)),
+    ]
+
+
+def test_what_is_less_exact_and_was_not_timed_is_timed_once_more_and_then_said() -> None:
+    inexact = Seen(BAD, "less exact", "", untimed="the time budget ended")
+    trace = Trace(2, ["a"])
+    trace.learn(Step(0, 1, 0, ("a",)), {"a": inexact})
+    assert trace.next() == Step(0, 1, 1, ("a",))
+    trace.learn(Step(0, 1, 1, ("a",)), {"a": inexact})
+    assert trace.next() is None
+    printed = list(report.lines(trace, ["r0", "r1"], lambda _: ""))
+    assert printed[-1] == "undecided: a: whether it also got slower: the time budget ended"
+
+
+def test_a_finding_at_the_ends_that_no_row_shows_is_printed() -> None:
+    slower, wrong = Seen(BAD, "slower", "", Interval(1.5, 1.4, 1.6)), Seen(BAD, "invalid", "wrong output")
+    unclear = Seen(OPEN, "undecided", "noise", final=True)
+    pairs = {(0, 3): wrong, (0, 2): slower, (0, 1): slower, (2, 3): unclear}
+    printed = list(report.lines(showing(pairs), ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert printed[-1].startswith("not traced: a: invalid: wrong output; no two neighbouring releases")
+    printed = list(report.lines(showing(pairs | {(2, 3): wrong}), ["r0", "r1", "r2", "r3"], lambda _: ""))
+    assert not any(line.startswith("not traced") for line in printed)
+    assert "| a | r2 | r3 | invalid | worse once more: invalid |" in printed
 
 
 def test_small_steps_that_nobody_can_show_side_by_side_are_no_culprit_that_is_shown() -> None:
@@ -140,7 +200,7 @@ def test_what_no_further_try_can_change_is_tried_once() -> None:
 def test_every_culprit_is_a_real_one_and_every_regression_at_the_end_has_one(times: list[list[float]]) -> None:
     libraries = Libraries({str(number): [1.0, *row[1:]] for number, row in enumerate(times)})
     trace = libraries.traced()
-    assert len(set(libraries.steps)) == len(libraries.steps)
+    assert len({(step.old, step.new) for step in libraries.steps}) == len(libraries.steps) <= trace.clear_steps()
     culprits = trace.culprits()
     for culprit in culprits:
         row = libraries.times[culprit.case]
@@ -153,13 +213,40 @@ def test_every_culprit_is_a_real_one_and_every_regression_at_the_end_has_one(tim
             assert all(time > 1.02 for time in row[max(culprit.first_bad for culprit in mine) :])
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([1.0, 1.3, 2.0]), min_size=6, max_size=6), min_size=1, max_size=4),
+    st.dictionaries(st.tuples(st.integers(0, 4), st.integers(1, 5)), st.integers(1, 2)),
+)
+def test_no_pair_of_releases_is_measured_twice_in_one_effort_and_the_bound_holds(
+    times: list[list[float]], noisy: dict[tuple[int, int], int]
+) -> None:
+    libraries = Libraries({str(number): [1.0, *row[1:]] for number, row in enumerate(times)}, noisy)
+    trace = Trace(6, list(libraries.times))
+    while step := trace.next():
+        left = trace.steps_left()
+        trace.learn(step, libraries.measure(step))
+        assert left >= 1
+    assert trace.steps_left() == 0
+    made = [(step.old, step.new, step.effort) for step in libraries.steps]
+    assert len(set(made)) == len(made) <= trace.most_steps()
+
+
+def test_a_release_is_asked_once_for_all_that_will_need_it() -> None:
+    # Release 2 is in the middle for b; a needs it later, because it comes after the first bad one.
+    libraries = Libraries({"a": [1, 2, 1, 2, 2, 2], "b": [1, 1, 1, 1, 2, 2], "c": [1, 1, 1, 2, 2, 2]})
+    libraries.traced()
+    pairs = [pair for pair in steps(libraries) if pair[0] == 0]
+    assert len(set(pairs)) == len(pairs)
+
+
 # Releases
 
 
 def test_the_releases_between_two_are_those_of_the_index() -> None:
     listed = [Version(text) for text in ("0.24", "0.25", "0.25.1", "0.26", "0.27", "0.28")]
-    texts = releases_from("pip:x==0.25 y==1", "pip:x==0.27", listed=lambda _: listed)
-    assert texts == ["pip:x==0.25 y==1", "pip:x==0.25.1", "pip:x==0.26", "pip:x==0.27"]
+    texts = releases_from("pip:x==0.25 y==1 z", "pip:x==0.27 z y==1", listed=lambda _: listed)
+    assert texts == ["pip:x==0.25 y==1 z", "pip:x==0.25.1 y==1 z", "pip:x==0.26 y==1 z", "pip:x==0.27 z y==1"]
+    assert releases_from("pip:x==0.25", "pip:x==0.26", listed=lambda _: listed)[1] == "pip:x==0.25.1"
     assert releases_from("deb:x/a", "deb:x/b") == ["deb:x/a", "deb:x/b"]
     assert without_a_list(["deb:x/a", "deb:x/b"])
     assert not without_a_list(["pip:x==1", "pip:x==2"])
@@ -172,6 +259,7 @@ def test_the_releases_between_two_are_those_of_the_index() -> None:
         ("pip:x==1", "pip:x==1", "--good and --bad are both pip:x==1"),
         ("pip:x==2", "pip:x==1", "is not older than --bad"),
         ("pip:x==1", "pip:y==2", "Name the releases in order with --between"),
+        ("pip:x==1 y==1", "pip:x==2", "what goes with x differs: y==1 and nothing; which of it goes with the releases"),
         ("pip:x==1.*", "pip:x==2", "--good pip:x==1.*: name one version"),
     ],
 )
@@ -238,14 +326,48 @@ def test_planted_culprits_are_found_and_one_that_was_fixed_and_came_back(bisect:
     assert "again     python -m neverslower bisect --good " in printed
     assert "--keep 15 --side out --preset=quick\n" in printed
     assert "6 releases, 3 cases:" in told
-    assert "\nat most 9 steps, each at most 4 min 30 s (--time-budget)" in told
+    assert "\nat most 9 steps if each is decided at the first try, each at most 4 min 30 s (--time-budget)" in told
     assert "\nstep 1: " in told
+
+
+def test_a_culprit_is_a_case_for_its_vendor_though_no_slower_than_unpruned(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [library(tmp_path, number, {9: times}) for number, times in enumerate((0.5, 0.9))]
+    _, printed, _ = bisect(specs)
+    (line,) = (line for line in printed.splitlines() if line.startswith("vendor "))
+    assert cli.main(shlex.split(line.partition("neverslower ")[2])) == 0
+    page = capsys.readouterr().out
+    for part in (
+        "# scripted 0.0 → 1.0: a convolution got slower (9 of 16 output channels)",
+        "**1.800×",
+        "at an error of 0.25 % over all",
+        "- differs: software scripted: 0.0 → 1.0",
+        "- 0.0: plan `slow0`",
+        "- 1.0: plan `slow1`",
+        "What changed: dispatch; convolution slow0 became convolution slow1.",
+        "| 16 | 1.000×, fine |",
+        "| process | older release | median | newer release | median |",
+        "All rounds: 5 µs",
+    ):
+        assert part in page
+    assert str(tmp_path) not in page
+    assert newest_journal(tmp_path / ".neverslower").parent.name.startswith("bisect-")
 
 
 def test_nothing_that_got_worse_is_exit_code_0(bisect: Any, tmp_path: Path) -> None:
     code, printed, _ = bisect([library(tmp_path, number, {}) for number in (0, 1)])
     assert code == 0
-    assert printed.startswith("0 of ")
+    assert ": 0 worse, 3 not worse, 0 undecided, of 3\n" in printed
+
+
+def test_where_nothing_could_be_decided_the_exit_code_is_6(
+    bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_bisect.Bisecting, "_measure", lambda *_: {})
+    code, printed, _ = bisect([library(tmp_path, number, {}) for number in (0, 1)])
+    assert code == 6
+    assert ": 0 worse, 0 not worse, 3 undecided, of 3\n" in printed
 
 
 def test_a_trace_goes_on_where_it_was_and_refuses_another_one(bisect: Any, tmp_path: Path) -> None:
@@ -256,6 +378,8 @@ def test_a_trace_goes_on_where_it_was_and_refuses_another_one(bisect: Any, tmp_p
     assert len(recorded.steps) >= 2
     lines = (folder / record.NAME).read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / record.NAME).write_text("".join(lines[:2]), encoding="utf-8")
+    journals = sorted(path.name for path in folder.glob("0*.jsonl"))
+    assert [name[:3] for name in journals] == [f"{number:03}" for number in range(1, len(recorded.steps) + 1)]
     again, same, told = bisect(specs, "--resume", str(folder))
     assert (again, same) == (code, printed)
     assert "step 1: " not in told
@@ -314,6 +438,15 @@ def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path
     assert "output less exact: error" in row
 
 
+@pytest.mark.parametrize("option", ["--report", "--verdicts", "--hazards"])
+def test_an_option_that_means_nothing_here_is_refused(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        bisect([library(tmp_path, number, {}) for number in (0, 1)], option, "x.html")
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
 def test_the_backend_must_be_named(bisect: Any, tmp_path: Path) -> None:
     code, _, told = bisect([library(tmp_path, number, {}) for number in (0, 1)], "--backend", "onednn")
     assert code == 2
@@ -335,4 +468,6 @@ def test_the_table_says_what_was_not_shown_and_what_was_not_asked() -> None:
     assert "| a | r0 | r1 | 2.000× | x\\|y became z |" in printed
     assert "again     show a" in printed
     assert printed[-1] == "not asked: a: whether r2 fixed it in between; leave out --first-only"
-    assert "at most 3 steps, each at most 1 min 00 s" in "\n".join(report.beginning(["a", "b", "c"], 2, 3, 60.0))
+    begin = "\n".join(report.beginning(["a", "b", "c"], Trace(3, ["x", "y"]), 60.0))
+    assert "at most 3 steps if each is decided at the first try, each at most 1 min 00 s" in begin
+    assert begin.endswith("measured once more, for twice as long: at most 6 steps, 9 min 00 s in all")

@@ -1,18 +1,21 @@
 """Rules mined from records, and the command that explains: planted rules are found, on scripts and on stored maps."""
 
 import json
+import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import backends
 from neverslower import cli
-from neverslower.cli_explain import around
+from neverslower.cli_explain import _of_a_case, around, pruned_from
 from neverslower.errors import NeverSlowerError, RuleError
 from neverslower.outcome import record
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.convolution import parse_descriptor
+from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import network
 from neverslower.rules import rule_file
 from neverslower.rules.mining import Case, Coverage, coverages, mine
@@ -73,7 +76,7 @@ def test_a_stored_journal_is_mined_and_the_rules_wait_for_a_person(tmp_path, cap
     told = capsys.readouterr().out
     assert "336 hazards of 382 pruned layers on cudnn@nvidia-h200, 9.19.0" in told
     assert "| 1 | 100.0% | 0.0% |" in told or "`out_channels % 8 != 0`" in told
-    with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: '' is no text"):
+    with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: empty; say who owns it"):
         rule_file.load(output, backends.load)
     accepted = output.read_text(encoding="utf-8").replace('owner = ""', 'owner = "library"')
     output.write_text(accepted.replace('reason = ""', 'reason = "seen"'), encoding="utf-8")
@@ -96,6 +99,7 @@ def test_a_record_is_of_the_library_under_test(tmp_path) -> None:
         ([], "name a PROBLEM"),
         (["mb1_ic128oc127_ih28kh3ph1", "--record", "x.jsonl"], "name a PROBLEM"),
         (["--record", str(JOURNALS / "tvm-untuned-resnet50-L16.jsonl.xz"), "--output", "x.json"], "x.json"),
+        (["--record", "x.jsonl", "--rules", "0"], "--rules 0: mine at least 1"),
         (["--record", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
     ],
 )
@@ -105,13 +109,39 @@ def test_a_mistake_gets_one_line(arguments: list[str], why: str, capsys: pytest.
 
 
 def test_the_counts_around_a_problem() -> None:
-    asked, *others = around("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"))
+    asked, *others = around(pruned_from("scripted", parse_descriptor("ic8oc127_ih6kh3ph1")))
     assert (asked.candidate.out_channels, asked.reference.out_channels) == (127, 128)
     assert [other.candidate.out_channels for other in others] == [96, 112, 120, 124, 125, 126]
-    depthwise = around("scripted", parse_descriptor("g30ic30oc30_ih6kh3ph1"), 32)[0]
+    depthwise = pruned_from("scripted", parse_descriptor("g30ic30oc30_ih6kh3ph1"), 32)
     assert (depthwise.reference.groups, depthwise.candidate.groups) == (32, 30)
-    with pytest.raises(NeverSlowerError, match=r"--unpruned 100: .* has 127 output channels; name more"):
-        around("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"), 100)
+    asked, *others = around(pruned_from("scripted", parse_descriptor("ic27oc8_ih6kh3ph1"), 32, Side.IN))
+    assert (asked.candidate.in_channels, asked.reference.in_channels, asked.side) == (27, 32, Side.IN)
+    assert [other.candidate.in_channels for other in others] == [16, 24, 25, 26, 28, 29, 30]
+    for unpruned in (100, 0):
+        with pytest.raises(NeverSlowerError, match=rf"--unpruned {unpruned}: .* has 127 output channels; name more"):
+            pruned_from("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"), unpruned)
+
+
+@pytest.mark.parametrize("name", ["hunt-onednn", "tuned-log-resnet50-L16"])
+def test_the_first_journals_are_read_though_they_lack_a_field(name: str) -> None:
+    assert record.read(JOURNALS / f"{name}.jsonl.xz").fingerprints
+
+
+def test_a_case_is_explained_as_its_run_had_it() -> None:
+    asked: dict[str, Any] = {"run": JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz", "unpruned": None, "side": None}
+    asked |= {"backend": None, "bias": False, "post_ops": "", "dtype": None, "layout": None}
+    name = next(iter(record.read(asked["run"]).comparisons.values())).id
+    comparison = _of_a_case(Namespace(problem=name, **asked))
+    assert comparison is not None
+    assert comparison.id == name
+    assert _of_a_case(Namespace(problem="mb1_ic128oc127_ih28kh3ph1", **asked)) is None
+    for changes, why in (
+        ({"problem": "cudnn-nothing"}, "holds no cudnn-nothing; name the journal that does: --run FILE"),
+        ({"problem": name, "backend": "onednn"}, "the case is of cudnn"),
+        ({"problem": name, "side": Side.IN}, f"--side: {name} says this itself"),
+    ):
+        with pytest.raises(NeverSlowerError, match=re.escape(why)):
+            _of_a_case(Namespace(**asked | changes))
 
 
 @pytest.mark.usefixtures("workers_here")

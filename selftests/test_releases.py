@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -111,6 +112,19 @@ def test_the_option_takes_a_release_and_nothing_is_downloaded_by_reading_it() ->
             "on this machine; it has 0.1, 0.2",
         ),
         ("ERROR: No matching\nERROR: it failed (from versions: none)", ReleaseError, "on this machine; it has none"),
+        (
+            "Could not fetch URL https://i/simple/x/: There was a problem confirming the ssl certificate: Max retries "
+            "exceeded (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]')))\n"
+            "ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)",
+            Unreachable,
+            "certificate of the index, or of a proxy, can't be verified; name its authority",
+        ),
+        (
+            "WARNING: 401 Error, Credentials not correct for https://i/simple/x/\n"
+            "ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)",
+            ReleaseError,
+            "the index refuses access (401); name a user and a token",
+        ),
         ("noise\nERROR: Cannot install x and y: conflict", ReleaseError, "pip refused: Cannot install x and y"),
         ("", ReleaseError, "it gave no reason"),
     ],
@@ -409,6 +423,29 @@ def test_a_release_that_can_t_be_had_ends_the_run_in_one_line(
     result = runner.run({"rules": []}, "--against", "pip:x==1")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: pip:x==1: the index has no such wheel"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "text", "why"),
+    [
+        ("tvm", "pip:torch==2.9.1", "torch is no library of the backend tvm; it is measured with apache-tvm, apache-"),
+        ("tvm", "pip:nvidia-cudnn-cu13==9.19.0.56", "nvidia-cudnn-cu13 is no library of the backend tvm"),
+        ("acl", "pip:torch==2.9.1", "torch is no library of the backend acl; no wheels are known for it"),
+        ("cudnn", "pip:torch==2.9.1", ""),
+        ("cudnn", "pip:nvidia-cudnn-cu13==9.19.0.56", ""),
+        ("onednn", "pip:torch==2.9.1", ""),
+        ("tvm", "pip:Apache_TVM==0.25.0", ""),
+    ],
+)
+def test_wheels_of_another_library_are_refused_before_anything_is_asked(
+    index: Index, backend: str, text: str, why: str
+) -> None:
+    if not why:
+        providing.require_of_backend(backends.load(backend).CAPABILITIES, backend, pip_release(text))
+        return
+    with pytest.raises(ReleaseError, match=re.escape(why)):
+        providing.provided(WorkerSpec(backend, execnet=text), lambda _: None)
+    assert not index.asked
 
 
 def test_adapters_know_what_goes_with_a_release() -> None:

@@ -17,6 +17,7 @@ from neverslower.outcome.table import Finding, ruled
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import network
+from neverslower.report.explained import rule_text
 from neverslower.rules import rule_file
 from neverslower.rules.rule import Owner, Rule, Rules
 from selftests.support import comparison
@@ -80,7 +81,18 @@ def test_a_file_holds_rules_in_its_order_each_with_its_line(tmp_path: Path) -> N
         ('"distance == 3"', "3", "18:8", "no text"),
         ('"wontfix"', '"nobody"', "20:9", "name one of library, heuristic, ours, wontfix"),
         ('reason = "rare"\n', "", "16:1", "no 'reason'; add it"),
-        ('reason = "rare"', 'reason = ""', "21:10", "no text"),
+        ('reason = "rare"', 'reason = ""', "21:10", "empty; say who owns it and why"),
+        ('"wontfix"', '""', "20:9", "empty; say who owns it and why"),
+        ('"wontfix"', "3", "20:9", "3 is no text"),
+        ('"distance == 3"', '"out_channels"', "18:9", "'out_channels' is 127 and neither true nor false"),
+        ('"distance == 3"', '"distance == 3 or groups"', "18:26", "'groups' is 1 and neither"),
+        ('"distance == 3"', '"not distance"', "18:13", "'distance' is 1 and neither"),
+        ('"distance == 3"', "\"dtype == 'flaot16'\"", "18:18", "dtype is never 'flaot16' (it is float32"),
+        ('"distance == 3"', '"dtype == 16"', "18:18", "dtype is never 16"),
+        ('"distance == 3"', "\"'nhwc' == layout\"", "18:9", "layout is never 'nhwc'"),
+        ('"distance == 3"', "\"side in ('out', 'inn')\"", "18:25", "side is never 'inn'"),
+        ('"example-*"', '"NVIDIA H100"', "5:10", "write its name as folders of baselines have it: 'nvidia-h100'"),
+        ("[1, 2]", "[0.5, 0.9]", "19:10", "has no ratio above 1"),
         ("[1, 2]", "[2, 1]", "19:10", "the lower one first"),
         ("[1, 2]", "[1, inf]", "19:10", "no interval"),
         ("2027-03-31", '"soon"', "14:11", "no date"),
@@ -167,6 +179,21 @@ def findings(**verdicts: Verdict) -> Findings:
     return found
 
 
+@pytest.mark.parametrize(
+    ("code", "low", "text"),
+    [
+        (Code.SLOWER, 1.7, "worse than the ratios [1.03, 1.6] of library: padded"),
+        (Code.SLOWER, 1.2, "library: padded"),
+        (Code.MORE, 1.7, "worse than the ratios"),
+        (Code.SAME, 1.0, "it is not slower; a rule that matches it: library: padded"),
+    ],
+)
+def test_explain_says_where_a_hazard_lies_beyond_its_rule(code: Code, low: float, text: str) -> None:
+    verdict = Verdict(code, Reason(ReasonCode.PROVED, ""), Interval(low * 1.05, low, low * 1.1))
+    assert rule_text(rule(), verdict).startswith(text)
+    assert rule_text(None, verdict) == "no rule covers it"
+
+
 def test_a_hazard_that_a_rule_covers_is_known_and_the_rule_is_named() -> None:
     found = findings(d1=SLOWER, d3=SLOWER, d8=SAME)
     known = rule("distance == 1")
@@ -231,7 +258,7 @@ def test_a_run_is_green_where_rules_know_its_hazards(runner):
             "RED: 1 × hazard worse than its*",
         ]
     )
-    path.write_text(entry.format("out_channels % 2", 3), encoding="utf-8")
+    path.write_text(entry.format("out_channels % 2 != 0", 3), encoding="utf-8")
     result = runner.run(script, "--hazards", str(path), "--strict-verdicts", "-k", "never_slower")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["GREEN: 2 slower (2 confirmed, 2 known), *"])

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import backends
+from backends.base import BackendOptions
 from neverslower import cli
-from neverslower.report.vendor import _without_paths
+from neverslower.device.fingerprint import Fingerprint
+from neverslower.outcome.record import Record
+from neverslower.report.vendor import certainty, scrubbed, without_paths
 from selftests.support import ROOT
 
 JOURNAL = ROOT / "bench/data/journals/map-cudnn-h200-L16-L24.jsonl.xz"
@@ -97,7 +101,79 @@ def test_nobody_is_told_who_measured_it_where(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_paths_are_cut_out_and_nothing_else(text: str, clean: str) -> None:
-    assert _without_paths(text) == clean
+    assert without_paths(text) == clean
+
+
+def test_a_script_names_no_place_of_this_machine_and_stays_one() -> None:
+    home = str(Path.home())
+    script = f"#!/bin/sh\nprintf '%s\\n' 1 | run -plugin {home}/.cache/never-slower/acl/count.so,out=/dev/stderr"
+    clean = scrubbed(f"{script} /opt/alice/own/runner --log ~/alice/log")
+    assert clean.splitlines()[0] == "#!/bin/sh"
+    assert "printf '%s\\n' 1 | run -plugin FOLDER/count.so,out=/dev/stderr FOLDER --log FOLDER" in clean
+    assert (
+        scrubbed('print("a\\n", 1 / 2, 7 // 2)  # https://x.org/a/b')
+        == 'print("a\\n", 1 / 2, 7 // 2)  # https://x.org/a/b'
+    )
+
+
+COUNTED = "acl-mb1_ic16oc64_ih56kh3ph1-float32-NHWC-out63"
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Path:
+    """A journal in which ACL's instructions were counted by one method."""
+    keys = {
+        side: f"mb1_g1ic16oc{kept}_ih56oh56kh3sh1ph1-float32-NHWC"
+        for side, kept in (("reference", 64), ("candidate", 63))
+    }
+    examined = {"error": None, "tolerance": 0.01, "seconds_per_call": 1e-3, "cache": {"kind": "hot", "share": 0.1}}
+    state = {"evidence": "instructions", "target": "neon", "method": "gemm", "tuner": "off", "fast math": "on"}
+    plan = {"name": "GEMM", "steps": [], "options": []}
+    events = [
+        {"event": "campaign", "family_error": 0.05},
+        {"event": "fingerprint", **vars(Fingerprint("acl", "cortex-a76 emulated", "20.08", "1", {}, state))},
+        *(
+            {"event": "examined", "backend": "acl", "problem": key, "plan": plan, "instructions": 10**6, **examined}
+            for key in keys.values()
+        ),
+        {
+            "event": "verdict", "backend": "acl", "id": COUNTED, **keys, "code": "MORE",
+            "reason": {"code": "counted", "text": "1,022 instructions against 1,000"},
+            "ratio": {"estimate": 1.022, "low": 1.022, "high": 1.022},
+        },
+    ]  # fmt: skip
+    path = tmp_path / "counted.jsonl"
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    return path
+
+
+def test_counted_instructions_are_a_case_by_the_method_that_was_counted(
+    counted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    adapter = backends.load("acl")
+
+    def script(_: object, __: object, options: BackendOptions) -> str:
+        asked.append(options.argument)
+        return "/home/alice/run"
+
+    monkeypatch.setattr(adapter, "write_script", script)
+    page = written(capsys, COUNTED, "--journal", str(counted))
+    assert "alice" not in page
+    assert asked == ["neon,gemm,instructions,fast_math"] * 2
+    assert "a convolution with fewer channels needs more instructions (63 of 64 output channels)" in page
+    assert "no time was measured" in page
+    assert "Counted: 1,022 instructions against 1,000." in page
+
+
+def test_a_wrong_argument_is_one_line(counted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["vendor-report", COUNTED, "--journal", str(counted), "--backend", "acl:method=bogus"]
+    assert cli.main(arguments) == 2
+    assert "--backend acl:method=bogus: 'method=bogus' is unknown" in capsys.readouterr().err
+
+
+def test_the_error_is_that_of_the_run() -> None:
+    assert "at an error of 5 % over all" in certainty(Record(Path(), settings={"family_error": 0.05}), False)
 
 
 @pytest.mark.parametrize(

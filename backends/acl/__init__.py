@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from backends.acl import build
-from backends.acl.choice import AclOptions
+from backends.acl.choice import CPU, EVIDENCE, AclOptions
 from backends.acl.launch import NULL_DRIVER, counts_instructions, emulated, emulator_version, launch, runs_itself
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
 from backends.base import Argument, BackendOptions, Capabilities, Command, Tensor
@@ -103,6 +103,15 @@ def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> st
     """Return a shell script that asks the runner alone; ACL chooses by itself, so `plan` changes nothing."""
     CAPABILITIES.require(problem)
     return f"#!/bin/sh\n# {problem} by Arm Compute Library's runner\n{reproduce(problem, Plan(plan), options)}\n"
+
+
+def argument_of(fingerprint: Fingerprint) -> str:
+    """Return the words of `--backend acl:…` that a record was measured with, but for the folder of its library."""
+    state = fingerprint.state
+    words = [state[name] for name in ("target", "method") if name in state]
+    words += [word for word, evidence in EVIDENCE.items() if str(evidence) == state.get("evidence")]
+    words += [f"cpu={cpu}"] if (cpu := fingerprint.hardware.get("cpu", CPU)) != CPU else []
+    return ",".join([*words, *(name for name in ("tuner", "fast_math") if state.get(name.replace("_", " ")) == "on")])
 
 
 def request(choice: AclOptions, problem: ConvProblem) -> dict[str, Any]:

@@ -46,6 +46,7 @@ CAPABILITIES = Capabilities(
     formats=((DType.FLOAT16, Layout.NHWC), (DType.TF32, Layout.NCHW), (DType.FLOAT32, Layout.NCHW)),
     modules=("torch", "cudnn"),
     packages=("torch", "nvidia-cudnn-frontend", "nvidia-ml-py"),
+    overlays=("nvidia-*",),
     compiles=True,
     compiles_worth=64,
     profiles=True,

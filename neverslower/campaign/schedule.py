@@ -124,10 +124,13 @@ class Schedule:
         return answer
 
     def leave_out(self) -> None:
-        """Say of what was never begun that the time did not last."""
+        """Say of what was never begun that the time did not last; what both libraries examined is kept of both."""
         for comparison in self._left_out.values():
             last = SAME_WORK if self._run.same_work(comparison) else ""
             self._run.library.fail(comparison, out_of_time("measured", last=last))
+            other = self._run.other
+            if other and not other.lost and all(other.seen(comparison)):
+                other.fail(comparison, out_of_time("measured"))
 
     # What is measured
 

@@ -31,6 +31,7 @@ class Assessed:
     """What is said about one item: the finding, its verdict, and the baseline's entry if it has one.
 
     `also` are findings that are listed in addition to the deciding one; `rule` is the one that matches a hazard.
+    `errors` are those of the output then and now, as fractions of its largest value, where it got less exact.
     """
 
     comparison: Comparison
@@ -39,6 +40,7 @@ class Assessed:
     entry: Entry | None = None
     also: tuple[Finding, ...] = ()
     rule: Rule | None = None
+    errors: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,26 @@ class Assessment:
         return self.rules.about(fingerprint).covering(comparison) if fingerprint else None
 
     def no_regression(self, comparison: Comparison) -> Assessed:
-        """Return whether this channel count is slower than it was, and whether its plan changed."""
+        """Return whether this channel count is slower or less exact than it was, and whether its plan changed.
+
+        How exact an output is needs no timing, and so counts where the time could not be judged.
+        """
+        assessed = self._since(comparison)
+        errors = self._errors(comparison) if self.comparing else None
+        if errors and less_exact(*errors, str(comparison.candidate.dtype)):
+            return replace(assessed, also=(*assessed.also, Finding.LESS_EXACT), errors=errors)
+        return assessed
+
+    def _errors(self, comparison: Comparison) -> tuple[float, float] | None:
+        """Return the errors of the output then and now, None where one of both was not checked."""
+        result, entry = self.findings.results.get(comparison.identity), self._entry(comparison)
+        other = self.before.results.get(comparison.identity) if self.before else None
+        then = other.candidate.error if other and other.candidate else entry.error if entry else None
+        now = result.candidate.error if result and result.candidate else None
+        return None if then is None or now is None else (then, now)
+
+    def _since(self, comparison: Comparison) -> Assessed:
+        """Return whether the time of this channel count, or its plan, changed."""
         result = self.findings.results.get(comparison.identity)
         entry = self._entry(comparison)
         own = self._verdict(comparison)
@@ -103,10 +124,8 @@ class Assessment:
         change = self._confirmed_change(result, entry)
         plan_changed = result.candidate is not None and result.candidate.plan != entry.plan
         finding = change_finding(change, plan_changed)
-        also = [Finding.PLAN_CHANGED] if plan_changed and finding is not Finding.PLAN_CHANGED else []
-        if result.candidate and less_exact(entry.error, result.candidate.error, str(comparison.candidate.dtype)):
-            also.append(Finding.LESS_EXACT)
-        return Assessed(comparison, finding, change, entry, tuple(also))
+        also = (Finding.PLAN_CHANGED,) if plan_changed and finding is not Finding.PLAN_CHANGED else ()
+        return Assessed(comparison, finding, change, entry, also)
 
     def equal_outputs(self, comparison: Comparison) -> Assessed:
         """Return whether the pruned layer's output equals the kept channels of the unpruned one's."""

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from neverslower.campaign.findings import Identity
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
+from neverslower.judge.exact import judge_since
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
-from neverslower.outcome.rejudge import comparison_of
+from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.rejudge import changes_of, comparison_of
+from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import is_network
 
 _WITH_SAMPLES = ("measured", "drawn", "rechecked", "confirmed")
 
+_FIRST = {"clock": "", "cache": "hot"}
+"""What the first journals did not say of their samples."""
+
 
 @dataclass
 class Record:
-    """One journal's comparisons of layers; of a run with --against those of the library under test.
+    """One journal's comparisons of layers; of a run with --against those of the library under test, or of the `other`.
 
     `verdicts` are the last ones, `examined` is by backend and key, `samples` are of all processes in their order, and
     `explained` holds the fields of an Explanation as plain data.
     """
 
     path: Path
+    other: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     comparisons: dict[Identity, Comparison] = field(default_factory=dict)
     verdicts: dict[Identity, Verdict] = field(default_factory=dict)
@@ -38,14 +46,16 @@ class Record:
     def take(self, line: Mapping[str, Any]) -> None:
         """Take in one event. Raises KeyError, TypeError or ValueError where it is malformed."""
         kind = line["event"]
-        if line.get("side") == BEFORE:
+        if kind == "campaign":
+            self.settings = line
+        if (line.get("side") == BEFORE) is not self.other:
             return
         if kind == "fingerprint":
             fields = {name: line[name] for name in Fingerprint.__dataclass_fields__ if name in line}
             self.fingerprints[line["backend"]] = Fingerprint.from_dict(fields)
         elif kind == "examined" and "plan" in line:
             fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
-            self.examined[line["backend"], line["problem"]] = Examined.from_dict(fields)
+            self.examined[line["backend"], line["problem"]] = Examined.from_dict({"cache": {"kind": "hot"}, **fields})
         elif "reference" in line and "candidate" in line and not is_network(line["reference"]):
             self._take_comparison(kind, line)
 
@@ -57,14 +67,44 @@ class Record:
         elif kind == "explained":
             self.explained[identity] = line
         elif kind in _WITH_SAMPLES and "seconds" in line:
-            self.samples.setdefault(identity, []).append(PairedPass.from_record(line))
+            self.samples.setdefault(identity, []).append(PairedPass.from_record({**_FIRST, **line}))
 
 
-def read(path: Path) -> Record:
+def read(path: Path, other: bool = False) -> Record:
     """Read a journal. Raises NeverSlowerError, which says what is wrong in which line."""
-    record = Record(path)
+    record = Record(path, other)
     replay(path, record.take, named="")
     return record
+
+
+def changes_in(now: Record, before: Record) -> list[Change]:
+    """Return what the library under test did to each channel count, against the other one of the same journal."""
+    if before.samples:
+        return changes_of(now.path, now.verdicts, before.verdicts).changes
+    return list(_counted(now, before))
+
+
+def _counted(now: Record, before: Record) -> Iterator[Change]:
+    for identity, comparison in now.comparisons.items():
+        key = comparison.backend, comparison.candidate.key
+        new, old = now.examined.get(key), before.examined.get(key)
+        if not (new and old and new.instructions and old.instructions and identity in before.verdicts):
+            continue
+        verdict = judge_since(Evidence.INSTRUCTIONS, old.plan, old.instructions, new)
+        yield Change(
+            id=comparison.id,
+            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
+            channels=comparison.candidate.channels(comparison.side),
+            unpruned=comparison.reference.channels(comparison.side),
+            code=verdict.code,
+            reason=verdict.reason.text,
+            ratio=verdict.ratio,
+            before_code=before.verdicts[identity].code,
+            before=before.verdicts[identity].ratio,
+            now_code=now.verdicts[identity].code,
+            now=now.verdicts[identity].ratio,
+            what=str(plan_difference(old.plan, new.plan)),
+        )
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

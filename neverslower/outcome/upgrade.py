@@ -10,7 +10,6 @@ from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import plan_difference
-from neverslower.outcome.table import Finding
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Change:
 
 
 def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
-    """Yield what changed at each channel count that both libraries were measured at."""
+    """Yield what changed at each channel count that both libraries were measured at, or examined at least."""
     for result in findings.results.values():
         comparison = result.comparison
         assessed = assessment.no_regression(comparison)
@@ -69,19 +68,14 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
             now_code=result.verdict.code,
             now=result.verdict.ratio,
             what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
-            less_exact=accuracy_of(assessed, result),
+            less_exact=accuracy_of(assessed),
             grew=tuple(_grew(assessment.before, result)),
         )
 
 
-def accuracy_of(assessed: Assessed, result: Result | None) -> str:
+def accuracy_of(assessed: Assessed) -> str:
     """Return how the error of an output grew, an empty string where that is no finding."""
-    entry, now = assessed.entry, result.candidate if result else None
-    if Finding.LESS_EXACT not in assessed.also or entry is None or now is None:
-        return ""
-    assert entry.error is not None
-    assert now.error is not None
-    return less_exact_text(entry.error, now.error)
+    return less_exact_text(*assessed.errors) if assessed.errors else ""
 
 
 def _grew(before: Findings | None, now: Result) -> list[str]:

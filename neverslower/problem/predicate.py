@@ -6,10 +6,11 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeGuard
 
 from neverslower.errors import NeverSlowerError
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 
 LONGEST = 1000
 """The most characters of a predicate; on longer ones Python's own parser may run out of stack."""
@@ -50,6 +51,12 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
+WORDS: dict[str, tuple[str, ...]] = {
+    "dtype": tuple(map(str, DType)),
+    "layout": tuple(map(str, Layout)),
+    "side": tuple(map(str, Side)),
+}
+"""Fields whose values are some words, with these words; nothing else can equal one."""
 NONE: Mapping[str, Any] = {}
 
 
@@ -131,6 +138,44 @@ def require_sound(text: str, problem: ConvProblem, further: Mapping[str, Any] = 
                 _value(node, problem, further)
             except (ZeroDivisionError, TypeError, RecursionError, MemoryError) as error:
                 raise PredicateError(text, f": {str(error) or 'too large'}", _place(text, node)) from None
+
+
+def require_yes_or_no(text: str, problem: ConvProblem, further: Mapping[str, Any] = NONE) -> None:
+    """Raise PredicateError where a sound predicate is no question, or asks a field for a word that it never has."""
+    tree = _parse(text, frozenset(further))
+    for node in ast.walk(tree):
+        operands = node.values if isinstance(node, ast.BoolOp) else [node.operand] if _is_not(node) else []
+        for operand in operands:
+            _require_question(text, operand, problem, further)
+        if isinstance(node, ast.Compare):
+            _require_words(text, node)
+    _require_question(text, tree, problem, further)
+
+
+def _is_not(node: ast.AST) -> TypeGuard[ast.UnaryOp]:
+    return isinstance(node, ast.UnaryOp)
+
+
+def _require_question(text: str, node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> None:
+    value = _value(node, problem, further)
+    if not isinstance(value, bool):
+        part = ast.get_source_segment(text.strip(), node)
+        raise PredicateError(
+            text, f": {part!r} is {value!r} and neither true nor false; compare it", _place(text, node)
+        )
+
+
+def _require_words(text: str, node: ast.Compare) -> None:
+    """Refuse a comparison of a field that has words with what is none of them."""
+    sides = [node.left, *node.comparators]
+    for one, other in (*pairwise(sides), *pairwise(reversed(sides))):
+        if isinstance(one, ast.Name) and one.id in WORDS:
+            for part in other.elts if isinstance(other, ast.Tuple | ast.List) else [other]:
+                if isinstance(part, ast.Constant) and part.value not in WORDS[one.id]:
+                    known = ", ".join(WORDS[one.id])
+                    raise PredicateError(
+                        text, f": {one.id} is never {part.value!r} (it is {known})", _place(text, part)
+                    )
 
 
 def _value(node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> Any:

@@ -23,6 +23,8 @@ _NO_NETWORK = re.compile(
     r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Connection refused"
     r"|Network is unreachable|No route to host|Temporary failure in name resolution|Max retries exceeded"
 )
+_CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED|confirming the ssl certificate|SSLCertVerificationError")
+_CREDENTIALS = re.compile(r"\b(?P<code>40[13]) (?:Client )?Error|HTTP error (?P<status>40[13])\b")
 _HAS = re.compile(r"\(from versions: ([^)]*)\)")
 
 
@@ -79,6 +81,12 @@ def refusal(asked: str, stderr: str) -> ReleaseError:
     errors = [line.partition("ERROR: ")[2] for line in lines if line.startswith("ERROR: ")]
     if "No module named pip" in stderr:
         return ReleaseError(f"{asked}: this Python has no pip; `{sys.executable} -m ensurepip` brings it")
+    if _CERTIFICATE.search(stderr):
+        remedy = "name its authority: `pip config set global.cert FILE`, or PIP_CERT"
+        return Unreachable(f"{asked}: the certificate of the index, or of a proxy, can't be verified; {remedy}")
+    if refused := _CREDENTIALS.search(stderr):
+        remedy = "name a user and a token where pip looks: pip's files, netrc or a keyring"
+        return ReleaseError(f"{asked}: the index refuses access ({refused['code'] or refused['status']}); {remedy}")
     if _NO_NETWORK.search(stderr):
         return Unreachable(f"{asked}: no index can be reached; connect this machine, or name an index in pip's files")
     if has := _HAS.search(stderr):

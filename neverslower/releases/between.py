@@ -19,7 +19,8 @@ def releases_from(
 ) -> list[str]:
     """Return the specs of all releases in order, the good one first and the bad one last.
 
-    `named` are those between that the user names; without them, an index says which versions of a package it has.
+    `named` are those between that the user names; without them, an index says which versions of a package it has, and
+    what goes with the package on both sides goes with each of them.
     Raises NeverSlowerError where the two can't be bisected, and ReleaseError where the index can't be asked.
     """
     if good == bad:
@@ -32,13 +33,19 @@ def releases_from(
     if first.library != last.library:
         other = f"--good is {first.library}, and --bad is {last.library}"
         raise NeverSlowerError(f"{other}: what lies between them? Name the releases in order with --between")
+    companions = first.requirements[1:]
+    if set(companions) != set(last.requirements[1:]):
+        theirs = " and ".join(" ".join(map(str, one.requirements[1:])) or "nothing" for one in (first, last))
+        text = f"what goes with {first.library} differs: {theirs}; which of it goes with the releases between?"
+        raise NeverSlowerError(f"{text} Name them in order with --between")
     low, high = first.version, last.version
     assert low is not None
     assert high is not None
     if low >= high:
         raise NeverSlowerError(f"--good {good} is not older than --bad {bad}; bisect from the older to the newer one")
     between = [version for version in (listed or wheels.versions)(first.library) if low < version < high]
-    return [good, *(f"pip:{first.library}=={version}" for version in between), bad]
+    words = ("", *map(str, companions))
+    return [good, *(f"pip:{first.library}=={version}{' '.join(words)}" for version in between), bad]
 
 
 def _pinned(flag: str, text: str) -> PipRelease:

@@ -79,7 +79,7 @@ def root_of(release: DebRelease, report: Report) -> Path:
     if folder := store.find(fields):
         return folder
     total = megabytes(sum(one.size for one in needed))
-    report(f"{release}: {len(needed)} packages, {total} to download")
+    report(f"{release}: {len(needed)} package{'s' * (len(needed) != 1)}, {total} to download")
     return store.add(fields, lambda folder: apt.unpack(folder, needed))
 
 

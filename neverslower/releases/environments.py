@@ -148,7 +148,7 @@ def told(found: Sequence[Wheel]) -> str:
     known = sorted((wheel for wheel in found if wheel.size is not None), key=lambda wheel: -(wheel.size or 0))
     unknown = len(found) - len(known)
     largest = ", ".join(f"{wheel.name} {wheel.version} {megabytes(wheel.size or 0)}" for wheel in known[:LARGEST])
-    total = f"{len(found)} wheels, {megabytes(total_size(found))} to download"
+    total = f"{len(found)} wheel{'s' * (len(found) != 1)}, {megabytes(total_size(found))} to download"
     without = f", and {unknown} whose size the index does not say" if unknown else ""
     return f"{total}{without}{f' (the largest: {largest})' if known else ''}"
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 import backends
+from backends.base import Capabilities
+from neverslower.errors import ReleaseError
 from neverslower.releases import debs
 from neverslower.releases.environments import Report, environment
 from neverslower.releases.spec import DebRelease, PipRelease, is_release, parse
@@ -27,6 +33,7 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
     release = parse("--against", spec.execnet)
     here = replace(spec, execnet="popen")
     if isinstance(release, PipRelease):
+        require_of_backend(adapter.CAPABILITIES, spec.backend, release)
         made = environment(release, companions(adapter, release), report)
         expected = release.library, made.versions[release.library]
         return replace(here, execnet=made.execnet, expected=expected)
@@ -36,6 +43,21 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
         build.run({"root": folder}, report)
         _BUILT.add((spec.backend, folder))
     return replace(here, argument=",".join(filter(None, (spec.argument, f"root={folder}"))))
+
+
+def require_of_backend(capabilities: Capabilities, backend: str, release: PipRelease) -> None:
+    """Refuse wheels of another library before they are downloaded. Raises ReleaseError that names the right ones."""
+    own = {canonicalize_name(Requirement(text).name) for text in capabilities.packages or capabilities.modules}
+    if release.library in own or (release.overlay and _any_matches(release.library, capabilities.overlays)):
+        return
+    known = ", ".join(sorted(own | set(capabilities.overlays)))
+    why = f"it is measured with {known}" if known else "no wheels are known for it"
+    raise ReleaseError(f"{release}: {release.library} is no library of the backend {backend}; {why}")
+
+
+def _any_matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a name matches one of some patterns such as `nvidia-cudnn-*`."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def companions(adapter: Any, release: PipRelease) -> Sequence[str]:

@@ -13,20 +13,31 @@ LONGEST_NAME = 36
 Again = Callable[[Culprit], str]
 
 
-def beginning(releases: Sequence[str], cases: int, steps: int, budget: float | None) -> Iterator[str]:
-    """Yield the releases, and how many steps there are at most and how long they may take."""
-    yield f"{len(releases)} releases, {cases} cases:"
+def beginning(releases: Sequence[str], trace: Trace, budget: float | None) -> Iterator[str]:
+    """Yield the releases, and how many steps there are at most and how long they may take.
+
+    Measuring something once more takes at most twice the `budget`, in seconds.
+    """
+    yield f"{len(releases)} releases, {_counted(len(trace.cases), 'case')}:"
     yield from (f"  {number}  {release}" for number, release in enumerate(releases))
+    clear, most = trace.clear_steps(), trace.most_steps()
     each = f", each at most {words.duration(budget)} (--time-budget) and the start of its workers" if budget else ""
-    longest = f", so {words.duration(steps * budget)} in all" if budget else ""
-    more = "; what stays undecided is measured once more, for longer"
-    yield f"at most {steps} step{'s' * (steps != 1)}{each}{longest}{more}"
+    longest = f", so {words.duration(clear * budget)} in all" if budget else ""
+    yield f"at most {_counted(clear, 'step')} if each is decided at the first try{each}{longest}"
+    longest = f", {words.duration(most / trace.efforts * 3 * budget)} in all" if budget else ""
+    yield f"what stays undecided is measured once more, for twice as long: at most {_counted(most, 'step')}{longest}"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def step_line(number: int, step: Step, releases: Sequence[str]) -> str:
     """Return what a step measures."""
     longer = ", for longer" if step.effort else ""
-    return f"step {number}: {releases[step.new]} against {releases[step.old]}, {len(step.cases)} cases{longer}"
+    return (
+        f"step {number}: {releases[step.new]} against {releases[step.old]}, {_counted(len(step.cases), 'case')}{longer}"
+    )
 
 
 def seen_line(step: Step, seen: Sequence[Seen]) -> str:
@@ -41,23 +52,34 @@ def seen_line(step: Step, seen: Sequence[Seen]) -> str:
 
 def left_line(steps: int, seconds: float) -> str:
     """Return how much is left at most, after a step that took so long."""
-    return f"  at most {steps} more step{'s' * (steps != 1)}; this one took {words.duration(seconds)}"
+    left = f"at most {_counted(steps, 'more step')} if each is decided next time" if steps else "no step is left"
+    return f"  {left}; this one took {words.duration(seconds)}"
 
 
-def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
-    """Yield the result: a table with a row for each regression, how to see each again, and what is not known."""
+def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | None = None) -> Iterator[str]:
+    """Yield the result: a table with a row for each regression, how to see each again, and what is not known.
+
+    `again` and `vendor` return the commands that show a culprit again, and that write it as a case for the vendor.
+    """
     culprits = trace.culprits()
     traced, undecided = trace.traced, trace.undecided
-    yield f"{len(traced)} of {len(trace.cases)} cases are worse in {releases[-1]} than in {releases[0]}"
+    same = len(trace.cases) - len(traced) - len(undecided)
+    counts = f"{len(traced)} worse, {same} not worse, {len(undecided)} undecided, of {len(trace.cases)}"
+    yield f"{releases[-1]} against {releases[0]}: {counts}"
     if culprits:
         yield ""
         yield "| case | last good | first bad | new / old | what changed |"
         yield "|---|---|---|---|---|"
         yield from (_row(culprit, releases) for culprit in culprits)
         yield ""
-        yield from (f"again     {again(culprit)}" for culprit in culprits if culprit.shown)
+        for culprit in culprits:
+            if culprit.shown:
+                yield f"again     {again(culprit)}"
+                yield from (f"vendor    {case}" for case in ([vendor(culprit)] if vendor else []) if case)
     for case in traced:
         yield from _caveats(trace, case, releases)
+        if untimed := trace.at_the_ends(case).untimed:
+            yield f"undecided: {case}: whether it also got slower: {untimed}"
     for case in undecided:
         seen = trace.at_the_ends(case)
         yield f"undecided: {case}: {seen.finding}: {seen.reason}"
@@ -66,7 +88,8 @@ def lines(trace: Trace, releases: Sequence[str], again: Again) -> Iterator[str]:
 def _row(culprit: Culprit, releases: Sequence[str]) -> str:
     seen = culprit.seen
     ratio = str(seen.ratio or seen.finding) if culprit.shown else f"not shown side by side: {seen.reason}"
-    what = "; ".join(filter(None, ("worse once more" if culprit.further else "", seen.what)))
+    further = f"worse once more: {', '.join(culprit.kinds)}" if culprit.kinds else "worse once more"
+    what = "; ".join(filter(None, (further if culprit.further else "", seen.what)))
     good, bad = releases[culprit.last_good], releases[culprit.first_bad]
     cut = re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", what)
     return f"| {' | '.join(map(_cell, (culprit.case, good, bad, ratio, cut)))} |"
@@ -81,6 +104,12 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     if unasked := trace.unasked(case):
         listed = ", ".join(releases[number] for number in unasked)
         yield f"not asked: {case}: whether {listed} fixed it in between; leave out --first-only"
+    if undecided := trace.open_after(case):
+        listed = ", ".join(releases[number] for number in undecided)
+        yield f"not decided: {case}: whether {listed} fixed it in between; if so, a later release is the first bad one"
+    if unshown := trace.unshown(case):
+        reason = trace.at_the_ends(case).reason
+        yield f"not traced: {case}: {', '.join(unshown)}: {reason}; no two neighbouring releases showed it side by side"
 
 
 def _cell(text: str) -> str:

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from neverslower.campaign.findings import Findings, Result
 from neverslower.evidence.observation import Examined
+from neverslower.judge.verdict import Verdict
+from neverslower.maps.staircase import WORSE
+from neverslower.outcome.table import Finding, ruled
 from neverslower.problem.comparison import Comparison
+from neverslower.problem.convolution import Side
 from neverslower.report.reproduction import cause_lines, headline, software
 from neverslower.rules.mining import Coverage, Mined
 from neverslower.rules.rule import Rule
@@ -25,7 +29,8 @@ class Curve:
     def around(self) -> list[Result]:
         """Return what was measured, from few channels to many."""
         results = self.findings.results.values()
-        return sorted(results, key=lambda result: result.comparison.candidate.out_channels)
+        side = self.asked.side
+        return sorted(results, key=lambda result: result.comparison.candidate.channels(side))
 
 
 def lines(curve: Curve) -> Iterator[str]:
@@ -37,17 +42,29 @@ def lines(curve: Curve) -> Iterator[str]:
     verdict = result.verdict
     yield f"  {verdict.code}{f' {verdict.ratio}' if verdict.ratio else ''}: {verdict.reason.text}"
     yield f"  {software(fingerprint)} on {fingerprint.device}"
+    yield f"  case      {asked.id}"
     yield f"  problem   {asked.candidate.key}"
-    yield f"  rule      {curve.rule or 'no rule covers it'}"
+    yield f"  rule      {rule_text(curve.rule, verdict)}"
     yield from cause_lines(findings.explanations.get(asked.identity))
     yield from _plan("unpruned", result.reference)
     yield from _plan("pruned", result.candidate)
-    yield f"the curve around it (time over that of {asked.reference.out_channels} channels):"
+    noun = "input" if asked.side is Side.IN else "output"
+    yield f"the curve around it (time over that of {asked.reference.channels(asked.side)} {noun} channels):"
     for row in curve.around:
         mark = ">" if row.comparison.identity == asked.identity else " "
         plan = row.candidate.plan.name if row.candidate else "unknown"
         ratio = str(row.verdict.ratio or "")
-        yield f"  {mark} {row.comparison.candidate.out_channels:5}  {ratio:21}  {row.verdict.code:9}  {plan}"
+        yield f"  {mark} {row.comparison.candidate.channels(asked.side):5}  {ratio:21}  {row.verdict.code:9}  {plan}"
+
+
+def rule_text(rule: Rule | None, verdict: Verdict) -> str:
+    """Return what the rule that matches a layer says of its verdict: a hazard may lie beyond the rule's ratios."""
+    if rule is None:
+        return "no rule covers it"
+    if verdict.code not in WORSE:
+        return f"it is not slower; a rule that matches it: {rule}"
+    exceeded = ruled(Finding.HAZARD_FOUND, verdict.ratio, rule.ratios) is Finding.RULE_EXCEEDED
+    return f"worse than the ratios {list(rule.ratios)} of {rule}" if exceeded else str(rule)
 
 
 def _plan(name: str, examined: Examined | None) -> Iterator[str]:

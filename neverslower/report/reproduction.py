@@ -54,7 +54,7 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
     elif result and result.evidence.exact:
         yield from _seen(result)
     yield from _what_changed(assessed, result)
-    if less_exact := accuracy_of(assessed, result):
+    if less_exact := accuracy_of(assessed):
         yield f"  accuracy  {less_exact}"
     yield from cause_lines(findings.explanations.get(comparison.identity))
     yield f"  problem   {comparison.reference}"

@@ -6,13 +6,16 @@ It names no host, user or path: only fields that are listed here are written, an
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neverslower.device.fingerprint import Fingerprint, short_hash
-from neverslower.evidence.observation import Examined, PairedPass
+from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, Verdict
 from neverslower.outcome.record import Record
@@ -24,9 +27,14 @@ NEIGHBOURS, SAMPLES = 4, 8
 _FINE = (Code.SAME, Code.FASTER, Code.FEWER)
 # A space may be part of a path: where that is not clear, more is cut out and not less.
 _PATH = re.compile(r"(?<![\w.<])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\](?=[\w.~-])[\w.+@~ -]*[\w+@~-])+[/\\]?")
+_PLACE = re.compile(r"(?<![\w./:<])~?/(?:[\w.+@~-]+/)+[\w.+@~-]*")
+_OWN = "never-slower"
+"""The folder of what this suite built itself, whose names say nothing of who did."""
+_SYSTEM = ("/bin/", "/dev/", "/lib/", "/proc/", "/sys/", "/usr/")
 _LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image")
 """Words in the names of fields that say who measured where."""
 
+Samples = NDArray[np.float64]
 Script = Callable[[ConvProblem, str], str]
 """Returns a script of a problem and the name of a plan, an empty string where there is none."""
 
@@ -43,6 +51,17 @@ class VendorCase:
     def verdict(self) -> Verdict:
         """Return the verdict of the record."""
         return self.record.verdicts[self.comparison.identity]
+
+    @property
+    def counted(self) -> bool:
+        """Return whether instructions were counted and nothing was timed."""
+        examined = self.examined(self.comparison.candidate)
+        return examined is not None and examined.instructions is not None
+
+    @property
+    def measure(self) -> str:
+        """Return what the ratio is one of."""
+        return "instructions" if self.counted else "time"
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -70,34 +89,48 @@ class VendorCase:
 
 def report(case: VendorCase) -> str:
     """Return the page, in GitHub's Markdown."""
-    return _without_paths("\n".join([*_summary(case), *_environment(case), *_sides(case), *_figures(case)])) + "".join(
-        f"{line}\n" for line in _scripts(case)
-    )
+    return without_paths(
+        "\n".join([*_summary(case), *environment(case.fingerprint), "", *_sides(case), *_figures(case)])
+    ) + "".join(f"{line}\n" for line in _scripts(case))
 
 
 def _summary(case: VendorCase) -> Iterator[str]:
     asked, ratio = case.comparison, case.verdict.ratio
     library = f"{case.fingerprint.backend} {case.fingerprint.version}"
-    yield f"# {library}: a convolution with fewer channels is slower ({asked.channels})"
+    worse, takes = ("needs more instructions", "executes") if case.counted else ("is slower", "takes")
+    yield f"# {library}: a convolution with fewer channels {worse} ({asked.channels})"
     yield ""
-    yield f"The convolution `{asked.candidate.descriptor}` ({asked.candidate.dtype}, {asked.candidate.layout}) takes"
-    yield f"**{ratio}** the time of `{asked.reference.descriptor}`, though it computes less: it has {asked.channels}."
-    yield "The brackets hold the interval of the ratio, at an error of 1 % over all that was measured together."
+    yield f"The convolution `{asked.candidate.descriptor}` ({asked.candidate.dtype}, {asked.candidate.layout}) {takes}"
+    yield f"**{ratio}** the {case.measure} of `{asked.reference.descriptor}`, though it computes less: it has"
+    yield f"{asked.channels}. {certainty(case.record, case.counted)}"
     yield "Problems are written as oneDNN's benchdnn does."
     yield ""
 
 
-def _environment(case: VendorCase) -> Iterator[str]:
-    fingerprint = case.fingerprint
+def certainty(record: Record, counted: bool) -> str:
+    """Return what the brackets of a ratio hold, at the error that the run was allowed."""
+    if counted:
+        return "Instructions were counted, which are the same in every run; no time was measured."
+    error = record.settings.get("family_error")
+    allowed = f", at an error of {100 * error:g} % over all that was measured together" if error else ""
+    return f"The brackets hold the interval of the ratio{allowed}."
+
+
+def environment(fingerprint: Fingerprint) -> Iterator[str]:
+    """Yield what a case was measured on, but for the fields that say who measured where."""
     yield "## Measured on"
     yield ""
     yield f"- device: {fingerprint.device}"
     yield f"- library: {fingerprint.backend} {fingerprint.version} (build {short_hash(fingerprint.build)})"
     for fields in (fingerprint.hardware, fingerprint.state, fingerprint.software):
         for name, value in sorted(fields.items()):
-            if not any(word in name.lower() for word in _LEFT_OUT):
+            if not names_somebody(name):
                 yield f"- {name}: {value}"
-    yield ""
+
+
+def names_somebody(field: str) -> bool:
+    """Return whether a field says who measured where, by the words of its name."""
+    return any(word in field.lower() for word in _LEFT_OUT)
 
 
 def _sides(case: VendorCase) -> Iterator[str]:
@@ -118,7 +151,7 @@ def _figures(case: VendorCase) -> Iterator[str]:
     asked, verdict = case.comparison, case.verdict
     yield "## Figures"
     yield ""
-    yield "| convolution | channels | time over that of the unpruned one |"
+    yield f"| convolution | channels | {case.measure} over that of the unpruned one |"
     yield "|---|---|---|"
     yield f"| `{asked.reference.descriptor}` | {asked.reference.channels(asked.side)} | 1 |"
     yield f"| `{asked.candidate.descriptor}` | **{asked.candidate.channels(asked.side)}** | **{verdict.ratio}** |"
@@ -126,27 +159,31 @@ def _figures(case: VendorCase) -> Iterator[str]:
         ratio = case.record.verdicts[other.identity].ratio
         yield f"| `{other.candidate.descriptor}` | {other.candidate.channels(other.side)} | {ratio}, fine |"
     yield ""
+    if case.counted:
+        yield f"Counted: {case.verdict.reason.text}."
+        yield ""
     passes = [pass_ for pass_ in case.record.samples.get(asked.identity, ()) if len(pass_.seconds)]
     if passes:
-        yield from _samples(passes)
+        pairs = [(taken.reference, taken.candidate) for taken in passes]
+        yield from sampled(pairs, ("more channels", "fewer channels"))
 
 
-def _samples(passes: Sequence[PairedPass]) -> Iterator[str]:
+def sampled(pairs: Sequence[tuple[Samples, Samples]], titles: tuple[str, str]) -> Iterator[str]:
+    """Yield a table of both sides' samples, in seconds, a row for each process or pair of processes."""
     yield "Both were timed alternately, in shuffled order, in fresh processes. Microseconds of a call, the first rounds"
     yield "of each process, and the median of all of its rounds:"
     yield ""
-    yield "| process | more channels | median | fewer channels | median |"
+    yield f"| process | {' | median | '.join(titles)} | median |"
     yield "|---|---|---|---|---|"
-    for number, pass_ in enumerate(passes, start=1):
-        cells = [_rounds(side) for side in (pass_.reference, pass_.candidate)]
-        yield f"| {number} | {' | '.join(cells)} |"
+    for number, pair in enumerate(pairs, start=1):
+        yield f"| {number} | {' | '.join(map(_rounds, pair))} |"
     yield ""
-    whole = [np.concatenate([getattr(pass_, side) for pass_ in passes]) for side in ("reference", "candidate")]
+    whole = [np.concatenate(side) for side in zip(*pairs, strict=True)]
     yield f"All rounds: {words.time_with_interval(whole[0])} and {words.time_with_interval(whole[1])}."
     yield ""
 
 
-def _rounds(seconds: np.ndarray) -> str:
+def _rounds(seconds: Samples) -> str:
     first = ", ".join(f"{1e6 * value:.2f}" for value in seconds[:SAMPLES])
     more = " …" if len(seconds) > SAMPLES else ""
     return f"{first}{more} | {1e6 * float(np.median(seconds)):.2f}"
@@ -161,9 +198,26 @@ def _scripts(case: VendorCase) -> Iterator[str]:
         yield ""
         yield f"{title}, `{problem.descriptor}`:"
         yield ""
-        yield from ("```", *text.rstrip().splitlines(), "```") if text else ("No script can be written for it.",)
+        yield from ("```", *scrubbed(text).rstrip().splitlines(), "```") if text else (NO_SCRIPT,)
 
 
-def _without_paths(text: str) -> str:
+NO_SCRIPT = "No script can be written for it."
+
+
+def scrubbed(script: str) -> str:
+    """Return a script in which places of this machine are `FOLDER`, and those that every system has are left."""
+    homes = (str(Path.home()), tempfile.gettempdir(), str(Path.cwd()))
+    for place in sorted((place for place in homes if len(place) > 1), key=len, reverse=True):
+        script = re.sub(rf"{re.escape(place)}(?=/)", "/FOLDER", script)
+    return _PLACE.sub(lambda place: _scrubbed_place(place[0]), script)
+
+
+def _scrubbed_place(place: str) -> str:
+    if place.startswith(_SYSTEM):
+        return place
+    return f"FOLDER/{place.rpartition('/')[2]}" if f"/{_OWN}/" in place else "FOLDER"
+
+
+def without_paths(text: str) -> str:
     """Return a text in which each path of a file system is cut down to `<path>`."""
     return _PATH.sub("<path>", text)

@@ -12,12 +12,13 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from neverslower.device.fingerprint import slug
 from neverslower.errors import RuleError, UnknownName
 from neverslower.files import writing
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.networks import Layer
-from neverslower.problem.predicate import PredicateError, require_sound
+from neverslower.problem.predicate import PredicateError, require_sound, require_yes_or_no
 from neverslower.rules.rule import Owner, Rule, further_fields
 
 if sys.version_info >= (3, 11):
@@ -112,10 +113,24 @@ def _word(value: Any) -> str:
     return value
 
 
+def _device(value: Any) -> str:
+    text = _word(value)
+    if any(mark != mark.lower() or mark.isspace() for mark in text):
+        raise _Mistake(f"{value!r} matches no device; write its name as folders of baselines have it: {slug(text)!r}")
+    return text
+
+
+def _told(value: Any) -> str:
+    if value == "":
+        raise _Mistake("empty; say who owns it and why, or remove the rule")
+    return _word(value)
+
+
 def _predicate(value: Any) -> str:
     text = _word(value)
     try:
         require_sound(text, _PROBE.candidate, further_fields(_PROBE))
+        require_yes_or_no(text, _PROBE.candidate, further_fields(_PROBE))
     except PredicateError as error:
         raise _Mistake(str(error), error.position) from None
     return text
@@ -124,6 +139,10 @@ def _predicate(value: Any) -> str:
 def _ratios(value: Any) -> tuple[float, float]:
     if isinstance(value, list) and len(value) == 2 and all(type(ratio) in (int, float) for ratio in value):
         low, high = map(float, value)
+        if 0 < low <= high < math.inf and high <= 1:
+            raise _Mistake(
+                f"{value!r} has no ratio above 1, and a hazard takes longer than unpruned; raise the upper one"
+            )
         if 0 < low <= high < math.inf:
             return low, high
     raise _Mistake(f"{value!r} is no interval of ratios; write such as [1.03, 2.1], the lower one first")
@@ -131,7 +150,7 @@ def _ratios(value: Any) -> tuple[float, float]:
 
 def _owner(value: Any) -> Owner:
     try:
-        return Owner(_word(value))
+        return Owner(_told(value))
     except ValueError:
         raise _Mistake(f"{value!r} is no owner; name one of {', '.join(Owner)}") from None
 
@@ -151,12 +170,12 @@ def _day(value: Any) -> date:
 
 _FIELDS: dict[str, tuple[Callable[[Any], Any], bool]] = {
     "backend": (_word, True),
-    "device": (_word, False),
+    "device": (_device, False),
     "versions": (_versions, False),
     "when": (_predicate, True),
     "ratios": (_ratios, True),
     "owner": (_owner, True),
-    "reason": (_word, True),
+    "reason": (_told, True),
     "link": (_word, False),
     "expires": (_day, False),
 }

@@ -37,7 +37,9 @@ class State(StrEnum):
 class Seen:
     """What a step showed of one case: its finding in words with the reason, the ratio new / old, what changed.
 
-    It is `final` where measuring longer would show nothing else, as where a release can't be installed.
+    It is `final` where measuring longer would show nothing else, as where a release can't be installed. `also` is a
+    second finding that is a regression too: a layer can be slower and less exact. `slower` also stands for more
+    instructions. `untimed` says why the time is undecided of what is a regression anyway.
     """
 
     state: State
@@ -46,6 +48,14 @@ class Seen:
     ratio: Interval | None = None
     what: str = ""
     final: bool = False
+    also: str = ""
+    slower: bool = False
+    untimed: str = ""
+
+    @property
+    def kinds(self) -> set[str]:
+        """Return the findings that are regressions."""
+        return {self.finding, self.also} - {""} if self.state is State.BAD else set()
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Culprit:
     """One regression of one case: the last release without it, the first with it, and what both side by side showed.
 
     `between` are releases between the two that could not be decided, or that were not asked. `further` says that the
-    case was a regression before, and got worse.
+    case was a regression before, and got worse; `kinds` are the findings that the last good release did not have.
     """
 
     case: str
@@ -72,6 +82,7 @@ class Culprit:
     between: tuple[int, ...]
     seen: Seen
     further: bool = False
+    kinds: tuple[str, ...] = ()
 
     @property
     def shown(self) -> bool:
@@ -119,7 +130,10 @@ class Trace:
     def _asks(self, old: int, new: int, case: str) -> bool:
         """Return whether a pair of releases can still say more of a case."""
         seen, tries = self._known.get((old, new, case)), self._tries[old, new, case]
-        return seen is None or (seen.state is State.OPEN and not seen.final and tries < self.efforts)
+        if seen is None:
+            return True
+        undecided = seen.state is State.OPEN or bool(seen.untimed)
+        return undecided and not seen.final and tries < self.efforts
 
     def _of_the_ends(self) -> Iterator[tuple[int, int, str]]:
         return ((0, self.last, case) for case in self.cases if self._asks(0, self.last, case))
@@ -127,12 +141,14 @@ class Trace:
     def _of_the_middle(self) -> Iterator[tuple[int, int, str]]:
         """Yield what halves the way between a good release and the bad one after it, for each case.
 
-        A release that one case waits for is asked for every other case that it tells something of, too.
+        A release that one case waits for is asked for every other case that waits for it or will need it later, so
+        that no release is set against the good one twice.
         """
         gaps = {case: [gap for gap in self._gaps(case) if gap] for case in self.traced}
         chosen = {_middle(gap, self._tried(case)) for case in gaps for gap in gaps[case]}
         for case, ranges in gaps.items():
-            for release in sorted(chosen & {release for gap in ranges for release in gap}):
+            wanted = {release for gap in ranges for release in gap} | set(self._after(case))
+            for release in sorted(chosen & wanted):
                 yield 0, release, case
 
     def _tried(self, case: str) -> set[int]:
@@ -144,11 +160,12 @@ class Trace:
             yield [release for release in range(good + 1, bad) if self._asks(0, release, case)]
 
     def _of_the_releases_after(self) -> Iterator[tuple[int, int, str]]:
-        if not self.follow:
-            return
-        for case in self.traced:
-            first = min(release for release, seen in self.decided(case).items() if seen.state is State.BAD)
-            yield from ((0, new, case) for new in range(first + 1, self.last) if self._asks(0, new, case))
+        return ((0, new, case) for case in self.traced for new in self._after(case))
+
+    def _after(self, case: str) -> list[int]:
+        """Return the releases after the first bad one that is known so far, as far as they are followed and open."""
+        first = min(release for release, seen in self.decided(case).items() if seen.state is State.BAD)
+        return [new for new in range(first + 1, self.last) if self.follow and self._asks(0, new, case)]
 
     def _of_the_culprits(self) -> Iterator[tuple[int, int, str]]:
         for case in self.traced:
@@ -193,33 +210,66 @@ class Trace:
         for earlier, later in pairwise(numbers):
             if (earlier, later) in falls:
                 yield earlier, later, False
-            elif decided[later].state is State.BAD and _beyond(decided[later].ratio, decided[earlier].ratio):
+            elif decided[later].state is State.BAD and _worse(decided[later], decided[earlier]):
                 yield earlier, later, True
 
     def culprits(self) -> list[Culprit]:
         """Return every regression of every traced case, in the order of the cases and then of the releases."""
-        return [
-            Culprit(
-                case,
-                good,
-                bad,
-                between=tuple(range(good + 1, bad)),
-                seen=self._known.get((good, bad, case), _NOT_ASKED),
-                further=further,
-            )
-            for case in self.traced
-            for good, bad, further in self._pairs(case)
-        ]
+        return [self._culprit(case, *pair) for case in self.traced for pair in self._pairs(case)]
+
+    def _culprit(self, case: str, good: int, bad: int, further: bool) -> Culprit:
+        decided = self.decided(case)
+        kinds = tuple(sorted(decided[bad].kinds - decided[good].kinds))
+        between = tuple(range(good + 1, bad))
+        return Culprit(case, good, bad, between, self._known.get((good, bad, case), _NOT_ASKED), further, kinds)
 
     def unasked(self, case: str) -> list[int]:
         """Return the releases after the first culprit of a case that were not measured, and so may have fixed it."""
-        first = min((culprit.first_bad for culprit in self.culprits() if culprit.case == case), default=self.last)
-        return [release for release in range(first + 1, self.last) if (0, release, case) not in self._known]
+        return [release for release in self._after_the_first(case) if (0, release, case) not in self._known]
 
-    def most_steps(self) -> int:
+    def open_after(self, case: str) -> list[int]:
+        """Return the releases after the first culprit of a case that stay undecided, and so may have fixed it.
+
+        One right after a good release is not among them: it may be the first bad one, which `between` says.
+        """
+        falls = _falls(self.decided(case))
+        after_good = {release for good, bad in falls for release in range(good + 1, bad)}
+        seen = {release: self._known.get((0, release, case)) for release in self._after_the_first(case)}
+        undecided = (release for release, known in seen.items() if known and known.state is State.OPEN)
+        return [release for release in undecided if release not in after_good]
+
+    def _after_the_first(self, case: str) -> range:
+        first = min((bad for _, bad, _ in self._pairs(case)), default=self.last)
+        return range(first + 1, self.last)
+
+    def unshown(self, case: str) -> list[str]:
+        """Return what the bad release is worse in, and no culprit that was shown side by side has."""
+        shown = (culprit.seen.kinds for culprit in self.culprits() if culprit.case == case)
+        return sorted(self.at_the_ends(case).kinds.difference(*shown))
+
+    def clear_steps(self) -> int:
         """Return how many steps there can be at most when each is decided at the first try."""
         between = self.releases - 2
         return 1 + 2 * between
+
+    def most_steps(self) -> int:
+        """Return how many steps there can be at most, whatever they show.
+
+        Each pair of releases is measured once in each effort: the good release with every other one, and what could be
+        a culprit of a case, of which there are fewer than releases.
+        """
+        between = self.releases - 2
+        pairs = min(between * (between + 1) // 2, len(self.cases) * between)
+        return self.efforts * (1 + between + pairs)
+
+    def steps_left(self) -> int:
+        """Return how many steps are left at most when each is decided the next time that it is measured."""
+        if any(self._of_the_ends()):
+            return self.clear_steps()
+        gaps = {release for case in self.traced for gap in self._gaps(case) for release in gap}
+        if waiting := gaps | {pair[1] for pair in self._of_the_releases_after()}:
+            return len(waiting) + self.releases - 2
+        return len({pair[:2] for pair in self._of_the_culprits()})
 
 
 _NOT_ASKED = Seen(State.OPEN, "not measured", "the trace ended before both were set side by side")
@@ -240,6 +290,11 @@ def _middle(gap: Sequence[int], tried: set[int]) -> int:
     waiting = [release for release in gap if release in tried]
     middle = (gap[0] + gap[-1]) / 2
     return min(waiting or gap, key=lambda release: (abs(release - middle), release))
+
+
+def _worse(later: Seen, earlier: Seen) -> bool:
+    """Return whether a regression got larger, or is one of another kind as well."""
+    return bool(later.kinds - earlier.kinds) or _beyond(later.ratio, earlier.ratio)
 
 
 def _beyond(later: Interval | None, earlier: Interval | None) -> bool:

@@ -41,9 +41,9 @@ LONGEST = 120
 """Characters of a setting that a refusal shows."""
 
 
-def step_name(step: Step) -> str:
-    """Return the name of the journal of a step."""
-    return f"{step.old}-{step.new}-{step.effort}.jsonl"
+def step_name(number: int, step: Step) -> str:
+    """Return the name of the journal of a step, by its number from 1: two steps may measure the same releases."""
+    return f"{number:03}-{step.old}-{step.new}-{step.effort}.jsonl"
 
 
 def fields_of(step: Step, seen: Mapping[str, Seen]) -> dict[str, Any]:
