@@ -228,8 +228,7 @@ def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
     assert found.page.locator("#case canvas").count() == 1
     assert "case=" in found.address
     found.page.keyboard.press("Escape")
-    found.page.wait_for_function("!document.getElementById('case').open")
-    assert "case=" not in found.address
+    found.page.wait_for_function("!document.getElementById('case').open && !location.hash.includes('case=')")
     again = open_(account_of([RESNET50]), f"#case=0/{L46}")
     assert again.page.locator("#case").is_visible()
 

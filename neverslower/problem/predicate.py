@@ -12,8 +12,10 @@ from typing import Any, TypeGuard
 from neverslower.errors import NeverSlowerError
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 
-LONGEST = 1000
-"""The most characters of a predicate; on longer ones Python's own parser may run out of stack."""
+LONGEST, SHOWN = 1000, 60
+"""The most characters of a predicate, for on longer ones Python's own parser may run out of stack; and of a part of it
+that an error shows.
+"""
 FIELDS: dict[str, Callable[[ConvProblem], Any]] = {
     "batch": lambda p: p.batch,
     "groups": lambda p: p.groups,
@@ -87,8 +89,9 @@ def _parse(text: str, further: frozenset[str]) -> ast.expr:
             raise PredicateError(text, f": no field {node.id!r} (known: {known})", _place(text, node))
     for node in ast.walk(tree):
         if isinstance(node, ast.expr) and not _allowed(node):
-            part = ast.get_source_segment(text.strip(), node)
-            raise PredicateError(text, f": {part!r} is not allowed here", _place(text, node))
+            part = ast.get_source_segment(text.strip(), node) or ""
+            shown = part if len(part) <= SHOWN else f"{part[:SHOWN]}…"
+            raise PredicateError(text, f": {shown!r} is not allowed here", _place(text, node))
     return tree
 
 
