@@ -70,7 +70,9 @@ def test_a_path_elsewhere_is_not_taken_for_the_root(checkout: Path, tmp_path: Pa
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "file").write_text('ic8oc8_ih8kh3n"own"\n', encoding="utf-8")
-    pairs = [(flag, str(elsewhere if flag == "--baselines" else elsewhere / "file")) for flag in PATHS]
+    (elsewhere / "hazards.toml").write_text("", encoding="utf-8")
+    own = {"--baselines": elsewhere, "--hazards": elsewhere / "hazards.toml"}
+    pairs = [(flag, str(own.get(flag, elsewhere / "file"))) for flag in PATHS]
     pairs.append(("--backend", f"scripted:{script(tmp_path, noise=0.002)}"))
 
     def words(*left_out: str) -> list[str]:
