@@ -46,10 +46,11 @@ class Picture:
     scale: float = 1.0
 
 
+CASE = "case=0/mb1_g1ic1024oc2048_ih14oh7kh1sh2ph0-float16-NHWC>mb1_g1ic1024oc2047_ih14oh7kh1sh2ph0-float16-NHWC"
 PICTURES = (
     Picture("heat-onednn.png", ONEDNN, part="#heat .body", width=1100, height=1200, scale=0.75),
     Picture("staircase-h100.png", H100, part="#stairs", height=1200, layer="resnet50.L16"),
-    Picture("case-h200.png", H200, "case=0/cudnn-resnet50.L46-float16-NHWC-out2047", "#case", scheme="dark"),
+    Picture("case-h200.png", H200, CASE, "#case", scheme="dark"),
     Picture("phone-h200.png", H200, width=390, height=780, scheme="dark"),
 )
 
