@@ -135,13 +135,11 @@ class Bench:
         """Return the findings of a campaign whose journal is in the folder, which goes on with what it has."""
         with closing(Journal(self.folder / f"{name}.jsonl")) as journal:
             findings = self._campaign(journal, settings, thresholds=thresholds).run(asked)
-        if why := findings.unavailable.get(self.spec.backend):
-            raise NeverSlowerError(f"{self.spec.backend} can't be measured: {why}")
+        findings.require(self.spec.backend)
         return findings
 
     def _campaign(self, journal: Journal, settings: Settings, **rest: Any) -> Campaign:
-        known = resume.read(journal.path) if journal.path.exists() and journal.path.stat().st_size else None
-        recorded = known if known and known.fingerprints else None
+        recorded = resume.read_if_any(journal.path)
         specs = {self.spec.backend: self.spec}
         return Campaign(specs, settings, journal, progress=StepsOnStderr(), recorded=recorded, **rest)
 

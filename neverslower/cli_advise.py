@@ -24,6 +24,7 @@ from neverslower.cli_maps import (
     campaign_of,
     layers_to_map,
     recorded_in,
+    seconds_left,
     spec_of,
 )
 from neverslower.cli_shared import require_suffix, step_on_stderr
@@ -204,26 +205,17 @@ class _Advising:
         thresholds = in_round(self._rounds)
         campaign = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds)
         findings = campaign.run(comparisons)
-        if why := findings.unavailable.get(self._spec.backend):
-            raise NeverSlowerError(f"{self._spec.backend} can't be measured: {why}")
+        findings.require(self._spec.backend)
         self._note(findings)
         return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
     def _left(self) -> float | None:
         """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
-        if self._deadline is None:
-            return None
-        if (left := self._deadline - time.monotonic()) <= 0:
-            ended = f"--time-budget {self._options.time_budget} ended before the advice was verified"
-            raise NeverSlowerError(f"{ended}; give it more time, and {self.go_on}")
-        return left
+        return seconds_left(self._deadline, self._options, "the advice", self.go_on)
 
     def _recorded(self) -> Recorded | None:
         """Return what the command that this one goes on with has verified, None where there is nothing of that."""
-        if not (self._options.resume and self.verifying.exists() and self.verifying.stat().st_size):
-            return None
-        recorded = resume.read(self.verifying)
-        return recorded if recorded.fingerprints else None
+        return resume.read_if_any(self.verifying) if self._options.resume else None
 
     def _note(self, findings: Findings) -> None:
         """Keep what is to be said of the device, each line once."""

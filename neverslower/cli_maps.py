@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,19 @@ def _map(options: argparse.Namespace) -> None:
 def budget_of(options: argparse.Namespace) -> float | None:
     """Return the seconds of --time-budget, None without it."""
     return duration("--time-budget", options.time_budget) if options.time_budget else None
+
+
+def seconds_left(deadline: float | None, options: argparse.Namespace, what: str, go_on: str) -> float | None:
+    """Return the seconds of --time-budget that are left, None for as long as it takes.
+
+    Raises NeverSlowerError where none are, with how to `go_on`: `what` was to be verified in them.
+    """
+    if deadline is None:
+        return None
+    if (left := deadline - time.monotonic()) <= 0:
+        ended = f"--time-budget {options.time_budget} ended before {what} was verified"
+        raise NeverSlowerError(f"{ended}; give it more time, and {go_on}")
+    return left
 
 
 def recorded_in(path: Path | None, backend: str) -> Recorded | None:

@@ -26,6 +26,7 @@ from neverslower.cli_maps import (
     campaign_of,
     format_of,
     recorded_in,
+    seconds_left,
     spec_of,
 )
 from neverslower.cli_shared import runs_networks, step_on_stderr
@@ -234,12 +235,8 @@ class _Mending:
     def _verify(
         self, comparisons: Sequence[Compared], journal: Journal, thresholds: Thresholds, share: float
     ) -> Findings:
-        recorded = None
-        if self._options.resume and self.verifying.exists() and self.verifying.stat().st_size:
-            recorded = resume.read(self.verifying)
-        return self._run(
-            comparisons, journal, recorded if recorded and recorded.fingerprints else None, thresholds, share
-        )
+        recorded = resume.read_if_any(self.verifying) if self._options.resume else None
+        return self._run(comparisons, journal, recorded, thresholds, share)
 
     def _run(
         self,
@@ -254,21 +251,15 @@ class _Mending:
         settings = mapping.settings_of(len(self._padding.layers), self._left(share), self._options.blocks)
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         findings = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds).run(comparisons)
-        if why := findings.unavailable.get(self._spec.backend):
-            raise NeverSlowerError(f"{self._spec.backend} can't be measured: {why}")
+        findings.require(self._spec.backend)
         self.device = list(dict.fromkeys([*self.device, *device_lines(self._spec.backend, findings)]))
         return findings
 
     def _left(self, share: float) -> float | None:
         """Return a share of the seconds that are left, None for as long as it takes."""
-        if self._deadline is None:
-            return None
-        if (left := self._deadline - time.monotonic()) <= 0:
-            raise NeverSlowerError(
-                f"--time-budget {self._options.time_budget} ended before the choice was verified; give it more time, "
-                f"and go on with the same command and --resume {self.journal}"
-            )
-        return left * share
+        go_on = f"go on with the same command and --resume {self.journal}"
+        left = seconds_left(self._deadline, self._options, "the choice", go_on)
+        return None if left is None else left * share
 
     def _next_round(self) -> int:
         self._rounds += 1

@@ -25,6 +25,7 @@ from neverslower.cli_maps import (
     campaign_of,
     fingerprint_here,
     recorded_in,
+    seconds_left,
     spec_of,
 )
 from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
@@ -286,26 +287,17 @@ class _Advising:
         step_on_stderr(f"round {self._rounds}: {len(comparisons)} layers against their unpruned selves")
         campaign = campaign_of(self.options, self.spec, settings, journal, reviewer, in_round(self._rounds))
         findings = campaign.run(comparisons)
-        if why := findings.unavailable.get(self.spec.backend):
-            raise NeverSlowerError(f"{self.spec.backend} can't be measured: {why}")
+        findings.require(self.spec.backend)
         self._note(findings)
         return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
     def _left(self) -> float | None:
         """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
-        if self._deadline is None:
-            return None
-        if (left := self._deadline - time.monotonic()) <= 0:
-            ended = f"--time-budget {self.options.time_budget} ended before the advice was verified"
-            raise NeverSlowerError(f"{ended}; give it more time, and {self.go_on}")
-        return left
+        return seconds_left(self._deadline, self.options, "the advice", self.go_on)
 
     def _recorded(self, path: Path) -> Recorded | None:
         """Return what the command that this one goes on with has measured, None where there is nothing of that."""
-        if not (self.options.resume and path.exists() and path.stat().st_size):
-            return None
-        recorded = resume.read(path)
-        return recorded if recorded.fingerprints else None
+        return resume.read_if_any(path) if self.options.resume else None
 
     def _note(self, findings: Findings) -> None:
         """Keep what is to be said of the device, each line once."""

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from neverslower.campaign.forecast import Forecast
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import Unsound
-from neverslower.errors import DeviceBusy, Unavailable
+from neverslower.errors import DeviceBusy, NeverSlowerError, Unavailable
 from neverslower.evidence.observation import Evidence, Examined, PairedPass, Searched
 from neverslower.judge.cause import Explanation
 from neverslower.judge.failure import Failure
@@ -163,6 +163,11 @@ class Findings:
     def plan(self, backend: str, pairs: str) -> None:
         """Keep how many pairs of processes were planned beside another library, and why so many."""
         self.pairs[backend] = pairs
+
+    def require(self, backend: str) -> None:
+        """Raise NeverSlowerError, with the reason, where a backend can't be measured here."""
+        if backend in self.unavailable:
+            raise NeverSlowerError(f"{backend} can't be measured: {self.unavailable[backend]}")
 
     def lack(self, backend: str, why: Unavailable) -> None:
         """Give up a backend that is missing; one whose device another run keeps can't be judged here."""

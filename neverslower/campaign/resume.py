@@ -181,6 +181,14 @@ def read(path: Path, named: str = "--resume ") -> Recorded:
     return recorded
 
 
+def read_if_any(path: Path) -> Recorded | None:
+    """Read a journal as `read` does; None where it is not there, or ended before the first device was known."""
+    if not (path.exists() and path.stat().st_size):
+        return None
+    recorded = read(path)
+    return recorded if recorded.fingerprints else None
+
+
 def _add(whole: Recorded, line: Mapping[str, Any]) -> None:
     kind = line["event"]
     recorded = whole.of_the_other if line.get("side") == BEFORE else whole

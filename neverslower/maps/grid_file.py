@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.maps.grid import Grid, LayerGrid, Pair, unpruned_pair
-from neverslower.maps.map_file import Tables, by_layer, cost_of, has_cost, pass_row, unpruned_cost
+from neverslower.maps.map_file import Tables, by_layer, cost_of, has_cost, how_measured, pass_row, unpruned_cost
 from neverslower.maps.mapping import Mapped
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.networks import Layer
@@ -26,20 +25,12 @@ def document_of(mapped: Mapped, step: int, points: int) -> dict[str, Any]:
     """Return a grid as plain data; `step` and `points` are what was asked for of each axis."""
     results, tables = by_layer(mapped), Tables()
     layers = [_layer_fields(layer, results.get(layer.problem.key, []), tables) for layer in mapped.layers]
-    passes = next((result.passes for row in results.values() for result in row if result.passes), ())
     return {
         "format": FORMAT,
         "schema": SCHEMA,
-        "evidence": str(mapped.evidence),
-        "fingerprint": mapped.findings.fingerprints[mapped.backend].as_dict(),
-        "remarks": list(mapped.findings.remarks.get(mapped.backend, ())),
-        "settings": asdict(mapped.settings),
+        **how_measured(mapped),
         "step": step,
         "points_an_axis": points,
-        "clock": passes[0].clock if passes else "",
-        "cache": passes[0].cache if passes else "",
-        "began": mapped.began,
-        "seconds": round(mapped.seconds, 3),
         "ended_early": mapped.ended_early,
         "asked": sum(mapped.findings.wanted.values()),
         "measured": sum(len(layer["pairs"]) for layer in layers),

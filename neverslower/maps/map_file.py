@@ -37,10 +37,24 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
     results = by_layer(mapped)
     interned = Tables()
     layers = [_layer_fields(layer, results.get(layer.problem.key, []), interned) for layer in mapped.layers]
-    passes = next((result.passes for row in results.values() for result in row if result.passes), ())
     return {
         "format": FORMAT,
         "schema": SCHEMA,
+        **how_measured(mapped),
+        "points": sum(len(layer["counts"]) for layer in layers),
+        "decided": mapped.decided,
+        "processes": interned.processes.rows,
+        "kernels": interned.kernels.rows,
+        "plans": interned.plans.rows,
+        "dispatches": interned.dispatches.rows,
+        "layers": layers,
+    }
+
+
+def how_measured(mapped: Mapped) -> dict[str, Any]:
+    """Return, as plain data, on what, how and when a map or a grid was measured."""
+    passes = next((result.passes for result in mapped.findings.results.values() if result.passes), ())
+    return {
         "evidence": str(mapped.evidence),
         "fingerprint": mapped.findings.fingerprints[mapped.backend].as_dict(),
         "remarks": list(mapped.findings.remarks.get(mapped.backend, ())),
@@ -49,13 +63,6 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
         "cache": passes[0].cache if passes else "",
         "began": mapped.began,
         "seconds": round(mapped.seconds, 3),
-        "points": sum(len(layer["counts"]) for layer in layers),
-        "decided": mapped.decided,
-        "processes": interned.processes.rows,
-        "kernels": interned.kernels.rows,
-        "plans": interned.plans.rows,
-        "dispatches": interned.dispatches.rows,
-        "layers": layers,
     }
 
 

@@ -143,8 +143,7 @@ def measure(
     except KeyboardInterrupt:
         ended_early = INTERRUPTED
     findings = campaign.findings
-    if backend in findings.unavailable:
-        raise NeverSlowerError(f"{backend} can't be measured: {findings.unavailable[backend]}")
+    findings.require(backend)
     if ended_early and backend not in findings.fingerprints:
         raise NeverSlowerError(f"{ended_early} before anything was measured")
     seconds = time.monotonic() - begin
