@@ -91,20 +91,8 @@ def _counted(now: Record, before: Record) -> Iterator[Change]:
         if not (new and old and new.instructions and old.instructions and identity in before.verdicts):
             continue
         verdict = judge_since(Evidence.INSTRUCTIONS, old.plan, old.instructions, new)
-        yield Change(
-            id=comparison.id,
-            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
-            channels=comparison.candidate.channels(comparison.side),
-            unpruned=comparison.reference.channels(comparison.side),
-            code=verdict.code,
-            reason=verdict.reason.text,
-            ratio=verdict.ratio,
-            before_code=before.verdicts[identity].code,
-            before=before.verdicts[identity].ratio,
-            now_code=now.verdicts[identity].code,
-            now=now.verdicts[identity].ratio,
-            what=str(plan_difference(old.plan, new.plan)),
-        )
+        what = str(plan_difference(old.plan, new.plan))
+        yield Change.of(comparison, verdict, before.verdicts[identity], now.verdicts[identity], what)
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

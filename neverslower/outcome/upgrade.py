@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from neverslower.baseline.entry import Known
 from neverslower.campaign.findings import Findings, Result
 from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import plan_difference
+from neverslower.problem.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,36 @@ class Change:
     less_exact: str = ""
     grew: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        comparison: Comparison,
+        verdict: Verdict,
+        before: Known | Verdict,
+        now: Verdict,
+        what: str,
+        less_exact: str = "",
+        grew: tuple[str, ...] = (),
+    ) -> Change:
+        """Return what a verdict says of new against old; `before` and `now` are those on pruned against unpruned."""
+        side = comparison.side
+        return cls(
+            id=comparison.id,
+            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
+            channels=comparison.candidate.channels(side),
+            unpruned=comparison.reference.channels(side),
+            code=verdict.code,
+            reason=verdict.reason.text,
+            ratio=verdict.ratio,
+            before_code=before.code,
+            before=before.ratio,
+            now_code=now.code,
+            now=now.ratio,
+            what=what,
+            less_exact=less_exact,
+            grew=grew,
+        )
+
     @property
     def new_hazard(self) -> bool:
         """Return whether pruning to this count costs time now, and was proved not to before."""
@@ -55,18 +87,11 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
         if assessed.entry is None or result.candidate is None or comparison.studied:
             continue
         verdict, entry = assessed.verdict, assessed.entry
-        yield Change(
-            id=comparison.id,
-            layer=f"{comparison.layer.name} {comparison.candidate.dtype} {comparison.candidate.layout}",
-            channels=comparison.candidate.channels(comparison.side),
-            unpruned=comparison.reference.channels(comparison.side),
-            code=verdict.code,
-            reason=verdict.reason.text,
-            ratio=verdict.ratio,
-            before_code=entry.known.code,
-            before=entry.known.ratio,
-            now_code=result.verdict.code,
-            now=result.verdict.ratio,
+        yield Change.of(
+            comparison,
+            verdict,
+            before=entry.known,
+            now=result.verdict,
             what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
             less_exact=accuracy_of(assessed),
             grew=tuple(_grew(assessment.before, result)),
