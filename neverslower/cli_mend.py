@@ -17,6 +17,7 @@ import numpy as np
 from neverslower.campaign import resume
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
+from neverslower.campaign.settings import Settings
 from neverslower.cli_advise import in_round
 from neverslower.cli_maps import (
     ROOT,
@@ -130,14 +131,16 @@ def _advised(path: Path | None, model: Model) -> dict[str, list[int]]:
 class _Mending:
     """One command from the layers to a padded model.
 
-    The samples that led to a choice are not those that prove it: what verifies has a journal of its own. All campaigns
-    end at one deadline. `device` holds what is to be said of the device.
+    The samples that led to a choice are not those that prove it: what verifies has a journal of its own. So have whole
+    networks, whose passes are longer. All campaigns end at one deadline. `device` holds what is to be said of it.
     """
 
     def __init__(self, options: argparse.Namespace, spec: WorkerSpec, model: Model, padding: Padding) -> None:
         self._options, self._spec, self._model, self._padding = options, spec, model, padding
         self.journal: Path = options.resume or options.journal or new_journal(ROOT, "mend")
-        self.verifying = self.journal.with_name(f"{self.journal.stem}-verified{self.journal.suffix}")
+        self.verifying, self.networks = (
+            self.journal.with_name(f"{self.journal.stem}-{what}{self.journal.suffix}") for what in ("verified", "whole")
+        )
         self.device: list[str] = []
         self._rounds, self._budget = 0, budget_of(options)
         self._deadline = None if self._budget is None else time.monotonic() + self._budget
@@ -150,7 +153,9 @@ class _Mending:
         with closing(Journal(self.verifying)) as journal:
 
             def measure(comparisons: Sequence[Comparison]) -> Mapping[tuple[str, str], Verdict]:
-                findings = self._verify(comparisons, journal, in_round(self._next_round()), VERIFYING_SHARE)
+                recorded = self._recorded(self.verifying)
+                settings = self._settings(VERIFYING_SHARE)
+                findings = self._run(comparisons, journal, recorded, settings, in_round(self._next_round()))
                 return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
             widths = proved(table, self._spec.backend, measure) if table.verdicts else {}
@@ -158,7 +163,7 @@ class _Mending:
                 return Mended(self._model, self._spec.backend, table, widths)
             difference = self._write(name, script, widths)
             mended = Mended(self._model, self._spec.backend, table, widths, script, difference)
-            return self._with_whole(mended, script, journal)
+        return self._with_whole(mended, script)
 
     def _measured(self) -> Table:
         """Return the table of every layer at every count that is tried."""
@@ -169,7 +174,7 @@ class _Mending:
         step_on_stderr(f"{len(self._padding.choices)} groups may be padded; measuring {len(asked)} padded layers")
         recorded = recorded_in(self._options.resume, self._spec.backend)
         with closing(Journal(self.journal)) as journal:
-            findings = self._run(asked, journal, recorded, STANDARD, CHOOSING_SHARE)
+            findings = self._run(asked, journal, recorded, self._settings(CHOOSING_SHARE))
         if not any(result.passes for result in findings.results.values()):
             reasons = dict.fromkeys(verdict.reason.text for verdict in findings.verdicts.values())
             raise NeverSlowerError(f"no layer could be timed on {self._spec.backend}: {'; '.join(list(reasons)[:3])}")
@@ -192,20 +197,20 @@ class _Mending:
             checked = child.read(child.TORCH, self._options.model, self._options.input, f"{child.PADDED}{tried}")
         return float(checked["difference"])
 
-    def _with_whole(self, mended: Mended, script: Path, journal: Journal) -> Mended:
+    def _with_whole(self, mended: Mended, script: Path) -> Mended:
         """Return what was padded with the verdict on the whole network, or why there is none.
 
         Raises NeverSlowerError where that is slower; the script is not kept then.
         """
         try:
-            return self._whole(mended, script, journal)
+            return self._whole(mended, script)
         except KeyboardInterrupt:
             return replace(mended, no_whole="interrupted")
         except NeverSlowerError:
             script.unlink(missing_ok=True)
             raise
 
-    def _whole(self, mended: Mended, script: Path, journal: Journal) -> Mended:
+    def _whole(self, mended: Mended, script: Path) -> Mended:
         named = reading.PrunedName.parse(f"{script}:build", self._options.input)
         original, padded = reading.with_pruned(named, self._model, self._options.input)
         self._require_as_planned(padded, mended.widths)
@@ -214,7 +219,11 @@ class _Mending:
         if self._deadline is not None and self._deadline <= time.monotonic():
             return replace(mended, no_whole=f"--time-budget {self._options.time_budget} had ended")
         (asked,) = whole.comparisons(self._spec.backend, original, padded, [format_of(self._options)])
-        result = self._verify([asked], journal, STANDARD, 1.0).wholes[asked.identity]
+        blocks = self._options.blocks or Settings().blocks  # A process takes seconds to build both: few long passes.
+        settings = Settings(blocks=blocks, time_budget=self._left(1.0), explain_budget=0.0, whole=True)
+        with closing(Journal(self.networks)) as journal:
+            findings = self._run([asked], journal, self._recorded(self.networks), settings)
+        result = findings.wholes[asked.identity]
         if result.verdict.code is Code.SLOWER:
             raise NeverSlowerError(
                 f"the whole padded network is slower, {result.verdict.ratio}, although none of its layers is by "
@@ -232,23 +241,26 @@ class _Mending:
                 "Python build another model each time?"
             )
 
-    def _verify(
-        self, comparisons: Sequence[Compared], journal: Journal, thresholds: Thresholds, share: float
-    ) -> Findings:
-        recorded = resume.read_if_any(self.verifying) if self._options.resume else None
-        return self._run(comparisons, journal, recorded, thresholds, share)
+    def _recorded(self, path: Path) -> Recorded | None:
+        """Return what a journal of this command held before, None where it is not resumed."""
+        return resume.read_if_any(path) if self._options.resume else None
+
+    def _settings(self, share: float) -> Settings:
+        """Return how layers are measured, in a share of the time that is left.
+
+        By the number of layers, whatever is compared: all of one journal must have passes of one length.
+        """
+        return mapping.settings_of(len(self._padding.layers), self._left(share), self._options.blocks)
 
     def _run(
         self,
         comparisons: Sequence[Compared],
         journal: Journal,
         recorded: Recorded | None,
-        thresholds: Thresholds,
-        share: float,
+        settings: Settings,
+        thresholds: Thresholds = STANDARD,
     ) -> Findings:
-        """Run one campaign in a share of the time that is left. Raises NeverSlowerError without the backend."""
-        # By the number of layers, whatever is compared: all of one journal must have passes of one length.
-        settings = mapping.settings_of(len(self._padding.layers), self._left(share), self._options.blocks)
+        """Run one campaign. Raises NeverSlowerError without the backend."""
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         findings = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds).run(comparisons)
         findings.require(self._spec.backend)

@@ -182,6 +182,8 @@ def test_a_pruned_model_is_padded_where_that_is_proved(mend: Any, tmp_path: Path
     assert "- 3: a multiple of 32 already" in told
     assert "- 5: it is an output of the model" in told
     assert "whole network: 0.75" in told
+    measured = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.jsonl")}
+    assert {name for name, text in measured.items() if "net_padded.py" in text} == {"m-whole"}
     assert (tmp_path / "out" / "net_padded.md").read_text(encoding="utf-8").startswith("net on scripted: 1 of 1 groups")
     assert "ADDED = {\n    '0': {'out': [[13, 3]]},\n    '3': {'in': [[13, 3]]},\n    '1': {'norm'" in (
         tmp_path / "out" / "net_padded.py"
