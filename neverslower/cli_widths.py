@@ -1,4 +1,4 @@
-"""What `advise --model` adds to the command `advise`: the widths of a whole model for a budget."""
+"""What `advise --model` and `--onnx` add to the command `advise`: the widths of a whole model for a budget."""
 
 from __future__ import annotations
 
@@ -72,16 +72,18 @@ def add(commands: Commands) -> None:
     parser = commands.choices["advise"]
     of_layers = parser.get_default("run")
     cli_grid.add_models(parser)
-    parser.description = f"{parser.description} With --model and without --layer: advises the widths of its groups of "
+    parser.description = (
+        f"{parser.description} With --model or --onnx, without --layer: advises the widths of groups of "
+    )
     parser.description += "coupled channels for a budget, and measures every layer that they change."
     add = parser.add_argument
-    share = "of --model: at most this share of the unpruned model's latency, params or macs (repeatable)"
+    share = "at most this share of the unpruned model's latency, params or macs (repeatable)"
     add("--budget", action="append", default=[], metavar="latency=0.7x", help=f"{share}; default {budget.DEFAULT}")
-    add("--grid", type=Path, metavar="GRID.json.xz", help="of --model: plan with it; default: measure one")
+    add("--grid", type=Path, metavar="GRID.json.xz", help="of a model: plan with it; default: measure one")
     cli_grid.add_axes(parser)
     add("--scores", type=Path, metavar="SCORES.json", help="what filters are worth; default: their L1 norms")
     add("--floor", type=float, default=0.0, metavar="SHARE", help="of each group's channels at least; default 0")
-    add("--csv", type=Path, metavar="WIDTHS.csv", help="of --model: also write the widths as CSV")
+    add("--csv", type=Path, metavar="WIDTHS.csv", help="of a model: also write the widths as CSV")
     limit = solving.TIME_LIMIT
     add("--solve-time", type=float, default=limit, metavar="SECONDS", help=f"for each plan; default {limit:.0f}")
     add("--rounds", type=int, default=ROUNDS, metavar="N", help=f"of planning and measuring; default {ROUNDS}")
@@ -91,7 +93,7 @@ def add(commands: Commands) -> None:
             refuse_out_of_place(parser, options, OF_LAYERS, "a whole model is advised on; name --layer for its layers")
             _run(options)
             return
-        why = "layers are advised on by themselves; for the widths of a model name --model and no --layer"
+        why = "layers are advised on by themselves; for the widths of a model name it and no --layer"
         refuse_out_of_place(parser, options, OF_A_MODEL, why)
         of_layers(options)
 
@@ -100,7 +102,7 @@ def add(commands: Commands) -> None:
 
 def _of_a_model(options: argparse.Namespace) -> bool:
     """Return whether the widths of a model are asked for, and not the counts of its layers by themselves."""
-    return bool(options.budget or options.grid or (options.model and not options.layer))
+    return bool(options.budget or options.grid or ((options.model or options.onnx) and not options.layer))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -123,8 +125,9 @@ def _run(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what can't be done before anything is measured. Raises NeverSlowerError."""
-    if len(options.model or ()) != 1:
-        raise NeverSlowerError("advise on the widths of which model? name one: --model FILE.py:FUNCTION --input SHAPE")
+    if len([*(options.model or ()), *(options.onnx or ())]) != 1:
+        named = "--model FILE.py:FUNCTION --input SHAPE, or --onnx FILE.onnx"
+        raise NeverSlowerError(f"advise on the widths of which model? name one: {named}")
     for flag, given in (("--layer", options.layer), ("--network", options.network), ("--problem", options.problem),
                         ("--map", options.map)):  # fmt: skip
         if given:

@@ -279,5 +279,5 @@ def test_weights_are_read_in_a_child_process_and_are_the_same_each_time():
     assert first["layer2.0.conv1"].shape == (128, 64, 3, 3)
     assert len(first["layer2.0.conv1"].norms) == 128
     assert not first["conv1"].bias
-    with pytest.raises(NeverSlowerError, match="name it with --model"):
-        weights.weights_of(Model("m", (), source=("--onnx", "m.onnx")))
+    with pytest.raises(NeverSlowerError, match="name the model by --model or --onnx"):
+        weights.weights_of(Model("m", (), source=("--problems", "m.csv")))

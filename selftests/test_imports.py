@@ -53,7 +53,7 @@ VENDORS = {
         "neverslower.models.padding",
         "neverslower.models.agreement",
     ),
-    "onnx": ("neverslower.models.onnx_graph",),
+    "onnx": ("neverslower.models.onnx_graph", "neverslower.models.onnx_layers"),
     "tvm": ("backends.tvm",),
     "cudnn": ("backends.cudnn",),
     "pynvml": ("backends.cudnn",),
