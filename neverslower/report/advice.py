@@ -7,7 +7,7 @@ from typing import Any
 
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
-from neverslower.judge.verdict import Interval, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Verdict
 from neverslower.maps.advice import Advice
 from neverslower.maps.advice_file import FORMAT, OF_OUTPUTS, SCHEMA
 from neverslower.maps.shape import shape_of
@@ -21,7 +21,7 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     fewest = "fewest instructions: " if staircase.evidence is Evidence.INSTRUCTIONS else ""
     yield f"{staircase.name}: {fewest}{_shape(staircase)}"
     for larger, smaller, verdict in advice.taken_back:
-        yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
+        yield f"taken back: {smaller} against {larger} is {why_not_faster(verdict)}"
     if not advice.steps:
         counted = staircase.evidence is Evidence.INSTRUCTIONS
         better = "takes fewer instructions" if counted else "is proved faster"
@@ -32,6 +32,16 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     for step in advice.steps:
         cost, share = _cost(staircase, step.cost), step.cost / float(staircase.costs[-1])
         yield f"| {step.count} | {cost} | {share:.2f} | {step.verdict.code} than {step.larger}: {step.verdict.ratio} |"
+
+
+def why_not_faster(verdict: Verdict) -> str:
+    """Return a verdict that takes a count back, in words: a SAME is one that excludes faster, not no slower alone."""
+    line = 1 - STANDARD.tolerance
+    excluded = (
+        verdict.code is Code.SAME and verdict.ratio is not None and verdict.reason.code is ReasonCode.WITHIN_TARGET
+    )
+    why = f"proved to take {line:.2f} of the time or more" if excluded else verdict.reason.text
+    return f"{verdict.code} ({_ratio(verdict)}{why})"
 
 
 def _channels(staircase: Staircase) -> str:
