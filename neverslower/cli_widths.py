@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from neverslower.cli_maps import (
     spec_of,
 )
 from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
-from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.fingerprint import Fingerprint, differences
 from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
@@ -209,9 +210,13 @@ class _Advising:
             advised = verified(known, self.spec.backend, self._choose, measure, self.options.rounds, limit)
         return WidthAdvice(known, advised, self.budgets, criterion, known.grid.fingerprint)
 
+    @cached_property
+    def _structure(self) -> Structure:
+        return structure_of(self.model, coupled_groups(self.model))
+
     def _known(self) -> tuple[Known, str]:
         """Return what planning needs, and the words for what channels are worth."""
-        structure, weights = structure_of(self.model, coupled_groups(self.model)), weights_of(self.model)
+        structure, weights = self._structure, weights_of(self.model)
         if not structure.free:
             held = "; ".join(report.held_lines(structure.held))
             raise NeverSlowerError(f"{self.model.title}: no group of channels may change: {held}")
@@ -269,7 +274,7 @@ class _Advising:
         step_on_stderr(f"planning: {len(question.choices)} groups, at most {seconds:g} s")
         if plan := solving.solve(question, Goal(self._limits(question)), seconds):
             return plan
-        reasons = "; ".join(_least(question, one, seconds) for one in self.budgets)
+        reasons = "; ".join(_least(self._structure, question, one, seconds) for one in self.budgets)
         raise NeverSlowerError(f"no widths fit the budget: {reasons}")
 
     def _limits(self, question: Question) -> dict[Resource, float]:
@@ -321,19 +326,22 @@ class _OfTheGrid(StoredScatter):
 
 
 def _require_measured_here(grid: Grid, fingerprint: Fingerprint) -> None:
-    if changes := fingerprint.changes(grid.fingerprint):
+    stored = grid.fingerprint
+    if changes := fingerprint.changes(stored) or differences(
+        "library", {"build": stored.build}, {"build": fingerprint.build}
+    ):
         raise NeverSlowerError(
             f"grid {grid.path}: it was measured elsewhere or by other software (grid → here): "
             f"{'; '.join(changes)}; measure one here with `map --grid`, or leave --grid out"
         )
 
 
-def _least(question: Question, wanted: Budget, seconds: float) -> str:
-    """Say whether a budget can be met alone, with the least of its resource and the layers that take most of that."""
+def _least(structure: Structure, question: Question, wanted: Budget, seconds: float) -> str:
+    """Say whether a budget can be met alone, with the least of its resource and what takes most of that."""
     resource, best = wanted.resource, solving.least(question, wanted.resource, seconds)
     share = best.price.of(resource) / question.price_at(question.unpruned).of(resource)
     met = "can be met alone" if share <= wanted.share else "can't be met"
-    most = report.least_lines(question, question.prices_at(best.widths), resource)
+    most = report.least_line(structure, question, best, resource)
     return f"{wanted} {met}: the least is {resource}={share:.3f}x, of which {most}"
 
 
