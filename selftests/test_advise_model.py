@@ -180,7 +180,7 @@ def test_every_group_keeps_the_floor(tmp_path):
 def test_a_layer_that_cannot_be_measured_ends_the_command_with_the_reason(tmp_path, capsys):
     refused = {"when": "in_channels > 3", "fault": "unsupported"}
     assert advise(tmp_path, rules=[*STEPS, refused]) == 2
-    assert "no plan without the times of all layers: m.second: " in capsys.readouterr().err
+    assert "no advice without the times of all layers: m.second: " in capsys.readouterr().err
 
 
 def test_advice_from_a_part_of_a_grid_says_how_to_measure_the_rest(tmp_path, capsys, monkeypatch):
