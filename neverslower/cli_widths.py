@@ -53,10 +53,8 @@ def add(commands: Commands) -> None:
     parser = commands.choices["advise"]
     of_layers = parser.get_default("run")
     cli_grid.add_models(parser)
-    parser.description = (
-        f"{parser.description} With --model or --onnx, without --layer: advises the widths of groups of "
-    )
-    parser.description += "coupled channels for a budget, and measures every layer that they change."
+    parser.description = f"{parser.description} With --model or --onnx, without --layer: advises the widths of groups "
+    parser.description += "of coupled channels for a budget, and measures every layer that they change."
     add = parser.add_argument
     share = "at most this share of the unpruned model's latency, params or macs (repeatable)"
     add("--budget", action="append", default=[], metavar="latency=0.7x", help=f"{share}; default {budget.DEFAULT}")

@@ -180,8 +180,16 @@ def test_weights_that_something_else_reads_hold_their_layer(tmp_path: Path, othe
     model = graph(nodes, {"x": [1, 3, 6, 6]}, {"a.weight": [8, 3, 1, 1], "w": [8, 8, 1, 1]})
     model.graph.input.append(onnx.helper.make_tensor_value_info("first", onnx.TensorProto.INT64, [1]))
     groups = groups_of(saved(tmp_path, model))
-    assert groups["a"].held == f"it is read by Conv c, whose weights are those of {other.name} too"
-    assert set(groups) == {"a", "a.in"}
+    assert groups["a"].held == groups["c"].held == f"the weights of c are those of {other.name} too"
+
+
+def test_weights_that_are_no_constants_hold_their_layer(tmp_path: Path) -> None:
+    nodes = [node("Mul", "c.weight scale", "w"), conv("c", ["a", "w"], "y")]
+    model = graph([FIRST, *nodes, LAST], {"x": [1, 3, 6, 6], "scale": [1]}, WEIGHTS)
+    groups = groups_of(saved(tmp_path, model))
+    why = "the weights or the bias of c are no constants of the file"
+    assert (groups["a"].held, groups["c"].held) == (why, why)
+    assert groups["c"].members == members("c.out", "b.in")
 
 
 def test_a_layer_that_runs_twice_is_one(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from neverslower.errors import NeverSlowerError
 from neverslower.models import onnx_graph, onnx_layers
 from neverslower.models.channels import Channels, Shape
-from neverslower.models.onnx_layers import OnnxLayer
 from neverslower.models.words import Input
 
 _ALIKE = {
@@ -142,16 +141,19 @@ class _Reader:
         return others.get(operator)
 
     def _layer(self, node: Any, shape: Shape) -> bool:
-        layer = self._layers.get(node.output[0])
-        if layer is None or self._others(layer):
+        """Add a layer; a convolution whose weights are no constants, or not its own alone, is held."""
+        layer, place = self._layers.get(node.output[0]), self._places[node.output[0]]
+        if layer is None and node.op_type != "Conv":
             return False
-        reads, made = node.input[0], node.output[0]
-        self.channels.layer(layer.place, reads, made, shape, layer.shape, layer.groups, layer.axis)
+        weights, axis = (layer.shape, layer.axis) if layer else (self._shapes[node.input[1]], 1)
+        groups = int(onnx_graph.attributes_of(node).get("group", 1))
+        self.channels.layer(place, node.input[0], node.output[0], shape, weights, groups, axis)
+        others = sorted(self._users[layer.weights] - {place}) if layer else []
+        if layer is None:
+            self.channels.hold(place, f"the weights or the bias of {place} are no constants of the file")
+        elif others:
+            self.channels.hold(place, f"the weights of {place} are those of {', '.join(others)} too")
         return True
-
-    def _others(self, layer: OnnxLayer) -> list[str]:
-        """Return what else reads the weights of a layer."""
-        return sorted(self._users[layer.weights] - {layer.place})
 
     def _norm(self, node: Any, shape: Shape) -> bool:
         attributes = onnx_graph.attributes_of(node)
@@ -239,10 +241,7 @@ class _Reader:
         return all(not name or name in self._constants for name in node.input[1:])
 
     def _unknown(self, node: Any, reads: Sequence[str], made: Sequence[str]) -> None:
-        layer = self._layers.get(node.output[0])
-        others = self._others(layer) if layer else []
-        why = f", whose weights are those of {', '.join(others)} too" if others else ""
-        self.channels.unknown(f"{_words(node)}{why}", reads, [(name, self._shapes.get(name, ())) for name in made])
+        self.channels.unknown(_words(node), reads, [(name, self._shapes.get(name, ())) for name in made])
 
 
 def _words(node: Any) -> str:

@@ -329,10 +329,11 @@ def places_of(graph: Any) -> list[str]:
     constants, weights, found = tensors_of(graph), dict[tuple[bool, str], str](), []
     for index, node in enumerate(graph.node):
         place = place_of(node, f"{node.op_type}_{index}")
-        has_own = node.op_type in ("Gemm", "MatMul") and node.input[1] in constants
+        read = node.input[1] if len(node.input) > 1 else ""
+        has_own = node.op_type in ("Gemm", "MatMul") and read in constants
         if has_own or node.op_type in {"Conv", "ConvTranspose", *NORMALISATIONS}:
             key = node.op_type in NORMALISATIONS, place
-            place = place if weights.setdefault(key, node.input[1]) == node.input[1] else f"{place}_{index}"
+            place = place if weights.setdefault(key, read) == read else f"{place}_{index}"
         found.append(place)
     return found
 

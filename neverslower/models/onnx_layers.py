@@ -31,7 +31,6 @@ class OnnxLayer:
     place: str
     weights: str
     shape: Shape
-    groups: int
     axis: int
     turned: bool
     bias: bool
@@ -142,8 +141,8 @@ def _layer(node: Any, place: str, shapes: Mapping[str, Shape], constants: Mappin
     shape = shape[::-1] if turned else shape
     if bias and shapes.get(bias, (0,)) not in ((), (1,), (1, 1), shape[:1], (1, shape[0])):
         return None
-    groups, axis = int(attributes.get("group", 1)), 1 if convolves else -1
-    return OnnxLayer(place, constants[weights], shape, groups, axis, turned, bool(bias), node.output[0])
+    axis = 1 if convolves else -1
+    return OnnxLayer(place, constants[weights], shape, axis, turned, bool(bias), node.output[0])
 
 
 def _with_bias(
