@@ -15,6 +15,7 @@ from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCo
 from neverslower.maps import advice_file
 from neverslower.maps.grid import Grid, LayerGrid, pairs_of, unpruned_pair
 from neverslower.maps.pairs import advised_pairs, larger, neighbours, verified
+from neverslower.page import reading
 from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import Layer
 from selftests.support import scripted
@@ -114,6 +115,7 @@ def test_pairs_are_advised_verified_stored_and_asserted(tmp_path, capsys):
     assert [one.side for one in comparisons] == [Side.IN, Side.OUT, Side.OUT, Side.IN]
     assert len({one.id for one in comparisons}) == len(comparisons)
     assert all(one.asks_whether_faster for one in comparisons)
+    assert reading._advised(output) == []  # A page draws curves over output channels.
     before = (tmp_path / "p-verified.jsonl").read_text(encoding="utf-8").count('"measured"')
     assert advise(tmp_path, "--output", str(output), journal="--resume") == 0
     assert capsys.readouterr().out == told
