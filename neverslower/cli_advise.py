@@ -37,6 +37,7 @@ from neverslower.maps import exact_advice, map_file, mapping
 from neverslower.maps.advice import Advice, verified
 from neverslower.maps.map_file import Map
 from neverslower.maps.mapping import reasons_of
+from neverslower.maps.pairs import BOTH
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
@@ -63,10 +64,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--map", type=Path, metavar="MAP.json.xz", help="draw from this map; default: measure one")
     parser.add_argument(
         "--side",
-        type=Side,
-        choices=[Side.OUT, Side.IN],
-        default=Side.OUT,
-        help="advise on output channels, or on input channels, which the layer before loses; default out",
+        choices=[Side.OUT.value, Side.IN.value, BOTH],
+        default=Side.OUT.value,
+        help="advise on output channels, on input channels, which the layer before loses, or on pairs; default out",
     )
     parser.add_argument(
         "--record",
@@ -112,7 +112,7 @@ def _from_record(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"--record advises from what it holds: leave out --{unused[0]}")
     record = exact.load(options.record)
     found = exact_advice.layers_of(record)
-    on_side = [layer for layer in found if layer.side is options.side]
+    on_side = [layer for layer in found if layer.side == options.side]
     patterns = options.layer or ["*"]
     chosen = [layer for layer in on_side if any(fnmatch.fnmatch(layer.name, pattern) for pattern in patterns)]
     if not chosen:
@@ -166,7 +166,7 @@ class _Advising:
 
     def _stored(self) -> Map:
         """Return the map that the user names. Raises NeverSlowerError where it is another backend's."""
-        if self._options.side is not Side.OUT:
+        if self._options.side != Side.OUT:
             raise NeverSlowerError("--map holds output channels: leave it out to measure --side in")
         read = map_file.load(self._options.map)
         if read.fingerprint.backend != self._spec.backend:
@@ -185,7 +185,7 @@ class _Advising:
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         with closing(Journal(self.journal)) as journal:
             campaign = campaign_of(self._options, self._spec, settings, journal, reviewer)
-            asked = mapping.comparisons(self._spec.backend, self._layers, self._options.side)
+            asked = mapping.comparisons(self._spec.backend, self._layers, Side(self._options.side))
             mapped = mapping.measure(campaign, self._spec.backend, self._layers, asked)
         mapped.require_measured()
         if mapped.ended_early:

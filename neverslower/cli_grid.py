@@ -64,7 +64,7 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
 
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the user's own model."""
-    for option in (option for option in OPTIONS if option.key in ("model", "input")):
+    for option in (option for option in OPTIONS if option.key in ("model", "onnx", "input")):
         parser.add_argument(option.flag, help=f"as pytest's {option.flag}", **option.keywords)
 
 

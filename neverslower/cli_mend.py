@@ -66,7 +66,8 @@ def add(commands: Commands) -> None:
         description="Measures the layers of a model at wider counts, and pads the groups of coupled channels of which "
         "every layer is proved no slower and one at least faster. Writes a Python file that builds the padded model.",
     )
-    parser.add_argument("--model", required=True, metavar="FILE.py:FUNCTION", help="what builds the model; see pytest")
+    parser.add_argument("--model", metavar="FILE.py:FUNCTION", help="what builds the model; see pytest")
+    parser.add_argument("--onnx", metavar="FILE", help=argparse.SUPPRESS)  # Refused with the remedy.
     parser.add_argument("--input", action="append", default=[], metavar="SHAPE", help="such as 1x3x224x224; repeatable")
     parser.add_argument("--out", type=Path, default=Path("mended"), metavar="DIR", help="for the file; default mended")
     parser.add_argument("--advised", type=Path, metavar="ADVICE.json", help="also try the counts that `advise` wrote")
@@ -76,6 +77,13 @@ def add(commands: Commands) -> None:
 
 
 def _mend(options: argparse.Namespace) -> None:
+    if options.onnx:
+        raise NeverSlowerError(
+            f"--onnx {options.onnx}: no ONNX file is padded, for no backend runs one to see that it computes the same; "
+            "name the Python that it was exported from, with --model, and export what this writes"
+        )
+    if not options.model:
+        raise NeverSlowerError("mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE")
     spec = spec_of(options)
     (model,) = reading.models({"model": [options.model], "input": options.input})
     name = ModelName.parse(options.model)

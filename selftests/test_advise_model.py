@@ -106,7 +106,9 @@ def test_a_budget_that_cannot_be_met_names_the_least_and_what_holds_it_up(tmp_pa
     assert advise(tmp_path, "--budget", "latency=0.1x") == 2
     told = capsys.readouterr().err
     assert "no widths fit the budget: latency=0.1x can't be met: the least is latency=0." in told
-    assert "the least is latency=0.560x, of which first 0.350x, second 0.210x" in told
+    assert "the least is latency=0.560x, of which first 0.350x (image held, first " in told
+    assert "), second 0.210x (first " in told
+    assert "; held: image: it reads the model's input" in told
 
 
 def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field(tmp_path, capsys, monkeypatch):
@@ -120,12 +122,16 @@ def test_a_grid_of_other_software_or_of_another_device_is_refused_with_the_field
         ({"device": "another"}, "device name: "),
         ({"software": {"driver": "2"}}, "software driver: absent → 2"),
         ({"version": "9.9"}, "software scripted: 1.0 → 9.9"),
+        ({"build": "another"}, "library build: 0 → another"),
+        ({"state": {"governor": "powersave"}}, "state governor: absent → powersave"),
+        ({"hardware": {"cores": "4"}}, "hardware cores: absent → 4"),
     ):
         assert advise(tmp_path, "--grid", str(path), **field) == 2
         assert named in capsys.readouterr().err
         (tmp_path / "w-verified.jsonl").unlink(missing_ok=True)
-    assert advise(tmp_path, "--grid", str(path), "--dtype", "float16") == 2
-    assert "with dtype float32, and float16 is asked for" in capsys.readouterr().err
+    for option, value, named in (("--dtype", "float16", "dtype float32"), ("--layout", "NHWC", "layout NCHW")):
+        assert advise(tmp_path, "--grid", str(path), option, value) == 2
+        assert f"with {named}, and {value} is asked for" in capsys.readouterr().err
     assert advise(tmp_path, "--grid", str(path), journal="--resume") == 2
     assert f"--resume {tmp_path / 'w.jsonl'}: neither" in capsys.readouterr().err
 
@@ -174,7 +180,7 @@ def test_every_group_keeps_the_floor(tmp_path):
 def test_a_layer_that_cannot_be_measured_ends_the_command_with_the_reason(tmp_path, capsys):
     refused = {"when": "in_channels > 3", "fault": "unsupported"}
     assert advise(tmp_path, rules=[*STEPS, refused]) == 2
-    assert "no plan without the times of all layers: m.second: " in capsys.readouterr().err
+    assert "no advice without the times of all layers: m.second: " in capsys.readouterr().err
 
 
 def test_advice_from_a_part_of_a_grid_says_how_to_measure_the_rest(tmp_path, capsys, monkeypatch):
@@ -279,5 +285,5 @@ def test_weights_are_read_in_a_child_process_and_are_the_same_each_time():
     assert first["layer2.0.conv1"].shape == (128, 64, 3, 3)
     assert len(first["layer2.0.conv1"].norms) == 128
     assert not first["conv1"].bias
-    with pytest.raises(NeverSlowerError, match="name it with --model"):
-        weights.weights_of(Model("m", (), source=("--onnx", "m.onnx")))
+    with pytest.raises(NeverSlowerError, match="name the model by --model or --onnx"):
+        weights.weights_of(Model("m", (), source=("--problems", "m.csv")))

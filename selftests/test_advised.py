@@ -153,7 +153,7 @@ def test_the_half_of_the_advice_that_is_not_measured_is_named(runner: SuiteRunne
     ("changes", "why"),
     [
         ({"format": "another"}, "it is no advice of never-slower"),
-        ({"schema": 9}, "schema 9 is newer than 2; update never-slower"),
+        ({"schema": 9}, "schema 9 is newer than 3; update never-slower"),
         ({"fingerprint": {}}, "backend"),
         ({"layers": [1]}, "a layer is no object"),
         ({"layer": {"problem": "nonsense"}}, "is not a problem's key"),

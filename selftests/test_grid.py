@@ -16,7 +16,7 @@ from neverslower.judge.estimate import EstimateJudge
 from neverslower.judge.verdict import Code
 from neverslower.maps import grid_file
 from neverslower.maps.grid import axis, comparisons, pairs_of, problem_at
-from neverslower.problem.convolution import DType, parse_descriptor
+from neverslower.problem.convolution import DType, Layout, parse_descriptor
 from neverslower.problem.networks import Layer, network
 from selftests.support import fake_passes, known, problem, scripted
 
@@ -166,6 +166,10 @@ def test_a_grid_answers_for_its_own_format_alone(tmp_path):
     layer = Layer("net", 0, "first", parse_descriptor(SHAPE))
     with pytest.raises(NeverSlowerError, match=r"net\.L0 with dtype float32, and float16 is asked for"):
         grid.of(layer.with_format(DType.FLOAT16, layer.problem.layout))
+    with pytest.raises(
+        NeverSlowerError, match="with dtype float32 and layout NCHW, and float16 and NHWC are asked for"
+    ):
+        grid.of(layer.with_format(DType.FLOAT16, Layout.NHWC))
     with pytest.raises(NeverSlowerError, match="with batch 1, and 8 is asked for"):
         grid.of(replace(layer, problem=replace(layer.problem, batch=8)))
     with pytest.raises(NeverSlowerError, match=r"does not have net\.L0"):

@@ -282,3 +282,15 @@ def test_a_padded_problem_keeps_what_padding_does_not_touch() -> None:
     padded = padding.problem(deep, {"a": 16})
     assert isinstance(padded, ConvProblem)
     assert (padded.groups, padded.in_channels, padded.out_channels) == (16, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--onnx", "m.onnx"], "--onnx m.onnx: no ONNX file is padded, for no backend runs one"),
+        ([], "mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE"),
+    ],
+)
+def test_what_cannot_be_padded_is_refused_with_the_remedy(words: list[str], why: str, capsys: Any) -> None:
+    assert cli.main(["mend", *words]) == 2
+    assert why in capsys.readouterr().err

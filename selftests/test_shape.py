@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from neverslower.baseline.folders import load as load_record
 from neverslower.evidence.observation import Plan
-from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Interval, Reason, ReasonCode, Verdict, decide
 from neverslower.maps.advice import advised_channels, pairs_of, verified
 from neverslower.maps.map_file import Map, load
 from neverslower.maps.shape import STEP, Name, shape_of
 from neverslower.maps.staircase import Staircase, Stored
 from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.networks import Layer
+from neverslower.report.advice import advice_lines
 from selftests.support import ROOT, known, problem
 
 CUDNN = ROOT / "baselines" / "cudnn@nvidia-h100-80gb-hbm3" / "maps"
@@ -164,6 +165,27 @@ def test_what_is_not_faster_when_it_is_measured_is_taken_back() -> None:
     ]
     assert [(large, small) for large, small, _ in advice.taken_back] == [(96, 64)]
     assert asked == [(128, 96), (96, 64), (64, 32), (96, 32)]
+
+
+def test_no_slower_is_measured_on_and_takes_a_count_back_only_where_faster_is_excluded() -> None:
+    ratios = {96: Interval(0.5, 0.4, 0.6), 64: Interval(0.97, 0.95, 1.0), 32: Interval(1.0, 0.995, 1.005)}
+    asked: list[bool] = []
+
+    def measure(comparisons):
+        asked.extend(one.asks_whether_faster for one in comparisons)
+        ratio = {one.identity[1:]: ratios[one.candidate.out_channels] for one in comparisons}
+        return {keys: Verdict(*decide(one, STANDARD), one) for keys, one in ratio.items()}
+
+    costs = planted(Name.STAIRCASE, np.arange(1, 129))
+    layer = Layer("net", 0, "first", problem(128))
+    (advice,) = verified([stairs(costs)], {"net.L0": layer}, "scripted", measure)
+    assert asked == [True] * len(asked)
+    assert [step.count for step in advice.steps] == [96]
+    codes = {smaller: verdict.code for _, smaller, verdict in advice.taken_back}
+    assert codes == {64: Code.UNDECIDED, 32: Code.SAME}
+    told = "\n".join(advice_lines(advice))
+    assert "taken back: 64 against 96 is UNDECIDED (0.970× [0.950, 1.000]: no slower, but neither below 0.99×" in told
+    assert "taken back: 32 against 96 is SAME (1.000× [0.995, 1.005]: proved to take 0.99 of the time or more)" in told
 
 
 def test_neighbours_that_are_not_faster_are_taken_back_one_at_a_time() -> None:

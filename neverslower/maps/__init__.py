@@ -1,4 +1,4 @@
 """Every channel count of a layer, measured as one curve and read as a staircase; grids over both sides, for planning.
 
-Nothing here gives a verdict.
+Also the counts, and the pairs of counts, that curves and grids advise. Nothing here gives a verdict.
 """

@@ -1,7 +1,8 @@
 """The channel counts worth pruning a layer to: each faster than every larger one of them, on the edge of a tread.
 
-Advice is drawn from a map, and then measured: each count against the next larger one, as a comparison of its own. One
-that is not proved faster there is taken back, and the next smaller count has to be faster than the larger one instead.
+Advice is drawn from a map, and then measured: each count against the next larger one, as a comparison of its own, until
+it is proved faster or proved not to be; "no slower" (SAME) alone is not enough. What is not proved faster when the
+passes or the time are used up is taken back, and the next smaller count has to be faster than the larger one instead.
 Where several neighbours are not proved faster one after the other, the largest alone is taken back in each round.
 """
 
@@ -9,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from neverslower.errors import NeverSlowerError
-from neverslower.judge.verdict import STANDARD, Code, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Verdict, whether_faster
 from neverslower.maps.staircase import Staircase
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
 BETTER = (Code.FASTER, Code.FEWER)
-Measure = Callable[[Sequence[Comparison]], Mapping[tuple[str, str], Verdict]]
+Verdicts = Mapping[tuple[str, str], Verdict]
+"""Verdicts by the keys of both problems, the larger one first."""
+Measure = Callable[[Sequence[Comparison]], Verdicts]
 """Measures comparisons, and returns their verdicts by the keys of both problems, the larger one first."""
+
+C = TypeVar("C")
+"""A channel count, or a pair of them."""
 
 
 @dataclass(frozen=True)
@@ -61,69 +68,83 @@ def advised_channels(staircase: Staircase, margin: float = STANDARD.target) -> l
 def verified(
     staircases: Sequence[Staircase], layers: Mapping[str, Layer], backend: str, measure: Measure
 ) -> list[Advice]:
-    """Return the advice that maps give on layers, by name, as far as it is proved count against count.
+    """Return the advice that maps give on layers, by name, as far as it is proved count against count."""
+    drafts = [_draft(staircase, layers[staircase.name], backend) for staircase in staircases]
+    verdicts = proved(drafts, measure)
+    return [_advice(staircase, draft, verdicts) for staircase, draft in zip(staircases, drafts, strict=True)]
+
+
+def proved(drafts: Sequence[Draft[Any]], measure: Measure) -> Verdicts:
+    """Measure drafts and take back from them until all that is left is proved faster; return the verdicts.
 
     All that is to be measured at once is measured in one campaign, which controls the error over all of it.
     """
-    drafts = [_Draft(staircase, layers[staircase.name], advised_channels(staircase)) for staircase in staircases]
     verdicts: dict[tuple[str, str], Verdict] = {}
-    while asked := [comparison for draft in drafts for comparison in draft.unknown(backend, verdicts)]:
-        verdicts |= measure(asked)
+    while asked := [comparison for draft in drafts for comparison in draft.unknown(verdicts)]:
+        verdicts |= {keys: whether_faster(verdict) for keys, verdict in measure(asked).items()}
         missing = [comparison.identity for comparison in asked if comparison.identity[1:] not in verdicts]
         if missing:
             raise NeverSlowerError(
                 f"{len(missing)} of {len(asked)} comparisons have no verdict, such as {missing[0][2]}"
             )
         for draft in drafts:
-            draft.take_back(backend, verdicts)
-    return [draft.advice(backend, verdicts) for draft in drafts]
+            draft.take_back(verdicts)
+    return verdicts
 
 
-class _Draft:
-    """The advice on one layer while it is measured."""
+class Draft(Generic[C]):
+    """The advice on one layer while it is measured: the counts that are left, and what was taken back.
 
-    def __init__(self, staircase: Staircase, layer: Layer, counts: list[int]) -> None:
-        self._staircase, self._layer, self._counts = staircase, layer, counts
-        self._taken_back: list[tuple[int, int, Verdict]] = []
+    `neighbours` gives (larger, smaller) of what has to be compared among counts, `compare` the comparison of one such.
+    """
 
-    def unknown(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> list[Comparison]:
-        """Return the comparisons of each count with the next larger one that have no verdict yet."""
-        comparisons = [self._comparison(backend, *pair) for pair in self._pairs]
+    def __init__(
+        self,
+        counts: Sequence[C],
+        neighbours: Callable[[Sequence[C]], Sequence[tuple[C, C]]],
+        compare: Callable[[C, C], Comparison],
+    ) -> None:
+        self.counts, self._neighbours, self._compare = list(counts), neighbours, compare
+        self.taken_back: list[tuple[C, C, Verdict]] = []
+
+    def unknown(self, verdicts: Verdicts) -> list[Comparison]:
+        """Return the comparisons of each count with the next larger ones that have no verdict yet."""
+        comparisons = [self._compare(*pair) for pair in self._neighbours(self.counts)]
         return [comparison for comparison in comparisons if comparison.identity[1:] not in verdicts]
 
-    def take_back(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> None:
+    def take_back(self, verdicts: Verdicts) -> None:
         """Leave out the largest count of each run of neighbours that are not proved faster than the next larger one.
 
         The smaller ones of the run may still be faster than the count before it, with which they are compared next.
         """
-        failed = [(*pair, verdict) for pair, verdict in self._judged(backend, verdicts) if verdict.code not in BETTER]
+        failed = [(*pair, verdict) for pair, verdict in self.judged(verdicts) if verdict.code not in BETTER]
         not_faster = {smaller for _, smaller, _ in failed}
         first = [(larger, smaller, verdict) for larger, smaller, verdict in failed if larger not in not_faster]
-        self._taken_back += first
+        self.taken_back += first
         gone = {smaller for _, smaller, _ in first}
-        self._counts = [count for count in self._counts if count not in gone]
+        self.counts = [count for count in self.counts if count not in gone]
 
-    def advice(self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]) -> Advice:
-        """Return what is left, with its verdicts."""
-        costs = dict(zip(self._staircase.counts, self._staircase.costs, strict=True))
-        steps = [
-            Step(smaller, float(costs[smaller]), larger, verdict)
-            for (larger, smaller), verdict in self._judged(backend, verdicts)
-        ]
-        return Advice(self._staircase, tuple(steps), tuple(self._taken_back))
-
-    @property
-    def _pairs(self) -> list[tuple[int, int]]:
-        return pairs_of(self._layer.problem, self._counts, self._staircase.side)
-
-    def _comparison(self, backend: str, larger: int, smaller: int) -> Comparison:
-        return comparison_of(self._layer, backend, larger, smaller, self._staircase.side)
-
-    def _judged(
-        self, backend: str, verdicts: Mapping[tuple[str, str], Verdict]
-    ) -> list[tuple[tuple[int, int], Verdict]]:
-        keys = {pair: self._comparison(backend, *pair).identity[1:] for pair in self._pairs}
+    def judged(self, verdicts: Verdicts) -> list[tuple[tuple[C, C], Verdict]]:
+        """Return the verdict of each count against the next larger ones, as ((larger, smaller), verdict)."""
+        keys = {pair: self._compare(*pair).identity[1:] for pair in self._neighbours(self.counts)}
         return [(pair, verdicts[key]) for pair, key in keys.items()]
+
+
+def _draft(staircase: Staircase, layer: Layer, backend: str) -> Draft[int]:
+    return Draft(
+        advised_channels(staircase),
+        lambda counts: pairs_of(layer.problem, counts, staircase.side),
+        lambda larger, smaller: comparison_of(layer, backend, larger, smaller, staircase.side),
+    )
+
+
+def _advice(staircase: Staircase, draft: Draft[int], verdicts: Verdicts) -> Advice:
+    """Return what is left of a draft, with its verdicts."""
+    costs = dict(zip(staircase.counts, staircase.costs, strict=True))
+    steps = [
+        Step(smaller, float(costs[smaller]), larger, verdict) for (larger, smaller), verdict in draft.judged(verdicts)
+    ]
+    return Advice(staircase, tuple(steps), tuple(draft.taken_back))
 
 
 def pairs_of(problem: ConvProblem, advised: Sequence[int], side: Side = Side.OUT) -> list[tuple[int, int]]:
@@ -135,4 +156,5 @@ def comparison_of(layer: Layer, backend: str, larger: int, smaller: int, side: S
     """Return the layer at one advised count against itself at a smaller one."""
     problem, channels = layer.problem, layer.problem.channels(side)
     whole = problem if larger == channels else problem.prune(channels - larger, side)
-    return Comparison(backend, replace(layer, problem=whole), problem.prune(channels - smaller, side), side)
+    part = problem.prune(channels - smaller, side)
+    return Comparison(backend, replace(layer, problem=whole), part, side, asks_whether_faster=True)

@@ -11,6 +11,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import AdviceError
 from neverslower.files.fields import field, fingerprint_of, read_json, values, word
 from neverslower.judge.verdict import Code
+from neverslower.maps import pairs
 from neverslower.maps.advice import BETTER, comparison_of
 from neverslower.maps.grid import comparison_of as pair_against_unpruned
 from neverslower.maps.grid import problem_at, unpruned_pair
@@ -18,9 +19,9 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
 
-FORMAT, SCHEMA = "never-slower advice", 2
-OF_OUTPUTS = 1
-"""The schema of advice on output channels alone, which versions that know no other can read."""
+FORMAT, SCHEMA = "never-slower advice", 3
+OF_OUTPUTS, OF_A_SIDE = 1, 2
+"""The schemas of advice on output channels alone, and on one side, which versions that know no later one can read."""
 WIDTHS, WIDTHS_SCHEMA = "never-slower widths", 1
 """What `advise --model` writes, see docs/reference/widths.md."""
 _NEWEST = {FORMAT: SCHEMA, WIDTHS: WIDTHS_SCHEMA}
@@ -70,6 +71,8 @@ def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
     if not isinstance(layer, Mapping):
         raise ValueError("a layer is no object")
     problem = ConvProblem.from_key(word(layer, "problem"))
+    if layer.get("side") == pairs.BOTH:
+        return _of_pairs(path, backend, layer, problem)
     side = Side(layer.get("side", Side.OUT))
     named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
     comparisons = []
@@ -78,6 +81,21 @@ def _comparisons(path: Path, backend: str, layer: Any) -> list[Comparison]:
         if not 0 < smaller < larger <= problem.channels(side):
             raise ValueError(f"{named.name}: {smaller} channels against {larger} of {problem.channels(side)}")
         comparisons.append(comparison_of(named, backend, larger, smaller, side))
+    return comparisons
+
+
+def _of_pairs(path: Path, backend: str, layer: Mapping[str, Any], problem: ConvProblem) -> list[Comparison]:
+    """Return each advised pair against the next larger ones. Raises ValueError for what is no such pair."""
+    named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
+    whole, comparisons = unpruned_pair(problem), []
+    for row in field(layer, "advised", list):
+        pair = field(row, "in", int), field(row, "out", int)
+        for other in field(row, "against", list):
+            above = field(other, "in", int), field(other, "out", int)
+            known = above == whole or pairs.larger(whole, above)
+            if min(pair) < 1 or not known or not pairs.larger(above, pair):
+                raise ValueError(f"{named.name}: {pair[0]} × {pair[1]} against {above[0]} × {above[1]} of {whole}")
+            comparisons.append(pairs.comparison_of(backend, named, above, pair))
     return comparisons
 
 

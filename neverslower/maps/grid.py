@@ -146,11 +146,14 @@ class Grid:
 
     def _why_not(self, layer: Layer) -> str:
         wanted = layer.problem
+        asked = {field: getattr(wanted, field) for field in ("dtype", "layout", "batch", "epilogue")}
         for known in self.layers.values():
-            for field in ("dtype", "layout", "batch", "epilogue"):
-                theirs, ours = getattr(known.unpruned, field), getattr(wanted, field)
-                if theirs != ours and replace(known.unpruned, **{field: ours}) == wanted:
-                    return f"it has {layer.name} with {field} {theirs or 'none'}, and {ours or 'none'} is asked for"
+            if replace(known.unpruned, **asked) == wanted:
+                has = {field: getattr(known.unpruned, field) for field in asked}
+                other = [field for field in asked if has[field] != asked[field]]
+                theirs = " and ".join(f"{field} {has[field] or 'none'}" for field in other)
+                ours = " and ".join(str(asked[field] or "none") for field in other)
+                return f"it has {layer.name} with {theirs}, and {ours} {'is' if len(other) == 1 else 'are'} asked for"
         return f"it does not have {layer.name} ({wanted})"
 
     def extended(self, other: Grid) -> Grid:

@@ -73,6 +73,10 @@ class Channels:
             self._hold_elements([*outs, *ins], f"{name} is a grouped convolution")
         self._tensors[writes] = Tensor(shape, axis % len(shape), tuple(outs))
 
+    def hold(self, layer: str, why: str) -> None:
+        """Hold the channels of a layer that was added, on both of its axes."""
+        self._hold_elements((place for place, (name, _, _) in enumerate(self._where) if name == layer), why)
+
     def norm(self, name: str, reads: str, writes: str, axis: int = 1, unpaddable: str = "") -> None:
         """Add a normalisation with numbers for each place of an axis.
 

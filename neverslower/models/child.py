@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.errors import NeverSlowerError
-from neverslower.models.words import Input, ModelName
+from neverslower.models.words import Input, ModelName, split_name
+from neverslower.problem.model import Model
 
 TIME_LIMIT = 600.0
 """Seconds after which a model that is still being read is given up."""
@@ -51,6 +52,22 @@ def read(kind: str, text: str, inputs: Sequence[str], asked: str = LAYERS) -> Ma
     return found
 
 
+def read_again(model: Model, asked: str) -> Mapping[str, Any]:
+    """Return what a child process finds in a model that was read before, by what is asked.
+
+    Raises NeverSlowerError in the child's words, or where the model is a list of problems.
+    """
+    flag, text, *rest = model.source or ("", "")
+    if flag not in (TORCH, ONNX, "--pruned"):
+        raise NeverSlowerError(
+            f"{model.title}: a list of layers does not say how they are connected; name the model by --model or --onnx"
+        )
+    given = [word for place, word in enumerate(rest) if place and rest[place - 1] == "--input"]
+    if flag != TORCH and text.lower().endswith(".onnx"):
+        return read(ONNX, text if flag == ONNX else split_name(text)[1], given, asked)
+    return read(TORCH, text, given, asked)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Read a model in this process, and write what was found, or the error's text, to a file."""
     answer, asked, kind, text, *inputs = arguments
@@ -80,16 +97,25 @@ def _find(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
 
 
 def _coupled(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
-    from neverslower.models import torch_channels
+    if kind == TORCH:
+        from neverslower.models import torch_channels
 
-    channels = torch_channels.followed(ModelName.parse(text), inputs)
+        channels = torch_channels.followed(ModelName.parse(text), inputs)
+    else:
+        from neverslower.models import onnx_channels
+
+        channels = onnx_channels.followed(Path(text), inputs)
     return {"groups": [group.record() for group in channels.groups()]}
 
 
 def _weights(kind: str, text: str, inputs: Sequence[Input]) -> Mapping[str, Any]:
-    from neverslower.models import torch_module
+    if kind == TORCH:
+        from neverslower.models import torch_module
 
-    return {"weights": torch_module.filters(ModelName.parse(text))}
+        return {"weights": torch_module.filters(ModelName.parse(text))}
+    from neverslower.models import onnx_layers
+
+    return {"weights": onnx_layers.filters(Path(text), inputs)}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neverslower.errors import NeverSlowerError
 from neverslower.models import child
 from neverslower.problem.model import Model
 
@@ -62,16 +61,10 @@ class Group:
 
 
 def coupled_groups(model: Model) -> tuple[Group, ...]:
-    """Return the groups of a model that came from Python, in the order in which the model runs.
+    """Return the groups of a model that came from Python or from ONNX, in the order in which the model runs.
 
     The model is read in a child process. Layers whose surroundings are not understood are held, with the reason. Raises
-    NeverSlowerError where the model can't be traced, or came from ONNX or from a list of problems.
+    NeverSlowerError where the model can't be traced, or came from a list of problems.
     """
-    flag, text, *rest = model.source or ("", "")
-    if flag not in (child.TORCH, "--pruned") or text.lower().endswith(".onnx"):
-        raise NeverSlowerError(
-            f"{model.title}: how layers are connected is read from Python alone; name what builds it with --model"
-        )
-    given = [word for place, word in enumerate(rest) if place and rest[place - 1] == "--input"]
-    found = child.read(child.TORCH, text, given, child.CHANNELS)
+    found = child.read_again(model, child.CHANNELS)
     return tuple(Group.from_record(record) for record in found["groups"])

@@ -1,8 +1,9 @@
-"""Find the convolutions of an ONNX file; runs in the child process. Weights are never looked at."""
+"""Find the convolutions of an ONNX file; runs in the child process. Large tensors are never looked at."""
 
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -17,6 +18,7 @@ _LARGEST_KEPT = 1024
 """Tensors of so many numbers or fewer keep their content, for they may be shapes; weights lose theirs."""
 _QUANTISED = {"ConvInteger", "QLinearConv"}
 _PRODUCTS = {"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"}
+NORMALISATIONS = {"BatchNormalization", "LayerNormalization"}
 STANDARD = {"", "ai.onnx"}
 """The domains of ONNX's own operators."""
 Shapes = Mapping[str, tuple[int | str, ...]]
@@ -28,10 +30,9 @@ def find(path: Path, inputs: Sequence[Input]) -> Found:
     found, shapes = Found(), shapes_of(model.graph)
     makers = {output: node for node in model.graph.node for output in node.output}
     graph, operations = _graph(model.graph, shapes)
-    for index, node in enumerate(model.graph.node):
+    for index, (node, place) in enumerate(zip(model.graph.node, places_of(model.graph), strict=True)):
         if node.domain not in STANDARD:
             continue
-        place = place_of(node, f"{node.op_type}_{index}")
         if node.op_type == "Conv":
             _add_convolution(found, path, model, node, place, shapes, makers, str(graph.epilogue(operations[index])))
         elif node.op_type == "ConvTranspose":
@@ -57,14 +58,15 @@ def find(path: Path, inputs: Sequence[Input]) -> Found:
 
 def opened(path: Path, inputs: Sequence[Input]) -> Any:
     """Return the model of a file without its weights, its shapes inferred. Raises NeverSlowerError."""
-    model = _load(path)
+    model = loaded(path)
     _require_known_opset(path, model)
     _drop_weights(model)
     _bind(path, model.graph, inputs)
-    return _inferred(path, model)
+    return _inferred(path, model, [] if inputs else _made_by_custom(model))
 
 
-def _load(path: Path) -> Any:
+def loaded(path: Path) -> Any:
+    """Return the model of a file as it is, without the weights in other files. Raises NeverSlowerError."""
     try:
         import onnx
     except ModuleNotFoundError as error:
@@ -144,13 +146,21 @@ def _words(value: Any) -> str:
     return "x".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
 
 
-def _inferred(path: Path, model: Any) -> Any:
+def _made_by_custom(model: Any) -> list[Any]:
+    """Return the shapes, as far as the file has them, of what custom operators make: nobody else knows them."""
+    made = {name for node in model.graph.node if node.domain not in STANDARD for name in node.output}
+    return [copy.deepcopy(value) for value in model.graph.value_info if value.name in made]
+
+
+def _inferred(path: Path, model: Any, known: Sequence[Any]) -> Any:
+    """Return the model with the shapes that follow from its inputs and from `known` ones."""
     import onnx
 
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
     del model.graph.value_info[:]
+    model.graph.value_info.extend(known)
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:  # noqa: BLE001  (onnx raises several kinds)
@@ -173,6 +183,43 @@ def shapes_of(graph: Any) -> Shapes:
     return known
 
 
+def tensors_of(graph: Any) -> dict[str, Any]:
+    """Return the constant tensors of a graph by name."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found |= {name: one.t for name in node.output for one in node.attribute if one.name == "value"}
+    return found
+
+
+def whole_numbers_of(graph: Any) -> dict[str, list[int]]:
+    """Return the content of the small constants that hold whole numbers, which are axes, pads and shapes, by name."""
+    from onnx import TensorProto, numpy_helper
+
+    found = {}
+    for name, tensor in tensors_of(graph).items():
+        small = prod(tensor.dims) <= _LARGEST_KEPT and not tensor.external_data
+        if small and tensor.data_type in (TensorProto.INT32, TensorProto.INT64):
+            found[name] = [int(value) for value in numpy_helper.to_array(tensor).ravel()]
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found |= {
+                name: list(one.ints) for name in node.output for one in node.attribute if one.name == "value_ints"
+            }
+    return found
+
+
+def reads_of(node: Any) -> list[str]:
+    """Return the tensors that a node reads, those that graphs inside it take from outside among them."""
+    found = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            for inner in graph.node:
+                found += reads_of(inner)
+            found += [value.name for value in graph.output]
+    return found
+
+
 def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tuple[int, ...]:
     """Return the shape of a tensor that must be known. Raises NeverSlowerError with what hides it."""
     shape = shapes.get(name)
@@ -182,7 +229,8 @@ def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tupl
     weights = {tensor.name for tensor in model.graph.initializer}
     listed = ", ".join(f"{value.name} {_words(value)}" for value in model.graph.input if value.name not in weights)
     why = (
-        f"; custom operators hide it ({', '.join(custom[:3])}): export the model without them"
+        f"; custom operators hide it ({', '.join(custom[:3])}): export the model without them, or with the shapes of "
+        "what they make, and without --input"
         if custom
         else (f"; bind its dynamic axes with --input NAME=SHAPE ({listed})")
     )
@@ -273,12 +321,40 @@ def _convolutions_within(attribute: Any) -> Iterator[str]:
                 yield from _convolutions_within(inner)
 
 
+def places_of(graph: Any) -> list[str]:
+    """Return what each node is called, in their order; of two layers of one name but other weights one gets a number.
+
+    So what has one name has one set of weights.
+    """
+    constants, weights, found = tensors_of(graph), dict[tuple[bool, str], str](), []
+    for index, node in enumerate(graph.node):
+        place = place_of(node, f"{node.op_type}_{index}")
+        read = node.input[1] if len(node.input) > 1 else ""
+        has_own = node.op_type in ("Gemm", "MatMul") and read in constants
+        if has_own or node.op_type in {"Conv", "ConvTranspose", *NORMALISATIONS}:
+            key = node.op_type in NORMALISATIONS, place
+            place = place if weights.setdefault(key, read) == read else f"{place}_{index}"
+        found.append(place)
+    return found
+
+
 def place_of(node: Any, default: str) -> str:
     """Return the name of the torch module that a node comes from where the exporter wrote it, else the node's own."""
     # The weights first: where the exporter folded a normalisation into a convolution, the scopes are the former's.
+    # Normalisations of equal numbers may share them, so theirs come last.
+    named = [_of_weights(node), _of_scopes(node)]
+    ordered = reversed(named) if node.op_type in NORMALISATIONS else named
+    place = next(filter(None, ordered), node.name or default)
+    return str(place).replace("#", "_")  # Behind a # stands which time a layer runs.
+
+
+def _of_weights(node: Any) -> str:
     weights = node.input[1] if len(node.input) > 1 else ""
-    if weights.endswith(".weight"):
-        return weights.removesuffix(".weight")
+    return str(weights.removesuffix(".weight")) if weights.endswith(".weight") else ""
+
+
+def _of_scopes(node: Any) -> str:
+    """Return the module that the exporter wrote down with a node, or in its name; empty without one."""
     scopes = next((prop.value for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"), "")
     if scopes:
         try:
@@ -287,9 +363,7 @@ def place_of(node: Any, default: str) -> str:
             names = []
         if len(names) > 1 and names[-2]:
             return names[-2]
-    if node.name.startswith("/"):
-        return _scope(node.name) or node.name
-    return str(node.name or default)
+    return _scope(node.name) if node.name.startswith("/") else ""
 
 
 def _scope(name: str) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from neverslower.errors import NeverSlowerError
 from neverslower.models import child
 from neverslower.problem.model import Model
 
@@ -29,16 +26,11 @@ class Weights:
 
 
 def weights_of(model: Model) -> dict[str, Weights]:
-    """Return the weights of each module of a model that comes from Python, read in a child process.
+    """Return the weights of each module of a model from Python, or of each layer of an ONNX file.
 
-    Raises NeverSlowerError, in the child's words, or where the model is of another kind.
+    They are read in a child process. Raises NeverSlowerError, in the child's words, or where the model is a list.
     """
-    if not model.source or model.source[0] != child.TORCH:
-        raise NeverSlowerError(f"{model.title}: the weights of a model are read from Python; name it with --model")
-    _, text, *rest = model.source
-    given = [word for place, word in enumerate(rest) if place and rest[place - 1] == "--input"]
-    found: Mapping[str, Any] = child.read(child.TORCH, text, given, child.WEIGHTS)
     return {
         name: Weights(tuple(record["shape"]), tuple(record["norms"]), bool(record["bias"]))
-        for name, record in found["weights"].items()
+        for name, record in child.read_again(model, child.WEIGHTS)["weights"].items()
     }

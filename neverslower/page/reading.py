@@ -24,7 +24,7 @@ from neverslower.page.account import Account, Advised, Case, Kind, Since, Source
 from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
-from neverslower.problem.convolution import ConvProblem
+from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.report import upgrade
 
 _WORDS = {
@@ -219,6 +219,7 @@ def _advised(path: Path) -> list[Advised]:
             counts=tuple(each["channels"] for each in row["advised"]),
         )
         for row in json.loads(path.read_text(encoding="utf-8"))["layers"]
+        if row.get("side", Side.OUT) == Side.OUT  # Curves are over output channels.
     ]
 
 

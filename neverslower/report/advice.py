@@ -7,9 +7,9 @@ from typing import Any
 
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
-from neverslower.judge.verdict import Interval, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Verdict
 from neverslower.maps.advice import Advice
-from neverslower.maps.advice_file import FORMAT, OF_OUTPUTS, SCHEMA
+from neverslower.maps.advice_file import FORMAT, OF_A_SIDE, OF_OUTPUTS
 from neverslower.maps.shape import shape_of
 from neverslower.maps.staircase import Staircase
 from neverslower.problem.convolution import Side
@@ -21,7 +21,7 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     fewest = "fewest instructions: " if staircase.evidence is Evidence.INSTRUCTIONS else ""
     yield f"{staircase.name}: {fewest}{_shape(staircase)}"
     for larger, smaller, verdict in advice.taken_back:
-        yield f"taken back: {smaller} against {larger} is {verdict.code} ({_ratio(verdict)}{verdict.reason.text})"
+        yield f"taken back: {smaller} against {larger} is {why_not_faster(verdict)}"
     if not advice.steps:
         counted = staircase.evidence is Evidence.INSTRUCTIONS
         better = "takes fewer instructions" if counted else "is proved faster"
@@ -30,8 +30,18 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     yield f"| {_channels(staircase)} | cost | of unpruned | against the next larger advised count |"
     yield "|---|---|---|---|"
     for step in advice.steps:
-        cost, share = _cost(staircase, step.cost), step.cost / float(staircase.costs[-1])
+        cost, share = cost_words(staircase.evidence, step.cost), step.cost / float(staircase.costs[-1])
         yield f"| {step.count} | {cost} | {share:.2f} | {step.verdict.code} than {step.larger}: {step.verdict.ratio} |"
+
+
+def why_not_faster(verdict: Verdict) -> str:
+    """Return a verdict that takes a count back, in words: a SAME is one that excludes faster, not no slower alone."""
+    line = 1 - STANDARD.tolerance
+    excluded = (
+        verdict.code is Code.SAME and verdict.ratio is not None and verdict.reason.code is ReasonCode.WITHIN_TARGET
+    )
+    why = f"proved to take {line:.2f} of the time or more" if excluded else verdict.reason.text
+    return f"{verdict.code} ({_ratio(verdict)}{why})"
 
 
 def _channels(staircase: Staircase) -> str:
@@ -49,8 +59,9 @@ def _ratio(verdict: Verdict) -> str:
     return f"{verdict.ratio}: " if verdict.ratio else ""
 
 
-def _cost(staircase: Staircase, cost: float) -> str:
-    if staircase.evidence is Evidence.INSTRUCTIONS:
+def cost_words(evidence: Evidence, cost: float) -> str:
+    """Return a cost with its unit."""
+    if evidence is Evidence.INSTRUCTIONS:
         return f"{cost:,.0f} instructions"
     return f"{cost * 1e6:.2f} µs"
 
@@ -59,7 +70,7 @@ def advice_document(fingerprint: Fingerprint, advised: Sequence[Advice]) -> dict
     """Return the advice on several layers as plain data; the schema is in docs/reference/advice.md."""
     return {
         "format": FORMAT,
-        "schema": OF_OUTPUTS if all(one.staircase.side is Side.OUT for one in advised) else SCHEMA,
+        "schema": OF_OUTPUTS if all(one.staircase.side is Side.OUT for one in advised) else OF_A_SIDE,
         "fingerprint": fingerprint.as_dict(),
         "layers": [_layer(advice) for advice in advised],
     }
@@ -75,17 +86,18 @@ def _layer(advice: Advice) -> dict[str, Any]:
         "shape": str(shape_of(staircase.counts, staircase.costs).name),
         "unpruned": {"channels": staircase.counts[-1], "cost": float(staircase.costs[-1])},
         "advised": [
-            {"channels": step.count, "cost": step.cost, "against": step.larger, **_verdict(step.verdict)}
+            {"channels": step.count, "cost": step.cost, "against": step.larger, **verdict_fields(step.verdict)}
             for step in advice.steps
         ],
         "taken_back": [
-            {"channels": smaller, "against": larger, **_verdict(verdict)}
+            {"channels": smaller, "against": larger, **verdict_fields(verdict)}
             for larger, smaller, verdict in advice.taken_back
         ],
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def verdict_fields(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as plain data."""
     return {"verdict": str(verdict.code), "ratio": _listed(verdict.ratio)}
 
 

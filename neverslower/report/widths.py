@@ -13,10 +13,11 @@ from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
 from neverslower.maps.advice_file import WIDTHS, WIDTHS_SCHEMA
 from neverslower.maps.grid import problem_at, unpruned_pair
+from neverslower.models.coupling import Group
 from neverslower.widths.budget import Budget, Resource
 from neverslower.widths.building import Known
-from neverslower.widths.problem import Price, Question
-from neverslower.widths.structure import Axis
+from neverslower.widths.problem import Plan, Price, Question
+from neverslower.widths.structure import Axis, Structure
 from neverslower.widths.verifying import Advised, Checked
 
 
@@ -123,13 +124,28 @@ def held_lines(held: Mapping[str, str]) -> Iterator[str]:
         yield f"held: {listed}: {why}"
 
 
-def least_lines(question: Question, price: Mapping[str, Price], resource: Resource) -> str:
-    """Return in a line the layers that take most of a resource, with their shares of the unpruned whole."""
-    whole = question.price_at(question.unpruned).of(resource)
-    most = sorted(price.items(), key=lambda row: -row[1].of(resource))[:5]
-    listed = ", ".join(f"{name} {one.of(resource) / whole:.3f}x" for name, one in most if one.of(resource))
-    fixed = question.fixed.of(resource) / whole
-    return listed + (f", what is in no group {fixed:.3f}x" if fixed else "")
+def least_line(structure: Structure, question: Question, plan: Plan, resource: Resource) -> str:
+    """Return in a line the layers that take most of a resource at a plan, in shares of the unpruned whole.
+
+    Each comes with its groups: the width that they have there, or that they are held, with the reasons behind.
+    """
+    whole, price = question.price_at(question.unpruned).of(resource), question.prices_at(plan.widths)
+    most = sorted((row for row in price.items() if row[1].of(resource)), key=lambda row: -row[1].of(resource))[:5]
+    groups = {name: structure.groups_of(name) for name, _ in most}
+    parts = [
+        f"{name} {one.of(resource) / whole:.3f}x ({', '.join(_width(group, plan) for group in groups[name])})"
+        for name, one in most
+    ]
+    if fixed := question.fixed.of(resource) / whole:
+        parts.append(f"what is in no group {fixed:.3f}x")
+    named = dict.fromkeys(group.name for row in groups.values() for group in row)
+    held = {name: structure.held[name] for name in named if name in structure.held}
+    return "; ".join([", ".join(parts), *held_lines(held)])
+
+
+def _width(group: Group, plan: Plan) -> str:
+    width = plan.widths.get(group.name)
+    return f"{group.name} held" if width is None else f"{group.name} {width} of {group.channels}"
 
 
 # For programs

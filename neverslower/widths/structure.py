@@ -41,6 +41,11 @@ class Structure:
         inputs, outputs = grid.unpruned_pair(layer.problem)
         return self.axes.get(module_of(layer.place), (Axis(inputs), Axis(outputs)))
 
+    def groups_of(self, place: str) -> list[Group]:
+        """Return the groups, free or held, that the layer at a place reads or makes."""
+        module = module_of(place)
+        return [group for group in self.groups if any(member.layer == module for member in group.members)]
+
     def pair_at(self, layer: Layer, widths: Mapping[str, int]) -> Pair:
         """Return the (input, output) channels of a layer at widths of the groups."""
         inputs, outputs = self.axes_of(layer)
