@@ -161,8 +161,8 @@ def test_plans_that_are_profiled_together_are_those_of_each_alone():
 
 def test_what_does_not_fit_is_refused_and_the_next_one_runs():
     gpu, huge = backend(), parse_descriptor("mb512_ic256oc256_ih600kh3ph1", DType.FLOAT16, Layout.NHWC)
-    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu._errors_translated(huge.bytes):
-        gpu._torch.empty(2**42, dtype=gpu._torch.uint8, device="cuda")
+    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu.errors_translated(huge.bytes):
+        gpu.torch.empty(2**42, dtype=gpu.torch.uint8, device="cuda")
     assert deviation(HALF, "") <= numerics.TOLERANCES[DType.FLOAT16]
 
 
@@ -191,7 +191,7 @@ def test_a_lost_device_ends_the_process_with_the_reason():
         "from neverslower.problem.convolution import parse_descriptor\n"
         "backend = cudnn.open(BackendOptions())\n"
         "try:\n"
-        "    with backend._errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1').bytes):\n"
+        "    with backend.errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1').bytes):\n"
         "        torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
         "except DeviceLost as error:\n"
         "    print('lost:', error)\n"
