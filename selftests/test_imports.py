@@ -202,6 +202,7 @@ def test_what_adapters_share_knows_none_of_them() -> None:
         "backends.base.Offsets",
         "backends.shared",
         "backends.shared.first_line",
+        "backends.shared.not_installed",
         "backends.shared.python_version",
     }
 

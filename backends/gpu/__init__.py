@@ -6,13 +6,14 @@ No adapter owns this folder, and it imports none of them. torch gives memory, st
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backends.base import Offsets
-from backends.shared import first_line, python_version
+from backends.shared import first_line, not_installed, python_version
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
 from neverslower.device.readers.nvml import Nvml
@@ -33,6 +34,18 @@ _BRINGS_CUDA = (
     "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, "
     "on a Jetson see docs/howto/jetson.md"
 )
+
+
+def load_torch() -> Any:
+    """Import torch, which brings CUDA's libraries into the process. Raises Unavailable where it can't be."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise not_installed("torch") from error
+    except (ImportError, OSError) as error:
+        raise Unavailable(f"torch can't be loaded: {first_line(error)}") from error
 
 
 def require_gpu(torch: Any, index: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.shared import last_line
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 MAIN = "main"
@@ -123,9 +124,13 @@ class Api:
             if isinstance(function, primitive)
         }
 
-    def compile(self, lowered: Any) -> Any:
-        """Compile; the result can be exported as a shared library."""
-        return self.tvm.compile(lowered, target=self.target)
+    def built(self, lowered: Any) -> tuple[Any, dict[str, Any]]:
+        """Return (what was compiled, which can be exported as a shared library, and what a plan tells of it)."""
+        return self.tvm.compile(lowered, target=self.target), dict(self.functions(lowered))
+
+    def words(self, error: BaseException) -> str:
+        """Return a line of what the compiler says."""
+        return last_line(error)
 
     def export(self, compiled: Any, path: Path) -> None:
         """Write what was compiled as a shared library."""

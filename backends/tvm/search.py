@@ -6,16 +6,15 @@ one layer. A candidate that crashes ends the worker here, and that is reported.
 
 from __future__ import annotations
 
-import inspect
 import logging
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.tvm.api import Api, without_torch
+from backends.tvm.api import Api
+from backends.tvm.intrinsics import import_intrinsics
 from neverslower.problem.subject import Search
 
 METHOD = "evolutionary, random cost model"
@@ -34,7 +33,7 @@ def search(api: Api, wanted: Search, folder: Path) -> None:
 
 
 def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
-    _import_intrinsics()
+    import_intrinsics()
     schedule = api.meta_schedule
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
     tasks = schedule.relax_integration.extract_tasks(api.lowered(wanted.problem), api.target, params={})
@@ -67,31 +66,6 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
     )
 
 
-def _import_intrinsics() -> None:
-    """Import TVM's tensor intrinsics, which the rules for newer CPUs look up by name.
-
-    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none, for 26 seconds.
-    """
-    original = inspect.stack
-    inspect.stack = _stack
-    try:
-        with without_torch():
-            __import__("tvm.s_tir.tensor_intrin")
-    finally:
-        inspect.stack = original
-
-
-def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """Return what `inspect.stack` does, without source lines."""
-    frame = sys._getframe(1)
-    frames = []
-    while frame is not None:
-        code = frame.f_code
-        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
-        frame = frame.f_back  # type: ignore[assignment]
-    return frames
-
-
 def _builder(api: Api, built: dict[str, Any]) -> Any:
     """Return a MetaSchedule builder that compiles in this process and leaves the modules in `built` by number."""
     schedule = api.meta_schedule
@@ -105,9 +79,10 @@ def _builder(api: Api, built: dict[str, Any]) -> Any:
         def _built(self, candidate: Any) -> Any:
             name = str(len(built))
             try:
-                built[name] = api.tvm.driver.build(
-                    rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
-                )
+                with candidate.target:  # NVRTC is given its architecture.
+                    built[name] = api.tvm.driver.build(
+                        rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
+                    )
             except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
                 return schedule.builder.BuilderResult(None, str(error))
             return schedule.builder.BuilderResult(name, None)
