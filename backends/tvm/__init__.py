@@ -180,12 +180,17 @@ class TVM:
         folder = before or self._kept.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
         database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
-        return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
+        return Searched(
+            database.hash, self.api.named(self.api.target), len(times), min(times), seconds, before is not None
+        )
 
     def _search(self, wanted: Search, folder: Path) -> None:
         """Search into a folder. Raises Unsupported where nothing was found, so that a passing failure is not kept."""
-        search(self.api, wanted, folder)
-        self._outcome(wanted, folder)
+        failed = search(self.api, wanted, folder)
+        try:
+            self._outcome(wanted, folder)
+        except Unsupported as error:
+            raise Unsupported(f"{error}{f': {failed[0]}' if failed else ''}") from error
 
     def _outcome(self, wanted: Search, folder: Path) -> tuple[databases.Database, list[float]]:
         """Return the database of a search and each candidate's best time in seconds. Raises Unsupported if none ran."""
@@ -447,7 +452,7 @@ class Cuda(TVM):
             state={
                 "schedules": self._database.hash if self._database else "untuned",
                 "cache": self._setup.cache,
-                "target": self.api.words_of_target,
+                "target": self.api.named(self.api.target),
             },
             software={
                 "apache-tvm": self.api.version,
@@ -467,7 +472,9 @@ class Cuda(TVM):
 
     def _plan(self, about: Mapping[str, Any], log: TunedLog | None) -> Plan:
         database = self._database_of(log)
-        return cuda.plan_of(about, database.hash if database else "", str(self.api.target), bool(log and log.padded))
+        return cuda.plan_of(
+            about, database.hash if database else "", self.api.named(self.api.target), bool(log and log.padded)
+        )
 
     def _loaded(self, work: Compiled, inputs: Tensor, weights: Tensor) -> AnyPrepared:
         gpu, cache = self._gpu, self._setup.cache

@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ class Api:
         )
 
     def lowered(self, problem: ConvProblem, database: Any = None) -> Any:
+        """Return the module as loops that can be compiled, scheduled as far as this target needs it."""
+        return self.loops(problem, database)
+
+    def loops(self, problem: ConvProblem, database: Any = None) -> Any:
         """Return the module as loops; `database` schedules those of which it has a record."""
         with contextlib.ExitStack() as stack:
             for context in (self.target, database):
@@ -127,6 +132,14 @@ class Api:
     def built(self, lowered: Any) -> tuple[Any, dict[str, Any]]:
         """Return (what was compiled, which can be exported as a shared library, and what a plan tells of it)."""
         return self.tvm.compile(lowered, target=self.target), dict(self.functions(lowered))
+
+    def together(self, builds: Sequence[Callable[[], object]]) -> AbstractContextManager[None]:
+        """Return a context in which these builds take less time, where that can be had."""
+        return contextlib.nullcontext()
+
+    def named(self, target: Any) -> str:
+        """Return what identifies a target, by which records of another one are refused."""
+        return str(target)
 
     def words(self, error: BaseException) -> str:
         """Return a line of what the compiler says."""

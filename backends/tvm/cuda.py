@@ -7,8 +7,10 @@ allocate outputs of its own in each call, with tensors that torch allocated, on 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from backends.tvm.compiled import Compiled
 from backends.tvm.intrinsics import import_intrinsics
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import Lowering, kernels_of
+from backends.tvm.together import compiled_together
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Cache, Plan
@@ -63,9 +66,7 @@ class CudaApi(Api):
         }
         # A host of any kind: records of a database are of the GPU, whichever processor called it.
         host = self.tvm.target.Target({"kind": "llvm"})
-        target = self.tvm.target.Target(described)
-        self.words_of_target = str(target)
-        self.target = target.with_host(host)
+        self.target = self.tvm.target.Target(described).with_host(host)
         self._lowering = Lowering(self, "never_slower_cuda")
 
     def require_device(self) -> None:
@@ -86,7 +87,7 @@ class CudaApi(Api):
         """Return the module as loops: `database` schedules those of which it has a record, dlight's rules the rest."""
         if problem.dtype is DType.FLOAT16:
             import_intrinsics()  # Rules and records for tensor cores need them.
-        module = super().lowered(problem, database)
+        module = self.loops(problem, database)
         dlight = importlib.import_module("tvm.s_tir.dlight")
         with self.target:
             for rule in RULES:
@@ -112,6 +113,15 @@ class CudaApi(Api):
         kernels = self._lowering.kernels("cuda")
         launched = [str(Kernel(kernel, *grid_and_block(kernels[kernel]))) for kernel in kernels_of(name, kernels)]
         return compiled, {"function": name, "rule": str(function.attrs.get(RULE, "")), "kernels": launched}
+
+    def together(self, builds: Sequence[Callable[[], object]]) -> AbstractContextManager[None]:
+        """Return a context in which NVRTC has compiled the sources of these builds, on all cores."""
+        return compiled_together(self.target, builds)
+
+    def named(self, target: Any) -> str:
+        """Return what identifies a GPU, without the processor that calls it: TVM says that in some places alone."""
+        described = json.loads(str(target))
+        return json.dumps({name: value for name, value in described.items() if value and name != "host"})
 
     def words(self, error: BaseException) -> str:
         """Return NVRTC's first error, where it made one; else the last line, which a traceback precedes."""

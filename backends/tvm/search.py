@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,17 @@ REPEATS, SHORTEST = 3, 20
 """How often a candidate is timed, and for how many milliseconds each."""
 
 
-def search(api: Api, wanted: Search, folder: Path) -> None:
-    """Search, and leave the database's two files in `folder`."""
+def search(api: Api, wanted: Search, folder: Path) -> list[str]:
+    """Search, and leave the database's two files in `folder`; return a line of why each failed candidate did."""
     with tempfile.TemporaryDirectory() as logs:
-        _search(api, wanted, folder, logs)
+        return _search(api, wanted, folder, logs)
 
 
-def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
+def _search(api: Api, wanted: Search, folder: Path, logs: str) -> list[str]:
     import_intrinsics()
     schedule = api.meta_schedule
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
-    tasks = schedule.relax_integration.extract_tasks(api.lowered(wanted.problem), api.target, params={})
+    tasks = schedule.relax_integration.extract_tasks(api.loops(wanted.problem), api.target, params={})
     contexts, weights = schedule.relax_integration.extracted_tasks_to_tune_contexts(
         tasks,
         work_dir=logs,
@@ -51,6 +52,7 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
         num_threads=1,  # More threads share the random numbers in an order that differs from run to run.
     )
     built: dict[str, Any] = {}
+    failed: list[str] = []
     schedule.tune_tasks(
         tasks=contexts,
         task_weights=weights,
@@ -58,39 +60,43 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
         max_trials_global=wanted.trials,
         max_trials_per_task=wanted.trials,
         num_trials_per_iter=wanted.trials,
-        builder=_builder(api, built),
-        runner=_runner(api, built),
+        builder=_builder(api, built, failed),
+        runner=_runner(api, built, failed),
         database=schedule.database.JSONDatabase(work_dir=str(folder)),
         cost_model="random",
         measure_callbacks=[schedule.measure_callback.AddToDatabase()],
     )
+    return failed
 
 
-def _builder(api: Api, built: dict[str, Any]) -> Any:
+def _builder(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
     """Return a MetaSchedule builder that compiles in this process and leaves the modules in `built` by number."""
     schedule = api.meta_schedule
     rewrite = __import__("tvm.s_tir.transform", fromlist=["transform"]).RemoveWeightLayoutRewriteBlock
 
+    def compiled(candidate: Any) -> Any:
+        with candidate.target:  # NVRTC is given its architecture.
+            return api.tvm.driver.build(rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target)
+
     @api.derived_object
     class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
         def build(self, build_inputs: Any) -> list[Any]:
-            return [self._built(candidate) for candidate in build_inputs]
+            with api.together([partial(compiled, candidate) for candidate in build_inputs]):
+                return [self._built(candidate) for candidate in build_inputs]
 
         def _built(self, candidate: Any) -> Any:
             name = str(len(built))
             try:
-                with candidate.target:  # NVRTC is given its architecture.
-                    built[name] = api.tvm.driver.build(
-                        rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
-                    )
+                built[name] = compiled(candidate)
             except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
+                failed.append(api.words(error))
                 return schedule.builder.BuilderResult(None, str(error))
             return schedule.builder.BuilderResult(name, None)
 
     return Builder()
 
 
-def _runner(api: Api, built: dict[str, Any]) -> Any:
+def _runner(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
     """Return a MetaSchedule runner that times the modules in `built` in this process, one after another."""
     schedule = api.meta_schedule
 
@@ -106,6 +112,7 @@ def _runner(api: Api, built: dict[str, Any]) -> Any:
                 timer = module.time_evaluator("main", api.device, number=1, repeat=REPEATS, min_repeat_ms=SHORTEST)
                 return [float(seconds) for seconds in timer(*arguments).results], None
             except Exception as error:  # noqa: BLE001  A candidate that can't run is a failed trial.
+                failed.append(api.words(error))
                 return None, str(error)
 
     return Runner()
