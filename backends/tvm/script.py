@@ -73,22 +73,23 @@ def on_cuda(problem: ConvProblem, gpu: int) -> str:
 _ON_CUDA = '''\
 """{problem} by TVM on an NVIDIA GPU, untuned.
 
-Needs apache-tvm with its ffi, a CUDA build of torch, nvidia-cuda-crt and nvidia-cuda-cccl. Prints the schedule rule and
-the median time of a call in microseconds, from a CUDA graph of many calls.
+Needs apache-tvm with its ffi, a CUDA build of torch, and CUDA's toolkit or nvidia-cuda-crt and nvidia-cuda-cccl. Prints
+the schedule rule and the median time of a call in microseconds, from a CUDA graph of many calls.
 """
 import glob
+import importlib.util
 import os
 import statistics
 
 import torch
 
 torch.cuda.set_device({gpu})
-try:
-    import nvidia
-
-    os.environ.setdefault("CUDA_PATH", sorted(glob.glob(list(nvidia.__path__)[0] + "/cu[1-9]*"))[-1])
-except ModuleNotFoundError:
-    os.environ.setdefault("CUDA_PATH", "/usr/local/cuda")
+wheels = importlib.util.find_spec("nvidia")
+places = wheels.submodule_search_locations if wheels else ()
+roots = [*(root for place in places for root in glob.glob(place + "/cu[1-9]*")), "/usr/local/cuda"]
+needed = ("crt/host_defines.h", "cccl/cuda/std/cstdint")
+whole = (root for root in roots if all(os.path.exists(f"{{root}}/include/{{file}}") for file in needed))
+os.environ.setdefault("CUDA_PATH", next(whole, roots[0]))
 os.environ.setdefault("TVM_CUDA_NVRTC_EXTRA_OPTS", "-I" + os.environ["CUDA_PATH"] + "/include/cccl")
 import tvm as t
 import tvm_ffi
