@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, step_on_stderr
 from neverslower.device.readers import limits
 from neverslower.errors import UnknownName, Unsupported
+from neverslower.evidence.observation import Searched
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
 from neverslower.option_values import duration
@@ -125,6 +127,30 @@ class Bench:
         calls = [*self.figures.get(COMPILED, {}).get("calls", []), pace]
         self.add_figures(COMPILED, answers=known | compiled | refused, calls=calls)
 
+    def search(self, comparisons: Sequence[Comparison], budget: float) -> None:
+        """Make the searches that comparisons rest on, as far as a budget goes; the library keeps their logs.
+
+        For a GPU they are made side by side: candidates are drawn and compiled on all cores, and timed one at a time.
+        """
+        begin, processes = time.monotonic(), limits.cores() if self.second.argument.startswith("cuda") else 1
+        made = self.figures.get(TUNING, {})
+        wanted = dict.fromkeys(str(log.search) for comparison in comparisons for log in comparison.tuned_logs)
+        waiting = [search for search in wanted if search not in made]
+        answers = ask_all(
+            self.second,
+            waiting,
+            processes,
+            lambda worker, key: worker.tune(Search.parse(key), max(30.0, begin + budget - time.monotonic())),
+            lambda done: step_on_stderr(f"tune: {done} of {len(waiting)}"),
+            lambda: time.monotonic() - begin > budget,
+        )
+        for search, answer in answers.items():
+            if isinstance(answer, Searched) and not answer.remembered:
+                spent = {"seconds": round(answer.seconds, 1), "trials": answer.trials, "best": answer.best}
+                self.add_figures(TUNING, **{search: spent | {"side by side": min(processes, len(waiting))}})
+            elif isinstance(answer, Unsupported):
+                self.add_figures(TUNING, **{search: {"refused": str(answer)}})
+
     def measure(self, name: str, settings: Settings, comparisons: Sequence[Comparison]) -> Findings:
         """Return the findings of a campaign whose journal is in the folder, which goes on with what it has."""
         path = self.folder / f"{name}.jsonl"
@@ -135,9 +161,6 @@ class Bench:
             findings = campaign.run(comparisons)
         for backend in {comparison.backend for comparison in comparisons}:
             findings.require(backend)
-        for search, searched in findings.searches.items():
-            if not searched.remembered:
-                self.add_figures(TUNING, **{str(search): {"seconds": searched.seconds, "trials": searched.trials}})
         if recorded is None and not findings.ended:
             decided = sum(verdict.code in DECIDED for verdict in findings.verdicts.values())
             spent = findings.seconds - findings.tuning_seconds
@@ -205,8 +228,14 @@ def shares(figures: Mapping[str, Any], layers: Sequence[Layer], searched: Layer 
     for why, count in Counter(words for words in answers.values() if words).most_common(5):
         yield f"refused {count} times: {why}"
     for text, values in figures.get(TUNING, {}).items():
-        if searched and Search.parse(text).problem == searched.problem:
-            yield f"tuned: {searched.name}, {values['trials']} trials in {values['seconds']:.0f} s"
+        if searched and "seconds" in values and Search.parse(text).problem == searched.problem:
+            pace = f"{values['trials']} trials in {values['seconds']:.0f} s, {values['side by side']} side by side"
+            yield f"tuned: {searched.name}, {pace}"
+    made = [values for values in figures.get(TUNING, {}).values() if "seconds" in values]
+    if made:
+        refused = len(figures[TUNING]) - len(made)
+        usual = statistics.median(values["seconds"] for values in made)
+        yield f"searches: {len(made)} of {usual:.0f} s (median), {refused} refused"
     for name, values in figures.get(VERDICTS, {}).items():
         each = values["seconds"] / max(1, values["verdicts"])
         yield f"{name}: {values['verdicts']} decided verdicts in {values['seconds']} s, {each:.2f} s each"
@@ -246,8 +275,10 @@ def compare(options: argparse.Namespace) -> Iterator[str]:
     first = bench.measure("untuned", plain, [*asked[0], *asked[1]])
     second = None
     if options.tuning_budget:
-        searching = replace(plain, tuning_budget=options.tuning_budget)
-        second = bench.measure("tuned", searching, tuned(bench.names[1], layers, options.tuned, options.trials))
+        searching = replace(plain, tuning_budget=1.0)  # For those alone that were made already.
+        studied = tuned(bench.names[1], layers, options.tuned, options.trials)
+        bench.search(studied, options.tuning_budget)
+        second = bench.measure("tuned", searching, studied)
     yield from report(bench, layers, first, second)
 
 

@@ -84,14 +84,15 @@ def test_figures_say_what_was_compiled_and_tuned_and_what_a_verdict_took() -> No
     key = L16.problem.key
     figures: dict[str, Any] = {
         "compiled": {"answers": {key: "", "other": "no rule"}, "calls": [{"seconds": 9, "shapes": 18, "processes": 2}]},
-        "tuning": {str(Search(L16.problem, 16, 0)): {"seconds": 21.4, "trials": 16}},
+        "tuning": {str(Search(L16.problem, 16, 0)): {"seconds": 21.4, "trials": 16, "side by side": 1}},
         "verdicts": {"untuned": {"seconds": 30.0, "verdicts": 60}},
     }
     assert list(shares(figures, [L16], L16)) == [
         "compiled: 18 shapes in 9 s by 2 processes, 0.50 s a shape",
         "unpruned layers that compile untuned: 1 of 1",
         "refused 1 times: no rule",
-        "tuned: resnet50.L16, 16 trials in 21 s",
+        "tuned: resnet50.L16, 16 trials in 21 s, 1 side by side",
+        "searches: 1 of 21 s (median), 0 refused",
         "untuned: 60 decided verdicts in 30.0 s, 0.50 s each",
     ]
 

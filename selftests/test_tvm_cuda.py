@@ -384,9 +384,35 @@ def test_records_are_of_the_gpu_whatever_processor_calls_it() -> None:
 
 
 @needs_tvm
+def test_a_record_comes_before_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    loops = api().loops
+
+    def noted(problem: Any, database: Any = None) -> Any:
+        asked.append(database)
+        return loops(problem)
+
+    monkeypatch.setattr(api(), "loops", noted)
+    api().lowered(TINY, "a database")
+    assert asked == ["a database"]
+
+
+@needs_tvm
 def test_a_search_starts_from_loops_that_no_rule_scheduled() -> None:
     assert api().functions(api().loops(TINY)) == {"conv2d": False}
     assert api().functions(api().lowered(TINY)) == {"conv2d": True}
+
+
+@needs_tvm
+def test_kernels_are_launched_on_the_stream_that_is_followed() -> None:
+    import tvm_ffi
+
+    device = tvm_ffi.device("cuda", 0)
+    before = tvm_ffi.get_raw_stream(device)
+    api().follow(4096)
+    assert tvm_ffi.get_raw_stream(device) == 4096
+    api()._following.__exit__()
+    assert tvm_ffi.get_raw_stream(device) == before
 
 
 @needs_tvm
@@ -402,7 +428,7 @@ def test_without_a_gpu_it_is_unavailable_with_the_reason() -> None:
 
 def backend(folder: Path, compiler: str = "nvrtc 13.0", **gpu: Any) -> Cuda:
     stand: Any = SimpleNamespace(
-        target="sm_90", version="0.27.0", built=None, named=str, lowered=None, words=str, **{"cpu": ""}
+        target="sm_90", arch="sm_90", version="0.27.0", built=None, named=str, lowered=None, words=str, **{"cpu": ""}
     )
     on: Any = SimpleNamespace(lock_name="GPU 0", disturbed=None, state=None, offsets=None, disturbances=(), **gpu)
     installed = health.Installed("0.27.0", "0.1.14", "0123")

@@ -452,7 +452,7 @@ class Cuda(TVM):
             state={
                 "schedules": self._database.hash if self._database else "untuned",
                 "cache": self._setup.cache,
-                "target": self.api.named(self.api.target),
+                "target": self.api.arch,
             },
             software={
                 "apache-tvm": self.api.version,
@@ -472,9 +472,8 @@ class Cuda(TVM):
 
     def _plan(self, about: Mapping[str, Any], log: TunedLog | None) -> Plan:
         database = self._database_of(log)
-        return cuda.plan_of(
-            about, database.hash if database else "", self.api.named(self.api.target), bool(log and log.padded)
-        )
+        name, padded = database.hash if database else "", bool(log and log.padded)
+        return cuda.plan_of(about, name, self.api.arch, padded)
 
     def _loaded(self, work: Compiled, inputs: Tensor, weights: Tensor) -> AnyPrepared:
         gpu, cache = self._gpu, self._setup.cache

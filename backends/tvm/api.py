@@ -137,6 +137,10 @@ class Api:
         """Return a context in which these builds take less time, where that can be had."""
         return contextlib.nullcontext()
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Return a context in which no other search times its candidates, where several may run side by side."""
+        return contextlib.nullcontext()
+
     def named(self, target: Any) -> str:
         """Return what identifies a target, by which records of another one are refused."""
         return str(target)

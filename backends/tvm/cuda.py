@@ -6,10 +6,13 @@ allocate outputs of its own in each call, with tensors that torch allocated, on 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +70,13 @@ class CudaApi(Api):
         # A host of any kind: records of a database are of the GPU, whichever processor called it.
         host = self.tvm.target.Target({"kind": "llvm"})
         self.target = self.tvm.target.Target(described).with_host(host)
+        self.arch = arch
         self._lowering = Lowering(self, "never_slower_cuda")
 
     def require_device(self) -> None:
         """Raise Unavailable where TVM sees no GPU: it would compile all the same, and make no kernels."""
-        libraries = importlib.import_module("tvm.base")._LOADED_LIBS
-        if "tvm_runtime_cuda" not in libraries:
+        libraries = getattr(importlib.import_module("tvm.base"), "_LOADED_LIBS", {})  # None in 0.25: one library.
+        if libraries and "tvm_runtime_cuda" not in libraries:
             raise Unavailable(f"tvm {self.version} has no CUDA runtime that loads here: {_why_not(libraries)}")
         if not self.device.exist:
             raise Unavailable(f"tvm {self.version} sees no NVIDIA GPU (tvm.cuda().exist is false)")
@@ -117,6 +121,14 @@ class CudaApi(Api):
     def together(self, builds: Sequence[Callable[[], object]]) -> AbstractContextManager[None]:
         """Return a context in which NVRTC has compiled the sources of these builds, on all cores."""
         return compiled_together(self.target, builds)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process times candidates on this GPU: they search side by side, each on a core."""
+        path = Path(tempfile.gettempdir()) / f"never-slower-search-{os.getuid()}-{self.device.index}.lock"
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def named(self, target: Any) -> str:
         """Return what identifies a GPU, without the processor that calls it: TVM says that in some places alone."""

@@ -76,7 +76,7 @@ def _builder(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
 
     def compiled(candidate: Any) -> Any:
         with candidate.target:  # NVRTC is given its architecture.
-            return api.tvm.driver.build(rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target)
+            return api.tvm.compile(rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target).mod
 
     @api.derived_object
     class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
@@ -103,7 +103,8 @@ def _runner(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
     @api.derived_object
     class Runner(schedule.runner.PyRunner):  # type: ignore[misc, name-defined]
         def run(self, runner_inputs: Any) -> list[Any]:
-            return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
+            with api.alone():
+                return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
 
         def _timed(self, candidate: Any) -> tuple[list[float] | None, str | None]:
             try:
