@@ -45,7 +45,7 @@ from neverslower.worker.process import WorkerSpec
 
 MISS, TUNED = "miss", "tuned"
 DECIDED = (Code.FASTER, Code.SAME, Code.SLOWER)
-A_SEARCH = 90.0
+A_SEARCH = 150.0
 """Seconds that a search may take that was begun within the budget."""
 L16 = "resnet50.L16"
 """The layer of the paper's study, which is searched for first."""
@@ -245,19 +245,13 @@ def shares(figures: Mapping[str, Any], layers: Sequence[Layer], searched: Layer 
         yield f"{name}: {values['verdicts']} decided verdicts in {values['seconds']} s, {each:.2f} s each"
 
 
-def report(bench: Bench, layers: Sequence[Layer], first: Findings, second: Findings | None) -> Iterator[str]:
-    """Yield everything, in Markdown."""
-    for backend, fingerprint in first.fingerprints.items():
+def side_by_side(findings: Findings, names: tuple[str, str]) -> Iterator[str]:
+    """Yield what both libraries show untuned, in Markdown."""
+    for backend, fingerprint in findings.fingerprints.items():
         software = ", ".join(f"{name} {version}" for name, version in fingerprint.software.items())
         yield f"{backend} on {fingerprint.device}: {software}"
-    columns = {name: f"{name}, µs" for name in bench.names}
-    yield from ("", *table(list(first.results.values()), columns), "")
-    yield from hurts(list(first.results.values()), bench.names)
-    if second:
-        columns = {MISS: "with the unpruned layer's log, µs", TUNED: "each with its own log, µs"}
-        yield from ("", *table(list(second.results.values()), columns))
-    searched = next((layer for layer in layers if layer.name == L16), None)
-    yield from ("", *shares(bench.figures, layers, searched))
+    results = list(findings.results.values())
+    yield from ("", *table(results, {name: f"{name}, µs" for name in names}), "", *hurts(results, names))
 
 
 def compare(options: argparse.Namespace) -> Iterator[str]:
@@ -276,15 +270,16 @@ def compare(options: argparse.Namespace) -> Iterator[str]:
     asked = [untuned(name, layers, options.keep) for name in bench.names]
     bench.compile(asked[1], options.compile_budget)
     plain = Settings(time_budget=options.time_budget, explain_budget=0.0)
-    first = bench.measure("untuned", plain, [*asked[0], *asked[1]])
-    second = None
+    yield from side_by_side(bench.measure("untuned", plain, [*asked[0], *asked[1]]), bench.names)
     if options.tuning_budget:
-        searching = replace(plain, tuning_budget=1.0)  # For those alone that were made already.
         first_of_all = sorted(layers, key=lambda layer: layer.name != L16)
         studied = tuned(bench.names[1], first_of_all, options.tuned, options.trials)
         bench.search(studied, options.tuning_budget)
-        second = bench.measure("tuned", searching, studied)
-    yield from report(bench, layers, first, second)
+        # Those alone that were made already.
+        findings = bench.measure("tuned", replace(plain, tuning_budget=1.0), studied)
+        columns = {MISS: "with the unpruned layer's log, µs", TUNED: "each with its own log, µs"}
+        yield from ("", *table(list(findings.results.values()), columns))
+    yield from ("", *shares(bench.figures, layers, next((layer for layer in layers if layer.name == L16), None)))
 
 
 def main() -> None:
@@ -307,7 +302,7 @@ def main() -> None:
         text = getattr(options, name)
         setattr(options, name, duration(f"--{name.replace('_', '-')}", text) if text != "0s" else 0.0)
     lines = []
-    for line in compare(options):
+    for line in compare(options):  # What is known is shown while the rest is searched for.
         print(line, flush=True)
         lines.append(line)
     (Path(options.folder) / "report.md").write_text("\n".join([*lines, ""]), encoding="utf-8")

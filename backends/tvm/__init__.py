@@ -53,6 +53,14 @@ CAPABILITIES = Capabilities(
     tuned_layers=("resnet50.L16",),
     largest_drawn_macs=2_000_000,
 )
+ON_CUDA = replace(
+    CAPABILITIES,
+    evidence=frozenset({Evidence.DEVICE_TIME}),
+    watches=True,
+    waits=False,
+    ahead=True,
+    compiles_worth=3,  # NVRTC takes longer than what a CPU needs.
+)
 KERNEL, PLAN = "kernel.so", "plan.json"
 RECIPE = "1"
 """Counts the ways in which this adapter has put a problem to TVM; part of the key of kept kernels and logs."""
@@ -64,6 +72,14 @@ def companions(package: str, version: str) -> tuple[str, ...]:
     """Return the requirement of the ffi that a release of tvm is known to work with, where one is known."""
     ffi = health.PAIRS.get(".".join(version.split(".")[:2])) if package == "apache-tvm" else None
     return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
+
+
+def capabilities_of(argument: str) -> Capabilities:
+    """Return what can be asked for on the device that the argument names."""
+    try:
+        return ON_CUDA if TvmOptions.parse(argument).cuda else CAPABILITIES
+    except ValueError:  # It is refused when it is opened.
+        return CAPABILITIES
 
 
 def open(options: BackendOptions) -> TVM | OpenCL:
@@ -413,7 +429,7 @@ class Cuda(TVM):
     api: cuda.CudaApi
     clock = Gpu.clock
     shortest_round = Gpu.shortest_round
-    offers = ("compiles", "watches", "ahead")
+    offers = ON_CUDA.offers
 
     def __init__(
         self,
