@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from typing import cast
 
-from backends.base import AdapterModule, Command
+from backends.base import AdapterModule, Capabilities, Command
 from neverslower.errors import UnknownName
 
 TABLE = {
@@ -28,6 +28,13 @@ def load(name: str) -> AdapterModule:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UnknownName(f"unknown backend {name!r}{hint} (known: {', '.join(TABLE)})")
     return cast(AdapterModule, importlib.import_module(TABLE[name]))
+
+
+def capabilities(name: str, argument: str) -> Capabilities:
+    """Return what a backend can be asked for where it is named with this argument, without loading its library."""
+    module = load(name)
+    of_argument = getattr(module, "capabilities_of", None)
+    return cast(Capabilities, of_argument(argument)) if of_argument else module.CAPABILITIES
 
 
 def remedy(name: str) -> str:

@@ -87,7 +87,7 @@ GROUPS = (
                 "--backend",
                 "NAME",
                 f"measure this library: {', '.join(name for name in backends.TABLE if name != backends.FOR_TESTING)}; "
-                "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), onednn:torch, "
+                "some take more after a colon: tvm:FOLDER (a MetaSchedule work folder), tvm:cuda, onednn:torch, "
                 "cudnn:best, cudnn:fallback, cudnn:torch, cudnn:cold or cudnn:gpu=1, joined by commas",
                 "every one that is installed",
             ),

@@ -12,12 +12,13 @@ import pytest
 
 from backends import cudnn
 from backends.base import BackendOptions
-from backends.cudnn import CAPABILITIES, COLD_FACTOR, CuDNN, Launched, open, reproduce
+from backends.cudnn import CAPABILITIES, CuDNN, Launched, open, reproduce
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import launches, steps_and_shares, without_arguments
 from backends.cudnn.frontend import strides
-from backends.cudnn.replay import Replay
 from backends.cudnn.script import script
+from backends.gpu import COLD_FACTOR, require_gpu
+from backends.gpu.replay import Replay
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import InvalidProblem, Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel
@@ -94,21 +95,17 @@ class FakeCuda:
 
 
 def test_a_broken_driver_is_told_in_its_own_words():
-    from backends.cudnn import _require_gpu
-
     with pytest.raises(Unavailable, match=r"no usable NVIDIA GPU: Found no NVIDIA driver on your system\."):
-        _require_gpu(FakeCuda, 0)
+        require_gpu(FakeCuda, 0)
 
 
 def test_a_cpu_build_of_torch_is_named():
-    from backends.cudnn import _require_gpu
-
     class Cpu(FakeCuda):
         class version:  # noqa: N801
             cuda = None
 
     with pytest.raises(Unavailable, match=r"torch 2\.11\.0\+cu130 is a CPU build; a CUDA build of torch is needed"):
-        _require_gpu(Cpu, 0)
+        require_gpu(Cpu, 0)
 
 
 def event(name: str, start: float, duration: float, category: str = "kernel", **arguments) -> dict[str, Any]:
@@ -312,10 +309,10 @@ def test_a_cold_round_goes_through_all_of_its_buffers(buffers):
 @pytest.mark.parametrize("shape", ["mb1_ic128oc127_ih28kh3ph1", "mb8_ic256oc512_ih56kh3ph1", "mb1_ic64oc64_ih14kh1"])
 def test_cold_buffers_are_more_than_the_cache_holds(shape):
     gpu, one = object.__new__(CuDNN), parse_descriptor(shape)
-    gpu._properties = SimpleNamespace(L2_cache_size=50 * 2**20)
-    others = CuDNN._copies(gpu, one, CudnnOptions(cache="cold")) - 1
+    gpu.properties = SimpleNamespace(L2_cache_size=50 * 2**20)
+    others = CuDNN.copies(gpu, one, "cold") - 1
     assert others * one.bytes >= COLD_FACTOR * 50 * 2**20
-    assert CuDNN._copies(gpu, one, CudnnOptions()) == 1
+    assert CuDNN.copies(gpu, one, "hot") == 1
 
 
 def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypatch):
@@ -347,7 +344,7 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
         asked.append(index)
         return None, ""
 
-    monkeypatch.setattr(cudnn, "_nvml", nvml)
+    monkeypatch.setattr("backends.gpu.find_nvml", nvml)
     assert CuDNN(torch, library, CudnnOptions(gpu=1)).lock_name == "GPU number 1 uuid-1"
     assert asked == [1, 1, 1]
     assert torch.backends.cudnn.benchmark is False
@@ -363,7 +360,7 @@ class Throttled(CuDNN):
     remarks, lock_name = (), "gpu"
 
     def __init__(self):
-        self._nvml: Any = SimpleNamespace(slowdowns=lambda: ["power cap"])
+        self.nvml: Any = SimpleNamespace(slowdowns=lambda: ["power cap"])
 
     def fingerprint(self):
         return Fingerprint("cudnn", "gpu", "9.1.0", "0")

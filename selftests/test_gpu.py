@@ -1,4 +1,4 @@
-"""The cuDNN adapter on a real GPU; skipped where there is none."""
+"""The adapters of cuDNN and TVM on a real GPU; skipped where there is none."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_plans_that_are_profiled_together_are_those_of_each_alone():
 
 def test_what_does_not_fit_is_refused_and_the_next_one_runs():
     gpu, huge = backend(), parse_descriptor("mb512_ic256oc256_ih600kh3ph1", DType.FLOAT16, Layout.NHWC)
-    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu._errors_translated(huge.bytes):
-        gpu._torch.empty(2**42, dtype=gpu._torch.uint8, device="cuda")
+    with pytest.raises(OutOfMemory, match=r"\d GB of tensors"), gpu.errors_translated(huge.bytes):
+        gpu.torch.empty(2**42, dtype=gpu.torch.uint8, device="cuda")
     assert deviation(HALF, "") <= numerics.TOLERANCES[DType.FLOAT16]
 
 
@@ -191,7 +191,7 @@ def test_a_lost_device_ends_the_process_with_the_reason():
         "from neverslower.problem.convolution import parse_descriptor\n"
         "backend = cudnn.open(BackendOptions())\n"
         "try:\n"
-        "    with backend._errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1').bytes):\n"
+        "    with backend.errors_translated(parse_descriptor('mb1_ic4oc4_ih4kh1').bytes):\n"
         "        torch.zeros(4, device='cuda')[torch.tensor([9], device='cuda')].cpu()\n"
         "except DeviceLost as error:\n"
         "    print('lost:', error)\n"
@@ -291,3 +291,74 @@ def test_a_network_that_does_not_fit_is_out_of_memory_and_the_next_one_runs(tmp_
 def test_a_cold_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="a whole network is measured hot"):
         prepared_network(tmp_path, "Net", "cold")
+
+
+# TVM
+
+
+@cache
+def tvm_backend() -> Any:
+    from backends import tvm
+
+    try:
+        return tvm.open(BackendOptions("cuda"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+
+
+def prepared_by_tvm(problem: ConvProblem) -> Any:
+    return tvm_backend().prepare(problem, *numerics.tensors(problem))
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tvm_s_outputs_are_right(shape: str, dtype: DType, layout: Layout) -> None:
+    problem = parse_descriptor(shape, dtype, layout)
+    try:
+        one = prepared_by_tvm(problem)
+    except Unsupported as error:
+        pytest.skip(str(error))
+    expected = numerics.convolve(problem, *numerics.tensors(problem), numerics.added_tensors(problem))
+    found = numerics.deviation(one.output(), expected, numerics.typical_output(problem))
+    assert found <= numerics.TOLERANCES[dtype]
+
+
+def test_tvm_s_kernels_are_those_of_its_plan() -> None:
+    from backends.cudnn.dispatch import profile
+
+    one = prepared_by_tvm(L16)
+    assert one.plan().name == "dlight Matmul"
+    ((launched, _),) = profile(tvm_backend()._gpu.torch, [lambda: one._call(0)])[0]
+    assert (launched,) == tuple(kernels(one.plan()))
+
+
+def test_tvm_s_calls_take_their_time_on_the_gpu_and_no_launch() -> None:
+    one = prepared_by_tvm(L16)
+    few, many = (min(one.run(calls) for _ in range(10)) / calls for calls in (10, 200))
+    assert few == pytest.approx(many, rel=0.2)
+    assert calibrate(one, 1e-3, one.least_iterations)[0] > 1
+
+
+def test_tvm_is_measured_cold_with_more_tensors_than_the_cache_holds() -> None:
+    hot = prepared_by_tvm(L16)
+    with Worker(WorkerSpec("tvm", "cuda,cold")) as worker:
+        cold = worker.examine(L16.key)
+    assert (hot.cache.kind, cold.cache.kind) == ("hot", "cold")
+    assert hot.cache.share < 0.1
+    assert known(cold.cache.share) >= 2
+    assert cold.seconds_per_call > 0.5 * min(hot.run(100) for _ in range(5)) / 100
+
+
+def test_tvm_pads_and_cuts_what_was_searched_for() -> None:
+    from neverslower.problem.subject import Search, TunedLog
+
+    search = Search(parse_descriptor("mb1_ic16oc32_ih14kh3ph1"), 4, 0)
+    tvm_backend().tune(search)
+    pruned = replace(search.problem, out_channels=27)
+    padded = tvm_backend().prepare(pruned, *numerics.tensors(pruned), str(TunedLog(search, padded=True)))
+    assert padded.plan().tuned
+    assert padded.plan().name.endswith(", padded")
+    expected = numerics.convolve(pruned, *numerics.tensors(pruned), numerics.added_tensors(pruned))
+    found = numerics.deviation(padded.output(), expected, numerics.typical_output(pruned))
+    assert found <= numerics.TOLERANCES[DType.FLOAT32]

@@ -223,6 +223,7 @@ def test_no_two_workers_start_together() -> None:
         (WorkerSpec("onednn", execnet="ssh=board"), 64_000_000_000, 16, 1),
         (WorkerSpec("acl"), 64_000_000_000, 16, 0),
         (WorkerSpec("tvm"), 64_000_000_000, 16, 0),
+        (WorkerSpec("tvm", "cuda,gpu=1"), 64_000_000_000, 16, MOST_AHEAD),
     ],
 )
 def test_as_many_load_at_once_as_the_machine_holds(spec: WorkerSpec, memory: int, cores: int, number: int) -> None:
@@ -231,11 +232,21 @@ def test_as_many_load_at_once_as_the_machine_holds(spec: WorkerSpec, memory: int
 
 @pytest.mark.parametrize(
     ("name", "cores", "problems", "number"),
-    [("tvm", "4", 3, 0), ("tvm", "4", 4, 1), ("tvm", "4", 100, 4), ("cudnn", "16", 31, 0), ("cudnn", "16", 1200, 16)],
+    [
+        ("tvm", "4", 3, 0),
+        ("tvm", "4", 4, 1),
+        ("tvm", "4", 100, 4),
+        ("tvm:cuda", "16", 7, 3),
+        ("tvm:cuda", "16", 1, 0),
+        ("tvm:cuda,warm", "16", 7, 1),
+        ("cudnn", "16", 31, 0),
+        ("cudnn", "16", 1200, 16),
+    ],
 )
 def test_as_many_compile_at_once_as_are_worth_starting(name: str, cores: str, problems: int, number: int) -> None:
-    device = Fingerprint(name, "device", "1.0", "", hardware={"cores": cores})
-    assert how_many_compile(WorkerSpec(name), device, problems) == number
+    backend, _, argument = name.partition(":")
+    device = Fingerprint(backend, "device", "1.0", "", hardware={"cores": cores})
+    assert how_many_compile(WorkerSpec(backend, argument), device, problems) == number
 
 
 def test_a_board_that_names_no_cores_compiles_with_one_worker() -> None:

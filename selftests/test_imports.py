@@ -57,8 +57,10 @@ VENDORS = {
     "onnx": ("neverslower.models.onnx_graph", "neverslower.models.onnx_layers"),
     "tvm": ("backends.tvm",),
     "cudnn": ("backends.cudnn",),
-    "pynvml": ("backends.cudnn",),
+    "pynvml": ("backends.gpu",),
 }
+SHARED = ("backends.base", "backends.shared", "backends.gpu")
+"""What no adapter owns, and what therefore imports none of them."""
 PLUGIN = ("neverslower.pytest_plugin", "neverslower.pytest_items")
 
 
@@ -189,9 +191,21 @@ def test_only_the_plugin_knows_pytest(name: str) -> None:
 @pytest.mark.parametrize("name", of("backends"))
 def test_one_backend_knows_no_other(name: str) -> None:
     adapter = ".".join(name.split(".")[:2])
-    shared = {"backends", "backends.base", "backends.shared"}
     others = [one for one in IMPORTS[name] if one.module in MODULES and reaches(one, "backends")]
-    assert [one for one in others if one.module not in shared and not reaches(one, adapter)] == [] or name == "backends"
+    mine = (*SHARED, adapter)
+    strange = [one for one in others if one.module != "backends" and not any(reaches(one, place) for place in mine)]
+    assert strange == [] or name == "backends"
+
+
+def test_what_adapters_share_knows_none_of_them() -> None:
+    assert {one.module for name in of("backends.gpu") for one in IMPORTS[name] if reaches(one, "backends")} <= {
+        "backends.base",
+        "backends.base.Offsets",
+        "backends.shared",
+        "backends.shared.first_line",
+        "backends.shared.not_installed",
+        "backends.shared.python_version",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))

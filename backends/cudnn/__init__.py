@@ -8,30 +8,25 @@ around a graph of many calls.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, Offsets, Tensor
+from backends.base import BackendOptions, Capabilities, Tensor
 from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
 from backends.cudnn.frontend import BIAS, IMAGE, RESIDUAL, WEIGHT, BuiltPlan, Convolution, Frontend, Tensors, strides
 from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
-from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
-from backends.shared import first_line, not_installed, python_version, read_argument
+from backends.gpu import Gpu, require_gpu, unusable_is_unavailable
+from backends.gpu.replay import TRIAL_CALLS, TRIALS, Call, Replay
+from backends.shared import first_line, not_installed, read_argument
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.device.readers import host, jetson, load
-from neverslower.device.readers.nvml import Nvml
-from neverslower.device.state import State
-from neverslower.errors import DeviceLost, OutOfMemory, Unavailable, Unsupported
+from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
@@ -57,12 +52,6 @@ CAPABILITIES = Capabilities(
     epilogues=True,
     largest_drawn_macs=300_000_000,
 )
-COLD_FACTOR = 2
-"""The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
-MOST_COPIES = 2048
-"""The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
-ALIGNMENT, SPAN = 256, 65_536
-"""A tensor begins a multiple of the first number of bytes behind the beginning of its memory, below the second."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -72,16 +61,14 @@ def open(options: BackendOptions) -> CuDNN:
     except ValueError as error:
         raise Unavailable(f"--backend cudnn:{options.argument}: {error}") from None
     torch, cudnn = _modules()
-    _require_gpu(torch, choice.gpu)
+    require_gpu(torch, choice.gpu)
     try:
         cudnn.backend_version()
     except RuntimeError as error:
         text = f"libcudnn can't be loaded ({first_line(error)}); `pip install nvidia-cudnn-cu13`, or JetPack's cuDNN"
         raise Unavailable(text) from error
-    try:
+    with unusable_is_unavailable():
         return CuDNN(torch, cudnn, choice)
-    except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"the GPU can't be used: {first_line(error)}") from error
 
 
 def _modules() -> tuple[Any, Any]:
@@ -98,24 +85,6 @@ def _modules() -> tuple[Any, Any]:
     return torch, cudnn
 
 
-def _require_gpu(torch: Any, index: int) -> None:
-    if torch.version.cuda is None:
-        raise Unavailable(f"torch {torch.__version__} is a CPU build; {_BRINGS_CUDA}")
-    try:
-        torch.cuda.init()
-        count = torch.cuda.device_count()
-    except (RuntimeError, AssertionError) as error:
-        raise Unavailable(f"no usable NVIDIA GPU: {first_line(error)}") from error
-    if index >= count:
-        raise Unavailable(f"gpu={index}: there are {count}, counted from 0 (CUDA_VISIBLE_DEVICES hides others)")
-
-
-_BRINGS_CUDA = (
-    "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, "
-    "on a Jetson see docs/howto/jetson.md"
-)
-
-
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return the command that writes a script which times this problem and plan with nothing but cuDNN or torch."""
     choice = read_argument("cudnn", options.argument, CudnnOptions().with_words)
@@ -129,97 +98,46 @@ def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> st
     return script.script(problem, plan or default, choice.policy is Policy.FALLBACK)
 
 
-class CuDNN:
-    """One GPU; the modules are passed in so that this one imports without them."""
-
-    clock = "cudaEventElapsedTime"
-    shortest_round = 400e-6
+class CuDNN(Gpu):
+    """cuDNN on one GPU; the modules are passed in so that this one imports without them."""
 
     def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
-        self._torch, self._cudnn, self._choice = torch, cudnn, choice
-        self.offsets = Offsets("")
+        super().__init__(torch, choice.gpu)
+        self._cudnn, self._choice = cudnn, choice
         self._best: dict[ConvProblem, tuple[Convolution, BuiltPlan]] = {}
-        torch.cuda.set_device(choice.gpu)
-        self._properties = torch.cuda.get_device_properties(choice.gpu)
-        self._nvml, self._why_blind = _nvml(self._properties, choice.gpu)
-        neighbours = self._nvml.neighbours() if self._nvml else []
-        self._neighbours = [neighbour for neighbour in neighbours if neighbour.process not in _own_run()]
-        self._stream = torch.cuda.Stream()
-        torch.cuda.set_stream(self._stream)
         torch.backends.cudnn.benchmark = False  # A user's own setting must not choose the plan.
-        self._frontend = Frontend(cudnn, torch, self._stream, self._plan_store())
-
-    @property
-    def lock_name(self) -> str:
-        """Return the name of this GPU's lock, also among several GPUs of one model."""
-        return f"{self._properties.name} {getattr(self._properties, 'uuid', self._choice.gpu)}"
+        self._frontend = Frontend(cudnn, torch, self.stream, self._plan_store())
+        self.refusals = self._frontend.refusals
 
     def fingerprint(self) -> Fingerprint:
         """Return the GPU, its state and how it is measured; cuDNN's version, and everything around it."""
-        torch, gpu = self._torch, self._properties
-        on_jetson = jetson.is_jetson()
-        hardware = {
-            "gpu": gpu.name,
-            "sms": str(gpu.multi_processor_count),
-            "compute capability": f"{gpu.major}.{gpu.minor}",
-            "l2": f"{gpu.L2_cache_size // 2**20} MiB",
-        }
-        state = {"policy": str(self._choice.policy), "cache": self._choice.cache}
-        software = {
-            "cudnn": self._cudnn.backend_version_string(),
-            "cudnn frontend": str(self._cudnn.__version__),
-            "cuda": str(torch.version.cuda),
-            "torch": str(torch.__version__),
-            "python": python_version(),
-        }
-        if self._nvml:
-            hardware |= self._nvml.hardware()
-            state |= self._nvml.settings()
-            software["driver"] = self._nvml.driver()
-        if on_jetson:
-            hardware["module"] = jetson.module()
-            state |= host.settings()
-            software["jetson linux"] = jetson.jetpack()
-        return Fingerprint(
-            backend="cudnn",
-            device=jetson.module() if on_jetson else str(gpu.name),
-            version=self._cudnn.backend_version_string(),
-            build=f"cuda{torch.version.cuda}",
-            hardware=hardware,
-            state=state,
-            software=software,
+        version = self._cudnn.backend_version_string()
+        return self.fingerprint_of(
+            "cudnn",
+            version=version,
+            build=f"cuda{self.torch.version.cuda}",
+            state={"policy": str(self._choice.policy), "cache": self._choice.cache},
+            software={"cudnn": version, "cudnn frontend": str(self._cudnn.__version__)},
         )
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return who else uses the GPU, and what can't be noticed here."""
-        remarks = [f"{neighbour} is on this GPU too, and may change the times" for neighbour in self._neighbours]
-        if self._why_blind:
-            remarks.append(f"throttling can't be detected: {self._why_blind}")
-        both = int(self._cudnn.backend_version()), self._torch.backends.cudnn.version()
-        if both[1] and both[0] != both[1]:
-            remarks.append(f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch")
-        return tuple(remarks)
+        """Return who else uses the GPU, what can't be noticed here, and whether there are two cuDNNs."""
+        both = int(self._cudnn.backend_version()), self.torch.backends.cudnn.version()
+        two = both[1] and both[0] != both[1]
+        return (*self.disturbances, *([f"cuDNN {both[0]} answers to the frontend, {both[1]} to torch"] if two else ()))
 
     def _plan_store(self) -> PlanStore:
         """Return where plans are kept that this very library builds for this GPU."""
-        torch, gpu = self._torch, self._properties
+        torch, gpu = self.torch, self.properties
         library = {
             "cudnn": self._cudnn.backend_version_string(),
             "frontend": str(self._cudnn.__version__),
             "cuda": str(torch.version.cuda),
             "gpu": f"{gpu.name} {gpu.major}.{gpu.minor} {gpu.multi_processor_count}",
-            "driver": self._nvml.driver() if self._nvml else "",
+            "driver": self.nvml.driver() if self.nvml else "",
         }
         return PlanStore(KeptFolders(default_root() / "cudnn"), library)
-
-    def disturbed(self) -> str:
-        """Return why the GPU is being slowed down at this moment."""
-        return ", ".join(self._nvml.slowdowns()) if self._nvml else ""
-
-    def state(self, machine: State) -> State:
-        """Return the machine's state joined with the GPU's; on a Jetson they are one."""
-        return machine.joined(self._nvml.look(_own_run())) if self._nvml else machine
 
     def prepare(
         self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
@@ -229,8 +147,8 @@ class CuDNN:
         Raises Unsupported, OutOfMemory, or DeviceLost.
         """
         choice = self._chosen(problem, policy)
-        with self._errors_translated(problem.bytes):
-            copies = self._copies(problem, choice)
+        with self.errors_translated(problem.bytes):
+            copies = self.copies(problem, choice.cache)
             bias = None if added.bias is None else added.bias[None, :, None, None]
             given = {IMAGE: inputs, WEIGHT: weights, BIAS: bias, RESIDUAL: added.residual}
             tensors = [
@@ -238,8 +156,7 @@ class CuDNN:
                 for _ in range(copies)
             ]
             launched = self._launch(problem, tensors, choice)
-            share = copies * problem.bytes / self._properties.L2_cache_size
-            return Prepared(self, problem, launched, Cache(choice.cache, round(share, 3)))
+            return Prepared(self, problem, launched, Cache(choice.cache, self.share(problem, copies)))
 
     def missing(self, subjects: Sequence[Subject]) -> list[Subject]:
         """Return those whose plan is the heuristic's first, and is yet to be built."""
@@ -255,19 +172,12 @@ class CuDNN:
 
     def compile(self, subject: Subject) -> None:
         """Build the plan of a problem, and keep it. Raises Unsupported, or DeviceLost."""
-        with self._errors_translated(subject.problem.bytes):
+        with self.errors_translated(subject.problem.bytes):
             self._frontend.first(subject.problem)
 
     def prepare_network(self, network: Network) -> GpuNetwork:
         """Build a network on the GPU, and call it there; see network.prepare."""
         return prepare(self, network)
-
-    def _require_device(self, error: Exception) -> None:
-        """Raise DeviceLost where an error stays with the device."""
-        try:
-            self._torch.cuda.synchronize()
-        except RuntimeError as lost:
-            raise DeviceLost(first_line(lost)) from error
 
     def _chosen(self, problem: ConvProblem, policy: str) -> CudnnOptions:
         try:
@@ -283,41 +193,12 @@ class CuDNN:
             raise Unsupported(why)
         return choice
 
-    @contextlib.contextmanager
-    def _errors_translated(self, size: int) -> Iterator[None]:
-        """Turn CUDA's and torch's errors into what they mean; after an error that stays, the device is lost."""
-        torch = self._torch
-        try:
-            yield
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            text = f"{size / 1e9:.2f} GB of tensors, and workspace: {first_line(error)}"
-            raise OutOfMemory(text) from error
-        except (RuntimeError, *self._frontend.refusals) as error:
-            self._require_device(error)
-            raise Unsupported(first_line(error)) from error
-
-    def _copies(self, problem: ConvProblem, choice: CudnnOptions) -> int:
-        """Return how many sets of tensors are used in turn. Raises Unsupported where that would be too many."""
-        if choice.cache == "hot":
-            return 1
-        # One more, so that there are at least two: a call must not find what the call before it left.
-        copies = -(-COLD_FACTOR * int(self._properties.L2_cache_size) // problem.bytes) + 1
-        if copies > MOST_COPIES:
-            raise Unsupported(f"too small to be measured cold: {copies} copies would be rotated, {MOST_COPIES} at most")
-        return copies
-
     def _tensor(self, values: Tensor, problem: ConvProblem) -> Any:
         tensor = self._empty(values.shape, problem)
-        return tensor.copy_(self._torch.from_numpy(np.ascontiguousarray(values)))
+        return tensor.copy_(self.torch.from_numpy(np.ascontiguousarray(values)))
 
     def _empty(self, shape: tuple[int, ...], problem: ConvProblem) -> Any:
-        """Return a tensor that begins at a drawn place in memory of its own, aligned to ALIGNMENT bytes."""
-        torch = self._torch
-        dtype = {DType.FLOAT16: torch.float16, DType.BFLOAT16: torch.bfloat16}.get(problem.dtype, torch.float32)
-        offset = self.offsets.draw(ALIGNMENT, SPAN)
-        memory = torch.empty(math.prod(shape) + offset // dtype.itemsize, dtype=dtype, device="cuda")
-        return memory.as_strided(shape, strides(shape, problem.layout), offset // dtype.itemsize)
+        return self.empty(shape, strides(shape, problem.layout), problem.dtype)
 
     def _launch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
         """Make a convolution over these sets of tensors, and call it once, so that all of it is loaded."""
@@ -329,7 +210,7 @@ class CuDNN:
         return launched
 
     def _through_torch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
-        torch = self._torch
+        torch = self.torch
         top, _, left, _ = problem.padding
         function, settings = torch.nn.functional.conv2d, torch.backends.cudnn
         geometry = (problem.stride, (top, left), problem.dilation, problem.groups)
@@ -366,7 +247,7 @@ class CuDNN:
         self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[Tensors], outputs: Sequence[Any]
     ) -> Call:
         """Return calls of one plan, with a workspace of its own."""
-        workspace = self._torch.empty(max(1, plan.workspace), dtype=self._torch.uint8, device="cuda")
+        workspace = self.torch.empty(max(1, plan.workspace), dtype=self.torch.uint8, device="cuda")
         return lambda number: convolution.execute(tensors[number], outputs[number], workspace, plan)
 
     def _fastest(
@@ -380,12 +261,12 @@ class CuDNN:
             try:
                 call = self._call_of(convolution, plan, tensors, outputs)
                 call(0)
-                replay = Replay(self._torch, self._stream, call)
+                replay = Replay(self.torch, self.stream, call)
                 if replay.run(1) > 4 * least:  # One call is enough to drop a plan that is far slower.
                     continue
                 seconds = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
             except (RuntimeError, *self._frontend.refusals):
-                self._torch.cuda.synchronize()  # Raises if the error stays: then the device is lost, not this plan.
+                self.torch.cuda.synchronize()  # Raises if the error stays: then the device is lost, not this plan.
                 continue
             if seconds < least:
                 best, least = plan, seconds
@@ -398,34 +279,16 @@ class CuDNN:
         """Return the plan of each, all of them profiled at once, since attaching a profiler takes long."""
         if not prepared:
             return []
-        with self._errors_translated(prepared[0].problem.bytes):
+        with self.errors_translated(prepared[0].problem.bytes):
             return self._profiled([each.launched for each in prepared])
 
     def _profiled(self, launched: Sequence[Launched]) -> list[Plan]:
         try:
-            seen = profile(self._torch, [convolution.once for convolution in launched])
+            seen = profile(self.torch, [convolution.once for convolution in launched])
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
         return [convolution.dispatched(*steps_and_shares(taken)) for convolution, taken in rows]
-
-
-def _own_run() -> set[int]:
-    """Return the processes of this run, whose other workers wait or load on the same GPU."""
-    return {os.getpid()} | load.family(load.processes(), os.getpid())
-
-
-def _nvml(properties: Any, index: int) -> tuple[Nvml | None, str]:
-    """Return (the reader of this GPU's state, why it is missing or sees nothing)."""
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        return None, "nvidia-ml-py is not installed; `pip install nvidia-ml-py` installs it"
-    try:
-        nvml = Nvml(pynvml, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "", index)
-        return nvml, "NVML reports neither the clocks of this GPU nor why they change" if nvml.blind else ""
-    except pynvml.NVMLError as error:
-        return None, f"NVML does not answer here ({error})"
 
 
 @dataclass(frozen=True)
@@ -454,7 +317,7 @@ class Prepared:
     def __init__(self, backend: CuDNN, problem: ConvProblem, launched: Launched, cache: Cache) -> None:
         self._backend, self.problem, self.launched, self.cache = backend, problem, launched, cache
         copies = len(launched.outputs)
-        self._replay = Replay(backend._torch, backend._stream, launched.call, copies)
+        self._replay = Replay(backend.torch, backend.stream, launched.call, copies)
         self.least_iterations = copies
 
     def plan(self) -> Plan:
@@ -464,12 +327,12 @@ class Prepared:
 
     def output(self) -> Tensor:
         """Return one call's result as float32, in NCHW order whatever the layout."""
-        with self._backend._errors_translated(self.problem.bytes):
+        with self._backend.errors_translated(self.problem.bytes):
             self.launched.call(0)
             values = self.launched.outputs[0].float().cpu().numpy()
         return np.ascontiguousarray(values)
 
     def run(self, iterations: int) -> float:
         """Return the seconds of that many calls, by the GPU's clock."""
-        with self._backend._errors_translated(self.problem.bytes):
+        with self._backend.errors_translated(self.problem.bytes):
             return self._replay.run(iterations)

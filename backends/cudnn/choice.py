@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from backends.gpu import CACHES, HOT
 from neverslower.enums import StrEnum
 
 
@@ -34,15 +35,12 @@ class Policy(StrEnum):
         return Policy.TORCH_BEST if self.through_torch else Policy.BEST
 
 
-CACHES = ("hot", "cold")
-
-
 @dataclass(frozen=True)
 class CudnnOptions:
     """How plans are chosen, whether calls find their tensors in the L2 cache, and on which GPU they run."""
 
     policy: Policy = Policy.HEURISTIC
-    cache: str = "hot"
+    cache: str = HOT
     gpu: int = 0
 
     def with_words(self, text: str) -> CudnnOptions:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from backends.cudnn.replay import HEAD_START, Replay
+from backends.gpu.replay import HEAD_START, Replay
 from neverslower.errors import NeverSlowerError, OutOfMemory, Unsupported
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.models import whole
@@ -29,7 +29,7 @@ def prepare(gpu: CuDNN, network: Network) -> GpuNetwork:
 
     Raises Unsupported, with the user's own traceback where their code failed, OutOfMemory, or DeviceLost.
     """
-    torch, choice = gpu._torch, gpu._choice
+    torch, choice = gpu.torch, gpu._choice
     if choice.cache == "cold":
         raise Unsupported("a whole network is measured hot: its calls find in the cache what the call before left")
 
@@ -51,7 +51,7 @@ def prepare(gpu: CuDNN, network: Network) -> GpuNetwork:
     with _users_errors(gpu):
         built = whole.build(torch, network, "cuda")
     with running():
-        return GpuNetwork(torch, gpu._stream, call, built.bytes, running)
+        return GpuNetwork(torch, gpu.stream, call, built.bytes, running)
 
 
 @contextlib.contextmanager
@@ -60,10 +60,10 @@ def _users_errors(gpu: CuDNN) -> Iterator[None]:
     try:
         yield
     except OutOfMemory:
-        gpu._torch.cuda.empty_cache()
+        gpu.torch.cuda.empty_cache()
         raise
     except NeverSlowerError as error:
-        gpu._require_device(error)
+        gpu.require_device(error)
         raise Unsupported(str(error)) from error
 
 

@@ -1,8 +1,9 @@
-"""TVM on the CPU: relax's conv2d through LLVM for this very CPU, untuned or scheduled from a tuning database.
+"""TVM: relax's conv2d for this very CPU through LLVM, or for an NVIDIA GPU, untuned or scheduled from a database.
 
 `--backend tvm` measures what TVM makes of a layer that nobody tuned. `--backend tvm:FOLDER` applies the database of
 that MetaSchedule work folder; TVM silently uses untuned loops for a shape that the database does not hold.
 The plan says which of the two it was. What is compiled is kept between runs (`python -m neverslower cache`).
+`--backend tvm:cuda` does the same on an NVIDIA GPU, on words of its own (see choice.py and cuda.py).
 `--backend tvm:opencl,mali` shows what TVM would dispatch to a GPU that is not here (see opencl.py), and
 `--backend tvm:rpc=HOST:PORT,key=KEY` measures on a board that a tracker of TVM's hands out (see rpc.py).
 """
@@ -12,18 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.base import BackendOptions, Capabilities, Tensor
-from backends.shared import cpu_fingerprint, last_line, read_argument
-from backends.tvm import databases, health
-from backends.tvm.api import MAIN, Api, arranged
-from backends.tvm.choice import Tracker, TvmOptions
+from backends.base import BackendOptions, Capabilities, Offsets, Tensor
+from backends.base import Prepared as AnyPrepared
+from backends.gpu import Gpu, load_torch, require_gpu, unusable_is_unavailable
+from backends.shared import cpu_fingerprint, read_argument
+from backends.tvm import cuda, databases, health, nvrtc, script
+from backends.tvm.api import MAIN, Api
+from backends.tvm.choice import OnCuda, Tracker, TvmOptions
+from backends.tvm.compiled import Compiled
 from backends.tvm.opencl import OpenCL
 from backends.tvm.rpc import BoardApi
 from backends.tvm.search import METHOD, search
@@ -32,7 +36,7 @@ from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupp
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem import numerics
-from neverslower.problem.convolution import ConvProblem, DType, Layout, kept_channels
+from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.epilogue import NOTHING, Added
 from neverslower.problem.subject import Search, Subject, TunedLog
 
@@ -49,6 +53,14 @@ CAPABILITIES = Capabilities(
     tuned_layers=("resnet50.L16",),
     largest_drawn_macs=2_000_000,
 )
+ON_CUDA = replace(
+    CAPABILITIES,
+    evidence=frozenset({Evidence.DEVICE_TIME}),
+    watches=True,
+    waits=False,
+    ahead=True,
+    compiles_worth=3,  # NVRTC takes longer than what a CPU needs.
+)
 KERNEL, PLAN = "kernel.so", "plan.json"
 RECIPE = "1"
 """Counts the ways in which this adapter has put a problem to TVM; part of the key of kept kernels and logs."""
@@ -62,6 +74,14 @@ def companions(package: str, version: str) -> tuple[str, ...]:
     return (f"apache-tvm-ffi=={ffi}",) if ffi else ()
 
 
+def capabilities_of(argument: str) -> Capabilities:
+    """Return what can be asked for on the device that the argument names."""
+    try:
+        return ON_CUDA if TvmOptions.parse(argument).cuda else CAPABILITIES
+    except ValueError:  # It is refused when it is opened.
+        return CAPABILITIES
+
+
 def open(options: BackendOptions) -> TVM | OpenCL:
     """Load tvm. Raises Unavailable where it, its ffi or a compiler is missing, or the argument or database is unfit."""
     choice = read_argument("tvm", options.argument, TvmOptions.parse)
@@ -71,6 +91,8 @@ def open(options: BackendOptions) -> TVM | OpenCL:
     kept = KeptFolders(default_root() / "tvm")
     try:
         health.check(installed, kept)
+        if choice.cuda:
+            return _on_cuda(choice.cuda, installed, kept, options.threads)
         if choice.tracker:
             return Board(BoardApi(options.threads, choice.tracker), installed, kept, choice.tracker, options.threads)
         api = Api(options.threads)
@@ -82,14 +104,30 @@ def open(options: BackendOptions) -> TVM | OpenCL:
         raise Unavailable(str(error)) from error
 
 
+def _on_cuda(choice: OnCuda, installed: health.Installed, kept: KeptFolders, threads: int) -> Cuda:
+    """Load torch, which brings CUDA, and tvm after it. Raises Unavailable where no GPU or no compiler is there."""
+    torch = load_torch()
+    require_gpu(torch, choice.gpu)
+    compiler = nvrtc.arrange()
+    with unusable_is_unavailable():
+        gpu = Gpu(torch, choice.gpu)
+    api = cuda.CudaApi(threads, choice.gpu, f"sm_{gpu.properties.major}{gpu.properties.minor}")
+    api.require_device()
+    api.follow(gpu.stream.cuda_stream)
+    database = databases.read(Path(choice.database), api) if choice.database else None
+    return Cuda(api, installed, kept, database, threads, cuda.Setup(gpu, choice.cache, compiler))
+
+
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
-    """Return a Python program of one line that times the untuned convolution, or prints its OpenCL, alone."""
+    """Return a line that times the untuned convolution alone, or prints its OpenCL, or writes what does so on a GPU."""
     choice = read_argument("tvm", options.argument, TvmOptions.parse)
+    if choice.cuda:
+        return script.command(problem, options.argument)
     if choice.gpu:
-        return f'python -c "{"; ".join(_printing(problem, choice.gpu))}"'
+        return f'python -c "{"; ".join(script.printing(problem, choice.gpu))}"'
     if choice.tracker:
-        return f'python -c "{"; ".join(_timing_on(choice.tracker, problem, options.threads))}"'
-    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(_timing(problem))}"'
+        return f'python -c "{"; ".join(script.timing_on(choice.tracker, problem, options.threads))}"'
+    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(script.timing(problem))}"'
     return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
 
 
@@ -97,81 +135,17 @@ def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> st
     """Return the same program as a script; it takes the untuned convolution, whatever the plan."""
     CAPABILITIES.require(problem)
     choice = read_argument("tvm", options.argument, TvmOptions.parse)
+    if choice.cuda:
+        return script.on_cuda(problem, choice.cuda.gpu)
     if choice.gpu:
         head = f'"""{problem} by TVM for OpenCL on {choice.gpu}; prints the source of its kernels."""'
-        return "\n".join([head, *_printing(problem, choice.gpu), ""])
+        return "\n".join([head, *script.printing(problem, choice.gpu), ""])
     if choice.tracker:
         head = f'"""{problem} by TVM on {choice.tracker.board}; prints the times of its evaluator in seconds."""'
-        return "\n".join([head, *_timing_on(choice.tracker, problem, options.threads), ""])
+        return "\n".join([head, *script.timing_on(choice.tracker, problem, options.threads), ""])
     head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
     threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
-    return "\n".join([head, *threads, *_timing(problem), ""])
-
-
-def _timing(problem: ConvProblem) -> list[str]:
-    """Return the statements that compile and time one convolution."""
-    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
-    return [
-        "import numpy as n,tvm as t",
-        *_building(problem),
-        "c=str(t.get_global_func('target.llvm_get_system_cpu')())",
-        "m=x.VirtualMachine(t.compile(b.get(),target=t.target.Target({'kind':'llvm','mcpu':c})),t.cpu())",
-        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}')) for s in {shapes}])",
-        "print(m.time_evaluator('invoke_stateful',t.cpu(),number=10,repeat=9)('main'))",
-    ]
-
-
-def _timing_on(tracker: Tracker, problem: ConvProblem, threads: int) -> list[str]:
-    """Return the statements that compile one convolution here and time it on a board."""
-    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
-    return [
-        "import numpy as n,platform as p,tvm as t",
-        "from tvm import rpc",
-        *_building(problem),
-        f"r=rpc.connect_tracker('{tracker.host}',{tracker.port}).request('{tracker.key}')",
-        f"d=r.cpu(0); r.get_function('runtime.config_threadpool')(1,{threads})",
-        "a=str(r.get_function('target.llvm_get_system_triple')()).split('-')[0]",
-        "g={'kind':'llvm','mcpu':str(r.get_function('target.llvm_get_system_cpu')())}",
-        "o={} if a==p.machine() else {'mtriple':a+'-linux-gnu'}",
-        "k=o and {'fcompile':__import__('tvm.support.cc',fromlist='x').cross_compiler(a+'-linux-gnu-g++')}",
-        "t.compile(b.get(),target=t.target.Target({**g,**o})).export_library('kernel.so',**k)",
-        "r.upload('kernel.so'); m=x.VirtualMachine(r.load_module('kernel.so'),d)",
-        f"m.set_input('main',*[t.runtime.tensor(n.ones(s,'{problem.dtype}'),d) for s in {shapes}])",
-        "print(m.time_evaluator('invoke_stateful',d,number=10,repeat=9)('main'))",
-    ]
-
-
-def _printing(problem: ConvProblem, gpu: str) -> list[str]:
-    """Return the statements that compile one convolution for an OpenCL GPU and print its source."""
-    return [
-        "import tvm as t",
-        *_building(problem),
-        f"g=t.target.Target({{'kind':'opencl','device':'{gpu}'}}).with_host(t.target.Target({{'kind':'llvm'}}))",
-        "g.__enter__()",
-        "m=t.compile(b.get(),target=g,relax_pipeline=x.get_default_pipeline(g)).mod",
-        "print(m.imports[0].imports[0].inspect_source('cl'))",
-    ]
-
-
-def _building(problem: ConvProblem) -> list[str]:
-    """Return the statements that leave one convolution in the builder `b`."""
-    top, bottom, left, right = problem.padding
-    layouts = ("NHWC", "OHWI") if problem.layout is Layout.NHWC else ("NCHW", "OIHW")
-    shapes = [arranged(shape, problem.layout) for shape in (problem.input_shape, problem.weight_shape)]
-    convolution = (
-        f"x.op.nn.conv2d(*v,strides={problem.stride},padding={(top, left, bottom, right)},"
-        f"dilation={problem.dilation},groups={problem.groups},data_layout='{layouts[0]}',"
-        f"kernel_layout='{layouts[1]}',out_dtype='float32')"
-    ).replace(" ", "")
-    if problem.dtype is not DType.FLOAT32:
-        convolution = f"x.op.astype({convolution},'{problem.dtype}')"
-    return [
-        "from tvm import relax as x",
-        "T=getattr(x,'TensorStructInfo',None) or x.TensorType",
-        f"v=[x.Var(c,T(s,'{problem.dtype}')) for c,s in zip('iw',{shapes})]",
-        "b=x.BlockBuilder()",
-        f"f=b.function('main',v); f.__enter__(); b.emit_func_output(b.emit({convolution})); f.__exit__(0,0,0)",
-    ]
+    return "\n".join([head, *threads, *script.timing(problem), ""])
 
 
 class TVM:
@@ -222,12 +196,17 @@ class TVM:
         folder = before or self._kept.add(self._search_fields(wanted), lambda new: self._search(wanted, new))
         database, times = self._outcome(wanted, folder)
         seconds = time.perf_counter() - begin
-        return Searched(database.hash, str(self.api.target), len(times), min(times), seconds, before is not None)
+        return Searched(
+            database.hash, self.api.named(self.api.target), len(times), min(times), seconds, before is not None
+        )
 
     def _search(self, wanted: Search, folder: Path) -> None:
         """Search into a folder. Raises Unsupported where nothing was found, so that a passing failure is not kept."""
-        search(self.api, wanted, folder)
-        self._outcome(wanted, folder)
+        failed = search(self.api, wanted, folder)
+        try:
+            self._outcome(wanted, folder)
+        except Unsupported as error:
+            raise Unsupported(f"{error}{f': {failed[0]}' if failed else ''}") from error
 
     def _outcome(self, wanted: Search, folder: Path) -> tuple[databases.Database, list[float]]:
         """Return the database of a search and each candidate's best time in seconds. Raises Unsupported if none ran."""
@@ -262,13 +241,14 @@ class TVM:
         database = self._database_of(log)
         try:
             lowered = self.api.lowered(problem, database.records if database else None)
-            functions = dict(self.api.functions(lowered))
-            compiled = self.api.compile(lowered)
+            compiled, about = self.api.built(lowered)
+        except Unsupported:
+            raise
         except Exception as error:
-            raise Unsupported(f"tvm does not compile it: {last_line(error)}") from error
+            raise Unsupported(f"tvm does not compile it: {self.api.words(error)}") from error
         # Writing and linking may fail for want of room, which says nothing about the problem.
         self.api.export(compiled, folder / KERNEL)
-        (folder / PLAN).write_text(json.dumps(functions), encoding="utf-8")
+        (folder / PLAN).write_text(json.dumps(about), encoding="utf-8")
 
     def _database_of(self, log: TunedLog | None) -> databases.Database | None:
         if log is None:
@@ -297,26 +277,31 @@ class TVM:
 
     def prepare(
         self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
-    ) -> Prepared:
+    ) -> AnyPrepared:
         """Compile or find the kernel, load it and give it tensors; a padded subject gets its zero filters here."""
         subject = Subject(problem, policy)
         log = TunedLog.parse(policy)
         shape = log.search.problem if log and log.padded else problem
         folder = self.compile(subject)
+        about = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         code = hashlib.sha256((folder / KERNEL).read_bytes()).hexdigest()[:16]
-        plan = replace(self._plan(json.loads((folder / PLAN).read_text(encoding="utf-8")), log), code=code)
+        plan = replace(self._plan(about, log), code=code)
+        tensors = numerics.padded_tensors(shape, problem, (inputs, weights))
         try:
-            machine = self.api.load(folder / KERNEL)
-            padded = numerics.padded_tensors(shape, problem, (inputs, weights))
-            machine.set_input(MAIN, *(self.api.tensor(tensor, shape) for tensor in padded))
-            return self._prepared(machine, problem.layout, kept_channels(shape, problem)[1], plan)
+            return self._loaded(Compiled(folder / KERNEL, plan, problem, shape, about), *tensors)
         except MemoryError as error:
             raise OutOfMemory(f"{problem.bytes / 1e6:.0f} MB of tensors do not fit") from error
+
+    def _loaded(self, work: Compiled, inputs: Tensor, weights: Tensor) -> AnyPrepared:
+        """Load a compiled subject and give it tensors."""
+        machine = self.api.load(work.path)
+        machine.set_input(MAIN, *(self.api.tensor(tensor, work.shape) for tensor in (inputs, weights)))
+        return self._prepared(machine, work.problem.layout, work.kept_channels, work.plan)
 
     def _prepared(self, machine: Any, layout: Layout, kept: list[int], plan: Plan) -> Prepared:
         return Prepared(machine, layout, kept, plan, time.perf_counter)
 
-    def _plan(self, functions: dict[str, bool], log: TunedLog | None) -> Plan:
+    def _plan(self, functions: Mapping[str, bool], log: TunedLog | None) -> Plan:
         """Return a plan that is `untuned`, or `tuned` by the database of that hash.
 
         Its steps name each function and, if scheduled, its record's database and target.
@@ -410,7 +395,7 @@ class Board(TVM):
 
     def prepare(
         self, problem: ConvProblem, inputs: Tensor, weights: Tensor, policy: str = "", added: Added = NOTHING
-    ) -> Prepared:
+    ) -> AnyPrepared:
         """Do what TVM.prepare does, on the board. Raises DeviceLost where it no longer answers."""
         self.compile(Subject(problem, policy))  # Here and now: whatever fails after this is the board's.
         with self.api.answering():
@@ -436,3 +421,80 @@ class OnBoard(Prepared):
         """Return the seconds of that many calls, by the board's timer: nothing of the connection is in them."""
         with self._api.answering():
             return self._api.seconds(self._machine, iterations)
+
+
+class Cuda(TVM):
+    """The backend on an NVIDIA GPU: kernels are called in CUDA graphs there, and timed by its clock."""
+
+    api: cuda.CudaApi
+    clock = Gpu.clock
+    shortest_round = Gpu.shortest_round
+    offers = ON_CUDA.offers
+
+    def __init__(
+        self,
+        api: cuda.CudaApi,
+        installed: health.Installed,
+        kept: KeptFolders,
+        database: databases.Database | None,
+        threads: int,
+        setup: cuda.Setup,
+    ) -> None:
+        super().__init__(api, installed, kept, database, threads)
+        self._setup, self._gpu = setup, setup.gpu
+        self.lock_name = self._gpu.lock_name
+        self.disturbed, self.state = self._gpu.disturbed, self._gpu.state
+
+    @property
+    def offsets(self) -> Offsets:
+        """Return from where it is drawn where tensors begin."""
+        return self._gpu.offsets
+
+    @offsets.setter
+    def offsets(self, offsets: Offsets) -> None:
+        self._gpu.offsets = offsets
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user has to know of the database, and who else uses the GPU."""
+        return (*super().remarks, *self._gpu.disturbances)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return the GPU, its state and how it is measured; tvm, its ffi, what compiles kernels, and what is around."""
+        return self._gpu.fingerprint_of(
+            "tvm",
+            version=self.api.version,
+            build=f"ffi-{self._installed.ffi}",
+            state={
+                "schedules": self._database.hash if self._database else "untuned",
+                "cache": self._setup.cache,
+                "target": self.api.arch,
+            },
+            software={
+                "apache-tvm": self.api.version,
+                "apache-tvm-ffi": self._installed.ffi,
+                "tvm build": self._installed.build,
+                "kernel compiler": self._setup.compiler,
+            },
+        )
+
+    def tune(self, wanted: Search) -> Searched:
+        """Search as TVM.tune does, on the GPU. Raises DeviceLost where a candidate left it in an error."""
+        with self._gpu.errors_translated(wanted.problem.bytes):
+            return super().tune(wanted)
+
+    def _versions(self, kind: str) -> dict[str, str]:
+        return super()._versions(kind) | {"kernel compiler": self._setup.compiler}
+
+    def _plan(self, about: Mapping[str, Any], log: TunedLog | None) -> Plan:
+        database = self._database_of(log)
+        name, padded = database.hash if database else "", bool(log and log.padded)
+        return cuda.plan_of(about, name, self.api.arch, padded)
+
+    def _loaded(self, work: Compiled, inputs: Tensor, weights: Tensor) -> AnyPrepared:
+        gpu, cache = self._gpu, self._setup.cache
+        with gpu.errors_translated(work.shape.bytes):
+            function = self.api.load(work.path)[work.about["function"]]
+            copies = gpu.copies(work.shape, cache)
+            sets = [cuda.placed(gpu, work.shape, inputs, weights) for _ in range(copies)]
+            return cuda.Prepared(gpu, function, sets, work, Cache(cache, gpu.share(work.shape, copies)))

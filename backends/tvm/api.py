@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.shared import last_line
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 
 MAIN = "main"
@@ -107,6 +109,10 @@ class Api:
         )
 
     def lowered(self, problem: ConvProblem, database: Any = None) -> Any:
+        """Return the module as loops that can be compiled, scheduled as far as this target needs it."""
+        return self.loops(problem, database)
+
+    def loops(self, problem: ConvProblem, database: Any = None) -> Any:
         """Return the module as loops; `database` schedules those of which it has a record."""
         with contextlib.ExitStack() as stack:
             for context in (self.target, database):
@@ -123,9 +129,25 @@ class Api:
             if isinstance(function, primitive)
         }
 
-    def compile(self, lowered: Any) -> Any:
-        """Compile; the result can be exported as a shared library."""
-        return self.tvm.compile(lowered, target=self.target)
+    def built(self, lowered: Any) -> tuple[Any, dict[str, Any]]:
+        """Return (what was compiled, which can be exported as a shared library, and what a plan tells of it)."""
+        return self.tvm.compile(lowered, target=self.target), dict(self.functions(lowered))
+
+    def together(self, builds: Sequence[Callable[[], object]]) -> AbstractContextManager[None]:
+        """Return a context in which these builds take less time, where that can be had."""
+        return contextlib.nullcontext()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Return a context in which no other search times its candidates, where several may run side by side."""
+        return contextlib.nullcontext()
+
+    def named(self, target: Any) -> str:
+        """Return what identifies a target, by which records of another one are refused."""
+        return str(target)
+
+    def words(self, error: BaseException) -> str:
+        """Return a line of what the compiler says."""
+        return last_line(error)
 
     def export(self, compiled: Any, path: Path) -> None:
         """Write what was compiled as a shared library."""

@@ -1,9 +1,13 @@
-"""What the text of `--backend tvm:TEXT` chooses: a database for this CPU, a GPU whose dispatch is shown, or a board."""
+"""What the text of `--backend tvm:TEXT` chooses: a database for this CPU, an NVIDIA GPU, a GPU whose dispatch is shown,
+or a board.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from backends.gpu import CACHES, HOT
 
 GPUS = ("mali", "adreno")
 """The GPUs that TVM has OpenCL targets for, by the names that it gives them."""
@@ -35,13 +39,44 @@ class Tracker:
 
 
 @dataclass(frozen=True)
-class TvmOptions:
-    """What the text asks for, one of three, or none of them.
+class OnCuda:
+    """Which NVIDIA GPU is measured, whether calls find their tensors in its L2 cache, and the folder of a database."""
 
-    `database` is a folder; `gpu` names a GPU that is not there; `tracker` is where a board is asked for.
+    gpu: int = 0
+    cache: str = HOT
+    database: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> OnCuda:
+        """Read words that are joined by commas; what follows `database=` is all a folder. Raises ValueError."""
+        words, named, database = text.partition("database=")
+        if named and not database:
+            raise ValueError("database= names no folder; write cuda,database=FOLDER")
+        choice = cls(database=database)
+        for word in filter(None, words.split(",")):
+            if word in CACHES:
+                choice = replace(choice, cache=word)
+            elif match := re.fullmatch(r"gpu=(\d{1,3})", word):
+                choice = replace(choice, gpu=int(match[1]))
+            else:
+                known = ", ".join([*CACHES, "gpu=N", "database=FOLDER"])
+                raise ValueError(
+                    f"{word!r} is not one of {known}; several are joined by commas, as in tvm:cuda,cold,gpu=1 "
+                    "(a folder of that name: ./cuda)"
+                )
+        return choice
+
+
+@dataclass(frozen=True)
+class TvmOptions:
+    """What the text asks for, one of four, or none of them.
+
+    `database` is a folder; `cuda` is an NVIDIA GPU; `gpu` names a GPU that is not there; `tracker` is where a board is
+    asked for.
     """
 
     database: str = ""
+    cuda: OnCuda | None = None
     gpu: str = ""
     tracker: Tracker | None = None
 
@@ -51,6 +86,8 @@ class TvmOptions:
         if text.startswith("rpc="):
             return cls(tracker=Tracker.parse(text.removeprefix("rpc=")))
         kind, _, gpu = text.partition(",")
+        if kind == "cuda":
+            return cls(cuda=OnCuda.parse(gpu))
         if kind != "opencl":
             return cls(database=text)
         if gpu not in GPUS:

@@ -85,17 +85,17 @@ def _require_lists(folder: Path) -> None:
 
 def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], api: Api) -> Database:
     """Return a database of those records that were made on this target. Raises Unavailable where there are none."""
-    kept = [record for record in records if str(record.target) == str(api.target)]
-    foreign = sorted({str(record.target) for record in records} - {str(api.target)})
+    kept = [record for record in records if api.named(record.target) == api.named(api.target)]
+    foreign = sorted({api.named(record.target) for record in records} - {api.named(api.target)})
     if not kept and foreign:
         text = f"{folder}: its {len(records)} records are of another target, {'; '.join(foreign)}"
-        raise Unavailable(f"{text}; this is {api.target}: tune here, or with the same --threads")
+        raise Unavailable(f"{text}; this is {api.named(api.target)}: tune here, or with the same --threads")
     if not foreign:
         return Database(name, shapes, _memory(kept, api))
     remark = (
         f"{folder}: {len(records) - len(kept)} of {len(records)} records are of another target ({'; '.join(foreign)})"
     )
-    return Database(name, shapes, _memory(kept, api), (f"{remark} and refused; this is {api.target}",))
+    return Database(name, shapes, _memory(kept, api), (f"{remark} and refused; this is {api.named(api.target)}",))
 
 
 def _memory(records: list[Any], api: Api) -> Any:

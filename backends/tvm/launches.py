@@ -1,4 +1,4 @@
-"""Read a lowered OpenCL kernel: its groups, the work-items that have work, and the memory that it declares.
+"""Read a lowered kernel: its groups, the work-items that have work, and the memory that it declares.
 
 TVM enqueues whole groups, and conditions inside the kernel keep the excess from storing anything. So the work-items
 that only fill groups are found by evaluating these conditions for every work-item. One has work if it stores a result;
@@ -118,6 +118,19 @@ def launch_of(name: str, function: Any) -> Launch:
     if enqueue.filled != (x, y, z):
         enqueue = replace(enqueue, whole=(x, y, z))
     return Launch(enqueue, walk.memory.get("shared", 0), walk.memory.get("local", 0))
+
+
+def grid_and_block(function: Any) -> tuple[Extent, Extent]:
+    """Return the groups that a lowered device function is launched with, and the threads of one, as (x, y, z)."""
+    walk, waiting = _Walk(), [function.body]
+    while waiting:
+        node = waiting.pop()
+        if type(node).__name__ == "AttrStmt" and node.attr_key == "thread_extent":
+            walk.declare(node, "AttrStmt")
+        inner = (getattr(node, name, None) for name in ("body", "then_case", "else_case"))
+        waiting += [*getattr(node, "seq", ()), *(each for each in inner if each is not None)]
+    blocks, threads = ([walk.extents.get(tag, 1) for tag in tags] for tags in (BLOCKS, THREADS))
+    return (blocks[0], blocks[1], blocks[2]), (threads[0], threads[1], threads[2])
 
 
 def _visit(node: Any, guards: tuple[Guard, ...], walk: _Walk) -> None:

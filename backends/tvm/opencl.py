@@ -7,7 +7,7 @@ and work-items are read from the program as TVM lowered it, by the default sched
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from backends.shared import last_line
 from backends.tvm import health
 from backends.tvm.api import Api
 from backends.tvm.launches import Launch, NotUnderstood, launch_of
+from backends.tvm.lowering import Lowering, kernels_of, sources
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import limits
 from neverslower.errors import Unsupported
@@ -26,7 +27,6 @@ from neverslower.problem.subject import Search
 
 PLAN = "dlight"
 """The rules that schedule what nobody tuned."""
-_PIPELINE = "never_slower_lowered"
 
 
 class OpenCL:
@@ -97,18 +97,7 @@ class Compiler:
         self.words = str(described)
         self.target: Any = described.with_host(api.tvm.target.Target({"kind": "llvm"}))
         self._scheduled: Any = None
-        self._lowered: Any = None
-        api.tvm.tirx.register_tir_pipeline(_PIPELINE, self._pipeline)
-
-    def _pipeline(self) -> tuple[Callable[[Any], Any], Any, Any]:
-        """Return TVM's own passes for a target, the first of which also shows us what it lowered."""
-        lower, host, device = self._api.tvm.tirx.get_tir_pipeline("default")
-
-        def lowered(module: Any) -> Any:
-            self._lowered = lower(module)
-            return self._lowered
-
-        return lowered, host, device
+        self._lowering = Lowering(api, "never_slower_opencl")
 
     def _schedule(self, module: Any) -> Any:
         self._scheduled = self._api.relax.get_default_pipeline(self.target)(module)
@@ -116,18 +105,18 @@ class Compiler:
 
     def compile(self, problem: ConvProblem) -> Program:
         """Return the program of a problem. Raises Unsupported with TVM's words, or with ours where it can't be read."""
-        self._scheduled = self._lowered = None
+        self._scheduled = None
         try:
             with self.target:
                 built = self._api.tvm.compile(
                     self._api.module(problem),
                     target=self.target,
                     relax_pipeline=self._schedule,
-                    tir_pipeline=_PIPELINE,
+                    tir_pipeline=self._lowering.pipeline,
                 )
         except Exception as error:
             raise Unsupported(f"tvm does not compile it: {last_line(error)}") from error
-        source = "\n".join(_sources(built.mod))
+        source = "\n".join(sources(built.mod, "opencl", "cl"))
         try:
             launches = tuple(self._launches(source))
         except NotUnderstood as error:
@@ -136,12 +125,8 @@ class Compiler:
 
     def _launches(self, source: str) -> Iterator[Launch]:
         """Yield the launches in the order of the calls. Raises NotUnderstood, also where the source has other ones."""
-        kernels = {
-            str(name.name_hint): function
-            for name, function in self._lowered.functions.items()
-            if str(function.attrs["target"].kind.name) == "opencl"
-        }
-        called = [name for function in self._called() for name in sorted(_kernels_of(function, kernels), key=_number)]
+        kernels = self._lowering.kernels("opencl")
+        called = [name for function in self._called() for name in kernels_of(function, kernels)]
         if sorted({*re.findall(r"__kernel void (\w+)", source)}) != sorted(called):
             raise NotUnderstood(f"its source has other kernels than {', '.join(called) or 'none'}")
         yield from (launch_of(name, kernels[name]) for name in called)
@@ -153,24 +138,6 @@ class Compiler:
                 name = getattr(getattr(binding.value, "op", None), "name_hint", None)
                 if name is not None:
                     yield str(name)
-
-
-def _kernels_of(function: str, kernels: dict[str, Any]) -> list[str]:
-    """Return the kernels that a loop function was split into: `conv2d_kernel`, `conv2d_kernel_1`, …"""
-    return [name for name in kernels if re.fullmatch(rf"{re.escape(function)}_kernel(_\d+)?", name)]
-
-
-def _number(kernel: str) -> int:
-    """Return the place of a kernel among those of its function."""
-    return int(kernel.rpartition("_kernel")[2].lstrip("_") or 0)
-
-
-def _sources(module: Any) -> Iterator[str]:
-    """Yield the OpenCL source of a compiled module and of what it imports."""
-    if str(module.kind) == "opencl":
-        yield str(module.inspect_source("cl"))
-    for imported in module.imports:
-        yield from _sources(imported)
 
 
 class Prepared:

@@ -6,16 +6,16 @@ one layer. A candidate that crashes ends the worker here, and that is reported.
 
 from __future__ import annotations
 
-import inspect
 import logging
-import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.tvm.api import Api, without_torch
+from backends.tvm.api import Api
+from backends.tvm.intrinsics import import_intrinsics
 from neverslower.problem.subject import Search
 
 METHOD = "evolutionary, random cost model"
@@ -27,17 +27,17 @@ REPEATS, SHORTEST = 3, 20
 """How often a candidate is timed, and for how many milliseconds each."""
 
 
-def search(api: Api, wanted: Search, folder: Path) -> None:
-    """Search, and leave the database's two files in `folder`."""
+def search(api: Api, wanted: Search, folder: Path) -> list[str]:
+    """Search, and leave the database's two files in `folder`; return a line of why each failed candidate did."""
     with tempfile.TemporaryDirectory() as logs:
-        _search(api, wanted, folder, logs)
+        return _search(api, wanted, folder, logs)
 
 
-def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
-    _import_intrinsics()
+def _search(api: Api, wanted: Search, folder: Path, logs: str) -> list[str]:
+    import_intrinsics()
     schedule = api.meta_schedule
     logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.ERROR)
-    tasks = schedule.relax_integration.extract_tasks(api.lowered(wanted.problem), api.target, params={})
+    tasks = schedule.relax_integration.extract_tasks(api.loops(wanted.problem), api.target, params={})
     contexts, weights = schedule.relax_integration.extracted_tasks_to_tune_contexts(
         tasks,
         work_dir=logs,
@@ -52,6 +52,7 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
         num_threads=1,  # More threads share the random numbers in an order that differs from run to run.
     )
     built: dict[str, Any] = {}
+    failed: list[str] = []
     schedule.tune_tasks(
         tasks=contexts,
         task_weights=weights,
@@ -59,70 +60,51 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> None:
         max_trials_global=wanted.trials,
         max_trials_per_task=wanted.trials,
         num_trials_per_iter=wanted.trials,
-        builder=_builder(api, built),
-        runner=_runner(api, built),
+        builder=_builder(api, built, failed),
+        runner=_runner(api, built, failed),
         database=schedule.database.JSONDatabase(work_dir=str(folder)),
         cost_model="random",
         measure_callbacks=[schedule.measure_callback.AddToDatabase()],
     )
+    return failed
 
 
-def _import_intrinsics() -> None:
-    """Import TVM's tensor intrinsics, which the rules for newer CPUs look up by name.
-
-    Each of its 500 functions asks `inspect.stack` for the source lines of every frame and uses none, for 26 seconds.
-    """
-    original = inspect.stack
-    inspect.stack = _stack
-    try:
-        with without_torch():
-            __import__("tvm.s_tir.tensor_intrin")
-    finally:
-        inspect.stack = original
-
-
-def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    """Return what `inspect.stack` does, without source lines."""
-    frame = sys._getframe(1)
-    frames = []
-    while frame is not None:
-        code = frame.f_code
-        frames.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
-        frame = frame.f_back  # type: ignore[assignment]
-    return frames
-
-
-def _builder(api: Api, built: dict[str, Any]) -> Any:
+def _builder(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
     """Return a MetaSchedule builder that compiles in this process and leaves the modules in `built` by number."""
     schedule = api.meta_schedule
     rewrite = __import__("tvm.s_tir.transform", fromlist=["transform"]).RemoveWeightLayoutRewriteBlock
 
+    def compiled(candidate: Any) -> Any:
+        with candidate.target:  # NVRTC is given its architecture.
+            return api.tvm.compile(rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target).mod
+
     @api.derived_object
     class Builder(schedule.builder.PyBuilder):  # type: ignore[misc, name-defined]
         def build(self, build_inputs: Any) -> list[Any]:
-            return [self._built(candidate) for candidate in build_inputs]
+            with api.together([partial(compiled, candidate) for candidate in build_inputs]):
+                return [self._built(candidate) for candidate in build_inputs]
 
         def _built(self, candidate: Any) -> Any:
             name = str(len(built))
             try:
-                built[name] = api.tvm.driver.build(
-                    rewrite(skip_tensor_rewrite=True)(candidate.mod), target=candidate.target
-                )
+                built[name] = compiled(candidate)
             except Exception as error:  # noqa: BLE001  A candidate that can't be built is a failed trial.
+                failed.append(api.words(error))
                 return schedule.builder.BuilderResult(None, str(error))
             return schedule.builder.BuilderResult(name, None)
 
     return Builder()
 
 
-def _runner(api: Api, built: dict[str, Any]) -> Any:
+def _runner(api: Api, built: dict[str, Any], failed: list[str]) -> Any:
     """Return a MetaSchedule runner that times the modules in `built` in this process, one after another."""
     schedule = api.meta_schedule
 
     @api.derived_object
     class Runner(schedule.runner.PyRunner):  # type: ignore[misc, name-defined]
         def run(self, runner_inputs: Any) -> list[Any]:
-            return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
+            with api.alone():
+                return [_done(schedule, *self._timed(candidate)) for candidate in runner_inputs]
 
         def _timed(self, candidate: Any) -> tuple[list[float] | None, str | None]:
             try:
@@ -131,6 +113,7 @@ def _runner(api: Api, built: dict[str, Any]) -> Any:
                 timer = module.time_evaluator("main", api.device, number=1, repeat=REPEATS, min_repeat_ms=SHORTEST)
                 return [float(seconds) for seconds in timer(*arguments).results], None
             except Exception as error:  # noqa: BLE001  A candidate that can't run is a failed trial.
+                failed.append(api.words(error))
                 return None, str(error)
 
     return Runner()

@@ -114,7 +114,8 @@ class FarSide:
         # would look through all of it each time, for 40 ms with torch.
         gc.collect()
         gc.freeze()
-        self._watcher = cast(Watcher, self._backend) if module.CAPABILITIES.watches else None
+        offers = getattr(self._backend, "offers", module.CAPABILITIES.offers)
+        self._watcher = cast(Watcher, self._backend) if "watches" in offers else None
         return {
             "fingerprint": fingerprint.as_dict(),
             "clock": self._backend.clock,
@@ -123,7 +124,7 @@ class FarSide:
             "at_once": getattr(self._backend, "at_once", 1),
             "shortest_round": self._backend.shortest_round,
             "remarks": self._backend.remarks,
-            "offers": getattr(self._backend, "offers", module.CAPABILITIES.offers),
+            "offers": offers,
             "lock": getattr(self._backend, "lock_name", fingerprint.device),
         }
 

@@ -175,7 +175,7 @@ def how_many_ahead(spec: WorkerSpec, memory: int, cores: int) -> int:
     Where a worker runs elsewhere neither is known, and one is started; none where a library's threads would spin, where
     it does not load `ahead`, or where it may have evidence that takes one process.
     """
-    capabilities = backends.load(spec.backend).CAPABILITIES
+    capabilities = backends.capabilities(spec.backend, spec.argument)
     if spec.threads > 1 or not capabilities.ahead or capabilities.evidence != {Evidence.DEVICE_TIME}:
         return 0
     return min(MOST_AHEAD, memory // BYTES_A_WORKER, cores + 1) if spec.execnet.startswith(LOCAL) else 1
@@ -186,7 +186,7 @@ def how_many_compile(spec: WorkerSpec, device: Fingerprint, problems: int) -> in
 
     There are as many as the cores that a device names, else as this machine can hold.
     """
-    worth = backends.load(spec.backend).CAPABILITIES.compiles_worth
+    worth = backends.capabilities(spec.backend, spec.argument).compiles_worth
     if 2 * problems < worth:
         return 0
     here = max(1, min(limits.cores(), limits.memory() // BYTES_A_WORKER)) if spec.execnet.startswith(LOCAL) else 1
