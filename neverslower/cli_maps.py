@@ -1,4 +1,4 @@
-"""The commands about every channel count: measure a map, tabulate it."""
+"""The command that measures every channel count of layers: a map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from neverslower.option_values import MOST, duration
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
-from neverslower.report.headline import headline_table
+from neverslower.report.headline import headline_lines
 from neverslower.report.mapped import mapped_lines
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -37,12 +37,7 @@ LEAST_BLOCKS, MOST_BLOCKS = 2, 64
 
 
 def add(commands: Commands) -> None:
-    """Describe these commands to the parser."""
-    for add_command in (_add_map, _add_headline):
-        add_command(commands)
-
-
-def _add_map(commands: Commands) -> None:
+    """Describe this command to the parser."""
     parser = commands.add_parser(
         "map",
         help="measure layers at every channel count, with a verdict on each, and store it",
@@ -92,9 +87,11 @@ def _map(options: argparse.Namespace) -> None:
     finally:
         journal.close()
     mapped.require_measured()
-    map_file.save(options.output, map_file.document_of(mapped))
+    document = map_file.document_of(mapped)
+    map_file.save(options.output, document)
     scatter.save(journal.path.parent, mapped.findings, mapped.settings.blocks)
     print("\n".join(mapped_lines(options.output, mapped)))
+    print("\n".join(headline_lines(map_file.of_document(options.output, document).staircases)))
     if mapped.ended_early:
         raise NeverSlowerError(
             f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
@@ -204,13 +201,3 @@ def format_of(options: argparse.Namespace) -> Format:
     """Return the dtype and the layout that were named; what was not is the backend's own."""
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     return options.dtype or own[0], options.layout or own[1]
-
-
-def _add_headline(commands: Commands) -> None:
-    parser = commands.add_parser("headline", help="the worst slowdown and the best gain in maps, network by network")
-    parser.add_argument("maps", type=Path, nargs="+", metavar="MAP.json.xz")
-    parser.set_defaults(run=_headline)
-
-
-def _headline(options: argparse.Namespace) -> None:
-    print("\n".join(headline_table(map_file.load(path) for path in options.maps)))
