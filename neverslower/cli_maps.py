@@ -11,6 +11,7 @@ import backends
 from neverslower.calibration import scatter
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign, NoBaselines
+from neverslower.campaign.context import Choose
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr
@@ -20,6 +21,7 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.maps import map_file, mapping
+from neverslower.maps.choosing import Chooser
 from neverslower.models import reading
 from neverslower.option_values import MOST, duration
 from neverslower.problem.convolution import DType, Layout
@@ -47,6 +49,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
     add_measuring(parser)
+    parser.add_argument(
+        "--adaptive",
+        action="store_true",
+        help="time the counts at which plans and dispatch let the time change, and some to audit that; the others are "
+        "inferred, and have no verdict",
+    )
     parser.set_defaults(run=_map)
 
 
@@ -82,7 +90,8 @@ def _map(options: argparse.Namespace) -> None:
     try:
         settings = mapping.settings_of(len(layers), budget_of(options), options.blocks)
         reviewer = StoredScatter(journal.path.parent, settings.blocks, recorded_in(options.resume, spec.backend))
-        campaign = campaign_of(options, spec, settings, journal, reviewer)
+        choose = Chooser() if options.adaptive else None
+        campaign = campaign_of(options, spec, settings, journal, reviewer, choose=choose)
         mapped = mapping.measure(campaign, spec.backend, layers)
     finally:
         journal.close()
@@ -134,6 +143,7 @@ def campaign_of(
     reviewer: StoredScatter,
     thresholds: Thresholds = STANDARD,
     judge: Judge | None = None,
+    choose: Choose | None = None,
 ) -> Campaign:
     """Return the campaign that one of these commands runs; the reviewer knows what was recorded before."""
     return Campaign(
@@ -147,6 +157,7 @@ def campaign_of(
         judge=judge,
         thresholds=thresholds,
         start=Worker,
+        choose=choose,
     )
 
 

@@ -163,7 +163,9 @@ def test_the_options_of_a_command_are_understood(reader: SuiteRunner, onnx_file:
     assert re.search(r"\d+ tests? collected|/\d+ tests collected", result.stdout.str())
 
 
-@pytest.mark.parametrize("command", [one for one in of(COMMAND, *PAGES) if not one.startswith((RECORDED, EVERY_RECORD))])
+@pytest.mark.parametrize(
+    "command", [one for one in of(COMMAND, *PAGES) if not one.startswith((RECORDED, EVERY_RECORD))]
+)
 def test_a_command_is_run_unless_it_needs_a_device(
     reader: SuiteRunner, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

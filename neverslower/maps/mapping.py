@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from neverslower.campaign.campaign import Campaign
@@ -20,6 +20,7 @@ from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.joint import can_pool
 from neverslower.judge.verdict import Code
+from neverslower.maps.choosing import Chooser, Inferred
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
@@ -37,7 +38,8 @@ among 11,264 (bench/data/journals/cudnn-h200-resnet50-float16-24-passes.jsonl.xz
 class Mapped:
     """What a map's campaign found of these layers; `ended_early` says why it is a part of what was asked.
 
-    `began` is a time in ISO format, `seconds` what the whole campaign took.
+    `began` is a time in ISO format, `seconds` what the whole campaign took. `inferred` holds, by the key of a layer's
+    problem, the counts that were not timed: none of them has a result, and part of a map infers nothing.
     """
 
     backend: str
@@ -47,6 +49,7 @@ class Mapped:
     began: str
     seconds: float
     ended_early: str = ""
+    inferred: Mapping[str, Inferred] = field(default_factory=dict)
 
     @property
     def evidence(self) -> Evidence:
@@ -147,7 +150,9 @@ def measure(
     if ended_early and backend not in findings.fingerprints:
         raise NeverSlowerError(f"{ended_early} before anything was measured")
     seconds = time.monotonic() - begin
-    mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
+    complete = not (ended_early or findings.left_out)
+    inferred = campaign.choose.inferred() if complete and isinstance(campaign.choose, Chooser) else {}
+    mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early, inferred)
     if mapped.evidence is Evidence.DISPATCH:
         raise NeverSlowerError(
             f"{backend} gives dispatches here, and a map holds times or instructions; record them with pytest's --keep "

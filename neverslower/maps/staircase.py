@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +33,7 @@ class Staircase:
 
     `costs` are seconds of a call, or instructions of one, as `evidence` says. `verdicts` are those of all counts but
     the last, which is the unpruned layer; a survey has none. `places` are the titles of all layers of this shape.
+    `inferred` are the costs of other counts, which nobody timed: they have no verdict, and none is advised.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Staircase:
     evidence: Evidence = Evidence.DEVICE_TIME
     places: tuple[str, ...] = ()
     side: Side = Side.OUT
+    inferred: Mapping[int, float] = field(default_factory=dict)
 
     def answers_to(self, name: str) -> bool:
         """Return whether a layer of this shape has that name, such as `resnet50.L7` or `resnet50.layer1.1.conv3`."""
@@ -53,6 +56,12 @@ class Staircase:
     def network(self) -> str:
         """Return the name of the network that the layer belongs to."""
         return self.name.partition(".")[0]
+
+    @property
+    def curve(self) -> tuple[list[int], NDArray[np.float64]]:
+        """Return all counts, ascending, with their costs, whether they were timed or inferred."""
+        costs = {**self.inferred, **dict(zip(self.counts, self.costs.tolist(), strict=True))}
+        return sorted(costs), np.array([costs[count] for count in sorted(costs)])
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
