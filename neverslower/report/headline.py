@@ -49,8 +49,8 @@ def headline_lines(staircases: Sequence[Staircase]) -> Iterator[str]:
     for form, members in _by_format(staircases).items():
         words = _WORDS[members[0].evidence]
         for found in headlines(members):
-            worst = f"worst with at most 12 % pruned {_worst(found.worst, words[1])}"
-            yield f"{found.name} {form}: {worst}; best gain of an advised count {_gain(found.gain, words[1])}"
+            worst = f"worst with at most 12 % pruned: {_worst(found.worst, words[1])}"
+            yield f"{_named(found)}, {form}: {worst}; best gain of an advised count: {_gain(found.gain, words[1])}"
 
 
 def _by_format(staircases: Sequence[Staircase]) -> dict[str, list[Staircase]]:
