@@ -6,7 +6,7 @@ between neighbours, that come out at the same place with half of their height or
 and isolated spikes of 10 % or more whose count is found to cost as much within 5 %.
 
 The rules were fixed on the layers with even numbers, and the others test them. At the end another map of every count,
-of the same device, takes the same test: what it misses of the first one no way of choosing counts could have found.
+of the same device, takes the same test: what it misses of the first one is not the same twice.
 
     python -m bench.adaptive
 """

@@ -140,6 +140,8 @@ def test_where_the_time_ends_before_a_curve_is_complete_nothing_is_inferred(tmp_
     gaps = [one for one in mapped.findings.results.values() if not one.passes]
     assert gaps
     assert not mapped.inferred
+    assert mapped.unknown == 63 - len(mapped.findings.results) > 0
+    assert f"{mapped.unknown} counts are neither timed nor inferred" in "\n".join(mapped_lines(tmp_path, mapped))
 
 
 @pytest.mark.processes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from neverslower.campaign.campaign import Campaign
@@ -19,7 +19,7 @@ from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.joint import can_pool
-from neverslower.judge.verdict import Code
+from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.maps.choosing import Chooser, Inferred
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
@@ -39,7 +39,8 @@ class Mapped:
     """What a map's campaign found of these layers; `ended_early` says why it is a part of what was asked.
 
     `began` is a time in ISO format, `seconds` what the whole campaign took. `inferred` holds, by the key of a layer's
-    problem, the counts that were not timed: none of them has a result, and part of a map infers nothing.
+    problem, the counts that were not timed: none of them has a result. `unknown` counts those that are neither,
+    of layers whose curve was not complete when the time ended.
     """
 
     backend: str
@@ -50,6 +51,7 @@ class Mapped:
     seconds: float
     ended_early: str = ""
     inferred: Mapping[str, Inferred] = field(default_factory=dict)
+    unknown: int = 0
 
     @property
     def evidence(self) -> Evidence:
@@ -150,12 +152,21 @@ def measure(
     if ended_early and backend not in findings.fingerprints:
         raise NeverSlowerError(f"{ended_early} before anything was measured")
     seconds = time.monotonic() - begin
-    complete = not (ended_early or findings.left_out)
-    inferred = campaign.choose.inferred() if complete and isinstance(campaign.choose, Chooser) else {}
-    mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early, inferred)
+    mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
+    if isinstance(campaign.choose, Chooser) and not ended_early:
+        mapped = _with_inferred(mapped, campaign.choose, len(asked))
     if mapped.evidence is Evidence.DISPATCH:
         raise NeverSlowerError(
             f"{backend} gives dispatches here, and a map holds times or instructions; record them with pytest's --keep "
             "and --accept-baseline, and read `advise --record` off that"
         )
     return mapped
+
+
+def _with_inferred(mapped: Mapped, choose: Chooser, asked: int) -> Mapped:
+    """Return what was mapped of so many counts with what is inferred of the layers of which none was left out."""
+    results = mapped.findings.results
+    cut = {key for (_, key, _), result in results.items() if result.verdict.reason.code is ReasonCode.TIME_BUDGET}
+    inferred = {key: counts for key, counts in choose.inferred().items() if key not in cut}
+    known = len(results) + sum(len(counts.counts) for counts in inferred.values())
+    return replace(mapped, inferred=inferred, unknown=asked - known)

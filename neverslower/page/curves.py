@@ -15,8 +15,8 @@ import numpy as np
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code, Interval
-from neverslower.maps import cases as maps
 from neverslower.maps import map_file
+from neverslower.maps.cases import is_map
 from neverslower.maps.exact_advice import work_items
 from neverslower.maps.staircase import Staircase, Stored
 from neverslower.page.account import Account, Case, Source
@@ -40,7 +40,7 @@ class Curves:
 
 def curves_of(path: Path) -> list[Curves]:
     """Return the curves of a record, a member for each backend in it. Raises NeverSlowerError where it is none."""
-    if not maps.is_map(path):
+    if not is_map(path):
         return curves_in(account_of([path]))
     stored = map_file.load(path)
     fingerprint, policy = stored.fingerprint, stored.fingerprint.state.get("policy", "")
