@@ -57,10 +57,10 @@ def draw(counts: Sequence[int], plans: Sequence[Plan], known: Mapping[int, float
     drawing = _Drawing(counts, known)
     families = families_of(plans)
     for family in families:
-        drawing.draw(family, _order(family)[:AUDITED], PROBES)
+        drawing.draw(family)
     if not drawing.missing and drawing.surprised:
         for family in families:
-            drawing.draw(family, family, MORE_PROBES)
+            drawing.audit_all(family)
     return Drawn(drawing.finished(), tuple(sorted(drawing.missing)))
 
 
@@ -114,26 +114,26 @@ class _Drawing:
             self._costs[position] = cost
         return self._costs
 
-    def draw(self, family: Sequence[Branch], audited: Sequence[Branch], probes: int) -> None:
-        """Draw the branches of a family, and audit some of them; all of them where one of these is not straight."""
-        alone = len(family) == 1
-        every = len(audited) == len(family) and probes > PROBES
-        straight = [self._audited(branch, probes, every, alone) for branch in audited]
-        for branch in family:
-            if any(branch is other for other in audited):
-                continue
+    def draw(self, family: Sequence[Branch]) -> None:
+        """Draw the branches of a family, and audit the largest; all of them where one of these is not straight."""
+        ordered = _order(family)
+        straight = [self._audited(branch, alone=len(family) == 1) for branch in ordered[:AUDITED]]
+        for branch in ordered[AUDITED:]:
             if not all(straight):
-                self._branch(branch, probes if len(branch) > SHORT else PROBES)
+                self._branch(branch, PROBES)
             elif len(branch) > SHORT:
                 self._branch(branch, 0)
             else:
                 self._flat(branch)
 
-    def _audited(self, branch: Branch, probes: int, every: bool, alone: bool) -> bool:
+    def audit_all(self, family: Sequence[Branch]) -> None:
+        """Draw the branches of a family again with more audits."""
+        for branch in family:
+            self._branch(branch, MORE_PROBES if len(branch) > SHORT else PROBES)
+
+    def _audited(self, branch: Branch, alone: bool) -> bool:
         """Draw a branch with audits, and return whether it is straight as far as is known."""
         if len(branch) > SHORT:
-            return self._branch(branch, probes)
-        if every:
             return self._branch(branch, PROBES)
         if len(branch) > SHORTEST and not alone:
             return self._branch(branch, 0)
@@ -167,7 +167,7 @@ class _Drawing:
         self._costs[piece] = np.exp(line)
         off = [abs(logs[number] - line[place]) for number, place in enumerate(places, start=1)]
         rise = abs(logs[-1] - logs[0])
-        if not probes and len(piece) <= SHORT:
+        if not probes and len(piece) <= SHORT:  # Of a short branch the ends are the audit.
             off = [rise]
         self.surprised |= any(each > STEP for each in off)
         fails = any(each > OFF for each in off)
