@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
 
     def run(options: argparse.Namespace) -> None:
         if options.grid:
+            refuse_out_of_place(parser, options, ["--adaptive"], "a grid times every pair of its axes; leave out one")
             _map_grid(options)
             return
         refuse_out_of_place(parser, options, AXES, "without --grid every channel count is measured; add --grid")

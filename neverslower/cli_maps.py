@@ -1,4 +1,4 @@
-"""The commands about every channel count: measure a map, tabulate it."""
+"""The command that measures every channel count of layers: a map."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import backends
 from neverslower.calibration import scatter
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign, NoBaselines
+from neverslower.campaign.context import Choose
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr
@@ -20,12 +21,13 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Judge, Thresholds
 from neverslower.maps import map_file, mapping
+from neverslower.maps.choosing import Chooser
 from neverslower.models import reading
 from neverslower.option_values import MOST, duration
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
-from neverslower.report.headline import headline_table
+from neverslower.report.headline import headline_lines
 from neverslower.report.mapped import mapped_lines
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -37,12 +39,7 @@ LEAST_BLOCKS, MOST_BLOCKS = 2, 64
 
 
 def add(commands: Commands) -> None:
-    """Describe these commands to the parser."""
-    for add_command in (_add_map, _add_headline):
-        add_command(commands)
-
-
-def _add_map(commands: Commands) -> None:
+    """Describe this command to the parser."""
     parser = commands.add_parser(
         "map",
         help="measure layers at every channel count, with a verdict on each, and store it",
@@ -52,6 +49,12 @@ def _add_map(commands: Commands) -> None:
     parser.add_argument("output", type=Path, metavar="OUTPUT.json.xz")
     parser.add_argument("--backend", default="cudnn", metavar="NAME", help="as pytest's; default cudnn")
     add_measuring(parser)
+    parser.add_argument(
+        "--adaptive",
+        action="store_true",
+        help="time the counts at which plans and dispatch let the time change, and some to audit that; the others are "
+        "inferred, and have no verdict",
+    )
     parser.set_defaults(run=_map)
 
 
@@ -87,14 +90,17 @@ def _map(options: argparse.Namespace) -> None:
     try:
         settings = mapping.settings_of(len(layers), budget_of(options), options.blocks)
         reviewer = StoredScatter(journal.path.parent, settings.blocks, recorded_in(options.resume, spec.backend))
-        campaign = campaign_of(options, spec, settings, journal, reviewer)
+        choose = Chooser() if options.adaptive else None
+        campaign = campaign_of(options, spec, settings, journal, reviewer, choose=choose)
         mapped = mapping.measure(campaign, spec.backend, layers)
     finally:
         journal.close()
     mapped.require_measured()
-    map_file.save(options.output, map_file.document_of(mapped))
+    document = map_file.document_of(mapped)
+    map_file.save(options.output, document)
     scatter.save(journal.path.parent, mapped.findings, mapped.settings.blocks)
     print("\n".join(mapped_lines(options.output, mapped)))
+    print("\n".join(headline_lines(map_file.of_document(options.output, document).staircases)))
     if mapped.ended_early:
         raise NeverSlowerError(
             f"{mapped.ended_early}: {options.output} holds what was measured until then; go on with the same command "
@@ -137,6 +143,7 @@ def campaign_of(
     reviewer: StoredScatter,
     thresholds: Thresholds = STANDARD,
     judge: Judge | None = None,
+    choose: Choose | None = None,
 ) -> Campaign:
     """Return the campaign that one of these commands runs; the reviewer knows what was recorded before."""
     return Campaign(
@@ -150,6 +157,7 @@ def campaign_of(
         judge=judge,
         thresholds=thresholds,
         start=Worker,
+        choose=choose,
     )
 
 
@@ -204,13 +212,3 @@ def format_of(options: argparse.Namespace) -> Format:
     """Return the dtype and the layout that were named; what was not is the backend's own."""
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     return options.dtype or own[0], options.layout or own[1]
-
-
-def _add_headline(commands: Commands) -> None:
-    parser = commands.add_parser("headline", help="the worst slowdown and the best gain in maps, network by network")
-    parser.add_argument("maps", type=Path, nargs="+", metavar="MAP.json.xz")
-    parser.set_defaults(run=_headline)
-
-
-def _headline(options: argparse.Namespace) -> None:
-    print("\n".join(headline_table(map_file.load(path) for path in options.maps)))

@@ -50,6 +50,8 @@ STANDS_FOR = {
 """What a page names and a reader has, with something of the kind that is in the repository."""
 RECORDED = f"{COMMAND}upgrade bench/"
 """How a command begins that draws the verdicts again from a whole committed journal, which takes up to a minute."""
+EVERY_RECORD = f"{COMMAND}headline --over-all bench/"
+"""How the one begins that reads all committed journals."""
 each = pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -161,7 +163,9 @@ def test_the_options_of_a_command_are_understood(reader: SuiteRunner, onnx_file:
     assert re.search(r"\d+ tests? collected|/\d+ tests collected", result.stdout.str())
 
 
-@pytest.mark.parametrize("command", [one for one in of(COMMAND, *PAGES) if not one.startswith(RECORDED)])
+@pytest.mark.parametrize(
+    "command", [one for one in of(COMMAND, *PAGES) if not one.startswith((RECORDED, EVERY_RECORD))]
+)
 def test_a_command_is_run_unless_it_needs_a_device(
     reader: SuiteRunner, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +274,17 @@ def test_the_table_of_every_channel_count_is_what_the_command_prints(capsys: pyt
     rows = [row for row in page.read_text(encoding="utf-8").splitlines() if re.match(r"\| H\d00, ", row)]
     assert len(rows) == 7
     assert [row for row in rows if row.split(" | ", 1)[1] not in printed] == []
+
+
+@pytest.mark.slow
+def test_the_headline_of_every_record_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = DOCS / "findings" / "headline.md"
+    (command,) = of(EVERY_RECORD, page)
+    assert cli.main(arguments(command)) == 0
+    text = page.read_text(encoding="utf-8")
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("|")]
+    assert len(rows) > 40
+    assert [row for row in rows if row not in text] == []
 
 
 def test_every_finding_has_its_date_command_and_record() -> None:

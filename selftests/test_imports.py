@@ -36,7 +36,7 @@ FLOORS = (
     {"cli_shared"},
     {"cli_maps"},
     {"cli_grid"},
-    {"cli_advise", "cli_bisect", "cli_explain", "cli_vendor", "cli_report"},
+    {"cli_advise", "cli_bisect", "cli_explain", "cli_headline", "cli_vendor", "cli_report"},
     {"cli_gridded"},
     {"cli_pairs", "cli_widths"},
     {"cli_mend"},

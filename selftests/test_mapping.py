@@ -19,10 +19,9 @@ from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import comparisons, countable, measure, settings_of
-from neverslower.maps.staircase import Staircase, Stored, headlines
+from neverslower.maps.staircase import Staircase, Stored
 from neverslower.page.reading import account_of
 from neverslower.problem.networks import Layer
-from neverslower.report.headline import headline_table
 from neverslower.report.mapped import mapped_lines
 from selftests import in_process
 from selftests.support import ROOT, known, problem, scripted
@@ -116,7 +115,6 @@ def test_what_a_disturbed_device_takes_is_no_verdict(tmp_path):
     assert layer["counts"] == []
     assert all("scripted throttling" in text for text in layer["refusals"].values())
     assert load(path).staircases == ()
-    assert len(list(headline_table([load(path)]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -294,29 +292,6 @@ def stairs(seconds, name="net.L0"):
     return Staircase(name, unpruned, counts, np.array(seconds, dtype=float), tuple(Plan("any") for _ in counts))
 
 
-def test_the_worst_of_light_pruning_and_the_best_gain_are_found():
-    seconds = [1.0] * 100
-    seconds[89] = 1.5  # 90 of 100 channels.
-    seconds[49] = 9.0  # Heavy pruning does not count as light.
-    one = stairs(seconds)
-    assert one.worst() == (1.5, 90)
-    assert one.best_gain() == (9.0, 46, 50)
-    assert one.hazards == (49, 89)
-
-
-def test_a_flat_layer_has_neither():
-    one = stairs([1.0] * 16)
-    assert one.worst()[0] == 1.0
-    assert one.best_gain() == (1.0, 16, 16)
-    assert stairs([1.0]).worst() == (1.0, 1)
-
-
-def test_headlines_are_drawn_for_each_network():
-    found = headlines([stairs([1.0, 2.0, 1.0], "a.L0"), stairs([1.0] * 9, "b.L0"), stairs([3.0] * 9 + [1.0], "a.L1")])
-    assert [(one.network, one.counts, one.slower) for one in found] == [("a", 13, 10), ("b", 9, 0)]
-    assert found[0].worst == (3.0, "a.L1", 9, 10)
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -369,6 +344,7 @@ def test_the_commands_work_together(tmp_path, capsys):
         (["map", "out.json.xz", "--layer", "resnet50.L999", "--backend", "scripted"], "no layer matches"),
         (["map", "out.json.xz", "--backend", "cuddn"], "unknown backend 'cuddn'; did you mean cudnn?"),
         (["headline", "nowhere.json.xz"], "map nowhere.json.xz: No such file"),
+        (["headline", str(ROOT / "bench/data/cudnn-h100.npz")], "cudnn-h100.npz: not text; give journals of runs"),
         (["script", "--backend", "cudnn", "nonsense"], "is not a problem's key"),
     ],
 )
@@ -377,7 +353,3 @@ def test_a_wrong_word_is_one_clear_line(capsys, arguments, why):
     told = capsys.readouterr().err.strip()
     assert why in told
     assert "\n" not in told
-
-
-def test_an_empty_table_has_its_head_alone():
-    assert len(list(headline_table([]))) == 2

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from neverslower.campaign import agreements as outputs
 from neverslower.campaign.budget import USUAL_PASSES, Budget, share
-from neverslower.campaign.context import BackendRun
+from neverslower.campaign.choosing import ChosenSchedule
+from neverslower.campaign.context import BackendRun, Choose
 from neverslower.campaign.explaining import explain_slower
 from neverslower.campaign.findings import Agreement, Findings
 from neverslower.campaign.forecast import Tell, untold
@@ -106,8 +107,9 @@ class Campaign:
         thresholds: Thresholds = STANDARD,
         start: StartWorker | None = None,
         tell: Tell = untold,
+        choose: Choose | None = None,
     ) -> None:
-        self.start, self.tell = start, tell
+        self.start, self.tell, self.choose = start, tell, choose
         self.against, self.thresholds = against or {}, thresholds
         self.specs, self.settings, self.progress, self.clock = specs, settings, progress, clock
         self.judge: Judge = settings.judge(thresholds) if judge is None else judge
@@ -178,6 +180,7 @@ class Campaign:
             library=Library(name, self.specs[name], self.findings, self.recorded, self.write, start=self.start),
             other=other,
             tell=self.tell,
+            choose=self.choose,
         )
 
     def _other(self, name: str) -> Library | None:
@@ -224,7 +227,7 @@ class Campaign:
             return
         waiting = tune(run, sorted(comparisons, key=lambda comparison: comparison.telling))
         with compiled_ahead(run, waiting) as compiled:
-            schedule = Schedule(run, waiting)
+            schedule = ChosenSchedule(run, waiting, run.choose) if run.choose else Schedule(run, waiting)
             schedule.begin(compiled)
         outputs.check(run, agreements)
         measure(run, schedule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from neverslower.campaign.budget import Budget, Clock
@@ -16,13 +17,17 @@ from neverslower.judge.joint import Pooling
 from neverslower.judge.verdict import Judge, Thresholds
 from neverslower.problem.compared import Compared
 
+Choose = Callable[[Library, Sequence[Compared]], Sequence[Compared]]
+"""Returns what to measure of all that was examined, by what a library has shown so far; more after each pass."""
+
 
 @dataclass(frozen=True)
 class BackendRun:
     """One backend's share of a campaign: the library under test, and the other one that it is measured beside, if any.
 
     `family` is how many comparisons the whole campaign judges, among which the chance of a false red is divided.
-    `judge` judges each comparison by itself, `pooling` all of them at once, where there are layers enough.
+    `judge` judges each comparison by itself, `pooling` all of them at once, where there are layers enough. Where
+    there is a `choose`, only what it returns is measured.
     """
 
     name: str
@@ -40,6 +45,7 @@ class BackendRun:
     other: Library | None
     pooling: Pooling | None = None
     tell: Tell = untold
+    choose: Choose | None = None
 
     def libraries(self, number: int = 0) -> list[Library]:
         """Return those that pass `number` measures, in its order: old and new, then new and old."""

@@ -20,7 +20,8 @@ from neverslower.problem.subject import BEST, Subject
 
 def explain_slower(run: BackendRun, comparisons: Sequence[Compared]) -> None:
     """Say why what is slower is slower, where the library can tell."""
-    results = [run.findings.results[comparison.identity] for comparison in comparisons if not comparison.whole]
+    mine = [comparison for comparison in comparisons if not comparison.whole and run.findings.has(comparison)]
+    results = [run.findings.results[comparison.identity] for comparison in mine]
     wanted = [result for result in results if _wants_explaining(run, result)]
     if "explains" not in run.library.offers or not wanted:
         return

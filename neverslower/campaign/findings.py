@@ -126,6 +126,10 @@ class Findings:
         """Count the verdicts that are asked for, by backend."""
         self.wanted = Counter(comparison.backend for comparison in comparisons)
 
+    def spare(self, backend: str, number: int) -> None:
+        """Ask for so many verdicts less: nobody chose to measure what they would have been about."""
+        self.wanted[backend] -= number
+
     def identify(self, backend: str, fingerprint: Fingerprint) -> None:
         """Keep what a backend's device and software are."""
         self.fingerprints[backend] = fingerprint

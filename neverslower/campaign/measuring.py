@@ -21,7 +21,8 @@ FORESEEN = 3
 def measure(run: BackendRun, schedule: Schedule) -> None:
     """Take pass after pass of what the judge has not seen enough of yet, as long as the time lasts for any."""
     most = max(run.budget.fewest, run.judge.most_passes + 1)
-    for number in range(most if run.budget.deadline is None else 2 * most):
+    begins_later = run.budget.deadline is not None or run.choose is not None
+    for number in range(2 * most if begins_later else most):
         waiting = schedule.next()
         if not waiting or run.spent():
             break

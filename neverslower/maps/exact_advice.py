@@ -93,7 +93,7 @@ def even_dispatches(recorded: Recorded) -> list[Exactly]:
     least, advised = work_items(whole), []
     for count in recorded.descending:
         plan = recorded.entries[count].plan
-        if _as_even(whole, plan) and (launched := work_items(plan)) < least:
+        if as_even(whole, plan) and (launched := work_items(plan)) < least:
             advised.append(Exactly(count, launched, tuple(known_groups(plan))))
             least = launched
     return advised
@@ -104,11 +104,17 @@ def known_groups(plan: Plan) -> list[Enqueue]:
     return [enqueue for enqueue in enqueues(plan) if enqueue.group]
 
 
-def _as_even(whole: Plan, plan: Plan) -> bool:
-    before, after = enqueues(whole), enqueues(plan)
-    if [enqueue.name for enqueue in before] != [enqueue.name for enqueue in after]:
+def same_kernels(whole: Plan, plan: Plan) -> bool:
+    """Return whether two plans enqueue the same kernels, so that their work-items can be compared."""
+    return [enqueue.name for enqueue in enqueues(whole)] == [enqueue.name for enqueue in enqueues(plan)]
+
+
+def as_even(whole: Plan, plan: Plan) -> bool:
+    """Return whether a plan runs the unpruned layer's kernels, each as evenly as there; see `even_dispatches`."""
+    if not same_kernels(whole, plan):
         return False
-    known = [pair for pair in zip(before, after, strict=True) if pair[0].group or pair[1].group]
+    pairs = zip(enqueues(whole), enqueues(plan), strict=True)
+    known = [pair for pair in pairs if pair[0].group or pair[1].group]
     return all(new.group and old.group and set(new.uneven) <= set(old.uneven) for old, new in known)
 
 

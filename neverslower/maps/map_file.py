@@ -36,7 +36,11 @@ def document_of(mapped: Mapped) -> dict[str, Any]:
     """Return a map as plain data."""
     results = by_layer(mapped)
     interned = Tables()
-    layers = [_layer_fields(layer, results.get(layer.problem.key, []), interned) for layer in mapped.layers]
+    layers = [
+        _layer_fields(layer, results.get(layer.problem.key, []), interned)
+        | _inferred_fields(layer.problem.key, mapped, results, interned)
+        for layer in mapped.layers
+    ]
     return {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -96,6 +100,23 @@ def _layer_fields(layer: Layer, results: Sequence[Result], tables: Tables) -> di
         "passes": [[pass_row(pass_, tables) for pass_ in result.passes] for result in measured],
         "refusals": {str(_kept(one)): one.verdict.reason.text for one in missing},
     }
+
+
+def _inferred_fields(
+    key: str, mapped: Mapped, results: Mapping[str, Sequence[Result]], tables: Tables
+) -> dict[str, Any]:
+    """Return the counts that were not timed, with their plans and the costs that those timed imply; no verdict."""
+    inferred = mapped.inferred.get(key)
+    cost = unpruned_cost([result for result in results.get(key, ()) if has_cost(result)], None)
+    if inferred is None or cost is None:
+        return {}
+    fields = {
+        "counts": list(inferred.counts),
+        "costs": [float(f"{cost * ratio:.5g}") for ratio in inferred.ratios],
+        "plan": [tables.plan(plan) for plan in inferred.plans],
+        "dispatch": [tables.dispatch(plan) for plan in inferred.plans],
+    }
+    return {"inferred": fields}
 
 
 def _kept(result: Result) -> int:
@@ -285,7 +306,17 @@ def _judged(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase |
     counts, costs = [*layer["counts"], problem.channels(side)], [*layer["costs"], layer["cost"]]
     evidence = Evidence(content["evidence"])
     staircase = _staircase(str(layer["name"]), problem, counts, costs, [*plans, whole], verdicts, evidence)
-    return replace(staircase, side=side)
+    return replace(staircase, side=side, inferred=_inferred(layer.get("inferred"), staircase))
+
+
+def _inferred(fields: Mapping[str, Any] | None, timed: Staircase) -> Mapping[int, float]:
+    """Return the costs of the counts that were not timed. Raises ValueError where one was timed too, or is invalid."""
+    if not fields:
+        return {}
+    inferred = dict(zip(map(int, fields["counts"]), map(float, fields["costs"]), strict=True))
+    if set(inferred) & set(timed.counts) or not all(0 < cost < np.inf for cost in inferred.values()):
+        raise ValueError(f"{timed.name} has counts that are both timed and inferred, or an invalid cost")
+    return inferred
 
 
 def _surveyed(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from neverslower.campaign.campaign import Campaign
@@ -19,7 +19,8 @@ from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.joint import can_pool
-from neverslower.judge.verdict import Code
+from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.maps.choosing import Chooser, Inferred
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, Side
 from neverslower.problem.networks import Layer
@@ -37,7 +38,9 @@ among 11,264 (bench/data/journals/cudnn-h200-resnet50-float16-24-passes.jsonl.xz
 class Mapped:
     """What a map's campaign found of these layers; `ended_early` says why it is a part of what was asked.
 
-    `began` is a time in ISO format, `seconds` what the whole campaign took.
+    `began` is a time in ISO format, `seconds` what the whole campaign took. `inferred` holds, by the key of a layer's
+    problem, the counts that were not timed: none of them has a result. `unknown` counts those that are neither,
+    of layers whose curve was not complete when the time ended.
     """
 
     backend: str
@@ -47,6 +50,8 @@ class Mapped:
     began: str
     seconds: float
     ended_early: str = ""
+    inferred: Mapping[str, Inferred] = field(default_factory=dict)
+    unknown: int = 0
 
     @property
     def evidence(self) -> Evidence:
@@ -148,9 +153,20 @@ def measure(
         raise NeverSlowerError(f"{ended_early} before anything was measured")
     seconds = time.monotonic() - begin
     mapped = Mapped(backend, tuple(layers), findings, campaign.settings, began, seconds, ended_early)
+    if isinstance(campaign.choose, Chooser) and not ended_early:
+        mapped = _with_inferred(mapped, campaign.choose, len(asked))
     if mapped.evidence is Evidence.DISPATCH:
         raise NeverSlowerError(
             f"{backend} gives dispatches here, and a map holds times or instructions; record them with pytest's --keep "
             "and --accept-baseline, and read `advise --record` off that"
         )
     return mapped
+
+
+def _with_inferred(mapped: Mapped, choose: Chooser, asked: int) -> Mapped:
+    """Return what was mapped of so many counts with what is inferred of the layers of which none was left out."""
+    results = mapped.findings.results
+    cut = {key for (_, key, _), result in results.items() if result.verdict.reason.code is ReasonCode.TIME_BUDGET}
+    inferred = {key: counts for key, counts in choose.inferred().items() if key not in cut}
+    known = len(results) + sum(len(counts.counts) for counts in inferred.values())
+    return replace(mapped, inferred=inferred, unknown=asked - known)

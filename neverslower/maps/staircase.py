@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,7 @@ class Staircase:
 
     `costs` are seconds of a call, or instructions of one, as `evidence` says. `verdicts` are those of all counts but
     the last, which is the unpruned layer; a survey has none. `places` are the titles of all layers of this shape.
+    `inferred` are the costs of other counts, which nobody timed: they have no verdict, and none is advised.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Staircase:
     evidence: Evidence = Evidence.DEVICE_TIME
     places: tuple[str, ...] = ()
     side: Side = Side.OUT
+    inferred: Mapping[int, float] = field(default_factory=dict)
 
     def answers_to(self, name: str) -> bool:
         """Return whether a layer of this shape has that name, such as `resnet50.L7` or `resnet50.layer1.1.conv3`."""
@@ -54,6 +56,12 @@ class Staircase:
     def network(self) -> str:
         """Return the name of the network that the layer belongs to."""
         return self.name.partition(".")[0]
+
+    @property
+    def curve(self) -> tuple[list[int], NDArray[np.float64]]:
+        """Return all counts, ascending, with their costs, whether they were timed or inferred."""
+        costs = {**self.inferred, **dict(zip(self.counts, self.costs.tolist(), strict=True))}
+        return sorted(costs), np.array([costs[count] for count in sorted(costs)])
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
@@ -70,33 +78,6 @@ class Staircase:
             return tuple(index for index, verdict in enumerate(self.verdicts) if verdict.code in WORSE)
         return tuple(int(index) for index in np.flatnonzero(self.ratios[:-1] >= 1 + STANDARD.target))
 
-    def worst(self, share: float = 0.12) -> tuple[float, int]:
-        """Return (ratio, count) of the slowest count with at most this share of the channels pruned.
-
-        Where there is no such count it is the unpruned layer, with ratio 1.
-        """
-        least = (1 - share) * self.counts[-1]
-        near = [index for index, count in enumerate(self.counts[:-1]) if count >= least]
-        if not near:
-            return 1.0, self.counts[-1]
-        index = max(near, key=lambda position: self.ratios[position])
-        return float(self.ratios[index]), self.counts[index]
-
-    def best_gain(self, within: float = 0.10) -> tuple[float, int, int]:
-        """Return (gain, count, slow count): the count that gains most over the slowest one at most `within` away.
-
-        The gain is a ratio of times, 1 where no count gains; `within` is a share of the faster count.
-        """
-        counts = np.asarray(self.counts)
-        best = (1.0, self.counts[-1], self.counts[-1])
-        for index, count in enumerate(self.counts):
-            near = np.flatnonzero(np.abs(counts - count) <= within * count)
-            slowest = near[np.argmax(self.costs[near])]
-            gain = float(self.costs[slowest] / self.costs[index])
-            if gain > best[0]:
-                best = (gain, count, self.counts[slowest])
-        return best
-
     def explained(self, index: int, processors: int = 0) -> Explanation:
         """Explain from both dispatches alone why the count at this position is slower than the unpruned layer.
 
@@ -107,37 +88,3 @@ class Staircase:
     def causes(self, processors: int = 0) -> dict[int, Cause]:
         """Return the cause of each hazard, by position."""
         return {index: self.explained(index, processors).cause for index in self.hazards}
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A network's extremes: the worst slowdown of light pruning, and the best gain of a good count.
-
-    `worst` is (ratio, layer, count, unpruned count), `gain` is (ratio, layer, count, slow count).
-    """
-
-    network: str
-    counts: int
-    slower: int
-    worst: tuple[float, str, int, int]
-    gain: tuple[float, str, int, int]
-
-
-def headlines(staircases: Iterable[Staircase]) -> list[Headline]:
-    """Return a headline for each network, in the order in which the networks first appear."""
-    networks: dict[str, list[Staircase]] = {}
-    for staircase in staircases:
-        networks.setdefault(staircase.network, []).append(staircase)
-    return [_headline(name, members) for name, members in networks.items()]
-
-
-def _headline(network: str, members: Sequence[Staircase]) -> Headline:
-    ratio, count, slow = max(((*member.worst(), member) for member in members), key=lambda row: row[0])
-    gain, good, bad, fast = max(((*member.best_gain(), member) for member in members), key=lambda row: row[0])
-    return Headline(
-        network,
-        counts=sum(len(member.counts) for member in members),
-        slower=sum(len(member.hazards) for member in members),
-        worst=(ratio, slow.name, count, slow.counts[-1]),
-        gain=(gain, fast.name, good, bad),
-    )

@@ -45,12 +45,18 @@ def _source(stored: Map, content: Mapping[str, Any], processes: Processes) -> So
         name=shown(stored.path),
         kind=Kind.MAP,
         evidence=stored.evidence,
-        remarks=(*content.get("remarks", ()), *([SURVEYED] if stored.survey else [])),
+        remarks=(*content.get("remarks", ()), *([SURVEYED] if stored.survey else []), *_inferred(stored)),
         clock=content.get("clock", ""),
         cache=content.get("cache", ""),
         processes=len(processes),
         seconds=stored.seconds,
     )
+
+
+def _inferred(stored: Map) -> list[str]:
+    """Return how many counts were not timed: a page shows none of them."""
+    left = sum(len(staircase.inferred) for staircase in stored.staircases)
+    return [f"{left:,} other channel counts were not timed; they have no verdict, and are not shown"] if left else []
 
 
 def _case(

@@ -49,7 +49,7 @@ def _channels(staircase: Staircase) -> str:
 
 
 def _shape(staircase: Staircase) -> str:
-    shape = shape_of(staircase.counts, staircase.costs)
+    shape = shape_of(*staircase.curve)
     teeth = f", teeth at multiples of {shape.period}" if shape.period else ""
     parts = f"{len(shape.treads)} treads{teeth}, {len(shape.spikes)} spikes, {len(staircase.hazards)} hazards"
     return f"{shape.name}, {parts}, of {len(staircase.counts)} channel counts"
@@ -83,7 +83,7 @@ def _layer(advice: Advice) -> dict[str, Any]:
         "problem": staircase.unpruned.key,
         "evidence": str(staircase.evidence),
         **({"side": str(staircase.side)} if staircase.side is not Side.OUT else {}),
-        "shape": str(shape_of(staircase.counts, staircase.costs).name),
+        "shape": str(shape_of(*staircase.curve).name),
         "unpruned": {"channels": staircase.counts[-1], "cost": float(staircase.costs[-1])},
         "advised": [
             {"channels": step.count, "cost": step.cost, "against": step.larger, **verdict_fields(step.verdict)}

@@ -32,6 +32,10 @@ def mapped_lines(path: Path, mapped: Mapped) -> Iterator[str]:
     share = mapped.decided / asked if asked else 0.0
     took = f"{asked:,} channel counts in {mapped.seconds:.0f} s, {share:.1%} decided"
     yield f"{path}: {took}: {listed or 'none measured'}"
+    if left := sum(len(inferred.counts) for inferred in mapped.inferred.values()):
+        yield f"{left:,} other counts were not timed: the map has costs inferred from those that were, and no verdict"
+    if mapped.unknown:
+        yield f"{mapped.unknown:,} counts are neither timed nor inferred: the time ended before their curves did"
     for lost, count in findings.lost.items():
         yield f"{count:,} without a verdict: {str(lost).replace('_', ' ')}"
     for name, why in mapped.unmeasured().items():
