@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,11 @@ import pytest
 
 import backends
 from neverslower import option_values, options, run
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, ReleaseError, Unavailable, Unreachable
+from neverslower.files.journal import Journal
 from neverslower.files.kept import KeptTrees
 from neverslower.option_table import OPTIONS
 from neverslower.releases import asking, debs, environments, providing, wheels
@@ -408,7 +413,7 @@ def test_a_run_is_set_against_the_release_that_was_made(runner: SuiteRunner, mon
     monkeypatch.setattr(run, "provided", made)
     new = {"version": "2.0", "noise": 0.01, "rules": [{"seconds": 1e-5}]}
     result = runner.run(new, "tests/test_latency.py", "--against", "pip:scripted==1.0")
-    result.stdout.fnmatch_lines(["*compared with popen//env:*(scripted 1.0 (0))", "new against old: 0 slower, *"])
+    result.stdout.fnmatch_lines(["*compared with pip:scripted==1.0 (scripted 1.0 (0))", "new against old: 0 slower, *"])
     monkeypatch.setattr(run, "provided", lambda *_: pytest.fail("nothing is made where nothing is measured"))
     assert runner.run(new, "--collect-only", "--against", "pip:scripted==1.0").ret == 0
 
@@ -521,3 +526,18 @@ def test_what_apt_says_is_one_line_and_its_lists_are_its_own(
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(ReleaseError, match="apt-get and dpkg-deb is not there; unpack the package, and name root:"):
         debs.root_of(DebRelease("libx"), lambda _: None)
+
+
+def test_the_other_side_is_named_as_the_user_names_it(index: Index, tmp_path: Path) -> None:
+    values = {option.key: option.default for option in OPTIONS} | {"backend": ["tvm"], "against": TVM}
+    spec = providing.provided(options.plan(values).against["tvm"], lambda _: None)
+    assert spec.execnet.startswith("popen//python=")
+    assert spec.place == TVM
+    assert providing.provided(WorkerSpec("tvm", execnet=TVM), lambda _: None).place == TVM
+    with closing(Journal(tmp_path / "j.jsonl")) as journal:
+        Campaign({"tvm": WorkerSpec("tvm")}, Settings(), journal, against={"tvm": spec}).run([])
+    (campaign, *_) = (json.loads(line) for line in (tmp_path / "j.jsonl").read_text(encoding="utf-8").splitlines())
+    assert campaign["against"] == TVM
+    old = tmp_path / "python"
+    old.touch()
+    assert options.plan(values | {"against": str(old)}).against["tvm"].place == str(old)
