@@ -25,6 +25,7 @@ from neverslower import (
     cli_maps,
     cli_mend,
     cli_report,
+    cli_upgrade,
     cli_vendor,
     cli_widths,
 )
@@ -46,7 +47,6 @@ from neverslower.models import reading
 from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
 from neverslower.options import backends_that, usual_selection
-from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
 from neverslower.releases.asking import kept_releases
@@ -57,7 +57,6 @@ from neverslower.report import history as report_history
 from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
-from neverslower.report import upgrade as report_upgrade
 from neverslower.report.reproduction import software
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -101,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_backends,
         _add_compare,
         _add_history,
-        _add_upgrade,
+        cli_upgrade.add,
         _add_cache,
         _add_offered,
         cli_maps.add,
@@ -318,23 +317,6 @@ def _history(options: argparse.Namespace) -> None:
     if not matching:
         raise NeverSlowerError(f"no baseline in {options.baselines} holds {options.layer}")
     print("\n".join(report_history.lines(matching)))
-
-
-def _add_upgrade(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "upgrade", help="what another library changes, from the journal of a run with --against, as a Markdown table"
-    )
-    parser.add_argument("journal", type=Path, metavar="JOURNAL")
-    parser.add_argument("--rows", type=int, default=10, metavar="N", help="slower ones and faster ones; default 10")
-    parser.set_defaults(run=_upgrade)
-
-
-def _upgrade(options: argparse.Namespace) -> None:
-    read = changes_of(options.journal)
-    beyond_time = report_upgrade.beyond_time(read.changes)
-    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), *beyond_time, ""]
-    table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
-    print("\n".join([*lines, *table]))
 
 
 def _add_baselines(parser: argparse.ArgumentParser) -> None:
