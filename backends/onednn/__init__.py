@@ -136,6 +136,13 @@ def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> st
     return script(problem, options.threads, through_torch)
 
 
+def vendor_command(problem: ConvProblem, plan: Plan, checks: bool, options: BackendOptions) -> str:
+    """Return benchdnn's commands for the primitives of `plan`, an empty string where none of them convolves."""
+    if not any(step.startswith("convolution ") for step in plan.steps):
+        return ""
+    return benchdnn(problem, plan, options.threads, "C" if checks else "P")
+
+
 class OneDNN:
     """The backend; `torch` is passed in so that this module imports without it."""
 
