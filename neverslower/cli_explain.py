@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
+from neverslower.baseline import folders
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
 from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
@@ -20,13 +21,14 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import cases
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
+from neverslower.outcome.rejudge import comparison_of
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.problem.epilogue import Epilogue, post_ops
 from neverslower.problem.networks import Layer
 from neverslower.report.explained import Curve, lines, mined_lines
 from neverslower.rules import rule_file
-from neverslower.rules.mining import MOST_RULES, Case, Mined, coverages, mine
+from neverslower.rules.mining import FEWEST, MOST_RULES, Case, Mined, coverages, mine
 from neverslower.rules.rule import Owner, Rules
 from neverslower.worker.process import LOCAL
 
@@ -83,7 +85,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="mine rules from a map (.json.xz) or a journal (repeatable)",
+        help="mine rules from a map (.json.xz), a journal or a baseline (repeatable)",
     )
     parser.add_argument("--rules", type=int, default=MOST_RULES, metavar="N", help="at most so many; default 12")
     parser.add_argument("--output", type=Path, metavar="RULES.toml", help="also write the mined rules, to be accepted")
@@ -189,7 +191,7 @@ def _mine(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"--rules {options.rules}: mine at least 1")
     if options.output:
         require_suffix(options.output, ".toml", "a file of rules")
-    read = [_cases(path) for path in options.record]
+    read = [cases_of(path) for path in options.record]
     fingerprint = read[0][0]
     for path, (other, _) in zip(options.record, read, strict=True):
         if (other.folder, other.version) != (fingerprint.folder, fingerprint.version):
@@ -200,6 +202,9 @@ def _mine(options: argparse.Namespace) -> None:
     if not hazards:
         raise NeverSlowerError(f"none of the {len(every)} pruned layers in these records is a hazard; nothing to mine")
     mined = mine(every, options.rules)
+    if not mined:
+        text = f"no three tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
+        raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
     print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
     print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
     if options.output:
@@ -207,11 +212,13 @@ def _mine(options: argparse.Namespace) -> None:
         print(options.output)
 
 
-def _cases(path: Path) -> tuple[Fingerprint, list[Case]]:
+def cases_of(path: Path) -> tuple[Fingerprint, list[Case]]:
     """Return what a record says of each pruned layer that was decided. Raises NeverSlowerError."""
     if cases.is_map(path):
         read, found = cases.load(path)
         return read.fingerprint, found
+    if folders.is_stored(path):
+        return _stored(path)
     journal = record.read(path)
     if len(journal.fingerprints) != 1:
         names = ", ".join(journal.fingerprints) or "none"
@@ -222,6 +229,19 @@ def _cases(path: Path) -> tuple[Fingerprint, list[Case]]:
         Case(comparison, verdict.ratio.estimate, verdict.code in WORSE)
         for identity, comparison in journal.comparisons.items()
         if (verdict := journal.verdicts[identity]).code in decided and verdict.ratio and comparison.asks_whether_slower
+    ]
+
+
+def _stored(path: Path) -> tuple[Fingerprint, list[Case]]:
+    """Return what a baseline says of each pruned layer that was decided. Raises NeverSlowerError."""
+    baseline = folders.load(path)
+    name, decided = baseline.fingerprint.backend, (*WORSE, *cases.HARMLESS)
+    entries = [entry for entry in baseline.entries.values() if entry.known.code in decided and entry.known.ratio]
+    found = [(comparison_of((name, entry.reference, entry.candidate), entry.label), entry.known) for entry in entries]
+    return baseline.fingerprint, [
+        Case(comparison, known.ratio.estimate, known.code in WORSE)
+        for comparison, known in found
+        if known.ratio and comparison.asks_whether_slower
     ]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import backends
+from bench import known
 from neverslower import cli
-from neverslower.cli_explain import _of_a_case, around, pruned_from
+from neverslower.cli_explain import _of_a_case, around, cases_of, pruned_from
 from neverslower.errors import NeverSlowerError, RuleError
 from neverslower.outcome import record
 from neverslower.problem.comparison import Comparison
@@ -19,6 +20,7 @@ from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import network
 from neverslower.rules import rule_file
 from neverslower.rules.mining import Case, Coverage, coverages, mine
+from neverslower.rules.rule import Rules
 from selftests.support import ROOT, scripted
 
 JOURNALS = ROOT / "bench/data/journals"
@@ -162,3 +164,33 @@ def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, caps
     assert "  >    15  " in told
     assert "       8  " in told
     assert any(json.loads(line)["event"] == "verdict" for line in journal.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:
+    def of_one(asked: Comparison) -> bool:
+        return asked.layer.index == 16 and asked.candidate.out_channels % 8 != 0
+
+    assert not mine(cases(of_one), 1) or "in_channels" not in mine(cases(of_one), 1)[0].when
+    alone = [case for case in cases(of_one) if case.comparison.layer.index == 16]
+    assert mine(alone, 1)[0].when == "out_channels % 8 != 0"
+
+
+def test_baselines_are_mined_too() -> None:
+    (path,) = (ROOT / "baselines/acl@cortex-a76-emulated").glob("0001_*.jsonl")
+    fingerprint, found = cases_of(path)
+    assert fingerprint.version == "20.08"
+    assert (len(found), sum(case.hazard for case in found)) == (218, 26)
+
+
+def test_the_suite_s_own_rules_cover_what_they_are_about() -> None:
+    path = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
+    ((fingerprint, every),) = known._by_format(path)
+    rules = Rules(rule_file.load(ROOT / "baselines" / rule_file.NAME, backends.load)).about(fingerprint)
+    assert known.row("map", every, rules) == "| map | 336 | 336 | 0 | 0 | 0 |"
+    assert known.row("map", every, Rules()) == "| map | 336 | 0 | 0 | 336 | 0 |"
+
+
+def test_a_record_in_which_no_rule_holds_is_answered_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    records = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[123]_*.jsonl"))
+    assert cli.main(["explain", *(word for path in records for word in ("--record", str(path)))]) == 2
+    assert "no three tests cover 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
