@@ -62,8 +62,13 @@ def add(commands: Commands) -> None:
         "--unpruned", type=int, metavar="N", help=f"channels before pruning; default: next multiple of {WHOLE}"
     )
     parser.add_argument(
-        "--side", type=Side, choices=[Side.OUT, Side.IN], help="which channels were pruned; default out"
-    )
+        "--side", type=Side, choices=list(Side), help="which channels were pruned; default out. Where both were, "
+        f"--unpruned names the output's, and the input had the next multiple of {WHOLE}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pruned", default="", metavar="PRUNED",
+        help="the pruned layer; then PROBLEM is the unpruned one, as layers of two models are compared",
+    )  # fmt: skip
     parser.add_argument("--bias", action="store_true", help="give the layer a bias")
     parser.add_argument("--post-ops", default="", metavar="OPS", help="what follows it in the same call, as sum+relu")
     parser.add_argument("--backend", metavar="NAME", help="as pytest's; default: the case's, or cudnn")
@@ -133,6 +138,7 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
         raise NeverSlowerError(f"--backend {options.backend}: the case is of {name}; name that, or none")
     chosen = {"--unpruned": options.unpruned, "--side": options.side, "--bias": options.bias}
     chosen |= {"--post-ops": options.post_ops, "--dtype": options.dtype, "--layout": options.layout}
+    chosen |= {"--pruned": options.pruned}
     if given := [flag for flag, value in chosen.items() if value]:
         raise NeverSlowerError(f"{', '.join(given)}: {options.problem} says this itself; leave it out")
     read = record.read(options.run or newest_journal(ROOT / ".neverslower", but="explain-*"))
@@ -144,9 +150,18 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
 
 def _of_a_problem(backend: str, options: argparse.Namespace) -> Comparison:
     own = backends.load(backend).CAPABILITIES.formats[0]
-    problem = parse_descriptor(options.problem, options.dtype or own[0], options.layout or own[1])
-    if options.bias or options.post_ops:
-        problem = replace(problem, epilogue=Epilogue(options.bias, post_ops(options.post_ops)))
+
+    def parsed(text: str) -> ConvProblem:
+        problem = parse_descriptor(text, options.dtype or own[0], options.layout or own[1])
+        if options.bias or options.post_ops:
+            problem = replace(problem, epilogue=Epilogue(options.bias, post_ops(options.post_ops)))
+        return problem
+
+    problem = parsed(options.problem)
+    if options.pruned:
+        if given := [flag for flag in ("--unpruned", "--side") if getattr(options, flag.strip("-"))]:
+            raise NeverSlowerError(f"{', '.join(given)}: --pruned names both layers; leave it out")
+        return between(backend, problem, parsed(options.pruned))
     return pruned_from(backend, problem, options.unpruned, options.side or Side.OUT)
 
 
@@ -158,6 +173,9 @@ def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, 
         raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} {noun} channels; name more")
     if pruned.depthwise:
         problem = replace(pruned, out_channels=whole, in_channels=whole, groups=whole)
+    elif side is Side.TOGETHER:
+        inputs = (pruned.in_channels // WHOLE + 1) * WHOLE
+        return between(backend, replace(pruned, out_channels=whole, in_channels=inputs), pruned)
     elif side is Side.IN:
         problem = replace(pruned, in_channels=whole)
     else:
@@ -166,21 +184,41 @@ def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, 
     return Comparison(backend, layer, problem.prune(whole - count, side), side)
 
 
+def between(backend: str, unpruned: ConvProblem, pruned: ConvProblem) -> Comparison:
+    """Return two layers that differ in channels alone, as those of a model and its pruned version do.
+
+    Raises NeverSlowerError where they differ otherwise, or the pruned one has more channels on a side.
+    """
+    like = replace(pruned, out_channels=unpruned.out_channels, in_channels=unpruned.in_channels, groups=unpruned.groups)
+    if like != unpruned or (pruned.groups != unpruned.groups and not pruned.depthwise):
+        raise NeverSlowerError(f"--pruned {pruned}: it differs from {unpruned} in more than its channels")
+    lost = [side for side in (Side.OUT, Side.IN) if pruned.channels(side) < unpruned.channels(side)]
+    grown = any(pruned.channels(side) > unpruned.channels(side) for side in (Side.OUT, Side.IN))
+    if grown or not lost:
+        raise NeverSlowerError(f"--pruned {pruned}: it has no fewer channels than {unpruned}; name a pruned layer")
+    side = lost[0] if len(lost) == 1 or pruned.depthwise else Side.TOGETHER
+    distance = unpruned.channels(side) - pruned.channels(side)
+    usual = unpruned.can_prune(distance, side) and unpruned.prune(distance, side) == pruned
+    return Comparison(backend, Layer("", None, unpruned.descriptor, unpruned), pruned, side, paired=not usual)
+
+
 def around(asked: Comparison) -> list[Comparison]:
-    """Return a comparison, then those of the channel counts around it, each with the same unpruned layer."""
+    """Return a comparison, then those of the channel counts around it, each with the same unpruned layer.
+
+    Around a layer of a pruned model, which no pruning leads to, its other side stays as it is.
+    """
     side, problem = asked.side, asked.reference
     count, whole = asked.candidate.channels(side), asked.reference.channels(side)
     counts = {count + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
     counts |= {base for size in MULTIPLES for base in (count // size * size, (count // size + 1) * size)}
     near = sorted(number for number in counts if 0 < number < whole and number != count)
-    return [
-        asked,
-        *(
-            replace(asked, candidate=problem.prune(whole - number, side))
-            for number in near
-            if problem.can_prune(whole - number, side)
-        ),
-    ]
+    if asked.paired:
+        fitting = [number for number in near if number % asked.candidate.groups == 0]
+        candidates = [replace(asked.candidate, out_channels=number) for number in fitting]
+    else:
+        fitting = [whole - number for number in near if problem.can_prune(whole - number, side)]
+        candidates = [problem.prune(distance, side) for distance in fitting]
+    return [asked, *(replace(asked, candidate=candidate) for candidate in candidates)]
 
 
 # Records

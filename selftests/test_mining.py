@@ -4,6 +4,7 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import backends
 from bench import known
 from neverslower import cli
-from neverslower.cli_explain import _of_a_case, around, cases_of, pruned_from
+from neverslower.cli_explain import _of_a_case, around, between, cases_of, pruned_from
 from neverslower.errors import NeverSlowerError, RuleError
 from neverslower.outcome import record
 from neverslower.problem.comparison import Comparison
@@ -131,7 +132,7 @@ def test_the_first_journals_are_read_though_they_lack_a_field(name: str) -> None
 
 def test_a_case_is_explained_as_its_run_had_it() -> None:
     asked: dict[str, Any] = {"run": JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz", "unpruned": None, "side": None}
-    asked |= {"backend": None, "bias": False, "post_ops": "", "dtype": None, "layout": None}
+    asked |= {"backend": None, "pruned": "", "bias": False, "post_ops": "", "dtype": None, "layout": None}
     name = next(iter(record.read(asked["run"]).comparisons.values())).id
     comparison = _of_a_case(Namespace(problem=name, **asked))
     assert comparison is not None
@@ -194,3 +195,49 @@ def test_a_record_in_which_no_rule_holds_is_answered_in_one_line(capsys: pytest.
     records = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[123]_*.jsonl"))
     assert cli.main(["explain", *(word for path in records for word in ("--record", str(path)))]) == 2
     assert "no three tests cover 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
+
+
+def test_both_sides_are_pruned_through_the_problem() -> None:
+    asked, *others = around(pruned_from("scripted", parse_descriptor("ic57oc113_ih6kh3ph1"), 128, Side.TOGETHER))
+    assert (asked.reference.in_channels, asked.reference.out_channels) == (64, 128)
+    assert asked.channels == "113 of 128 output and 57 of 64 input channels"
+    assert not asked.paired
+    assert [(one.candidate.out_channels, one.candidate.in_channels) for one in others][:2] == [(96, 48), (110, 55)]
+    assert {one.side for one in others} == {Side.TOGETHER}
+
+
+@pytest.mark.parametrize(
+    ("pruned", "side", "paired"),
+    [
+        ("ic64oc113_ih6kh3ph1", Side.OUT, False),
+        ("ic57oc128_ih6kh3ph1", Side.IN, False),
+        ("ic33oc113_ih6kh3ph1", Side.TOGETHER, True),
+    ],
+)
+def test_two_layers_are_compared_as_those_of_two_models(pruned: str, side: Side, paired: bool) -> None:
+    unpruned = parse_descriptor("ic64oc128_ih6kh3ph1")
+    asked = between("scripted", unpruned, parse_descriptor(pruned))
+    assert (asked.candidate, asked.side, asked.paired) == (parse_descriptor(pruned), side, paired)
+    assert {other.paired for other in around(asked)} == {paired}
+    assert {other.candidate.in_channels for other in around(asked)} >= {asked.candidate.in_channels}
+
+
+def test_depthwise_layers_lose_whole_groups_and_are_compared() -> None:
+    asked = between("scripted", parse_descriptor("g32ic32oc32_ih6kh3ph1"), parse_descriptor("g30ic30oc30_ih6kh3ph1"))
+    assert (asked.side, asked.paired) == (Side.OUT, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic64oc113_ih7kh3ph1"], "differs from * in more than its channels"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic64oc129_ih6kh3ph1"], "it has no fewer channels than"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic65oc127_ih6kh3ph1"], "it has no fewer channels than"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic6oc8_ih6kh3ph1", "--side", "in"], "--side: --pruned names both layers"),
+    ],
+)
+def test_no_pruned_layer_is_answered_in_one_line(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["explain", *arguments, "--backend", "scripted"]) == 2
+    assert fnmatch(capsys.readouterr().err, f"*{why}*")
