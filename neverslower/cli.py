@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
+from backends.identity import PLACE as HASHES
 from neverslower import (
     cli_advise,
     cli_bisect,
@@ -333,7 +334,7 @@ def _add_cache(commands: Commands) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    for name in backends_that("compiles"):
+    for name in (*backends_that("compiles"), HASHES):
         store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()

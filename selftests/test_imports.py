@@ -36,7 +36,7 @@ FLOORS = (
     {"cli_shared"},
     {"cli_maps"},
     {"cli_grid"},
-    {"cli_advise", "cli_bisect", "cli_explain", "cli_vendor", "cli_report"},
+    {"cli_advise", "cli_bisect", "cli_explain", "cli_upgrade", "cli_vendor", "cli_report"},
     {"cli_widths"},
     {"cli_mend"},
     {"pytest_items"},
@@ -188,7 +188,7 @@ def test_only_the_plugin_knows_pytest(name: str) -> None:
 @pytest.mark.parametrize("name", of("backends"))
 def test_one_backend_knows_no_other(name: str) -> None:
     adapter = ".".join(name.split(".")[:2])
-    shared = {"backends", "backends.base", "backends.shared"}
+    shared = {"backends", "backends.base", "backends.identity", "backends.shared"}
     others = [one for one in IMPORTS[name] if one.module in MODULES and reaches(one, "backends")]
     assert [one for one in others if one.module not in shared and not reaches(one, adapter)] == [] or name == "backends"
 

@@ -168,11 +168,12 @@ def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, caps
 
 
 def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:
-    def of_one(asked: Comparison) -> bool:
-        return asked.layer.index == 16 and asked.candidate.out_channels % 8 != 0
+    def hazard(asked: Comparison) -> bool:
+        count = asked.candidate.out_channels
+        return count % 8 != 0 if asked.layer.index == 16 else asked.layer.index == 12 and count == 5
 
-    assert not mine(cases(of_one), 1) or "in_channels" not in mine(cases(of_one), 1)[0].when
-    alone = [case for case in cases(of_one) if case.comparison.layer.index == 16]
+    assert mine(cases(hazard), 1) == []
+    alone = [case for case in cases(hazard) if case.comparison.layer.index == 16]
     assert mine(alone, 1)[0].when == "out_channels % 8 != 0"
 
 

@@ -26,6 +26,7 @@ from backends.cudnn.frontend import BIAS, IMAGE, RESIDUAL, WEIGHT, BuiltPlan, Co
 from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.cudnn.replay import TRIAL_CALLS, TRIALS, Call, Replay
+from backends.identity import code_of_loaded
 from backends.shared import first_line, not_installed, python_version, read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.readers import host, jetson, load
@@ -61,6 +62,8 @@ COLD_FACTOR = 2
 """The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
 MOST_COPIES = 2048
 """The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
+LIBRARIES = ("libcudnn", "libcublas", "libnvrtc", "libtorch_cuda.")
+"""Files that hold the kernels of a convolution, or compile them: cuDNN's, cuBLAS's, and torch's own around them."""
 ALIGNMENT, SPAN = 256, 65_536
 """A tensor begins a multiple of the first number of bytes behind the beginning of its memory, below the second."""
 
@@ -407,7 +410,9 @@ class CuDNN:
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
-        return [convolution.dispatched(*steps_and_shares(taken)) for convolution, taken in rows]
+        return [
+            convolution.dispatched(*steps_and_shares(taken), code_of_loaded(LIBRARIES)) for convolution, taken in rows
+        ]
 
 
 def _own_run() -> set[int]:
@@ -440,9 +445,12 @@ class Launched:
         """Make the first call of a round."""
         self.call(0)
 
-    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...]) -> Plan:
-        """Return the plan with its steps; a plan that torch chose is named after the kernel that computes."""
-        plan = replace(self.plan, steps=steps, shares=shares)
+    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...], code: str = "") -> Plan:
+        """Return the plan with its steps and their code; one that torch chose is named after the kernel that computes.
+
+        Without steps nothing is known of the code that ran.
+        """
+        plan = replace(self.plan, steps=steps, shares=shares, code=code if steps else "")
         if plan.rank is None and (launched := kernels(plan)):
             return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
         return plan
