@@ -193,13 +193,14 @@ class Index:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, sha256: str = "1") -> None:
         self.sha256, self.asked, self.made = sha256, list[list[str]](), 0
         self.reachable, self.has_numpy_of_here = True, True
+        self.refuses: type[ReleaseError] = Unreachable
         monkeypatch.setattr(wheels, "resolved", self.resolved)
         monkeypatch.setattr(environments, "_make", self.make)
 
     def resolved(self, wanted: list[str], asked: str, alone: bool = False) -> list[Wheel]:
         self.asked.append([*wanted, *(["alone"] if alone else [])])
         if not self.reachable:
-            raise Unreachable("no index")
+            raise self.refuses(f"{asked}: no index; connect it")
         if not self.has_numpy_of_here and any(one.startswith("numpy==") for one in wanted):
             raise ReleaseError("conflict")
         pairs = (one.partition("==") for one in wanted)
@@ -253,13 +254,16 @@ def test_numpy_is_that_of_this_python_where_it_goes_with_the_library(index: Inde
     assert index.asked[-1] == ["apache-tvm==0.25.0", "numpy==1.26.4"]
 
 
-def test_without_an_index_what_was_made_of_the_same_words_is_used_and_said_to_be(index: Index) -> None:
+@pytest.mark.parametrize("refuses", [Unreachable, ReleaseError])
+def test_without_an_index_what_was_made_of_the_same_words_is_used_and_said_to_be(
+    index: Index, refuses: type[ReleaseError]
+) -> None:
     said: list[str] = []
     first = environment(pip_release(TVM), [], said.append)
-    index.reachable = False
+    index.reachable, index.refuses = False, refuses
     assert environment(pip_release(TVM), [], said.append).folder == first.folder
-    assert "no index can be reached; using what was made of it before" in said[-1]
-    with pytest.raises(Unreachable):
+    assert said[-1].startswith(f"{TVM}: no index; using what was made of it before, in ")
+    with pytest.raises(refuses):
         environment(pip_release("pip:apache-tvm==0.26.0"), [], said.append)
 
 
