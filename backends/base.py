@@ -288,8 +288,10 @@ class AdapterModule(Protocol):
     It may also define a Command that the command line then has: BUILD, which makes what the backend needs before it
     can be measured, against the library in the folder `root`, which the backend's argument names by the same word. And
     it may define `companions(package, version)`, which returns the requirements that are known to go with a release,
-    `argument_of(fingerprint)`, which returns what was named behind `NAME:` in the run of a record, and
-    `capabilities_of(argument)`, where what is named there decides how a worker is started.
+    `argument_of(fingerprint)`, which returns what was named behind `NAME:` in the run of a record,
+    `capabilities_of(argument)`, where what is named there decides how a worker is started, and
+    `vendor_command(problem, plan, checks, options)`, which returns commands of the vendor's own benchmark that time a
+    plan, or that check its output.
     """
 
     CAPABILITIES: Capabilities

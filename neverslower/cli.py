@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import backends
 from backends.base import BackendOptions, Command
+from backends.identity import PLACE as HASHES
 from neverslower import (
     cli_advise,
     cli_bisect,
@@ -27,6 +28,7 @@ from neverslower import (
     cli_mend,
     cli_pairs,
     cli_report,
+    cli_upgrade,
     cli_vendor,
     cli_widths,
 )
@@ -48,7 +50,6 @@ from neverslower.models import reading
 from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
 from neverslower.options import backends_that, usual_selection
-from neverslower.outcome.rejudge import changes_of
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
 from neverslower.releases.asking import kept_releases
@@ -59,7 +60,6 @@ from neverslower.report import history as report_history
 from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
-from neverslower.report import upgrade as report_upgrade
 from neverslower.report.reproduction import software
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_backends,
         _add_compare,
         _add_history,
-        _add_upgrade,
+        cli_upgrade.add,
         _add_cache,
         _add_offered,
         cli_maps.add,
@@ -324,23 +324,6 @@ def _history(options: argparse.Namespace) -> None:
     print("\n".join(report_history.lines(matching)))
 
 
-def _add_upgrade(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "upgrade", help="what another library changes, from the journal of a run with --against, as a Markdown table"
-    )
-    parser.add_argument("journal", type=Path, metavar="JOURNAL")
-    parser.add_argument("--rows", type=int, default=10, metavar="N", help="slower ones and faster ones; default 10")
-    parser.set_defaults(run=_upgrade)
-
-
-def _upgrade(options: argparse.Namespace) -> None:
-    read = changes_of(options.journal)
-    beyond_time = report_upgrade.beyond_time(read.changes)
-    lines = [*report_upgrade.lost(read.alone), report_upgrade.counted(read.changes), *beyond_time, ""]
-    table = list(report_upgrade.table(read.changes, options.rows)) or [report_upgrade.without_a_table(read.changes)]
-    print("\n".join([*lines, *table]))
-
-
 def _add_baselines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", type=Path, default=BASELINES, metavar="DIR", help="default: those of the suite")
 
@@ -355,7 +338,7 @@ def _add_cache(commands: Commands) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    for name in backends_that("compiles"):
+    for name in (*backends_that("compiles"), HASHES):
         store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()

@@ -203,9 +203,7 @@ class Bisecting:
         return shlex.join([*_COMMAND, "--good", good, "--bad", bad, *chosen, *repeated])
 
     def for_the_vendor(self, culprit: Culprit) -> str:
-        """Return the command that writes a culprit as a case for its vendor, an empty string where there is none."""
-        if not culprit.seen.slower:
-            return ""
+        """Return the command that writes a culprit as a case for its vendor."""
         journal = self._journals[culprit.last_good, culprit.first_bad, culprit.case]
         return shlex.join(["python", "-m", "neverslower", "vendor-report", culprit.case, "--journal", str(journal)])
 
@@ -234,8 +232,7 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
         finding, also = (finding, text) if state is State.BAD else (text, "")
         untimed = verdict.reason.text if state is State.OPEN else ""
         state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
-    slower = assessed.finding in (Finding.REGRESSION, Finding.MORE_INSTRUCTIONS)
-    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, slower=slower, untimed=untimed)
+    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, untimed=untimed)
 
 
 def _state(assessed: Assessed) -> State:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import backends
+from neverslower.baseline import folders
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
 from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
@@ -20,13 +21,14 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import cases
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
+from neverslower.outcome.rejudge import comparison_of
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
 from neverslower.problem.epilogue import Epilogue, post_ops
 from neverslower.problem.networks import Layer
 from neverslower.report.explained import Curve, lines, mined_lines
 from neverslower.rules import rule_file
-from neverslower.rules.mining import MOST_RULES, Case, Mined, coverages, mine
+from neverslower.rules.mining import FEWEST, MOST_RULES, Case, Mined, coverages, mine
 from neverslower.rules.rule import Owner, Rules
 from neverslower.worker.process import LOCAL
 
@@ -60,8 +62,13 @@ def add(commands: Commands) -> None:
         "--unpruned", type=int, metavar="N", help=f"channels before pruning; default: next multiple of {WHOLE}"
     )
     parser.add_argument(
-        "--side", type=Side, choices=[Side.OUT, Side.IN], help="which channels were pruned; default out"
-    )
+        "--side", type=Side, choices=list(Side), help="which channels were pruned; default out. Where both were, "
+        f"--unpruned names the output's, and the input had the next multiple of {WHOLE}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pruned", default="", metavar="PRUNED",
+        help="the pruned layer; then PROBLEM is the unpruned one, as layers of two models are compared",
+    )  # fmt: skip
     parser.add_argument("--bias", action="store_true", help="give the layer a bias")
     parser.add_argument("--post-ops", default="", metavar="OPS", help="what follows it in the same call, as sum+relu")
     parser.add_argument("--backend", metavar="NAME", help="as pytest's; default: the case's, or cudnn")
@@ -83,7 +90,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="mine rules from a map (.json.xz) or a journal (repeatable)",
+        help="mine rules from a map (.json.xz), a journal or a baseline (repeatable)",
     )
     parser.add_argument("--rules", type=int, default=MOST_RULES, metavar="N", help="at most so many; default 12")
     parser.add_argument("--output", type=Path, metavar="RULES.toml", help="also write the mined rules, to be accepted")
@@ -131,6 +138,7 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
         raise NeverSlowerError(f"--backend {options.backend}: the case is of {name}; name that, or none")
     chosen = {"--unpruned": options.unpruned, "--side": options.side, "--bias": options.bias}
     chosen |= {"--post-ops": options.post_ops, "--dtype": options.dtype, "--layout": options.layout}
+    chosen |= {"--pruned": options.pruned}
     if given := [flag for flag, value in chosen.items() if value]:
         raise NeverSlowerError(f"{', '.join(given)}: {options.problem} says this itself; leave it out")
     read = record.read(options.run or newest_journal(ROOT / ".neverslower", but="explain-*"))
@@ -142,9 +150,18 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
 
 def _of_a_problem(backend: str, options: argparse.Namespace) -> Comparison:
     own = backends.load(backend).CAPABILITIES.formats[0]
-    problem = parse_descriptor(options.problem, options.dtype or own[0], options.layout or own[1])
-    if options.bias or options.post_ops:
-        problem = replace(problem, epilogue=Epilogue(options.bias, post_ops(options.post_ops)))
+
+    def parsed(text: str) -> ConvProblem:
+        problem = parse_descriptor(text, options.dtype or own[0], options.layout or own[1])
+        if options.bias or options.post_ops:
+            problem = replace(problem, epilogue=Epilogue(options.bias, post_ops(options.post_ops)))
+        return problem
+
+    problem = parsed(options.problem)
+    if options.pruned:
+        if given := [flag for flag in ("--unpruned", "--side") if getattr(options, flag.strip("-"))]:
+            raise NeverSlowerError(f"{', '.join(given)}: --pruned names both layers; leave it out")
+        return between(backend, problem, parsed(options.pruned))
     return pruned_from(backend, problem, options.unpruned, options.side or Side.OUT)
 
 
@@ -156,6 +173,9 @@ def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, 
         raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} {noun} channels; name more")
     if pruned.depthwise:
         problem = replace(pruned, out_channels=whole, in_channels=whole, groups=whole)
+    elif side is Side.TOGETHER:
+        inputs = (pruned.in_channels // WHOLE + 1) * WHOLE
+        return between(backend, replace(pruned, out_channels=whole, in_channels=inputs), pruned)
     elif side is Side.IN:
         problem = replace(pruned, in_channels=whole)
     else:
@@ -164,21 +184,41 @@ def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, 
     return Comparison(backend, layer, problem.prune(whole - count, side), side)
 
 
+def between(backend: str, unpruned: ConvProblem, pruned: ConvProblem) -> Comparison:
+    """Return two layers that differ in channels alone, as those of a model and its pruned version do.
+
+    Raises NeverSlowerError where they differ otherwise, or the pruned one has more channels on a side.
+    """
+    like = replace(pruned, out_channels=unpruned.out_channels, in_channels=unpruned.in_channels, groups=unpruned.groups)
+    if like != unpruned or (pruned.groups != unpruned.groups and not pruned.depthwise):
+        raise NeverSlowerError(f"--pruned {pruned}: it differs from {unpruned} in more than its channels")
+    lost = [side for side in (Side.OUT, Side.IN) if pruned.channels(side) < unpruned.channels(side)]
+    grown = any(pruned.channels(side) > unpruned.channels(side) for side in (Side.OUT, Side.IN))
+    if grown or not lost:
+        raise NeverSlowerError(f"--pruned {pruned}: it has no fewer channels than {unpruned}; name a pruned layer")
+    side = lost[0] if len(lost) == 1 or pruned.depthwise else Side.TOGETHER
+    distance = unpruned.channels(side) - pruned.channels(side)
+    usual = unpruned.can_prune(distance, side) and unpruned.prune(distance, side) == pruned
+    return Comparison(backend, Layer("", None, unpruned.descriptor, unpruned), pruned, side, paired=not usual)
+
+
 def around(asked: Comparison) -> list[Comparison]:
-    """Return a comparison, then those of the channel counts around it, each with the same unpruned layer."""
+    """Return a comparison, then those of the channel counts around it, each with the same unpruned layer.
+
+    Around a layer of a pruned model, which no pruning leads to, its other side stays as it is.
+    """
     side, problem = asked.side, asked.reference
     count, whole = asked.candidate.channels(side), asked.reference.channels(side)
     counts = {count + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
     counts |= {base for size in MULTIPLES for base in (count // size * size, (count // size + 1) * size)}
     near = sorted(number for number in counts if 0 < number < whole and number != count)
-    return [
-        asked,
-        *(
-            replace(asked, candidate=problem.prune(whole - number, side))
-            for number in near
-            if problem.can_prune(whole - number, side)
-        ),
-    ]
+    if asked.paired:
+        fitting = [number for number in near if number % asked.candidate.groups == 0]
+        candidates = [replace(asked.candidate, out_channels=number) for number in fitting]
+    else:
+        fitting = [whole - number for number in near if problem.can_prune(whole - number, side)]
+        candidates = [problem.prune(distance, side) for distance in fitting]
+    return [asked, *(replace(asked, candidate=candidate) for candidate in candidates)]
 
 
 # Records
@@ -189,7 +229,7 @@ def _mine(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"--rules {options.rules}: mine at least 1")
     if options.output:
         require_suffix(options.output, ".toml", "a file of rules")
-    read = [_cases(path) for path in options.record]
+    read = [cases_of(path) for path in options.record]
     fingerprint = read[0][0]
     for path, (other, _) in zip(options.record, read, strict=True):
         if (other.folder, other.version) != (fingerprint.folder, fingerprint.version):
@@ -200,6 +240,9 @@ def _mine(options: argparse.Namespace) -> None:
     if not hazards:
         raise NeverSlowerError(f"none of the {len(every)} pruned layers in these records is a hazard; nothing to mine")
     mined = mine(every, options.rules)
+    if not mined:
+        text = f"no three tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
+        raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
     print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
     print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
     if options.output:
@@ -207,11 +250,13 @@ def _mine(options: argparse.Namespace) -> None:
         print(options.output)
 
 
-def _cases(path: Path) -> tuple[Fingerprint, list[Case]]:
+def cases_of(path: Path) -> tuple[Fingerprint, list[Case]]:
     """Return what a record says of each pruned layer that was decided. Raises NeverSlowerError."""
     if cases.is_map(path):
         read, found = cases.load(path)
         return read.fingerprint, found
+    if folders.is_stored(path):
+        return _stored(path)
     journal = record.read(path)
     if len(journal.fingerprints) != 1:
         names = ", ".join(journal.fingerprints) or "none"
@@ -222,6 +267,19 @@ def _cases(path: Path) -> tuple[Fingerprint, list[Case]]:
         Case(comparison, verdict.ratio.estimate, verdict.code in WORSE)
         for identity, comparison in journal.comparisons.items()
         if (verdict := journal.verdicts[identity]).code in decided and verdict.ratio and comparison.asks_whether_slower
+    ]
+
+
+def _stored(path: Path) -> tuple[Fingerprint, list[Case]]:
+    """Return what a baseline says of each pruned layer that was decided. Raises NeverSlowerError."""
+    baseline = folders.load(path)
+    name, decided = baseline.fingerprint.backend, (*WORSE, *cases.HARMLESS)
+    entries = [entry for entry in baseline.entries.values() if entry.known.code in decided and entry.known.ratio]
+    found = [(comparison_of((name, entry.reference, entry.candidate), entry.label), entry.known) for entry in entries]
+    return baseline.fingerprint, [
+        Case(comparison, known.ratio.estimate, known.code in WORSE)
+        for comparison, known in found
+        if known.ratio and comparison.asks_whether_slower
     ]
 
 

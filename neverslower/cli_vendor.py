@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,31 +13,36 @@ from backends.base import BackendOptions
 from neverslower.cli_maps import ROOT
 from neverslower.cli_shared import newest_journal, require_suffix
 from neverslower.errors import NeverSlowerError, Unsupported
+from neverslower.evidence.observation import Plan
 from neverslower.files import writing
+from neverslower.judge.verdict import Code
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
 from neverslower.outcome.record import Record
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report import vendor_change
+from neverslower.report import vendor_change, vendor_fault
 from neverslower.report.vendor import VendorCase, report
 from neverslower.report.vendor_change import ChangedCase
+from neverslower.report.vendor_fault import FaultCase
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 LISTED = 10
+FAULTY = (Code.INVALID, Code.CRASHED)
+"""What a library's maintainers have to know of, slower or not."""
 
 
 def add(commands: Commands) -> None:
     """Describe this command to the parser."""
     parser = commands.add_parser(
         "vendor-report",
-        help="a slower layer as a case for the library's maintainers: one Markdown page that needs nothing of ours",
-        description="Writes what a journal holds of one slower layer as Markdown for an issue tracker: versions, "
-        "device, figures, plans and kernels, samples, neighbours that are fine, and a script. "
-        "It names no host, user or path. Of a run with --against, or a step of bisect, what got slower than with the "
-        "other release comes first.",
+        help="a slower or wrong layer as a case for the library's maintainers, as Markdown that needs nothing of ours",
+        description="Writes what a journal holds of one layer that is slower, crashes or computes something wrong, as "
+        "Markdown for an issue tracker: versions, device, figures, plans and kernels, samples, neighbours that are "
+        "fine, and a script. It names no host, user or path. Of a run with --against, or a step of bisect, what got "
+        "slower or less exact than with the other release comes first.",
     )
     parser.add_argument("case", metavar="CASE", help="as a summary names it: cudnn-resnet50.L16-float16-NHWC-out127")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="default: the newest one in .neverslower")
@@ -53,7 +59,9 @@ def _vendor_report(options: argparse.Namespace) -> None:
     read, before = record.read(path), record.read(path, other=True)
     changes = {change.id: change for change in record.changes_in(read, before)} if before.fingerprints else {}
     worse = [name for name, change in changes.items() if change.code in WORSE]
-    comparison = _case(read, options.case, worse)
+    at_fault = [name for name, change in changes.items() if change.broke or change.less_exact]
+    at_fault += [one.id for identity, one in read.comparisons.items() if read.verdicts[identity].code in FAULTY]
+    comparison = _case(read, options.case, {*worse, *at_fault})
     name, _, argument = options.backend.partition(":")
     if name and name != comparison.backend:
         raise NeverSlowerError(f"--backend {options.backend}: the case is of {comparison.backend}; name that, or none")
@@ -61,19 +69,14 @@ def _vendor_report(options: argparse.Namespace) -> None:
     if not argument and hasattr(adapter, "argument_of"):
         argument = adapter.argument_of(read.fingerprints[comparison.backend])
 
-    def script(problem: ConvProblem, plan: str) -> str:
-        try:
-            text: str = adapter.write_script(problem, plan, BackendOptions(argument, options.threads))
-            return text.replace(argument, "FOLDER") if "/" in argument else text  # Such as the folder of a tuned log.
-        except Unsupported:
-            return ""
-        except ValueError as error:
-            raise NeverSlowerError(f"--backend {comparison.backend}:{argument}: {error}") from None
-
+    scripts = partial(_scripts, adapter, comparison.backend, BackendOptions(argument, options.threads))
     if comparison.id in worse:
-        text = vendor_change.report(ChangedCase(read, before, comparison, changes, script))
+        text = vendor_change.report(ChangedCase(read, before, comparison, changes, scripts))
+    elif comparison.id in at_fault:
+        other = before if comparison.id in changes else None
+        text = vendor_fault.report(FaultCase(read, comparison, scripts, other, changes))
     else:
-        text = report(VendorCase(read, comparison, script))
+        text = report(VendorCase(read, comparison, scripts))
     if not options.output:
         print(text, end="")
         return
@@ -84,8 +87,28 @@ def _vendor_report(options: argparse.Namespace) -> None:
     print(options.output)
 
 
+def _scripts(
+    adapter: Any, name: str, options: BackendOptions, problem: ConvProblem, plan: Plan | None, checks: bool
+) -> list[str]:
+    """Return the texts by which a problem is run without this suite: a script, and the vendor's own benchmark's line.
+
+    Raises NeverSlowerError where the backend's argument is wrong.
+    """
+    texts: list[str] = []
+    try:
+        texts.append(adapter.write_script(problem, plan.name if plan else "", options))
+        if plan and hasattr(adapter, "vendor_command"):
+            texts.append(adapter.vendor_command(problem, plan, checks, options))
+    except Unsupported:
+        pass
+    except ValueError as error:
+        raise NeverSlowerError(f"--backend {name}:{options.argument}: {error}") from None
+    folder = options.argument if "/" in options.argument else ""  # Such as the folder of a tuned log.
+    return [text.replace(folder, "FOLDER") if folder else text for text in texts if text]
+
+
 def _case(read: Record, name: str, worse: Collection[str] = ()) -> Comparison:
-    """Return the comparison of this name that is slower, or got `worse` than with the other library.
+    """Return the comparison of this name that is slower, or that is `worse` in another way or than it was.
 
     Raises NeverSlowerError, which lists those that there are.
     """
@@ -99,4 +122,4 @@ def _case(read: Record, name: str, worse: Collection[str] = ()) -> Comparison:
     why = f"it is {known.code} there" if known else "it is not there"
     listed = ", ".join(one.id for one in slower[:LISTED]) or "none"
     more = f" … ({len(slower)} in all)" if len(slower) > LISTED else ""
-    raise NeverSlowerError(f"{name} is no slower layer of {read.path}: {why}; slower are {listed}{more}")
+    raise NeverSlowerError(f"{name} is no case of {read.path}: {why}; slower or at fault are {listed}{more}")

@@ -366,7 +366,7 @@ def _against(specs: Mapping[str, WorkerSpec], against: str | None) -> dict[str, 
     if not against:
         return {}
     execnet = read.library("--against", against)
-    return {name: replace(spec, execnet=execnet) for name, spec in specs.items()}
+    return {name: replace(spec, execnet=execnet, named=against.strip()) for name, spec in specs.items()}
 
 
 def backends_that(capability: str) -> list[str]:

@@ -296,7 +296,7 @@ class Run:
 
     def beside(self, backend: str, before: Findings) -> None:
         """Take what another library showed in this run as what a backend is set against, instead of a stored run."""
-        spec = self.plan.against[backend].execnet
+        spec = self.plan.against[backend].place
         baseline = baseline_of(before, backend, spec)
         text = f"--against {spec}: nothing was measured there"
         absent = Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, text))

@@ -420,12 +420,19 @@ def test_a_release_that_can_t_be_had_is_passed_over_and_said_to_be(
     assert specs[1] in printed.partition("not decided")[2]
 
 
-def test_a_case_that_crashes_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:
+def test_a_case_that_crashes_is_a_regression_too(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wrong = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong"}]}
     code, printed, _ = bisect([library(tmp_path, 0, {}), library(tmp_path, 1, {}, **wrong)])
     assert code == 1
     assert "out15" in printed
     assert "invalid" in printed
+    (line,) = (line for line in printed.splitlines() if line.startswith("vendor "))
+    assert cli.main(shlex.split(line.partition("neverslower ")[2])) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("# scripted 0.0 → 1.0: a convolution computes something wrong (15 of 16 output channels)")
+    assert "With 0.0 the output was right; its error was " in page
 
 
 def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:

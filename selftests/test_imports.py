@@ -36,7 +36,7 @@ FLOORS = (
     {"cli_shared"},
     {"cli_maps"},
     {"cli_grid"},
-    {"cli_advise", "cli_bisect", "cli_explain", "cli_headline", "cli_vendor", "cli_report"},
+    {"cli_advise", "cli_bisect", "cli_explain", "cli_headline", "cli_upgrade", "cli_vendor", "cli_report"},
     {"cli_gridded"},
     {"cli_pairs", "cli_widths"},
     {"cli_mend"},
@@ -59,7 +59,7 @@ VENDORS = {
     "cudnn": ("backends.cudnn",),
     "pynvml": ("backends.gpu",),
 }
-SHARED = ("backends.base", "backends.shared", "backends.gpu")
+SHARED = ("backends.base", "backends.identity", "backends.shared", "backends.gpu")
 """What no adapter owns, and what therefore imports none of them."""
 PLUGIN = ("neverslower.pytest_plugin", "neverslower.pytest_items")
 

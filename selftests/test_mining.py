@@ -4,14 +4,16 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import backends
+from bench import known
 from neverslower import cli
-from neverslower.cli_explain import _of_a_case, around, pruned_from
+from neverslower.cli_explain import _of_a_case, around, between, cases_of, pruned_from
 from neverslower.errors import NeverSlowerError, RuleError
 from neverslower.outcome import record
 from neverslower.problem.comparison import Comparison
@@ -19,6 +21,7 @@ from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import network
 from neverslower.rules import rule_file
 from neverslower.rules.mining import Case, Coverage, coverages, mine
+from neverslower.rules.rule import Rules
 from selftests.support import ROOT, scripted
 
 JOURNALS = ROOT / "bench/data/journals"
@@ -129,7 +132,7 @@ def test_the_first_journals_are_read_though_they_lack_a_field(name: str) -> None
 
 def test_a_case_is_explained_as_its_run_had_it() -> None:
     asked: dict[str, Any] = {"run": JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz", "unpruned": None, "side": None}
-    asked |= {"backend": None, "bias": False, "post_ops": "", "dtype": None, "layout": None}
+    asked |= {"backend": None, "pruned": "", "bias": False, "post_ops": "", "dtype": None, "layout": None}
     name = next(iter(record.read(asked["run"]).comparisons.values())).id
     comparison = _of_a_case(Namespace(problem=name, **asked))
     assert comparison is not None
@@ -162,3 +165,80 @@ def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, caps
     assert "  >    15  " in told
     assert "       8  " in told
     assert any(json.loads(line)["event"] == "verdict" for line in journal.read_text(encoding="utf-8").splitlines())
+
+
+def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:
+    def hazard(asked: Comparison) -> bool:
+        count = asked.candidate.out_channels
+        return count % 8 != 0 if asked.layer.index == 16 else asked.layer.index == 12 and count == 5
+
+    assert mine(cases(hazard), 1) == []
+    alone = [case for case in cases(hazard) if case.comparison.layer.index == 16]
+    assert mine(alone, 1)[0].when == "out_channels % 8 != 0"
+
+
+def test_baselines_are_mined_too() -> None:
+    (path,) = (ROOT / "baselines/acl@cortex-a76-emulated").glob("0001_*.jsonl")
+    fingerprint, found = cases_of(path)
+    assert fingerprint.version == "20.08"
+    assert (len(found), sum(case.hazard for case in found)) == (218, 26)
+
+
+def test_the_suite_s_own_rules_cover_what_they_are_about() -> None:
+    path = JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz"
+    ((fingerprint, every),) = known._by_format(path)
+    rules = Rules(rule_file.load(ROOT / "baselines" / rule_file.NAME, backends.load)).about(fingerprint)
+    assert known.row("map", every, rules) == "| map | 336 | 336 | 0 | 0 | 0 |"
+    assert known.row("map", every, Rules()) == "| map | 336 | 0 | 0 | 336 | 0 |"
+
+
+def test_a_record_in_which_no_rule_holds_is_answered_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    records = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[123]_*.jsonl"))
+    assert cli.main(["explain", *(word for path in records for word in ("--record", str(path)))]) == 2
+    assert "no three tests cover 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
+
+
+def test_both_sides_are_pruned_through_the_problem() -> None:
+    asked, *others = around(pruned_from("scripted", parse_descriptor("ic57oc113_ih6kh3ph1"), 128, Side.TOGETHER))
+    assert (asked.reference.in_channels, asked.reference.out_channels) == (64, 128)
+    assert asked.channels == "113 of 128 output and 57 of 64 input channels"
+    assert not asked.paired
+    assert [(one.candidate.out_channels, one.candidate.in_channels) for one in others][:2] == [(96, 48), (110, 55)]
+    assert {one.side for one in others} == {Side.TOGETHER}
+
+
+@pytest.mark.parametrize(
+    ("pruned", "side", "paired"),
+    [
+        ("ic64oc113_ih6kh3ph1", Side.OUT, False),
+        ("ic57oc128_ih6kh3ph1", Side.IN, False),
+        ("ic33oc113_ih6kh3ph1", Side.TOGETHER, True),
+    ],
+)
+def test_two_layers_are_compared_as_those_of_two_models(pruned: str, side: Side, paired: bool) -> None:
+    unpruned = parse_descriptor("ic64oc128_ih6kh3ph1")
+    asked = between("scripted", unpruned, parse_descriptor(pruned))
+    assert (asked.candidate, asked.side, asked.paired) == (parse_descriptor(pruned), side, paired)
+    assert {other.paired for other in around(asked)} == {paired}
+    assert {other.candidate.in_channels for other in around(asked)} >= {asked.candidate.in_channels}
+
+
+def test_depthwise_layers_lose_whole_groups_and_are_compared() -> None:
+    asked = between("scripted", parse_descriptor("g32ic32oc32_ih6kh3ph1"), parse_descriptor("g30ic30oc30_ih6kh3ph1"))
+    assert (asked.side, asked.paired) == (Side.OUT, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic64oc113_ih7kh3ph1"], "differs from * in more than its channels"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic64oc129_ih6kh3ph1"], "it has no fewer channels than"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic65oc127_ih6kh3ph1"], "it has no fewer channels than"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic6oc8_ih6kh3ph1", "--side", "in"], "--side: --pruned names both layers"),
+    ],
+)
+def test_no_pruned_layer_is_answered_in_one_line(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["explain", *arguments, "--backend", "scripted"]) == 2
+    assert fnmatch(capsys.readouterr().err, f"*{why}*")

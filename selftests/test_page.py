@@ -577,3 +577,13 @@ def test_a_damaged_journal_is_named(tmp_path: Path, name: str, value: object) ->
     path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
     with pytest.raises(NeverSlowerError, match=r"damaged.jsonl: damaged \(ValueError"):
         account_of([path])
+
+
+def test_commands_name_the_other_library_as_the_user_did(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in _lines(RUN)]
+    path = tmp_path / "beside.jsonl"
+    beside = [line | {"against": "pip:x==1"} if line["event"] == "campaign" else line for line in lines]
+    path.write_text("\n".join(map(json.dumps, beside)) + "\n", encoding="utf-8")
+    found = plain(path)
+    assert found["sources"][0]["settings"]["against"] == "pip:x==1"
+    assert all(case["again"].endswith("--against pip:x==1") for case in found["cases"])

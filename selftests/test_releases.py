@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,11 @@ import pytest
 
 import backends
 from neverslower import option_values, options, run
+from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.settings import Settings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError, ReleaseError, Unavailable, Unreachable
+from neverslower.files.journal import Journal
 from neverslower.files.kept import KeptTrees
 from neverslower.option_table import OPTIONS
 from neverslower.releases import asking, debs, environments, providing, wheels
@@ -188,13 +193,14 @@ class Index:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, sha256: str = "1") -> None:
         self.sha256, self.asked, self.made = sha256, list[list[str]](), 0
         self.reachable, self.has_numpy_of_here = True, True
+        self.refuses: type[ReleaseError] = Unreachable
         monkeypatch.setattr(wheels, "resolved", self.resolved)
         monkeypatch.setattr(environments, "_make", self.make)
 
     def resolved(self, wanted: list[str], asked: str, alone: bool = False) -> list[Wheel]:
         self.asked.append([*wanted, *(["alone"] if alone else [])])
         if not self.reachable:
-            raise Unreachable("no index")
+            raise self.refuses(f"{asked}: no index; connect it")
         if not self.has_numpy_of_here and any(one.startswith("numpy==") for one in wanted):
             raise ReleaseError("conflict")
         pairs = (one.partition("==") for one in wanted)
@@ -248,13 +254,16 @@ def test_numpy_is_that_of_this_python_where_it_goes_with_the_library(index: Inde
     assert index.asked[-1] == ["apache-tvm==0.25.0", "numpy==1.26.4"]
 
 
-def test_without_an_index_what_was_made_of_the_same_words_is_used_and_said_to_be(index: Index) -> None:
+@pytest.mark.parametrize("refuses", [Unreachable, ReleaseError])
+def test_without_an_index_what_was_made_of_the_same_words_is_used_and_said_to_be(
+    index: Index, refuses: type[ReleaseError]
+) -> None:
     said: list[str] = []
     first = environment(pip_release(TVM), [], said.append)
-    index.reachable = False
+    index.reachable, index.refuses = False, refuses
     assert environment(pip_release(TVM), [], said.append).folder == first.folder
-    assert "no index can be reached; using what was made of it before" in said[-1]
-    with pytest.raises(Unreachable):
+    assert said[-1].startswith(f"{TVM}: no index; using what was made of it before, in ")
+    with pytest.raises(refuses):
         environment(pip_release("pip:apache-tvm==0.26.0"), [], said.append)
 
 
@@ -408,7 +417,7 @@ def test_a_run_is_set_against_the_release_that_was_made(runner: SuiteRunner, mon
     monkeypatch.setattr(run, "provided", made)
     new = {"version": "2.0", "noise": 0.01, "rules": [{"seconds": 1e-5}]}
     result = runner.run(new, "tests/test_latency.py", "--against", "pip:scripted==1.0")
-    result.stdout.fnmatch_lines(["*compared with popen//env:*(scripted 1.0 (0))", "new against old: 0 slower, *"])
+    result.stdout.fnmatch_lines(["*compared with pip:scripted==1.0 (scripted 1.0 (0))", "new against old: 0 slower, *"])
     monkeypatch.setattr(run, "provided", lambda *_: pytest.fail("nothing is made where nothing is measured"))
     assert runner.run(new, "--collect-only", "--against", "pip:scripted==1.0").ret == 0
 
@@ -521,3 +530,18 @@ def test_what_apt_says_is_one_line_and_its_lists_are_its_own(
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(ReleaseError, match="apt-get and dpkg-deb is not there; unpack the package, and name root:"):
         debs.root_of(DebRelease("libx"), lambda _: None)
+
+
+def test_the_other_side_is_named_as_the_user_names_it(index: Index, tmp_path: Path) -> None:
+    values = {option.key: option.default for option in OPTIONS} | {"backend": ["tvm"], "against": TVM}
+    spec = providing.provided(options.plan(values).against["tvm"], lambda _: None)
+    assert spec.execnet.startswith("popen//python=")
+    assert spec.place == TVM
+    assert providing.provided(WorkerSpec("tvm", execnet=TVM), lambda _: None).place == TVM
+    with closing(Journal(tmp_path / "j.jsonl")) as journal:
+        Campaign({"tvm": WorkerSpec("tvm")}, Settings(), journal, against={"tvm": spec}).run([])
+    (campaign, *_) = (json.loads(line) for line in (tmp_path / "j.jsonl").read_text(encoding="utf-8").splitlines())
+    assert campaign["against"] == TVM
+    old = tmp_path / "python"
+    old.touch()
+    assert options.plan(values | {"against": str(old)}).against["tvm"].place == str(old)

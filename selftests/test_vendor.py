@@ -6,6 +6,7 @@ import getpass
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,8 +180,11 @@ def test_the_error_is_that_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["cudnn-resnet50.L16-float16-NHWC-out120", "--journal", str(JOURNAL)], "it is SAME there; slower are cudnn-"),
-        (["cudnn-nothing", "--journal", str(JOURNAL)], "it is not there; slower are cudnn-"),
+        (
+            ["cudnn-resnet50.L16-float16-NHWC-out120", "--journal", str(JOURNAL)],
+            "it is SAME there; slower or at fault are cudnn-",
+        ),
+        (["cudnn-nothing", "--journal", str(JOURNAL)], "it is not there; slower or at fault are cudnn-"),
         ([CASE, "--journal", str(JOURNAL), "--backend", "onednn"], "the case is of cudnn"),
         ([CASE, "--journal", "nowhere.jsonl"], "nowhere.jsonl: No such file"),
         ([CASE, "--output", "case.txt"], "case.txt"),
@@ -189,3 +193,88 @@ def test_the_error_is_that_of_the_run() -> None:
 def test_a_mistake_gets_one_line(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["vendor-report", *arguments]) == 2
     assert why in capsys.readouterr().err
+
+
+# Outputs
+
+FAULTY = "onednn-mb1_ic16oc64_ih56kh3ph1-float32-NCHW-out63"
+STEPS = [
+    "reorder jit:uni src:abcd dst:aBcd16b",
+    "convolution jit:avx512_core src:aBcd16b wei:ABcd16b16a dst:aBcd16b prop:forward_inference",
+]
+REASON = f"the worker process died: bad thing in {PRIVATE[3]}"
+
+
+def of_onednn(
+    version: str, errors: dict[int, float], code: str, why: str, text: str, **more: str
+) -> list[dict[str, Any]]:
+    """The lines of one library: errors by channels, and the verdicts on 63 channels, which these say, and on 48."""
+    keys = {kept: f"mb1_g1ic16oc{kept}_ih56oh56kh3sh1ph1-float32-NCHW" for kept in (64, 63, 48)}
+    plan = {"name": "jit:avx512_core", "steps": STEPS, "options": []}
+    known = {"tolerance": 1e-3, "seconds_per_call": 1e-3, "cache": {"kind": "hot", "share": 0.1}, "plan": plan}
+    software = {"prefix": PRIVATE[2]}
+    fingerprint = Fingerprint("onednn", "cpu", version, "0", {"hostname": PRIVATE[0]}, {"user": PRIVATE[1]}, software)
+    examined = {"event": "examined", "backend": "onednn"} | known
+    verdict = {"event": "verdict", "backend": "onednn", "reference": keys[64], "ratio": None, **more}
+    said = {63: (code, {"code": why, "text": text}), 48: ("UNDECIDED", {"code": "time_budget", "text": "late"})}
+    return [
+        {"event": "fingerprint", **vars(fingerprint), **more},
+        *({**examined, "problem": keys[kept], "error": error, **more} for kept, error in errors.items()),
+        *(
+            {**verdict, "id": FAULTY.replace("63", str(kept)), "candidate": keys[kept], "code": code, "reason": reason}
+            for kept, (code, reason) in said.items()
+        ),
+    ]
+
+
+FINE = {64: 1e-7, 63: 2e-7, 48: 1e-7}
+LATE = ("UNDECIDED", "time_budget", "late")
+OLDER = of_onednn("1.0", FINE, *LATE, side="before")
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        (
+            [*of_onednn("2.0", {64: 1e-7, 48: 1e-7}, "CRASHED", "worker_died", REASON), *OLDER],
+            [
+                "# onednn 1.0 → 2.0: a convolution crashes (63 of 64 output channels)",
+                "ends its process with 2.0:",
+                "the worker process died: bad thing in <path>",
+                "With 1.0 the output was right; its error was 2.0e-07.",
+                "| `mb1_g1ic16oc63_ih56oh56kh3sh1ph1` | **63** | 2.0e-07 | crashes |",
+                "| `mb1_g1ic16oc48_ih56oh56kh3sh1ph1` | 48 | 1.0e-07 | 1.0e-07, fine |",
+            ],
+        ),
+        (
+            [*of_onednn("2.0", {64: 1e-7, 48: 1e-7}, "INVALID", "wrong_output", "wrong output: off by 0.5")],
+            [
+                "# onednn 2.0: a convolution computes something wrong (63 of 64 output channels)",
+                "wrong output: off by 0.5",
+                "| `mb1_g1ic16oc63_ih56oh56kh3sh1ph1` | **63** | computes something wrong |",
+            ],
+        ),
+        (
+            [*of_onednn("2.0", {64: 1e-7, 63: 3e-5, 48: 1e-7}, *LATE), *OLDER],
+            [
+                "# onednn 1.0 → 2.0: a convolution got less exact (63 of 64 output channels)",
+                "output less exact: error 2.0e-07 became 3.0e-05 of the largest value",
+                "| `mb1_g1ic16oc63_ih56oh56kh3sh1ph1` | **63** | 2.0e-07 | 3.0e-05 |",
+                "--dir=FWD_I --dt=f32:f32:f32 --stag=aBcd16b --wtag=ABcd16b16a --dtag=aBcd16b mb1_g1ic16oc63",
+            ],
+        ),
+    ],
+)
+def test_an_output_at_fault_is_a_case_that_tells_nothing_private(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], events: list[dict[str, Any]], parts: list[str]
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    journal.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    page = written(capsys, FAULTY, "--journal", str(journal))
+    for part in (*parts, "torch.mkldnn_convolution(x, w, None", "off by {"):
+        assert part in page
+    assert "benchdnn --mode=C --conv" in page or "jit:avx512_core" not in page
+    for private in (*PRIVATE, "neverslower", "never-slower", str(tmp_path)):
+        assert private not in page
+    assert cli.main(["vendor-report", FAULTY.replace("63", "48"), "--journal", str(journal)]) == 2
+    assert f"it is UNDECIDED there; slower or at fault are {FAULTY}\n" in capsys.readouterr().err

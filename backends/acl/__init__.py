@@ -16,6 +16,7 @@ import shlex
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from backends.acl import build
 from backends.acl.choice import CPU, EVIDENCE, AclOptions
 from backends.acl.launch import NULL_DRIVER, counts_instructions, emulated, emulator_version, launch, runs_itself
+from backends.acl.program import program
 from backends.acl.runner import Refused, Runner, RunnerDied, RunnerFailed
 from backends.base import Argument, BackendOptions, Capabilities, Command, Tensor
 from backends.shared import read_argument
@@ -100,8 +102,14 @@ def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
-    """Return a shell script that asks the runner alone; ACL chooses by itself, so `plan` changes nothing."""
+    """Return a C++ program that needs ACL alone, or, on OpenCL, a shell script that asks the runner alone.
+
+    ACL chooses by itself, so `plan` changes nothing.
+    """
     CAPABILITIES.require(problem)
+    choice = AclOptions.parse(options.argument)
+    if choice.target == "neon":
+        return program(problem, replace(choice, evidence=_evidence(choice)), options.threads)
     return f"#!/bin/sh\n# {problem} by Arm Compute Library's runner\n{reproduce(problem, Plan(plan), options)}\n"
 
 

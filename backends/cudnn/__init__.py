@@ -24,6 +24,7 @@ from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.gpu import Gpu, require_gpu, unusable_is_unavailable
 from backends.gpu.replay import TRIAL_CALLS, TRIALS, Call, Replay
+from backends.identity import code_of_loaded
 from backends.shared import first_line, not_installed, read_argument
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unavailable, Unsupported
@@ -52,6 +53,8 @@ CAPABILITIES = Capabilities(
     epilogues=True,
     largest_drawn_macs=300_000_000,
 )
+LIBRARIES = ("libcudnn", "libcublas", "libnvrtc", "libtorch_cuda.")
+"""Files that hold the kernels of a convolution, or compile them: cuDNN's, cuBLAS's, and torch's own around them."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -288,7 +291,9 @@ class CuDNN(Gpu):
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
-        return [convolution.dispatched(*steps_and_shares(taken)) for convolution, taken in rows]
+        return [
+            convolution.dispatched(*steps_and_shares(taken), code_of_loaded(LIBRARIES)) for convolution, taken in rows
+        ]
 
 
 @dataclass(frozen=True)
@@ -303,9 +308,12 @@ class Launched:
         """Make the first call of a round."""
         self.call(0)
 
-    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...]) -> Plan:
-        """Return the plan with its steps; a plan that torch chose is named after the kernel that computes."""
-        plan = replace(self.plan, steps=steps, shares=shares)
+    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...], code: str = "") -> Plan:
+        """Return the plan with its steps and their code; one that torch chose is named after the kernel that computes.
+
+        Without steps nothing is known of the code that ran.
+        """
+        plan = replace(self.plan, steps=steps, shares=shares, code=code if steps else "")
         if plan.rank is None and (launched := kernels(plan)):
             return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
         return plan

@@ -103,6 +103,13 @@ for _ in range(30):
 print(f"{statistics.median(times[5:]):.2f} us a call")
 """
 
+_CHECK = """\
+{again}torch.cuda.synchronize()
+right = torch.nn.functional.conv2d({x}, w.double().cpu(), {b}, {stride}, {padding}, {dilation}, {groups})
+off = ((y.double().cpu() - right).abs().max() / right.abs().max()).item()
+print(f"off by {{off:.1e}} of the largest value, from one in double precision")
+"""
+
 _NO_TENSOR_CORES = """\
 graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE, cudnn.numerical_note.DOWN_CONVERT_INPUTS])
 """
@@ -162,7 +169,24 @@ def script(problem: ConvProblem, plan: str = "", fallback: bool = False) -> str:
         "heuristic": "FALLBACK" if fallback else "A",
     } | _epilogue(problem)
     body = _TORCH if through_torch else _FRONTEND
-    return _HEAD.format(**values) + body.format(**values) + _TAIL
+    return _HEAD.format(**values) + body.format(**values) + _TAIL + _check(problem, through_torch)
+
+
+def _check(problem: ConvProblem, through_torch: bool) -> str:
+    """Return the lines that set the output against one in double precision; none where post-ops follow."""
+    if problem.epilogue.post_ops:
+        return ""
+    top, bottom, left, right = problem.padding
+    x, even = "x.double().cpu()", problem.symmetric_padding
+    return _CHECK.format(
+        again="y = call()\n" if through_torch else "",
+        x=x if even else f"torch.nn.functional.pad({x}, {(left, right, top, bottom)})",
+        b="b.double().cpu().reshape(-1)" if problem.epilogue.bias else None,
+        stride=problem.stride,
+        padding=(top, left) if even else 0,
+        dilation=problem.dilation,
+        groups=problem.groups,
+    )
 
 
 def _epilogue(problem: ConvProblem) -> dict[str, str]:

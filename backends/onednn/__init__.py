@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Offsets, Tensor
+from backends.identity import code_of_loaded
 from backends.onednn.script import ACTIVATIONS, benchdnn, script
 from backends.onednn.verbose import parse_info, parse_steps, settings
 from backends.shared import cpu_fingerprint, first_line, not_installed, read_argument
@@ -56,6 +57,8 @@ _ON_THE_WAY = {"conv2d", "convolution", "_convolution"}
 """Operators that only hand on to the one that torch chose."""
 _PADS = {"constant_pad_nd"}
 
+LIBRARIES = ("libtorch_cpu.", "libdnnl.", "libmkldnn.", "libarm_compute")
+"""Files that hold oneDNN, torch's own kernels, and what oneDNN calls on Arm; a wheel's torch holds all of it."""
 CACHE_LINE, SPAN = 64, 65_536
 """Tensors begin on a cache line, as torch's own do, within so many bytes: sixteen pages."""
 
@@ -134,6 +137,13 @@ def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> st
     through_torch = _through_torch(options.argument)
     _require(problem, through_torch)
     return script(problem, options.threads, through_torch)
+
+
+def vendor_command(problem: ConvProblem, plan: Plan, checks: bool, options: BackendOptions) -> str:
+    """Return benchdnn's commands for the primitives of `plan`, an empty string where none of them convolves."""
+    if not any(step.startswith("convolution ") for step in plan.steps):
+        return ""
+    return benchdnn(problem, plan, options.threads, "C" if checks else "P")
 
 
 class OneDNN:
@@ -306,7 +316,8 @@ class Prepared:
         with self._backend._torch.inference_mode():
             steps = parse_steps(self._backend._verbose_text(self.call))
         main = next((step for step in steps if step.primitive == "convolution"), None)
-        return Plan(main.implementation if main else "none reported", tuple(str(step) for step in steps))
+        name, code = main.implementation if main else "none reported", code_of_loaded(LIBRARIES)
+        return Plan(name, tuple(str(step) for step in steps), code=code)
 
     def output(self) -> Tensor:
         """Return one call's result as float32, in NCHW order whatever the layout."""
@@ -371,7 +382,7 @@ class ThroughTorch(Prepared):
         plan, operators = super().plan(), self._operators()
         chosen = next((name for name in reversed(operators) if "conv" in name), "none reported")
         name = plan.name if chosen == _ONEDNNS_OPERATOR else chosen
-        return Plan(name, (*(f"torch {operator}" for operator in operators), *plan.steps))
+        return replace(plan, name=name, steps=(*(f"torch {operator}" for operator in operators), *plan.steps))
 
     def _operators(self) -> list[str]:
         """Return the operators of one call that compute, by torch's profiler."""

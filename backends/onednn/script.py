@@ -15,9 +15,9 @@ _BENCHDNN_TYPES = {DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.BFLOAT16: "
 _DIRECTIONS = {"forward_training": "FWD_D", "forward_inference": "FWD_I"}
 
 
-def benchdnn(problem: ConvProblem, plan: Plan, threads: int) -> str:
-    """Return commands that time each primitive of `plan`, one a line, in order."""
-    prefix = f"OMP_NUM_THREADS={threads} benchdnn --mode=P"
+def benchdnn(problem: ConvProblem, plan: Plan, threads: int, mode: str = "P") -> str:
+    """Return commands that time each primitive of `plan`, one a line, in order; `mode` C checks outputs instead."""
+    prefix = f"OMP_NUM_THREADS={threads} benchdnn --mode={mode}"
     steps = [Step.read(text) for text in plan.steps]
     main = next((step for step in steps if step.primitive == "convolution"), Step("convolution", "unknown", ()))
     steps = steps if main in steps else [main]
@@ -65,6 +65,24 @@ def script(problem: ConvProblem, threads: int, through_torch: bool) -> str:
         order="channels_last" if problem.layout is Layout.NHWC else "contiguous_format",
         added="".join(_added(problem)),
         call=_call(problem, through_torch),
+        verbose="call()" if problem.epilogue.post_ops else "y = call()",
+        check=_check(problem),
+    )
+
+
+def _check(problem: ConvProblem) -> str:
+    """Return the lines that set the output against one in double precision; none where post-ops follow."""
+    if problem.epilogue.post_ops:
+        return ""
+    top, bottom, left, right = problem.padding
+    even = problem.symmetric_padding
+    return _CHECK.format(
+        padded="x.double()" if even else f"torch.nn.functional.pad(x.double(), {(left, right, top, bottom)})",
+        bias="b.double()" if problem.epilogue.bias else None,
+        stride=problem.stride,
+        padding=(top, left) if even else 0,
+        dilation=problem.dilation,
+        groups=problem.groups,
     )
 
 
@@ -100,7 +118,7 @@ def _call(problem: ConvProblem, through_torch: bool) -> str:
 _SCRIPT = '''\
 """{problem} on the CPU, by torch.
 
-Prints the median time of a call in microseconds, and what oneDNN says that it ran.
+Prints the median time of a call in microseconds, what oneDNN says that it ran, and how exact the output is.
 """
 import statistics
 import time
@@ -135,5 +153,11 @@ with torch.inference_mode():
     times = [seconds(calls) / calls for _ in range(30)]
     print(f"{{statistics.median(times) * 1e6:.2f}} us a call")
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-        call()
-'''
+        {verbose}
+{check}'''
+
+_CHECK = """\
+    right = torch.nn.functional.conv2d({padded}, w.double(), {bias}, {stride}, {padding}, {dilation}, {groups})
+    off = (y.double() - right).abs().max() / right.abs().max()
+    print(f"off by {{off:.1e}} of the largest value, from one in double precision")
+"""

@@ -105,6 +105,16 @@ class BaselineChoice:
     absence: Verdict | None = None
 
 
+def is_stored(path: Path) -> bool:
+    """Return whether a file is a stored run by its name and its first line, and not a journal."""
+    if path.suffix == ".json":
+        return True
+    try:
+        return path.suffix == ".jsonl" and '"format"' in path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def choose(root: Path, fingerprint: Fingerprint, upgrade: bool) -> BaselineChoice:
     """Choose the stored run to compare with, among those of equal hardware and state.
 

@@ -116,7 +116,7 @@ class Campaign:
         self._pools = judge is None
         self.reviewer: Reviewer = reviewer or NoBaselines()
         self.recorded = recorded or Recorded()
-        self._how = asdict(settings) | {"against": ", ".join({spec.execnet for spec in self.against.values()})}
+        self._how = asdict(settings) | {"against": ", ".join({spec.place for spec in self.against.values()})}
         self.recorded.require_settings(self._how)
         self.recorded.drop_doubtful()
         self.recorded.drop_half_pairs()
@@ -291,9 +291,9 @@ def _start_beside(run: BackendRun, other: Library) -> None:
     try:
         fingerprint = other.start(lock=False).fingerprint
     except WorkerFailure as error:
-        raise Unavailable(f"--against {other.spec.execnet}: {error}") from None
+        raise Unavailable(f"--against {other.spec.place}: {error}") from None
     if obstacles := run.library.fingerprint.obstacles(fingerprint):
-        text = f"--against {other.spec.execnet}: it measures something else: {'; '.join(obstacles)}"
+        text = f"--against {other.spec.place}: it measures something else: {'; '.join(obstacles)}"
         raise Unavailable(text)
     turns = BLOCKS_A_TURN if run.takes_turns else 0
     run.recorded.require_turns(run.name, turns)

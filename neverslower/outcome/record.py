@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from neverslower.campaign.findings import Identity
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
 from neverslower.files.journal import BEFORE, replay
+from neverslower.judge.accuracy import growths, less_exact, less_exact_text
 from neverslower.judge.exact import judge_since
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.rejudge import changes_of, comparison_of
-from neverslower.outcome.upgrade import Change
+from neverslower.outcome.upgrade import FAILED, Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import is_network
 
@@ -78,21 +79,55 @@ def read(path: Path, other: bool = False) -> Record:
 
 
 def changes_in(now: Record, before: Record) -> list[Change]:
-    """Return what the library under test did to each channel count, against the other one of the same journal."""
-    if before.samples:
-        return changes_of(now.path, now.verdicts, before.verdicts).changes
-    return list(_counted(now, before))
+    """Return what the library under test did to each channel count, against the other one of the same journal.
+
+    Of those that were not timed, outputs are compared, or instructions where they were counted.
+    """
+    timed = changes_of(now.path, now.verdicts, before.verdicts).changes if before.samples else []
+    return [*timed, *untimed(now, before, {change.id for change in timed})]
 
 
-def _counted(now: Record, before: Record) -> Iterator[Change]:
+def untimed(now: Record, before: Record, timed: Collection[str] = ()) -> Iterator[Change]:
+    """Yield what changed at each channel count that both records know, but at those `timed`, by the case's id.
+
+    A count that failed in the newer record alone has that failure's code. One whose outputs alone can be compared is
+    UNDECIDED.
+    """
     for identity, comparison in now.comparisons.items():
+        if comparison.id in timed or comparison.studied or identity not in before.verdicts:
+            continue
+        mine, then = now.verdicts[identity], before.verdicts[identity]
         key = comparison.backend, comparison.candidate.key
         new, old = now.examined.get(key), before.examined.get(key)
-        if not (new and old and new.instructions and old.instructions and identity in before.verdicts):
-            continue
-        verdict = judge_since(Evidence.INSTRUCTIONS, old.plan, old.instructions, new)
+        if new and old:
+            yield _compared(comparison, _exact(now, comparison.backend, old, new), old, new, then, mine)
+        elif mine.code in FAILED and then.code.measured:
+            yield Change.of(comparison, replace(mine, ratio=None), then, mine, "")
+
+
+def _exact(now: Record, backend: str, old: Examined, new: Examined) -> Evidence | None:
+    """Return the exact evidence that both libraries gave of a problem, None where there is none."""
+    if new.instructions and old.instructions:
+        return Evidence.INSTRUCTIONS
+    recorded = backend in now.fingerprints and now.fingerprints[backend].state.get("evidence") == Evidence.DISPATCH
+    return Evidence.DISPATCH if recorded else None
+
+
+def _compared(
+    comparison: Comparison, evidence: Evidence | None, old: Examined, new: Examined, then: Verdict, mine: Verdict
+) -> Change:
+    """Return how the newer library's output differs, and what is exact, if that is the `evidence`; no time counts."""
+    verdict, what = Verdict(Code.UNDECIDED, mine.reason), ""
+    if evidence:
+        verdict = judge_since(evidence, old.plan, old.instructions, new)
         what = str(plan_difference(old.plan, new.plan))
-        yield Change.of(comparison, verdict, before.verdicts[identity], now.verdicts[identity], what)
+    elif mine.code in FAILED and then.code.measured:
+        verdict = replace(mine, ratio=None)
+    less = ""
+    if old.error is not None and new.error is not None:
+        found = less_exact(old.error, new.error, str(comparison.candidate.dtype))
+        less = less_exact_text(old.error, new.error) if found else ""
+    return Change.of(comparison, verdict, then, mine, what, less, tuple(growths(old, new)))
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

@@ -13,6 +13,9 @@ from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import plan_difference
 from neverslower.problem.comparison import Comparison
 
+FAILED = (Code.INVALID, Code.CRASHED, Code.UNSUPPORTED)
+"""The verdicts of a library that gives no output, or a wrong one."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -67,6 +70,11 @@ class Change:
             less_exact=less_exact,
             grew=grew,
         )
+
+    @property
+    def broke(self) -> bool:
+        """Return whether the newer library alone gives no output, or a wrong one."""
+        return self.code in FAILED
 
     @property
     def new_hazard(self) -> bool:

@@ -18,12 +18,13 @@ def measure_again(
     candidate: Subject,
     side: Side,
     own: Sequence[str] | None = None,
+    against: str = "",
 ) -> str:
     """Return the pytest command that measures a layer at this channel count again.
 
-    `own` are the options that bring in the user's own model that the layer belongs to. Empty where no option leads
-    there: a layer of a pruned model, what a study of policies compares, and what a script played, since no record says
-    which one.
+    `own` are the options that bring in the user's own model that the layer belongs to, and `against` names the other
+    library of a run that compared two. Empty where no option leads there: a layer of a pruned model, what a study of
+    policies compares, and what a script played, since no record says which one.
     """
     whole, part = reference.problem, candidate.problem
     if fingerprint.backend == "scripted" or reference.policy or candidate.policy or not _leads_there(whole, part, side):
@@ -32,8 +33,9 @@ def measure_again(
     chosen = [] if side is Side.OUT else ["--side", str(side)]
     formats = ["--dtype", str(part.dtype), "--layout", str(part.layout)]
     fused = ["--epilogue", str(part.epilogue)] if part.epilogue else []
+    other = ["--against", against] if against else []
     named = [*own, "--layer", layer] if own else _layer_options(layer, whole)
-    return shlex.join(["pytest", "--backend", spec_of(fingerprint), *named, *keep, *chosen, *formats, *fused])
+    return shlex.join(["pytest", "--backend", spec_of(fingerprint), *named, *keep, *chosen, *formats, *fused, *other])
 
 
 def _leads_there(whole: ConvProblem, part: ConvProblem, side: Side) -> bool:

@@ -162,8 +162,8 @@ class _Adding:
         return sampled(self._library.taken(identity), self._processes)
 
     def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
-        own = self._journal.layers.get(layer)
-        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own)
+        own, against = self._journal.layers.get(layer), str(self._journal.settings.get("against", ""))
+        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own, against)
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]

@@ -71,16 +71,17 @@ def _is_named(path: Path) -> bool:
 def environment(release: PipRelease, companions: Sequence[str], report: Report) -> Environment:
     """Return the environment of a release, made now unless it is kept; `companions` are known to go with it.
 
-    Says how large the download is before it begins. Where no index can be reached, one that was made of the same words
-    is used, and said to be. Raises ReleaseError.
+    Says how large the download is before it begins. Where no index can be reached, or none has it any more, one that
+    was made of the same words is used, and said to be. Raises ReleaseError.
     """
     store, asked = kept_releases(), str(release)
     wanted = [*map(str, release.requirements), *_not_named(release, companions)]
     try:
         found = _resolved(release, wanted, asked)
-    except Unreachable:
+    except ReleaseError as error:
         if kept := _as_before(store, wanted, release.overlay):
-            report(f"{asked}: no index can be reached; using what was made of it before, in {kept.folder}")
+            why = str(error).partition("; ")[0]
+            report(f"{why}; using what was made of it before, in {kept.folder}")
             return kept
         raise
     fields = _fields(wanted, found, release.overlay)

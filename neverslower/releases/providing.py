@@ -31,7 +31,7 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
         return spec
     adapter: Any = backends.load(spec.backend)
     release = parse("--against", spec.execnet)
-    here = replace(spec, execnet="popen")
+    here = replace(spec, execnet="popen", named=spec.place)
     if isinstance(release, PipRelease):
         require_of_backend(adapter.CAPABILITIES, spec.backend, release)
         made = environment(release, companions(adapter, release), report)

@@ -49,12 +49,22 @@ def lines(curve: Curve) -> Iterator[str]:
     yield from _plan("unpruned", result.reference)
     yield from _plan("pruned", result.candidate)
     noun = "input" if asked.side is Side.IN else "output"
-    yield f"the curve around it (time over that of {asked.reference.channels(asked.side)} {noun} channels):"
+    unpruned = f"{asked.reference.channels(asked.side)} {noun}"
+    if asked.side is Side.TOGETHER:
+        unpruned += f" and {asked.reference.in_channels} input"
+    yield f"the curve around it (time over that of {unpruned} channels):"
+    width = max(5, *(len(_counts(row.comparison)) for row in curve.around))
     for row in curve.around:
         mark = ">" if row.comparison.identity == asked.identity else " "
         plan = row.candidate.plan.name if row.candidate else "unknown"
         ratio = str(row.verdict.ratio or "")
-        yield f"  {mark} {row.comparison.candidate.channels(asked.side):5}  {ratio:21}  {row.verdict.code:9}  {plan}"
+        yield f"  {mark} {_counts(row.comparison):>{width}}  {ratio:21}  {row.verdict.code:9}  {plan}"
+
+
+def _counts(comparison: Comparison) -> str:
+    """Return the channels that are left, `113, 57` where both sides lost some."""
+    left = str(comparison.candidate.channels(comparison.side))
+    return f"{left}, {comparison.candidate.in_channels}" if comparison.side is Side.TOGETHER else left
 
 
 def rule_text(rule: Rule | None, verdict: Verdict) -> str:

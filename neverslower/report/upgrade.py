@@ -13,7 +13,7 @@ from neverslower.outcome.upgrade import Change
 LISTED = 10
 LONGEST_NAME = 36
 """Characters of a kernel's name that a table shows."""
-_TABLED = (Code.SLOWER, Code.FASTER)
+_TABLED = ((Code.SLOWER, Code.MORE), (Code.FASTER, Code.FEWER))
 _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
 
 
@@ -46,10 +46,17 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
     yield from beyond_time(changes)
 
 
+def untimed(count: int) -> str:
+    """Return how many channel counts have outputs to compare, and no times."""
+    return f"{count} channel count{'s' * (count != 1)} not timed with both libraries: outputs are compared all the same"
+
+
 def beyond_time(changes: Sequence[Change]) -> Iterator[str]:
-    """Yield which outputs got less exact, and what needs much more workspace or time for its first call."""
+    """Yield which outputs are wrong, missing or less exact, and what needs much more workspace or time at first."""
+    broke = [f"  {change.id}: {change.code}: {change.reason}" for change in changes if change.broke]
     exact = [f"  {change.id}: {change.less_exact}" for change in changes if change.less_exact]
     grew = [f"  {change.id}: {'; '.join(change.grew)}" for change in changes if change.grew]
+    yield from _listed(f"outputs that are wrong or missing, and were right: {len(broke)}", broke)
     yield from _listed(f"outputs that are {LESS_EXACT:g} times less exact, or more: {len(exact)}", exact)
     yield from _listed(f"more than {GREW:g} times the workspace, or the time of the first call: {len(grew)}", grew)
 
@@ -65,21 +72,22 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
     """Yield Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster.
 
-    Nothing where no channel count is proved to have become either.
+    More or fewer instructions stand for slower and faster where they were counted. Nothing where no channel count is
+    proved to have become either.
     """
-    if not any(_sorted(changes, code) for code in _TABLED):
+    if not any(_sorted(changes, *codes) for codes in _TABLED):
         return
     yield "| layer | slower | faster | the most, new / old | pruned / unpruned there, old → new | what changed there |"
     yield "|---|---|---|---|---|---|"
-    for code in _TABLED:
+    for codes in _TABLED:
         first: dict[str, Change] = {}
-        for change in _sorted(changes, code):
+        for change in _sorted(changes, *codes):
             first.setdefault(change.layer, change)
         for change in list(first.values())[:rows]:
             mine = Counter(other.code for other in changes if other.layer == change.layer)
             most = f"{change.channels} of {change.unpruned}, {change.ratio}"
             either = f"{_times(change.before)} → {_times(change.now)}"
-            counts = f"{mine[Code.SLOWER]} | {mine[Code.FASTER]}"
+            counts = " | ".join(str(sum(mine[code] for code in alike)) for alike in _TABLED)
             yield f"| {change.layer} | {counts} | {most} | {either} | {_cell(change.what)} |"
 
 
@@ -96,10 +104,10 @@ def _cell(text: str) -> str:
     return re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", text).replace("|", "\\|")
 
 
-def _sorted(changes: Sequence[Change], code: Code) -> list[Change]:
-    """Return the changes of one verdict, the farthest from 1 first."""
-    ranked = [(change.ratio.estimate, change) for change in changes if change.code is code and change.ratio]
-    ranked.sort(key=lambda pair: -pair[0] if code is Code.SLOWER else pair[0])
+def _sorted(changes: Sequence[Change], *codes: Code) -> list[Change]:
+    """Return the changes of one verdict or of two that are alike, the farthest from 1 first."""
+    ranked = [(change.ratio.estimate, change) for change in changes if change.code in codes and change.ratio]
+    ranked.sort(key=lambda pair: -pair[0] if codes[0] is Code.SLOWER else pair[0])
     return [change for _, change in ranked]
 
 

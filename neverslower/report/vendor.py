@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neverslower.device.fingerprint import Fingerprint, short_hash
-from neverslower.evidence.observation import Examined
+from neverslower.evidence.observation import Examined, Plan
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, Verdict
 from neverslower.outcome.record import Record
@@ -35,8 +35,8 @@ _LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image"
 """Words in the names of fields that say who measured where."""
 
 Samples = NDArray[np.float64]
-Script = Callable[[ConvProblem, str], str]
-"""Returns a script of a problem and the name of a plan, an empty string where there is none."""
+Scripts = Callable[[ConvProblem, Plan | None, bool], Sequence[str]]
+"""Returns what runs a problem alone by a plan, none where nothing can be written; true asks to check the output."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class VendorCase:
 
     record: Record
     comparison: Comparison
-    script: Script
+    scripts: Scripts
 
     @property
     def verdict(self) -> Verdict:
@@ -193,12 +193,18 @@ def _scripts(case: VendorCase) -> Iterator[str]:
     yield ""
     yield "## Reproduce it"
     for title, problem in (("More channels", case.comparison.reference), ("Fewer channels", case.comparison.candidate)):
-        examined = case.examined(problem)
-        text = case.script(problem, examined.plan.name if examined else "")
         yield ""
         yield f"{title}, `{problem.descriptor}`:"
-        yield ""
-        yield from ("```", *scrubbed(text).rstrip().splitlines(), "```") if text else (NO_SCRIPT,)
+        yield from runnable(case.scripts, problem, case.examined(problem))
+
+
+def runnable(scripts: Scripts, problem: ConvProblem, examined: Examined | None, checks: bool = False) -> Iterator[str]:
+    """Yield what runs a problem without this suite: blocks of code, each after an empty line."""
+    texts = scripts(problem, examined.plan if examined else None, checks)
+    for text in texts:
+        yield from ("", "```", *scrubbed(text).rstrip().splitlines(), "```")
+    if not texts:
+        yield from ("", NO_SCRIPT)
 
 
 NO_SCRIPT = "No script can be written for it."

@@ -12,13 +12,12 @@ from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.report.vendor import (
     NEIGHBOURS,
-    NO_SCRIPT,
-    Script,
+    Scripts,
     certainty,
     environment,
     names_somebody,
+    runnable,
     sampled,
-    scrubbed,
     without_paths,
 )
 
@@ -31,7 +30,7 @@ class ChangedCase:
     before: Record
     comparison: Comparison
     changes: Mapping[str, Change]
-    script: Script
+    scripts: Scripts
 
     @property
     def change(self) -> Change:
@@ -70,6 +69,8 @@ def _summary(case: ChangedCase) -> Iterator[str]:
     yield ""
     yield f"The convolution `{problem.descriptor}` ({problem.dtype}, {problem.layout}) {takes} **{case.change.ratio}**"
     yield f"the {measure} with {new} that it {takes} with {old}. {certainty(case.now, case.counted)}"
+    if case.change.less_exact:
+        yield f"Its {case.change.less_exact}."
     yield "Problems are written as oneDNN's benchdnn does."
     yield ""
 
@@ -115,10 +116,9 @@ def _figures(case: ChangedCase) -> Iterator[str]:
 
 
 def _script(case: ChangedCase) -> Iterator[str]:
-    examined = case.now.examined.get((case.comparison.backend, case.comparison.candidate.key))
-    text = case.script(case.comparison.candidate, examined.plan.name if examined else "")
+    problem = case.comparison.candidate
     yield ""
     yield "## Reproduce it"
     yield ""
-    fenced = ("Run this with each of both releases:", "", "```", *scrubbed(text).rstrip().splitlines(), "```")
-    yield from fenced if text else (NO_SCRIPT,)
+    yield "Run this with each of both releases:"
+    yield from runnable(case.scripts, problem, case.now.examined.get((case.comparison.backend, problem.key)))

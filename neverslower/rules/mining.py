@@ -1,8 +1,9 @@
 """Mine rules from a record: the few simple predicates that cover its hazards and hardly anything else.
 
 Rules are found one after the other, each the conjunction of at most three tests that newly covers the most hazards
-while at most a small share of what it newly covers is none. A conjunction grows test by test. The best ones of each
-length are kept under several prices of a false case: the test that helps most at last is seldom the best by itself.
+while at most a small share of what it newly covers is none, and in two layers or more: what holds in one layer alone
+was seen to say nothing of others. A conjunction grows test by test. The best ones of each length are kept under several
+prices of a false case: the test that helps most at last is seldom the best by itself.
 
 A layer of 2048 channels has 32 times the cases of one with 64, and hardly says more about other layers. So a case
 weighs the inverse root of the number of its layer's cases.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,13 +27,15 @@ Mask = NDArray[np.bool_]
 MODULI = (2, 4, 8, 16, 32)
 CHANNELS = ("out_channels", "in_channels")
 RANGED = ("out_channels", "in_channels", "height", "macs", "kept_percent", "distance")
-EXACT = ("in_channels", "height", "kernel_h", "stride_h", "groups", "dtype", "layout", "side", "post_ops", "bias")
+EXACT = ("kernel_h", "stride_h", "groups", "dtype", "layout", "side", "post_ops", "bias")
 CUTS, MOST_VALUES = 16, 40
 """How many thresholds a range is cut at, and how many values a field may have to be tested for each."""
 LONGEST_RULE, BEAM = 3, 8
 PRICES = (1, 4, 16, 64)
 """How many hazards one false case outweighs, in the scores by which conjunctions are kept while they grow."""
 MOST_RULES, MOST_FALSE, FEWEST = 12, 0.02, 3
+FEWEST_LAYERS = 2
+"""A rule that covers hazards of one layer alone says nothing of others, unless the record has no more."""
 WORTH_A_TEST = 1.02
 """How much more a longer conjunction has to cover: one test less is easier to accept."""
 
@@ -92,12 +96,12 @@ def mine(
     columns = _columns(cases)
     texts, matrix = _tests(columns, len(cases))
     hazard = np.array([case.hazard for case in cases], dtype=bool)
-    ratios, weights = np.array([case.ratio for case in cases]), _weights(cases)
+    ratios, layers = np.array([case.ratio for case in cases]), _layers(cases)
     left = np.ones(len(cases), dtype=bool)
     mined: list[Mined] = []
     while (hazard & left).any() and len(mined) < most_rules:
         counts, exact = _exact_counts(columns["out_channels"], hazard & left)
-        search = _Search(np.concatenate([matrix, exact]), hazard, weights, most_false, fewest)
+        search = _Search(np.concatenate([matrix, exact]), hazard, layers, most_false, fewest)
         chosen = search.best(left)
         if not chosen:
             break
@@ -138,14 +142,24 @@ def coverages(cases: Sequence[Case], predicates: Sequence[str]) -> Iterator[Cove
 class _Search:
     """Looks for the best conjunction of tests: `matrix` says which case passes which test, of shape (tests, cases).
 
-    `hazard` and `weights` are of shape (cases,).
+    `hazard` and `layers`, the number of each case's layer, are of shape (cases,).
     """
 
     matrix: Mask
     hazard: Mask
-    weights: NDArray[np.float32]
+    layers: NDArray[np.int64]
     most_false: float
     fewest: int
+
+    @cached_property
+    def weights(self) -> NDArray[np.float32]:
+        """Return the weight of each case, of shape (cases,)."""
+        return np.asarray(1 / np.sqrt(np.bincount(self.layers)[self.layers]), dtype=np.float32)
+
+    @cached_property
+    def fewest_layers(self) -> int:
+        """Return how many layers a rule must cover hazards of, if there are so many."""
+        return min(FEWEST_LAYERS, len(np.unique(self.layers[self.hazard])))
 
     def best(self, left: Mask) -> tuple[int, ...]:
         """Return the tests that together cover the most of what is `left`, empty where none are good enough."""
@@ -155,10 +169,10 @@ class _Search:
         for _ in range(LONGEST_RULE):
             bases = list(grown)
             gained, lost, good = self._judged([grown[base] for base in bases])
-            good &= gained > most
-            if good.any():
-                test, base = np.unravel_index(int(np.argmax(np.where(good, gained, -1))), gained.shape)
-                best, most = (*bases[base], int(test)), float(gained[test, base]) * WORTH_A_TEST
+            scores = np.where(good & (gained > most), gained, -1)
+            if found := self._first_of_layers(scores, [grown[base] for base in bases]):
+                test, base = found
+                best, most = (*bases[base], test), float(gained[test, base]) * WORTH_A_TEST
             candidates = {index for price in PRICES for index in _top(gained - price * lost)}
             grown = {
                 tuple(sorted({*bases[base], test})): grown[bases[base]] & self.matrix[test]
@@ -168,6 +182,16 @@ class _Search:
             if not grown:
                 break
         return best
+
+    def _first_of_layers(self, scores: NDArray[np.float32], bases: Sequence[Mask]) -> tuple[int, int] | None:
+        """Return the (test, base) of the highest score above 0 whose hazards are of enough layers, None for none."""
+        for flat in np.argsort(-scores, axis=None, kind="stable").tolist():
+            test, base = divmod(flat, len(bases))
+            if scores[test, base] <= 0:
+                break
+            if len(np.unique(self.layers[bases[base] & self.matrix[test] & self.hazard])) >= self.fewest_layers:
+                return test, base
+        return None
 
     def _judged(self, bases: Sequence[Mask]) -> tuple[NDArray[np.float32], NDArray[np.float32], Mask]:
         """Return the weights of hazards and of false cases, and what is good enough, each of shape (tests, bases)."""
@@ -179,12 +203,9 @@ class _Search:
         return gained, lost, good & (hazards >= self.fewest)
 
 
-def _weights(cases: Sequence[Case]) -> NDArray[np.float32]:
-    """Return the weight of each case, of shape (cases,)."""
-    _, layer, sizes = np.unique(
-        [case.comparison.reference.key for case in cases], return_inverse=True, return_counts=True
-    )
-    return np.asarray(1 / np.sqrt(sizes[layer]), dtype=np.float32)
+def _layers(cases: Sequence[Case]) -> NDArray[np.int64]:
+    """Return the number of each case's layer, of shape (cases,)."""
+    return np.unique([case.comparison.reference.key for case in cases], return_inverse=True)[1]
 
 
 def _top(scores: NDArray[np.float32]) -> list[int]:

@@ -38,8 +38,8 @@ class Seen:
     """What a step showed of one case: its finding in words with the reason, the ratio new / old, what changed.
 
     It is `final` where measuring longer would show nothing else, as where a release can't be installed. `also` is a
-    second finding that is a regression too: a layer can be slower and less exact. `slower` also stands for more
-    instructions. `untimed` says why the time is undecided of what is a regression anyway.
+    second finding that is a regression too: a layer can be slower and less exact. `untimed` says why the time is
+    undecided of what is a regression anyway.
     """
 
     state: State
@@ -49,7 +49,6 @@ class Seen:
     what: str = ""
     final: bool = False
     also: str = ""
-    slower: bool = False
     untimed: str = ""
 
     @property

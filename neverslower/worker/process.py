@@ -51,7 +51,8 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THR
 class WorkerSpec:
     """Says where and how a worker runs: a backend by name, an execnet spec, time limits in seconds.
 
-    `expected` is the package and the version that its library was installed from, where that is known.
+    `named` is what the user calls the place where that is not its spec, such as `pip:apache-tvm==0.25.0`. `expected` is
+    the package and the version that its library was installed from, where that is known.
     """
 
     backend: str
@@ -60,7 +61,13 @@ class WorkerSpec:
     threads: int = 1
     time_limit: float = 120.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    named: str = ""
     expected: tuple[str, str] = ("", "")
+
+    @property
+    def place(self) -> str:
+        """Return where it runs, in the words of the user."""
+        return self.named or self.execnet
 
     def require_expected(self, fingerprint: Fingerprint) -> None:
         """Raise Unavailable where a worker has loaded another version of its library than the one that is expected."""
@@ -126,10 +133,10 @@ class _Process:
                     raise self._too_late() from None
                 if not died.last_words.startswith("ModuleNotFoundError"):
                     raise
-                text = f"the Python of {self.spec.execnet!r} can't run a worker: {died.last_words}; install it there"
+                text = f"the Python of {self.spec.place!r} can't run a worker: {died.last_words}; install it there"
                 raise Unavailable(text) from None
         if status == "unavailable":
-            raise Unavailable(f"the Python of {self.spec.execnet!r} can't run a worker: {answer}")
+            raise Unavailable(f"the Python of {self.spec.place!r} can't run a worker: {answer}")
         pid, its_parent = answer
         # Only a child of this process shares its process numbers: inside a container or over ssh they mean others.
         self._pid = pid if self.spec.execnet.startswith(LOCAL) and its_parent == os.getpid() else None
@@ -148,12 +155,12 @@ class _Process:
             if killed:
                 raise WorkerDied("the worker process was killed as it started", self._last_words()) from None
             why = (self._last_words().splitlines() or [why_none(error)])[-1]
-            text = f"no worker at {self.spec.execnet!r}: {why}; a place is an execnet spec, such as ssh=HOST"
+            text = f"no worker at {self.spec.place!r}: {why}; a place is an execnet spec, such as ssh=HOST"
             raise Unavailable(text) from None
 
     def _too_late(self) -> Unavailable:
         """Return why a process is none that can be asked: nothing was asked of it yet that could take so long."""
-        return Unavailable(f"no worker at {self.spec.execnet!r}: it did not answer within {START_LIMIT:g} s")
+        return Unavailable(f"no worker at {self.spec.place!r}: it did not answer within {START_LIMIT:g} s")
 
     def _ask(self, name: str, *arguments: Any, limit: float | None = None, subjects: int = 1) -> Any:
         """Return the answer to a request, which may take `limit` seconds for each of its subjects."""

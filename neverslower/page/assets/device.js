@@ -23,7 +23,8 @@ ns.deviceCard = function (source) {
     ["smallest slowdown that could be proved", spread("mde")],
   ];
   const list = (title, pairs) => (pairs.length ? ns.el("div", {}, ns.el("h4", {}, title), ns.el("dl", {}, pairs.flatMap(([name, value]) => [ns.el("dt", {}, name), ns.el("dd", {}, String(value))]))) : null);
-  const role = source.before ? " (the other library)" : source.secondary ? " (compared with)" : "";
+  const against = (source.settings || {}).against;
+  const role = source.before ? ` (the other library${against ? `, ${against}` : ""})` : source.secondary ? " (compared with)" : "";
   return ns.el(
     "article",
     { class: `device ${source.evidence}` },
