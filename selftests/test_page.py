@@ -323,6 +323,7 @@ def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:
         ("--report=file/p.html", "--report=file/p.html can't be written: "),
         ("--verdicts=file/v.json", "--verdicts=file/v.json can't be written: "),
         ("--report=a.html", "a.html is a folder: name a file in it, or another one"),
+        ("--report=theirs.html", "theirs.html exists, and does not hold a page of never-slower: name another file"),
         ("--verdicts=file.json", "file.json exists, and does not hold verdicts: name another file, or remove it"),
     ],
 )
@@ -331,6 +332,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_measuring(
 ) -> None:
     (runner.path / "file").write_text("")
     (runner.path / "file.json").write_text('{"benchmarks": []}')
+    (runner.path / "theirs.html").write_text("<!DOCTYPE html>\n<title>Their coverage</title>\n")
     (runner.path / "a.html").mkdir()
     result = runner.run(FLAT, NEVER_SLOWER, option)
     assert words in result.stderr.str()
@@ -440,6 +442,7 @@ def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.Capt
         (["old", "--verdicts", "old/0001_1.json"], "0001_1.json is to be read, and would be overwritten: name"),
         (["text.jsonl", "--verdicts", "old/0001_1.json"], "0001_1.json exists, and does not hold verdicts"),
         (["text.jsonl", "--out", "a.html"], "a.html is a folder"),
+        (["text.jsonl", "--out", "theirs.html"], "theirs.html exists, and does not hold a page of never-slower"),
         (["a.json", "--verdicts", "a.json"], "a.json is to be read, and would be overwritten: name another file"),
     ],
 )
@@ -456,6 +459,7 @@ def test_what_cannot_be_reported_is_named(
         (tmp_path / name).mkdir()
     (tmp_path / "old/0001_1.json").write_text('{"benchmarks": []}')
     (tmp_path / "v.json").write_text('{"format": "never-slower verdicts"}')
+    (tmp_path / "theirs.html").write_text("<!DOCTYPE html>\n<title>Their coverage</title>\n")
     (tmp_path / "grid.json.xz").write_bytes(lzma.compress(b'{"format": "never-slower grid"}'))
     for name in ("text.jsonl", "text.json.xz", "a.json"):
         (tmp_path / name).write_text("{}\n" if name == "a.json" else "")
@@ -468,7 +472,7 @@ def test_a_folder_of_maps_alone_stands_for_them() -> None:
     assert records_of([folder]) == records_of([folder / "maps"]) == [folder / "maps/resnet50-float16-NHWC.json.xz"]
 
 
-def test_verdicts_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
+def test_both_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
     asked = Wanted.of(str(tmp_path / "rep-9.19"), str(tmp_path / "v.json"))
     account = account_of([RUN])
     for _ in range(2):
