@@ -20,6 +20,7 @@ from neverslower import cli
 from neverslower.errors import NeverSlowerError
 from neverslower.page import html
 from neverslower.page.account import Account, document
+from neverslower.page.first_screen import first_screen
 from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
@@ -79,6 +80,22 @@ def test_a_journal_says_what_its_run_said() -> None:
     assert [look["when"] for look in found["sources"][0]["looks"]][-1] == "after"
 
 
+def test_the_first_screen_counts_as_its_sentence_does(tmp_path: Path) -> None:
+    """Verdicts and the last line are enough for that, and the samples of 1300 layers take long to read."""
+    path = tmp_path / "ended.jsonl"
+    lines = _lines(JOURNALS / "three-networks-cudnn-h200.jsonl.xz")
+    kept = [line for line in lines if '"event":"measured"' not in line]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    account = account_of([path])
+    words = "893 slower (759 confirmed), 386 not slower, 21 undecided, of 1300"
+    assert account.sentence == f"HAZARDS: {words}"
+    (source,) = first_screen(account).sources
+    counts = {counted.words: counted.count for counted in source.counts}
+    assert [counts[word] for word in ("slower", "slower, not confirmed", "undecided")] == [759, 134, 21]
+    assert counts["same"] + counts["faster"] == 386
+    assert account_of([path, RUN]).further[0].endswith(words.replace("1300", "1,300"))
+
+
 def test_samples_are_five_numbers_of_each_process() -> None:
     for case in plain(RUN)["cases"]:
         for sample in case["samples"]:
@@ -134,7 +151,7 @@ def test_the_schema_refuses_what_is_not_described() -> None:
 def test_a_stored_baseline_counts_as_its_record_does() -> None:
     found = plain(BASELINES / "onednn@intel-xeon-processor-2c")
     assert found["sentence"] == (
-        "onednn 3.12.0 on Intel Xeon Processor 2c: 29 slower, 172 not slower, 17 undecided, of 218"
+        "onednn 3.12.0 on Intel Xeon Processor 2c: 30 slower (29 confirmed), 172 not slower, 16 undecided, of 218"
     )
     case = next(case for case in found["cases"] if case["code"] == "SLOWER")
     assert case["samples"]

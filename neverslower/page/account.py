@@ -140,6 +140,7 @@ class Case:
     `whole` are kept on the `side`. `reference_plan` and `plan` are numbers of plans. `amount` and `reference_amount`
     are median seconds per call, or instructions, as the source's evidence says. `finding` and `outcome` are what the
     run's tables made of the verdict, where they were asked, the gravest of all its items; `also` are the others.
+    `proved` is what the passes of an undecided case prove, though no later process confirmed it.
     `again` is a command that measures this case again, `alone` one that prints a script that needs the library alone.
     """
 
@@ -156,6 +157,7 @@ class Case:
     code: str
     reason: str = ""
     text: str = ""
+    proved: str = ""
     ratio: Ratio | None = None
     noise_floor: float | None = None
     mde: float | None = None

@@ -46,7 +46,7 @@ class OneLibrary:
     @property
     def said(self) -> dict[Identity, Verdict]:
         """Return the verdicts that the run gave."""
-        return {identity: _verdict(line) for identity, line in self.verdicts.items()}
+        return {identity: verdict_of(line) for identity, line in self.verdicts.items()}
 
 
 @dataclass
@@ -120,14 +120,15 @@ def _examined(fields: Mapping[str, Any]) -> Examined:
     return Examined.from_dict({"cache": {"kind": "hot"}, **fields})
 
 
-def _verdict(line: Mapping[str, Any]) -> Verdict:
+def verdict_of(line: Mapping[str, Any]) -> Verdict:
+    """Return the verdict that a line of the journal gives."""
     reason, ratio = line["reason"], line["ratio"]
     return Verdict(
         Code(line["code"]),
         Reason(ReasonCode(reason["code"]), reason["text"]),
         Interval(**ratio) if ratio else None,
-        line["noise_floor"],
-        line["mde"],
+        line.get("noise_floor"),
+        line.get("mde"),
     )
 
 

@@ -12,11 +12,12 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
-from neverslower.judge.verdict import Code, Interval
+from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.concluded import Concluded
+from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
-from neverslower.page.journalled import Journalled, OneLibrary
+from neverslower.page.journalled import Journalled, OneLibrary, verdict_of
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
 from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
@@ -144,6 +145,7 @@ class _Adding:
             code=str(Code(line["code"])),
             reason=line["reason"]["code"],
             text=line["reason"]["text"],
+            proved=proved_by(verdict_of(line)),
             ratio=_ratio(line["ratio"]),
             noise_floor=_rounded(line.get("noise_floor")),
             mde=_rounded(line.get("mde")),
@@ -175,6 +177,11 @@ def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
     if not found:
         return case
     return replace(case, finding=found[0].finding, outcome=found[0].outcome, also=tuple(found[1:]))
+
+
+def proved_by(verdict: Verdict) -> str:
+    """Return what the passes of an undecided layer prove though no later process confirmed it; empty for nothing."""
+    return str(Code.SLOWER) if proved_unconfirmed(verdict) else ""
 
 
 def named_in(name: str, backend: str, candidate: Subject) -> tuple[str, Side]:

@@ -242,12 +242,24 @@ def _sentence(number: int, parts: Parts) -> str:
     state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
     if not mine:
         return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
+    return f"{named}: {'; '.join([*state, _counted(source, mine), *wholes])}"
+
+
+def _counted(source: Source, cases: Sequence[Case]) -> str:
+    """Return `27 slower (25 confirmed), 181 not slower, 10 undecided, of 218`, as a run counts its own.
+
+    What was confirmed is said only where something was not: a map and the other library confirm nothing.
+    """
     worse, better = _WORDS[source.evidence]
     words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
     counts = Counter({worse: 0, better: 0})
-    counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
-    counted = f"{', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
-    return f"{named}: {'; '.join([*state, counted, *wholes])}"
+    counts.update(
+        worse if case.proved else words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in cases
+    )
+    unconfirmed = sum(bool(case.proved) for case in cases)
+    apart = {worse: f" ({counts[worse] - unconfirmed:,} confirmed)"} if unconfirmed else {}
+    listed = ", ".join(f"{count:,} {word}{apart.get(word, '')}" for word, count in counts.items())
+    return f"{listed}, of {len(cases):,}"
 
 
 def _of_wholes(wholes: Sequence[Whole]) -> list[str]:

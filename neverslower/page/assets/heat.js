@@ -83,6 +83,6 @@ ns.heatCell = function (one) {
   const step = one.guess === null ? "none" : ns.step(one.guess);
   const tone = one.guess === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
   const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.guess === null ? "?" : one.guess.toFixed(one.guess < 9.95 ? 2 : 0);
-  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.ratioWords(one)}`;
+  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.said)} ${ns.ratioWords(one)}`;
   return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.caseLink(one), title: label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
 };
