@@ -570,11 +570,26 @@ def test_the_example_of_the_documentation_leaves_out_what_is_compared_with(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_script_is_not_measured_again_without_its_file(runner: SuiteRunner) -> None:
-    journal = runner.path / "j.jsonl"
+def test_what_measures_again_names_the_backend_as_the_user_did(runner: SuiteRunner) -> None:
+    journal, old = runner.path / "j.jsonl", runner.path / "old.jsonl"
     runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, f"--journal={journal}", "--verdicts", "v.json")
-    assert "again" not in plain(journal)["cases"][0]
-    assert "scripted:" in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+    named = f"--backend scripted:{runner.path / 'script.json'} "
+    assert named in plain(journal)["cases"][0]["again"]
+    assert named in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+    old.write_text(re.sub(r', ?"spec": ?"[^"]*"', "", journal.read_text(encoding="utf-8")), encoding="utf-8")
+    assert "again" not in plain(old)["cases"][0]  # Nobody knows which script that was.
+
+
+def test_a_journal_keeps_the_device_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "second.jsonl"
+    lines = [
+        line.replace('"backend":"cudnn","device"', '"backend":"cudnn","spec":"cudnn:gpu=1","device"')
+        for line in _lines(RUN)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for case, before in zip(plain(path)["cases"], plain(RUN)["cases"], strict=True):
+        for name in ("again", "alone"):
+            assert case[name] == before[name].replace("--backend cudnn", "--backend cudnn:gpu=1")
 
 
 def test_what_turns_the_text_around_is_written_out(tmp_path: Path) -> None:

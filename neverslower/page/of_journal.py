@@ -85,6 +85,7 @@ class _Adding:
         self._fingerprint, self._kind = fingerprint, kind
         self._number, self._processes = len(parts.sources), Processes()
         self._before = library is journal.before
+        self._spec = library.specs.get(fingerprint.backend, "")
 
     def add(self) -> None:
         """Add the source, its cases and its whole networks."""
@@ -157,7 +158,7 @@ class _Adding:
             samples=self._samples(identity),
             policies=(reference.policy, candidate.policy) if reference.policy or candidate.policy else None,
             again=self._again(layer, reference, candidate, side),
-            alone=again.script_alone(self._fingerprint, candidate, seen[1].plan.name if seen[1] else ""),
+            alone=again.script_alone(self._fingerprint, candidate, seen[1].plan.name if seen[1] else "", self._spec),
         )
 
     def _samples(self, identity: Identity) -> tuple[Sampled, ...]:
@@ -165,7 +166,7 @@ class _Adding:
 
     def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
         own = self._journal.layers.get(layer)
-        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own)
+        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own, self._spec)
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]

@@ -62,6 +62,11 @@ class WorkerSpec:
     variables: Mapping[str, str] = field(default_factory=dict)
     expected: tuple[str, str] = ("", "")
 
+    @property
+    def named(self) -> str:
+        """Return the backend as `--backend` takes it: `cudnn:gpu=1`."""
+        return f"{self.backend}:{self.argument}" if self.argument else self.backend
+
     def require_expected(self, fingerprint: Fingerprint) -> None:
         """Raise Unavailable where a worker has loaded another version of its library than the one that is expected."""
         package, version = self.expected
