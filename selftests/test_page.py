@@ -29,6 +29,7 @@ from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER
 
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RUN = JOURNALS / "report-cudnn-h200.jsonl.xz"
+GRID = ROOT / "bench/data/maps/grid-resnet50-float16-h200.json.xz"
 SCHEMA = json.loads((ROOT / "docs/reference/verdicts.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}<!--"
 NETWORK = re.compile(r"""(?:src|href|action)\s*=\s*["']?(?!#|data:)[^"'#\s>]|url\((?!["']?data:)|@import""")
@@ -228,6 +229,38 @@ def test_advice_names_the_counts_of_a_layer() -> None:
             "counts": [8],
         }
     ]
+
+
+def test_a_grid_says_that_it_judges_nothing() -> None:
+    account = account_of([GRID], "resnet50.layers.2.1.conv2")
+    found = dict(json.loads(json.dumps(document(account))))
+    jsonschema.validate(found, SCHEMA)
+    words = "64 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts"
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    (grid,) = found["grids"]
+    assert (grid["whole"], grid["inputs"], len(grid["outputs"])) == ([256, 256], list(range(32, 257, 32)), 8)
+    assert grid["costs"][-1][-1] == 7.5655e-06
+    assert grid["costs"][6][1] == pytest.approx(1.56 * 7.5655e-06, rel=0.005)  # 224 of 256 inputs, 64 of 256 outputs.
+    assert unpacked(html.page(account)) == found
+    assert [source.evidence for source in first_screen(account).sources] == ["estimates, no verdicts"]
+    with pytest.raises(NeverSlowerError, match=r"no record has such a layer; there are resnet50\.conv1, "):
+        account_of([GRID], "vgg16.*")
+
+
+def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
+    content = json.loads(lzma.decompress(GRID.read_bytes()))
+    first = content["layers"][1] | {"refusals": [[32, 16, "out of memory"]]}
+    first |= {name: [*first[name][:1], *first[name][2:]] for name in ("pairs", "estimates", "passes")}
+    path = tmp_path / "part.json.xz"
+    path.write_bytes(
+        lzma.compress(json.dumps(content | {"ended_early": "interrupted", "measured": 2, "layers": [first]}).encode())
+    )
+    found = plain(path)
+    jsonschema.validate(found, SCHEMA)
+    assert "it is a part (interrupted): 2 of 1,229 pairs were measured; 15 pairs of" in found["sentence"]
+    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
+    missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
+    assert missing == [1]  # The row of 32 input channels.
 
 
 # A run
@@ -455,7 +488,7 @@ def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.Capt
         (["text.jsonl", "--verdicts", "v.html"], "--verdicts=v.html: name a file that ends in .json"),
         (["a.json", "--out", "p.html"], "a.json: not a record that can be reported; give journals"),
         (["v.json", "--out", "p.html"], "v.json: a file of never-slower verdicts, and not a record that can be"),
-        (["grid.json.xz", "--out", "p.html"], "grid.json.xz: a grid, and a page shows none; advise --model"),
+        (["grid.json.xz", "--out", "p.html"], "grid grid.json.xz: KeyError 'schema'; measure it again"),
         (["old", "--verdicts", "old/0001_1.json"], "0001_1.json is to be read, and would be overwritten: name"),
         (["text.jsonl", "--verdicts", "old/0001_1.json"], "0001_1.json exists, and does not hold verdicts"),
         (["text.jsonl", "--out", "a.html"], "a.html is a folder"),

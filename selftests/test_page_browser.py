@@ -21,7 +21,7 @@ from neverslower.page.account import Account, Case, Cause, Kind, Sampled, Source
 from neverslower.page.first_screen import key
 from neverslower.page.reading import account_of
 from selftests.support import ROOT
-from selftests.test_page import RUN, hostile
+from selftests.test_page import GRID, RUN, hostile
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -373,6 +373,20 @@ def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:
         False
     ]
     assert found.page.locator("#device").is_visible()
+
+
+def test_a_grid_has_a_cell_for_each_pair_and_marks_none_as_worse(open_: Open) -> None:
+    found = open_(account_of([GRID, RUN]), "#grid=0|resnet50.layers.2.1.conv2")
+    cells = found.page.locator("#grids tbody .cell")
+    assert cells.count() == 8 * 8
+    slow = found.page.locator("#grids .cell[title^='224 input, 64 output channels']")
+    assert (slow.inner_text(), "s3" in slow.get_attribute("class")) == ("1.56", True)
+    assert found.page.locator("#grids .unpruned").get_attribute("title").startswith("256 input, 256 output")
+    assert found.page.locator("#grids tbody .worse").count() == 0
+    found.page.locator("#grids button").last.click()
+    assert "grid=0%7Cresnet50.layers.3.0.conv1" in found.address
+    assert found.page.locator("#cases").is_visible()
+    assert "no grid of vgg16.L0" in open_(account_of([GRID]), "#grid=0|vgg16.L0").text("#missing")
 
 
 def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(open_: Open) -> None:

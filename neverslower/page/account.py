@@ -31,6 +31,7 @@ class Kind(StrEnum):
     JOURNAL = "journal"
     BASELINE = "baseline"
     MAP = "map"
+    GRID = "grid"
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,23 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class LayerCosts:
+    """What a layer costs over (input, output) channels, of the source of that number: estimates, and no verdicts.
+
+    `costs` has a row for each of the `inputs`, and in it one for each of the `outputs`: seconds per call, or
+    instructions; None where that pair was not measured. `whole` are the channels of the unpruned layer.
+    """
+
+    source: int
+    layer: str
+    unpruned: str
+    whole: tuple[int, int]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    costs: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
 class Advised:
     """The channel counts that a file of advice names for a layer on a device, by the unpruned problem's key."""
 
@@ -226,6 +244,7 @@ class Account:
     plans: tuple[Plan, ...] = ()
     cases: tuple[Case, ...] = ()
     wholes: tuple[Whole, ...] = ()
+    grids: tuple[LayerCosts, ...] = ()
     advised: tuple[Advised, ...] = ()
 
 

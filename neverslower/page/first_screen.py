@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
 from neverslower.outcome.table import Outcome
-from neverslower.page.account import Account, Case, Source, Step, Whole, titled
+from neverslower.page.account import Account, Case, Kind, Source, Step, Whole, titled
 
 _GRAVEST = (Code.SLOWER, Code.MORE, Code.CHANGED, Code.INVALID, Code.CRASHED, Code.UNDECIDED)
 UNCONFIRMED = "UNCONFIRMED"
@@ -25,6 +25,7 @@ _EVIDENCE = {
     Evidence.INSTRUCTIONS: "counted instructions",
     Evidence.DISPATCH: "dispatched kernels",
 }
+_ESTIMATES = "estimates, no verdicts"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _one(number: int, source: Source, account: Account) -> OneSource:
     mine = [case for case in account.cases if case.source == number and case.problem != case.unpruned]
     counts = Counter(map(counted_as, mine))
     listed = tuple(Counted(code, counts[code]) for code in CODES if counts[code])
-    return OneSource(number, titled(source), source.name, _EVIDENCE[source.evidence], listed, source.differs)
+    evidence = _ESTIMATES if source.kind is Kind.GRID else _EVIDENCE[source.evidence]
+    return OneSource(number, titled(source), source.name, evidence, listed, source.differs)
 
 
 def _worst(account: Account) -> Case | None:

@@ -16,7 +16,7 @@ from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.concluded import Concluded
 from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.page import again
-from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
+from neverslower.page.account import Case, Cause, Kind, LayerCosts, Sampled, Source, Whole
 from neverslower.page.journalled import Journalled, OneLibrary, verdict_of
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
 from neverslower.problem.convolution import Side
@@ -39,6 +39,7 @@ class Parts:
     sources: list[Source] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
+    grids: list[LayerCosts] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _plans: dict[tuple[object, ...], int] = field(default_factory=dict)

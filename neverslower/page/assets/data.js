@@ -35,6 +35,8 @@ ns.prepare = function (data) {
   data.sources = data.sources || [];
   data.cases = data.cases || [];
   data.plans = data.plans || [];
+  data.grids = data.grids || [];
+  for (const one of data.grids) one.key = `${one.source}|${one.layer}`;
   const secondary = new Set(data.sources.map((source) => source.compared).filter((number) => number !== undefined));
   data.sources.forEach((source, number) => {
     source.number = number;

@@ -17,7 +17,7 @@ ns.deviceCard = function (source) {
     ["build", source.build],
     ["clock", source.clock ? `${source.clock}, cache ${source.cache}` : source.cache],
     ["processes", source.processes || null],
-    ["blocks dropped", source.processes ? String(source.discarded) : null],
+    ["blocks dropped", source.processes && !["map", "grid"].includes(source.kind) ? String(source.discarded) : null],
     ["measuring took", source.seconds ? `${Math.floor(source.seconds / 60)} min ${Math.round(source.seconds % 60)} s` : null],
     ["noise floor", spread("noise_floor")],
     ["smallest slowdown that could be proved", spread("mde")],

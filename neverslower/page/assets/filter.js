@@ -5,7 +5,7 @@ ns.state = {};
 
 ns.fromAddress = function () {
   const given = new URLSearchParams(location.hash.slice(1));
-  ns.state = Object.fromEntries([...given].filter(([name]) => [...ns.FIELDS, "case", "stair", "sort"].includes(name)));
+  ns.state = Object.fromEntries([...given].filter(([name]) => [...ns.FIELDS, "case", "stair", "grid", "sort"].includes(name)));
 };
 
 // Change a part of what the address asks for; null leaves it out.
@@ -79,7 +79,7 @@ ns.drawFilter = function () {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    ns.ask(Object.fromEntries([...ns.FIELDS, "stair"].map((name) => [name, null])));
+    ns.ask(Object.fromEntries([...ns.FIELDS, "stair", "grid"].map((name) => [name, null])));
     ns.showFilter();
   });
   ns.showFilter();
