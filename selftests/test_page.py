@@ -8,7 +8,9 @@ import hashlib
 import json
 import lzma
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ import jsonschema
 import pytest
 
 from neverslower import cli
+from neverslower.calibration.stored import Standing, load, standing
 from neverslower.errors import NeverSlowerError
 from neverslower.page import html
 from neverslower.page.account import Account, document
+from neverslower.page.calibrated import with_calibration
 from neverslower.page.first_screen import first_screen
 from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
@@ -159,6 +163,25 @@ def test_a_stored_baseline_counts_as_its_record_does() -> None:
     assert case["reference_amount"] < case["amount"]
 
 
+def test_a_baseline_has_the_calibration_of_its_device(tmp_path: Path) -> None:
+    theirs = BASELINES / "cudnn@nvidia-h100-80gb-hbm3"
+    content = json.loads((theirs / "0001_9.19.0+cuda130.json").read_text(encoding="utf-8"))
+    path = tmp_path / theirs.name / "0001_few.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content | {"benchmarks": content["benchmarks"][:2]}), encoding="utf-8")
+    shutil.copy(theirs / "calibration.json", path.parent)
+    (source,) = account_of([path]).sources
+    found, fingerprint = source.calibration, source.fingerprint
+    assert found
+    assert (found.comparisons, found.slower, found.blocks) == (119, 0, 192)
+    assert found.mde == pytest.approx(0.010266, rel=1e-4)
+    assert found.slower_bound == pytest.approx(0.02486, rel=1e-3)
+    other = replace(fingerprint, state={**fingerprint.state, "power limit": "300 W"})
+    moved = with_calibration(replace(source, calibration=None), standing(tmp_path, other))
+    assert moved.calibration is None
+    assert moved.remarks[0].startswith("its calibration does not hold: calibrated in another state: ")
+
+
 def test_several_versions_stand_next_to_each_other() -> None:
     paths = [BASELINES / "acl@cortex-a76-emulated" / name for name in ("0001", "0004")]
     found = plain(*(next(path.parent.glob(f"{path.name}*")) for path in paths))
@@ -288,6 +311,15 @@ def test_every_form_of_a_run_begins_with_the_same_sentence(
         ("hazard found, not known to a baseline yet", "xfailed")
     ]
     assert found["steps"][0]["how"] == slower[0]["again"]
+
+
+def test_a_run_has_the_calibration_of_its_device(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = load(BASELINES / "cudnn@nvidia-h100-80gb-hbm3/calibration.json")
+    monkeypatch.setattr("neverslower.run.standing", lambda root, fingerprint: Standing(stored))
+    runner.run(FLAT, NEVER_SLOWER, "--keep", "12", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert found["sources"][0]["calibration"]["date"] == stored.date
 
 
 def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteRunner) -> None:

@@ -45,12 +45,32 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """How finely a device could tell, by its layers against themselves; fractions, so 0.01 is 1 %.
+
+    `mde` is the smallest slowdown that the preset's budget of `blocks` proves about every second time, `noise_floor`
+    the gap that such a layer shows against itself; None where nothing can be proved. `slower` of the `comparisons`
+    were false, before any confirmation: so at most a share of `slower_bound` is, with 95 % confidence.
+    """
+
+    date: str
+    preset: str
+    blocks: int
+    comparisons: int
+    slower: int
+    slower_bound: float
+    noise_floor: float | None = None
+    mde: float | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """One backend of one record: its device, its software, how it was measured, and what became of the device.
 
     `before` says that it is the other library of a run with `--against`. `compared` is the number of the source that
     it is compared with, and `differs` names what is different there. `seconds` is what measuring took, `processes`
-    how many processes measured, `discarded` how many blocks were dropped.
+    how many processes measured, `discarded` how many blocks were dropped. `calibration` is the device's, where it has
+    one that holds in its state.
     """
 
     name: str
@@ -74,6 +94,7 @@ class Source:
     before: bool = False
     compared: int | None = None
     differs: tuple[str, ...] = ()
+    calibration: Calibrated | None = None
 
     @classmethod
     def of(cls, fingerprint: Fingerprint, **more: Any) -> Source:

@@ -12,19 +12,29 @@ import numpy as np
 
 from neverslower.baseline import folders
 from neverslower.baseline.entry import Baseline, Entry
+from neverslower.calibration.stored import standing
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
 from neverslower.judge.verdict import Interval, Reason, ReasonCode, Verdict
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Source
+from neverslower.page.calibrated import with_calibration
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
 from neverslower.page.of_journal import Parts, named_in, proved_by
 from neverslower.problem.subject import Subject
 
 
 def add(parts: Parts, path: Path) -> None:
-    """Add the baselines that a file holds, one for each backend. Raises BaselineError."""
+    """Add the baselines that a file holds, one for each backend, with their calibrations. Raises BaselineError."""
+    first, root = len(parts.sources), path.resolve().parent.parent
+    _add(parts, path)
+    parts.sources[first:] = [
+        with_calibration(source, standing(root, source.fingerprint)) for source in parts.sources[first:]
+    ]
+
+
+def _add(parts: Parts, path: Path) -> None:
     if path.suffix == ".jsonl":
         add_baseline(parts, folders.load(path), {})
         return
