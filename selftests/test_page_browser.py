@@ -25,7 +25,7 @@ from neverslower.page.reading import account_of
 from selftests.support import ROOT
 from selftests.test_page import GRID, RUN, hostile
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), "")
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
@@ -319,6 +319,7 @@ def test_two_libraries_share_axes_and_two_kinds_of_evidence_never_do(open_: Open
     assert found.page.locator("#stairs canvas").count() == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("cases", "side"), [(2000, 12), (11264, 512)])
 def test_many_cases_are_small_and_quick(open_: Open, cases: int, side: int) -> None:
     """The best of several tries counts, and one that is good enough: what a browser can do is asked, and not how busy
