@@ -38,7 +38,6 @@ NEVER_SLOWER = "tests/test_never_slower.py"
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--problem", PROBLEM)
 STEADY: dict[str, Any] = {"seconds": 1e-5}
 PAIR = [comparison(1), comparison(3)]
-pytestmark = pytest.mark.processes
 
 # Random kills
 
@@ -285,6 +284,7 @@ def test_a_line_cut_at_any_byte_is_left_out_wherever_it_is(tmp_path: Path) -> No
         assert ("cut" in found) == (end == len(whole) - 1)
 
 
+@pytest.mark.processes
 def test_no_room_for_a_workers_last_words_is_one_clear_line(runner: SuiteRunner, monkeypatch) -> None:
     def no_room() -> None:
         raise OSError(28, "No space left on device", "there")
@@ -305,22 +305,22 @@ time.time = lambda: _now() + next(_steps)
 
 
 def test_a_clock_that_is_set_changes_no_verdict(runner: SuiteRunner) -> None:
+    script = {"rules": [{"when": "out_channels == 13", "times": 2.0}]}
+    budgets = ("--time-budget=5m", "--explain-budget=5m")
+    assert runner.run(script, *budgets, "--journal=steady.jsonl").ret == 0
     (runner.path / "sitecustomize.py").write_text(STEPPED, encoding="utf-8")
-    backend = runner.script(rules=[{"when": "out_channels == 13", "times": 2.0}])
-    found = []
-    for path, journal in ((str(ROOT), "steady.jsonl"), (f"{runner.path}:{ROOT}", "stepped.jsonl")):
-        result = subprocess.run(
-            [*PYTEST, "--backend", backend, f"--journal={journal}", "--time-budget=5m", "--explain-budget=5m"],
-            cwd=runner.path,
-            env=os.environ | {"PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        found.append(Journalled.read(runner.path / journal))
-    assert found[0].verdicts == found[1].verdicts
-    assert found[0].measured == found[1].measured
+    result = subprocess.run(
+        [*PYTEST, "--backend", runner.script(**script), *budgets, "--journal=stepped.jsonl"],
+        cwd=runner.path,
+        env=os.environ | {"PYTHONPATH": f"{runner.path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    steady, stepped = (Journalled.read(runner.path / f"{name}.jsonl") for name in ("steady", "stepped"))
+    assert steady.verdicts == stepped.verdicts
+    assert steady.measured == stepped.measured
     times = [json.loads(line)["time"] for line in (runner.path / "stepped.jsonl").read_text().splitlines()]
     assert times != sorted(times)  # The clock was set indeed.
 
@@ -347,6 +347,7 @@ def first(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[subp
 
 
 @needs_proc
+@pytest.mark.processes
 def test_of_two_runs_on_one_device_the_second_says_so(runner: SuiteRunner, first: subprocess.Popen[bytes]) -> None:
     assert eventually(lambda: Journalled.read(runner.path / "first.jsonl").begun)
     second = runner.run({"device": "board", "exclusive": True}, NEVER_SLOWER)
