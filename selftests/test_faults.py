@@ -30,6 +30,7 @@ from neverslower.report.progress_line import ProgressLine
 from neverslower.worker import holder
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
+from selftests import in_process
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import alive, comparison, eventually, needs_proc, problem, script, scripted
 
@@ -423,7 +424,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     others: dict[str, Any] = {"rules": [STEADY, {"when": "out_channels == 15", "times": 2.0}]}
     first = campaign_on(scripted(tmp_path, states=[steady, boosted], **others), path)
     assert set(first.findings.marked) == {one.identity for one in PAIR}
-    lines = path.read_bytes().count(b"measured")
+    lines = path.read_bytes().count(b'"measured"')
     changed = scripted(tmp_path, states=[{"settings": {"clock": "2 GHz"}}], **others)
     with pytest.raises(NeverSlowerError, match="the device was in another state: state clock: 1 GHz → 2 GHz"):
         campaign_on(changed, path, load(path))
@@ -431,7 +432,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     again = campaign_on(scripted(tmp_path, states=[steady], **others), path, recorded)
     assert {number for _, number in recorded.passes} == {0}
     assert not again.findings.marked
-    assert path.read_bytes().count(b"measured") == lines + 5  # Two passes of both, and the one that confirms.
+    assert path.read_bytes().count(b'"measured"') == lines + 5  # Two passes of both, and the one that confirms.
     whole = load(path)
     whole.drop_doubtful()
     passes = {identity: len(taken) for identity, taken in whole.in_order.items()}
@@ -440,7 +441,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
 
 def campaign_on(spec: WorkerSpec, path: Path, recorded: Recorded | None = None) -> Campaign:
     journal = Journal(path)
-    campaign = Campaign({"scripted": spec}, Settings(blocks=10), journal, recorded=recorded)
+    campaign = Campaign({"scripted": spec}, Settings(blocks=10), journal, recorded=recorded, start=in_process.start)
     try:
         campaign.run(PAIR)
     finally:
