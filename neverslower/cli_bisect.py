@@ -138,8 +138,7 @@ class Bisecting:
         """Return what a trace that goes on must have been asked: releases, cases, and how they are measured."""
         spec = next(iter(self._plan.backends.values()))
         settings = sorted(f"{name}={value}" for name, value in vars(self._plan.settings).items())
-        backend = f"{spec.backend}:{spec.argument}" if spec.argument else spec.backend
-        asked: dict[str, Any] = {"backend": backend, "threads": spec.threads, "settings": settings}
+        asked: dict[str, Any] = {"backend": spec.backend_spec, "threads": spec.threads, "settings": settings}
         return asked | {"releases": list(self._releases), "cases": list(self.cases)}
 
     def run(self, recorded: Recorded) -> None:
@@ -213,10 +212,9 @@ _COMMAND = ("python", "-m", "neverslower", "bisect")
 
 def _options_of(comparison: Comparison, spec: WorkerSpec) -> list[str]:
     """Return the options that select one comparison."""
-    backend = f"{spec.backend}:{spec.argument}" if spec.argument else spec.backend
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
     keep = ["--keep", str(comparison.candidate.channels(comparison.side)), "--side", str(comparison.side)]
-    return ["--backend", backend, *comparison.layer.options, *formats, *keep]
+    return ["--backend", spec.backend_spec, *comparison.layer.options, *formats, *keep]
 
 
 def seen_of(run: Run, comparison: Comparison) -> Seen:

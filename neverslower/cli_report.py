@@ -19,12 +19,16 @@ def add(commands: Commands) -> None:
     """Describe this command to the parser."""
     parser = commands.add_parser(
         "report",
-        help="a page of stored records: journals, baselines, maps, side by side where they share a device",
+        help="a page of stored records: journals, baselines, maps, grids, side by side where they share a device",
         description="Writes one self-contained page of what was measured before, without a device. A folder stands for "
         "all its baselines, and a file of advice marks the advised counts in the staircases.",
     )
     parser.add_argument(
-        "records", type=Path, nargs="+", metavar="RECORD", help="JOURNAL.jsonl[.xz], BASELINE, folder, MAP.json.xz"
+        "records",
+        type=Path,
+        nargs="+",
+        metavar="RECORD",
+        help="JOURNAL.jsonl[.xz], BASELINE, folder, MAP.json.xz, GRID.json.xz",
     )
     parser.add_argument("--out", metavar="FILE.html", help="the page, or a folder for its index.html")
     parser.add_argument("--layer", default="*", metavar="PATTERN", help="these layers alone: resnet50.L16, 'vgg16.*'")

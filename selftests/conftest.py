@@ -4,12 +4,15 @@ Also a copy of the suite in an empty folder, run on a script: what the tests of 
 """
 
 import contextlib
+import copy
 import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ import scipy.special  # noqa: F401  (in-process runs drop modules that they load
 from neverslower import cli, cli_maps, pytest_plugin, run  # noqa: F401
 from neverslower.calibration import doctor, measuring
 from neverslower.hunt import profiles
+from neverslower.models import child
+from neverslower.models.words import Input
 from selftests import in_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +114,35 @@ def workers_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     if request.node.get_closest_marker("processes") is None:
         for door in DOORS:
             monkeypatch.setattr(door, "Worker", in_process.start)
+
+
+@pytest.fixture(scope="session")
+def models_read() -> dict[tuple[object, ...], Mapping[str, Any]]:
+    """What was found in models so far, empty at first."""
+    import torch
+
+    # All that tracing needs is loaded here, for a run in this process drops what it loads first.
+    torch.export.export(torch.nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 1, 1),))
+    return {}
+
+
+@pytest.fixture
+def models_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Let users' models be read in this process, each once: one of its own takes seconds to import torch."""
+    if find_spec("torch") is None:
+        return
+    known = request.getfixturevalue("models_read")
+
+    def read(kind: str, text: str, inputs: Sequence[str], asked: str = child.LAYERS) -> Mapping[str, Any]:
+        path = Path(text.rpartition("=")[2].rpartition(":")[0] or text)
+        key = (kind, text, tuple(inputs), asked, path.read_bytes() if path.is_file() else b"")
+        if key not in known:
+            with warnings.catch_warnings():
+                found = child._answer(asked, kind, text, [Input.parse(shape) for shape in inputs])
+            known[key] = json.loads(json.dumps(found))
+        return copy.deepcopy(known[key])
+
+    monkeypatch.setattr(child, "read", read)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ NEED_A_DEVICE = ("doctor", "calibrate", "map", "advise", "mend", "bisect", "expl
 JOURNAL = "bench/data/journals/tvm-0.25-0.27-two-cores.jsonl.xz"
 COUNTED = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[14]_*.jsonl"))
 STANDS_FOR = {
-    "resnet50.json.xz": ROOT / "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/resnet50-float16-NHWC.json.xz",
+    "resnet50.json.xz": ROOT / "baselines/cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz",
     "OLD.jsonl": COUNTED[0],
     "NEW.jsonl": COUNTED[1],
     "original.py:build": DOCS / "examples" / "original.py:build",
@@ -117,13 +117,20 @@ def test_a_measurement_of_the_suite_itself_is_there(command: str) -> None:
 # What a reader is asked to type
 
 
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The journal of a run, as a reader has it after the first one."""
+    path = tmp_path_factory.mktemp("journal") / "run.jsonl"
+    path.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
+    return path
+
+
 @pytest.fixture
-def reader(runner: SuiteRunner) -> SuiteRunner:
+def reader(runner: SuiteRunner, models_here: None, journal: Path) -> SuiteRunner:
     """The runner in a folder where somebody has followed the pages up to here."""
     (runner.path / "docs").symlink_to(DOCS)
-    journal = runner.path / ".neverslower" / "journal-….jsonl"
-    journal.parent.mkdir()
-    journal.write_bytes(lzma.decompress((ROOT / JOURNAL).read_bytes()))
+    (runner.path / ".neverslower").mkdir()
+    (runner.path / ".neverslower" / "journal-….jsonl").symlink_to(journal)
     (runner.path / "options.txt").write_text("--layer\nresnet50.L16\n", encoding="utf-8")
     (runner.path / "advice.json").write_text(
         (DOCS / "examples" / "advice.json").read_text(encoding="utf-8"), encoding="utf-8"

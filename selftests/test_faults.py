@@ -30,6 +30,7 @@ from neverslower.report.progress_line import ProgressLine
 from neverslower.worker import holder
 from neverslower.worker.pool import ask_all
 from neverslower.worker.process import DeviceLock, Worker, WorkerSpec
+from selftests import in_process
 from selftests.conftest import PROBLEM, ROOT, SuiteRunner
 from selftests.support import alive, comparison, eventually, needs_proc, problem, script, scripted
 
@@ -38,7 +39,6 @@ NEVER_SLOWER = "tests/test_never_slower.py"
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--problem", PROBLEM)
 STEADY: dict[str, Any] = {"seconds": 1e-5}
 PAIR = [comparison(1), comparison(3)]
-pytestmark = pytest.mark.processes
 
 # Random kills
 
@@ -285,6 +285,7 @@ def test_a_line_cut_at_any_byte_is_left_out_wherever_it_is(tmp_path: Path) -> No
         assert ("cut" in found) == (end == len(whole) - 1)
 
 
+@pytest.mark.processes
 def test_no_room_for_a_workers_last_words_is_one_clear_line(runner: SuiteRunner, monkeypatch) -> None:
     def no_room() -> None:
         raise OSError(28, "No space left on device", "there")
@@ -305,22 +306,22 @@ time.time = lambda: _now() + next(_steps)
 
 
 def test_a_clock_that_is_set_changes_no_verdict(runner: SuiteRunner) -> None:
+    script = {"rules": [{"when": "out_channels == 13", "times": 2.0}]}
+    budgets = ("--time-budget=5m", "--explain-budget=5m")
+    assert runner.run(script, *budgets, "--journal=steady.jsonl").ret == 0
     (runner.path / "sitecustomize.py").write_text(STEPPED, encoding="utf-8")
-    backend = runner.script(rules=[{"when": "out_channels == 13", "times": 2.0}])
-    found = []
-    for path, journal in ((str(ROOT), "steady.jsonl"), (f"{runner.path}:{ROOT}", "stepped.jsonl")):
-        result = subprocess.run(
-            [*PYTEST, "--backend", backend, f"--journal={journal}", "--time-budget=5m", "--explain-budget=5m"],
-            cwd=runner.path,
-            env=os.environ | {"PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        found.append(Journalled.read(runner.path / journal))
-    assert found[0].verdicts == found[1].verdicts
-    assert found[0].measured == found[1].measured
+    result = subprocess.run(
+        [*PYTEST, "--backend", runner.script(**script), *budgets, "--journal=stepped.jsonl"],
+        cwd=runner.path,
+        env=os.environ | {"PYTHONPATH": f"{runner.path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    steady, stepped = (Journalled.read(runner.path / f"{name}.jsonl") for name in ("steady", "stepped"))
+    assert steady.verdicts == stepped.verdicts
+    assert steady.measured == stepped.measured
     times = [json.loads(line)["time"] for line in (runner.path / "stepped.jsonl").read_text().splitlines()]
     assert times != sorted(times)  # The clock was set indeed.
 
@@ -347,6 +348,7 @@ def first(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> Iterator[subp
 
 
 @needs_proc
+@pytest.mark.processes
 def test_of_two_runs_on_one_device_the_second_says_so(runner: SuiteRunner, first: subprocess.Popen[bytes]) -> None:
     assert eventually(lambda: Journalled.read(runner.path / "first.jsonl").begun)
     second = runner.run({"device": "board", "exclusive": True}, NEVER_SLOWER)
@@ -422,7 +424,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     others: dict[str, Any] = {"rules": [STEADY, {"when": "out_channels == 15", "times": 2.0}]}
     first = campaign_on(scripted(tmp_path, states=[steady, boosted], **others), path)
     assert set(first.findings.marked) == {one.identity for one in PAIR}
-    lines = path.read_bytes().count(b"measured")
+    lines = path.read_bytes().count(b'"measured"')
     changed = scripted(tmp_path, states=[{"settings": {"clock": "2 GHz"}}], **others)
     with pytest.raises(NeverSlowerError, match="the device was in another state: state clock: 1 GHz → 2 GHz"):
         campaign_on(changed, path, load(path))
@@ -430,7 +432,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
     again = campaign_on(scripted(tmp_path, states=[steady], **others), path, recorded)
     assert {number for _, number in recorded.passes} == {0}
     assert not again.findings.marked
-    assert path.read_bytes().count(b"measured") == lines + 5  # Two passes of both, and the one that confirms.
+    assert path.read_bytes().count(b'"measured"') == lines + 5  # Two passes of both, and the one that confirms.
     whole = load(path)
     whole.drop_doubtful()
     passes = {identity: len(taken) for identity, taken in whole.in_order.items()}
@@ -439,7 +441,7 @@ def test_what_was_measured_after_a_change_of_state_is_measured_again(tmp_path: P
 
 def campaign_on(spec: WorkerSpec, path: Path, recorded: Recorded | None = None) -> Campaign:
     journal = Journal(path)
-    campaign = Campaign({"scripted": spec}, Settings(blocks=10), journal, recorded=recorded)
+    campaign = Campaign({"scripted": spec}, Settings(blocks=10), journal, recorded=recorded, start=in_process.start)
     try:
         campaign.run(PAIR)
     finally:

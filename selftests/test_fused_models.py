@@ -20,6 +20,8 @@ from selftests.conftest import SuiteRunner
 CONV, BIASED, NORM, ADD = Kind.CONVOLUTION, Kind.BIASED_CONVOLUTION, Kind.NORMALISATION, Kind.ADD
 Written = tuple[Kind, str, str]
 
+pytestmark = pytest.mark.usefixtures("models_here")
+
 
 def followed(*operations: Written, returned: str = "") -> dict[str, str]:
     """What follows each convolution of a graph that is written as (kind, what it reads, what it makes)."""
@@ -120,10 +122,10 @@ EXPECTED = {
 SHAPE = "1x3x16x16"
 
 
-@pytest.fixture
-def net(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
-    path = tmp_path / "net.py"
+    path = tmp_path_factory.mktemp("net") / "net.py"
     path.write_text(textwrap.dedent(NET), encoding="utf-8")
     return path
 

@@ -53,8 +53,14 @@ def measured(tmp_path, layers=(LAYER,), **script):
     return path, document
 
 
-def test_every_count_has_a_verdict_a_plan_and_a_dispatch(tmp_path):
-    path, document = measured(tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(path, document) of the map of one layer, measured once."""
+    return measured(tmp_path_factory.mktemp("map"))
+
+
+def test_every_count_has_a_verdict_a_plan_and_a_dispatch(whole):
+    path, document = whole
     assert document["points"] == document["decided"] == 23
     (staircase,) = load(path).staircases
     assert staircase.counts == tuple(range(1, 25))
@@ -71,8 +77,8 @@ def test_every_count_has_a_verdict_a_plan_and_a_dispatch(tmp_path):
     assert {str(cause) for cause in staircase.causes().values()} == {"alignment"}
 
 
-def test_names_plans_and_launches_are_stored_once_and_samples_raw(tmp_path):
-    _, document = measured(tmp_path)
+def test_names_plans_and_launches_are_stored_once_and_samples_raw(whole):
+    _, document = whole
     assert sorted(document["kernels"]) == ["addPadding", "gemm"]
     assert len(document["plans"]) == len(document["dispatches"]) == 2
     (layer,) = document["layers"]
@@ -270,8 +276,8 @@ def test_a_layer_that_can_t_be_pruned_makes_no_map(tmp_path):
         ({"fingerprint": {}}, "TypeError"),
     ],
 )
-def test_a_damaged_map_is_one_clear_line(tmp_path, change, why):
-    path, document = measured(tmp_path)
+def test_a_damaged_map_is_one_clear_line(tmp_path, whole, change, why):
+    path, (_, document) = tmp_path / "map.json.xz", whole
     path.write_bytes(lzma.compress(json.dumps(document | change).encode()))
     with pytest.raises(NeverSlowerError, match=why) as told:
         load(path)
@@ -313,8 +319,8 @@ def test_the_committed_records_are_small():
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 10_000_000
 
 
-def test_a_page_has_every_count_with_its_cause_and_its_samples(tmp_path):
-    path, _ = measured(tmp_path)
+def test_a_page_has_every_count_with_its_cause_and_its_samples(whole):
+    path, _ = whole
     account = account_of([path])
     assert len(account.cases) == 23
     assert account.sentence.endswith(": 21 slower, 2 not slower, of 23")

@@ -476,7 +476,7 @@ def test_the_layers_of_several_files_are_listed(tmp_path: Path, capsys: pytest.C
 # In a run
 
 
-def test_a_run_measures_a_model_s_layers_by_their_names(runner: SuiteRunner, net: Path) -> None:
+def test_a_run_measures_a_model_s_layers_by_their_names(runner: SuiteRunner, models_here: None, net: Path) -> None:
     chosen = ("--model", f"{net}:build", "--input", "1x3x16x16", "--layer", "blocks.*", "--keep", "blocks.0=6,4")
     files = ("--junitxml", "junit.xml", "--benchmark-json", "times.json", "--journal", "run.jsonl")
     result = runner.run({}, *chosen, *files, problem="")

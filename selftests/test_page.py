@@ -8,7 +8,9 @@ import hashlib
 import json
 import lzma
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ import jsonschema
 import pytest
 
 from neverslower import cli
+from neverslower.calibration.stored import Standing, load, standing
 from neverslower.errors import NeverSlowerError
 from neverslower.page import html
 from neverslower.page.account import Account, document
+from neverslower.page.calibrated import with_calibration
+from neverslower.page.first_screen import first_screen
 from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
@@ -28,6 +33,7 @@ from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER
 
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RUN = JOURNALS / "report-cudnn-h200.jsonl.xz"
+GRID = ROOT / "bench/data/maps/grid-resnet50-float16-h200.json.xz"
 SCHEMA = json.loads((ROOT / "docs/reference/verdicts.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}<!--"
 NETWORK = re.compile(r"""(?:src|href|action)\s*=\s*["']?(?!#|data:)[^"'#\s>]|url\((?!["']?data:)|@import""")
@@ -77,6 +83,22 @@ def test_a_journal_says_what_its_run_said() -> None:
     assert worst["cause"]["remedy"].startswith("pad to 128: 0.547×")
     assert "--keep 121 --dtype float16 --layout NHWC" in worst["again"]
     assert [look["when"] for look in found["sources"][0]["looks"]][-1] == "after"
+
+
+def test_the_first_screen_counts_as_its_sentence_does(tmp_path: Path) -> None:
+    """Verdicts and the last line are enough for that, and the samples of 1300 layers take long to read."""
+    path = tmp_path / "ended.jsonl"
+    lines = _lines(JOURNALS / "three-networks-cudnn-h200.jsonl.xz")
+    kept = [line for line in lines if '"event":"measured"' not in line]
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    account = account_of([path])
+    words = "893 slower (759 confirmed), 386 not slower, 21 undecided, of 1300"
+    assert account.sentence == f"HAZARDS: {words}"
+    (source,) = first_screen(account).sources
+    counts = {counted.words: counted.count for counted in source.counts}
+    assert [counts[word] for word in ("slower", "slower, not confirmed", "undecided")] == [759, 134, 21]
+    assert counts["same"] + counts["faster"] == 386
+    assert account_of([path, RUN]).further[0].endswith(words.replace("1300", "1,300"))
 
 
 def test_samples_are_five_numbers_of_each_process() -> None:
@@ -134,11 +156,30 @@ def test_the_schema_refuses_what_is_not_described() -> None:
 def test_a_stored_baseline_counts_as_its_record_does() -> None:
     found = plain(BASELINES / "onednn@intel-xeon-processor-2c")
     assert found["sentence"] == (
-        "onednn 3.12.0 on Intel Xeon Processor 2c: 29 slower, 172 not slower, 17 undecided, of 218"
+        "onednn 3.12.0 on Intel Xeon Processor 2c: 30 slower (29 confirmed), 172 not slower, 16 undecided, of 218"
     )
     case = next(case for case in found["cases"] if case["code"] == "SLOWER")
     assert case["samples"]
     assert case["reference_amount"] < case["amount"]
+
+
+def test_a_baseline_has_the_calibration_of_its_device(tmp_path: Path) -> None:
+    theirs = BASELINES / "cudnn@nvidia-h100-80gb-hbm3"
+    content = json.loads((theirs / "0001_9.19.0+cuda130.json").read_text(encoding="utf-8"))
+    path = tmp_path / theirs.name / "0001_few.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content | {"benchmarks": content["benchmarks"][:2]}), encoding="utf-8")
+    shutil.copy(theirs / "calibration.json", path.parent)
+    (source,) = account_of([path]).sources
+    found, fingerprint = source.calibration, source.fingerprint
+    assert found
+    assert (found.comparisons, found.slower, found.blocks) == (119, 0, 192)
+    assert found.mde == pytest.approx(0.010266, rel=1e-4)
+    assert found.slower_bound == pytest.approx(0.02486, rel=1e-3)
+    other = replace(fingerprint, state={**fingerprint.state, "power limit": "300 W"})
+    moved = with_calibration(replace(source, calibration=None), standing(tmp_path, other))
+    assert moved.calibration is None
+    assert moved.remarks[0].startswith("its calibration does not hold: calibrated in another state: ")
 
 
 def test_several_versions_stand_next_to_each_other() -> None:
@@ -213,6 +254,38 @@ def test_advice_names_the_counts_of_a_layer() -> None:
     ]
 
 
+def test_a_grid_says_that_it_judges_nothing() -> None:
+    account = account_of([GRID], "resnet50.layers.2.1.conv2")
+    found = dict(json.loads(json.dumps(document(account))))
+    jsonschema.validate(found, SCHEMA)
+    words = "64 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts"
+    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    (grid,) = found["grids"]
+    assert (grid["whole"], grid["inputs"], len(grid["outputs"])) == ([256, 256], list(range(32, 257, 32)), 8)
+    assert grid["costs"][-1][-1] == 7.5655e-06
+    assert grid["costs"][6][1] == pytest.approx(1.56 * 7.5655e-06, rel=0.005)  # 224 of 256 inputs, 64 of 256 outputs.
+    assert unpacked(html.page(account)) == found
+    assert [source.evidence for source in first_screen(account).sources] == ["estimates, no verdicts"]
+    with pytest.raises(NeverSlowerError, match=r"no record has such a layer; there are resnet50\.conv1, "):
+        account_of([GRID], "vgg16.*")
+
+
+def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
+    content = json.loads(lzma.decompress(GRID.read_bytes()))
+    first = content["layers"][1] | {"refusals": [[32, 16, "out of memory"]]}
+    first |= {name: [*first[name][:1], *first[name][2:]] for name in ("pairs", "estimates", "passes")}
+    path = tmp_path / "part.json.xz"
+    path.write_bytes(
+        lzma.compress(json.dumps(content | {"ended_early": "interrupted", "measured": 2, "layers": [first]}).encode())
+    )
+    found = plain(path)
+    jsonschema.validate(found, SCHEMA)
+    assert "it is a part (interrupted): 2 of 1,229 pairs were measured; 15 pairs of" in found["sentence"]
+    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
+    missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
+    assert missing == [1]  # The row of 32 input channels.
+
+
 # A run
 
 
@@ -238,6 +311,15 @@ def test_every_form_of_a_run_begins_with_the_same_sentence(
         ("hazard found, not known to a baseline yet", "xfailed")
     ]
     assert found["steps"][0]["how"] == slower[0]["again"]
+
+
+def test_a_run_has_the_calibration_of_its_device(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = load(BASELINES / "cudnn@nvidia-h100-80gb-hbm3/calibration.json")
+    monkeypatch.setattr("neverslower.run.standing", lambda root, fingerprint: Standing(stored))
+    runner.run(FLAT, NEVER_SLOWER, "--keep", "12", "--verdicts", "v.json")
+    found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    assert found["sources"][0]["calibration"]["date"] == stored.date
 
 
 def test_a_run_against_a_baseline_says_what_changed_at_each_count(runner: SuiteRunner) -> None:
@@ -323,6 +405,7 @@ def test_a_run_that_cannot_judge_has_a_page_too(runner: SuiteRunner) -> None:
         ("--report=file/p.html", "--report=file/p.html can't be written: "),
         ("--verdicts=file/v.json", "--verdicts=file/v.json can't be written: "),
         ("--report=a.html", "a.html is a folder: name a file in it, or another one"),
+        ("--report=theirs.html", "theirs.html exists, and does not hold a page of never-slower: name another file"),
         ("--verdicts=file.json", "file.json exists, and does not hold verdicts: name another file, or remove it"),
     ],
 )
@@ -331,6 +414,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_measuring(
 ) -> None:
     (runner.path / "file").write_text("")
     (runner.path / "file.json").write_text('{"benchmarks": []}')
+    (runner.path / "theirs.html").write_text("<!DOCTYPE html>\n<title>Their coverage</title>\n")
     (runner.path / "a.html").mkdir()
     result = runner.run(FLAT, NEVER_SLOWER, option)
     assert words in result.stderr.str()
@@ -436,10 +520,11 @@ def test_the_command_writes_both_and_says_so(tmp_path: Path, capsys: pytest.Capt
         (["text.jsonl", "--verdicts", "v.html"], "--verdicts=v.html: name a file that ends in .json"),
         (["a.json", "--out", "p.html"], "a.json: not a record that can be reported; give journals"),
         (["v.json", "--out", "p.html"], "v.json: a file of never-slower verdicts, and not a record that can be"),
-        (["grid.json.xz", "--out", "p.html"], "grid.json.xz: a grid, and a page shows none; advise --model"),
+        (["grid.json.xz", "--out", "p.html"], "grid grid.json.xz: KeyError 'schema'; measure it again"),
         (["old", "--verdicts", "old/0001_1.json"], "0001_1.json is to be read, and would be overwritten: name"),
         (["text.jsonl", "--verdicts", "old/0001_1.json"], "0001_1.json exists, and does not hold verdicts"),
         (["text.jsonl", "--out", "a.html"], "a.html is a folder"),
+        (["text.jsonl", "--out", "theirs.html"], "theirs.html exists, and does not hold a page of never-slower"),
         (["a.json", "--verdicts", "a.json"], "a.json is to be read, and would be overwritten: name another file"),
     ],
 )
@@ -456,6 +541,7 @@ def test_what_cannot_be_reported_is_named(
         (tmp_path / name).mkdir()
     (tmp_path / "old/0001_1.json").write_text('{"benchmarks": []}')
     (tmp_path / "v.json").write_text('{"format": "never-slower verdicts"}')
+    (tmp_path / "theirs.html").write_text("<!DOCTYPE html>\n<title>Their coverage</title>\n")
     (tmp_path / "grid.json.xz").write_bytes(lzma.compress(b'{"format": "never-slower grid"}'))
     for name in ("text.jsonl", "text.json.xz", "a.json"):
         (tmp_path / name).write_text("{}\n" if name == "a.json" else "")
@@ -468,7 +554,7 @@ def test_a_folder_of_maps_alone_stands_for_them() -> None:
     assert records_of([folder]) == records_of([folder / "maps"]) == [folder / "maps/resnet50-float16-NHWC.json.xz"]
 
 
-def test_verdicts_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
+def test_both_are_written_again_and_a_folder_may_have_a_dot(tmp_path: Path) -> None:
     asked = Wanted.of(str(tmp_path / "rep-9.19"), str(tmp_path / "v.json"))
     account = account_of([RUN])
     for _ in range(2):
@@ -549,11 +635,26 @@ def test_the_example_of_the_documentation_leaves_out_what_is_compared_with(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_script_is_not_measured_again_without_its_file(runner: SuiteRunner) -> None:
-    journal = runner.path / "j.jsonl"
+def test_what_measures_again_names_the_backend_as_the_user_did(runner: SuiteRunner) -> None:
+    journal, old = runner.path / "j.jsonl", runner.path / "old.jsonl"
     runner.run(FLAT | {"rules": [HAZARD]}, NEVER_SLOWER, f"--journal={journal}", "--verdicts", "v.json")
-    assert "again" not in plain(journal)["cases"][0]
-    assert "scripted:" in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+    named = f"--backend scripted:{runner.path / 'script.json'} "
+    assert named in plain(journal)["cases"][0]["again"]
+    assert named in json.loads((runner.path / "v.json").read_text(encoding="utf-8"))["cases"][0]["again"]
+    old.write_text(re.sub(r', ?"spec": ?"[^"]*"', "", journal.read_text(encoding="utf-8")), encoding="utf-8")
+    assert "again" not in plain(old)["cases"][0]  # Nobody knows which script that was.
+
+
+def test_a_journal_keeps_the_device_that_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "second.jsonl"
+    lines = [
+        line.replace('"backend":"cudnn","device"', '"backend":"cudnn","spec":"cudnn:gpu=1","device"')
+        for line in _lines(RUN)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for case, before in zip(plain(path)["cases"], plain(RUN)["cases"], strict=True):
+        for name in ("again", "alone"):
+            assert case[name] == before[name].replace("--backend cudnn", "--backend cudnn:gpu=1")
 
 
 def test_what_turns_the_text_around_is_written_out(tmp_path: Path) -> None:

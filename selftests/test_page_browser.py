@@ -6,10 +6,12 @@ Needs playwright and a Chromium, both of which .ci/run installs; without them th
 from __future__ import annotations
 
 import json
+import lzma
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from neverslower.page.account import Account, Case, Cause, Kind, Sampled, Source
 from neverslower.page.first_screen import key
 from neverslower.page.reading import account_of
 from selftests.support import ROOT
-from selftests.test_page import RUN, hostile
+from selftests.test_page import GRID, RUN, hostile
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in BROWSERS if (path := shutil.which(name))), "")
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
@@ -106,6 +108,12 @@ def open_(browser: Any, tmp_path: Path) -> Iterator[Open]:
         context.close()
 
 
+@cache
+def recorded(record: Path) -> str:
+    """The page of a record that several tests look at."""
+    return html.page(account_of([record]))
+
+
 def many(cases: int, side: int = 12) -> Account:
     """A run of so many cases, `side` to a layer, each with plans, kernels and the samples of four processes."""
     luck = random.Random(cases)
@@ -153,7 +161,7 @@ def many(cases: int, side: int = 12) -> Account:
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_opens_without_a_network_and_without_a_word(open_: Open, width: int, scheme: str) -> None:
-    found = open_(account_of([RESNET50]), width=width, scheme=scheme)
+    found = open_(recorded(RESNET50), width=width, scheme=scheme)
     assert found.text("h1") == "HAZARDS: 171 slower (171 confirmed), 47 not slower, of 218"
     assert found.shown == "218 of 218 cases"
     assert found.page.evaluate("document.documentElement.scrollWidth") == width  # Nothing stands out to the right.
@@ -164,7 +172,7 @@ def test_it_opens_without_a_network_and_without_a_word(open_: Open, width: int, 
 
 
 def test_a_policy_forbids_the_network_to_whatever_might_get_in(open_: Open) -> None:
-    found = open_(account_of([RUN]))
+    found = open_(recorded(RUN))
     tried = """async () => {
       const answers = [];
       try { await fetch("https://example.org/"); answers.push("fetched"); } catch { answers.push("refused"); }
@@ -191,7 +199,7 @@ def test_hostile_names_are_shown_and_not_run(open_: Open, tmp_path: Path) -> Non
 
 
 def test_the_address_holds_the_filter_and_the_sorting(open_: Open) -> None:
-    found = open_(account_of([RESNET50]))
+    found = open_(recorded(RESNET50))
     found.page.select_option("#filter [name=layer]", "resnet50.L16")
     found.page.select_option("#filter [name=verdict]", "SLOWER")
     found.page.fill("#filter [name=q]", "kernel change")
@@ -202,7 +210,7 @@ def test_the_address_holds_the_filter_and_the_sorting(open_: Open) -> None:
     assert shown == f"{count} of 218 cases"
     assert found.page.locator("th[data-column=channels]").get_attribute("aria-sort") == "ascending"
     assert found.page.locator(".heat tbody tr").count() == 1
-    again = open_(account_of([RESNET50]), found.address)
+    again = open_(recorded(RESNET50), found.address)
     assert again.shown == shown
     assert again.page.locator(".cases tbody tr:not(.spacer)").first.inner_text() == first
     assert again.page.input_value("#filter [name=q]") == "kernel change"
@@ -211,14 +219,14 @@ def test_the_address_holds_the_filter_and_the_sorting(open_: Open) -> None:
 
 
 def test_a_chip_of_the_first_screen_filters(open_: Open) -> None:
-    found = open_(account_of([RESNET50]))
+    found = open_(recorded(RESNET50))
     found.page.click(".sources a.chip.FASTER")
     assert found.shown == "15 of 218 cases"
     assert found.page.input_value("#filter [name=verdict]") == "FASTER"
 
 
 def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
-    found = open_(account_of([RESNET50]))
+    found = open_(recorded(RESNET50))
     found.page.locator(".heat tbody tr", has_text="resnet50.L46").locator("a.cell").first.click()
     case = found.text("#case")
     for words in ("resnet50.L46", "2047 of 2048 channels", "5.294× [2.473, 6.231]", "nhwcAddPaddingKernel", "69 %"):
@@ -229,12 +237,12 @@ def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
     assert "case=" in found.address
     found.page.keyboard.press("Escape")
     found.page.wait_for_function("!document.getElementById('case').open && !location.hash.includes('case=')")
-    again = open_(account_of([RESNET50]), f"#case=0/{L46}")
+    again = open_(recorded(RESNET50), f"#case=0/{L46}")
     assert again.page.locator("#case").is_visible()
 
 
 def test_hovering_a_staircase_says_plan_kernels_ratio_and_samples(open_: Open) -> None:
-    found = open_(account_of([MAP]))
+    found = open_(recorded(MAP))
     box = found.page.locator("#stairs .u-over").bounding_box()
     found.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
     found.page.wait_for_timeout(100)
@@ -248,7 +256,7 @@ def test_hovering_a_staircase_says_plan_kernels_ratio_and_samples(open_: Open) -
 
 
 def test_the_keyboard_reaches_everything(open_: Open) -> None:
-    found = open_(account_of([MAP]))
+    found = open_(recorded(MAP))
     found.page.focus("#stairs .chart")
     found.page.keyboard.press("Home")
     first = found.text("#stairs .tip")
@@ -270,7 +278,7 @@ def test_the_keyboard_reaches_everything(open_: Open) -> None:
 
 
 def test_tables_and_charts_have_words_for_a_screen_reader(open_: Open) -> None:
-    found = open_(account_of([RESNET50]))
+    found = open_(recorded(RESNET50))
     nameless = """() => [...document.querySelectorAll("button, a, select, input, [role]")]
       .filter((one) => !["status", "alert", "search"].includes(one.getAttribute("role")))
       .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || (one.labels && one.labels.length)))
@@ -284,7 +292,7 @@ def test_tables_and_charts_have_words_for_a_screen_reader(open_: Open) -> None:
 
 
 def test_it_prints(open_: Open) -> None:
-    found = open_(account_of([RESNET50]))
+    found = open_(recorded(RESNET50))
     found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert found.page.locator(".cases tbody tr").count() == 218
     found.page.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -311,9 +319,12 @@ def test_two_libraries_share_axes_and_two_kinds_of_evidence_never_do(open_: Open
     assert found.page.locator("#stairs canvas").count() == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("cases", "side"), [(2000, 12), (11264, 512)])
 def test_many_cases_are_small_and_quick(open_: Open, cases: int, side: int) -> None:
-    """The best of several tries counts: what a browser can do is asked, and not how busy the machine is."""
+    """The best of several tries counts, and one that is good enough: what a browser can do is asked, and not how busy
+    the machine is.
+    """
     text = html.page(many(cases, side))
     assert len(text.encode()) < 5e6
     paints, filters = [], []
@@ -326,9 +337,10 @@ def test_many_cases_are_small_and_quick(open_: Open, cases: int, side: int) -> N
             found.page.evaluate(FILTERED, given)
             for given in (["verdict", "SLOWER"], ["q", "alignment"], ["q", ""], ["verdict", ""])
         ]
+        if paints[-1] <= 1000 and filters[-1] <= 100:
+            break
     assert min(paints) <= 1000
     assert min(filters[3::4]) <= 100  # The last of them shows every case again.
-    assert min(filters) <= 100
 
 
 def test_advice_marks_the_counts_of_its_own_device(open_: Open, tmp_path: Path) -> None:
@@ -343,8 +355,12 @@ def test_advice_marks_the_counts_of_its_own_device(open_: Open, tmp_path: Path) 
         assert open_(account_of([MAP, path])).page.evaluate(marked) == counts
 
 
-def test_a_cell_of_many_counts_shows_an_undecided_one_before_a_decided_one(open_: Open) -> None:
-    found = open_(account_of([VERDICTS_MAP], "resnet50.L45"))
+def test_a_cell_of_many_counts_shows_an_undecided_one_before_a_decided_one(open_: Open, tmp_path: Path) -> None:
+    content = json.loads(lzma.decompress(VERDICTS_MAP.read_bytes()))
+    content["layers"] = [layer for layer in content["layers"] if layer["name"] == "resnet50.L45"]
+    path = tmp_path / "one.json.xz"
+    path.write_bytes(lzma.compress(json.dumps(content).encode(), preset=0))
+    found = open_(account_of([path]))
     cells = found.page.locator(".heat tbody tr a.cell")
     assert cells.last.get_attribute("title").startswith("resnet50.L45, 83 of 2048 channels: undecided about 2.113×")
     assert "open" in cells.last.get_attribute("class")
@@ -375,6 +391,20 @@ def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:
     assert found.page.locator("#device").is_visible()
 
 
+def test_a_grid_has_a_cell_for_each_pair_and_marks_none_as_worse(open_: Open) -> None:
+    found = open_(account_of([GRID, RUN]), "#grid=0|resnet50.layers.2.1.conv2")
+    cells = found.page.locator("#grids tbody .cell")
+    assert cells.count() == 8 * 8
+    slow = found.page.locator("#grids .cell[title^='224 input, 64 output channels']")
+    assert (slow.inner_text(), "s3" in slow.get_attribute("class")) == ("1.56", True)
+    assert found.page.locator("#grids .unpruned").get_attribute("title").startswith("256 input, 256 output")
+    assert found.page.locator("#grids tbody .worse").count() == 0
+    found.page.locator("#grids button").last.click()
+    assert "grid=0%7Cresnet50.layers.3.0.conv1" in found.address
+    assert found.page.locator("#cases").is_visible()
+    assert "no grid of vgg16.L0" in open_(account_of([GRID]), "#grid=0|vgg16.L0").text("#missing")
+
+
 def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(open_: Open) -> None:
     mended = account_of([JOURNALS / "mend-resnet18-cudnn-h200.jsonl.xz"])
     found = open_(mended)
@@ -392,7 +422,7 @@ def test_comparisons_that_share_an_id_are_each_shown_and_padding_is_called_so(op
 
 
 def test_paper_has_the_head_of_the_table_and_every_column(open_: Open) -> None:
-    found = open_(account_of([RESNET50]), width=720, scheme="dark")
+    found = open_(recorded(RESNET50), width=720, scheme="dark")
     page = found.page
     before = page.evaluate("document.querySelector('canvas.shape').toDataURL()")
     page.emulate_media(media="print", color_scheme="dark")
@@ -405,7 +435,7 @@ def test_paper_has_the_head_of_the_table_and_every_column(open_: Open) -> None:
 
 
 def test_a_selection_that_ends_outside_leaves_the_case_open(open_: Open) -> None:
-    found = open_(account_of([RESNET50]), f"#case=0/{L46}")
+    found = open_(recorded(RESNET50), f"#case=0/{L46}")
     page = found.page
     command = page.locator("#case .copyable code").first
     command.scroll_into_view_if_needed()
@@ -422,12 +452,12 @@ def test_a_selection_that_ends_outside_leaves_the_case_open(open_: Open) -> None
 
 
 def test_a_link_to_what_is_not_there_says_so(open_: Open) -> None:
-    found = open_(account_of([RESNET50]), "#case=0/nothing&layer=vgg16.L0&stair=0|alexnet.L0|x|out")
+    found = open_(recorded(RESNET50), "#case=0/nothing&layer=vgg16.L0&stair=0|alexnet.L0|x|out")
     for words in ("no case 0/nothing", "no staircase of alexnet.L0", "no layer vgg16.L0"):
         assert words in found.text("#missing")
     found.page.click("#filter button[type=reset]")
     assert "vgg16" not in found.text("#missing")
-    assert not open_(account_of([RESNET50]), f"#case=0/{L46}").page.locator("#missing").is_visible()
+    assert not open_(recorded(RESNET50), f"#case=0/{L46}").page.locator("#missing").is_visible()
 
 
 def test_sorting_says_its_direction_and_a_cause_may_have_any_name(open_: Open) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +19,6 @@ from neverslower.campaign.settings import Settings
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code
-from neverslower.models import child
 from neverslower.option_table import OPTIONS
 from neverslower.options import RunPlan, plan
 from neverslower.problem.comparison import Comparison
@@ -32,6 +30,8 @@ from neverslower.report import pairs
 from selftests import in_process
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT, problem, scripted
+
+pytestmark = pytest.mark.usefixtures("models_here")
 
 NET = """
     from torch import nn
@@ -57,25 +57,6 @@ def planned(**values: Any) -> RunPlan:
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(tmp_path_factory.mktemp("original"), "original", 8, 16)
-
-
-@pytest.fixture(scope="module")
-def seen() -> dict[tuple[str, ...], Any]:
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def read_once(monkeypatch: pytest.MonkeyPatch, seen: dict[tuple[str, ...], Any]) -> None:
-    """Read each model once: the child process in which that happens takes seconds to import torch."""
-    read = child.read
-
-    def once(kind: str, text: str, inputs: Sequence[str]) -> Any:
-        key = (kind, text, *inputs)
-        if key not in seen:
-            seen[key] = read(kind, text, inputs)
-        return seen[key]
-
-    monkeypatch.setattr(child, "read", once)
 
 
 # What --pruned reads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from neverslower.baseline.acceptance import Proposal, unfit
@@ -32,9 +34,9 @@ BUDGET_ENDED = verdict(Code.UNDECIDED, ReasonCode.BUDGET_ENDED)
 CRASHED = verdict(Code.CRASHED, ReasonCode.WORKER_DIED)
 
 
-def findings(*verdicts: Verdict, first: Verdict | None = None) -> Findings:
+def findings(*verdicts: Verdict) -> Findings:
     pairs = zip((ONE, OTHER, THIRD), verdicts, strict=False)
-    return Findings({c.identity: Result(c, one, tuple(fake_passes()), first=first) for c, one in pairs})
+    return Findings({c.identity: Result(c, one, tuple(fake_passes())) for c, one in pairs})
 
 
 def judged(found: Findings, strict: bool = False, ending: RunCode | None = None, checked: bool = False) -> RunVerdict:
@@ -93,9 +95,10 @@ def test_a_refused_baseline_is_not_green() -> None:
 
 
 def test_what_is_proved_and_not_confirmed_is_counted_apart() -> None:
-    made = judged(findings(BUDGET_ENDED, first=SLOWER))
+    noisy = replace(BUDGET_ENDED, ratio=Interval(1.05, 0.99, 1.1))
+    made = judged(findings(BUDGET_ENDED, verdict(Code.UNDECIDED, ReasonCode.NOT_CONFIRMED), noisy))
     assert made.code is RunCode.CANNOT_JUDGE
-    assert "1 slower (0 confirmed), 0 not slower, of 1" in headline(made)
+    assert "2 slower (0 confirmed), 0 not slower, 1 undecided, of 3" in headline(made)
 
 
 def test_nothing_stored_counts_only_where_comparing_was_asked_for() -> None:

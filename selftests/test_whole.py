@@ -516,7 +516,7 @@ def test_the_next_step_measures_a_slower_network_alone(runner: SuiteRunner, read
     assert runner.pytester.runpytest_inprocess(*words, "-p", "no:cacheprovider").ret == 0
 
 
-def test_the_guide_shows_what_a_run_prints(runner: SuiteRunner) -> None:
+def test_the_guide_shows_what_a_run_prints(runner: SuiteRunner, models_here: None) -> None:
     guide = (ROOT / "docs/howto/models.md").read_text(encoding="utf-8")
     command, *shown = known(re.search(r"```console\n\$ pytest (.*--pruned.*)\n((?:.*\n)*?)```", guide)).groups()
     words = [str(ROOT / word) if word.startswith("docs/") else word for word in shlex.split(command)]

@@ -25,6 +25,7 @@ from selftests.support import ROOT
 pytest.importorskip("torch")
 pytest.importorskip("torchinfo")
 pytest.importorskip("pytorchcv")
+pytestmark = pytest.mark.usefixtures("models_here")
 INPUT = "1x3x224x224"
 ZOO = [
     ("mobilenetv2:mobilenetv2_w1", "depthwise"),

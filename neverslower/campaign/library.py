@@ -90,7 +90,9 @@ class Library:
             self.holder.keep_device()
         self.recorded.require_device(worker.fingerprint)
         self.findings.identify(self.name, worker.fingerprint)
-        self.write("fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks})
+        self.write(
+            "fingerprint", worker.fingerprint.as_dict() | {"remarks": worker.remarks, "spec": self.spec.backend_spec}
+        )
         return worker
 
     def renew(self, nothing_to_ask: bool = False) -> None:

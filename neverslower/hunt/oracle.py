@@ -67,7 +67,7 @@ class Oracle:
         except BaseException:
             self.close()
             raise
-        self._write("fingerprint", worker.fingerprint.as_dict())
+        self._write("fingerprint", worker.fingerprint.as_dict() | {"spec": self.spec.backend_spec})
         return self
 
     def __exit__(

@@ -36,6 +36,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -128,22 +129,23 @@ def log_evidence(
     where = np.asarray(centre, dtype=float)[..., None]
     caps = np.log(np.array(CAPS)) if unlucky > 0 else np.array([math.inf])
     costs = np.log1p(unlucky * np.expm1(caps)) if unlucky > 0 else np.zeros(1)
-    mixtures = []
-    done: Floats = np.zeros(1)
-    for units, scale in zip(passes, scales or scales_of_the_past(passes), strict=True):
-        z = _in_deviations(units - where, scale)
-        # A stake below 1 keeps every factor above 0, and so its log finite.
-        each = np.stack([np.log1p(stake * np.tanh(slope * z)) for stake, slope in STAKES], axis=-1)
-        evidence = np.cumsum(each, axis=-2)[..., None]
-        if unlucky > 0:
-            evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
-        # The pass's evidence is that of its units so far, capped; `done` holds the passes before, each capped once.
-        total = done + np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
-        # The mean over stakes and caps, in logs: a mixture of supermartingales is one.
-        mixtures.append(np.logaddexp.reduce(total, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
-        if units.shape[-1]:
-            done = total[..., -1:, :, :]
-    return np.concatenate(mixtures, axis=-1)
+    ends = np.cumsum([units.shape[-1] for units in passes])
+    together, scale = (np.concatenate(parts, axis=-1) for parts in (passes, scales or scales_of_the_past(passes)))
+    z = _in_deviations(together - where, scale)
+    # A stake below 1 keeps every factor above 0, and so its log finite.
+    each = np.stack([np.log1p(stake * np.tanh(slope * z)) for stake, slope in STAKES], axis=-1)
+    of_passes = [np.cumsum(part, axis=-2) for part in np.split(each, ends[:-1], axis=-2)]
+    evidence = np.concatenate(of_passes, axis=-2)[..., None]
+    if unlucky > 0:
+        evidence = np.logaddexp(math.log1p(-HELD_BACK) + evidence, math.log(HELD_BACK))
+    # A pass's evidence is that of its units so far, capped; before it are the passes before, each capped once.
+    gained = np.minimum(evidence, caps) - costs  # (…, units, stakes, caps)
+    before = np.zeros_like(gained)
+    for begin, end in pairwise(ends):
+        last = gained[..., begin - 1 : begin, :, :] + before[..., begin - 1 : begin, :, :] if begin else 0.0
+        before[..., begin:end, :, :] = last
+    # The mean over stakes and caps, in logs: a mixture of supermartingales is one.
+    return np.asarray(np.logaddexp.reduce(before + gained, axis=(-2, -1)) - math.log(len(STAKES) * len(caps)))
 
 
 def _in_deviations(gap: Floats, scale: Floats) -> Floats:
@@ -157,19 +159,33 @@ def scales_of_the_past(passes: Sequence[Floats]) -> list[Floats]:
     """Return the deviation of the units before each unit, split like `passes`; NaN while they are too few."""
     together = np.concatenate(passes, axis=-1)
     scales = np.full(together.shape, np.nan)
+    steps = _steps(together)
     for t in range(PAST_FOR_A_SCALE, together.shape[-1]):
-        scales[..., t] = _deviation(together[..., :t])
+        scales[..., t] = _deviation(steps[..., : t - 1])  # Those between the units before.
     ends = np.cumsum([units.shape[-1] for units in passes])[:-1]
     return list(np.split(scales, ends, axis=-1))
 
 
-def _deviation(units: Floats) -> Floats:
+def _steps(units: Floats) -> Floats:
+    """Return the steps from one unit to the next, without their sign."""
+    return np.asarray(np.abs(np.diff(units, axis=-1)))
+
+
+def _deviation(steps: Floats) -> Floats:
     """Return the standard deviation that normal units with these steps would have.
 
     Steps from one unit to the next leave out drift and, but for the first step of each pass, the pass's own effect.
     """
-    steps = np.abs(np.diff(units, axis=-1))
-    return np.asarray(np.median(steps, axis=-1) / (stats.normal_quantile(0.75) * math.sqrt(2)))
+    return np.asarray(_median(steps) / (stats.normal_quantile(0.75) * math.sqrt(2)))
+
+
+def _median(values: Floats) -> Floats:
+    """Return the median along the last axis."""
+    if values.ndim > 1:
+        return np.asarray(np.median(values, axis=-1))
+    # Of the few steps of one comparison this takes a tenth of the time that numpy's own does.
+    ordered, middle = np.sort(values), len(values) // 2
+    return np.asarray(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
 
 
 def units_of(seconds: np.ndarray, length: int) -> Floats:
@@ -334,7 +350,7 @@ class SequentialJudge:
         together = np.concatenate(units)
         if shift is None or len(together) < PAST_FOR_A_SCALE:
             return None
-        return (1 + self.thresholds.tolerance) * math.exp(shift * float(_deviation(together))) - 1
+        return (1 + self.thresholds.tolerance) * math.exp(shift * float(_deviation(_steps(together)))) - 1
 
 
 def _bounded(log_ratio: float) -> float:
@@ -365,8 +381,7 @@ def _bound(units: Sequence[Floats], unlucky: float, error: float, only: float | 
     scales = scales_of_the_past(units)  # Wherever the centre is thought to be, steps between units stay the same.
 
     def proved(places: Floats) -> np.ndarray:
-        stacked = [np.broadcast_to(pass_units, (len(places), len(pass_units))) for pass_units in units]
-        return np.asarray(log_evidence(stacked, places, unlucky, scales).max(axis=-1) >= -math.log(error))
+        return np.asarray(log_evidence(units, places, unlucky, scales).max(axis=-1) >= -math.log(error))
 
     if only is not None:
         return only if proved(np.array([only]))[0] else -math.inf

@@ -12,7 +12,7 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence
 from neverslower.hunt.hunting import Hunted
-from neverslower.judge.verdict import Code, ReasonCode, Verdict
+from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Verdict, decide
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding
 from neverslower.outcome.tuned_log import Case
@@ -98,7 +98,6 @@ OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.NOT_JUDGED
 BEGUN_AND_OPEN = (Lot.UNCONFIRMED, Lot.UNDECIDED, Lot.NOT_JUDGED)
 NEVER_BEGUN = (ReasonCode.TIME_BUDGET, ReasonCode.INTERRUPTED, ReasonCode.BACKEND_UNAVAILABLE)
 """Why something undecided was left out; each is given only to what has no samples."""
-_UNCONFIRMED = (ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED, ReasonCode.NOT_CONFIRMED)
 _WORSE = (Code.SLOWER, Code.MORE, Code.CHANGED)
 _LOTS = {
     Code.UNSUPPORTED: Lot.UNSUPPORTED,
@@ -152,11 +151,17 @@ class Tally:
         return 0 if self.question in WITHOUT_END else sum(self[lot] for lot in BEGUN_AND_OPEN)
 
 
-def proved_unconfirmed(result: ResultOf[Any] | None) -> bool:
-    """Return whether the passes of a result proved it slower, and no later process confirmed it."""
-    if result is None or result.first is None or result.verdict.code is not Code.UNDECIDED:
+def proved_unconfirmed(verdict: Verdict) -> bool:
+    """Return whether the passes proved a layer slower, and no later process confirmed it.
+
+    Where the budget ended first, the ratio says so: it is one of which a judge says SLOWER.
+    """
+    if verdict.code is not Code.UNDECIDED:
         return False
-    return result.first.code is Code.SLOWER and result.verdict.reason.code in _UNCONFIRMED
+    if verdict.reason.code is ReasonCode.NOT_CONFIRMED:
+        return True
+    ended = verdict.reason.code is ReasonCode.BUDGET_ENDED
+    return bool(ended and verdict.ratio and decide(verdict.ratio, STANDARD)[0] is Code.SLOWER)
 
 
 def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot:
@@ -187,7 +192,7 @@ def tally(
     known = 0
     for item in items:
         result = results.get(item.comparison.identity) if results else None
-        lots[lot_of(item.verdict, item.finding, proved_unconfirmed(result))] += 1
+        lots[lot_of(item.verdict, item.finding, bool(result and proved_unconfirmed(result.verdict)))] += 1
         known += item.finding in (Finding.HAZARD_KNOWN, Finding.RULE_KNOWS)
     return Tally(question, dict(lots), known)
 

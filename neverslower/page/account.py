@@ -31,6 +31,7 @@ class Kind(StrEnum):
     JOURNAL = "journal"
     BASELINE = "baseline"
     MAP = "map"
+    GRID = "grid"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,32 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """How finely a device could tell, by its layers against themselves; fractions, so 0.01 is 1 %.
+
+    `mde` is the smallest slowdown that the preset's budget of `blocks` proves about every second time, `noise_floor`
+    the gap that such a layer shows against itself; None where nothing can be proved. `slower` of the `comparisons`
+    were false, before any confirmation: so at most a share of `slower_bound` is, with 95 % confidence.
+    """
+
+    date: str
+    preset: str
+    blocks: int
+    comparisons: int
+    slower: int
+    slower_bound: float
+    noise_floor: float | None = None
+    mde: float | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """One backend of one record: its device, its software, how it was measured, and what became of the device.
 
     `before` says that it is the other library of a run with `--against`. `compared` is the number of the source that
     it is compared with, and `differs` names what is different there. `seconds` is what measuring took, `processes`
-    how many processes measured, `discarded` how many blocks were dropped.
+    how many processes measured, `discarded` how many blocks were dropped. `calibration` is the device's, where it has
+    one that holds in its state.
     """
 
     name: str
@@ -73,6 +94,7 @@ class Source:
     before: bool = False
     compared: int | None = None
     differs: tuple[str, ...] = ()
+    calibration: Calibrated | None = None
 
     @classmethod
     def of(cls, fingerprint: Fingerprint, **more: Any) -> Source:
@@ -140,6 +162,7 @@ class Case:
     `whole` are kept on the `side`. `reference_plan` and `plan` are numbers of plans. `amount` and `reference_amount`
     are median seconds per call, or instructions, as the source's evidence says. `finding` and `outcome` are what the
     run's tables made of the verdict, where they were asked, the gravest of all its items; `also` are the others.
+    `proved` is what the passes of an undecided case prove, though no later process confirmed it.
     `again` is a command that measures this case again, `alone` one that prints a script that needs the library alone.
     """
 
@@ -156,6 +179,7 @@ class Case:
     code: str
     reason: str = ""
     text: str = ""
+    proved: str = ""
     ratio: Ratio | None = None
     noise_floor: float | None = None
     mde: float | None = None
@@ -184,6 +208,23 @@ class Whole:
     code: str
     text: str = ""
     ratio: Ratio | None = None
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """What a layer costs over (input, output) channels, of the source of that number: estimates, and no verdicts.
+
+    `costs` has a row for each of the `inputs`, and in it one for each of the `outputs`: seconds per call, or
+    instructions; None where that pair was not measured. `whole` are the channels of the unpruned layer.
+    """
+
+    source: int
+    layer: str
+    unpruned: str
+    whole: tuple[int, int]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    costs: tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -224,6 +265,7 @@ class Account:
     plans: tuple[Plan, ...] = ()
     cases: tuple[Case, ...] = ()
     wholes: tuple[Whole, ...] = ()
+    grids: tuple[LayerCosts, ...] = ()
     advised: tuple[Advised, ...] = ()
 
 

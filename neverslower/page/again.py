@@ -19,15 +19,18 @@ def measure_again(
     side: Side,
     own: Sequence[str] | None = None,
     against: str = "",
+    spec: str = "",
 ) -> str:
     """Return the pytest command that measures a layer at this channel count again.
 
-    `own` are the options that bring in the user's own model that the layer belongs to, and `against` names the other
-    library of a run that compared two. Empty where no option leads there: a layer of a pruned model, what a study of
-    policies compares, and what a script played, since no record says which one.
+    `own` are the options that bring in the user's own model that the layer belongs to, `against` names the other library
+    of a run that compared two, and `spec` the backend as the user named it, where the record says so. Empty where no
+    option leads there: a layer of a pruned model, what a study of policies compares, and what a script played of which
+    the record does not say which one.
     """
     whole, part = reference.problem, candidate.problem
-    if fingerprint.backend == "scripted" or reference.policy or candidate.policy or not _leads_there(whole, part, side):
+    unknown = fingerprint.backend == "scripted" and not spec
+    if unknown or reference.policy or candidate.policy or not _leads_there(whole, part, side):
         return ""
     keep = ["--keep", str(part.channels(side))] if part != whole else []
     chosen = [] if side is Side.OUT else ["--side", str(side)]
@@ -35,7 +38,8 @@ def measure_again(
     fused = ["--epilogue", str(part.epilogue)] if part.epilogue else []
     other = ["--against", against] if against else []
     named = [*own, "--layer", layer] if own else _layer_options(layer, whole)
-    return shlex.join(["pytest", "--backend", spec_of(fingerprint), *named, *keep, *chosen, *formats, *fused, *other])
+    named_so = spec or spec_of(fingerprint)
+    return shlex.join(["pytest", "--backend", named_so, *named, *keep, *chosen, *formats, *fused, *other])
 
 
 def _leads_there(whole: ConvProblem, part: ConvProblem, side: Side) -> bool:
@@ -43,13 +47,13 @@ def _leads_there(whole: ConvProblem, part: ConvProblem, side: Side) -> bool:
     return part == whole or (distance > 0 and whole.can_prune(distance, side) and whole.prune(distance, side) == part)
 
 
-def script_alone(fingerprint: Fingerprint, candidate: Subject, plan: str) -> str:
+def script_alone(fingerprint: Fingerprint, candidate: Subject, plan: str, spec: str = "") -> str:
     """Return the command that prints a script which times the pruned layer with the library alone; empty for none."""
     if candidate.policy or fingerprint.backend not in ("cudnn", "onednn"):
         return ""
     named = ["--plan", plan] if plan and fingerprint.backend == "cudnn" else []
-    words = ["python", "-m", "neverslower", "script", candidate.problem.key, "--backend", spec_of(fingerprint)]
-    return shlex.join([*words, *named])
+    words = ["python", "-m", "neverslower", "script", candidate.problem.key]
+    return shlex.join([*words, "--backend", spec or spec_of(fingerprint), *named])
 
 
 def spec_of(fingerprint: Fingerprint) -> str:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
 from neverslower.outcome.table import Outcome
-from neverslower.page.account import Account, Case, Source, Step, Whole, titled
+from neverslower.page.account import Account, Case, Kind, Source, Step, Whole, titled
 
 _GRAVEST = (Code.SLOWER, Code.MORE, Code.CHANGED, Code.INVALID, Code.CRASHED, Code.UNDECIDED)
-CODES = tuple(map(str, dict.fromkeys((*_GRAVEST, *Code))))
+UNCONFIRMED = "UNCONFIRMED"
+"""The word for what is undecided, and proved slower all the same: no later process confirmed it."""
+CODES = tuple(map(str, dict.fromkeys((*_GRAVEST[:3], UNCONFIRMED, *_GRAVEST[3:], *Code))))
 """The verdicts in the order in which they are counted: the gravest first."""
+_IN_WORDS = {UNCONFIRMED: "slower, not confirmed"}
 LISTED = 5
 """So many failures are listed; the table has all."""
 _TONES = {"RED": "bad", "GREEN": "good", "HAZARDS": "warn", "INCOMPLETE": "open"}
@@ -22,14 +25,20 @@ _EVIDENCE = {
     Evidence.INSTRUCTIONS: "counted instructions",
     Evidence.DISPATCH: "dispatched kernels",
 }
+_ESTIMATES = "estimates, no verdicts"
 
 
 @dataclass(frozen=True)
 class Counted:
-    """How many cases of a source came out so; `code` is the verdict in a word."""
+    """How many cases of a source came out so; `code` is the verdict in a word, which a link to them has too."""
 
     code: str
     count: int
+
+    @property
+    def words(self) -> str:
+        """Return the verdict as people read it."""
+        return _IN_WORDS.get(self.code, self.code.replace("_", " ").lower())
 
 
 @dataclass(frozen=True)
@@ -103,11 +112,17 @@ def _only_compared(number: int, account: Account) -> bool:
     return any(source.compared == number for source in account.sources)
 
 
+def counted_as(case: Case) -> str:
+    """Return the word under which a case is counted: its verdict, or what its passes prove unconfirmed."""
+    return UNCONFIRMED if case.proved else case.code
+
+
 def _one(number: int, source: Source, account: Account) -> OneSource:
     mine = [case for case in account.cases if case.source == number and case.problem != case.unpruned]
-    counts = Counter(case.code for case in mine)
+    counts = Counter(map(counted_as, mine))
     listed = tuple(Counted(code, counts[code]) for code in CODES if counts[code])
-    return OneSource(number, titled(source), source.name, _EVIDENCE[source.evidence], listed, source.differs)
+    evidence = _ESTIMATES if source.kind is Kind.GRID else _EVIDENCE[source.evidence]
+    return OneSource(number, titled(source), source.name, evidence, listed, source.differs)
 
 
 def _worst(account: Account) -> Case | None:

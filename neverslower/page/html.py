@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATE = "page.html.jinja"
+MARK = '<meta name="generator" content="never-slower '
+"""The beginning of the line by which a page says that it is one."""
 STYLES = ("uPlot.min.css", "page.css")
-OURS = ("data", "filter", "heat", "table", "stairs", "case", "device", "main")
+OURS = ("data", "filter", "heat", "table", "stairs", "grids", "case", "device", "main")
 _TURNING = {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 """What turns the direction of the text after it is written out, so that no name can make another one read otherwise."""
 SCRIPTS = ("uPlot.iife.min.js", *(f"{name}.js" for name in OURS))

@@ -27,11 +27,13 @@ class OneLibrary:
     """What a journal says of one library: the one under test, or that of `--against`.
 
     Verdicts, explanations and samples are by identity, everything else by the name of the backend. Samples
-    are by the number of their pass, too: where another run wrote into the same journal, its own count.
+    are by the number of their pass, too: where another run wrote into the same journal, its own count. `specs` are the
+    backends as `--backend` named them, empty in journals of older versions.
     """
 
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     remarks: dict[str, list[str]] = field(default_factory=dict)
+    specs: dict[str, str] = field(default_factory=dict)
     looks: dict[str, list[Look]] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
     passes: dict[Identity, dict[int, PairedPass]] = field(default_factory=dict)
@@ -46,7 +48,7 @@ class OneLibrary:
     @property
     def said(self) -> dict[Identity, Verdict]:
         """Return the verdicts that the run gave."""
-        return {identity: _verdict(line) for identity, line in self.verdicts.items()}
+        return {identity: verdict_of(line) for identity, line in self.verdicts.items()}
 
 
 @dataclass
@@ -93,6 +95,7 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         found = Fingerprint.from_dict({name: line[name] for name in Fingerprint.__dataclass_fields__})
         library.fingerprints[found.backend] = found
         library.remarks[found.backend] = list(line.get("remarks", ()))
+        library.specs[found.backend] = line.get("spec", "")
     elif kind == "state":
         library.looks.setdefault(line["backend"], []).append(_look(line))
     elif kind == "examined" and "plan" in line:
@@ -120,14 +123,15 @@ def _examined(fields: Mapping[str, Any]) -> Examined:
     return Examined.from_dict({"cache": {"kind": "hot"}, **fields})
 
 
-def _verdict(line: Mapping[str, Any]) -> Verdict:
+def verdict_of(line: Mapping[str, Any]) -> Verdict:
+    """Return the verdict that a line of the journal gives."""
     reason, ratio = line["reason"], line["ratio"]
     return Verdict(
         Code(line["code"]),
         Reason(ReasonCode(reason["code"]), reason["text"]),
         Interval(**ratio) if ratio else None,
-        line["noise_floor"],
-        line["mde"],
+        line.get("noise_floor"),
+        line.get("mde"),
     )
 
 

@@ -12,11 +12,12 @@ from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
-from neverslower.judge.verdict import Code, Interval
+from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.concluded import Concluded
+from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.page import again
-from neverslower.page.account import Case, Cause, Kind, Sampled, Source, Whole
-from neverslower.page.journalled import Journalled, OneLibrary
+from neverslower.page.account import Case, Cause, Kind, LayerCosts, Sampled, Source, Whole
+from neverslower.page.journalled import Journalled, OneLibrary, verdict_of
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
 from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
@@ -38,6 +39,7 @@ class Parts:
     sources: list[Source] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
     wholes: list[Whole] = field(default_factory=list)
+    grids: list[LayerCosts] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _plans: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class _Adding:
         self._fingerprint, self._kind = fingerprint, kind
         self._number, self._processes = len(parts.sources), Processes()
         self._before = library is journal.before
+        self._spec = library.specs.get(fingerprint.backend, "")
 
     def add(self) -> None:
         """Add the source, its cases and its whole networks."""
@@ -144,6 +147,7 @@ class _Adding:
             code=str(Code(line["code"])),
             reason=line["reason"]["code"],
             text=line["reason"]["text"],
+            proved=proved_by(verdict_of(line)),
             ratio=_ratio(line["ratio"]),
             noise_floor=_rounded(line.get("noise_floor")),
             mde=_rounded(line.get("mde")),
@@ -155,7 +159,7 @@ class _Adding:
             samples=self._samples(identity),
             policies=(reference.policy, candidate.policy) if reference.policy or candidate.policy else None,
             again=self._again(layer, reference, candidate, side),
-            alone=again.script_alone(self._fingerprint, candidate, seen[1].plan.name if seen[1] else ""),
+            alone=again.script_alone(self._fingerprint, candidate, seen[1].plan.name if seen[1] else "", self._spec),
         )
 
     def _samples(self, identity: Identity) -> tuple[Sampled, ...]:
@@ -163,7 +167,7 @@ class _Adding:
 
     def _again(self, layer: str, reference: Subject, candidate: Subject, side: Side) -> str:
         own, against = self._journal.layers.get(layer), str(self._journal.settings.get("against", ""))
-        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own, against)
+        return again.measure_again(self._fingerprint, layer, reference, candidate, side, own, against, self._spec)
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]
@@ -175,6 +179,11 @@ def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
     if not found:
         return case
     return replace(case, finding=found[0].finding, outcome=found[0].outcome, also=tuple(found[1:]))
+
+
+def proved_by(verdict: Verdict) -> str:
+    """Return what the passes of an undecided layer prove though no later process confirmed it; empty for nothing."""
+    return str(Code.SLOWER) if proved_unconfirmed(verdict) else ""
 
 
 def named_in(name: str, backend: str, candidate: Subject) -> tuple[str, Side]:

@@ -13,6 +13,7 @@ from neverslower.outcome.table import Finding, Outcome
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_journal, of_stored
 from neverslower.page.account import Account, Case, Kind, Source, Step
+from neverslower.page.calibrated import with_calibration
 from neverslower.page.of_journal import Parts, with_findings
 from neverslower.page.reading import naming, with_changes
 from neverslower.problem.comparison import Comparison
@@ -57,6 +58,10 @@ def _add_journal(parts: Parts, overview: Overview, path: Path, changes: Sequence
     compared = {item.comparison.identity: item.comparison for item in reversed(overview.assessed)}
     mine = [case for case in parts.cases if overview.hunts or _is_of_the_run(case, overview, sources)]
     cases = with_changes(mine, changes, sources)
+    parts.sources = [
+        source if source.before else with_calibration(source, overview.standings.get(source.backend))
+        for source in sources
+    ]
     parts.cases = [
         _of_the_run(case, found[identity], overview.findings.marked.get(identity, ""), again(compared[identity]))
         if (identity := _identity(case, sources)) in found and not sources[case.source].before

@@ -12,19 +12,29 @@ import numpy as np
 
 from neverslower.baseline import folders
 from neverslower.baseline.entry import Baseline, Entry
+from neverslower.calibration.stored import standing
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.shown import shown
 from neverslower.judge.cause import Remedy
-from neverslower.judge.verdict import Interval
+from neverslower.judge.verdict import Interval, Reason, ReasonCode, Verdict
 from neverslower.page import again
 from neverslower.page.account import Case, Cause, Kind, Source
+from neverslower.page.calibrated import with_calibration
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
-from neverslower.page.of_journal import Parts, named_in
+from neverslower.page.of_journal import Parts, named_in, proved_by
 from neverslower.problem.subject import Subject
 
 
 def add(parts: Parts, path: Path) -> None:
-    """Add the baselines that a file holds, one for each backend. Raises BaselineError."""
+    """Add the baselines that a file holds, one for each backend, with their calibrations. Raises BaselineError."""
+    first, root = len(parts.sources), path.resolve().parent.parent
+    _add(parts, path)
+    parts.sources[first:] = [
+        with_calibration(source, standing(root, source.fingerprint)) for source in parts.sources[first:]
+    ]
+
+
+def _add(parts: Parts, path: Path) -> None:
     if path.suffix == ".jsonl":
         add_baseline(parts, folders.load(path), {})
         return
@@ -52,7 +62,7 @@ def add_baseline(parts: Parts, baseline: Baseline, rows: Mapping[str, Any]) -> N
                 reference_amount=amounts[0] or references.get(entry.reference, (None, None))[1],
                 amount=amounts[1] or case.amount,
                 samples=sampled(passes, processes),
-                **_of_row(rows.get(entry.name)),
+                **_of_row(rows.get(entry.name), entry),
             )
         )
     every = [taken for passes in passes_of.values() for taken in passes]
@@ -125,14 +135,22 @@ def _passes(row: Mapping[str, Any]) -> list[PairedPass]:
     ]
 
 
-def _of_row(row: Mapping[str, Any] | None) -> dict[str, Any]:
+def _of_row(row: Mapping[str, Any] | None, entry: Entry) -> dict[str, Any]:
     """Return what a stored benchmark says beyond its entry: the verdict in words, its limits, and the cause."""
     if row is None:
         return {}
     verdict, why = row["extra_info"]["verdict"], row["extra_info"].get("explanation")
     limits = {name: verdict[name] and rounded(verdict[name]) for name in ("noise_floor", "mde") if name in verdict}
     words = {"reason": str(verdict.get("reason", "")), "text": str(verdict.get("text", ""))}
-    return {**words, **limits, "cause": _cause(why) if why else None}
+    return {**words, **limits, "proved": _proved(entry, words), "cause": _cause(why) if why else None}
+
+
+def _proved(entry: Entry, words: Mapping[str, str]) -> str:
+    """Return what the passes of an undecided entry prove, though no later process confirmed it."""
+    if words["reason"] not in tuple(ReasonCode):
+        return ""
+    reason = Reason(ReasonCode(words["reason"]), words["text"])
+    return proved_by(Verdict(entry.known.code, reason, entry.known.ratio))
 
 
 def _cause(why: Mapping[str, Any]) -> Cause:

@@ -1,4 +1,4 @@
-"""Read records of every kind into one account: journals, baselines and folders of them, maps, advice."""
+"""Read records of every kind into one account: journals, baselines and folders of them, maps, grids, advice."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from neverslower.judge.verdict import Code
 from neverslower.maps import advice_file, grid_file, map_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
-from neverslower.page import journalled, of_journal, of_map, of_stored
-from neverslower.page.account import Account, Advised, Case, Kind, Since, Source, Whole, titled
+from neverslower.page import journalled, of_grid, of_journal, of_map, of_stored
+from neverslower.page.account import Account, Advised, Case, Kind, LayerCosts, Since, Source, Whole, titled
 from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
@@ -39,7 +39,7 @@ NAMED = 4
 EVERY = "*"
 MAPS = "maps"
 """The folder of a device's maps, next to its baselines."""
-_HELD = "journals of runs, baselines, folders of baselines, maps or advice"
+_HELD = "journals of runs, baselines, folders of baselines, maps, grids or advice"
 
 
 def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
@@ -68,6 +68,7 @@ def account_of(paths: Sequence[Path], pattern: str = EVERY) -> Account:
         plans=tuple(parts.plans),
         cases=tuple(parts.cases),
         wholes=tuple(parts.wholes),
+        grids=tuple(parts.grids),
         advised=tuple(advised),
     )
 
@@ -84,6 +85,8 @@ def _read(paths: Sequence[Path]) -> tuple[Parts, list[Advised], list[Mapping[str
                 of_stored.add(parts, path)
             elif kind is Kind.MAP:
                 of_map.add(parts, path)
+            elif kind is Kind.GRID:
+                of_grid.add(parts, path)
             else:
                 advised += _advised(path)
     return parts, advised, runs
@@ -102,11 +105,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _keep(parts: Parts, pattern: str) -> None:
-    """Leave out the cases of layers that do not match. Raises NeverSlowerError where none does."""
-    names = list(dict.fromkeys(case.layer for case in parts.cases))
+    """Leave out the cases and grids of layers that do not match. Raises NeverSlowerError where none does."""
+    names = list(dict.fromkeys([case.layer for case in parts.cases] + [costs.layer for costs in parts.grids]))
     parts.cases = [case for case in parts.cases if fnmatchcase(case.layer, pattern)]
+    parts.grids = [costs for costs in parts.grids if fnmatchcase(costs.layer, pattern)]
     parts.wholes.clear()
-    if not parts.cases:
+    if not (parts.cases or parts.grids):
         listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
         raise NeverSlowerError(f"--layer {pattern}: no record has such a layer; there are {listed or 'none'}")
 
@@ -134,9 +138,7 @@ def _kind_of(path: Path) -> Kind | None:
     if path.name.endswith(".jsonl.xz"):
         return Kind.JOURNAL
     if path.suffix == ".xz":
-        if map_file.content_of(path).get("format") == grid_file.FORMAT:
-            raise NeverSlowerError(f"{path}: a grid, and a page shows none; advise --model plans with it")
-        return Kind.MAP
+        return Kind.GRID if map_file.content_of(path).get("format") == grid_file.FORMAT else Kind.MAP
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -239,16 +241,39 @@ def _sentence(number: int, parts: Parts) -> str:
     named = titled(source)
     if of_map.SURVEYED in source.remarks:
         return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+    if source.kind is Kind.GRID:
+        return f"{named}: {_of_grids(source, [costs for costs in parts.grids if costs.source == number])}"
     wholes = _of_wholes([whole for whole in parts.wholes if whole.source == number])
     state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
     if not mine:
         return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
+    return f"{named}: {'; '.join([*state, _counted(source, mine), *wholes])}"
+
+
+def _counted(source: Source, cases: Sequence[Case]) -> str:
+    """Return `27 slower (25 confirmed), 181 not slower, 10 undecided, of 218`, as a run counts its own.
+
+    What was confirmed is said only where something was not: a map and the other library confirm nothing.
+    """
     worse, better = _WORDS[source.evidence]
     words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
     counts = Counter({worse: 0, better: 0})
-    counts.update(words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in mine)
-    counted = f"{', '.join(f'{count:,} {word}' for word, count in counts.items())}, of {len(mine):,}"
-    return f"{named}: {'; '.join([*state, counted, *wholes])}"
+    counts.update(
+        worse if case.proved else words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in cases
+    )
+    unconfirmed = sum(bool(case.proved) for case in cases)
+    apart = {worse: f" ({counts[worse] - unconfirmed:,} confirmed)"} if unconfirmed else {}
+    listed = ", ".join(f"{count:,} {word}{apart.get(word, '')}" for word, count in counts.items())
+    return f"{listed}, of {len(cases):,}"
+
+
+def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
+    """Return `63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts`."""
+    part = [remark for remark in source.remarks if remark.startswith(of_grid.PART)]
+    pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row)
+    layers = f"{len(grids)} {'layer' if len(grids) == 1 else 'layers'}"
+    held = f"{pairs:,} pairs of (input, output) channels of {layers}, {of_grid.ESTIMATED}"
+    return "; ".join([*part, held])
 
 
 def _of_wholes(wholes: Sequence[Whole]) -> list[str]:

@@ -16,6 +16,10 @@ from neverslower.page.account import FORMAT, Account, document
 _OTHERS = (".json", ".md", ".pdf", ".png", ".svg", ".txt", ".xml")
 INDEX = "index.html"
 """The name of a page for which only a folder is named."""
+_BEGINNING = 4096
+"""Characters at the beginning of a file within which it says what it is."""
+_MARKS = {".json": ("verdicts", f'"format": "{FORMAT}"')}
+"""What else than a page is written, by the end of its name, and the words by which it says so."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,27 @@ def _page_path(named: str, flag: str) -> Path:
 
 
 def require_free(path: Path) -> None:
-    """Raise NeverSlowerError where a folder has this name, or a JSON file that holds anything but verdicts."""
+    """Raise NeverSlowerError where a folder has this name, or a file that nothing here has written.
+
+    Pages and verdicts are written again; everything else of that name is somebody's.
+    """
     if path.is_dir():
         raise NeverSlowerError(f"{shown(path)} is a folder: name a file in it, or another one")
-    if path.suffix != ".json" or not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        begins = file.read(1024)
-    if begins.strip() and f'"format": "{FORMAT}"' not in begins:
-        raise NeverSlowerError(f"{shown(path)} exists, and does not hold verdicts: name another file, or remove it")
+    what, mark = _MARKS.get(path.suffix, ("a page of never-slower", html.MARK))
+    begins = _beginning(path)
+    if begins.strip() and mark not in begins:
+        raise NeverSlowerError(f"{shown(path)} exists, and does not hold {what}: name another file, or remove it")
+
+
+def _beginning(path: Path) -> str:
+    """Return the first characters of a file, none of one that is not there. Raises NeverSlowerError."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_BEGINNING)
+    except (FileNotFoundError, NotADirectoryError):  # The second is named where the folder is probed.
+        return ""
+    except OSError as error:
+        raise NeverSlowerError(f"{shown(path)} can't be written: {error.strerror}; name another file") from error
 
 
 def as_json(account: Account) -> str:

@@ -104,7 +104,6 @@ def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated:
     of this run that decide a verdict.
     """
     layer = comparison.layer
-    backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
     chosen = layer.options
     side = [] if comparison.side is Side.OUT or comparison.paired else ["--side", str(comparison.side)]
     if _needs_keep(comparison, test):
@@ -113,7 +112,7 @@ def command_again(comparison: Comparison, test: str, spec: WorkerSpec, repeated:
         chosen += ["-m", "tuned_log", "--trials", str(comparison.tuned_logs[0].search.trials)]
     formats = ["--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout)]
     named = f"{test}[{comparison.id}]" if "::" in test else test
-    return shlex.join(["pytest", named, "--backend", backend, *chosen, *formats, *side, *repeated])
+    return shlex.join(["pytest", named, "--backend", spec.backend_spec, *chosen, *formats, *side, *repeated])
 
 
 def _needs_keep(comparison: Comparison, test: str) -> bool:

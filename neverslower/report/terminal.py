@@ -72,7 +72,7 @@ def summary(
     yield from _worst(pruned, findings.explanations)
     yield from _causes(findings.explanations.values())
     yield from _tuned_logs(findings, [item for item in assessed if item.comparison.studied])
-    proved = {result.comparison.identity for result in pruned if proved_unconfirmed(result)}
+    proved = {result.comparison.identity for result in pruned if proved_unconfirmed(result.verdict)}
     yield from listing(assessed, proved, beside)
     yield from _measured(findings, choices)
 
@@ -211,7 +211,7 @@ def _worst_of(
 
 def _unconfirmed(results: Sequence[Result]) -> Iterator[str]:
     """Yield what the passes prove slower and no later process confirmed, with the ratio that they prove."""
-    proved = [(result.first.ratio, result) for result in results if result.first and proved_unconfirmed(result)]
+    proved = [(result.verdict.ratio, result) for result in results if proved_unconfirmed(result.verdict)]
     if not proved:
         return
     proved.sort(key=lambda pair: -pair[0].estimate if pair[0] else 0.0)

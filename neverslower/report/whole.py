@@ -93,10 +93,9 @@ def command_again(comparison: WholeComparison, test: str, spec: WorkerSpec, repe
 
     `test` is the test function, or its file.
     """
-    backend = f"{comparison.backend}:{spec.argument}" if spec.argument else comparison.backend
     formats = ("--dtype", str(comparison.candidate.dtype), "--layout", str(comparison.candidate.layout))
     named = f"{test}[{comparison.id}]" if "::" in test else test
-    return shlex.join(["pytest", named, "--backend", backend, *comparison.options, *formats, *repeated])
+    return shlex.join(["pytest", named, "--backend", spec.backend_spec, *comparison.options, *formats, *repeated])
 
 
 def properties(assessed: AssessedWhole, findings: Findings) -> list[tuple[str, str]]:

@@ -69,6 +69,11 @@ class WorkerSpec:
         """Return where it runs, in the words of the user."""
         return self.named or self.execnet
 
+    @property
+    def backend_spec(self) -> str:
+        """Return the backend as `--backend` takes it: `cudnn:gpu=1`."""
+        return f"{self.backend}:{self.argument}" if self.argument else self.backend
+
     def require_expected(self, fingerprint: Fingerprint) -> None:
         """Raise Unavailable where a worker has loaded another version of its library than the one that is expected."""
         package, version = self.expected

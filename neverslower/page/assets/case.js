@@ -17,7 +17,7 @@ ns.showCase = function () {
     ...[
       close,
       title,
-      ns.el("p", {}, ns.chip(one.code), ns.el("strong", {}, ` ${ns.ratioWords(one)}`), one.text ? ` ${one.text}` : ""),
+      ns.el("p", {}, ns.chip(one.said), ns.el("strong", {}, ` ${ns.ratioWords(one)}`), one.text ? ` ${one.text}` : ""),
       ns.el("p", { class: "note" }, `${source.title}, ${one.format}. ${one.findings.length ? `${one.findings.join("; ")}. ` : ""}${one.marked ? `Measured after the device's state changed: ${one.marked}. ` : ""}`, one.noise_floor === undefined ? "" : `Noise floor ${ns.percent(one.noise_floor)}, smallest slowdown that could be proved ${ns.percent(one.mde)}.`),
       ns.since(one),
       one.samples ? ns.el("h3", {}, "Samples by process") : null,

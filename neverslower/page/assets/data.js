@@ -27,14 +27,16 @@ ns.TOLERANCE = 1.01;
 ns.TARGET = 1.03;
 ns.UNPROVED = 1e5; // A bound beyond this proves nothing.
 ns.EVIDENCE = { device_time: "time", instructions: "instructions", dispatch: "dispatch" };
-ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNDECIDED", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
-ns.word = (code) => code.replace(/_/g, " ").toLowerCase();
+ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNCONFIRMED", "UNDECIDED", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
+ns.word = (code) => (code === "UNCONFIRMED" ? "slower, not confirmed" : code.replace(/_/g, " ").toLowerCase());
 
 // Give every case what the sections ask for again and again.
 ns.prepare = function (data) {
   data.sources = data.sources || [];
   data.cases = data.cases || [];
   data.plans = data.plans || [];
+  data.grids = data.grids || [];
+  for (const one of data.grids) one.key = `${one.source}|${one.layer}`;
   const secondary = new Set(data.sources.map((source) => source.compared).filter((number) => number !== undefined));
   data.sources.forEach((source, number) => {
     source.number = number;
@@ -46,6 +48,7 @@ ns.prepare = function (data) {
   data.cases.forEach((one, number) => {
     const source = data.sources[one.source];
     one.number = number;
+    one.said = one.proved ? "UNCONFIRMED" : one.code;  // As the first sentence counts it.
     one.backend = source.backend;
     one.evidence = source.evidence;
     one.itself = one.problem === one.unpruned;

@@ -17,11 +17,13 @@ ns.deviceCard = function (source) {
     ["build", source.build],
     ["clock", source.clock ? `${source.clock}, cache ${source.cache}` : source.cache],
     ["processes", source.processes || null],
-    ["blocks dropped", source.processes ? String(source.discarded) : null],
+    ["blocks dropped", source.processes && !["map", "grid"].includes(source.kind) ? String(source.discarded) : null],
     ["measuring took", source.seconds ? `${Math.floor(source.seconds / 60)} min ${Math.round(source.seconds % 60)} s` : null],
     ["noise floor", spread("noise_floor")],
     ["smallest slowdown that could be proved", spread("mde")],
   ];
+  const held = source.calibration;
+  const calibration = held ? [["calibrated", `${held.date.slice(0, 10)}, preset ${held.preset}`], ["noise floor", ns.percent(held.noise_floor)], [`smallest slowdown that ${held.blocks} blocks prove every second time`, held.mde === undefined ? "none" : ns.percent(held.mde)], ["false SLOWER, before confirmation", `${held.slower} of ${held.comparisons}, so at most ${ns.percent(held.slower_bound)}`]] : [];
   const list = (title, pairs) => (pairs.length ? ns.el("div", {}, ns.el("h4", {}, title), ns.el("dl", {}, pairs.flatMap(([name, value]) => [ns.el("dt", {}, name), ns.el("dd", {}, String(value))]))) : null);
   const against = (source.settings || {}).against;
   const role = source.before ? ` (the other library${against ? `, ${against}` : ""})` : source.secondary ? " (compared with)" : "";
@@ -29,7 +31,7 @@ ns.deviceCard = function (source) {
     "article",
     { class: `device ${source.evidence}` },
     ns.el("h3", {}, source.title, role),
-    ns.el("div", { class: "lists" }, list("Measured", facts.filter(([, value]) => value)), list("Hardware", Object.entries(source.hardware || {})), list("State", Object.entries(source.state || {})), list("Software", Object.entries(source.software || {}))),
+    ns.el("div", { class: "lists" }, list("Measured", facts.filter(([, value]) => value)), list("Calibration", calibration), list("Hardware", Object.entries(source.hardware || {})), list("State", Object.entries(source.state || {})), list("Software", Object.entries(source.software || {}))),
     source.differs ? ns.el("p", {}, ns.el("strong", {}, "Differs from what it is compared with: "), source.differs.join("; ")) : null,
     source.remarks ? ns.el("ul", {}, source.remarks.map((remark) => ns.el("li", {}, remark))) : null,
     ns.el("div", { class: "looks", "data-source": source.number }),

@@ -5,7 +5,7 @@ ns.state = {};
 
 ns.fromAddress = function () {
   const given = new URLSearchParams(location.hash.slice(1));
-  ns.state = Object.fromEntries([...given].filter(([name]) => [...ns.FIELDS, "case", "stair", "sort"].includes(name)));
+  ns.state = Object.fromEntries([...given].filter(([name]) => [...ns.FIELDS, "case", "stair", "grid", "sort"].includes(name)));
 };
 
 // Change a part of what the address asks for; null leaves it out.
@@ -29,7 +29,7 @@ ns.caseLinks = function () {
 
 // What a case has in a field of the filter, as the address writes it.
 ns.fieldOf = function (name, one) {
-  const held = { source: String(one.source), backend: one.backend, layer: one.layer, verdict: one.code, cause: one.why, change: one.change, dtype: one.dtype };
+  const held = { source: String(one.source), backend: one.backend, layer: one.layer, verdict: one.said, cause: one.why, change: one.change, dtype: one.dtype };
   return name === "finding" ? one.findings : [held[name]];
 };
 
@@ -40,7 +40,7 @@ ns.matches = function (one) {
     (!asked.source || String(one.source) === asked.source) &&
     (!asked.backend || one.backend === asked.backend) &&
     (!asked.layer || one.layer === asked.layer) &&
-    (!asked.verdict || one.code === asked.verdict) &&
+    (!asked.verdict || one.said === asked.verdict) &&
     (!asked.cause || one.why === asked.cause) &&
     (!asked.change || one.change === asked.change) &&
     (!asked.finding || one.findings.includes(asked.finding)) &&
@@ -66,7 +66,7 @@ ns.drawFilter = function () {
       sources.length > 1 ? choice("source", "Record", sources, (value) => ns.data.sources[value].title) : null,
       choice("backend", "Backend", distinct((one) => one.backend)),
       choice("layer", "Layer", distinct((one) => one.layer)),
-      choice("verdict", "Verdict", distinct((one) => one.code), ns.word),
+      choice("verdict", "Verdict", distinct((one) => one.said), ns.word),
       choice("cause", "Cause", distinct((one) => one.why)),
       choice("change", "Change", distinct((one) => one.change), ns.word),
       choice("finding", "Finding", distinct((one) => one.findings)),
@@ -79,7 +79,7 @@ ns.drawFilter = function () {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    ns.ask(Object.fromEntries([...ns.FIELDS, "stair"].map((name) => [name, null])));
+    ns.ask(Object.fromEntries([...ns.FIELDS, "stair", "grid"].map((name) => [name, null])));
     ns.showFilter();
   });
   ns.showFilter();

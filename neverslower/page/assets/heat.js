@@ -30,11 +30,14 @@ ns.drawRowsLeft = function () {
   if (ns.rowsLeft.length) ns.drawingRows = setTimeout(ns.drawRowsLeft);
 };
 
+// A kind of evidence with its colours, from half of the other amount or less to twice as much or more.
+ns.heatScale = function (kind, over) {
+  const cells = [-4, -2, -1, 0, 1, 2, 4].map((step) => ns.el("span", { class: `cell ${kind} s${step < 0 ? "m" : ""}${Math.abs(step)}` }, { "-4": "≤ 0.5×", "-2": "0.7×", "-1": "0.9×", 0: "1×", 1: "1.1×", 2: "1.4×", 4: "≥ 2×" }[step]));
+  return ns.el("span", { class: "scale" }, `${ns.EVIDENCE[kind]}, ${over} `, ...cells);
+};
+
 ns.heatLegend = function (kinds, over) {
-  const scale = (kind) => [-4, -2, -1, 0, 1, 2, 4].map((step) => ns.el("span", { class: `cell ${kind} s${step < 0 ? "m" : ""}${Math.abs(step)}` }, { "-4": "≤ 0.5×", "-2": "0.7×", "-1": "0.9×", 0: "1×", 1: "1.1×", 2: "1.4×", 4: "≥ 2×" }[step]));
-  const items = [];
-  if (kinds.has("device_time")) items.push(ns.el("span", { class: "scale" }, `time, ${over} `, ...scale("device_time")));
-  if (kinds.has("instructions")) items.push(ns.el("span", { class: "scale" }, `instructions, ${over} `, ...scale("instructions")));
+  const items = ["device_time", "instructions"].filter((kind) => kinds.has(kind)).map((kind) => ns.heatScale(kind, over));
   if (kinds.has("dispatch")) items.push(ns.el("span", { class: "scale" }, "dispatch, no time ", ns.el("span", { class: "cell dispatch CHANGED" }, "≠"), " differs ", ns.el("span", { class: "cell dispatch SAME" }, "="), " the same"));
   items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s2 worse" }, "▲"), " proved worse"), ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s1 open" }, "1.1"), " undecided"));
   return ns.el("p", { class: "legend" }, items);
@@ -83,6 +86,6 @@ ns.heatCell = function (one) {
   const step = one.guess === null ? "none" : ns.step(one.guess);
   const tone = one.guess === null ? one.code : `s${step < 0 ? "m" : ""}${Math.abs(step)}`;
   const shown = one.evidence === "dispatch" ? (worse ? "≠" : one.code === "SAME" ? "=" : "?") : one.guess === null ? "?" : one.guess.toFixed(one.guess < 9.95 ? 2 : 0);
-  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.code)} ${ns.ratioWords(one)}`;
+  const label = `${one.layer}, ${ns.channels(one)}: ${ns.word(one.said)} ${ns.ratioWords(one)}`;
   return ns.el("td", {}, ns.el("a", { class: `cell ${one.evidence} ${one.evidence === "dispatch" ? one.code : tone}${worse ? " worse" : ""}${open ? " open" : ""}`, href: ns.caseLink(one), title: label }, (worse && one.evidence !== "dispatch" ? "▲" : "") + shown));
 };

@@ -2,11 +2,12 @@
 // Bring the page to life: unpack, draw, and follow the address.
 // Name what a link asks for and this page does not have; hide the notice where there is no such thing.
 ns.sayMissing = function () {
-  const { case: asked, stair } = ns.state;
+  const { case: asked, stair, grid } = ns.state;
   const known = (name) => !ns.state[name] || ns.data.cases.some((one) => one.tested && ns.fieldOf(name, one).includes(ns.state[name]));
   const missing = [
     asked && !ns.byKey.has(asked) ? `no case ${asked}` : "",
     stair && !ns.data.cases.some((one) => one.stair === stair) ? `no staircase of ${stair.split("|").slice(1, 2)}` : "",
+    grid && !ns.data.grids.some((one) => one.key === grid) ? `no grid of ${grid.split("|").slice(1)}` : "",
     ...ns.FIELDS.filter((name) => name !== "q" && !known(name)).map((name) => `no ${name} ${ns.state[name]}`),
   ].filter(Boolean);
   const notice = document.getElementById("missing");
@@ -30,6 +31,7 @@ ns.changed = function (before) {
     ns.drawStairs(cases);
     ns.drawHistory(cases);
   }
+  if (differs(["grid"])) ns.drawGrids();
   if (differs(["case"])) ns.showCase();
 };
 
@@ -43,6 +45,7 @@ ns.hideEmpty = function () {
 };
 
 ns.drawAll = function () {
+  ns.drawGrids();
   if (!ns.tested) {
     ns.hideEmpty();
     return ns.drawDevice();

@@ -211,7 +211,7 @@ ns.showTip = function (plot, stair, xs, tip) {
   const lines = [];
   if (made) {
     const one = made.one, plan = one.plan === undefined ? null : ns.data.plans[one.plan];
-    lines.push([ns.el("strong", {}, ns.count(one)), " ", ns.chip(one.code), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
+    lines.push([ns.el("strong", {}, ns.count(one)), " ", ns.chip(one.said), ` ${ns.interval(one.ratio)}, ${ns.amount(made.cost, kind)}${one.why ? `, ${one.why}` : ""}`]);
     if (plan) lines.push([`plan ${plan.name}${(plan.steps || []).length ? `: ${plan.steps.slice(0, 3).map((step) => ns.kernel(step).slice(0, 60)).join(" + ")}` : ""}`]);
     const samples = one.samples || [];
     if (samples.length) lines.push([`${samples.length} ${samples.length === 1 ? "process" : "processes"}: median ratios ${samples.filter((sample) => sample.ratio).map((sample) => sample.ratio[2].toFixed(3)).join(", ")}`]);
@@ -226,7 +226,7 @@ ns.showTip = function (plot, stair, xs, tip) {
 
 ns.stairTable = function (stair) {
   const points = [...(stair.layers[0] || { points: new Map() }).points.values()].sort((a, b) => b.one.channels - a.one.channels);
-  const rows = () => points.map((made) => ns.el("tr", {}, ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, String(made.one.channels))), ns.el("td", {}, ns.word(made.one.code)), ns.el("td", {}, ns.interval(made.one.ratio)), ns.el("td", {}, ns.amount(made.cost, stair.source.evidence)), ns.el("td", {}, made.one.why || "–")));
+  const rows = () => points.map((made) => ns.el("tr", {}, ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, String(made.one.channels))), ns.el("td", {}, ns.word(made.one.said)), ns.el("td", {}, ns.interval(made.one.ratio)), ns.el("td", {}, ns.amount(made.cost, stair.source.evidence)), ns.el("td", {}, made.one.why || "–")));
   const held = ns.el("div", { class: "wide" });
   const fill = () => held.childElementCount || held.append(ns.el("table", {}, ns.el("thead", {}, ns.el("tr", {}, ["channels", "verdict", "ratio", "takes", "cause"].map((name) => ns.el("th", { scope: "col" }, name)))), ns.el("tbody", {}, rows())));
   return points.length ? ns.el("details", { class: "data", ontoggle: fill }, ns.el("summary", {}, `The same as a table: ${points.length} channel counts`), held) : ns.el("p", {});

@@ -9,7 +9,7 @@ ns.ratioCell = function (one) {
   return [estimate, ns.el("span", { class: "wideonly" }, whole.slice(estimate.length))];
 };
 ns.COLUMNS = [
-  { name: "verdict", title: "Verdict", value: (one) => ns.CODES.indexOf(one.code), cell: (one) => ns.chip(one.code) },
+  { name: "verdict", title: "Verdict", value: (one) => ns.CODES.indexOf(one.said), cell: (one) => ns.chip(one.said) },
   { name: "ratio", title: "Ratio", number: true, falls: true, value: (one) => -(one.estimate ?? -1), cell: (one) => ns.ratioCell(one) },
   { name: "change", title: "Change", falls: true, value: (one) => (one.since ? -(one.since.ratio || [0])[0] : 9), cell: (one) => (one.since ? ns.el("span", {}, ns.chip(one.since.code), one.since.ratio ? ` ${ns.times(one.since.ratio[0])}` : "") : "–"), only: (one) => one.since },
   { name: "layer", title: "Layer", value: (one) => one.layer, cell: (one) => ns.el("a", { href: ns.link({ case: one.key }), class: "row" }, one.layer) },

@@ -1,0 +1,66 @@
+"""Make the parts of an account from a grid: what each layer costs over (input, output) channels, as estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from neverslower.files.shown import shown
+from neverslower.maps import grid_file, map_file
+from neverslower.maps.grid import Grid, LayerGrid
+from neverslower.page.account import Kind, LayerCosts, Source
+from neverslower.page.numbers import rounded
+from neverslower.page.of_journal import Parts
+
+ESTIMATED = "estimates by one process, no verdicts"
+PART = "it is a part"
+"""How a remark begins that says so."""
+
+
+def add(parts: Parts, path: Path) -> None:
+    """Add a grid. Raises NeverSlowerError where it can't be read."""
+    content = map_file.content_of(path)
+    stored = grid_file.of_document(path, content)
+    parts.grids += [_costs(layer, len(parts.sources)) for layer in stored.layers.values()]
+    parts.notes += _missing(content)
+    parts.sources.append(_source(stored, content))
+
+
+def _source(stored: Grid, content: Mapping[str, Any]) -> Source:
+    why = stored.ended_early
+    part = [f"{PART} ({why}): {stored.measured:,} of {stored.asked:,} pairs were measured"] if why else []
+    return Source.of(
+        stored.fingerprint,
+        name=shown(stored.path),
+        kind=Kind.GRID,
+        evidence=stored.evidence,
+        remarks=(*part, *content.get("remarks", ())),
+        settings=content.get("settings", {}),
+        clock=content.get("clock", ""),
+        cache=content.get("cache", ""),
+        processes=len(content.get("processes", ())),
+        seconds=content.get("seconds"),
+    )
+
+
+def _costs(layer: LayerGrid, number: int) -> LayerCosts:
+    inputs, outputs = (tuple(sorted(set(counts))) for counts in zip(*layer.costs, strict=True))
+    known = {pair: rounded(cost) for pair, cost in layer.costs.items()}
+    return LayerCosts(
+        source=number,
+        layer=layer.name,
+        unpruned=layer.unpruned.key,
+        whole=(layer.unpruned.in_channels, layer.unpruned.out_channels),
+        inputs=inputs,
+        outputs=outputs,
+        costs=tuple(tuple(known.get((count, output)) for output in outputs) for count in inputs),
+    )
+
+
+def _missing(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which layers have pairs without a cost, with the first reason."""
+    for layer in content["layers"]:
+        if refusals := layer["refusals"]:
+            pairs = "1 pair has" if len(refusals) == 1 else f"{len(refusals)} pairs have"
+            yield f"{layer['name']}: {pairs} no cost: {refusals[0][2]}"
