@@ -14,6 +14,7 @@ class ChosenSchedule(Schedule):
     """Spends the time on what is chosen; what never is gets no verdict, and nobody waits for one."""
 
     def __init__(self, run: BackendRun, comparisons: Sequence[Compared], pick: Choose) -> None:
+        assert run.begins_all, "what is chosen among is examined first, so the settings must be `whole`"
         super().__init__(run, comparisons)
         self._pick = pick
         self._examined: list[Compared] = []
