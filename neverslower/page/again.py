@@ -23,10 +23,10 @@ def measure_again(
 ) -> str:
     """Return the pytest command that measures a layer at this channel count again.
 
-    `own` are the options that bring in the user's own model that the layer belongs to, `against` names the other library
-    of a run that compared two, and `spec` the backend as the user named it, where the record says so. Empty where no
-    option leads there: a layer of a pruned model, what a study of policies compares, and what a script played of which
-    the record does not say which one.
+    `own` are the options that bring in the user's own model that the layer belongs to, `against` names the other
+    library of a run that compared two, and `spec` the backend as the user named it, where the record says so. Empty
+    where no option leads there: a layer of a pruned model, what a study of policies compares, and what a script played
+    of which the record does not say which one.
     """
     whole, part = reference.problem, candidate.problem
     unknown = fingerprint.backend == "scripted" and not spec
