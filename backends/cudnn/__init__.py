@@ -62,8 +62,8 @@ COLD_FACTOR = 2
 """The size of all cold buffers that are used in turn, as a multiple of the L2 cache."""
 MOST_COPIES = 2048
 """The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
-LIBRARIES = ("libcudnn", "libcublas", "libnvrtc", "libtorch_cuda.")
-"""Files that hold the kernels of a convolution, or compile them: cuDNN's, cuBLAS's, and torch's own around them."""
+LIBRARIES, AROUND = ("libcudnn", "libcublas", "libnvrtc"), ("libtorch_cuda.",)
+"""Files that hold the kernels of a convolution, or compile them; and torch's, whose kernels stand around its own."""
 ALIGNMENT, SPAN = 256, 65_536
 """A tensor begins a multiple of the first number of bytes behind the beginning of its memory, below the second."""
 
@@ -410,9 +410,7 @@ class CuDNN:
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
-        return [
-            convolution.dispatched(*steps_and_shares(taken), code_of_loaded(LIBRARIES)) for convolution, taken in rows
-        ]
+        return [convolution.dispatched(*steps_and_shares(taken), convolution.code) for convolution, taken in rows]
 
 
 def _own_run() -> set[int]:
@@ -440,6 +438,11 @@ class Launched:
     call: Call
     outputs: list[Any]
     plan: Plan
+
+    @property
+    def code(self) -> str:
+        """Return a hash of the loaded libraries whose kernels it may launch; torch's are among them where it chose."""
+        return code_of_loaded(LIBRARIES if self.plan.rank is not None else (*LIBRARIES, *AROUND))
 
     def once(self) -> None:
         """Make the first call of a round."""
