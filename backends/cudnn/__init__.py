@@ -53,8 +53,8 @@ CAPABILITIES = Capabilities(
     epilogues=True,
     largest_drawn_macs=300_000_000,
 )
-LIBRARIES = ("libcudnn", "libcublas", "libnvrtc", "libtorch_cuda.")
-"""Files that hold the kernels of a convolution, or compile them: cuDNN's, cuBLAS's, and torch's own around them."""
+LIBRARIES, AROUND = ("libcudnn", "libcublas", "libnvrtc"), ("libtorch_cuda.",)
+"""Files that hold the kernels of a convolution, or compile them; and torch's, whose kernels stand around its own."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -291,9 +291,7 @@ class CuDNN(Gpu):
         except (ValueError, RuntimeError):  # CUPTI may be forbidden, or kept by another profiler.
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
-        return [
-            convolution.dispatched(*steps_and_shares(taken), code_of_loaded(LIBRARIES)) for convolution, taken in rows
-        ]
+        return [convolution.dispatched(*steps_and_shares(taken), convolution.code) for convolution, taken in rows]
 
 
 @dataclass(frozen=True)
@@ -303,6 +301,11 @@ class Launched:
     call: Call
     outputs: list[Any]
     plan: Plan
+
+    @property
+    def code(self) -> str:
+        """Return a hash of the loaded libraries whose kernels it may launch; torch's are among them where it chose."""
+        return code_of_loaded(LIBRARIES if self.plan.rank is not None else (*LIBRARIES, *AROUND))
 
     def once(self) -> None:
         """Make the first call of a round."""

@@ -106,7 +106,9 @@ def _versions(case: FaultCase) -> Sequence[str]:
 def _summary(case: FaultCase) -> Iterator[str]:
     problem, versions = case.problem, _versions(case)
     title, does = case.words
-    yield f"# {case.comparison.backend} {' → '.join(versions)}: a convolution {title} ({case.comparison.channels})"
+    pruned = problem == case.comparison.candidate
+    channels = case.comparison.channels if pruned else f"unpruned, {problem.channels(case.comparison.side)} channels"
+    yield f"# {case.comparison.backend} {' → '.join(versions)}: a convolution {title} ({channels})"
     yield ""
     yield f"The convolution `{problem.descriptor}` ({problem.dtype}, {problem.layout}) {does} with {versions[-1]}:"
     yield from ("", "```", *case.reason.splitlines(), "```", "")
