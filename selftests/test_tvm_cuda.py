@@ -186,6 +186,8 @@ def test_a_failure_is_reproduced_by_a_script_with_its_own_graph(dtype: DType) ->
     half = replace(L16, dtype=dtype)
     options = BackendOptions("cuda,gpu=1")
     words = shlex.split(reproduce(half, Plan("dlight Matmul"), options))
+    tuned = reproduce(half, Plan("tuned 0a1b", tuned=True), options)
+    assert tuned == f"{shlex.join(words[:7])} > repro.py && python repro.py  # tuned 0a1b: apply its database in there"
     assert words[:7] == ["python", "-m", "neverslower", "script", "--backend", "tvm:cuda,gpu=1", half.key]
     text = write_script(half, "", options)
     compile(text, "<script>", "exec")
@@ -423,6 +425,17 @@ def test_without_a_gpu_it_is_unavailable_with_the_reason() -> None:
         api().require_device()
 
 
+@needs_tvm
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_opening_without_a_gpu_says_so_before_anything_is_tried() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(Unavailable, match=r"CPU build|no usable NVIDIA GPU|C\+\+ compiler"):
+        open_tvm(BackendOptions("cuda"))
+
+
 # What is kept
 
 
@@ -452,12 +465,13 @@ def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Pat
 
 
 def test_a_search_of_which_no_candidate_ran_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = SimpleNamespace(cuda=SimpleNamespace(OutOfMemoryError=MemoryError))
-    gpu = backend(tmp_path, torch=torch, refusals=(), errors_translated=lambda size: contextlib.nullcontext())
+    lost: list[Exception] = []
+    gpu = backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=lost.append)
     monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: ["element type must match", "another"])
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1))
     with pytest.raises(Unsupported, match=r"found no schedule that runs \(0 candidates\): element type must match$"):
         gpu.tune(Search(TINY, 4, 0))
+    assert len(lost) == 1  # A candidate may have left the GPU in an error, which is no refusal.
 
 
 def test_a_log_that_was_not_searched_for_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ allocate outputs of its own in each call, with tensors that torch allocated, on 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
@@ -147,8 +148,6 @@ class CudaApi(Api):
 
 def _why_not(libraries: dict[str, Any]) -> str:
     """Return the loader's words on TVM's CUDA runtime, of which TVM says nothing."""
-    import ctypes
-
     path = Path(libraries["tvm_runtime"]._name).resolve().with_name("libtvm_runtime_cuda.so")
     try:
         ctypes.CDLL(str(path))
