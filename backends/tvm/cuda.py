@@ -59,6 +59,8 @@ class CudaApi(Api):
 
     def __init__(self, threads: int, index: int, arch: str) -> None:
         os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")  # It would compile an extension of torch's.
+        with contextlib.suppress(OSError):  # TVM 0.25 does not say that it needs the driver's library.
+            ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
         super().__init__(threads)
         self.device = self.tvm.cuda(index)
         described = {
