@@ -5,12 +5,14 @@ passes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import importlib.util
 import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -403,6 +405,17 @@ def test_a_record_comes_before_the_rules(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_search_starts_from_loops_that_no_rule_scheduled() -> None:
     assert api().functions(api().loops(TINY)) == {"conv2d": False}
     assert api().functions(api().lowered(TINY)) == {"conv2d": True}
+
+
+@needs_tvm
+def test_one_search_times_its_candidates_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with api().alone():
+        (lock,) = tmp_path.iterdir()
+        with lock.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @needs_tvm
