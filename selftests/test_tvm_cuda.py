@@ -28,6 +28,7 @@ from backends.base import BackendOptions, Offsets
 from backends.gpu import Gpu
 from backends.tvm import Cuda, cuda, databases, health, nvrtc, reproduce, script, together, write_script
 from backends.tvm import open as open_tvm
+from backends.tvm.api import Api
 from backends.tvm.choice import OnCuda, TvmOptions
 from backends.tvm.compiled import Compiled
 from backends.tvm.launches import grid_and_block
@@ -405,6 +406,28 @@ def test_a_record_comes_before_the_rules(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_search_starts_from_loops_that_no_rule_scheduled() -> None:
     assert api().functions(api().loops(TINY)) == {"conv2d": False}
     assert api().functions(api().lowered(TINY)) == {"conv2d": True}
+
+
+@needs_tvm
+def test_what_a_search_draws_is_given_by_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("backends.tvm.search")
+    cpu, given = Api(1), list[tuple[str, int]]()
+
+    def contexts(tasks: Any, seed: int, **rest: Any) -> tuple[list[Any], list[Any]]:
+        given.append(("space", seed))
+        return [], []
+
+    def tune(cost_model: int, **rest: Any) -> None:
+        given.append(("cost model", cost_model))
+
+    schedule = cpu.meta_schedule
+    integration = SimpleNamespace(extract_tasks=lambda *_, **__: [], extracted_tasks_to_tune_contexts=contexts)
+    monkeypatch.setattr(module, "import_intrinsics", lambda: None)
+    monkeypatch.setattr(schedule, "relax_integration", integration)
+    monkeypatch.setattr(schedule, "tune_tasks", tune)
+    monkeypatch.setattr(schedule.cost_model, "RandomModel", lambda seed: seed)
+    module.search(cpu, Search(TINY, 4, 7), tmp_path)
+    assert given == [("space", 7), ("cost model", 7)]
 
 
 @needs_tvm
