@@ -55,14 +55,14 @@ COMPILED, TUNING, VERDICTS = "compiled", "tuning", "verdicts"
 # What is compared
 
 
-def untuned(backend: str, layers: Sequence[Layer], keep: Sequence[int] = ()) -> list[Comparison]:
-    """Return each layer against itself pruned to the counts that it has more of, or at the standard distances."""
+def untuned(backend: str, layers: Sequence[Layer], keep: Sequence[int] = (), most: int = 99) -> list[Comparison]:
+    """Return each layer against itself pruned to the counts that it has more of, or at the most telling distances."""
     wanted = []
     for layer in layers:
         channels = layer.problem.out_channels
         distances = [(channels - count, rank) for rank, count in enumerate(keep, start=1) if count < channels]
         for distance, rank in distances if keep else pruning_distances(layer.problem, Side.OUT):
-            if layer.problem.can_prune(distance, Side.OUT):
+            if rank <= most and layer.problem.can_prune(distance, Side.OUT):
                 wanted.append(Comparison(backend, layer, layer.problem.prune(distance, Side.OUT), Side.OUT, rank))
     return wanted
 
@@ -267,7 +267,7 @@ def compare(options: argparse.Namespace) -> Iterator[str]:
     kept = {"XDG_CACHE_HOME": str(folder / "cache")}
     both = (text.partition(":") for text in (options.first, options.second))
     bench = Bench(folder, *(WorkerSpec(name, argument, variables=kept) for name, _, argument in both))
-    asked = [untuned(name, layers, options.keep) for name in bench.names]
+    asked = [untuned(name, layers, options.keep, options.most) for name in bench.names]
     bench.compile(asked[1], options.compile_budget)
     plain = Settings(time_budget=options.time_budget, explain_budget=0.0)
     yield from side_by_side(bench.measure("untuned", plain, [*asked[0], *asked[1]]), bench.names)
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--network", default="resnet50")
     parser.add_argument("--layer", action="append", metavar="PATTERN", help="default: every layer")
     parser.add_argument("--keep", type=int, action="append", default=[], metavar="N", help="default: as the suite has")
+    parser.add_argument("--most", type=int, default=99, metavar="N", help="the N most telling counts; default: all")
     parser.add_argument("--dtype", type=DType, choices=list(DType), default=DType.FLOAT32)
     parser.add_argument("--layout", type=Layout, choices=list(Layout), default=Layout.NCHW)
     parser.add_argument("--tuned", type=float, default=0.12, metavar="SHARE", help="of the channels; default 0.12")

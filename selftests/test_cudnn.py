@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backends import cudnn
+from backends import cudnn, gpu
 from backends.base import BackendOptions
 from backends.cudnn import CAPABILITIES, CuDNN, Launched, open, reproduce
 from backends.cudnn.choice import CudnnOptions, Policy
@@ -346,9 +346,25 @@ def test_the_gpu_that_is_asked_for_is_the_one_that_computes_and_is_told(monkeypa
         return None, ""
 
     monkeypatch.setattr("backends.gpu.find_nvml", nvml)
+    monkeypatch.setattr("backends.gpu._STREAMS", {})
     assert CuDNN(torch, library, CudnnOptions(gpu=1)).lock_name == "GPU number 1 uuid-1"
     assert asked == [1, 1, 1]
     assert torch.backends.cudnn.benchmark is False
+
+
+def test_one_stream_serves_all_of_a_process(monkeypatch):
+    monkeypatch.setattr("backends.gpu.find_nvml", lambda properties, index: (None, ""))
+    monkeypatch.setattr("backends.gpu._STREAMS", {})
+    current: list[Any] = []
+    cuda = SimpleNamespace(
+        set_device=lambda index: None,
+        get_device_properties=lambda index: SimpleNamespace(name="GPU"),
+        Stream=object,
+        set_stream=current.append,
+    )
+    one, again, other = (gpu.Gpu(SimpleNamespace(cuda=cuda), index) for index in (0, 0, 1))
+    assert one.stream is again.stream is not other.stream
+    assert current == [one.stream, one.stream, other.stream]
 
 
 def test_a_trace_survives_json():

@@ -29,6 +29,7 @@ def test_each_layer_is_asked_at_the_counts_that_it_can_have() -> None:
     assert {("resnet50.L16", 127), ("resnet50.L16", 64)} <= kept
     assert ("resnet50.L16", 500) not in kept
     assert {one.distance for one in untuned("cudnn", [L16])} >= {1, 3, 7, 15, 31, 63, 127}
+    assert {one.distance for one in untuned("cudnn", [L16], most=3)} == {15, 1, 7}
 
 
 def test_a_tuned_layer_is_set_against_a_miss_and_one_of_its_own_layer_by_layer() -> None:

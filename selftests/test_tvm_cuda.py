@@ -5,12 +5,14 @@ passes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import importlib.util
 import os
 import re
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -26,6 +28,7 @@ from backends.base import BackendOptions, Offsets
 from backends.gpu import Gpu
 from backends.tvm import Cuda, cuda, databases, health, nvrtc, reproduce, script, together, write_script
 from backends.tvm import open as open_tvm
+from backends.tvm.api import Api
 from backends.tvm.choice import OnCuda, TvmOptions
 from backends.tvm.compiled import Compiled
 from backends.tvm.launches import grid_and_block
@@ -186,6 +189,8 @@ def test_a_failure_is_reproduced_by_a_script_with_its_own_graph(dtype: DType) ->
     half = replace(L16, dtype=dtype)
     options = BackendOptions("cuda,gpu=1")
     words = shlex.split(reproduce(half, Plan("dlight Matmul"), options))
+    tuned = reproduce(half, Plan("tuned 0a1b", tuned=True), options)
+    assert tuned == f"{shlex.join(words[:7])} > repro.py && python repro.py  # tuned 0a1b: apply its database in there"
     assert words[:7] == ["python", "-m", "neverslower", "script", "--backend", "tvm:cuda,gpu=1", half.key]
     text = write_script(half, "", options)
     compile(text, "<script>", "exec")
@@ -404,6 +409,39 @@ def test_a_search_starts_from_loops_that_no_rule_scheduled() -> None:
 
 
 @needs_tvm
+def test_what_a_search_draws_is_given_by_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("backends.tvm.search")
+    cpu, given = Api(1), list[tuple[str, int]]()
+
+    def contexts(tasks: Any, seed: int, **rest: Any) -> tuple[list[Any], list[Any]]:
+        given.append(("space", seed))
+        return [], []
+
+    def tune(cost_model: int, **rest: Any) -> None:
+        given.append(("cost model", cost_model))
+
+    schedule = cpu.meta_schedule
+    integration = SimpleNamespace(extract_tasks=lambda *_, **__: [], extracted_tasks_to_tune_contexts=contexts)
+    monkeypatch.setattr(module, "import_intrinsics", lambda: None)
+    monkeypatch.setattr(schedule, "relax_integration", integration)
+    monkeypatch.setattr(schedule, "tune_tasks", tune)
+    monkeypatch.setattr(schedule.cost_model, "RandomModel", lambda seed: seed)
+    module.search(cpu, Search(TINY, 4, 7), tmp_path)
+    assert given == [("space", 7), ("cost model", 7)]
+
+
+@needs_tvm
+def test_one_search_times_its_candidates_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with api().alone():
+        (lock,) = tmp_path.iterdir()
+        with lock.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@needs_tvm
 def test_kernels_are_launched_on_the_stream_that_is_followed() -> None:
     import tvm_ffi
 
@@ -421,6 +459,17 @@ def test_without_a_gpu_it_is_unavailable_with_the_reason() -> None:
         pytest.skip("there is a GPU here")
     with pytest.raises(Unavailable, match=r"no CUDA runtime that loads here: \S+|sees no NVIDIA GPU"):
         api().require_device()
+
+
+@needs_tvm
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_opening_without_a_gpu_says_so_before_anything_is_tried() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(Unavailable, match=r"CPU build|no usable NVIDIA GPU|C\+\+ compiler"):
+        open_tvm(BackendOptions("cuda"))
 
 
 # What is kept
@@ -452,12 +501,13 @@ def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Pat
 
 
 def test_a_search_of_which_no_candidate_ran_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = SimpleNamespace(cuda=SimpleNamespace(OutOfMemoryError=MemoryError))
-    gpu = backend(tmp_path, torch=torch, refusals=(), errors_translated=lambda size: contextlib.nullcontext())
+    lost: list[Exception] = []
+    gpu = backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=lost.append)
     monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: ["element type must match", "another"])
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1))
     with pytest.raises(Unsupported, match=r"found no schedule that runs \(0 candidates\): element type must match$"):
         gpu.tune(Search(TINY, 4, 0))
+    assert len(lost) == 1  # A candidate may have left the GPU in an error, which is no refusal.
 
 
 def test_a_log_that_was_not_searched_for_is_refused(tmp_path: Path) -> None:

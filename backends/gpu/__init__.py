@@ -30,6 +30,8 @@ MOST_COPIES = 2048
 """The most copies of a problem's tensors that are used in turn; a smaller problem can't be measured cold."""
 ALIGNMENT, SPAN = 256, 65_536
 """A tensor begins a multiple of the first number of bytes behind the beginning of its memory, below the second."""
+_STREAMS: dict[int, Any] = {}
+"""One stream for each GPU, whoever uses it in this process: on another one a graph would be captured empty."""
 _BRINGS_CUDA = (
     "a CUDA build of torch is needed: on x86-64 `pip install --force-reinstall torch`, "
     "on a Jetson see docs/howto/jetson.md"
@@ -86,7 +88,9 @@ class Gpu:
         self.nvml, self._why_blind = find_nvml(self.properties, index)
         neighbours = self.nvml.neighbours() if self.nvml else []
         self._neighbours = [neighbour for neighbour in neighbours if neighbour.process not in own_run()]
-        self.stream = torch.cuda.Stream()
+        if index not in _STREAMS:
+            _STREAMS[index] = torch.cuda.Stream()
+        self.stream = _STREAMS[index]
         torch.cuda.set_stream(self.stream)
 
     @property

@@ -90,9 +90,9 @@ def open(options: BackendOptions) -> TVM | OpenCL:
         health.require_compiler()
     kept = KeptFolders(default_root() / "tvm")
     try:
-        health.check(installed, kept)
         if choice.cuda:
             return _on_cuda(choice.cuda, installed, kept, options.threads)
+        health.check(installed, kept)
         if choice.tracker:
             return Board(BoardApi(options.threads, choice.tracker), installed, kept, choice.tracker, options.threads)
         api = Api(options.threads)
@@ -109,6 +109,7 @@ def _on_cuda(choice: OnCuda, installed: health.Installed, kept: KeptFolders, thr
     torch = load_torch()
     require_gpu(torch, choice.gpu)
     compiler = nvrtc.arrange()
+    health.check(installed, kept)
     with unusable_is_unavailable():
         gpu = Gpu(torch, choice.gpu)
     api = cuda.CudaApi(threads, choice.gpu, f"sm_{gpu.properties.major}{gpu.properties.minor}")
@@ -120,32 +121,13 @@ def _on_cuda(choice: OnCuda, installed: health.Installed, kept: KeptFolders, thr
 
 def reproduce(problem: ConvProblem, plan: Plan, options: BackendOptions) -> str:
     """Return a line that times the untuned convolution alone, or prints its OpenCL, or writes what does so on a GPU."""
-    choice = read_argument("tvm", options.argument, TvmOptions.parse)
-    if choice.cuda:
-        return script.command(problem, options.argument)
-    if choice.gpu:
-        return f'python -c "{"; ".join(script.printing(problem, choice.gpu))}"'
-    if choice.tracker:
-        return f'python -c "{"; ".join(script.timing_on(choice.tracker, problem, options.threads))}"'
-    line = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(script.timing(problem))}"'
-    return line if not plan.tuned else f"{line}  # {plan.name}: compile within its database"
+    return script.line(problem, plan, read_argument("tvm", options.argument, TvmOptions.parse), options)
 
 
 def write_script(problem: ConvProblem, plan: str, options: BackendOptions) -> str:
     """Return the same program as a script; it takes the untuned convolution, whatever the plan."""
     CAPABILITIES.require(problem)
-    choice = read_argument("tvm", options.argument, TvmOptions.parse)
-    if choice.cuda:
-        return script.on_cuda(problem, choice.cuda.gpu)
-    if choice.gpu:
-        head = f'"""{problem} by TVM for OpenCL on {choice.gpu}; prints the source of its kernels."""'
-        return "\n".join([head, *script.printing(problem, choice.gpu), ""])
-    if choice.tracker:
-        head = f'"""{problem} by TVM on {choice.tracker.board}; prints the times of its evaluator in seconds."""'
-        return "\n".join([head, *script.timing_on(choice.tracker, problem, options.threads), ""])
-    head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
-    threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{options.threads}'")
-    return "\n".join([head, *threads, *script.timing(problem), ""])
+    return script.text(problem, read_argument("tvm", options.argument, TvmOptions.parse), options.threads)
 
 
 class TVM:
@@ -481,7 +463,11 @@ class Cuda(TVM):
     def tune(self, wanted: Search) -> Searched:
         """Search as TVM.tune does, on the GPU. Raises DeviceLost where a candidate left it in an error."""
         with self._gpu.errors_translated(wanted.problem.bytes):
-            return super().tune(wanted)
+            try:
+                return super().tune(wanted)
+            except Unsupported as error:
+                self._gpu.require_device(error)
+                raise
 
     def _versions(self, kind: str) -> dict[str, str]:
         return super()._versions(kind) | {"kernel compiler": self._setup.compiler}

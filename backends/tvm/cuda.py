@@ -7,6 +7,7 @@ allocate outputs of its own in each call, with tensors that torch allocated, on 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib
 import json
@@ -58,6 +59,8 @@ class CudaApi(Api):
 
     def __init__(self, threads: int, index: int, arch: str) -> None:
         os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")  # It would compile an extension of torch's.
+        with contextlib.suppress(OSError):  # TVM 0.25 does not say that it needs the driver's library.
+            ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
         super().__init__(threads)
         self.device = self.tvm.cuda(index)
         described = {
@@ -147,8 +150,6 @@ class CudaApi(Api):
 
 def _why_not(libraries: dict[str, Any]) -> str:
     """Return the loader's words on TVM's CUDA runtime, of which TVM says nothing."""
-    import ctypes
-
     path = Path(libraries["tvm_runtime"]._name).resolve().with_name("libtvm_runtime_cuda.so")
     try:
         ctypes.CDLL(str(path))

@@ -4,9 +4,38 @@ from __future__ import annotations
 
 import shlex
 
+from backends.base import BackendOptions
 from backends.tvm.api import arranged
-from backends.tvm.choice import Tracker
+from backends.tvm.choice import Tracker, TvmOptions
+from neverslower.evidence.observation import Plan
 from neverslower.problem.convolution import ConvProblem, DType, Layout
+
+
+def line(problem: ConvProblem, plan: Plan, choice: TvmOptions, options: BackendOptions) -> str:
+    """Return a line for a shell that times the untuned convolution, prints its OpenCL, or writes and runs a script."""
+    if choice.cuda:
+        return command(problem, options.argument, plan)
+    if choice.gpu:
+        return f'python -c "{"; ".join(printing(problem, choice.gpu))}"'
+    if choice.tracker:
+        return f'python -c "{"; ".join(timing_on(choice.tracker, problem, options.threads))}"'
+    timed = f'TVM_NUM_THREADS={options.threads} python -c "{"; ".join(timing(problem))}"'
+    return timed if not plan.tuned else f"{timed}  # {plan.name}: compile within its database"
+
+
+def text(problem: ConvProblem, choice: TvmOptions, threads: int) -> str:
+    """Return the same as a script."""
+    if choice.cuda:
+        return on_cuda(problem, choice.cuda.gpu)
+    if choice.gpu:
+        head = f'"""{problem} by TVM for OpenCL on {choice.gpu}; prints the source of its kernels."""'
+        return "\n".join([head, *printing(problem, choice.gpu), ""])
+    if choice.tracker:
+        head = f'"""{problem} by TVM on {choice.tracker.board}; prints the times of its evaluator in seconds."""'
+        return "\n".join([head, *timing_on(choice.tracker, problem, threads), ""])
+    head = f'"""{problem} by TVM, untuned; prints the times of its evaluator in seconds."""'
+    set_threads = ("import os", f"os.environ['TVM_NUM_THREADS'] = '{threads}'")
+    return "\n".join([head, *set_threads, *timing(problem), ""])
 
 
 def timing(problem: ConvProblem) -> list[str]:
@@ -54,10 +83,11 @@ def printing(problem: ConvProblem, gpu: str) -> list[str]:
     ]
 
 
-def command(problem: ConvProblem, argument: str) -> str:
-    """Return the command that writes a script for the GPU, and runs it."""
+def command(problem: ConvProblem, argument: str, plan: Plan) -> str:
+    """Return the command that writes a script for the GPU, and runs it; it takes the untuned convolution."""
     words = ["python", "-m", "neverslower", "script", "--backend", f"tvm:{argument}", problem.key]
-    return f"{shlex.join(words)} > repro.py && python repro.py"
+    line = f"{shlex.join(words)} > repro.py && python repro.py"
+    return f"{line}  # {plan.name}: apply its database in there" if plan.tuned else line
 
 
 def on_cuda(problem: ConvProblem, gpu: int) -> str:

@@ -18,7 +18,7 @@ from backends.tvm.api import Api
 from backends.tvm.intrinsics import import_intrinsics
 from neverslower.problem.subject import Search
 
-METHOD = "evolutionary, random cost model"
+METHOD = "evolutionary, random cost model by the seed"
 """How candidates are chosen; part of the key by which a search is kept."""
 POPULATION = 64
 EXPLORED = 0.2
@@ -63,7 +63,7 @@ def _search(api: Api, wanted: Search, folder: Path, logs: str) -> list[str]:
         builder=_builder(api, built, failed),
         runner=_runner(api, built, failed),
         database=schedule.database.JSONDatabase(work_dir=str(folder)),
-        cost_model="random",
+        cost_model=schedule.cost_model.RandomModel(seed=wanted.seed),  # "random" is seeded by the clock.
         measure_callbacks=[schedule.measure_callback.AddToDatabase()],
     )
     return failed
