@@ -75,8 +75,11 @@ def add(commands: Commands) -> None:
 
 def _bisect(options: argparse.Namespace) -> int:
     plan = _plan(options)
-    good, bad = library("--good", options.good), library("--bad", options.bad)
-    releases = releases_from(good, bad, [library("--between", text) for text in options.between])
+    given = [("--good", options.good), ("--bad", options.bad), *(("--between", text) for text in options.between)]
+    for flag, text in given:
+        library(flag, text)
+    good, bad, *between = (text.strip() for _, text in given)
+    releases = releases_from(good, bad, between)
     folder: Path = options.resume or new_journal(ROOT, "bisect").with_suffix("")
     bisecting = Bisecting(plan, releases, folder, step_on_stderr, StepsOnStderr(), follow=not options.first_only)
     recorded = record.load(folder) if options.resume else Recorded()
@@ -168,7 +171,7 @@ class Bisecting:
         (spec,) = self._plan.backends.values()
         numbers = step.old, step.new
         try:
-            old, new = (provided(replace(spec, execnet=self._releases[number]), self._tell) for number in numbers)
+            old, new = (provided(_worker_of(spec, self._releases[number]), self._tell) for number in numbers)
         except NeverSlowerError as error:
             if numbers == (0, self.trace.last):
                 raise
@@ -205,6 +208,11 @@ class Bisecting:
         """Return the command that writes a culprit as a case for its vendor."""
         journal = self._journals[culprit.last_good, culprit.first_bad, culprit.case]
         return shlex.join(["python", "-m", "neverslower", "vendor-report", culprit.case, "--journal", str(journal)])
+
+
+def _worker_of(spec: WorkerSpec, release: str) -> WorkerSpec:
+    """Return the spec of a worker with a release, which keeps the words of the user."""
+    return replace(spec, execnet=library("--between", release), named=release)
 
 
 _COMMAND = ("python", "-m", "neverslower", "bisect")

@@ -73,7 +73,8 @@ def _vendor_report(options: argparse.Namespace) -> None:
     if comparison.id in worse:
         text = vendor_change.report(ChangedCase(read, before, comparison, changes, scripts))
     elif comparison.id in at_fault:
-        other = before if comparison.id in changes else None
+        change = changes.get(comparison.id)
+        other = before if change and (change.broke or change.less_exact) else None
         text = vendor_fault.report(FaultCase(read, comparison, scripts, other, changes))
     else:
         text = report(VendorCase(read, comparison, scripts))

@@ -21,6 +21,7 @@ from neverslower.releases.between import releases_from, without_a_list
 from neverslower.report import bisect as report
 from neverslower.tracing import record
 from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
+from neverslower.worker.process import WorkerSpec
 from selftests import in_process
 
 GOOD, BAD, OPEN = State.GOOD, State.BAD, State.OPEN
@@ -478,3 +479,10 @@ def test_the_table_says_what_was_not_shown_and_what_was_not_asked() -> None:
     begin = "\n".join(report.beginning(["a", "b", "c"], Trace(3, ["x", "y"]), 60.0))
     assert "at most 3 steps if each is decided at the first try, each at most 1 min 00 s" in begin
     assert begin.endswith("measured once more, for twice as long: at most 6 steps, 9 min 00 s in all")
+
+
+def test_a_python_is_named_by_its_path(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.touch()
+    spec = cli_bisect._worker_of(WorkerSpec("scripted"), str(python))
+    assert (spec.execnet, spec.place) == (f"popen//python={python}", str(python))
