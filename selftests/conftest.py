@@ -6,6 +6,7 @@ Also a copy of the suite in an empty folder, run on a script: what the tests of 
 import contextlib
 import copy
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -148,3 +149,9 @@ def models_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 @pytest.fixture
 def runner(pytester: pytest.Pytester, workers_here: None) -> SuiteRunner:
     return SuiteRunner(pytester)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the collector of garbage leave alone what all tests need, which it would look through again and again."""
+    gc.collect()
+    gc.freeze()
