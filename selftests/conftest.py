@@ -118,29 +118,36 @@ def workers_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 
 @pytest.fixture(scope="session")
 def models_read() -> dict[tuple[object, ...], Mapping[str, Any]]:
-    """What was found in models so far, empty at first."""
-    import torch
+    """What was found in models so far, empty at first.
 
-    # All that tracing needs is loaded here, for a run in this process drops what it loads first.
-    torch.export.export(torch.nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 1, 1),))
+    It is of the session, so that what tracing needs is loaded before a test's own pytester looks at what is: that drops
+    all that was loaded since, and torch can't be loaded twice.
+    """
+    if find_spec("torch"):
+        import torch
+
+        torch.export.export(torch.nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 1, 1),))
     return {}
 
 
 @pytest.fixture
-def models_here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Let users' models be read in this process, each once: one of its own takes seconds to import torch."""
+def models_here(monkeypatch: pytest.MonkeyPatch, models_read: dict[tuple[object, ...], Mapping[str, Any]]) -> None:
+    """Let users' modules be read in this process, each once: one of its own takes seconds to import torch."""
     if find_spec("torch") is None:
         return
-    known = request.getfixturevalue("models_read")
+
+    elsewhere = child.read
 
     def read(kind: str, text: str, inputs: Sequence[str], asked: str = child.LAYERS) -> Mapping[str, Any]:
+        if kind != child.TORCH:  # A process can import onnx but once, and a run in this one drops what it imports.
+            return elsewhere(kind, text, inputs, asked)
         path = Path(text.rpartition("=")[2].rpartition(":")[0] or text)
         key = (kind, text, tuple(inputs), asked, path.read_bytes() if path.is_file() else b"")
-        if key not in known:
+        if key not in models_read:
             with warnings.catch_warnings():
                 found = child._answer(asked, kind, text, [Input.parse(shape) for shape in inputs])
-            known[key] = json.loads(json.dumps(found))
-        return copy.deepcopy(known[key])
+            models_read[key] = json.loads(json.dumps(found))
+        return copy.deepcopy(models_read[key])
 
     monkeypatch.setattr(child, "read", read)
 
