@@ -30,10 +30,8 @@ from neverslower.report.progress_line import ProgressLine
 from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.rules.rule import Rule
-from neverslower.run import (
-    Run,
-    repeated_options,
-)
+from neverslower.run import Run
+from neverslower.run_summary import repeated_options
 
 WHOLE_FILE = "test_whole_network.py"
 LATENCY_TEST = "test_latency"

@@ -47,12 +47,10 @@ from neverslower.report.overview import Overview
 from neverslower.report.summary import Emphasis, Line
 from neverslower.rules import rule_file
 from neverslower.rules.rule import Rules
-from neverslower.run import (
-    NOT_ACCEPTED,
-    Run,
+from neverslower.run import NOT_ACCEPTED, Run, require_acceptable
+from neverslower.run_summary import (
     overview_of,
     refused_at_once,
-    require_acceptable,
     standings_of,
     why_no_study,
     why_nothing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +15,6 @@ from neverslower.baseline.entry import Entry
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.baseline.scope import Scope, vanished
 from neverslower.calibration import scatter
-from neverslower.calibration.stored import Standing, standing
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Identity
@@ -51,9 +50,6 @@ from neverslower.problem.pairing import Pairing
 from neverslower.problem.whole import WholeComparison
 from neverslower.releases.providing import provided
 from neverslower.report import pairs
-from neverslower.report.drawn import Again
-from neverslower.report.overview import Overview
-from neverslower.report.rules import rule_lines
 from neverslower.report.run_verdict import fields
 from neverslower.rules.rule import Rule, Rules
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
@@ -412,27 +408,6 @@ class Run:
         return True
 
 
-def refused_at_once(run: Run) -> bool:
-    """Return whether a run ended by a user's mistake before anything was measured: its one line says all."""
-    mistaken = run.verdict is not None and run.verdict.code is RunCode.USAGE_ERROR
-    return mistaken and not (run.findings.verdicts or run.findings.agreements)
-
-
-def repeated_options(run: Run) -> tuple[str, ...]:
-    """Return the options, as words of a command, that decide what is said of an item."""
-    if not run.compare:
-        return run.plan.repeated
-    compare = "--benchmark-compare" if run.compare is True else f"--benchmark-compare={run.compare}"
-    return *run.plan.repeated, compare
-
-
-def standings_of(run: Run) -> dict[str, Standing]:
-    """Return how each device that was timed stands to its calibration, by backend."""
-    timed = {result.comparison.backend for result in run.findings.results.values() if result.passes}
-    prints = run.findings.fingerprints
-    return {name: standing(run.root, prints[name]) for name in prints if name in timed}
-
-
 def require_acceptable(run: Run) -> None:
     """Make sure, before anything is measured, that a run can be accepted.
 
@@ -457,59 +432,6 @@ def _unfit_before(run: Run, spec: WorkerSpec) -> str | None:
             return narrowing(run.root, worker.fingerprint, run.scope)
     except WorkerFailure as error:
         return f"{spec.backend} is unavailable ({error})"
-
-
-def overview_of(
-    run: Run, verdict: RunVerdict, again: Again, standings: Mapping[str, Standing], verbose: bool = False
-) -> Overview:
-    """Return everything that a run's summary says.
-
-    `again` gives the command that measures a layer again, `standings` are those of the devices worth a word, and
-    `verbose` asks for every layer's times.
-    """
-    return Overview(
-        verdict=verdict,
-        findings=run.findings,
-        before=run.before,
-        assessed=run.assessed,
-        choices=run.choices,
-        changes=run.changes,
-        wholes=[run.whole(comparison) for comparison in run.asked.wholes],
-        standings=standings,
-        specs=run.plan.backends,
-        hunts=run.hunts,
-        kept=list(dict.fromkeys(run.kept)),
-        acceptance=run.acceptance,
-        journal=shown(run.journal_path) if run.journal_path.exists() else "",
-        strict=run.plan.strict,
-        again=again,
-        remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused, *rule_lines(run.ruled.values(), run.assessed)],
-        unpaired=len(run.pairing.unpaired) if run.pairing else 0,
-        beyond=run.beyond,
-        verbose=verbose,
-        storable=not_run(run.comparisons, run.recorded) is None,
-    )
-
-
-def _paired(run: Run, verbose: bool) -> Iterator[str]:
-    """Yield how models were paired, and what a layer without a pair takes."""
-    if run.pairing:
-        yield from pairs.lines(run.pairing, run.findings, None if verbose else pairs.LISTED)
-
-
-def why_nothing(run: Run) -> str:
-    """Return why a backend has nothing to compare."""
-    if pairing := run.pairing:
-        counts = f"{len(pairing.pairs)} layers are paired, and {len(pairing.unpaired)} have no pair"
-        return f"nothing to compare: no chosen layer of {pairing.pruned.title} has other channels ({counts})"
-    return "nothing to compare: the chosen layers have no channel that can be pruned"
-
-
-def why_no_study(run: Run) -> str:
-    """Return why there is no case of the study of tuned logs."""
-    if run.pairing:
-        return "the study of tuned logs prunes a layer by itself; leave out --pruned"
-    return "no chosen backend searches for schedules; tvm does"
 
 
 def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:

@@ -32,6 +32,7 @@ FLOORS = (
     {"option_table", "option_values"},
     {"options"},
     {"run"},
+    {"run_summary"},
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},

@@ -315,7 +315,7 @@ def test_every_form_of_a_run_begins_with_the_same_sentence(
 
 def test_a_run_has_the_calibration_of_its_device(runner: SuiteRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = load(BASELINES / "cudnn@nvidia-h100-80gb-hbm3/calibration.json")
-    monkeypatch.setattr("neverslower.run.standing", lambda root, fingerprint: Standing(stored))
+    monkeypatch.setattr("neverslower.run_summary.standing", lambda root, fingerprint: Standing(stored))
     runner.run(FLAT, NEVER_SLOWER, "--keep", "12", "--verdicts", "v.json")
     found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
     jsonschema.validate(found, SCHEMA)
