@@ -446,7 +446,7 @@ class Cuda(TVM):
                 raise
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
-        """Return the subjects that are yet to be compiled, if they are many; of a few the first takes the others along."""
+        """Return the subjects that are yet to be compiled, if there are many; of a few the first takes all along."""
         waiting = super().missing(subjects)
         if len(waiting) >= TOGETHER:
             return waiting
