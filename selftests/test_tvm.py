@@ -279,7 +279,7 @@ def search_with(monkeypatch: pytest.MonkeyPatch, store: KeptFolders, *candidates
 
 def of_version(store: KeptFolders, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
     """The backend on a stand-in for one installed tvm."""
-    api: Any = SimpleNamespace(version=tvm_version, target=target)
+    api: Any = SimpleNamespace(version=tvm_version, target=target, named=str)
     return tvm.TVM(api, replace(PAIR, **installed), store, None, 1)
 
 
