@@ -247,7 +247,7 @@ class Compiler(Protocol):
     """What a backend that `compiles` offers in addition to Backend."""
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
-        """Return the subjects that are yet to be compiled."""
+        """Return the subjects that are yet to be compiled, and that other processes should compile."""
 
     def compile(self, subject: Subject) -> object:
         """Compile a subject, and keep the result where other processes of this device find it. Raises Unsupported."""

@@ -137,9 +137,11 @@ class Bench:
         For a GPU they are made side by side: candidates are drawn and compiled on all cores, and timed one at a time.
         """
         begin, processes = time.monotonic(), limits.cores() if self.second.argument.startswith("cuda") else 1
-        made = self.figures.get(TUNING, {})
+        made = self.figures.get(TUNING, {}) if (self.folder / "cache").is_dir() else {}
         wanted = dict.fromkeys(str(log.search) for comparison in comparisons for log in comparison.tuned_logs)
         waiting = [search for search in wanted if search not in made]
+        if not waiting:
+            return
         answers = ask_all(
             self.second,
             waiting,
@@ -179,11 +181,12 @@ def cell(result: Result | None) -> str:
     """Return the times of a comparison in microseconds, its ratio and verdict; or why there is none."""
     if result is None:
         return "–"
-    times = median_times(result.passes)
-    if times is None or result.verdict.ratio is None:
-        return f"{result.verdict.code}: {result.verdict.reason.text}"[:90]
+    verdict, times = result.verdict, median_times(result.passes)
+    if times is None:
+        return f"{verdict.code}: {verdict.reason.text}"[:90]
     before, after = (f"{seconds * 1e6:,.1f}" for seconds in times)
-    return f"{before} → {after}, {result.verdict.ratio.estimate:.2f}× {result.verdict.code}"
+    ratio = f"{verdict.ratio.estimate:.2f}× " if verdict.ratio else ""
+    return f"{before} → {after}, {ratio}{verdict.code}"
 
 
 def rows(results: Sequence[Result]) -> dict[tuple[str, int], dict[str, Result]]:

@@ -25,6 +25,7 @@ from backends import tvm
 from backends.base import BackendOptions
 from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
 from backends.tvm.api import Api
+from backends.tvm.compiled import Prepared
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.observation import Plan, Searched
 from neverslower.files.kept import KeptFolder, KeptFolders
@@ -278,7 +279,7 @@ def search_with(monkeypatch: pytest.MonkeyPatch, store: KeptFolders, *candidates
 
 def of_version(store: KeptFolders, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
     """The backend on a stand-in for one installed tvm."""
-    api: Any = SimpleNamespace(version=tvm_version, target=target)
+    api: Any = SimpleNamespace(version=tvm_version, target=target, named=str)
     return tvm.TVM(api, replace(PAIR, **installed), store, None, 1)
 
 
@@ -354,7 +355,7 @@ def test_a_kernel_is_kept_by_everything_that_it_was_made_from(
 def test_every_call_of_a_round_is_timed() -> None:
     calls: list[str] = []
     machine = SimpleNamespace(module={"invoke_stateful": calls.append})
-    held = tvm.Prepared(machine, Layout.NCHW, [], Plan("untuned"), lambda: float(len(calls)))
+    held = Prepared(machine, Layout.NCHW, [], Plan("untuned"), lambda: float(len(calls)))
     assert [held.run(count) for count in (1, 7)] == [1.0, 7.0]
 
 

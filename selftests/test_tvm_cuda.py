@@ -484,6 +484,52 @@ def backend(folder: Path, compiler: str = "nvrtc 13.0", **gpu: Any) -> Cuda:
     return Cuda(stand, installed, KeptFolders(folder), None, 1, cuda.Setup(on, "hot", compiler))
 
 
+class Noting:
+    """An API that compiles nothing, and notes what it is asked for, and with which others; one problem is refused."""
+
+    target, version = "sm_90", "0.27.0"
+
+    def __init__(self) -> None:
+        self.built_for: list[int] = []
+        self.together_with: list[int] = []
+
+    def together(self, builds: Any) -> Any:
+        self.together_with.append(len(builds))
+        return contextlib.nullcontext()
+
+    def lowered(self, problem: Any, database: Any) -> Any:
+        return problem
+
+    def built(self, problem: Any) -> Any:
+        self.built_for.append(problem.out_channels)
+        if problem.out_channels == 7:
+            raise Unsupported("no rule applies")
+        return problem, ABOUT
+
+    def export(self, compiled: Any, path: Path) -> None:
+        path.write_text(compiled.key, encoding="utf-8")
+
+
+def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> None:
+    gpu, noting = backend(tmp_path), Noting()
+    gpu.api = noting  # type: ignore[assignment]
+    subjects = [Subject(replace(TINY, out_channels=count)) for count in (8, 7, 6, 5)]
+    gpu.compile(subjects[3])
+    assert noting.together_with == []  # Nothing is known to be missing.
+    assert gpu.missing(subjects) == []
+    assert (gpu.compile(subjects[2]) / "kernel.so").read_text(encoding="utf-8") == subjects[2].problem.key
+    assert (noting.together_with, noting.built_for) == ([3], [5, 8, 7, 6])
+    gpu.compile(subjects[0])
+    assert noting.built_for == [5, 8, 7, 6]
+    with pytest.raises(Unsupported, match="no rule applies"):
+        gpu.compile(subjects[1])
+    assert noting.together_with == [3]
+    many = [Subject(replace(TINY, out_channels=count)) for count in range(20, 40)]
+    assert gpu.missing(many) == many  # Other processes compile these.
+    gpu.compile(many[0])
+    assert noting.together_with == [3]
+
+
 def test_kernels_of_another_compiler_are_others(tmp_path: Path) -> None:
     one, other = (backend(tmp_path, compiler)._kernel_fields(Subject(TINY)) for compiler in ("nvrtc 13.0", "nvcc"))
     assert one != other

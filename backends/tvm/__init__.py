@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from backends.base import BackendOptions, Capabilities, Offsets, Tensor
 from backends.base import Prepared as AnyPrepared
@@ -27,7 +27,7 @@ from backends.shared import cpu_fingerprint, read_argument
 from backends.tvm import cuda, databases, health, nvrtc, script
 from backends.tvm.api import MAIN, Api
 from backends.tvm.choice import OnCuda, Tracker, TvmOptions
-from backends.tvm.compiled import Compiled
+from backends.tvm.compiled import Compiled, Prepared
 from backends.tvm.opencl import OpenCL
 from backends.tvm.rpc import BoardApi
 from backends.tvm.search import METHOD, search
@@ -53,6 +53,8 @@ CAPABILITIES = Capabilities(
     tuned_layers=("resnet50.L16",),
     largest_drawn_macs=2_000_000,
 )
+TOGETHER = 16
+"""Fewer kernels than this are compiled for a GPU by the process that waits for them, and no other one is started."""
 ON_CUDA = replace(
     CAPABILITIES,
     evidence=frozenset({Evidence.DEVICE_TIME}),
@@ -218,19 +220,23 @@ class TVM:
         return self._kept.add(fields, lambda new: self._build(subject, new))
 
     def _build(self, subject: Subject, folder: Path) -> None:
+        compiled, about = self._built(subject)
+        # Writing and linking may fail for want of room, which says nothing about the problem.
+        self.api.export(compiled, folder / KERNEL)
+        (folder / PLAN).write_text(json.dumps(about), encoding="utf-8")
+
+    def _built(self, subject: Subject) -> tuple[Any, dict[str, Any]]:
+        """Return a compiled subject, and what a plan tells of it. Raises Unsupported with TVM's words."""
         log = TunedLog.parse(subject.policy)
         problem = log.search.problem if log and log.padded else subject.problem
         database = self._database_of(log)
         try:
             lowered = self.api.lowered(problem, database.records if database else None)
-            compiled, about = self.api.built(lowered)
+            return self.api.built(lowered)
         except Unsupported:
             raise
         except Exception as error:
             raise Unsupported(f"tvm does not compile it: {self.api.words(error)}") from error
-        # Writing and linking may fail for want of room, which says nothing about the problem.
-        self.api.export(compiled, folder / KERNEL)
-        (folder / PLAN).write_text(json.dumps(about), encoding="utf-8")
 
     def _database_of(self, log: TunedLog | None) -> databases.Database | None:
         if log is None:
@@ -298,37 +304,6 @@ class TVM:
             f"{function} {f'tuned{origin}' if scheduled else 'untuned'}" for function, scheduled in functions.items()
         )
         return Plan(name, tuple(steps), tuned=tuned)
-
-
-class Prepared:
-    """One compiled convolution with its tensors; the excess of a padded one is cut from its output, outside timing."""
-
-    cache = Cache()
-    least_iterations = 1
-
-    def __init__(self, machine: Any, layout: Layout, kept: list[int], plan: Plan, clock: Callable[[], float]) -> None:
-        self._machine, self._layout, self._kept_channels, self._plan, self._now = machine, layout, kept, plan, clock
-        self._call = machine.module["invoke_stateful"]
-        self._call(MAIN)  # The first call allocates, and must not be timed.
-
-    def plan(self) -> Plan:
-        """Return how each function was scheduled."""
-        return self._plan
-
-    def output(self) -> Tensor:
-        """Return one call's result as float32, in NCHW order whatever the layout."""
-        self._call(MAIN)
-        values = self._machine.get_outputs(MAIN).numpy().astype(np.float32)
-        ordered = values.transpose(0, 3, 1, 2) if self._layout is Layout.NHWC else values
-        return np.ascontiguousarray(ordered[:, self._kept_channels])
-
-    def run(self, iterations: int) -> float:
-        """Return the seconds of that many calls; a CPU's calls are done when they return."""
-        call, now = self._call, self._now
-        begin = now()
-        for _ in range(iterations):
-            call(MAIN)
-        return now() - begin
 
 
 class Board(TVM):
@@ -426,6 +401,7 @@ class Cuda(TVM):
         self._setup, self._gpu = setup, setup.gpu
         self.lock_name = self._gpu.lock_name
         self.disturbed, self.state = self._gpu.disturbed, self._gpu.state
+        self._waiting: list[Subject] = []
 
     @property
     def offsets(self) -> Offsets:
@@ -468,6 +444,24 @@ class Cuda(TVM):
             except Unsupported as error:
                 self._gpu.require_device(error)
                 raise
+
+    def missing(self, subjects: list[Subject]) -> list[Subject]:
+        """Return the subjects that are yet to be compiled, if there are many; of a few the first takes all along."""
+        waiting = super().missing(subjects)
+        if len(waiting) >= TOGETHER:
+            return waiting
+        self._waiting = waiting
+        return []
+
+    def compile(self, subject: Subject) -> Path:
+        """Do what TVM.compile does; NVRTC compiles side by side what is known to be missing."""
+        if subject in self._waiting and not self._compiled(subject):
+            batch, self._waiting = self._waiting, []
+            with self.api.together([partial(self._built, each) for each in batch]):
+                for each in batch:
+                    with suppress(Unsupported):  # It is refused again when it is asked for.
+                        super().compile(each)
+        return super().compile(subject)
 
     def _versions(self, kind: str) -> dict[str, str]:
         return super()._versions(kind) | {"kernel compiler": self._setup.compiler}
