@@ -4,7 +4,7 @@
 
 Each record and format that a rule is about has a row: its hazards, and how a run with the rules finds them. A count
 that a rule matches and that is no hazard costs nothing in a run, but says how far the rule is from the truth. Below it,
-each predicate is asked of either half of the layers in a device's maps, every other one by name. Next to it stands the
+a device's rules are asked of either half of the layers in its maps, every other one by name. Next to them stands the
 first rule that is mined from the other half. Nothing is timed.
 """
 
@@ -34,17 +34,17 @@ def main() -> None:
     rules = Rules(rule_file.load(ROOT / "baselines" / rule_file.NAME, backends.load), datetime.date.today())
     print("| record | hazards | known | worse | new | matched, no hazard |")
     print("|---|---|---|---|---|---|")
-    mapped: dict[Rule, list[Case]] = {}
+    mapped: dict[tuple[Rule, ...], list[Case]] = {}
     for path in _records():
         for fingerprint, every in _by_format(path):
             about = rules.about(fingerprint)
             matching = [rule for rule in about.rules if any(rule.matches(case.comparison) for case in every)]
             if matching:
                 print(row(path.relative_to(ROOT).as_posix(), every, about))
-            for rule in matching if cases.is_map(path) else ():
-                mapped.setdefault(rule, []).extend(every)
-    for rule, every in mapped.items():
-        print("\n".join(["", f"{rule.device}, {rule.versions}", "", *halves(every, rule)]))
+            if matching and cases.is_map(path):
+                mapped.setdefault(tuple(about.rules), []).extend(every)
+    for together, every in mapped.items():
+        print("\n".join(["", f"{together[0].device}, {together[0].versions}", "", *halves(every, together)]))
 
 
 def _records() -> list[Path]:
@@ -78,8 +78,8 @@ def row(name: str, every: Sequence[Case], rules: Rules) -> str:
     return f"| {name} | {hazards} | {' | '.join(str(found[word]) for word in ('known', 'worse', 'new', 'false'))} |"
 
 
-def halves(every: Sequence[Case], rule: Rule) -> Iterator[str]:
-    """Yield what is mined first from either half of the layers, and how it and a rule do on the other one."""
+def halves(every: Sequence[Case], rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield what is mined first from either half of the layers, and how it and the rules do on the other one."""
     names = sorted({case.comparison.layer.name for case in every})
     yield "| tested on | predicate | hazards covered | of what is covered, no hazard |"
     yield "|---|---|---|---|"
@@ -87,9 +87,10 @@ def halves(every: Sequence[Case], rule: Rule) -> Iterator[str]:
         tested, fitted = (
             [case for case in every if names.index(case.comparison.layer.name) % 2 == side] for side in (half, 1 - half)
         )
-        for when in (mine(fitted, 1)[0].when, rule.when):
-            (coverage,) = coverages(tested, [when])
-            yield f"| half {half + 1} | `{when}` | {coverage.coverage:.1%} | {coverage.false_share:.1%} |"
+        mined = mine(fitted, 1)[0].when
+        for title, predicates in ((f"`{mined}`", [mined]), (f"all {len(rules)} rules", [rule.when for rule in rules])):
+            *_, coverage = coverages(tested, predicates)
+            yield f"| half {half + 1} | {title} | {coverage.coverage:.1%} | {coverage.false_share:.1%} |"
 
 
 if __name__ == "__main__":

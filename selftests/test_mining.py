@@ -189,6 +189,7 @@ def test_the_suite_s_own_rules_cover_what_they_are_about() -> None:
     ((fingerprint, every),) = known._by_format(path)
     rules = Rules(rule_file.load(ROOT / "baselines" / rule_file.NAME, backends.load)).about(fingerprint)
     assert known.row("map", every, rules) == "| map | 336 | 336 | 0 | 0 | 0 |"
+    assert {rule.ratios for case in every if (rule := rules.covering(case.comparison))} == {(1.03, 3.23)}
     assert known.row("map", every, Rules()) == "| map | 336 | 0 | 0 | 336 | 0 |"
 
 

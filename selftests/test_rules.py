@@ -1,5 +1,6 @@
 """Rules about known hazards: what a rule matches, its file with the places of mistakes, and what becomes of rules."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 import backends
+from neverslower.baseline.entry import Baseline, Entry, Known
+from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import Findings, Result
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import RuleError
+from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.known import Measured, assess_rules
@@ -201,6 +205,25 @@ def test_a_hazard_that_a_rule_covers_is_known_and_the_rule_is_named() -> None:
     first, second = (assessment.never_slower(comparison(distance)) for distance in (1, 3))
     assert (first.finding, first.rule) == (Finding.RULE_KNOWS, known)
     assert (second.finding, second.rule) == (Finding.HAZARD_FOUND, None)
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "then"),
+    [
+        (HERE.version, Known(Code.SAME, Interval(1.0, 0.99, 1.01)), Finding.HAZARD_NEW),
+        (HERE.version, Known(Code.SLOWER, Interval(1.1, 1.09, 1.11)), Finding.HAZARD_WORSE),
+        (HERE.version, Known(Code.UNDECIDED, Interval(1.0, 0.9, 1.1)), Finding.RULE_KNOWS),
+        ("9.10.0", Known(Code.SAME, Interval(1.0, 0.99, 1.01)), Finding.RULE_KNOWS),
+    ],
+)
+def test_no_rule_covers_what_a_baseline_of_this_version_knows_better(version: str, known: Known, then: Finding) -> None:
+    asked = comparison(1)
+    keys = asked.reference.key, asked.candidate.key
+    entry = Entry("test", "layer", *keys, asked.side, Plan("direct"), (-11.0,) * 3, known)
+    stored = Baseline(Path("stored"), replace(HERE, version=version), {keys: entry}, beside="another library")
+    choice = BaselineChoice(stored)
+    assessment = Assessment(findings(d1=SLOWER), {"scripted": choice}, rules=Rules([rule("distance == 1")], TODAY))
+    assert assessment.never_slower(asked).finding is then
 
 
 @pytest.mark.parametrize("fields", [{"device": "other"}, {"expires": date(2026, 11, 29)}, {"backend": "cudnn"}])

@@ -55,7 +55,7 @@ MEANINGS = {
     Finding.ADVICE_HOLDS: "An advised count is proved faster than the next larger one; widths, than unpruned.",
     Finding.ADVICE_BROKEN: "It is proved to be slower than that, or no faster than 0.99 of its time.",
     Finding.VANISHED: "In the baseline and in scope, but no test measures it any more.",
-    Finding.RULE_KNOWS: "Slower, and a rule of `hazards.toml` covers it and its ratio, whatever the baseline says.",
+    Finding.RULE_KNOWS: "Slower, and a rule covers its ratio; no baseline of this version proves it new or worse.",
     Finding.RULE_EXCEEDED: "Slower, and proved to lie beyond the ratios that the rule covers.",
     Finding.RULE_HOLDS: "The rule covers at least one hazard of this run.",
     Finding.RULE_FIXED: "Everything that the rule matches in this run is proved not to be slower. Remove the rule.",

@@ -74,9 +74,14 @@ class Assessment:
             unpruned_change = self._change(unpruned, unpruned_entry)
         finding = hazard_finding(verdict, entry.known if entry else None, change, unpruned_change, self.thresholds)
         rule = self.rule(comparison)
-        if rule:
+        if rule and not (finding in (Finding.HAZARD_NEW, Finding.HAZARD_WORSE) and self._of_this_version(comparison)):
             finding = ruled(finding, verdict.ratio, rule.ratios, self.thresholds)
         return Assessed(comparison, finding, verdict, entry, rule=rule)
+
+    def _of_this_version(self, comparison: Comparison) -> bool:
+        """Return whether the baseline is of the version that is here: then it knows more of one count than a rule."""
+        baseline, here = self._baseline(comparison), self.findings.fingerprints.get(comparison.backend)
+        return baseline is not None and here is not None and baseline.fingerprint.version == here.version
 
     def rule(self, comparison: Comparison) -> Rule | None:
         """Return the rule that counts here and now and matches a comparison, or None."""
