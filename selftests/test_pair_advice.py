@@ -82,6 +82,24 @@ def test_a_pair_that_is_not_proved_faster_is_taken_back_and_the_smaller_one_comp
     assert len(asked) == len(set(asked))
 
 
+def test_no_pair_is_left_that_is_not_faster_where_nothing_new_is_to_be_measured() -> None:
+    # (24, 16) goes first, and (16, 16), whose other neighbour (16, 32) is slower, needs no new comparison to stay.
+    costs = {WHOLE: 10.0, (24, 16): 6.0, (16, 32): 7.0, (16, 16): 4.0, (8, 8): 2.0}
+    grid = Grid(Path("g"), PRINT, {PROBLEM.key: LayerGrid(SHAPE, PROBLEM, costs)})
+    faster = {(WHOLE, (16, 32)), ((16, 32), (16, 16)), ((16, 32), (8, 8))}
+
+    def measure(comparisons):
+        pairs = {one.identity[1:]: (unpruned_pair(one.reference), unpruned_pair(one.candidate)) for one in comparisons}
+        return {keys: verdict(Code.FASTER if pair in faster else Code.SAME) for keys, pair in pairs.items()}
+
+    (advice,) = verified(grid, [LAYER], "scripted", measure)
+    assert [(above, pair) for above, pair, _ in advice.taken_back] == [(WHOLE, (24, 16)), ((16, 16), (8, 8))]
+    assert [(step.pair, [code.code for _, code in step.against]) for step in advice.steps] == [
+        ((16, 32), [Code.FASTER]),
+        ((16, 16), [Code.FASTER]),
+    ]
+
+
 def test_a_layer_that_the_grid_does_not_have_is_named() -> None:
     with pytest.raises(NeverSlowerError, match=f"grid g: it does not have {SHAPE}"):
         verified(Grid(Path("g"), PRINT, {}), [LAYER], "scripted", lambda comparisons: {})
