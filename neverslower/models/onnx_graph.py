@@ -61,6 +61,8 @@ def opened(path: Path, inputs: Sequence[Input]) -> Any:
     model = loaded(path)
     _require_known_opset(path, model)
     _drop_weights(model)
+    model = inlined(model)
+    _require_whole_nodes(path, model)
     _bind(path, model.graph, inputs)
     return _inferred(path, model, [] if inputs else _made_by_custom(model))
 
@@ -100,6 +102,34 @@ def _require_known_opset(path: Path, model: Any) -> None:
                 f"--onnx {path}: opset {opset.version} is newer than {newest}, the newest that onnx {onnx.__version__} "
                 "knows; `pip install -U onnx`, or export with an older opset_version"
             )
+
+
+def inlined(model: Any) -> Any:
+    """Return a model with the bodies of its own functions in the place of their calls."""
+    if not model.functions:
+        return model
+    from onnx import inliner  # The package does not import it by itself.
+
+    return inliner.inline_local_functions(model)
+
+
+def _require_whole_nodes(path: Path, model: Any) -> None:
+    """Refuse standard nodes that lack an input or an output that they must have. Raises NeverSlowerError."""
+    import onnx
+
+    version = max((one.version for one in model.opset_import if one.domain in STANDARD), default=1)
+    for node in model.graph.node:
+        if node.domain not in STANDARD or not onnx.defs.has(node.op_type):
+            continue
+        try:
+            schema = onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:  # The operator is newer than the file's opset.
+            continue
+        wanted = ("inputs", node.input, schema.min_input), ("outputs", node.output, schema.min_output)
+        for words, has, least in wanted:
+            if len(has) < least:
+                what = " ".join(filter(None, [node.op_type, node.name]))
+                raise NeverSlowerError(f"--onnx {path}: {what} has {len(has)} of its {least} {words}; export it again")
 
 
 def _drop_weights(model: Any) -> None:
@@ -156,8 +186,6 @@ def _inferred(path: Path, model: Any, known: Sequence[Any]) -> Any:
     """Return the model with the shapes that follow from its inputs and from `known` ones."""
     import onnx
 
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
     # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
     del model.graph.value_info[:]
     model.graph.value_info.extend(known)
