@@ -18,6 +18,7 @@ from neverslower.maps.pairs import advised_pairs, larger, neighbours, verified
 from neverslower.page import reading
 from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import Layer
+from neverslower.report.pair_advice import pair_lines
 from selftests.support import scripted
 from selftests.width_models import PRINT
 
@@ -100,6 +101,14 @@ def test_no_pair_is_left_that_is_not_faster_where_nothing_new_is_to_be_measured(
     ]
 
 
+def test_a_grid_of_nothing_but_the_unpruned_pair_says_so() -> None:
+    grid = Grid(Path("g"), PRINT, {PROBLEM.key: LayerGrid(SHAPE, PROBLEM, {WHOLE: 10.0})})
+    (advice,) = verified(grid, [LAYER], "scripted", lambda comparisons: {})
+    assert list(pair_lines(advice, grid))[1:] == [
+        "the grid has no pair but the unpruned 32 × 32 channels; make it finer with --step"
+    ]
+
+
 def test_a_layer_that_the_grid_does_not_have_is_named() -> None:
     with pytest.raises(NeverSlowerError, match=f"grid g: it does not have {SHAPE}"):
         verified(Grid(Path("g"), PRINT, {}), [LAYER], "scripted", lambda comparisons: {})
@@ -166,7 +175,9 @@ def test_pairs_of_a_stored_grid_are_measured_on_its_device_and_taken_back(tmp_pa
         (["--problem", SHAPE, "--budget", "macs=0.5x"], "--budget has no place here: --side both"),
         (["--problem", SHAPE, "--points", "1"], "--points 1: from 2 to"),
         (["--problem", SHAPE, "--output", "p.txt"], "p.txt can't be advice: name a file that ends in .json"),
-        ([], "advise on which layers? name them"),
+        (["--problem", SHAPE, "--grid", "g.json.xz", "--step", "8"], "--step has no place here: the grid"),
+        ([], "advise on which layers? name them: --layer resnet50.L16"),
+        (["--onnx", "a.onnx"], "advise on which layers? name them: --layer '*'"),
     ],
 )
 def test_a_mistake_is_one_clear_line(capsys, arguments, why):
@@ -180,6 +191,7 @@ def test_a_mistake_is_one_clear_line(capsys, arguments, why):
         ({"in": 16, "out": 16, "against": [{"in": 32, "out": 8}]}, "16 × 16 against 32 × 8"),
         ({"in": 16, "out": 16, "against": [{"in": 64, "out": 32}]}, "16 × 16 against 64 × 32"),
         ({"in": 16, "against": []}, "out"),
+        ({"in": 16, "out": 16, "against": []}, "16 × 16 is against no pair"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, row: dict[str, Any], why: str) -> None:
