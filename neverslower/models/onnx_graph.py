@@ -176,6 +176,12 @@ def _words(value: Any) -> str:
     return "x".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
 
 
+def _fixed(value: Any) -> bool:
+    """Return whether all sizes of an input are known."""
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
 def _made_by_custom(model: Any) -> list[Any]:
     """Return the shapes, as far as the file has them, of what custom operators make: nobody else knows them."""
     made = {name for node in model.graph.node if node.domain not in STANDARD for name in node.output}
@@ -255,14 +261,21 @@ def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tupl
         return tuple(int(size) for size in shape)
     custom = sorted({f"{one.domain}::{one.op_type}" for one in model.graph.node if one.domain not in STANDARD})
     weights = {tensor.name for tensor in model.graph.initializer}
-    listed = ", ".join(f"{value.name} {_words(value)}" for value in model.graph.input if value.name not in weights)
-    why = (
-        f"; custom operators hide it ({', '.join(custom[:3])}): export the model without them, or with the shapes of "
-        "what they make, and without --input"
-        if custom
-        else (f"; bind its dynamic axes with --input NAME=SHAPE ({listed})")
-    )
-    raise NeverSlowerError(f"--onnx {path}: the shape of {node.name or node.op_type}'s input {name} is unknown{why}")
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if custom:
+        why = (
+            f"custom operators hide it ({', '.join(custom[:3])}): export the model without them, or with the shapes of "
+            "what they make, and without --input"
+        )
+    elif all(_fixed(value) for value in inputs):
+        why = (
+            "onnx can't infer it, though the inputs are fixed: export the model with torch.onnx.export(…, "
+            "dynamo=True), or simplify the file with onnxscript.optimizer"
+        )
+    else:
+        listed = ", ".join(f"{value.name} {_words(value)}" for value in inputs)
+        why = f"bind its dynamic axes with --input NAME=SHAPE ({listed})"
+    raise NeverSlowerError(f"--onnx {path}: the shape of {node.name or node.op_type}'s input {name} is unknown; {why}")
 
 
 def _add_convolution(
