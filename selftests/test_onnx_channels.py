@@ -201,13 +201,14 @@ def test_a_layer_that_runs_twice_is_one(tmp_path: Path) -> None:
     assert groups["a"].held == "it is read by Softmax n_end"
 
 
-def test_layers_of_one_name_and_other_weights_are_two(tmp_path: Path) -> None:
-    nodes = [conv("same", ["a", "w1"], "m"), conv("same", ["m", "w2"], "y")]
-    model = graph([FIRST, *nodes, LAST], {"x": [1, 3, 6, 6]}, WEIGHTS | {"w1": [4, 8, 1, 1], "w2": [8, 4, 1, 1]})
-    path = saved(tmp_path, model)
+def test_layers_of_one_name_and_other_weights_are_several(tmp_path: Path) -> None:
+    nodes = [conv("same", ["a", "w1"], "m"), conv("same", ["m", "w2"], "n"), conv("same_2", ["n", "w3"], "y")]
+    own = {"w1": [4, 8, 1, 1], "w2": [6, 4, 1, 1], "w3": [8, 6, 1, 1]}
+    path = saved(tmp_path, graph([FIRST, *nodes, LAST], {"x": [1, 3, 6, 6]}, WEIGHTS | own))
     assert groups_of(path)["same"].members == members("same.out", "same_2.in")
-    assert [layer["place"] for layer in onnx_graph.find(path, ()).layers] == ["a", "same", "same_2", "b"]
-    assert {"same", "same_2"} <= set(onnx_layers.filters(path, ()))
+    assert groups_of(path)["same_2"].members == members("same_2.out", "same_2_3.in")
+    assert [layer["place"] for layer in onnx_graph.find(path, ()).layers] == ["a", "same", "same_2", "same_2_3", "b"]
+    assert {"same", "same_2", "same_2_3"} <= set(onnx_layers.filters(path, ()))
 
 
 def test_normalisations_of_equal_numbers_couple_nothing(tmp_path: Path) -> None:

@@ -373,8 +373,9 @@ def places_of(graph: Any) -> list[str]:
         read = node.input[1] if len(node.input) > 1 else ""
         has_own = node.op_type in ("Gemm", "MatMul") and read in constants
         if has_own or node.op_type in {"Conv", "ConvTranspose", *NORMALISATIONS}:
-            key = node.op_type in NORMALISATIONS, place
-            place = place if weights.setdefault(key, read) == read else f"{place}_{index}"
+            norm = node.op_type in NORMALISATIONS
+            while weights.setdefault((norm, place), read) != read:
+                place = f"{place}_{index}"
         found.append(place)
     return found
 
