@@ -189,7 +189,7 @@ def test_a_mistake_is_one_clear_line(capsys, arguments, why):
     ("row", "why"),
     [
         ({"in": 16, "out": 16, "against": [{"in": 32, "out": 8}]}, "16 × 16 against 32 × 8"),
-        ({"in": 16, "out": 16, "against": [{"in": 64, "out": 32}]}, "16 × 16 against 64 × 32"),
+        ({"in": 16, "out": 16, "against": [{"in": 64, "out": 32}]}, "16 × 16 against 64 × 32 of 32 × 32"),
         ({"in": 16, "against": []}, "out"),
         ({"in": 16, "out": 16, "against": []}, "16 × 16 is against no pair"),
     ],

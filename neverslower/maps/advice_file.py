@@ -96,7 +96,8 @@ def _of_pairs(path: Path, backend: str, layer: Mapping[str, Any], problem: ConvP
             above = field(other, "in", int), field(other, "out", int)
             known = above == whole or pairs.larger(whole, above)
             if min(pair) < 1 or not known or not pairs.larger(above, pair):
-                raise ValueError(f"{named.name}: {pair[0]} × {pair[1]} against {above[0]} × {above[1]} of {whole}")
+                listed = f"{pair[0]} × {pair[1]} against {above[0]} × {above[1]} of {whole[0]} × {whole[1]}"
+                raise ValueError(f"{named.name}: {listed}")
             comparisons.append(pairs.comparison_of(backend, named, above, pair))
     return comparisons
 
