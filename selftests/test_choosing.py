@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from neverslower import cli
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.library import Library
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
 from neverslower.maps.choosing import Chooser
@@ -20,6 +22,7 @@ from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import Mapped, measure, settings_of
 from neverslower.maps.shape import Name, shape_of
 from neverslower.page.reading import account_of
+from neverslower.problem.compared import Compared
 from neverslower.problem.networks import Layer
 from neverslower.report.mapped import mapped_lines
 from selftests import in_process
@@ -142,6 +145,28 @@ def test_where_the_time_ends_before_a_curve_is_complete_nothing_is_inferred(tmp_
     assert not mapped.inferred
     assert mapped.unknown == 63 - len(mapped.findings.results) > 0
     assert f"{mapped.unknown} counts are neither timed nor inferred" in "\n".join(mapped_lines(tmp_path, mapped))
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_count_that_was_chosen_too_late_to_be_timed_has_no_verdict(tmp_path: Path) -> None:
+    now = [0.0]
+
+    class Late(Chooser):
+        """Chooses so late after the first pass that the time ends."""
+
+        def __call__(self, library: Library, examined: Sequence[Compared]) -> list[Compared]:
+            chosen = super().__call__(library, examined)
+            now[0] += 1000.0 * bool(library.samples)
+            return chosen
+
+    made = campaign(tmp_path, script={"rules": [tile | {"steps": [GEMM.format(1)]} for tile in TILES]})
+    late = Late()
+    short = Campaign(made.specs, settings_of(1, 60.0), start=in_process.start, clock=lambda: now[0], choose=late)
+    mapped = measure(short, "scripted", [LAYER])
+    results = mapped.findings.results
+    assert 0 < len(results) == mapped.findings.wanted["scripted"] == 63 - mapped.unknown
+    assert all(one.passes for one in results.values())
+    assert f"{len(results)} channel counts in" in "\n".join(mapped_lines(tmp_path, mapped))
 
 
 @pytest.mark.processes
