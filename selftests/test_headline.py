@@ -124,9 +124,23 @@ def test_instructions_and_dispatches_are_never_slower(capsys: pytest.CaptureFixt
     assert sum("2.00× the work-items (resnet50.L16, 32 instead of 33)" in row for row in rows) == 1
 
 
-def test_a_record_of_whole_networks_alone_has_no_headline(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["headline", str(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")]) == 2
-    assert "no pruned layer was measured in" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "record",
+    [
+        JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz",
+        JOURNALS / "live-cudnn-h100-float16.jsonl.xz",
+        ROOT / "bench/data/maps/grid-mobilenet_v2-float16-h200.json.xz",
+    ],
+)
+def test_a_record_without_curves_has_no_headline_and_keeps_none_from_others(
+    record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["headline", str(record)]) == 2
+    assert f"{record}: no curve of a pruned layer; give maps" in capsys.readouterr().err
+    assert cli.main(["headline", "--over-all", str(record), str(JOURNALS / "report-cudnn-h200.jsonl.xz")]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 1
+    assert last == f"{record}: it has no curve of a pruned layer"
 
 
 def test_the_curves_of_a_map_are_those_of_its_cases() -> None:
