@@ -11,23 +11,29 @@ import pytest
 
 from neverslower import cli
 from neverslower.evidence.observation import Evidence, Plan
-from neverslower.judge.verdict import Code
+from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.headline import Gain, Worst, advised_of, gain_of, headlines, worse_places, worst_of
 from neverslower.maps.staircase import Staircase, Stored
 from neverslower.page.curves import curves_in
 from neverslower.page.reading import account_of
+from neverslower.problem.convolution import Side
 from neverslower.report.headline import headline_lines
 from selftests.support import ROOT, problem
 
 BASELINES, JOURNALS = ROOT / "baselines", ROOT / "bench/data/journals"
 GEMM = "gemm global={}x196x1 local=8x8x1"
+WIDTH = 0.05
+"""Half the width of each interval, as a share of the ratio."""
 
 
 def stairs(costs: list[float], name: str = "net.L0", codes: dict[int, Code] | None = None) -> Staircase:
     """A curve over the counts from 1 on, judged where codes are given: the others are FASTER."""
     counts = tuple(range(1, len(costs) + 1))
     words = [(codes or {}).get(count, Code.FASTER) for count in counts[:-1]]
-    verdicts = tuple(Stored(code, None) for code in words) if codes is not None else ()
+    ratios = [
+        Interval(cost / costs[-1], *(cost / costs[-1] * (1 + side * WIDTH) for side in (-1, 1))) for cost in costs
+    ]
+    verdicts = tuple(map(Stored, words, ratios)) if codes is not None else ()
     unpruned = replace(problem(), out_channels=len(costs))
     plans = tuple(Plan("any") for _ in counts)
     return Staircase(name, unpruned, counts, np.array(costs, dtype=float), plans, verdicts)
@@ -74,6 +80,20 @@ def test_what_is_undecided_is_no_neighbour_to_gain_over() -> None:
     codes = dict.fromkeys(range(65, 128), Code.SLOWER) | {65: Code.UNDECIDED}
     costs[64] = 7.0
     assert gain_of(stairs(costs, codes=codes)) == Gain(4.0, "net.L0", 64, 66)
+
+
+def test_noise_is_no_gain() -> None:
+    """The intervals of 0.5 and 0.54 overlap, so the dearer one may be the lucky one; those of 0.5 and 0.6 do not."""
+    costs = [0.5] * 64 + [0.54, 0.6] + [0.52] * 61 + [1.0]
+    assert gain_of(stairs(costs, codes={65: Code.SAME, 66: Code.SAME})) == Gain(pytest.approx(1.2), "net.L0", 64, 66)  # type: ignore[arg-type]
+    costs[65] = 0.54
+    assert gain_of(stairs(costs, codes={65: Code.SAME, 66: Code.SAME})) is None
+
+
+def test_input_channels_are_named() -> None:
+    found = replace(stairs([0.5] * 64 + [2.0] * 63 + [1.0], codes={127: Code.SLOWER}), side=Side.IN)
+    (line,) = headline_lines([found])
+    assert "(net.L0, in, 127 of 128)" in line
 
 
 def test_dispatches_gain_work_items_and_only_of_the_same_kernels() -> None:

@@ -16,6 +16,7 @@ from neverslower.judge.verdict import STANDARD, Code
 from neverslower.maps.advice import advised_channels
 from neverslower.maps.exact_advice import as_even, same_kernels
 from neverslower.maps.staircase import WORSE, Staircase
+from neverslower.problem.convolution import Side
 
 SHAPES = "shapes"
 LIGHT, NEAR = 0.12, 0.10
@@ -79,6 +80,11 @@ def headline_of(name: str, members: Sequence[Staircase]) -> Headline:
     )
 
 
+def titled(staircase: Staircase) -> str:
+    """Return the name of a layer, with the side on which it is pruned unless that is its output channels."""
+    return staircase.name if staircase.side is Side.OUT else f"{staircase.name}, {staircase.side}"
+
+
 def worse_places(staircase: Staircase) -> tuple[int, ...]:
     """Return the positions of the counts that are worse than the unpruned layer: of dispatches, those that differ."""
     if staircase.evidence is not Evidence.DISPATCH:
@@ -99,23 +105,35 @@ def worst_of(staircase: Staircase) -> Worst | None:
     place = max(near, key=lambda place: ratios[place], default=None)
     if place is None or ratios[place] <= 1:
         return None
-    return Worst(float(ratios[place]), staircase.name, staircase.counts[place], whole)
+    return Worst(float(ratios[place]), titled(staircase), staircase.counts[place], whole)
 
 
 def gain_of(staircase: Staircase) -> Gain | None:
-    """Return what an advised count gains most over a pruned count within ±10 % of its channels that is not advised."""
+    """Return what an advised count gains most over a pruned count within ±10 % of its channels that is not advised.
+
+    Where the record has intervals, those of both counts must not overlap: noise alone is no gain.
+    """
     advised = set(advised_of(staircase))
     counts, costs = np.asarray(staircase.counts), staircase.costs
     others = np.array([place for place in _comparable(staircase) if staircase.counts[place] not in advised], dtype=int)
     best: Gain | None = None
     for place in (place for place, count in enumerate(staircase.counts) if count in advised):
         near = others[np.abs(counts[others] - counts[place]) <= NEAR * counts[place]]
-        if not len(near):
+        dearer = near[np.argsort(-costs[near], kind="stable")]
+        dearest = next((other for other in dearer if _apart(staircase, other, place)), None)
+        if dearest is None:
             continue
-        dearest = near[np.argmax(costs[near])]
-        gain = Gain(float(costs[dearest] / costs[place]), staircase.name, int(counts[place]), int(counts[dearest]))
+        gain = Gain(float(costs[dearest] / costs[place]), titled(staircase), int(counts[place]), int(counts[dearest]))
         best = gain if gain.ratio > (best.ratio if best else 1.0) else best
     return best
+
+
+def _apart(staircase: Staircase, dearer: int, cheaper: int) -> bool:
+    """Return whether the interval of one count lies above that of another; what is exact or surveyed has none."""
+    if not staircase.verdicts or staircase.evidence is not Evidence.DEVICE_TIME:
+        return True
+    high, low = staircase.verdicts[dearer].ratio, staircase.verdicts[cheaper].ratio
+    return bool(high and low and high.low > low.high)
 
 
 def _comparable(staircase: Staircase) -> list[int]:
