@@ -17,6 +17,8 @@ from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.library import Library
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
+from neverslower.maps import cases
+from neverslower.maps.advice import Advice
 from neverslower.maps.choosing import Chooser
 from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import Mapped, measure, settings_of
@@ -24,6 +26,7 @@ from neverslower.maps.shape import Name, shape_of
 from neverslower.page.reading import account_of
 from neverslower.problem.compared import Compared
 from neverslower.problem.networks import Layer
+from neverslower.report.advice import advice_lines
 from neverslower.report.mapped import mapped_lines
 from selftests import in_process
 from selftests.support import problem, scripted
@@ -77,6 +80,11 @@ def test_the_map_keeps_both_apart_and_its_curve_has_the_shape_of_all(tmp_path: P
     assert len(staircase.counts) == len(staircase.verdicts) + 1
     shape = shape_of(counts, costs)
     assert (shape.name, shape.edges) == (Name.STAIRCASE, (16, 32, 48, 64))
+    assert f"of {len(staircase.counts)} channel counts and {len(staircase.inferred)} inferred ones" in next(
+        advice_lines(Advice(staircase, (), ()))
+    )
+    assert cases.inferred(path) == len(staircase.inferred) == 64 - len(staircase.counts)
+    assert {case.comparison.candidate.out_channels for case in cases.load(path)[1]} <= set(staircase.counts)
     account = account_of([path])
     assert {case.channels for case in account.cases} == set(staircase.counts[:-1])
     assert f"{len(staircase.inferred)} other channel counts were not timed" in " ".join(account.sources[0].remarks)
