@@ -15,6 +15,7 @@ from neverslower import cli
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.library import Library
+from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
 from neverslower.maps import cases
@@ -97,10 +98,11 @@ def test_the_map_keeps_both_apart_and_its_curve_has_the_shape_of_all(tmp_path: P
 def test_a_count_that_is_timed_and_inferred_is_a_damaged_map(tmp_path: Path) -> None:
     document, path = document_of(mapped_of(tmp_path)), tmp_path / "map.json.xz"
     (layer,) = document["layers"]
-    layer["inferred"]["counts"][0] = layer["counts"][0]
-    save(path, document)
-    with pytest.raises(Exception, match="both timed and inferred"):
-        load(path)
+    for count in (layer["counts"][0], 0, 65):
+        layer["inferred"]["counts"][0] = count
+        save(path, document)
+        with pytest.raises(NeverSlowerError, match="both timed and inferred, or that it can't be pruned to"):
+            load(path)
 
 
 @pytest.mark.usefixtures("workers_here")

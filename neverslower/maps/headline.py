@@ -111,7 +111,7 @@ def worst_of(staircase: Staircase) -> Worst | None:
 def gain_of(staircase: Staircase) -> Gain | None:
     """Return what an advised count gains most over a pruned count within ±10 % of its channels that is not advised.
 
-    Where the record has intervals, those of both counts must not overlap: noise alone is no gain.
+    Where the record has intervals, the advised count must be proved to take less than the other's median.
     """
     advised = set(advised_of(staircase))
     counts, costs = np.asarray(staircase.counts), staircase.costs
@@ -119,21 +119,25 @@ def gain_of(staircase: Staircase) -> Gain | None:
     best: Gain | None = None
     for place in (place for place, count in enumerate(staircase.counts) if count in advised):
         near = others[np.abs(counts[others] - counts[place]) <= NEAR * counts[place]]
-        dearer = near[np.argsort(-costs[near], kind="stable")]
-        dearest = next((other for other in dearer if _apart(staircase, other, place)), None)
-        if dearest is None:
+        if not len(near):
+            continue
+        dearest = near[np.argmax(costs[near])]
+        if not _proved_below(staircase, place, dearest):
             continue
         gain = Gain(float(costs[dearest] / costs[place]), titled(staircase), int(counts[place]), int(counts[dearest]))
         best = gain if gain.ratio > (best.ratio if best else 1.0) else best
     return best
 
 
-def _apart(staircase: Staircase, dearer: int, cheaper: int) -> bool:
-    """Return whether the interval of one count lies above that of another; what is exact or surveyed has none."""
+def _proved_below(staircase: Staircase, place: int, other: int) -> bool:
+    """Return whether a count's whole interval lies below another's median; what is exact or surveyed has none.
+
+    The other's interval says less: of a count that is not slower often the upper bound alone is proved.
+    """
     if not staircase.verdicts or staircase.evidence is not Evidence.DEVICE_TIME:
         return True
-    high, low = staircase.verdicts[dearer].ratio, staircase.verdicts[cheaper].ratio
-    return bool(high and low and high.low > low.high)
+    proved = staircase.verdicts[place].ratio
+    return proved is not None and bool(staircase.ratios[other] > proved.high)
 
 
 def _comparable(staircase: Staircase) -> list[int]:
