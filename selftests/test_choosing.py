@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from neverslower import cli
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
 from neverslower.campaign.library import Library
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal
@@ -176,6 +178,9 @@ def test_a_count_that_was_chosen_too_late_to_be_timed_has_no_verdict(tmp_path: P
     results = mapped.findings.results
     assert 0 < len(results) == mapped.findings.wanted["scripted"] == 63 - mapped.unknown
     assert all(one.passes for one in results.values())
+    assert not mapped.unmeasured()
+    nothing = replace(mapped, findings=Findings(), unknown=63)
+    assert nothing.unmeasured() == {LAYER.name: "the time budget ended before a count of it was timed"}
     assert f"{len(results)} channel counts in" in "\n".join(mapped_lines(tmp_path, mapped))
 
 
