@@ -202,7 +202,7 @@ STEPS = [
     "reorder jit:uni src:abcd dst:aBcd16b",
     "convolution jit:avx512_core src:aBcd16b wei:ABcd16b16a dst:aBcd16b prop:forward_inference",
 ]
-REASON = f"the worker process died: bad thing in {PRIVATE[3]}"
+REASON = f"the worker process died: {PRIVATE[0]}: bad thing of {PRIVATE[1]} in {PRIVATE[3]}"
 
 
 def of_onednn(
@@ -240,7 +240,7 @@ OLDER = of_onednn("1.0", FINE, *LATE, side="before")
             [
                 "# onednn 1.0 → 2.0: a convolution crashes (63 of 64 output channels)",
                 "ends its process with 2.0:",
-                "the worker process died: bad thing in <path>",
+                "the worker process died: <name>: bad thing of <name> in <path>",
                 "With 1.0 the output was right; its error was 2.0e-07.",
                 "| `mb1_g1ic16oc63_ih56oh56kh3sh1ph1` | **63** | 2.0e-07 | crashes |",
                 "| `mb1_g1ic16oc48_ih56oh56kh3sh1ph1` | 48 | 1.0e-07 | 1.0e-07, fine |",

@@ -11,7 +11,15 @@ from neverslower.outcome.record import Record
 from neverslower.outcome.upgrade import FAILED, Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report.vendor import NEIGHBOURS, Scripts, environment, names_somebody, runnable, without_paths
+from neverslower.report.vendor import (
+    NEIGHBOURS,
+    Scripts,
+    environment,
+    names_somebody,
+    runnable,
+    without_names,
+    without_paths,
+)
 
 _WORDS = {
     Code.INVALID: ("computes something wrong", "computes a wrong output"),
@@ -66,8 +74,10 @@ class FaultCase:
 
     @property
     def reason(self) -> str:
-        """Return what was seen."""
-        return self.verdict.reason.text if self.verdict.code in FAILED else self._less_exact
+        """Return what was seen, without names."""
+        fingerprint = self.now.fingerprints[self.comparison.backend]
+        said = self.verdict.reason.text if self.verdict.code in FAILED else self._less_exact
+        return without_names(said, fingerprint)
 
     def error(self, record: Record, problem: ConvProblem) -> str:
         """Return how far an output is from float64, and what is said where there is none."""
