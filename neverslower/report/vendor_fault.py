@@ -179,5 +179,5 @@ def _scripts(case: FaultCase) -> Iterator[str]:
     yield ""
     yield "## Reproduce it"
     yield ""
-    yield "Run this with each of both releases:" if case.before else "Run this:"
+    yield "Run this with both releases:" if case.before else "Run this:"
     yield from runnable(case.scripts, case.problem, next((one for one in reversed(seen) if one), None), checks=True)
