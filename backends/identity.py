@@ -28,7 +28,7 @@ def code_of_loaded(names: Sequence[str], maps: Path = _MAPS) -> str:
     """
     try:
         found = sorted((path.name, _hash(path)) for path in set(_loaded(names, maps)))
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home to remember anything in.
         return ""
     text = "\n".join(f"{name} {content}" for name, content in found)
     return hashlib.sha256(text.encode()).hexdigest()[:SHORT] if found else ""
@@ -43,15 +43,16 @@ def _loaded(names: Sequence[str], maps: Path) -> Iterator[Path]:
 
 
 def _hash(path: Path) -> str:
+    # The time of modification may be that of a package, equal in two releases; nothing can set st_ctime.
     state = path.stat()
-    return _hash_of(path, state.st_size, state.st_mtime_ns)
+    return _hash_of(path, state.st_size, state.st_ino, state.st_ctime_ns)
 
 
 @cache
-def _hash_of(path: Path, size: int, changed: int) -> str:
-    """Return the hash of a file that has this size and time of its last change, as it is remembered or now."""
+def _hash_of(path: Path, size: int, number: int, changed: int) -> str:
+    """Return the hash of a file with this size, inode and time of its last change, as it is remembered or now."""
     store = KeptFolders(default_root() / PLACE)
-    fields = {"kind": "hash", "file": str(path), "bytes": str(size), "changed": str(changed)}
+    fields = {"kind": "hash", "file": str(path), "bytes": str(size), "inode": str(number), "changed": str(changed)}
     if folder := store.find(fields):
         return (folder / "sha256").read_text(encoding="utf-8")
     content = hashlib.sha256()

@@ -159,7 +159,7 @@ def _of_a_problem(backend: str, options: argparse.Namespace) -> Comparison:
 
     problem = parsed(options.problem)
     if options.pruned:
-        if given := [flag for flag in ("--unpruned", "--side") if getattr(options, flag.strip("-"))]:
+        if given := [flag for flag in ("--unpruned", "--side") if getattr(options, flag.strip("-")) is not None]:
             raise NeverSlowerError(f"{', '.join(given)}: --pruned names both layers; leave it out")
         return between(backend, problem, parsed(options.pruned))
     return pruned_from(backend, problem, options.unpruned, options.side or Side.OUT)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neverslower.device.fingerprint import Fingerprint, short_hash
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import Code
 from neverslower.outcome import record
@@ -41,18 +42,42 @@ def _upgrade(options: argparse.Namespace) -> None:
     else:
         now, before = record.read(options.journal), record.read(options.journal, other=True)
         timed = changes_of(options.journal) if before.samples or not before.fingerprints else Reread([], {})
-    print("\n".join(_lines(now, before, timed, options.rows)))
+    of_two = _compared(now, before) if options.newer else ()
+    print("\n".join([*of_two, *_lines(now, before, timed, options.rows)]))
 
 
 def _require_comparable(before: Record, now: Record) -> None:
-    """Raise NeverSlowerError for journals of different backends or devices, and for one that holds no run."""
+    """Raise NeverSlowerError for journals of different backends or devices, and for one that holds no run.
+
+    What was counted or dispatched has to be of one state too: another method has other instructions.
+    """
     for read in (before, now):
         if not read.fingerprints:
             raise NeverSlowerError(f"{read.path}: no backend has measured anything in it; name the journal of a run")
-    folders = [{fingerprint.folder for fingerprint in read.fingerprints.values()} for read in (before, now)]
-    if not folders[0] & folders[1]:
-        theirs, ours = (", ".join(sorted(names)) for names in folders)
+    pairs = list(_fingerprints(now, before))
+    if not pairs or any(old.folder != new.folder for old, new in pairs):
+        theirs, ours = (", ".join(sorted(one.folder for one in read.fingerprints.values())) for read in (before, now))
         raise NeverSlowerError(f"{before.path} is of {theirs}, and {now.path} of {ours}; name two of one device")
+    exact = [pair for pair in pairs if any("evidence" in fingerprint.state for fingerprint in pair)]
+    if obstacles := [text for old, new in exact for text in new.obstacles(old)]:
+        text = "; ".join(obstacles)
+        raise NeverSlowerError(f"{before.path} and {now.path} are no two runs of one kind: {text}; name two that are")
+    if not now.comparisons.keys() & before.comparisons.keys():
+        raise NeverSlowerError(f"{before.path} and {now.path} have no channel count in common; name two that have")
+
+
+def _fingerprints(now: Record, before: Record) -> Iterator[tuple[Fingerprint, Fingerprint]]:
+    """Yield the older and the newer fingerprint of each backend that both records have."""
+    for name, new in now.fingerprints.items():
+        if name in before.fingerprints:
+            yield before.fingerprints[name], new
+
+
+def _compared(now: Record, before: Record) -> Iterator[str]:
+    """Yield which libraries two journals are of, and what else differs."""
+    for old, new in _fingerprints(now, before):
+        yield f"{new.folder}: {old.version} ({short_hash(old.build)}) → {new.version} ({short_hash(new.build)})"
+        yield from (f"  differs too: {line}" for line in new.obstacles(old))
 
 
 def _lines(now: Record, before: Record, timed: Reread, rows: int) -> Iterator[str]:
@@ -65,7 +90,8 @@ def _lines(now: Record, before: Record, timed: Reread, rows: int) -> Iterator[st
         yield report.counted(decided)
     if further:
         yield report.untimed(len(further))
-    yield from report.beyond_time([*decided, *further])
+    beyond = list(report.beyond_time([*decided, *further]))
+    yield from beyond or (report.nothing_beyond_time(),)
     if decided:
         yield ""
         yield from list(report.table(decided, rows)) or [report.without_a_table(decided)]

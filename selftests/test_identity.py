@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_what_was_hashed_once_is_remembered_until_the_file_changes(tmp_path: Pat
     (tmp_path / "one" / "libconv.so.9").write_text("other", encoding="utf-8")
     assert code_of_loaded(NAMES, listed) != code
     assert len(store.entries()) == 2
+
+
+def test_a_file_of_equal_size_and_date_in_the_same_place_is_hashed_again(tmp_path: Path) -> None:
+    listed, path = maps(tmp_path / "one", libconv="a"), tmp_path / "one" / "libconv.so.9"
+    os.utime(path, (1, 1))  # As an archive dates its files, one release like the other.
+    code = code_of_loaded(NAMES, listed)
+    newer = tmp_path / "newer"
+    newer.write_text("b", encoding="utf-8")
+    os.utime(newer, (1, 1))
+    newer.replace(path)
+    assert code_of_loaded(NAMES, listed) != code
 
 
 @needs_proc

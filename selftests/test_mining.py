@@ -236,6 +236,7 @@ def test_depthwise_layers_lose_whole_groups_and_are_compared() -> None:
         (["ic64oc128_ih6kh3ph1", "--pruned", "ic64oc129_ih6kh3ph1"], "it has no fewer channels than"),
         (["ic64oc128_ih6kh3ph1", "--pruned", "ic65oc127_ih6kh3ph1"], "it has no fewer channels than"),
         (["ic64oc128_ih6kh3ph1", "--pruned", "ic6oc8_ih6kh3ph1", "--side", "in"], "--side: --pruned names both layers"),
+        (["ic64oc128_ih6kh3ph1", "--pruned", "ic6oc8_ih6kh3ph1", "--unpruned", "0"], "--unpruned: --pruned names both"),
     ],
 )
 def test_no_pruned_layer_is_answered_in_one_line(

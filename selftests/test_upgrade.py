@@ -26,7 +26,7 @@ def side(
     errors: Mapping[int, float],
     codes: Mapping[int, tuple[str, str]],
     instructions: Mapping[int, int] | None = None,
-    **more: str,
+    **more: Any,
 ) -> Iterator[dict[str, Any]]:
     """The lines of one library: the error of each output that was right, and the verdict on each channel count."""
     device = {"backend": "scripted", "device": "board", "version": version, "build": "0"}
@@ -57,8 +57,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 
 
 OUTPUTS = [
-    "2 channel counts not timed with both libraries: outputs are compared all the same",
-    "outputs that are wrong or missing, and were right: 1",
+    "2 channel counts have no times of both libraries to compare: their outputs are compared",
+    "outputs that are wrong or missing with the newer library alone: 1",
     f"  scripted-{LAYER}-float32-NCHW-out13: INVALID: INVALID it is",
     "outputs that are 10 times less exact, or more: 1",
     f"  scripted-{LAYER}-float32-NCHW-out15: output less exact: error 1.0e-07 became 3.0e-05 of the largest value",
@@ -72,12 +72,34 @@ def test_outputs_of_counts_that_were_not_timed_are_compared(tmp_path: Path, caps
 
 def test_two_journals_are_compared_by_their_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = written(tmp_path / "old.jsonl", *side("1", *OLD))
-    assert said(capsys, old, written(tmp_path / "new.jsonl", *side("2", *NEW))) == OUTPUTS
+    new = written(tmp_path / "new.jsonl", *side("2", *NEW))
+    assert said(capsys, old, new) == ["scripted@board: 1 (0) → 2 (0)", *OUTPUTS]
+    assert said(capsys, new, new)[1:] == [
+        "1 channel count has no times of both libraries to compare: their outputs are compared",
+        "no output is wrong or missing, none is 10 times less exact, and nothing needs much more memory",
+    ]
     elsewhere = written(tmp_path / "elsewhere.jsonl", *side("2", *NEW, device="phone"))
     assert cli.main(["upgrade", old, elsewhere]) == 2
     assert "is of scripted@board, and " in capsys.readouterr().err
     assert cli.main(["upgrade", old, written(tmp_path / "empty.jsonl")]) == 2
     assert "no backend has measured anything in it" in capsys.readouterr().err
+    other = written(tmp_path / "other.jsonl", *side("2", {}, {14: OUT_OF_TIME}))
+    assert cli.main(["upgrade", old, other]) == 2
+    assert "have no channel count in common" in capsys.readouterr().err
+    gemm, direct = (
+        written(tmp_path / f"{method}.jsonl", *side("1", *OLD, state={"evidence": "instructions", "method": method}))
+        for method in ("gemm", "direct")
+    )
+    assert cli.main(["upgrade", gemm, direct]) == 2
+    assert "are no two runs of one kind: state method: gemm → direct" in capsys.readouterr().err
+
+
+def test_what_was_never_computed_was_not_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = side("1", {16: 1e-7}, {13: OUT_OF_TIME}, side="before")
+    journal = written(tmp_path / "run.jsonl", *side("2", {16: 1e-7}, {13: WRONG}), *old)
+    assert said(capsys, journal) == [
+        "no output is wrong or missing, none is 10 times less exact, and nothing needs much more memory"
+    ]
 
 
 def test_counted_instructions_have_a_table_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import backends
 from backends.base import BackendOptions
 from neverslower import cli
 from neverslower.device.fingerprint import Fingerprint
+from neverslower.judge.verdict import Code
+from neverslower.outcome import record
 from neverslower.outcome.record import Record
+from neverslower.report import vendor_fault
 from neverslower.report.vendor import certainty, scrubbed, without_paths
 from selftests.support import ROOT
 
@@ -202,7 +206,7 @@ STEPS = [
     "reorder jit:uni src:abcd dst:aBcd16b",
     "convolution jit:avx512_core src:aBcd16b wei:ABcd16b16a dst:aBcd16b prop:forward_inference",
 ]
-REASON = f"the worker process died: bad thing in {PRIVATE[3]}"
+REASON = f"the worker process died: {PRIVATE[0]}: bad thing of {PRIVATE[1]} in {PRIVATE[3]}"
 
 
 def of_onednn(
@@ -240,7 +244,7 @@ OLDER = of_onednn("1.0", FINE, *LATE, side="before")
             [
                 "# onednn 1.0 → 2.0: a convolution crashes (63 of 64 output channels)",
                 "ends its process with 2.0:",
-                "the worker process died: bad thing in <path>",
+                "the worker process died: <name>: bad thing of <name> in <path>",
                 "With 1.0 the output was right; its error was 2.0e-07.",
                 "| `mb1_g1ic16oc63_ih56oh56kh3sh1ph1` | **63** | 2.0e-07 | crashes |",
                 "| `mb1_g1ic16oc48_ih56oh56kh3sh1ph1` | 48 | 1.0e-07 | 1.0e-07, fine |",
@@ -278,3 +282,17 @@ def test_an_output_at_fault_is_a_case_that_tells_nothing_private(
         assert private not in page
     assert cli.main(["vendor-report", FAULTY.replace("63", "48"), "--journal", str(journal)]) == 2
     assert f"it is UNDECIDED there; slower or at fault are {FAULTY}\n" in capsys.readouterr().err
+
+
+def test_what_crashed_when_it_was_measured_again_is_said_to_crash(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    events = [*of_onednn("2.0", FINE, *LATE), *OLDER]
+    journal.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
+    now, before = record.read(journal), record.read(journal, other=True)
+    changes = {change.id: change for change in record.changes_in(now, before)}
+    changes[FAULTY] = replace(changes[FAULTY], code=Code.CRASHED, reason="it died")
+    (comparison,) = (one for one in now.comparisons.values() if one.id == FAULTY)
+    page = vendor_fault.report(vendor_fault.FaultCase(now, comparison, lambda *_: [], before, changes))
+    assert page.startswith("# onednn 1.0 → 2.0: a convolution crashes")
+    assert "```\nit died\n```" in page
+    assert "| 2.0e-07 | crashes |" in page

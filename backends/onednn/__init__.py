@@ -57,8 +57,8 @@ _ON_THE_WAY = {"conv2d", "convolution", "_convolution"}
 """Operators that only hand on to the one that torch chose."""
 _PADS = {"constant_pad_nd"}
 
-LIBRARIES = ("libtorch_cpu.", "libdnnl.", "libmkldnn.", "libarm_compute")
-"""Files that hold oneDNN, torch's own kernels, and what oneDNN calls on Arm; a wheel's torch holds all of it."""
+LIBRARIES = ("libtorch_cpu.", "libdnnl.", "libmkldnn.", "libarm_compute", "libmkl_", "libopenblas", "libblas.")
+"""Files that hold oneDNN, torch's own kernels, and what these call; a wheel's torch for x86-64 holds all of it."""
 CACHE_LINE, SPAN = 64, 65_536
 """Tensors begin on a cache line, as torch's own do, within so many bytes: sixteen pages."""
 

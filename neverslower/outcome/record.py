@@ -101,7 +101,7 @@ def untimed(now: Record, before: Record, timed: Collection[str] = ()) -> Iterato
         new, old = now.examined.get(key), before.examined.get(key)
         if new and old:
             yield _compared(comparison, _exact(now, comparison.backend, old, new), old, new, then, mine)
-        elif mine.code in FAILED and then.code.measured:
+        elif old and mine.code in FAILED and then.code.measured:
             yield Change.of(comparison, replace(mine, ratio=None), then, mine, "")
 
 

@@ -48,7 +48,13 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 
 def untimed(count: int) -> str:
     """Return how many channel counts have outputs to compare, and no times."""
-    return f"{count} channel count{'s' * (count != 1)} not timed with both libraries: outputs are compared all the same"
+    counts = "1 channel count has" if count == 1 else f"{count} channel counts have"
+    return f"{counts} no times of both libraries to compare: their outputs are compared"
+
+
+def nothing_beyond_time() -> str:
+    """Return that `beyond_time` has nothing to say."""
+    return f"no output is wrong or missing, none is {LESS_EXACT:g} times less exact, and nothing needs much more memory"
 
 
 def beyond_time(changes: Sequence[Change]) -> Iterator[str]:
@@ -56,7 +62,7 @@ def beyond_time(changes: Sequence[Change]) -> Iterator[str]:
     broke = [f"  {change.id}: {change.code}: {change.reason}" for change in changes if change.broke]
     exact = [f"  {change.id}: {change.less_exact}" for change in changes if change.less_exact]
     grew = [f"  {change.id}: {'; '.join(change.grew)}" for change in changes if change.grew]
-    yield from _listed(f"outputs that are wrong or missing, and were right: {len(broke)}", broke)
+    yield from _listed(f"outputs that are wrong or missing with the newer library alone: {len(broke)}", broke)
     yield from _listed(f"outputs that are {LESS_EXACT:g} times less exact, or more: {len(exact)}", exact)
     yield from _listed(f"more than {GREW:g} times the workspace, or the time of the first call: {len(grew)}", grew)
 

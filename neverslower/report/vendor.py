@@ -5,9 +5,12 @@ It names no host, user or path: only fields that are listed here are written, an
 
 from __future__ import annotations
 
+import getpass
 import re
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +34,7 @@ _PLACE = re.compile(r"(?<![\w./:<])~?/(?:[\w.+@~-]+/)+[\w.+@~-]*")
 _OWN = "never-slower"
 """The folder of what this suite built itself, whose names say nothing of who did."""
 _SYSTEM = ("/bin/", "/dev/", "/lib/", "/proc/", "/sys/", "/usr/")
+_EVERYONE = ("localhost", "root", "user")
 _LEFT_OUT = ("host", "node", "user", "serial", "uuid", "path", "prefix", "image")
 """Words in the names of fields that say who measured where."""
 
@@ -222,6 +226,17 @@ def _scrubbed_place(place: str) -> str:
     if place.startswith(_SYSTEM):
         return place
     return f"FOLDER/{place.rpartition('/')[2]}" if f"/{_OWN}/" in place else "FOLDER"
+
+
+def without_names(text: str, fingerprint: Fingerprint) -> str:
+    """Return a text without the host and the user, as far as this machine and the record's own fields name them."""
+    fields = {**fingerprint.hardware, **fingerprint.state, **fingerprint.software}
+    names = {value for name, value in fields.items() if "host" in name or "user" in name} | {socket.gethostname()}
+    with suppress(KeyError, OSError, ImportError):  # Of a user whom the system does not know.
+        names.add(getpass.getuser())
+    listed = sorted((name for name in names if len(name) > 2 and name not in _EVERYONE), key=len, reverse=True)
+    each = "|".join(map(re.escape, listed))
+    return re.sub(rf"(?<!\w)(?:{each})(?!\w)", "<name>", text) if listed else text
 
 
 def without_paths(text: str) -> str:

@@ -120,5 +120,5 @@ def _script(case: ChangedCase) -> Iterator[str]:
     yield ""
     yield "## Reproduce it"
     yield ""
-    yield "Run this with each of both releases:"
+    yield "Run this with both releases:"
     yield from runnable(case.scripts, problem, case.now.examined.get((case.comparison.backend, problem.key)))

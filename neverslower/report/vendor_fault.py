@@ -11,7 +11,15 @@ from neverslower.outcome.record import Record
 from neverslower.outcome.upgrade import FAILED, Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
-from neverslower.report.vendor import NEIGHBOURS, Scripts, environment, names_somebody, runnable, without_paths
+from neverslower.report.vendor import (
+    NEIGHBOURS,
+    Scripts,
+    environment,
+    names_somebody,
+    runnable,
+    without_names,
+    without_paths,
+)
 
 _WORDS = {
     Code.INVALID: ("computes something wrong", "computes a wrong output"),
@@ -58,16 +66,28 @@ class FaultCase:
         return change.less_exact if change else ""
 
     @property
+    def _failure(self) -> tuple[Code, str] | None:
+        """Return how the output failed, and what was said of it: at first, or when it was measured again."""
+        if self.verdict.code in FAILED:
+            return self.verdict.code, self.verdict.reason.text
+        change = self.changes.get(self.comparison.id)
+        return (change.code, change.reason) if change and change.broke else None
+
+    @property
     def words(self) -> tuple[str, str]:
         """Return what the library does, for a title and for a sentence."""
-        if self.verdict.code in FAILED:
-            return _WORDS[self.verdict.code]
-        return "got less exact", "has a less exact output"
+        return _WORDS[self._failure[0]] if self._failure else ("got less exact", "has a less exact output")
+
+    @property
+    def failed(self) -> bool:
+        """Return whether the output is missing or wrong, and not only less exact."""
+        return self._failure is not None
 
     @property
     def reason(self) -> str:
-        """Return what was seen."""
-        return self.verdict.reason.text if self.verdict.code in FAILED else self._less_exact
+        """Return what was seen, without names."""
+        said = self._failure[1] if self._failure else self._less_exact
+        return without_names(said, self.now.fingerprints[self.comparison.backend])
 
     def error(self, record: Record, problem: ConvProblem) -> str:
         """Return how far an output is from float64, and what is said where there is none."""
@@ -146,7 +166,7 @@ def _figures(case: FaultCase) -> Iterator[str]:
     yield f"|---|---|{'---|' * len(versions)}"
     for problem, mark in rows:
         errors = [case.error(record, problem) for record in case.records]
-        if mark and case.verdict.code in FAILED:
+        if mark and case.failed:
             errors[-1] = case.words[0]
         fine = "" if mark else ", fine"
         cells = [f"`{problem.descriptor}`", f"{mark}{problem.channels(side)}{mark}", *errors]
@@ -159,5 +179,5 @@ def _scripts(case: FaultCase) -> Iterator[str]:
     yield ""
     yield "## Reproduce it"
     yield ""
-    yield "Run this with each of both releases:" if case.before else "Run this:"
+    yield "Run this with both releases:" if case.before else "Run this:"
     yield from runnable(case.scripts, case.problem, next((one for one in reversed(seen) if one), None), checks=True)
