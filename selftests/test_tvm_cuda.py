@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,8 +289,13 @@ class Stand:
     errors_translated = Gpu.errors_translated
 
 
-def prepared(monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1) -> tuple[Any, Any, list[Any]]:
-    """One pruned problem, padded to two more channels, and what its function was called with."""
+def prepared(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1, captured: bool = True
+) -> tuple[Any, Any, list[Any]]:
+    """One pruned problem, padded to two more channels, and what its function was called with.
+
+    What is not `captured` is launched on another stream, at once.
+    """
     gpu: Any = Stand()
     gpu.errors_translated = lambda size: Gpu.errors_translated(gpu, size)
     gpu.refusals = ()
@@ -299,10 +304,12 @@ def prepared(monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1) -
     calls: list[Any] = []
 
     def function(inputs: Tensor, weights: Tensor, output: Tensor) -> None:
-        gpu.torch.calls.append(len(calls))
         calls.append((inputs, weights, output))
         channel = np.arange(8, dtype=np.float32)
-        output.values[...] = channel if layout is Layout.NHWC else channel[:, None, None]
+        values = channel if layout is Layout.NHWC else channel[:, None, None]
+        np.copyto(output.values, values)
+        if captured:
+            gpu.torch.calls.append(partial(np.copyto, output.values, values))
 
     tvm = SimpleNamespace(runtime=SimpleNamespace(from_dlpack=lambda tensor: tensor))
     monkeypatch.setattr(importlib, "import_module", lambda name: tvm)
@@ -321,6 +328,14 @@ def test_an_output_has_the_problem_s_channels_whatever_was_computed(
     assert output.shape == (1, 6, 6, 6)
     assert (output == np.arange(6)[:, None, None]).all()
     assert gpu.drawn[0] == ((1, 6, 6, 4) if layout is Layout.NHWC else (1, 4, 6, 6))
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_kernels_that_no_graph_holds_are_seen_in_the_output(monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+    _, one, _ = prepared(monkeypatch, Layout.NCHW, copies, captured=False)
+    assert np.isnan(one.output()).all()
+    _, one, _ = prepared(monkeypatch, Layout.NCHW, copies)
+    assert not np.isnan(one.output()).any()
 
 
 @pytest.mark.parametrize("iterations", [1, 64, 130])
