@@ -201,6 +201,17 @@ def test_a_failure_is_reproduced_by_a_script_with_its_own_graph(dtype: DType) ->
     assert text == script.on_cuda(half, 1)
 
 
+@needs_tvm
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16])
+def test_a_script_has_the_one_function_that_is_timed(dtype: DType) -> None:
+    target, names = api().target, dict[str, Any]()
+    exec("\n".join(script._building(replace(TINY, dtype=dtype))), names)
+    with target:
+        lowered = api().relax.get_pipeline("zero")(names["b"].get())
+    assert api().functions(lowered).keys() == api().functions(api().loops(replace(TINY, dtype=dtype))).keys()
+    assert len(api().functions(lowered)) == 1
+
+
 # Errors of the compiler
 
 
