@@ -369,7 +369,7 @@ def test_each_set_of_tensors_is_called_before_it_is_captured_and_then_in_turn(mo
 
 @cache
 def api() -> cuda.CudaApi:
-    return cuda.CudaApi(1, 0, "sm_90")
+    return cuda.CudaApi(1, 0, "sm_90", "NVIDIA H200 uuid-1")
 
 
 @pytest.fixture
@@ -461,6 +461,7 @@ def test_one_search_times_its_candidates_at_a_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with api().alone():
         (lock,) = tmp_path.iterdir()
+        assert lock.name.endswith("nvidia-h200-uuid-1.lock")
         with lock.open() as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with lock.open() as other:
@@ -501,11 +502,12 @@ def test_opening_without_a_gpu_says_so_before_anything_is_tried() -> None:
 # What is kept
 
 
-def backend(folder: Path, compiler: str = "nvrtc 13.0", **gpu: Any) -> Cuda:
+def backend(folder: Path, compiler: str = "nvrtc 13.0", model: str = "H200", **gpu: Any) -> Cuda:
     stand: Any = SimpleNamespace(
         target="sm_90", arch="sm_90", version="0.27.0", built=None, named=str, lowered=None, words=str, **{"cpu": ""}
     )
-    on: Any = SimpleNamespace(lock_name="GPU 0", disturbed=None, state=None, offsets=None, disturbances=(), **gpu)
+    gpu = {"lock_name": "GPU 0", "disturbed": None, "state": None, "offsets": None, "disturbances": ()} | gpu
+    on: Any = SimpleNamespace(properties=SimpleNamespace(name=model), **gpu)
     installed = health.Installed("0.27.0", "0.1.14", "0123")
     return Cuda(stand, installed, KeptFolders(folder), None, 1, cuda.Setup(on, "hot", compiler))
 
@@ -559,6 +561,12 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> 
 def test_kernels_of_another_compiler_are_others(tmp_path: Path) -> None:
     one, other = (backend(tmp_path, compiler)._kernel_fields(Subject(TINY)) for compiler in ("nvrtc 13.0", "nvcc"))
     assert one != other
+
+
+def test_a_log_is_of_the_model_that_timed_it_and_a_kernel_of_the_architecture(tmp_path: Path) -> None:
+    one, other = backend(tmp_path), backend(tmp_path, model="H100")
+    assert one._search_fields(Search(TINY, 4, 0)) != other._search_fields(Search(TINY, 4, 0))
+    assert one._kernel_fields(Subject(TINY)) == other._kernel_fields(Subject(TINY))
 
 
 def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Path) -> None:

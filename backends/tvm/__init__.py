@@ -114,7 +114,8 @@ def _on_cuda(choice: OnCuda, installed: health.Installed, kept: KeptFolders, thr
     health.check(installed, kept)
     with unusable_is_unavailable():
         gpu = Gpu(torch, choice.gpu)
-    api = cuda.CudaApi(threads, choice.gpu, f"sm_{gpu.properties.major}{gpu.properties.minor}")
+    arch = f"sm_{gpu.properties.major}{gpu.properties.minor}"
+    api = cuda.CudaApi(threads, choice.gpu, arch, gpu.lock_name)
     api.require_device()
     api.follow(gpu.stream.cuda_stream)
     database = databases.read(Path(choice.database), api) if choice.database else None
@@ -465,6 +466,10 @@ class Cuda(TVM):
 
     def _versions(self, kind: str) -> dict[str, str]:
         return super()._versions(kind) | {"kernel compiler": self._setup.compiler}
+
+    def _search_fields(self, wanted: Search) -> dict[str, str]:
+        # The target is an architecture, which GPUs of several models have; a log is of the one that timed it.
+        return super()._search_fields(wanted) | {"gpu": self._gpu.properties.name}
 
     def _plan(self, about: Mapping[str, Any], log: TunedLog | None) -> Plan:
         database = self._database_of(log)

@@ -31,6 +31,7 @@ from backends.tvm.intrinsics import import_intrinsics
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import Lowering, kernels_of
 from backends.tvm.together import compiled_together
+from neverslower.device.fingerprint import slug
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Cache, Plan
@@ -57,7 +58,7 @@ class Setup:
 class CudaApi(Api):
     """TVM's interface with one NVIDIA GPU as its target, of which no driver is needed until `require_device`."""
 
-    def __init__(self, threads: int, index: int, arch: str) -> None:
+    def __init__(self, threads: int, index: int, arch: str, lock_name: str) -> None:
         os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")  # It would compile an extension of torch's.
         with contextlib.suppress(OSError):  # TVM 0.25 does not say that it needs the driver's library.
             ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
@@ -73,7 +74,7 @@ class CudaApi(Api):
         # A host of any kind: records of a database are of the GPU, whichever processor called it.
         host = self.tvm.target.Target({"kind": "llvm"})
         self.target = self.tvm.target.Target(described).with_host(host)
-        self.arch = arch
+        self.arch, self._lock_name = arch, lock_name
         self._lowering = Lowering(self, "never_slower_cuda")
 
     def require_device(self) -> None:
@@ -127,8 +128,8 @@ class CudaApi(Api):
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process times candidates on this GPU: they search side by side, each on a core."""
-        path = Path(tempfile.gettempdir()) / f"never-slower-search-{os.getuid()}-{self.device.index}.lock"
+        """Wait until no other search of this user times candidates on this GPU; they draw and compile side by side."""
+        path = Path(tempfile.gettempdir()) / f"never-slower-search-{os.getuid()}-{slug(self._lock_name)}.lock"
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
