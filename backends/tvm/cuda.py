@@ -58,6 +58,8 @@ class Setup:
 class CudaApi(Api):
     """TVM's interface with one NVIDIA GPU as its target, of which no driver is needed until `require_device`."""
 
+    retune = "tune on a GPU of this architecture"
+
     def __init__(self, threads: int, index: int, arch: str, lock_name: str) -> None:
         os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")  # It would compile an extension of torch's.
         with contextlib.suppress(OSError):  # TVM 0.25 does not say that it needs the driver's library.
