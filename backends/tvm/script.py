@@ -104,7 +104,8 @@ _ON_CUDA = '''\
 """{problem} by TVM on an NVIDIA GPU, untuned.
 
 Needs apache-tvm with its ffi, a CUDA build of torch, and CUDA's toolkit or nvidia-cuda-crt and nvidia-cuda-cccl. Prints
-the schedule rule and the median time of a call in microseconds, from a CUDA graph of many calls.
+the schedule rule and the median time of a call in microseconds, from a CUDA graph of many calls on the same tensors,
+which the L2 cache holds if they fit.
 """
 import glob
 import importlib.util
