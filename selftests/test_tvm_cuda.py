@@ -538,7 +538,8 @@ class Noting:
         path.write_text(compiled.key, encoding="utf-8")
 
 
-def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> None:
+def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 2)
     gpu, noting = backend(tmp_path), Noting()
     gpu.api = noting  # type: ignore[assignment]
     subjects = [Subject(replace(TINY, out_channels=count)) for count in (8, 7, 6, 5)]
@@ -546,9 +547,9 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> 
     assert noting.together_with == []  # Nothing is known to be missing.
     assert gpu.missing(subjects) == []
     assert (gpu.compile(subjects[2]) / "kernel.so").read_text(encoding="utf-8") == subjects[2].problem.key
-    assert (noting.together_with, noting.built_for) == ([3], [5, 8, 7, 6])
+    assert (noting.together_with, noting.built_for) == ([3], [5, 6, 8, 7])
     gpu.compile(subjects[0])
-    assert noting.built_for == [5, 8, 7, 6]
+    assert noting.built_for == [5, 6, 8, 7]
     with pytest.raises(Unsupported, match="no rule applies"):
         gpu.compile(subjects[1])
     assert noting.together_with == [3]
@@ -556,6 +557,18 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> 
     assert gpu.missing(many) == many  # Other processes compile these.
     gpu.compile(many[0])
     assert noting.together_with == [3]
+
+
+def test_few_cores_take_few_kernels_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 1)
+    gpu, noting = backend(tmp_path), Noting()
+    gpu.api = noting  # type: ignore[assignment]
+    subjects = [Subject(replace(TINY, out_channels=count)) for count in (6, 5, 4, 3, 2)]
+    gpu.missing(subjects)
+    for subject in subjects:
+        gpu.compile(subject)
+    assert noting.together_with == [2, 2, 1]
+    assert noting.built_for == [6, 5, 4, 3, 2]
 
 
 def test_kernels_of_another_compiler_are_others(tmp_path: Path) -> None:

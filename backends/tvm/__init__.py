@@ -32,6 +32,7 @@ from backends.tvm.opencl import OpenCL
 from backends.tvm.rpc import BoardApi
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.readers import limits
 from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
@@ -55,6 +56,8 @@ CAPABILITIES = Capabilities(
 )
 TOGETHER = 16
 """Fewer kernels than this are compiled for a GPU by the process that waits for them, and no other one is started."""
+A_CORE = 2
+"""How many kernels a core compiles at most before the process answers."""
 ON_CUDA = replace(
     CAPABILITIES,
     evidence=frozenset({Evidence.DEVICE_TIME}),
@@ -455,9 +458,11 @@ class Cuda(TVM):
         return []
 
     def compile(self, subject: Subject) -> Path:
-        """Do what TVM.compile does; NVRTC compiles side by side what is known to be missing."""
+        """Do what TVM.compile does; NVRTC compiles side by side what is known to be missing, some for each core."""
         if subject in self._waiting and not self._compiled(subject):
-            batch, self._waiting = self._waiting, []
+            ordered = [subject, *(each for each in self._waiting if each != subject)]
+            many = A_CORE * limits.cores()  # All at once could take longer on few cores than an answer may.
+            batch, self._waiting = ordered[:many], ordered[many:]
             with self.api.together([partial(self._built, each) for each in batch]):
                 for each in batch:
                     with suppress(Unsupported):  # It is refused again when it is asked for.
