@@ -33,7 +33,7 @@ from backends.tvm.choice import OnCuda, TvmOptions
 from backends.tvm.compiled import Compiled
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import sources
-from neverslower.errors import Unavailable, Unsupported
+from neverslower.errors import DeviceLost, Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel, kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders
@@ -109,7 +109,9 @@ def test_a_missing_part_is_named_with_its_wheel(root: Path, file: str, wheel: st
     (root / file).unlink()
     with pytest.raises(Unavailable) as caught:
         nvrtc.arrange()
-    assert f"{root} lacks headers" in str(caught.value)
+    assert f"{root} lacks headers that tvm's kernels include: unset CUDA_PATH, or install there; `pip" in str(
+        caught.value
+    )
     assert re.findall(r"nvidia-cuda-\w+", str(caught.value).partition("pip install")[2]) == [wheel]
 
 
@@ -128,7 +130,7 @@ def test_the_first_folder_that_has_everything_is_taken(
     monkeypatch.setattr(nvrtc, "TOOLKIT", root / "nowhere")
     monkeypatch.setenv("CUDA_PATH", "")
     monkeypatch.setenv("CUDA_HOME", "")
-    with pytest.raises(Unavailable, match="cu13 lacks headers"):
+    with pytest.raises(Unavailable, match="cu13 lacks headers that tvm's kernels include: `pip"):
         nvrtc.arrange()
 
 
@@ -601,6 +603,25 @@ def test_a_search_of_which_no_candidate_ran_says_why(tmp_path: Path, monkeypatch
     with pytest.raises(Unsupported, match=r"found no schedule that runs \(0 candidates\): element type must match$"):
         gpu.tune(Search(TINY, 4, 0))
     assert len(lost) == 1  # A candidate may have left the GPU in an error, which is no refusal.
+
+
+def test_a_search_whose_candidate_lost_the_gpu_is_the_one_that_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(error: Exception | None = None) -> None:
+        raise DeviceLost("an illegal memory access")
+
+    record = SimpleNamespace(run_secs=[1e-5])
+    records = SimpleNamespace(get_all_tuning_records=lambda: [record])
+    monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: [])
+    monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1, records))
+    sound, faulty = (
+        backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=require)
+        for require in (lambda error=None: None, lost)
+    )
+    assert (sound.tune(Search(TINY, 4, 0)).trials, sound.tune(Search(TINY, 4, 0)).remembered) == (1, True)
+    with pytest.raises(DeviceLost):
+        faulty.tune(Search(TINY, 4, 1))
 
 
 def test_a_log_that_was_not_searched_for_is_refused(tmp_path: Path) -> None:

@@ -444,10 +444,12 @@ class Cuda(TVM):
         """Search as TVM.tune does, on the GPU. Raises DeviceLost where a candidate left it in an error."""
         with self._gpu.errors_translated(wanted.problem.bytes):
             try:
-                return super().tune(wanted)
+                found = super().tune(wanted)
             except Unsupported as error:
                 self._gpu.require_device(error)
                 raise
+            self._gpu.require_device()  # Else the next search would be blamed for a candidate of this one.
+            return found
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Return the subjects that are yet to be compiled, if there are many; of a few the first takes all along."""
