@@ -30,7 +30,7 @@ from neverslower.campaign.findings import Findings, Result
 from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, step_on_stderr
 from neverslower.device.readers import limits
-from neverslower.errors import UnknownName, Unsupported
+from neverslower.errors import NeverSlowerError, UnknownName, Unsupported
 from neverslower.evidence.observation import Searched
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
@@ -286,7 +286,7 @@ def compare(options: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run the comparison, print its report, and leave it in the folder."""
+    """Read the options and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", required=True, metavar="DIR", help="where everything is kept")
     parser.add_argument("--first", default="cudnn", metavar="BACKEND", help="NAME or NAME:ARGUMENT; default cudnn")
@@ -302,6 +302,14 @@ def main() -> None:
     for name, default in (("compile", "4m"), ("time", "4m"), ("tuning", "4m")):
         parser.add_argument(f"--{name}-budget", default=default, metavar="TIME", help=f"default {default}; 0s: none")
     options = parser.parse_args()
+    try:
+        report(options)
+    except NeverSlowerError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Print the report line by line, and leave it in the folder. Raises NeverSlowerError for a user's mistake."""
     for name in ("compile_budget", "time_budget", "tuning_budget"):
         text = getattr(options, name)
         setattr(options, name, duration(f"--{name.replace('_', '-')}", text) if text != "0s" else 0.0)

@@ -326,7 +326,7 @@ def test_a_log_of_an_older_tuner_is_named_as_what_it_is(tmp_path: Path, record: 
         databases.identify(log)
     assert str(caught.value) == (
         f"{log}: a log of {tuner}, which this TVM can't apply; tune again with MetaSchedule, and give the work folder "
-        "of a MetaSchedule search, tvm:FOLDER"
+        "of a MetaSchedule search, tvm:FOLDER or tvm:cuda,database=FOLDER"
     )
 
 

@@ -329,7 +329,7 @@ def test_tvm_s_kernels_are_those_of_its_plan() -> None:
 
     one = prepared_by_tvm(L16)
     assert one.plan().name == "dlight Matmul"
-    ((launched, _),) = profile(tvm_backend()._gpu.torch, [lambda: one._call(0)])[0]
+    ((launched, _),) = profile(tvm_backend()._gpu.torch, [lambda: one.call(0)])[0]
     assert (launched,) == tuple(kernels(one.plan()))
 
 

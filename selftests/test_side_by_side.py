@@ -98,6 +98,27 @@ def test_figures_say_what_was_compiled_and_tuned_and_what_a_verdict_took() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--layer", "nope"], "no layer of resnet50 matches nope"),
+        (["--network", "nope"], "nope"),
+        (["--time-budget", "soon"], "--time-budget: "),
+        (["--tuned", "2", "--second", "scripted:x", "--layer", "resnet50.L16"], "x"),
+    ],
+)
+def test_a_mistake_ends_it_with_one_line(
+    words: list[str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["side_by_side", "--folder", str(tmp_path), *words])
+    with pytest.raises(SystemExit) as ended:
+        side_by_side.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith("side_by_side: ")
+    assert why in line
+
+
 def test_a_shape_is_compiled_once_and_a_failed_worker_is_no_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

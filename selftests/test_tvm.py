@@ -382,7 +382,8 @@ def test_a_folder_without_a_database_names_the_file(tmp_path: Path, missing: str
     with pytest.raises(Unavailable) as caught:
         databases.identify(folder)
     assert str(caught.value) == (
-        f"{folder / missing}: No such file or directory; give the work folder of a MetaSchedule search, tvm:FOLDER"
+        f"{folder / missing}: No such file or directory; give the work folder of a MetaSchedule search, "
+        "tvm:FOLDER or tvm:cuda,database=FOLDER"
     )
 
 

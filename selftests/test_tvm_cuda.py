@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ from backends.tvm.choice import OnCuda, TvmOptions
 from backends.tvm.compiled import Compiled
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import sources
-from neverslower.errors import Unavailable, Unsupported
+from neverslower.errors import DeviceLost, Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel, kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders
@@ -109,7 +109,9 @@ def test_a_missing_part_is_named_with_its_wheel(root: Path, file: str, wheel: st
     (root / file).unlink()
     with pytest.raises(Unavailable) as caught:
         nvrtc.arrange()
-    assert f"{root} lacks headers" in str(caught.value)
+    assert f"{root} lacks headers that tvm's kernels include: unset CUDA_PATH, or install there; `pip" in str(
+        caught.value
+    )
     assert re.findall(r"nvidia-cuda-\w+", str(caught.value).partition("pip install")[2]) == [wheel]
 
 
@@ -128,7 +130,7 @@ def test_the_first_folder_that_has_everything_is_taken(
     monkeypatch.setattr(nvrtc, "TOOLKIT", root / "nowhere")
     monkeypatch.setenv("CUDA_PATH", "")
     monkeypatch.setenv("CUDA_HOME", "")
-    with pytest.raises(Unavailable, match="cu13 lacks headers"):
+    with pytest.raises(Unavailable, match="cu13 lacks headers that tvm's kernels include: `pip"):
         nvrtc.arrange()
 
 
@@ -199,6 +201,17 @@ def test_a_failure_is_reproduced_by_a_script_with_its_own_graph(dtype: DType) ->
     assert 'device("cuda", 1)' in text
     assert str(cuda.RULES).replace("'", '"') in text
     assert text == script.on_cuda(half, 1)
+
+
+@needs_tvm
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16])
+def test_a_script_has_the_one_function_that_is_timed(dtype: DType) -> None:
+    target, names = api().target, dict[str, Any]()
+    exec("\n".join(script._building(replace(TINY, dtype=dtype))), names)
+    with target:
+        lowered = api().relax.get_pipeline("zero")(names["b"].get())
+    assert api().functions(lowered).keys() == api().functions(api().loops(replace(TINY, dtype=dtype))).keys()
+    assert len(api().functions(lowered)) == 1
 
 
 # Errors of the compiler
@@ -289,8 +302,13 @@ class Stand:
     errors_translated = Gpu.errors_translated
 
 
-def prepared(monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1) -> tuple[Any, Any, list[Any]]:
-    """One pruned problem, padded to two more channels, and what its function was called with."""
+def prepared(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1, captured: bool = True
+) -> tuple[Any, Any, list[Any]]:
+    """One pruned problem, padded to two more channels, and what its function was called with.
+
+    What is not `captured` is launched on another stream, at once.
+    """
     gpu: Any = Stand()
     gpu.errors_translated = lambda size: Gpu.errors_translated(gpu, size)
     gpu.refusals = ()
@@ -299,10 +317,12 @@ def prepared(monkeypatch: pytest.MonkeyPatch, layout: Layout, copies: int = 1) -
     calls: list[Any] = []
 
     def function(inputs: Tensor, weights: Tensor, output: Tensor) -> None:
-        gpu.torch.calls.append(len(calls))
         calls.append((inputs, weights, output))
         channel = np.arange(8, dtype=np.float32)
-        output.values[...] = channel if layout is Layout.NHWC else channel[:, None, None]
+        values = channel if layout is Layout.NHWC else channel[:, None, None]
+        np.copyto(output.values, values)
+        if captured:
+            gpu.torch.calls.append(partial(np.copyto, output.values, values))
 
     tvm = SimpleNamespace(runtime=SimpleNamespace(from_dlpack=lambda tensor: tensor))
     monkeypatch.setattr(importlib, "import_module", lambda name: tvm)
@@ -321,6 +341,14 @@ def test_an_output_has_the_problem_s_channels_whatever_was_computed(
     assert output.shape == (1, 6, 6, 6)
     assert (output == np.arange(6)[:, None, None]).all()
     assert gpu.drawn[0] == ((1, 6, 6, 4) if layout is Layout.NHWC else (1, 4, 6, 6))
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_kernels_that_no_graph_holds_are_seen_in_the_output(monkeypatch: pytest.MonkeyPatch, copies: int) -> None:
+    _, one, _ = prepared(monkeypatch, Layout.NCHW, copies, captured=False)
+    assert np.isnan(one.output()).all()
+    _, one, _ = prepared(monkeypatch, Layout.NCHW, copies)
+    assert not np.isnan(one.output()).any()
 
 
 @pytest.mark.parametrize("iterations", [1, 64, 130])
@@ -343,7 +371,7 @@ def test_each_set_of_tensors_is_called_before_it_is_captured_and_then_in_turn(mo
 
 @cache
 def api() -> cuda.CudaApi:
-    return cuda.CudaApi(1, 0, "sm_90")
+    return cuda.CudaApi(1, 0, "sm_90", "NVIDIA H200 uuid-1")
 
 
 @pytest.fixture
@@ -435,6 +463,7 @@ def test_one_search_times_its_candidates_at_a_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with api().alone():
         (lock,) = tmp_path.iterdir()
+        assert lock.name.endswith("nvidia-h200-uuid-1.lock")
         with lock.open() as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with lock.open() as other:
@@ -475,11 +504,12 @@ def test_opening_without_a_gpu_says_so_before_anything_is_tried() -> None:
 # What is kept
 
 
-def backend(folder: Path, compiler: str = "nvrtc 13.0", **gpu: Any) -> Cuda:
+def backend(folder: Path, compiler: str = "nvrtc 13.0", model: str = "H200", **gpu: Any) -> Cuda:
     stand: Any = SimpleNamespace(
         target="sm_90", arch="sm_90", version="0.27.0", built=None, named=str, lowered=None, words=str, **{"cpu": ""}
     )
-    on: Any = SimpleNamespace(lock_name="GPU 0", disturbed=None, state=None, offsets=None, disturbances=(), **gpu)
+    gpu = {"lock_name": "GPU 0", "disturbed": None, "state": None, "offsets": None, "disturbances": ()} | gpu
+    on: Any = SimpleNamespace(properties=SimpleNamespace(name=model), **gpu)
     installed = health.Installed("0.27.0", "0.1.14", "0123")
     return Cuda(stand, installed, KeptFolders(folder), None, 1, cuda.Setup(on, "hot", compiler))
 
@@ -510,7 +540,8 @@ class Noting:
         path.write_text(compiled.key, encoding="utf-8")
 
 
-def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> None:
+def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 2)
     gpu, noting = backend(tmp_path), Noting()
     gpu.api = noting  # type: ignore[assignment]
     subjects = [Subject(replace(TINY, out_channels=count)) for count in (8, 7, 6, 5)]
@@ -518,9 +549,9 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> 
     assert noting.together_with == []  # Nothing is known to be missing.
     assert gpu.missing(subjects) == []
     assert (gpu.compile(subjects[2]) / "kernel.so").read_text(encoding="utf-8") == subjects[2].problem.key
-    assert (noting.together_with, noting.built_for) == ([3], [5, 8, 7, 6])
+    assert (noting.together_with, noting.built_for) == ([3], [5, 6, 8, 7])
     gpu.compile(subjects[0])
-    assert noting.built_for == [5, 8, 7, 6]
+    assert noting.built_for == [5, 6, 8, 7]
     with pytest.raises(Unsupported, match="no rule applies"):
         gpu.compile(subjects[1])
     assert noting.together_with == [3]
@@ -530,9 +561,27 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path) -> 
     assert noting.together_with == [3]
 
 
+def test_few_cores_take_few_kernels_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 1)
+    gpu, noting = backend(tmp_path), Noting()
+    gpu.api = noting  # type: ignore[assignment]
+    subjects = [Subject(replace(TINY, out_channels=count)) for count in (6, 5, 4, 3, 2)]
+    gpu.missing(subjects)
+    for subject in subjects:
+        gpu.compile(subject)
+    assert noting.together_with == [2, 2, 1]
+    assert noting.built_for == [6, 5, 4, 3, 2]
+
+
 def test_kernels_of_another_compiler_are_others(tmp_path: Path) -> None:
     one, other = (backend(tmp_path, compiler)._kernel_fields(Subject(TINY)) for compiler in ("nvrtc 13.0", "nvcc"))
     assert one != other
+
+
+def test_a_log_is_of_the_model_that_timed_it_and_a_kernel_of_the_architecture(tmp_path: Path) -> None:
+    one, other = backend(tmp_path), backend(tmp_path, model="H100")
+    assert one._search_fields(Search(TINY, 4, 0)) != other._search_fields(Search(TINY, 4, 0))
+    assert one._kernel_fields(Subject(TINY)) == other._kernel_fields(Subject(TINY))
 
 
 def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Path) -> None:
@@ -554,6 +603,25 @@ def test_a_search_of_which_no_candidate_ran_says_why(tmp_path: Path, monkeypatch
     with pytest.raises(Unsupported, match=r"found no schedule that runs \(0 candidates\): element type must match$"):
         gpu.tune(Search(TINY, 4, 0))
     assert len(lost) == 1  # A candidate may have left the GPU in an error, which is no refusal.
+
+
+def test_a_search_whose_candidate_lost_the_gpu_is_the_one_that_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(error: Exception | None = None) -> None:
+        raise DeviceLost("an illegal memory access")
+
+    record = SimpleNamespace(run_secs=[1e-5])
+    records = SimpleNamespace(get_all_tuning_records=lambda: [record])
+    monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: [])
+    monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1, records))
+    sound, faulty = (
+        backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=require)
+        for require in (lambda error=None: None, lost)
+    )
+    assert (sound.tune(Search(TINY, 4, 0)).trials, sound.tune(Search(TINY, 4, 0)).remembered) == (1, True)
+    with pytest.raises(DeviceLost):
+        faulty.tune(Search(TINY, 4, 1))
 
 
 def test_a_log_that_was_not_searched_for_is_refused(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ class Gpu:
         """Return the machine's state joined with the GPU's; on a Jetson they are one."""
         return machine.joined(self.nvml.look(own_run())) if self.nvml else machine
 
-    def require_device(self, error: Exception) -> None:
-        """Raise DeviceLost where an error stays with the device."""
+    def require_device(self, error: Exception | None = None) -> None:
+        """Raise DeviceLost where an error stays with the device, of which `error` may be a sign."""
         try:
             self.torch.cuda.synchronize()
         except RuntimeError as lost:

@@ -32,6 +32,7 @@ from backends.tvm.opencl import OpenCL
 from backends.tvm.rpc import BoardApi
 from backends.tvm.search import METHOD, search
 from neverslower.device.fingerprint import Fingerprint
+from neverslower.device.readers import limits
 from neverslower.errors import KeptFolderError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Cache, Evidence, Plan, Searched
 from neverslower.files.kept import KeptFolders, default_root
@@ -55,6 +56,8 @@ CAPABILITIES = Capabilities(
 )
 TOGETHER = 16
 """Fewer kernels than this are compiled for a GPU by the process that waits for them, and no other one is started."""
+A_CORE = 2
+"""How many kernels a core compiles at most before the process answers."""
 ON_CUDA = replace(
     CAPABILITIES,
     evidence=frozenset({Evidence.DEVICE_TIME}),
@@ -114,7 +117,8 @@ def _on_cuda(choice: OnCuda, installed: health.Installed, kept: KeptFolders, thr
     health.check(installed, kept)
     with unusable_is_unavailable():
         gpu = Gpu(torch, choice.gpu)
-    api = cuda.CudaApi(threads, choice.gpu, f"sm_{gpu.properties.major}{gpu.properties.minor}")
+    arch = f"sm_{gpu.properties.major}{gpu.properties.minor}"
+    api = cuda.CudaApi(threads, choice.gpu, arch, gpu.lock_name)
     api.require_device()
     api.follow(gpu.stream.cuda_stream)
     database = databases.read(Path(choice.database), api) if choice.database else None
@@ -440,10 +444,12 @@ class Cuda(TVM):
         """Search as TVM.tune does, on the GPU. Raises DeviceLost where a candidate left it in an error."""
         with self._gpu.errors_translated(wanted.problem.bytes):
             try:
-                return super().tune(wanted)
+                found = super().tune(wanted)
             except Unsupported as error:
                 self._gpu.require_device(error)
                 raise
+            self._gpu.require_device()  # Else the next search would be blamed for a candidate of this one.
+            return found
 
     def missing(self, subjects: list[Subject]) -> list[Subject]:
         """Return the subjects that are yet to be compiled, if there are many; of a few the first takes all along."""
@@ -454,9 +460,11 @@ class Cuda(TVM):
         return []
 
     def compile(self, subject: Subject) -> Path:
-        """Do what TVM.compile does; NVRTC compiles side by side what is known to be missing."""
+        """Do what TVM.compile does; NVRTC compiles side by side what is known to be missing, some for each core."""
         if subject in self._waiting and not self._compiled(subject):
-            batch, self._waiting = self._waiting, []
+            ordered = [subject, *(each for each in self._waiting if each != subject)]
+            many = A_CORE * limits.cores()  # All at once could take longer on few cores than an answer may.
+            batch, self._waiting = ordered[:many], ordered[many:]
             with self.api.together([partial(self._built, each) for each in batch]):
                 for each in batch:
                     with suppress(Unsupported):  # It is refused again when it is asked for.
@@ -465,6 +473,10 @@ class Cuda(TVM):
 
     def _versions(self, kind: str) -> dict[str, str]:
         return super()._versions(kind) | {"kernel compiler": self._setup.compiler}
+
+    def _search_fields(self, wanted: Search) -> dict[str, str]:
+        # The target is an architecture, which GPUs of several models have; a log is of the one that timed it.
+        return super()._search_fields(wanted) | {"gpu": self._gpu.properties.name}
 
     def _plan(self, about: Mapping[str, Any], log: TunedLog | None) -> Plan:
         database = self._database_of(log)

@@ -39,7 +39,12 @@ def without_torch() -> Iterator[None]:
 
 
 class Api:
-    """An imported tvm and its target: this very CPU, with `threads` cores."""
+    """An imported tvm and its target: this very CPU, with `threads` cores.
+
+    `retune` is what to do with a database of another target.
+    """
+
+    retune = "tune here, or with the same --threads"
 
     def __init__(self, threads: int) -> None:
         os.environ["TVM_NUM_THREADS"] = str(threads)

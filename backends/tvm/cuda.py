@@ -31,6 +31,7 @@ from backends.tvm.intrinsics import import_intrinsics
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import Lowering, kernels_of
 from backends.tvm.together import compiled_together
+from neverslower.device.fingerprint import slug
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel
 from neverslower.evidence.observation import Cache, Plan
@@ -57,7 +58,9 @@ class Setup:
 class CudaApi(Api):
     """TVM's interface with one NVIDIA GPU as its target, of which no driver is needed until `require_device`."""
 
-    def __init__(self, threads: int, index: int, arch: str) -> None:
+    retune = "tune on a GPU of this architecture"
+
+    def __init__(self, threads: int, index: int, arch: str, lock_name: str) -> None:
         os.environ.setdefault("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1")  # It would compile an extension of torch's.
         with contextlib.suppress(OSError):  # TVM 0.25 does not say that it needs the driver's library.
             ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
@@ -73,7 +76,7 @@ class CudaApi(Api):
         # A host of any kind: records of a database are of the GPU, whichever processor called it.
         host = self.tvm.target.Target({"kind": "llvm"})
         self.target = self.tvm.target.Target(described).with_host(host)
-        self.arch = arch
+        self.arch, self._lock_name = arch, lock_name
         self._lowering = Lowering(self, "never_slower_cuda")
 
     def require_device(self) -> None:
@@ -127,8 +130,8 @@ class CudaApi(Api):
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process times candidates on this GPU: they search side by side, each on a core."""
-        path = Path(tempfile.gettempdir()) / f"never-slower-search-{os.getuid()}-{self.device.index}.lock"
+        """Wait until no other search of this user times candidates on this GPU; they draw and compile side by side."""
+        path = Path(tempfile.gettempdir()) / f"never-slower-search-{os.getuid()}-{slug(self._lock_name)}.lock"
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -181,10 +184,10 @@ class Prepared:
         self._gpu, self._sets, self._work, self.cache = gpu, sets, work, cache
         view = importlib.import_module("tvm").runtime.from_dlpack
         arguments = [tuple(map(view, tensors)) for tensors in sets]
-        self._call: Callable[[int], None] = lambda number: function(*arguments[number])
+        self.call: Callable[[int], None] = lambda number: function(*arguments[number])
         for number in range(len(sets)):
-            self._call(number)  # The first call loads the kernel, and must be neither captured nor timed.
-        self._replay = Replay(gpu.torch, gpu.stream, self._call, len(sets))
+            self.call(number)  # The first call loads the kernel, and must be neither captured nor timed.
+        self._replay = Replay(gpu.torch, gpu.stream, self.call, len(sets))
         self.least_iterations = len(sets)
 
     def plan(self) -> Plan:
@@ -192,10 +195,16 @@ class Prepared:
         return self._work.plan
 
     def output(self) -> Tensor:
-        """Return one call's result as float32, in NCHW order whatever the layout."""
+        """Return the result of one call in a graph, as float32, in NCHW order whatever the layout.
+
+        It is the graph's own: if kernels were launched past it, a graph of nothing would be timed, and is seen here.
+        """
+        output = self._sets[0][-1]
         with self._gpu.errors_translated(self._work.shape.bytes):
-            self._call(0)
-            values = self._sets[0][-1].float().cpu().numpy()
+            self._replay.captured(self.least_iterations)
+            output.fill_(float("nan"))  # Launches past the capture have written it by now.
+            self._replay.run(self.least_iterations)
+            values = output.float().cpu().numpy()
         ordered = values.transpose(0, 3, 1, 2) if self._work.shape.layout is Layout.NHWC else values
         return np.ascontiguousarray(ordered[:, self._work.kept_channels])
 

@@ -17,6 +17,8 @@ from neverslower.errors import Unavailable
 
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 """The files that a MetaSchedule work folder holds."""
+FORMS = "tvm:FOLDER or tvm:cuda,database=FOLDER"
+"""How a work folder is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ def identify(folder: Path) -> tuple[str, int]:
                 why = f"{folder}: a log of {tuner}, which this TVM can't apply; tune again with MetaSchedule, and"
             else:
                 why = f"{folder / file}: {error.strerror};"
-            raise Unavailable(f"{why} give the work folder of a MetaSchedule search, tvm:FOLDER") from error
+            raise Unavailable(f"{why} give the work folder of a MetaSchedule search, {FORMS}") from error
     lines = (folder / WORKLOADS).read_text(encoding="utf-8", errors="replace").splitlines()
     return digest.hexdigest()[:12], sum(bool(line.strip()) for line in lines)
 
@@ -89,7 +91,7 @@ def _of_this_target(folder: Path, name: str, shapes: int, records: list[Any], ap
     foreign = sorted({api.named(record.target) for record in records} - {api.named(api.target)})
     if not kept and foreign:
         text = f"{folder}: its {len(records)} records are of another target, {'; '.join(foreign)}"
-        raise Unavailable(f"{text}; this is {api.named(api.target)}: tune here, or with the same --threads")
+        raise Unavailable(f"{text}; this is {api.named(api.target)}: {api.retune}")
     if not foreign:
         return Database(name, shapes, _memory(kept, api))
     remark = (

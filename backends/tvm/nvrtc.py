@@ -23,6 +23,8 @@ PARTS = {
     "include/cccl/cuda/std/cstdint": "nvidia-cuda-cccl",
 }
 """Files without which TVM's kernels do not compile, and the wheels that bring them."""
+NAMES = ("CUDA_PATH", "CUDA_HOME")
+"""What a user names a CUDA folder by, and TVM looks for, the first one first."""
 TOOLKIT = Path("/usr/local/cuda")
 
 
@@ -34,7 +36,7 @@ def arrange() -> str:
         return "nvcc"
     found = _nvrtc_version()
     root = _root()
-    os.environ["CUDA_PATH"] = os.environ["CUDA_HOME"] = str(root)
+    os.environ.update(dict.fromkeys(NAMES, str(root)))
     include = f"-I{root / 'include' / 'cccl'}"
     options = os.environ.get("TVM_CUDA_NVRTC_EXTRA_OPTS", "")
     if include not in options.split():
@@ -63,12 +65,14 @@ def _root() -> Path:
             return root
     if not roots:
         raise Unavailable(f"CUDA's headers are not here: {_install(*PARTS.values())}")
-    raise Unavailable(f"{roots[0]} lacks headers that tvm's kernels include: {_install(*missing(roots[0]))}")
+    # Whatever is installed then would not be looked at.
+    named = next((f"unset {name}, or install there; " for name in NAMES if os.environ.get(name)), "")
+    raise Unavailable(f"{roots[0]} lacks headers that tvm's kernels include: {named}{_install(*missing(roots[0]))}")
 
 
 def roots_here() -> Iterator[Path]:
     """Yield the folders that may hold CUDA: the one that the user names alone, else those of wheels and the toolkit."""
-    if named := os.environ.get("CUDA_PATH") or os.environ.get("CUDA_HOME"):
+    if named := next(filter(None, map(os.environ.get, NAMES)), None):
         yield Path(named)
         return
     spec = importlib.util.find_spec("nvidia")
