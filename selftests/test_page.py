@@ -306,7 +306,7 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     )
     found = plain(path)
     jsonschema.validate(found, SCHEMA)
-    assert "it is a part (interrupted): 2 of 1,229 pairs were measured; 14 pairs of" in found["sentence"]
+    assert "a part of the grid (interrupted): 2 of 1,229 pairs were measured; 14 pairs of" in found["sentence"]
     assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
     missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
     assert missing == [1]  # The row of 32 input channels.
