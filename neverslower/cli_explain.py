@@ -244,6 +244,8 @@ def _mine(options: argparse.Namespace) -> None:
         text = f"no three tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
         raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
     print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
+    if left := sum(map(cases.inferred, options.record)):
+        print(f"{left:,} other counts were inferred, not timed: no rule was checked against them")
     print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
     if options.output:
         rule_file.save(options.output, mined_text(fingerprint, mined))

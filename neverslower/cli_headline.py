@@ -14,6 +14,8 @@ from neverslower.report.headline import headline_rows, table_head
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+GIVE = "give maps, baselines, or journals of runs that compared a layer with itself pruned (a grid has estimates alone)"
+
 
 def add(commands: Commands) -> None:
     """Describe this command to the parser."""
@@ -36,10 +38,10 @@ def _headline(options: argparse.Namespace) -> None:
     rows = [row for _, found in read for curves in found for row in _rows(curves, not options.over_all)]
     nothing = [path for path, found in read if not any(curves.staircases for curves in found)]
     if not rows:
-        raise NeverSlowerError(f"no pruned layer was measured in {', '.join(map(str, nothing))}")
+        raise NeverSlowerError(f"{', '.join(map(str, nothing))}: no curve of a pruned layer; {GIVE}")
     print("\n".join([*table_head(), *rows]))
     for path in nothing:
-        print(f"{path}: no pruned layer was measured in it")
+        print(f"{path}: it has no curve of a pruned layer")
 
 
 def _rows(curves: Curves, with_layers: bool) -> list[str]:

@@ -39,6 +39,9 @@ def add(commands: Commands) -> None:
         if options.side == BOTH:
             why = f"--side {BOTH} advises on pairs of channels, which are drawn from a grid; leave it out"
             refuse_out_of_place(parser, options, OF_OTHERS, why)
+            if options.grid:
+                why = "the grid that is named has its own pairs; leave it out"
+                refuse_out_of_place(parser, options, cli_grid.AXES, why)
             _run(options)
         else:
             of_others(options)
@@ -48,7 +51,8 @@ def add(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     if not (options.layer or options.problem or options.network):
-        raise NeverSlowerError("advise on which layers? name them: --layer resnet50.L16")
+        example = "--layer '*', or some of the model" if options.model or options.onnx else "--layer resnet50.L16"
+        raise NeverSlowerError(f"advise on which layers? name them: {example}")
     cli_grid.require_axes(options)
     if options.output:
         require_suffix(options.output, ".json", "advice")

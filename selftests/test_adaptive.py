@@ -74,6 +74,13 @@ def test_a_branch_of_two_speeds_is_timed_as_a_whole() -> None:
     assert len(asked) == 256
 
 
+def test_a_layer_of_a_few_counts_is_timed_as_a_whole() -> None:
+    """The unpruned layer alone, whose cost is known, must not stand for a layer of which nothing was timed."""
+    alike = [Plan("eng0", (GEMM.format(1),))] * 8
+    assert draw(range(1, 9), alike, {7: 1.0}).missing == tuple(range(7))
+    assert draw([1, 2], alike[:2], {1: 1.0}).missing == (0,)
+
+
 def test_the_same_costs_ask_for_the_same_counts() -> None:
     """So a map that was interrupted goes on where it was."""
     known = dict.fromkeys(draw(COUNTS, plans(), {}).missing, 1.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,21 @@ import pytest
 from neverslower import cli
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
+from neverslower.campaign.library import Library
+from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code
+from neverslower.maps import cases
+from neverslower.maps.advice import Advice
 from neverslower.maps.choosing import Chooser
 from neverslower.maps.map_file import document_of, load, save
 from neverslower.maps.mapping import Mapped, measure, settings_of
 from neverslower.maps.shape import Name, shape_of
 from neverslower.page.reading import account_of
+from neverslower.problem.compared import Compared
 from neverslower.problem.networks import Layer
+from neverslower.report.advice import advice_lines
 from neverslower.report.mapped import mapped_lines
 from selftests import in_process
 from selftests.support import problem, scripted
@@ -74,6 +83,11 @@ def test_the_map_keeps_both_apart_and_its_curve_has_the_shape_of_all(tmp_path: P
     assert len(staircase.counts) == len(staircase.verdicts) + 1
     shape = shape_of(counts, costs)
     assert (shape.name, shape.edges) == (Name.STAIRCASE, (16, 32, 48, 64))
+    assert f"of {len(staircase.counts)} channel counts and {len(staircase.inferred)} inferred ones" in next(
+        advice_lines(Advice(staircase, (), ()))
+    )
+    assert cases.inferred(path) == len(staircase.inferred) == 64 - len(staircase.counts)
+    assert {case.comparison.candidate.out_channels for case in cases.load(path)[1]} <= set(staircase.counts)
     account = account_of([path])
     assert {case.channels for case in account.cases} == set(staircase.counts[:-1])
     assert f"{len(staircase.inferred)} other channel counts were not timed" in " ".join(account.sources[0].remarks)
@@ -86,10 +100,11 @@ def test_the_map_keeps_both_apart_and_its_curve_has_the_shape_of_all(tmp_path: P
 def test_a_count_that_is_timed_and_inferred_is_a_damaged_map(tmp_path: Path) -> None:
     document, path = document_of(mapped_of(tmp_path)), tmp_path / "map.json.xz"
     (layer,) = document["layers"]
-    layer["inferred"]["counts"][0] = layer["counts"][0]
-    save(path, document)
-    with pytest.raises(Exception, match="both timed and inferred"):
-        load(path)
+    for count in (layer["counts"][0], 0, 65):
+        layer["inferred"]["counts"][0] = count
+        save(path, document)
+        with pytest.raises(NeverSlowerError, match="both timed and inferred, or that it can't be pruned to"):
+            load(path)
 
 
 @pytest.mark.usefixtures("workers_here")
@@ -142,6 +157,31 @@ def test_where_the_time_ends_before_a_curve_is_complete_nothing_is_inferred(tmp_
     assert not mapped.inferred
     assert mapped.unknown == 63 - len(mapped.findings.results) > 0
     assert f"{mapped.unknown} counts are neither timed nor inferred" in "\n".join(mapped_lines(tmp_path, mapped))
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_count_that_was_chosen_too_late_to_be_timed_has_no_verdict(tmp_path: Path) -> None:
+    now = [0.0]
+
+    class Late(Chooser):
+        """Chooses so late after the first pass that the time ends."""
+
+        def __call__(self, library: Library, examined: Sequence[Compared]) -> list[Compared]:
+            chosen = super().__call__(library, examined)
+            now[0] += 1000.0 * bool(library.samples)
+            return chosen
+
+    made = campaign(tmp_path, script={"rules": [tile | {"steps": [GEMM.format(1)]} for tile in TILES]})
+    late = Late()
+    short = Campaign(made.specs, settings_of(1, 60.0), start=in_process.start, clock=lambda: now[0], choose=late)
+    mapped = measure(short, "scripted", [LAYER])
+    results = mapped.findings.results
+    assert 0 < len(results) == mapped.findings.wanted["scripted"] == 63 - mapped.unknown
+    assert all(one.passes for one in results.values())
+    assert not mapped.unmeasured()
+    nothing = replace(mapped, findings=Findings(), unknown=63)
+    assert nothing.unmeasured() == {LAYER.name: "the time budget ended before a count of it was timed"}
+    assert f"{len(results)} channel counts in" in "\n".join(mapped_lines(tmp_path, mapped))
 
 
 @pytest.mark.processes

@@ -11,23 +11,29 @@ import pytest
 
 from neverslower import cli
 from neverslower.evidence.observation import Evidence, Plan
-from neverslower.judge.verdict import Code
+from neverslower.judge.verdict import Code, Interval
 from neverslower.maps.headline import Gain, Worst, advised_of, gain_of, headlines, worse_places, worst_of
 from neverslower.maps.staircase import Staircase, Stored
 from neverslower.page.curves import curves_in
 from neverslower.page.reading import account_of
+from neverslower.problem.convolution import Side
 from neverslower.report.headline import headline_lines
 from selftests.support import ROOT, problem
 
 BASELINES, JOURNALS = ROOT / "baselines", ROOT / "bench/data/journals"
 GEMM = "gemm global={}x196x1 local=8x8x1"
+WIDTH = 0.05
+"""Half the width of each interval, as a share of the ratio."""
 
 
 def stairs(costs: list[float], name: str = "net.L0", codes: dict[int, Code] | None = None) -> Staircase:
     """A curve over the counts from 1 on, judged where codes are given: the others are FASTER."""
     counts = tuple(range(1, len(costs) + 1))
     words = [(codes or {}).get(count, Code.FASTER) for count in counts[:-1]]
-    verdicts = tuple(Stored(code, None) for code in words) if codes is not None else ()
+    ratios = [
+        Interval(cost / costs[-1], *(cost / costs[-1] * (1 + side * WIDTH) for side in (-1, 1))) for cost in costs
+    ]
+    verdicts = tuple(map(Stored, words, ratios)) if codes is not None else ()
     unpruned = replace(problem(), out_channels=len(costs))
     plans = tuple(Plan("any") for _ in counts)
     return Staircase(name, unpruned, counts, np.array(costs, dtype=float), plans, verdicts)
@@ -74,6 +80,20 @@ def test_what_is_undecided_is_no_neighbour_to_gain_over() -> None:
     codes = dict.fromkeys(range(65, 128), Code.SLOWER) | {65: Code.UNDECIDED}
     costs[64] = 7.0
     assert gain_of(stairs(costs, codes=codes)) == Gain(4.0, "net.L0", 64, 66)
+
+
+def test_noise_is_no_gain() -> None:
+    """0.5 is proved to lie below 0.525: 0.54 is dearer, and 0.52 may be the same."""
+    costs = [0.5] * 64 + [0.54] + [0.52] * 62 + [1.0]
+    assert gain_of(stairs(costs, codes={65: Code.SAME})) == Gain(pytest.approx(1.08), "net.L0", 64, 65)  # type: ignore[arg-type]
+    costs[64] = 0.52
+    assert gain_of(stairs(costs, codes={})) is None
+
+
+def test_input_channels_are_named() -> None:
+    found = replace(stairs([0.5] * 64 + [2.0] * 63 + [1.0], codes={127: Code.SLOWER}), side=Side.IN)
+    (line,) = headline_lines([found])
+    assert "(net.L0, in, 127 of 128)" in line
 
 
 def test_dispatches_gain_work_items_and_only_of_the_same_kernels() -> None:
@@ -124,9 +144,23 @@ def test_instructions_and_dispatches_are_never_slower(capsys: pytest.CaptureFixt
     assert sum("2.00× the work-items (resnet50.L16, 32 instead of 33)" in row for row in rows) == 1
 
 
-def test_a_record_of_whole_networks_alone_has_no_headline(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["headline", str(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")]) == 2
-    assert "no pruned layer was measured in" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "record",
+    [
+        JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz",
+        JOURNALS / "live-cudnn-h100-float16.jsonl.xz",
+        ROOT / "bench/data/maps/grid-mobilenet_v2-float16-h200.json.xz",
+    ],
+)
+def test_a_record_without_curves_has_no_headline_and_keeps_none_from_others(
+    record: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["headline", str(record)]) == 2
+    assert f"{record}: no curve of a pruned layer; give maps" in capsys.readouterr().err
+    assert cli.main(["headline", "--over-all", str(record), str(JOURNALS / "report-cudnn-h200.jsonl.xz")]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 1
+    assert last == f"{record}: it has no curve of a pruned layer"
 
 
 def test_the_curves_of_a_map_are_those_of_its_cases() -> None:

@@ -375,6 +375,14 @@ def test_convolutions_of_an_onnx_file_have_their_shapes(tmp_path: Path) -> None:
     assert found.left_out == [{"place": "up", "what": "transposed convolution", "macs": 4 * 8 * 8 * 6 * 4}]
 
 
+def test_a_shape_that_onnx_can_not_infer_is_not_blamed_on_the_input(tmp_path: Path) -> None:
+    nodes = [onnx.helper.make_node("Reshape", ["x", "computed"], ["r"]), conv("c", ["r", "w"], "y")]
+    nodes.insert(0, onnx.helper.make_node("Cast", ["numbers"], ["computed"], to=onnx.TensorProto.INT64))
+    path = saved(tmp_path, graph(nodes, {"x": [1, 3, 9, 9], "numbers": [4]}, {"w": [8, 3, 3, 3]}))
+    with pytest.raises(NeverSlowerError, match=r"c's input r is unknown; onnx can't infer it, .* dynamo=True"):
+        onnx_graph.find(path, ())
+
+
 def test_dynamic_axes_are_bound_by_input_and_external_weights_may_be_absent(tmp_path: Path) -> None:
     model = graph([conv("c", ["x", "w"], "y", pads=[1] * 4)], {"x": ["batch", 3, "h", "w"]}, {"w": [8, 3, 3, 3]})
     path = tmp_path / "net.onnx"

@@ -163,6 +163,8 @@ HELD: list[tuple[list[Any], dict[str, list[int]], str]] = [
     ([node("Reshape", "a shape", "r"), node("Reshape", "r back", "y")],
      {"shape": [1, 4, 2, 36], "back": [1, 8, 6, 6]}, "read by Reshape n_r"),
     ([node("ReduceMax", "a", "m", axes=[1]), node("Mul", "m a", "y")], {}, "read by ReduceMax n_m"),
+    ([onnx.helper.make_node("Send", ["a"], [], name="n_send", domain="mine"), node("Relu", "a", "y")], {},
+     "read by mine::Send n_send"),
     ([node("Cast", "one", "yes", to=onnx.TensorProto.BOOL),
       node("If", "yes", "i", then_branch=branch("a"), else_branch=branch("a")),
       node("Reshape", "i shape", "y")], {"shape": [1, 8, 6, 6]}, "read by If n_i"),
@@ -199,13 +201,14 @@ def test_a_layer_that_runs_twice_is_one(tmp_path: Path) -> None:
     assert groups["a"].held == "it is read by Softmax n_end"
 
 
-def test_layers_of_one_name_and_other_weights_are_two(tmp_path: Path) -> None:
-    nodes = [conv("same", ["a", "w1"], "m"), conv("same", ["m", "w2"], "y")]
-    model = graph([FIRST, *nodes, LAST], {"x": [1, 3, 6, 6]}, WEIGHTS | {"w1": [4, 8, 1, 1], "w2": [8, 4, 1, 1]})
-    path = saved(tmp_path, model)
+def test_layers_of_one_name_and_other_weights_are_several(tmp_path: Path) -> None:
+    nodes = [conv("same", ["a", "w1"], "m"), conv("same", ["m", "w2"], "n"), conv("same_2", ["n", "w3"], "y")]
+    own = {"w1": [4, 8, 1, 1], "w2": [6, 4, 1, 1], "w3": [8, 6, 1, 1]}
+    path = saved(tmp_path, graph([FIRST, *nodes, LAST], {"x": [1, 3, 6, 6]}, WEIGHTS | own))
     assert groups_of(path)["same"].members == members("same.out", "same_2.in")
-    assert [layer["place"] for layer in onnx_graph.find(path, ()).layers] == ["a", "same", "same_2", "b"]
-    assert {"same", "same_2"} <= set(onnx_layers.filters(path, ()))
+    assert groups_of(path)["same_2"].members == members("same_2.out", "same_2_3.in")
+    assert [layer["place"] for layer in onnx_graph.find(path, ()).layers] == ["a", "same", "same_2", "same_2_3", "b"]
+    assert {"same", "same_2", "same_2_3"} <= set(onnx_layers.filters(path, ()))
 
 
 def test_normalisations_of_equal_numbers_couple_nothing(tmp_path: Path) -> None:
@@ -268,6 +271,33 @@ def test_groups_and_weights_come_from_a_child_process_as_they_are(tmp_path: Path
     model = Model("net", (), source=("--onnx", str(path)))
     assert {group.name: group for group in coupling.coupled_groups(model)} == groups_of(path)
     assert weights_of(model)["b"].shape == (8, 8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "reads", "why"),
+    [("MatMul", ["a"], "MatMul n has 1 of its 2 inputs"), ("Conv", ["a"], "Conv n has 1 of its 2 inputs")],
+)
+def test_a_node_without_what_it_must_have_is_one_clear_line(
+    tmp_path: Path, operator: str, reads: list[str], why: str
+) -> None:
+    path = made(tmp_path, [onnx.helper.make_node(operator, reads, ["y"], name="n")])
+    for found in (onnx_graph.find, onnx_channels.followed, onnx_layers.filters):
+        with pytest.raises(NeverSlowerError, match=f"{why}; export it again"):
+            found(path, ())
+
+
+def test_a_function_of_the_file_is_read_at_each_of_its_calls(tmp_path: Path) -> None:
+    helper = onnx.helper
+    weights = helper.make_tensor("w", onnx.TensorProto.FLOAT, [8, 8, 1, 1], [1.0] * 64)
+    body = [helper.make_node("Constant", [], ["w"], value=weights), conv("c", ["i", "w"], "o")]
+    opsets = [helper.make_opsetid("", 17)]
+    calls = [helper.make_node("Block", [reads], [made], domain="mine") for reads, made in (("a", "m"), ("m", "y"))]
+    model = graph([FIRST, *calls, LAST], {"x": [1, 3, 6, 6]}, WEIGHTS)
+    model.functions.append(helper.make_function("mine", "Block", ["i"], ["o"], body, opsets))
+    path = saved(tmp_path, model)
+    first, second = (name for name in onnx_layers.filters(path, ()) if name not in "ab")
+    assert groups_of(path)[first].members == members(f"{first}.out", f"{second}.in")
+    assert onnx_layers.filters(path, ())[second]["norms"] == [8.0] * 8
 
 
 @pytest.mark.usefixtures("workers_here")

@@ -411,7 +411,7 @@ def test_a_hunt_has_its_drawn_layers(runner: SuiteRunner) -> None:
     runner.run(FLAT, "-m", "hunt", "--hunt-budget", "1s", "--hypothesis-seed=0", "--verdicts", "v.json", "-k", "slower")
     found = json.loads((runner.path / "v.json").read_text(encoding="utf-8"))
     jsonschema.validate(found, SCHEMA)
-    assert found["cases"]  # How many come in a second, the machine decides.
+    assert found["cases"]  # A second may be enough for one, on a busy machine.
     assert found["sources"][0]["device"] == "scripted"
 
 

@@ -18,6 +18,7 @@ from neverslower.maps.pairs import advised_pairs, larger, neighbours, verified
 from neverslower.page import reading
 from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import Layer
+from neverslower.report.pair_advice import pair_lines
 from selftests.support import scripted
 from selftests.width_models import PRINT
 
@@ -80,6 +81,32 @@ def test_a_pair_that_is_not_proved_faster_is_taken_back_and_the_smaller_one_comp
     assert [(above, pair) for above, pair, _ in advice.taken_back] == [((16, 32), (16, 16))]
     assert asked[-2:] == [((16, 32), (8, 8)), ((32, 16), (8, 8))]
     assert len(asked) == len(set(asked))
+
+
+def test_no_pair_is_left_that_is_not_faster_where_nothing_new_is_to_be_measured() -> None:
+    # (24, 16) goes first, and (16, 16), whose other neighbour (16, 32) is slower, needs no new comparison to stay.
+    costs = {WHOLE: 10.0, (24, 16): 6.0, (16, 32): 7.0, (16, 16): 4.0, (8, 8): 2.0}
+    grid = Grid(Path("g"), PRINT, {PROBLEM.key: LayerGrid(SHAPE, PROBLEM, costs)})
+    faster = {(WHOLE, (16, 32)), ((16, 32), (16, 16)), ((16, 32), (8, 8))}
+
+    def measure(comparisons):
+        pairs = {one.identity[1:]: (unpruned_pair(one.reference), unpruned_pair(one.candidate)) for one in comparisons}
+        return {keys: verdict(Code.FASTER if pair in faster else Code.SAME) for keys, pair in pairs.items()}
+
+    (advice,) = verified(grid, [LAYER], "scripted", measure)
+    assert [(above, pair) for above, pair, _ in advice.taken_back] == [(WHOLE, (24, 16)), ((16, 16), (8, 8))]
+    assert [(step.pair, [code.code for _, code in step.against]) for step in advice.steps] == [
+        ((16, 32), [Code.FASTER]),
+        ((16, 16), [Code.FASTER]),
+    ]
+
+
+def test_a_grid_of_nothing_but_the_unpruned_pair_says_so() -> None:
+    grid = Grid(Path("g"), PRINT, {PROBLEM.key: LayerGrid(SHAPE, PROBLEM, {WHOLE: 10.0})})
+    (advice,) = verified(grid, [LAYER], "scripted", lambda comparisons: {})
+    assert list(pair_lines(advice, grid))[1:] == [
+        "the grid has no pair but the unpruned 32 × 32 channels; make it finer with --step"
+    ]
 
 
 def test_a_layer_that_the_grid_does_not_have_is_named() -> None:
@@ -148,7 +175,9 @@ def test_pairs_of_a_stored_grid_are_measured_on_its_device_and_taken_back(tmp_pa
         (["--problem", SHAPE, "--budget", "macs=0.5x"], "--budget has no place here: --side both"),
         (["--problem", SHAPE, "--points", "1"], "--points 1: from 2 to"),
         (["--problem", SHAPE, "--output", "p.txt"], "p.txt can't be advice: name a file that ends in .json"),
-        ([], "advise on which layers? name them"),
+        (["--problem", SHAPE, "--grid", "g.json.xz", "--step", "8"], "--step has no place here: the grid"),
+        ([], "advise on which layers? name them: --layer resnet50.L16"),
+        (["--onnx", "a.onnx"], "advise on which layers? name them: --layer '*'"),
     ],
 )
 def test_a_mistake_is_one_clear_line(capsys, arguments, why):
@@ -160,8 +189,9 @@ def test_a_mistake_is_one_clear_line(capsys, arguments, why):
     ("row", "why"),
     [
         ({"in": 16, "out": 16, "against": [{"in": 32, "out": 8}]}, "16 × 16 against 32 × 8"),
-        ({"in": 16, "out": 16, "against": [{"in": 64, "out": 32}]}, "16 × 16 against 64 × 32"),
+        ({"in": 16, "out": 16, "against": [{"in": 64, "out": 32}]}, "16 × 16 against 64 × 32 of 32 × 32"),
         ({"in": 16, "against": []}, "out"),
+        ({"in": 16, "out": 16, "against": []}, "16 × 16 is against no pair"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, row: dict[str, Any], why: str) -> None:

@@ -33,6 +33,8 @@ class ChosenSchedule(Schedule):
         self._run.library.write("chosen", {"begun": len(self.begun), "of": len(self._examined)})
 
     def leave_out(self) -> None:
-        """Say of what was never examined that the time did not last, and want nothing of what was never chosen."""
+        """Say of what was never examined that the time did not last, and want nothing of what was never timed."""
         super().leave_out()
+        library = self._run.library
+        self.begun = [one for one in self.begun if library.taken(one) or library.findings.has(one)]
         self._run.findings.spare(self._run.name, len(self._examined) - len(self.begun))

@@ -55,7 +55,8 @@ class Drawn:
 def draw(counts: Sequence[int], plans: Sequence[Plan], known: Mapping[int, float]) -> Drawn:
     """Return a curve as far as the known costs, by position, draw it, and what is to be timed to draw the rest."""
     drawing = _Drawing(counts, known)
-    families = families_of(plans)
+    alone = [[place] for place in range(len(counts))]
+    families = families_of(plans) if len(counts) > SHORT else [alone]  # Of so few counts all are timed.
     for family in families:
         drawing.draw(family)
     if not drawing.missing and drawing.surprised:

@@ -80,15 +80,21 @@ def proved(drafts: Sequence[Draft[Any]], measure: Measure) -> Verdicts:
     All that is to be measured at once is measured in one campaign, which controls the error over all of it.
     """
     verdicts: dict[tuple[str, str], Verdict] = {}
-    while asked := [comparison for draft in drafts for comparison in draft.unknown(verdicts)]:
-        verdicts |= {keys: whether_faster(verdict) for keys, verdict in measure(asked).items()}
-        missing = [comparison.identity for comparison in asked if comparison.identity[1:] not in verdicts]
-        if missing:
-            raise NeverSlowerError(
-                f"{len(missing)} of {len(asked)} comparisons have no verdict, such as {missing[0][2]}"
-            )
-        for draft in drafts:
-            draft.take_back(verdicts)
+    # Until nothing is taken back: where a pair goes, a smaller one may be left not faster and have nothing to measure.
+    changed = True
+    while changed:
+        if asked := [comparison for draft in drafts for comparison in draft.unknown(verdicts)]:
+            verdicts |= _measured(asked, measure)
+        changed = bool([draft for draft in drafts if draft.take_back(verdicts)])
+    return verdicts
+
+
+def _measured(asked: Sequence[Comparison], measure: Measure) -> dict[tuple[str, str], Verdict]:
+    """Return the verdicts on comparisons as answers to whether they are faster. Raises NeverSlowerError without one."""
+    verdicts = {keys: whether_faster(verdict) for keys, verdict in measure(asked).items()}
+    missing = [comparison.identity for comparison in asked if comparison.identity[1:] not in verdicts]
+    if missing:
+        raise NeverSlowerError(f"{len(missing)} of {len(asked)} comparisons have no verdict, such as {missing[0][2]}")
     return verdicts
 
 
@@ -112,10 +118,11 @@ class Draft(Generic[C]):
         comparisons = [self._compare(*pair) for pair in self._neighbours(self.counts)]
         return [comparison for comparison in comparisons if comparison.identity[1:] not in verdicts]
 
-    def take_back(self, verdicts: Verdicts) -> None:
+    def take_back(self, verdicts: Verdicts) -> bool:
         """Leave out the largest count of each run of neighbours that are not proved faster than the next larger one.
 
-        The smaller ones of the run may still be faster than the count before it, with which they are compared next.
+        Return whether there was one. The smaller ones of the run may still be faster than the count before it, with
+        which they are compared next.
         """
         failed = [(*pair, verdict) for pair, verdict in self.judged(verdicts) if verdict.code not in BETTER]
         not_faster = {smaller for _, smaller, _ in failed}
@@ -123,6 +130,7 @@ class Draft(Generic[C]):
         self.taken_back += first
         gone = {smaller for _, smaller, _ in first}
         self.counts = [count for count in self.counts if count not in gone]
+        return bool(gone)
 
     def judged(self, verdicts: Verdicts) -> list[tuple[tuple[C, C], Verdict]]:
         """Return the verdict of each count against the next larger ones, as ((larger, smaller), verdict)."""

@@ -89,12 +89,15 @@ def _of_pairs(path: Path, backend: str, layer: Mapping[str, Any], problem: ConvP
     named = Layer("", None, word(layer, "name"), problem, source=("--advised", str(path)))
     whole, comparisons = unpruned_pair(problem), []
     for row in field(layer, "advised", list):
-        pair = field(row, "in", int), field(row, "out", int)
-        for other in field(row, "against", list):
+        pair, against = (field(row, "in", int), field(row, "out", int)), field(row, "against", list)
+        if not against:
+            raise ValueError(f"{named.name}: {pair[0]} × {pair[1]} is against no pair")
+        for other in against:
             above = field(other, "in", int), field(other, "out", int)
             known = above == whole or pairs.larger(whole, above)
             if min(pair) < 1 or not known or not pairs.larger(above, pair):
-                raise ValueError(f"{named.name}: {pair[0]} × {pair[1]} against {above[0]} × {above[1]} of {whole}")
+                listed = f"{pair[0]} × {pair[1]} against {above[0]} × {above[1]} of {whole[0]} × {whole[1]}"
+                raise ValueError(f"{named.name}: {listed}")
             comparisons.append(pairs.comparison_of(backend, named, above, pair))
     return comparisons
 

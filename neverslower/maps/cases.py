@@ -34,6 +34,11 @@ def is_map(path: Path) -> bool:
     return path.name.endswith(".json.xz")
 
 
+def inferred(path: Path) -> int:
+    """Return how many counts of a record were not timed: none but those of a map of few timings."""
+    return sum(len(staircase.inferred) for staircase in map_file.load(path).staircases) if is_map(path) else 0
+
+
 def load(path: Path) -> tuple[Map, list[Case]]:
     """Return a map and its cases. Raises NeverSlowerError."""
     read = map_file.load(path)

@@ -58,6 +58,11 @@ def _layer_fields(layer: Layer, results: Sequence[Result], tables: Tables) -> di
     }
 
 
+def is_grid(content: object) -> bool:
+    """Return whether a compressed JSON file that was read is a grid, of any version."""
+    return isinstance(content, Mapping) and content.get("format") == FORMAT
+
+
 def load(path: Path) -> Grid:
     """Read a grid. Raises NeverSlowerError that names the file and what is wrong in it."""
     try:

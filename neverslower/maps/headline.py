@@ -16,6 +16,7 @@ from neverslower.judge.verdict import STANDARD, Code
 from neverslower.maps.advice import advised_channels
 from neverslower.maps.exact_advice import as_even, same_kernels
 from neverslower.maps.staircase import WORSE, Staircase
+from neverslower.problem.convolution import Side
 
 SHAPES = "shapes"
 LIGHT, NEAR = 0.12, 0.10
@@ -79,6 +80,11 @@ def headline_of(name: str, members: Sequence[Staircase]) -> Headline:
     )
 
 
+def titled(staircase: Staircase) -> str:
+    """Return the name of a layer, with the side on which it is pruned unless that is its output channels."""
+    return staircase.name if staircase.side is Side.OUT else f"{staircase.name}, {staircase.side}"
+
+
 def worse_places(staircase: Staircase) -> tuple[int, ...]:
     """Return the positions of the counts that are worse than the unpruned layer: of dispatches, those that differ."""
     if staircase.evidence is not Evidence.DISPATCH:
@@ -99,11 +105,14 @@ def worst_of(staircase: Staircase) -> Worst | None:
     place = max(near, key=lambda place: ratios[place], default=None)
     if place is None or ratios[place] <= 1:
         return None
-    return Worst(float(ratios[place]), staircase.name, staircase.counts[place], whole)
+    return Worst(float(ratios[place]), titled(staircase), staircase.counts[place], whole)
 
 
 def gain_of(staircase: Staircase) -> Gain | None:
-    """Return what an advised count gains most over a pruned count within ±10 % of its channels that is not advised."""
+    """Return what an advised count gains most over a pruned count within ±10 % of its channels that is not advised.
+
+    Where the record has intervals, the advised count must be proved to take less than the other's median.
+    """
     advised = set(advised_of(staircase))
     counts, costs = np.asarray(staircase.counts), staircase.costs
     others = np.array([place for place in _comparable(staircase) if staircase.counts[place] not in advised], dtype=int)
@@ -113,9 +122,22 @@ def gain_of(staircase: Staircase) -> Gain | None:
         if not len(near):
             continue
         dearest = near[np.argmax(costs[near])]
-        gain = Gain(float(costs[dearest] / costs[place]), staircase.name, int(counts[place]), int(counts[dearest]))
+        if not _proved_below(staircase, place, dearest):
+            continue
+        gain = Gain(float(costs[dearest] / costs[place]), titled(staircase), int(counts[place]), int(counts[dearest]))
         best = gain if gain.ratio > (best.ratio if best else 1.0) else best
     return best
+
+
+def _proved_below(staircase: Staircase, place: int, other: int) -> bool:
+    """Return whether a count's whole interval lies below another's median; what is exact or surveyed has none.
+
+    The other's interval says less: of a count that is not slower often the upper bound alone is proved.
+    """
+    if not staircase.verdicts or staircase.evidence is not Evidence.DEVICE_TIME:
+        return True
+    proved = staircase.verdicts[place].ratio
+    return proved is not None and bool(staircase.ratios[other] > proved.high)
 
 
 def _comparable(staircase: Staircase) -> list[int]:

@@ -310,12 +310,14 @@ def _judged(layer: Mapping[str, Any], content: Mapping[str, Any]) -> Staircase |
 
 
 def _inferred(fields: Mapping[str, Any] | None, timed: Staircase) -> Mapping[int, float]:
-    """Return the costs of the counts that were not timed. Raises ValueError where one was timed too, or is invalid."""
+    """Return the costs of the counts that were not timed. Raises ValueError where one was timed too, or can't be."""
     if not fields:
         return {}
     inferred = dict(zip(map(int, fields["counts"]), map(float, fields["costs"]), strict=True))
-    if set(inferred) & set(timed.counts) or not all(0 < cost < np.inf for cost in inferred.values()):
-        raise ValueError(f"{timed.name} has counts that are both timed and inferred, or an invalid cost")
+    if set(inferred) & set(timed.counts) or not all(0 < count < timed.counts[-1] for count in inferred):
+        raise ValueError(f"{timed.name} has counts that are both timed and inferred, or that it can't be pruned to")
+    if not all(0 < cost < np.inf for cost in inferred.values()):
+        raise ValueError(f"{timed.name} has an inferred cost that is invalid")
     return inferred
 
 

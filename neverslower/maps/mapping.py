@@ -74,7 +74,14 @@ class Mapped:
             if result.observed and verdict.code.measured:
                 measured.add(key)
         left = [layer for layer in self.layers if layer.problem.key not in measured]
-        return {layer.name: _most_frequent(reasons[layer.problem.key]) for layer in left}
+        return {layer.name: self._why(layer, reasons[layer.problem.key]) for layer in left}
+
+    def _why(self, layer: Layer, reasons: Sequence[str]) -> str:
+        if reasons:
+            return Counter(reasons).most_common(1)[0][0]
+        if self.unknown and countable(layer.problem):
+            return "the time budget ended before a count of it was timed"
+        return "it has no channel count to be pruned to"
 
     def require_measured(self) -> None:
         """Raise NeverSlowerError, which gives the reasons, where not one channel count was measured."""
@@ -92,10 +99,6 @@ def reasons_of(lost: Mapping[str, str]) -> str:
     for name, why in lost.items():
         layers.setdefault(why, []).append(name)
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in layers.items())
-
-
-def _most_frequent(reasons: Sequence[str]) -> str:
-    return Counter(reasons).most_common(1)[0][0] if reasons else "it has no channel count to be pruned to"
 
 
 def settings_of(layers: int, time_budget: float | None = None, blocks: int | None = None) -> Settings:

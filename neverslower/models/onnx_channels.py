@@ -85,7 +85,9 @@ class _Reader:
         self._numbers = onnx_graph.whole_numbers_of(graph)
         self._constants = set(onnx_graph.tensors_of(graph))
         self._places = {
-            node.output[0]: place for node, place in zip(graph.node, onnx_graph.places_of(graph), strict=True)
+            name: place
+            for node, place in zip(graph.node, onnx_graph.places_of(graph), strict=True)
+            for name in node.output[:1]
         }
         self._users = onnx_layers.users_of(graph)
         for name in self._constants & set(self._shapes):
@@ -101,9 +103,9 @@ class _Reader:
         if standard and (node.op_type in _OF_SHAPES or all(name in self._constants for name in reads)):
             for name in made:
                 self._constant(node, name)
-        elif made:
-            known = all(name in self._shapes for name in (*reads, made[0]))
-            adder = self._adder(node.op_type) if standard and known and node.output[0] else None
+        else:
+            known = bool(made) and node.output[0] == made[0] and all(name in self._shapes for name in (*reads, made[0]))
+            adder = self._adder(node.op_type) if standard and known else None
             if adder and adder(node, self._shapes[made[0]]):
                 self._unknown(node, [], made[1:])
             else:

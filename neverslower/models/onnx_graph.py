@@ -61,6 +61,8 @@ def opened(path: Path, inputs: Sequence[Input]) -> Any:
     model = loaded(path)
     _require_known_opset(path, model)
     _drop_weights(model)
+    model = inlined(model)
+    _require_whole_nodes(path, model)
     _bind(path, model.graph, inputs)
     return _inferred(path, model, [] if inputs else _made_by_custom(model))
 
@@ -100,6 +102,34 @@ def _require_known_opset(path: Path, model: Any) -> None:
                 f"--onnx {path}: opset {opset.version} is newer than {newest}, the newest that onnx {onnx.__version__} "
                 "knows; `pip install -U onnx`, or export with an older opset_version"
             )
+
+
+def inlined(model: Any) -> Any:
+    """Return a model with the bodies of its own functions in the place of their calls."""
+    if not model.functions:
+        return model
+    from onnx import inliner  # The package does not import it by itself.
+
+    return inliner.inline_local_functions(model)
+
+
+def _require_whole_nodes(path: Path, model: Any) -> None:
+    """Refuse standard nodes that lack an input or an output that they must have. Raises NeverSlowerError."""
+    import onnx
+
+    version = max((one.version for one in model.opset_import if one.domain in STANDARD), default=1)
+    for node in model.graph.node:
+        if node.domain not in STANDARD or not onnx.defs.has(node.op_type):
+            continue
+        try:
+            schema = onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:  # The operator is newer than the file's opset.
+            continue
+        wanted = ("inputs", node.input, schema.min_input), ("outputs", node.output, schema.min_output)
+        for words, has, least in wanted:
+            if len(has) < least:
+                what = " ".join(filter(None, [node.op_type, node.name]))
+                raise NeverSlowerError(f"--onnx {path}: {what} has {len(has)} of its {least} {words}; export it again")
 
 
 def _drop_weights(model: Any) -> None:
@@ -146,6 +176,12 @@ def _words(value: Any) -> str:
     return "x".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
 
 
+def _fixed(value: Any) -> bool:
+    """Return whether all sizes of an input are known."""
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
 def _made_by_custom(model: Any) -> list[Any]:
     """Return the shapes, as far as the file has them, of what custom operators make: nobody else knows them."""
     made = {name for node in model.graph.node if node.domain not in STANDARD for name in node.output}
@@ -156,8 +192,6 @@ def _inferred(path: Path, model: Any, known: Sequence[Any]) -> Any:
     """Return the model with the shapes that follow from its inputs and from `known` ones."""
     import onnx
 
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
     # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
     del model.graph.value_info[:]
     model.graph.value_info.extend(known)
@@ -227,14 +261,21 @@ def _known(path: Path, model: Any, node: Any, name: str, shapes: Shapes) -> tupl
         return tuple(int(size) for size in shape)
     custom = sorted({f"{one.domain}::{one.op_type}" for one in model.graph.node if one.domain not in STANDARD})
     weights = {tensor.name for tensor in model.graph.initializer}
-    listed = ", ".join(f"{value.name} {_words(value)}" for value in model.graph.input if value.name not in weights)
-    why = (
-        f"; custom operators hide it ({', '.join(custom[:3])}): export the model without them, or with the shapes of "
-        "what they make, and without --input"
-        if custom
-        else (f"; bind its dynamic axes with --input NAME=SHAPE ({listed})")
-    )
-    raise NeverSlowerError(f"--onnx {path}: the shape of {node.name or node.op_type}'s input {name} is unknown{why}")
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if custom:
+        why = (
+            f"custom operators hide it ({', '.join(custom[:3])}): export the model without them, or with the shapes of "
+            "what they make, and without --input"
+        )
+    elif all(_fixed(value) for value in inputs):
+        why = (
+            "onnx can't infer it, though the inputs are fixed: export the model with torch.onnx.export(…, "
+            "dynamo=True), or simplify the file with onnxscript.optimizer"
+        )
+    else:
+        listed = ", ".join(f"{value.name} {_words(value)}" for value in inputs)
+        why = f"bind its dynamic axes with --input NAME=SHAPE ({listed})"
+    raise NeverSlowerError(f"--onnx {path}: the shape of {node.name or node.op_type}'s input {name} is unknown; {why}")
 
 
 def _add_convolution(
@@ -332,8 +373,9 @@ def places_of(graph: Any) -> list[str]:
         read = node.input[1] if len(node.input) > 1 else ""
         has_own = node.op_type in ("Gemm", "MatMul") and read in constants
         if has_own or node.op_type in {"Conv", "ConvTranspose", *NORMALISATIONS}:
-            key = node.op_type in NORMALISATIONS, place
-            place = place if weights.setdefault(key, read) == read else f"{place}_{index}"
+            norm = node.op_type in NORMALISATIONS
+            while weights.setdefault((norm, place), read) != read:
+                place = f"{place}_{index}"
         found.append(place)
     return found
 

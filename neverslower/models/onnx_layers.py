@@ -76,14 +76,13 @@ def filters(path: Path, inputs: Sequence[Input]) -> dict[str, Any]:
     """
     graph = onnx_graph.opened(path, inputs).graph
     layers = layers_of(graph, shapes_of(graph)).values()
-    tensors = onnx_graph.tensors_of(onnx_graph.loaded(path).graph)
+    tensors = onnx_graph.tensors_of(onnx_graph.inlined(onnx_graph.loaded(path)).graph)
     found: dict[str, Any] = dict(_transposed(graph))
     for layer in layers:
-        if layer.weights in tensors:  # The name of one inside a function is of our own making.
-            numbers = _numbers(path, tensors[layer.weights])
-            numbers = numbers.T if layer.turned else numbers
-            norms = np.abs(numbers).reshape(len(numbers), -1).sum(axis=1).tolist()
-            found[layer.place] = {"shape": list(layer.shape), "norms": norms, "bias": layer.bias}
+        numbers = _numbers(path, tensors[layer.weights])
+        numbers = numbers.T if layer.turned else numbers
+        norms = np.abs(numbers).reshape(len(numbers), -1).sum(axis=1).tolist()
+        found[layer.place] = {"shape": list(layer.shape), "norms": norms, "bias": layer.bias}
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code, Interval
-from neverslower.maps import map_file
+from neverslower.maps import grid_file, map_file
 from neverslower.maps.cases import is_map
 from neverslower.maps.exact_advice import work_items
 from neverslower.maps.staircase import Staircase, Stored
@@ -39,10 +39,16 @@ class Curves:
 
 
 def curves_of(path: Path) -> list[Curves]:
-    """Return the curves of a record, a member for each backend in it. Raises NeverSlowerError where it is none."""
+    """Return the curves of a record, a member for each backend in it; a grid has none, for it proves nothing.
+
+    Raises NeverSlowerError where it is no record.
+    """
     if not is_map(path):
         return curves_in(account_of([path]))
-    stored = map_file.load(path)
+    content = map_file.content_of(path)
+    if grid_file.is_grid(content):
+        return []
+    stored = map_file.of_document(path, content)
     fingerprint, policy = stored.fingerprint, stored.fingerprint.state.get("policy", "")
     return [Curves(shown(path), fingerprint.device, policy, stored.evidence, stored.staircases, stored.survey)]
 

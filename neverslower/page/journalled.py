@@ -19,6 +19,8 @@ from neverslower.page.account import Look
 
 WAYS = ("preset", "blocks", "seed", "against")
 """Settings that decide what a pass is; what was measured with others before is not part of the run."""
+STUDIED = "every"
+"""What a line has in the journals of `bench.live`, which sets layers against themselves: nothing there is pruned."""
 _SAMPLES = ("measured", "confirmed", "drawn")
 
 
@@ -78,6 +80,8 @@ def read(path: Path) -> Journalled:
 def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
     """Take one line in; lines that a page does not show are passed over."""
     kind = line["event"]
+    if STUDIED in line:
+        return
     library = journal.before if line.get("side") == "before" else journal.now
     if kind == "campaign":
         if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):

@@ -151,7 +151,7 @@ def _kind_of(path: Path) -> Kind | None:
     if path.name.endswith(".jsonl.xz"):
         return Kind.JOURNAL
     if path.suffix == ".xz":
-        return Kind.GRID if map_file.content_of(path).get("format") == grid_file.FORMAT else Kind.MAP
+        return Kind.GRID if grid_file.is_grid(map_file.content_of(path)) else Kind.MAP
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -52,7 +52,8 @@ def _shape(staircase: Staircase) -> str:
     shape = shape_of(*staircase.curve)
     teeth = f", teeth at multiples of {shape.period}" if shape.period else ""
     parts = f"{len(shape.treads)} treads{teeth}, {len(shape.spikes)} spikes, {len(staircase.hazards)} hazards"
-    return f"{shape.name}, {parts}, of {len(staircase.counts)} channel counts"
+    inferred = f" and {len(staircase.inferred)} inferred ones" if staircase.inferred else ""
+    return f"{shape.name}, {parts}, of {len(staircase.counts)} channel counts{inferred}"
 
 
 def _ratio(verdict: Verdict) -> str:

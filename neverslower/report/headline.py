@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from neverslower.evidence.observation import Evidence
-from neverslower.maps.headline import Gain, Headline, Worst, headline_of, headlines
+from neverslower.maps.headline import Gain, Headline, Worst, headline_of, headlines, titled
 from neverslower.maps.staircase import Staircase
 
 HEAD = (
@@ -39,7 +39,7 @@ def headline_rows(
         beginning = " | ".join((*about, form, kind))
         if with_layers:
             for member in members:
-                yield f"| {beginning} | {_row(member.name, headline_of(member.name, [member]), words)}"
+                yield f"| {beginning} | {_row(titled(member), headline_of(member.name, [member]), words)}"
         for found in headlines(members):
             yield f"| {beginning} | {_row(_named(found), found, words)}"
 

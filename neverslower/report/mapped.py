@@ -30,12 +30,14 @@ def mapped_lines(path: Path, mapped: Mapped) -> Iterator[str]:
     asked = sum(findings.wanted.values())
     listed = ", ".join(f"{codes[code]:,} {word}" for code, word in _WORDS.items() if codes[code])
     share = mapped.decided / asked if asked else 0.0
-    took = f"{asked:,} channel counts in {mapped.seconds:.0f} s, {share:.1%} decided"
+    took = f"{asked:,} channel {'count' if asked == 1 else 'counts'} in {mapped.seconds:.0f} s, {share:.1%} decided"
     yield f"{path}: {took}: {listed or 'none measured'}"
     if left := sum(len(inferred.counts) for inferred in mapped.inferred.values()):
-        yield f"{left:,} other counts were not timed: the map has costs inferred from those that were, and no verdict"
-    if mapped.unknown:
-        yield f"{mapped.unknown:,} counts are neither timed nor inferred: the time ended before their curves did"
+        were = "count was" if left == 1 else "counts were"
+        yield f"{left:,} other {were} not timed: the map has costs inferred from the timed ones, and no verdict"
+    if unknown := mapped.unknown:
+        are = "count is" if unknown == 1 else "counts are"
+        yield f"{unknown:,} {are} neither timed nor inferred: the time ended before the curves were complete"
     for lost, count in findings.lost.items():
         yield f"{count:,} without a verdict: {str(lost).replace('_', ' ')}"
     for name, why in mapped.unmeasured().items():

@@ -18,6 +18,9 @@ def pair_lines(advice: PairAdvice, grid: Grid) -> Iterator[str]:
     yield f"{advice.layer.name}: {len(advice.steps)} of {len(advice.grid.costs)} pairs of (input × output) channels"
     for larger, pair, verdict in advice.taken_back:
         yield f"taken back: {_words(pair)} against {_words(larger)} is {why_not_faster(verdict)}"
+    if len(advice.grid.costs) == 1:
+        yield f"the grid has no pair but the unpruned {_words(whole)} channels; make it finer with --step"
+        return
     if not advice.steps:
         counted = grid.evidence is Evidence.INSTRUCTIONS
         better = "takes fewer instructions" if counted else "is proved faster"
