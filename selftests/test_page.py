@@ -21,8 +21,9 @@ import pytest
 from neverslower import cli
 from neverslower.calibration.stored import Standing, load, standing
 from neverslower.errors import NeverSlowerError
+from neverslower.outcome.tally import NEVER_BEGUN
 from neverslower.page import html
-from neverslower.page.account import Account, document
+from neverslower.page.account import Account, counted_as, document
 from neverslower.page.calibrated import with_calibration
 from neverslower.page.first_screen import first_screen
 from neverslower.page.reading import account_of, records_of
@@ -99,6 +100,31 @@ def test_the_first_screen_counts_as_its_sentence_does(tmp_path: Path) -> None:
     assert [counts[word] for word in ("slower", "slower, not confirmed", "undecided")] == [759, 134, 21]
     assert counts["same"] + counts["faster"] == 386
     assert account_of([path, RUN]).further[0].endswith(words.replace("1300", "1,300"))
+
+
+def test_what_was_left_out_is_counted_so_on_the_page_too() -> None:
+    account = account_of([JOURNALS / "tvm-h200-L16-float16-untimed.jsonl.xz"])
+    assert account.sentence.endswith("0 slower, 0 not slower, 9 left out, of 9")
+    (source,) = first_screen(account).sources
+    assert [(counted.words, counted.count) for counted in source.counts] == [("left out", 9)]
+    script = (ROOT / "neverslower/page/assets/data.js").read_text(encoding="utf-8")
+    assert f"NEVER_BEGUN = new Set({json.dumps(list(NEVER_BEGUN))})" in script
+
+
+def test_a_whole_network_is_called_as_its_run_counts_it(tmp_path: Path) -> None:
+    path = tmp_path / "whole.jsonl"
+    lines = [json.loads(line) for line in _lines(JOURNALS / "pruned-resnet18-cudnn-h200.jsonl.xz")]
+    for line in lines:
+        if line["event"] == "verdict" and "-whole-" in line["id"]:
+            late = "@32" in line["id"]
+            line |= {"code": "UNDECIDED", "reason": {"code": "time_budget" if late else "not_confirmed", "text": ""}}
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    account = account_of([path])
+    assert [counted_as(whole) for whole in account.wholes] == ["UNCONFIRMED", "LEFT_OUT"]
+    assert "2 whole networks: 1 slower, not confirmed, 1 left out" in account_of([path, RUN]).further[0]
+    page = html.page(account)
+    for chip in ('UNCONFIRMED">slower, not confirmed<', 'LEFT_OUT">left out<'):
+        assert f'<li><span class="chip {chip}/span>' in page
 
 
 def test_samples_are_five_numbers_of_each_process() -> None:
@@ -258,7 +284,7 @@ def test_a_grid_says_that_it_judges_nothing() -> None:
     account = account_of([GRID], "resnet50.layers.2.1.conv2")
     found = dict(json.loads(json.dumps(document(account))))
     jsonschema.validate(found, SCHEMA)
-    words = "64 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts"
+    words = "63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts"
     assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
     (grid,) = found["grids"]
     assert (grid["whole"], grid["inputs"], len(grid["outputs"])) == ([256, 256], list(range(32, 257, 32)), 8)
@@ -280,7 +306,7 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     )
     found = plain(path)
     jsonschema.validate(found, SCHEMA)
-    assert "it is a part (interrupted): 2 of 1,229 pairs were measured; 15 pairs of" in found["sentence"]
+    assert "a part of the grid (interrupted): 2 of 1,229 pairs were measured; 14 pairs of" in found["sentence"]
     assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
     missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
     assert missing == [1]  # The row of 32 input channels.

@@ -223,6 +223,10 @@ def test_a_chip_of_the_first_screen_filters(open_: Open) -> None:
     found.page.click(".sources a.chip.FASTER")
     assert found.shown == "15 of 218 cases"
     assert found.page.input_value("#filter [name=verdict]") == "FASTER"
+    found = open_(account_of([JOURNALS / "tvm-h200-L16-float16-untimed.jsonl.xz"]))
+    found.page.click(".sources a.chip.LEFT_OUT")
+    assert found.shown == "9 of 9 cases"
+    assert found.page.locator(".cases .chip.LEFT_OUT").first.inner_text() == "left out"
 
 
 def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:

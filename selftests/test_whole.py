@@ -435,7 +435,7 @@ def test_a_strict_run_fails_with_the_command_that_runs_it_again(runner: SuiteRun
         ([{"network": "*pruned.py:*", "seconds": 0.9e-5}], "GREEN: 0 slower, 3 not slower, of 3", 0),
         (
             [{"network": "*", "fault": "unsupported"}],
-            "INCOMPLETE: 0 slower, 2 not slower, 1 not judged, of 3; 90% decided",
+            "INCOMPLETE: 0 slower, 2 not slower, 1 not judged, of 3; 90% of 10 questions decided",
             0,
         ),
         ([{"network": "*pruned*", "fault": "error"}], "RED: 1 × crashed; 0 slower, 2 not slower, 1 failed, of 3", 1),

@@ -95,7 +95,8 @@ def replay(path: Path, add: Callable[[Mapping[str, Any]], None], named: str = "-
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
-            raise NeverSlowerError(f"{named}{path}: line {number} is not an event of a journal ({error})") from None
+            what = f"line {number} is not an event of a journal ({error}); restore it, or measure again"
+            raise NeverSlowerError(f"{named}{path}: {what}") from None
 
 
 def _event(line: str) -> Any:

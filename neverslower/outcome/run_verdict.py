@@ -111,11 +111,14 @@ class RunVerdict:
     beside: bool = False
 
     @property
+    def questions(self) -> int:
+        """How many questions were asked, without those that the library refused and what failed."""
+        return sum(tally.decided + tally.open for tally in self.tallies)
+
+    @property
     def share(self) -> float | None:
         """The share of the questions that was decided; None where there was none, or the library refused all."""
-        counted = [tally for tally in self.tallies if tally.decided + tally.open]
-        asked = sum(tally.decided + tally.open for tally in counted)
-        return sum(tally.decided for tally in counted) / asked if asked else None
+        return sum(tally.decided for tally in self.tallies) / self.questions if self.questions else None
 
     @property
     def exit_code(self) -> int:

@@ -14,7 +14,9 @@ from neverslower import __version__
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.enums import StrEnum
 from neverslower.evidence.observation import Evidence, Plan
+from neverslower.judge.verdict import Code
 from neverslower.outcome.concluded import Concluded
+from neverslower.outcome.tally import NEVER_BEGUN
 
 FORMAT, SCHEMA = "never-slower verdicts", 1
 
@@ -22,6 +24,8 @@ Ratio = tuple[float, float, float]
 """A ratio with its interval: (estimate, low, high)."""
 Five = tuple[float, ...]
 """Least, lower quartile, median, upper quartile and greatest of some numbers; empty where there are none."""
+UNCONFIRMED, LEFT_OUT = "UNCONFIRMED", "LEFT_OUT"
+"""Words for two kinds of what is undecided: proved slower and not confirmed by a later process, and never begun."""
 
 
 class Kind(StrEnum):
@@ -201,13 +205,27 @@ class Case:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole pruned network against its original, of the source of that number."""
+    """A whole pruned network against its original, of the source of that number; `proved` is that of a case."""
 
     source: int
     id: str
     code: str
+    reason: str = ""
     text: str = ""
+    proved: str = ""
     ratio: Ratio | None = None
+
+
+def counted_as(one: Case | Whole) -> str:
+    """Return the word under which a verdict is counted, as a run's first sentence tells its lots apart."""
+    if one.proved:
+        return UNCONFIRMED
+    return LEFT_OUT if one.code == Code.UNDECIDED and one.reason in NEVER_BEGUN else one.code
+
+
+def in_words(word: str) -> str:
+    """Return a verdict, or a word under which it is counted, as people read it."""
+    return "slower, not confirmed" if word == UNCONFIRMED else word.replace("_", " ").lower()
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,23 @@ from dataclasses import dataclass
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
 from neverslower.outcome.table import Outcome
-from neverslower.page.account import Account, Case, Kind, Source, Step, Whole, titled
+from neverslower.page.account import (
+    LEFT_OUT,
+    UNCONFIRMED,
+    Account,
+    Case,
+    Kind,
+    Source,
+    Step,
+    Whole,
+    counted_as,
+    in_words,
+    titled,
+)
 
 _GRAVEST = (Code.SLOWER, Code.MORE, Code.CHANGED, Code.INVALID, Code.CRASHED, Code.UNDECIDED)
-UNCONFIRMED = "UNCONFIRMED"
-"""The word for what is undecided, and proved slower all the same: no later process confirmed it."""
-CODES = tuple(map(str, dict.fromkeys((*_GRAVEST[:3], UNCONFIRMED, *_GRAVEST[3:], *Code))))
+CODES = tuple(map(str, dict.fromkeys((*_GRAVEST[:3], UNCONFIRMED, *_GRAVEST[3:], LEFT_OUT, *Code))))
 """The verdicts in the order in which they are counted: the gravest first."""
-_IN_WORDS = {UNCONFIRMED: "slower, not confirmed"}
 LISTED = 5
 """So many failures are listed; the table has all."""
 _TONES = {"RED": "bad", "GREEN": "good", "HAZARDS": "warn", "INCOMPLETE": "open"}
@@ -38,7 +47,7 @@ class Counted:
     @property
     def words(self) -> str:
         """Return the verdict as people read it."""
-        return _IN_WORDS.get(self.code, self.code.replace("_", " ").lower())
+        return in_words(self.code)
 
 
 @dataclass(frozen=True)
@@ -110,11 +119,6 @@ def kept(case: Case) -> str:
 def _only_compared(number: int, account: Account) -> bool:
     """Return whether a source is there only for others to be compared with."""
     return any(source.compared == number for source in account.sources)
-
-
-def counted_as(case: Case) -> str:
-    """Return the word under which a case is counted: its verdict, or what its passes prove unconfirmed."""
-    return UNCONFIRMED if case.proved else case.code
 
 
 def _one(number: int, source: Source, account: Account) -> OneSource:

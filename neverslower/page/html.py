@@ -16,7 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from neverslower import __version__
-from neverslower.page.account import Account, document
+from neverslower.page.account import Account, counted_as, document, in_words
 from neverslower.page.first_screen import first_screen, kept, key
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    environment.filters |= {"key": key, "kept": kept}
+    environment.filters |= {"key": key, "kept": kept, "counted_as": counted_as, "in_words": in_words}
     return environment
 
 

@@ -14,7 +14,7 @@ from neverslower.page.numbers import rounded
 from neverslower.page.of_journal import Parts
 
 ESTIMATED = "estimates by one process, no verdicts"
-PART = "it is a part"
+PART = "a part of the grid"
 """How a remark begins that says so."""
 
 

@@ -171,7 +171,15 @@ class _Adding:
 
     def _whole(self, identity: Identity) -> Whole:
         line = self._library.verdicts[identity]
-        return Whole(self._number, line["id"], str(Code(line["code"])), line["reason"]["text"], _ratio(line["ratio"]))
+        return Whole(
+            self._number,
+            line["id"],
+            str(Code(line["code"])),
+            line["reason"]["code"],
+            line["reason"]["text"],
+            proved_by(verdict_of(line)),
+            _ratio(line["ratio"]),
+        )
 
 
 def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
@@ -182,7 +190,7 @@ def with_findings(case: Case, found: Sequence[Concluded]) -> Case:
 
 
 def proved_by(verdict: Verdict) -> str:
-    """Return what the passes of an undecided layer prove though no later process confirmed it; empty for nothing."""
+    """Return what the passes of an undecided comparison prove and no later process confirmed; empty for nothing."""
     return str(Code.SLOWER) if proved_unconfirmed(verdict) else ""
 
 

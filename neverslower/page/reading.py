@@ -20,7 +20,20 @@ from neverslower.maps import advice_file, grid_file, map_file
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.upgrade import Change
 from neverslower.page import journalled, of_grid, of_journal, of_map, of_stored
-from neverslower.page.account import Account, Advised, Case, Kind, LayerCosts, Since, Source, Whole, titled
+from neverslower.page.account import (
+    UNCONFIRMED,
+    Account,
+    Advised,
+    Case,
+    Kind,
+    LayerCosts,
+    Since,
+    Source,
+    Whole,
+    counted_as,
+    in_words,
+    titled,
+)
 from neverslower.page.journalled import Journalled
 from neverslower.page.numbers import ratio_of
 from neverslower.page.of_journal import Parts
@@ -256,11 +269,9 @@ def _counted(source: Source, cases: Sequence[Case]) -> str:
     What was confirmed is said only where something was not: a map and the other library confirm nothing.
     """
     worse, better = _WORDS[source.evidence]
-    words = {**dict.fromkeys(_WORSE, worse), **dict.fromkeys(_DECIDED, better)}
+    words = {**dict.fromkeys((*map(str, _WORSE), UNCONFIRMED), worse), **dict.fromkeys(map(str, _DECIDED), better)}
     counts = Counter({worse: 0, better: 0})
-    counts.update(
-        worse if case.proved else words.get(Code(case.code), case.code.lower().replace("_", " ")) for case in cases
-    )
+    counts.update(words.get(word, in_words(word)) for word in map(counted_as, cases))
     unconfirmed = sum(bool(case.proved) for case in cases)
     apart = {worse: f" ({counts[worse] - unconfirmed:,} confirmed)"} if unconfirmed else {}
     listed = ", ".join(f"{count:,} {word}{apart.get(word, '')}" for word, count in counts.items())
@@ -268,9 +279,12 @@ def _counted(source: Source, cases: Sequence[Case]) -> str:
 
 
 def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
-    """Return `63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts`."""
+    """Return `63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts`.
+
+    The unpruned layer is none of the pairs: what was asked for and measured is counted without it.
+    """
     part = [remark for remark in source.remarks if remark.startswith(of_grid.PART)]
-    pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row)
+    pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row) - len(grids)
     layers = f"{len(grids)} {'layer' if len(grids) == 1 else 'layers'}"
     held = f"{pairs:,} pairs of (input, output) channels of {layers}, {of_grid.ESTIMATED}"
     return "; ".join([*part, held])
@@ -278,7 +292,7 @@ def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
 
 def _of_wholes(wholes: Sequence[Whole]) -> list[str]:
     """Return what whole pruned networks came to: `2 whole networks: 1 slower, 1 same`; nothing where there are none."""
-    counts = Counter(whole.code.lower().replace("_", " ") for whole in wholes)
+    counts = Counter(in_words(counted_as(whole)) for whole in wholes)
     named = "whole network" if len(wholes) == 1 else "whole networks"
     words = ", ".join(f"{count} {word}" for word, count in counts.items())
     return [f"{len(wholes)} {named}: {words}"] if wholes else []

@@ -93,10 +93,10 @@ def require_free(path: Path) -> None:
 def _beginning(path: Path) -> str:
     """Return the first characters of a file, none of one that is not there. Raises NeverSlowerError."""
     try:
+        if not path.is_file():  # A pipe would wait. What is wrong with a folder is said where it is probed.
+            return ""
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.read(_BEGINNING)
-    except (FileNotFoundError, NotADirectoryError):  # The second is named where the folder is probed.
-        return ""
     except OSError as error:
         raise NeverSlowerError(f"{shown(path)} can't be written: {error.strerror}; name another file") from error
 

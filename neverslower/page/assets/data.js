@@ -27,7 +27,10 @@ ns.TOLERANCE = 1.01;
 ns.TARGET = 1.03;
 ns.UNPROVED = 1e5; // A bound beyond this proves nothing.
 ns.EVIDENCE = { device_time: "time", instructions: "instructions", dispatch: "dispatch" };
-ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNCONFIRMED", "UNDECIDED", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
+ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNCONFIRMED", "UNDECIDED", "LEFT_OUT", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
+// Why something undecided was never begun, and so left out.
+ns.NEVER_BEGUN = new Set(["time_budget", "interrupted", "backend_unavailable"]);
+ns.counted = (one) => (one.proved ? "UNCONFIRMED" : one.code === "UNDECIDED" && ns.NEVER_BEGUN.has(one.reason) ? "LEFT_OUT" : one.code);
 ns.word = (code) => (code === "UNCONFIRMED" ? "slower, not confirmed" : code.replace(/_/g, " ").toLowerCase());
 
 // Give every case what the sections ask for again and again.
@@ -48,7 +51,7 @@ ns.prepare = function (data) {
   data.cases.forEach((one, number) => {
     const source = data.sources[one.source];
     one.number = number;
-    one.said = one.proved ? "UNCONFIRMED" : one.code;  // As the first sentence counts it.
+    one.said = ns.counted(one);  // As the first sentence counts it.
     one.backend = source.backend;
     one.evidence = source.evidence;
     one.itself = one.problem === one.unpruned;

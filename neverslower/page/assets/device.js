@@ -23,8 +23,8 @@ ns.deviceCard = function (source) {
     ["smallest slowdown that could be proved", spread("mde")],
   ];
   const held = source.calibration;
-  const calibration = held ? [["calibrated", `${held.date.slice(0, 10)}, preset ${held.preset}`], ["noise floor", ns.percent(held.noise_floor)], [`smallest slowdown that ${held.blocks} blocks prove every second time`, held.mde === undefined ? "none" : ns.percent(held.mde)], ["false SLOWER, before confirmation", `${held.slower} of ${held.comparisons}, so at most ${ns.percent(held.slower_bound)}`]] : [];
-  const list = (title, pairs) => (pairs.length ? ns.el("div", {}, ns.el("h4", {}, title), ns.el("dl", {}, pairs.flatMap(([name, value]) => [ns.el("dt", {}, name), ns.el("dd", {}, String(value))]))) : null);
+  const calibration = held ? [["calibrated", `${held.date.slice(0, 10)}, preset ${held.preset}`], ["noise floor", ns.percent(held.noise_floor)], [`smallest slowdown that ${held.blocks} blocks prove half of the time`, held.mde === undefined ? "none" : ns.percent(held.mde)], ["false SLOWER, before confirmation", `${held.slower} of ${held.comparisons}, so at most ${ns.percent(held.slower_bound)} with 95 % confidence`]] : [];
+  const list = (title, pairs) => (pairs.length ? ns.el("div", { class: title.toLowerCase() }, ns.el("h4", {}, title), ns.el("dl", {}, pairs.flatMap(([name, value]) => [ns.el("dt", {}, name), ns.el("dd", {}, String(value))]))) : null);
   const against = (source.settings || {}).against;
   const role = source.before ? ` (the other library${against ? `, ${against}` : ""})` : source.secondary ? " (compared with)" : "";
   return ns.el(

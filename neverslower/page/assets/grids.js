@@ -13,7 +13,7 @@ ns.drawGrids = function () {
   const controls = ns.el("div", { class: "controls" }, ns.el("label", {}, ns.el("span", {}, "Layer"), pick), ns.el("button", { type: "button", onclick: step(-1), "aria-label": "Previous grid" }, "←"), ns.el("button", { type: "button", onclick: step(1), "aria-label": "Next grid" }, "→"));
   const source = ns.data.sources[chosen.source];
   const title = ns.el("p", { class: "caption" }, ns.el("strong", {}, chosen.layer), ` ${chosen.unpruned}, ${source.title}: ${ns.EVIDENCE[source.evidence]} at each pair of (input, output) channels over that of the unpruned layer, ${ns.amount(ns.gridCost(chosen, ...chosen.whole), source.evidence)}`);
-  const note = ns.el("p", { class: "note" }, "Each cell is an estimate by one process, and no verdict. The framed one is the unpruned layer.");
+  const note = ns.el("p", { class: "note" }, "Each cell is an estimate by one process, not a verdict. The framed one is the unpruned layer; an empty one was not measured.");
   section.querySelector(".body").replaceChildren(controls, title, ns.el("p", { class: "legend" }, ns.heatScale(source.evidence, "pruned over unpruned")), note, ns.gridTable(chosen, source));
 };
 
