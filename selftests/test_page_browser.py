@@ -56,6 +56,12 @@ class Opened:
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))
 
+    def shows(self, selector: str, words: str) -> bool:
+        """Wait for these words: a link changes the address, and the page follows it a little later."""
+        found = self.page.locator(selector, has_text=words)
+        found.first.wait_for(timeout=5_000)
+        return True
+
     @property
     def address(self) -> str:
         return str(self.page.evaluate("location.hash"))
@@ -194,7 +200,7 @@ def test_hostile_names_are_shown_and_not_run(open_: Open, tmp_path: Path) -> Non
     assert "onerror=alert(1)" in found.text("h1")
     assert found.page.locator("img").count() == 0
     found.page.locator(".cases a.row").first.click()
-    assert "onerror=alert(1)" in found.text("#case .sides")
+    assert found.shows("#case .sides", "onerror=alert(1)")
     assert found.page.locator("img").count() == 0
 
 
@@ -232,6 +238,7 @@ def test_a_chip_of_the_first_screen_filters(open_: Open) -> None:
 def test_a_cell_leads_to_its_case_with_everything(open_: Open) -> None:
     found = open_(recorded(RESNET50))
     found.page.locator(".heat tbody tr", has_text="resnet50.L46").locator("a.cell").first.click()
+    assert found.shows("#case", "resnet50.L46")
     case = found.text("#case")
     for words in ("resnet50.L46", "2047 of 2048 channels", "5.294× [2.473, 6.231]", "nhwcAddPaddingKernel", "69 %"):
         assert words in case
@@ -370,7 +377,7 @@ def test_a_cell_of_many_counts_shows_an_undecided_one_before_a_decided_one(open_
     assert "open" in cells.last.get_attribute("class")
     assert cells.last.inner_text() == "2.11"
     cells.last.click()
-    assert "a map does not keep why" in found.text("#case")
+    assert found.shows("#case", "a map does not keep why")
 
 
 def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open) -> None:
@@ -378,7 +385,7 @@ def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open)
     found = open_(account_of([MAP, h100], "resnet50.L16"))
     for place, device in enumerate(("H200", "H100")):
         found.page.locator(".heat tbody th a").nth(place).click()
-        assert device in found.text("#stairs .caption")
+        assert found.shows("#stairs .caption", device)
         assert device in found.text("#stairs select option:checked")
     found.page.select_option("#filter [name=source]", "0")
     assert "H200" in found.text("#stairs .caption")  # The filter hides the one that was asked for.
