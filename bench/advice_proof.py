@@ -274,11 +274,12 @@ def sums(known: Known, plans: Mapping[str, Widths], results: Sequence[tuple[str,
     unpruned = layer_sum(known, known.grid, plans[ORIGINAL])
     for name, whole in mean.items():
         total = layer_sum(known, known.grid, plans[name])
-        if total is None or unpruned is None:
+        if total is None:
             yield f"| {name} | not measured | {whole * 1e6:,.1f} | | | |"
             continue
-        ratios = total / whole, total / unpruned, whole / mean[ORIGINAL]
-        shown = " | ".join(f"{ratio:.3f}" for ratio in ratios)
+        original = mean.get(ORIGINAL)  # The time budget may have ended before.
+        ratios = total / whole, unpruned and total / unpruned, original and whole / original
+        shown = " | ".join(f"{ratio:.3f}" if ratio else "" for ratio in ratios)
         yield f"| {name} | {total * 1e6:,.1f} | {whole * 1e6:,.1f} | {shown} |"
 
 
