@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,25 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neverslower.baseline import exact
-from neverslower.campaign import resume
-from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.cli_maps import (
-    ROOT,
+    SeveralCampaigns,
     StoredScatter,
     add_measuring,
-    budget_of,
     campaign_of,
     layers_to_map,
     recorded_in,
-    seconds_left,
     spec_of,
 )
 from neverslower.cli_shared import require_suffix, step_on_stderr
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
-from neverslower.files.journal import Journal, new_journal
+from neverslower.files.journal import Journal
 from neverslower.judge.verdict import STANDARD, Thresholds, Verdict
 from neverslower.maps import exact_advice, map_file, mapping
 from neverslower.maps.advice import Advice, verified
@@ -43,7 +38,6 @@ from neverslower.problem.convolution import Side
 from neverslower.problem.networks import Layer
 from neverslower.report.advice import advice_document, advice_lines
 from neverslower.report.exact_advice import exact_lines
-from neverslower.report.mapped import device_lines
 from neverslower.worker.process import WorkerSpec
 
 if TYPE_CHECKING:
@@ -123,34 +117,26 @@ def _from_record(options: argparse.Namespace) -> None:
     print(f"{record.fingerprint.backend} {record.fingerprint.version} on {record.fingerprint.device}: {options.record}")
 
 
-class _Advising:
+class _Advising(SeveralCampaigns):
     """One command from the map to advice.
 
     What verifies the advice has a journal of its own: the samples that selected a count must not be those that prove
-    it, after an interruption either. All campaigns end at one deadline and share one chance of a wrong verdict.
-    `device` holds what is to be said of the device, `lost` why layers could not be mapped.
+    it, after an interruption either. All campaigns share one chance of a wrong verdict. `lost` holds why layers could
+    not be mapped.
     """
 
     def __init__(self, options: argparse.Namespace, spec: WorkerSpec, layers: Sequence[Layer]) -> None:
-        self._options, self._spec, self._layers = options, spec, layers
-        self.journal: Path = options.resume or options.journal or new_journal(ROOT, "advice")
-        self.verifying = self.journal.with_name(f"{self.journal.stem}-verified{self.journal.suffix}")
-        self.device: list[str] = []
+        super().__init__(options, spec, "advice", "the advice")
+        self._layers, self._rounds = layers, 0
+        self.verifying = self.beside("verified")
         self.lost: Mapping[str, str] = {}
-        self._budget, self._rounds = budget_of(options), 0
-        self._deadline = None if self._budget is None else time.monotonic() + self._budget
-
-    @property
-    def go_on(self) -> str:
-        """Return how to go on with what is measured already."""
-        return f"go on with the same command and --resume {self.journal}"
 
     def advice(self) -> tuple[list[Advice], Fingerprint]:
         """Return the advice on each layer that could be measured, and the fingerprint of the device.
 
         Raises NeverSlowerError where no layer could be measured, or the time budget ended before all was verified.
         """
-        read = self._stored() if self._options.map else self._measured()
+        read = self._stored() if self.options.map else self._measured()
         layers = {layer.name: layer for layer in self._layers if layer.name not in self.lost}
         staircases = [read.staircase(name) for name in layers]
         for staircase in staircases:
@@ -162,36 +148,36 @@ class _Advising:
             def measure(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], Verdict]:
                 return self._verify(comparisons, journal, read.fingerprint)
 
-            return verified(staircases, layers, self._spec.backend, measure), read.fingerprint
+            return verified(staircases, layers, self.spec.backend, measure), read.fingerprint
 
     def _stored(self) -> Map:
         """Return the map that the user names. Raises NeverSlowerError where it is another backend's."""
-        if self._options.side != Side.OUT:
+        if self.options.side != Side.OUT:
             raise NeverSlowerError("--map holds output channels: leave it out to measure --side in")
-        read = map_file.load(self._options.map)
-        if read.fingerprint.backend != self._spec.backend:
-            theirs = f"a map of {read.fingerprint.backend}, and --backend is {self._spec.backend}"
+        read = map_file.load(self.options.map)
+        if read.fingerprint.backend != self.spec.backend:
+            theirs = f"a map of {read.fingerprint.backend}, and --backend is {self.spec.backend}"
             raise NeverSlowerError(f"--map {read.path}: {theirs}; name a map of it, or leave --map out to measure one")
-        if self._options.resume and not self.verifying.exists():
+        if self.options.resume and not self.verifying.exists():
             nothing = f"{self.verifying} is not there, which would hold what was verified"
             raise NeverSlowerError(f"--resume {self.journal}: {nothing}; name another, or leave --resume out")
         return read
 
     def _measured(self) -> Map:
         """Measure a map. Raises NeverSlowerError where nothing of it could be measured."""
-        budget = None if self._budget is None else self._budget * MAPS_SHARE
-        settings = mapping.settings_of(len(self._layers), budget, self._options.blocks)
-        recorded = recorded_in(self._options.resume, self._spec.backend)
+        budget = None if self.budget is None else self.budget * MAPS_SHARE
+        settings = mapping.settings_of(len(self._layers), budget, self.options.blocks)
+        recorded = recorded_in(self.options.resume, self.spec.backend)
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
         with closing(Journal(self.journal)) as journal:
-            campaign = campaign_of(self._options, self._spec, settings, journal, reviewer)
-            asked = mapping.comparisons(self._spec.backend, self._layers, Side(self._options.side))
-            mapped = mapping.measure(campaign, self._spec.backend, self._layers, asked)
+            campaign = campaign_of(self.options, self.spec, settings, journal, reviewer)
+            asked = mapping.comparisons(self.spec.backend, self._layers, Side(self.options.side))
+            mapped = mapping.measure(campaign, self.spec.backend, self._layers, asked)
         mapped.require_measured()
         if mapped.ended_early:
             raise KeyboardInterrupt
         self.lost = mapped.unmeasured()
-        self._note(mapped.findings)
+        self.note(mapped.findings)
         return map_file.of_document(Path("the map"), map_file.document_of(mapped))
 
     def _verify(
@@ -200,26 +186,16 @@ class _Advising:
         """Measure one round of comparisons on the device of the map, and return the verdicts."""
         self._rounds += 1
         # By the number of layers, as the map: rounds of one journal must have passes of one length.
-        settings = mapping.settings_of(len(self._layers), self._left(), self._options.blocks)
-        reviewer = _SameDevice(self.journal.parent, settings.blocks, self._recorded(), fingerprint, self._options.map)
+        settings = mapping.settings_of(len(self._layers), self.left(), self.options.blocks)
+        reviewer = _SameDevice(
+            self.journal.parent, settings.blocks, self.recorded(self.verifying), fingerprint, self.options.map
+        )
         thresholds = in_round(self._rounds)
-        campaign = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds)
+        campaign = campaign_of(self.options, self.spec, settings, journal, reviewer, thresholds)
         findings = campaign.run(comparisons)
-        findings.require(self._spec.backend)
-        self._note(findings)
+        findings.require(self.spec.backend)
+        self.note(findings)
         return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
-
-    def _left(self) -> float | None:
-        """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
-        return seconds_left(self._deadline, self._options, "the advice", self.go_on)
-
-    def _recorded(self) -> Recorded | None:
-        """Return what the command that this one goes on with has verified, None where there is nothing of that."""
-        return resume.read_if_any(self.verifying) if self._options.resume else None
-
-    def _note(self, findings: Findings) -> None:
-        """Keep what is to be said of the device, each line once."""
-        self.device = list(dict.fromkeys([*self.device, *device_lines(self._spec.backend, findings)]))
 
 
 class _SameDevice(StoredScatter):

@@ -3,68 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from neverslower import cli_grid
-from neverslower.campaign import resume
-from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.cli_advise import in_round
 from neverslower.cli_maps import (
-    ROOT,
+    SeveralCampaigns,
     StoredScatter,
-    budget_of,
     campaign_of,
     fingerprint_here,
     recorded_in,
-    seconds_left,
 )
 from neverslower.cli_shared import step_on_stderr
 from neverslower.device.fingerprint import Fingerprint, differences
 from neverslower.errors import NeverSlowerError
-from neverslower.files.journal import Journal, new_journal
+from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Verdict
 from neverslower.maps import grid_file, mapping
 from neverslower.maps.grid import Grid, Pair
 from neverslower.maps.mapping import reasons_of
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.networks import Layer
-from neverslower.report.mapped import device_lines
 from neverslower.worker.process import WorkerSpec
 
 GRIDS_SHARE = 0.5
 """The share of the time left that measuring a grid, or refining it, may take."""
 
 
-class OnGrid:
-    """One command from a grid to advice; what refines the grid and what verifies have journals of their own.
-
-    `word` is in the name of a new journal. `device` holds what is to be said of the device.
-    """
+class OnGrid(SeveralCampaigns):
+    """One command from a grid to advice; what refines the grid and what verifies have journals of their own."""
 
     def __init__(self, options: argparse.Namespace, spec: WorkerSpec, layers: Iterable[Layer], word: str) -> None:
-        self.options, self.spec = options, spec
-        self.journal: Path = options.resume or options.journal or new_journal(ROOT, word)
-        self.verifying, self.refining = (self._beside(word) for word in ("verified", "refined"))
-        self.device: list[str] = []
+        super().__init__(options, spec, word, "the advice")
+        self.verifying, self.refining = (self.beside(word) for word in ("verified", "refined"))
         self._distinct, self._rounds = len({layer.problem for layer in layers}), 0
-        whole = budget_of(options)
-        self._deadline = None if whole is None else time.monotonic() + whole
-
-    def _beside(self, word: str) -> Path:
-        return self.journal.with_name(f"{self.journal.stem}-{word}{self.journal.suffix}")
-
-    @property
-    def go_on(self) -> str:
-        """Return how to go on with what is measured already."""
-        return f"go on with the same command and --resume {self.journal}"
-
-    def left(self) -> float | None:
-        """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
-        return seconds_left(self._deadline, self.options, "the advice", self.go_on)
 
     def grid(self, wanted: Mapping[Layer, Sequence[Pair]]) -> Grid:
         """Return the grid that the user names, else one of the wanted pairs, which is measured.
@@ -78,7 +53,7 @@ class OnGrid:
 
     def refined(self, wanted: Mapping[Layer, Sequence[Pair]], grid: Grid) -> Grid:
         """Return a grid of further pairs, measured on the device of another grid."""
-        return self._measured(wanted, self.refining, self._recorded(self.refining), grid)
+        return self._measured(wanted, self.refining, self.recorded(self.refining), grid)
 
     def verify(
         self, comparisons: Sequence[Comparison], journal: Journal, grid: Grid, what: str
@@ -87,13 +62,13 @@ class OnGrid:
         self._rounds += 1
         # By the number of all layers, for rounds of one journal must have passes of one length.
         settings = mapping.settings_of(self._distinct, self.left(), self.options.blocks)
-        recorded = self._recorded(self.verifying)
+        recorded = self.recorded(self.verifying)
         reviewer = _OfTheGrid(self.journal.parent, settings.blocks, recorded, grid)
         step_on_stderr(f"round {self._rounds}: {len(comparisons)} {what}")
         campaign = campaign_of(self.options, self.spec, settings, journal, reviewer, in_round(self._rounds))
         findings = campaign.run(comparisons)
         findings.require(self.spec.backend)
-        self._note(findings)
+        self.note(findings)
         return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
     def _stored(self) -> Grid:
@@ -122,17 +97,9 @@ class OnGrid:
         if like is None and (lost := mapped.unmeasured()):  # What is refined has its times already.
             remedy = f"; give it more time, and {self.go_on}" if mapped.ended_early else ""
             raise NeverSlowerError(f"no advice without the times of all layers: {reasons_of(lost)}{remedy}")
-        self._note(mapped.findings)
+        self.note(mapped.findings)
         document = grid_file.document_of(mapped, self.options.step, self.options.points)
         return grid_file.of_document(Path("that was measured"), document)
-
-    def _recorded(self, path: Path) -> Recorded | None:
-        """Return what the command that this one goes on with has measured, None where there is nothing of that."""
-        return resume.read_if_any(path) if self.options.resume else None
-
-    def _note(self, findings: Findings) -> None:
-        """Keep what is to be said of the device, each line once."""
-        self.device = list(dict.fromkeys([*self.device, *device_lines(self.spec.backend, findings)]))
 
 
 class _OfTheGrid(StoredScatter):

@@ -12,6 +12,7 @@ from neverslower.calibration import scatter
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign, NoBaselines
 from neverslower.campaign.context import Choose
+from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.cli_shared import StepsOnStderr, require_installed, require_suffix, step_on_stderr
@@ -28,7 +29,7 @@ from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Format, Selection
 from neverslower.report.headline import headline_lines
-from neverslower.report.mapped import mapped_lines
+from neverslower.report.mapped import device_lines, mapped_lines
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
 if TYPE_CHECKING:
@@ -212,3 +213,43 @@ def format_of(options: argparse.Namespace) -> Format:
     """Return the dtype and the layout that were named; what was not is the backend's own."""
     own: Format = backends.load(options.backend.partition(":")[0]).CAPABILITIES.formats[0]
     return options.dtype or own[0], options.layout or own[1]
+
+
+class SeveralCampaigns:
+    """One command of several campaigns, which end at one deadline; what is resumed is resumed in all of their journals.
+
+    `word` is in the name of a new journal, `result` is what the command is for. `device` holds what its
+    device is like.
+    """
+
+    def __init__(self, options: argparse.Namespace, spec: WorkerSpec, word: str, result: str) -> None:
+        self.options, self.spec, self._result = options, spec, result
+        self.journal: Path = options.resume or options.journal or new_journal(ROOT, word)
+        self.device: list[str] = []
+        self.budget = budget_of(options)
+        self._deadline = None if self.budget is None else time.monotonic() + self.budget
+
+    def beside(self, word: str) -> Path:
+        """Return the journal of that word next to the command's own."""
+        return self.journal.with_name(f"{self.journal.stem}-{word}{self.journal.suffix}")
+
+    @property
+    def go_on(self) -> str:
+        """Return how to go on with what is measured already."""
+        return f"go on with the same command and --resume {self.journal}"
+
+    def left(self) -> float | None:
+        """Return the seconds that are left, None for as long as it takes. Raises NeverSlowerError where none are."""
+        return seconds_left(self._deadline, self.options, self._result, self.go_on)
+
+    def out_of_time(self) -> bool:
+        """Return whether the deadline has passed."""
+        return self._deadline is not None and self._deadline <= time.monotonic()
+
+    def recorded(self, path: Path) -> Recorded | None:
+        """Return what a journal of the command that this one goes on with has, None where there is nothing of that."""
+        return resume.read_if_any(path) if self.options.resume else None
+
+    def note(self, findings: Findings) -> None:
+        """Keep what is to be said of the device, each line once."""
+        self.device = list(dict.fromkeys([*self.device, *device_lines(self.spec.backend, findings)]))

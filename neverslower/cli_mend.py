@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,26 +13,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neverslower.campaign import resume
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import Recorded
 from neverslower.campaign.settings import Settings
 from neverslower.cli_advise import in_round
 from neverslower.cli_maps import (
-    ROOT,
+    SeveralCampaigns,
     StoredScatter,
     add_running,
-    budget_of,
     campaign_of,
     format_of,
     recorded_in,
-    seconds_left,
     spec_of,
 )
 from neverslower.cli_shared import runs_networks, step_on_stderr
 from neverslower.errors import AdviceError, NeverSlowerError
 from neverslower.files import writing
-from neverslower.files.journal import Journal, new_journal
+from neverslower.files.journal import Journal
 from neverslower.judge.verdict import STANDARD, Code, Thresholds, Verdict
 from neverslower.maps import advice_file, mapping
 from neverslower.mending.choice import Table, comparison_of, proved
@@ -47,7 +43,6 @@ from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.problem.model import Model
-from neverslower.report.mapped import device_lines
 from neverslower.report.mended import mended_lines
 from neverslower.worker.process import WorkerSpec
 
@@ -136,22 +131,17 @@ def _advised(path: Path | None, model: Model) -> dict[str, list[int]]:
     )
 
 
-class _Mending:
+class _Mending(SeveralCampaigns):
     """One command from the layers to a padded model.
 
     The samples that led to a choice are not those that prove it: what verifies has a journal of its own. So have whole
-    networks, whose passes are longer. All campaigns end at one deadline. `device` holds what is to be said of it.
+    networks, whose passes are longer.
     """
 
     def __init__(self, options: argparse.Namespace, spec: WorkerSpec, model: Model, padding: Padding) -> None:
-        self._options, self._spec, self._model, self._padding = options, spec, model, padding
-        self.journal: Path = options.resume or options.journal or new_journal(ROOT, "mend")
-        self.verifying, self.networks = (
-            self.journal.with_name(f"{self.journal.stem}-{what}{self.journal.suffix}") for what in ("verified", "whole")
-        )
-        self.device: list[str] = []
-        self._rounds, self._budget = 0, budget_of(options)
-        self._deadline = None if self._budget is None else time.monotonic() + self._budget
+        super().__init__(options, spec, "mend", "the choice")
+        self._model, self._padding, self._rounds = model, padding, 0
+        self.verifying, self.networks = (self.beside(word) for word in ("verified", "whole"))
 
     def mended(self, name: ModelName, script: Path) -> Mended:
         """Measure, choose, verify and write. Raises NeverSlowerError, where nothing could be measured for one."""
@@ -161,31 +151,31 @@ class _Mending:
         with closing(Journal(self.verifying)) as journal:
 
             def measure(comparisons: Sequence[Comparison]) -> Mapping[tuple[str, str], Verdict]:
-                recorded = self._recorded(self.verifying)
+                recorded = self.recorded(self.verifying)
                 settings = self._settings(VERIFYING_SHARE)
                 findings = self._run(comparisons, journal, recorded, settings, in_round(self._next_round()))
                 return {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
 
-            widths = proved(table, self._spec.backend, measure) if table.verdicts else {}
+            widths = proved(table, self.spec.backend, measure) if table.verdicts else {}
             if not widths:
-                return Mended(self._model, self._spec.backend, table, widths)
+                return Mended(self._model, self.spec.backend, table, widths)
             difference = self._write(name, script, widths)
-            mended = Mended(self._model, self._spec.backend, table, widths, script, difference)
+            mended = Mended(self._model, self.spec.backend, table, widths, script, difference)
         return self._with_whole(mended, script)
 
     def _measured(self) -> Table:
         """Return the table of every layer at every count that is tried."""
-        asked = [comparison_of(layer, self._spec.backend, problem) for layer, problem in self._padding.tried()]
+        asked = [comparison_of(layer, self.spec.backend, problem) for layer, problem in self._padding.tried()]
         asked = list({comparison.identity: comparison for comparison in asked}.values())
         if not asked:
             return Table(self._padding, {}, {})
         step_on_stderr(f"{len(self._padding.choices)} groups may be padded; measuring {len(asked)} padded layers")
-        recorded = recorded_in(self._options.resume, self._spec.backend)
+        recorded = recorded_in(self.options.resume, self.spec.backend)
         with closing(Journal(self.journal)) as journal:
             findings = self._run(asked, journal, recorded, self._settings(CHOOSING_SHARE))
         if not any(result.passes for result in findings.results.values()):
             reasons = dict.fromkeys(verdict.reason.text for verdict in findings.verdicts.values())
-            raise NeverSlowerError(f"no layer could be timed on {self._spec.backend}: {'; '.join(list(reasons)[:3])}")
+            raise NeverSlowerError(f"no layer could be timed on {self.spec.backend}: {'; '.join(list(reasons)[:3])}")
         verdicts = {identity[1:]: verdict for identity, verdict in findings.verdicts.items()}
         return Table(self._padding, _seconds(findings), verdicts)
 
@@ -202,7 +192,7 @@ class _Mending:
             tried = Path(folder) / "padded.py"
             text = script_of(name, Path(folder), len(widths), self._padding.added(widths))
             tried.write_text(text, encoding="utf-8")
-            checked = child.read(child.TORCH, self._options.model, self._options.input, f"{child.PADDED}{tried}")
+            checked = child.read(child.TORCH, self.options.model, self.options.input, f"{child.PADDED}{tried}")
         return float(checked["difference"])
 
     def _with_whole(self, mended: Mended, script: Path) -> Mended:
@@ -219,18 +209,18 @@ class _Mending:
             raise
 
     def _whole(self, mended: Mended, script: Path) -> Mended:
-        named = reading.PrunedName.parse(f"{script}:build", self._options.input)
-        original, padded = reading.with_pruned(named, self._model, self._options.input)
+        named = reading.PrunedName.parse(f"{script}:build", self.options.input)
+        original, padded = reading.with_pruned(named, self._model, self.options.input)
         self._require_as_planned(padded, mended.widths)
-        if not runs_networks(self._spec.backend):
-            return replace(mended, no_whole=f"{self._spec.backend} runs no whole networks")
-        if self._deadline is not None and self._deadline <= time.monotonic():
-            return replace(mended, no_whole=f"--time-budget {self._options.time_budget} had ended")
-        (asked,) = whole.comparisons(self._spec.backend, original, padded, [format_of(self._options)])
-        blocks = self._options.blocks or Settings().blocks  # A process takes seconds to build both: few long passes.
-        settings = Settings(blocks=blocks, time_budget=self._left(1.0), explain_budget=0.0, whole=True)
+        if not runs_networks(self.spec.backend):
+            return replace(mended, no_whole=f"{self.spec.backend} runs no whole networks")
+        if self.out_of_time():
+            return replace(mended, no_whole=f"--time-budget {self.options.time_budget} had ended")
+        (asked,) = whole.comparisons(self.spec.backend, original, padded, [format_of(self.options)])
+        blocks = self.options.blocks or Settings().blocks  # A process takes seconds to build both: few long passes.
+        settings = Settings(blocks=blocks, time_budget=self.left(), explain_budget=0.0, whole=True)
         with closing(Journal(self.networks)) as journal:
-            findings = self._run([asked], journal, self._recorded(self.networks), settings)
+            findings = self._run([asked], journal, self.recorded(self.networks), settings)
         result = findings.wholes[asked.identity]
         if result.verdict.code is Code.SLOWER:
             raise NeverSlowerError(
@@ -241,7 +231,7 @@ class _Mending:
 
     def _require_as_planned(self, padded: Model, widths: Widths) -> None:
         """Raise NeverSlowerError where what was written has other layers than those that were measured."""
-        built = {layer.place: layer.with_format(*format_of(self._options)).problem for layer in padded.layers}
+        built = {layer.place: layer.with_format(*format_of(self.options)).problem for layer in padded.layers}
         planned = {layer.place: self._padding.problem(layer, widths) for layer in self._padding.layers}
         if other := [place for place in planned if built.get(place) != planned[place]]:
             raise NeverSlowerError(
@@ -249,16 +239,12 @@ class _Mending:
                 "Python build another model each time?"
             )
 
-    def _recorded(self, path: Path) -> Recorded | None:
-        """Return what a journal of this command held before, None where it is not resumed."""
-        return resume.read_if_any(path) if self._options.resume else None
-
     def _settings(self, share: float) -> Settings:
         """Return how layers are measured, in a share of the time that is left.
 
         By the number of layers, whatever is compared: all of one journal must have passes of one length.
         """
-        return mapping.settings_of(len(self._padding.layers), self._left(share), self._options.blocks)
+        return mapping.settings_of(len(self._padding.layers), self._share(share), self.options.blocks)
 
     def _run(
         self,
@@ -270,15 +256,14 @@ class _Mending:
     ) -> Findings:
         """Run one campaign. Raises NeverSlowerError without the backend."""
         reviewer = StoredScatter(self.journal.parent, settings.blocks, recorded)
-        findings = campaign_of(self._options, self._spec, settings, journal, reviewer, thresholds).run(comparisons)
-        findings.require(self._spec.backend)
-        self.device = list(dict.fromkeys([*self.device, *device_lines(self._spec.backend, findings)]))
+        findings = campaign_of(self.options, self.spec, settings, journal, reviewer, thresholds).run(comparisons)
+        findings.require(self.spec.backend)
+        self.note(findings)
         return findings
 
-    def _left(self, share: float) -> float | None:
+    def _share(self, share: float) -> float | None:
         """Return a share of the seconds that are left, None for as long as it takes."""
-        go_on = f"go on with the same command and --resume {self.journal}"
-        left = seconds_left(self._deadline, self._options, "the choice", go_on)
+        left = self.left()
         return None if left is None else left * share
 
     def _next_round(self) -> int:
