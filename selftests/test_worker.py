@@ -248,6 +248,15 @@ def test_last_words_say_how_a_worker_died_and_where(tmp_path: Path, fault: str, 
             worker.examine(UNPRUNED.key)
 
 
+def test_a_timeout_is_known_from_a_headline_before_the_frames_of_many_threads(tmp_path: Path) -> None:
+    """A search that compiles on all cores left more frames than were read: an ended budget counted as a crash."""
+    frames = "".join(f"Thread 0x{number:x}:\n" + '  File "nvrtc.py", line 1 in compile\n' * 9 for number in range(99))
+    with Worker(scripted(tmp_path, rules=[])) as worker:
+        worker._stderr.write(f"Timeout (0:00:23)!\n{frames}".encode())
+        worker._stderr.flush()
+        assert worker._died(23.0).hung
+
+
 def test_a_crash_keeps_what_the_library_wrote_before_it(tmp_path: Path) -> None:
     with Worker(faulty(tmp_path, "crash")) as worker, pytest.raises(WorkerDied, match="signal 11 follows"):
         worker.examine(PRUNED.key)

@@ -39,7 +39,8 @@ P = TypeVar("P", bound="_Process")
 LOCAL = "popen"
 START_LIMIT = 120.0
 GRACE = 5.0
-LAST_BYTES = 8000
+LAST_BYTES = 1_000_000
+"""As much of what a process wrote is read: faulthandler's headline stands before the frames of up to 100 threads."""
 LAST_LINES = 8
 LEAST_COUNTED = 2
 """Two versions that agree in fewer numbers than these may be two releases."""
