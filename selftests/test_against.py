@@ -13,10 +13,12 @@ import pytest
 
 from neverslower import cli
 from neverslower.baseline.folders import BaselineChoice
+from neverslower.campaign import campaign
 from neverslower.campaign.campaign import Campaign, NoBaselines
 from neverslower.campaign.findings import Findings
 from neverslower.campaign.resume import load
 from neverslower.campaign.settings import Settings
+from neverslower.device.readers import limits
 from neverslower.errors import NeverSlowerError, Unavailable, WorkerDied
 from neverslower.evidence.observation import PairedPass, Plan
 from neverslower.files.journal import Journal
@@ -118,6 +120,32 @@ def test_two_sides_of_one_library_are_the_same(tmp_path: Path) -> None:
     reviewer, found = run(tmp_path, [], [])
     assert [one.code for one in found.values()] == [Code.SAME] * 4
     assert reviewer.campaign.findings.rechecks == {}
+
+
+def test_the_processes_of_both_libraries_load_ahead_and_share_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, started = [], []
+
+    def how_many(spec: WorkerSpec, memory: int, cores: int) -> int:
+        machine.append((memory, cores))
+        return 2
+
+    class Noted(InProcess):
+        def _open(self) -> None:
+            super()._open()
+            started.append(self.fingerprint.version)
+
+        def sweep(self, *arguments: Any) -> Any:
+            assert sorted(started[:4]) == ["new", "new", "old", "old"]
+            return super().sweep(*arguments)
+
+    monkeypatch.setattr(campaign, "how_many_ahead", how_many)
+    monkeypatch.setattr(limits, "memory", lambda: 10)
+    monkeypatch.setattr(limits, "cores", lambda: 6)
+    _, found = run(tmp_path, [], [rule(15, times=1.2)], start=lambda spec, process=0: Noted(spec, process))
+    assert found[15].code is Code.SLOWER
+    assert set(machine) == {(5, 3)}
 
 
 def test_processes_alternate_in_mirrored_order_and_never_live_together(tmp_path: Path) -> None:

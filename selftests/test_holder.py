@@ -123,6 +123,22 @@ def test_nobody_loads_any_more_once_that_was_waited_for() -> None:
     held.close()
 
 
+def test_the_other_librarys_workers_are_waited_for_too() -> None:
+    slow = threading.Event()
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        slow.wait(5.0)
+        return cast(Worker, Fake(process))
+
+    held, other = holder(Starter()), Holder(WorkerSpec("fake"), start)
+    held.company = other
+    other.start_ahead(1)
+    threading.Timer(0.05, slow.set).start()
+    held.wait_ahead()
+    assert slow.is_set()
+    other.close()
+
+
 def test_what_is_not_needed_is_closed_and_counted() -> None:
     starter = Starter()
     held = holder(starter)

@@ -162,7 +162,10 @@ class Campaign:
 
     def _context(self, name: str, seconds: float | None, family: int) -> BackendRun:
         """Return what all phases of one backend go by, whose time begins now."""
+        library = Library(name, self.specs[name], self.findings, self.recorded, self.write, start=self.start)
         other = self._other(name)
+        if other:
+            library.holder.company, other.holder.company = other.holder, library.holder
         fewest = max(self.settings.passes, FEWEST_PAIRS) if other else self.settings.passes
         deadline = None if seconds is None else self.clock() + seconds
         return BackendRun(
@@ -177,7 +180,7 @@ class Campaign:
             guard=self.guard,
             findings=self.findings,
             budget=Budget(self.clock, deadline, fewest, self.judge.most_passes, usual=_usual(self.judge, family)),
-            library=Library(name, self.specs[name], self.findings, self.recorded, self.write, start=self.start),
+            library=library,
             other=other,
             tell=self.tell,
             choose=self.choose,
@@ -258,7 +261,7 @@ class Campaign:
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))
         if run.other:
             _start_beside(run, run.other)
-        elif ahead:
+        if ahead:
             run.budget.start_seconds = 0.0
 
     def _compared(self, run: BackendRun) -> None:
@@ -278,12 +281,16 @@ def _usual(judge: Judge, family: int) -> int:
 
 
 def _start_ahead(run: BackendRun, wanted: int, alive: int = 0) -> int:
-    """Start the workers of the first passes at once, where loading disturbs nobody: nothing is timed yet."""
-    if run.other:
-        return 0
-    number = min(wanted, how_many_ahead(run.library.spec, limits.memory(), limits.cores()) - alive)
-    run.library.holder.start_ahead(number)
-    return number
+    """Start the workers of the first passes at once, where loading disturbs nobody: nothing is timed yet.
+
+    Two libraries share the machine's memory and cores. Returns how many were started of each.
+    """
+    libraries = run.libraries()
+    memory, cores = limits.memory() // len(libraries), limits.cores() // len(libraries)
+    number = min(wanted, *(how_many_ahead(library.spec, memory, cores) - alive for library in libraries))
+    for library in libraries:
+        library.holder.start_ahead(number)
+    return max(0, number)
 
 
 def _start_beside(run: BackendRun, other: Library) -> None:

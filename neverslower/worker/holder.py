@@ -30,7 +30,8 @@ APART = 0.5
 class Holder:
     """Holds a worker, numbers those that it starts, and replaces one that died when the next question comes.
 
-    Once `lost` is set, that is the answer to every question, and nothing is started any more for one.
+    Once `lost` is set, that is the answer to every question, and nothing is started any more for one. `company` holds
+    the workers of another library that is measured on the same device.
     """
 
     def __init__(self, spec: WorkerSpec, start: StartWorker) -> None:
@@ -38,6 +39,7 @@ class Holder:
         self.worker: Worker | None = None
         self.started = 0
         self.lost: Failure | None = None
+        self.company: Holder | None = None
         self._lock: DeviceLock | None = None
         self._ahead: deque[Future[Worker]] = deque()
         self._loading = Loading()
@@ -81,8 +83,8 @@ class Holder:
         return self._start(self.spec, process=number)
 
     def wait_ahead(self) -> None:
-        """Wait until no worker is loading any more: that would disturb what is timed."""
-        wait(self._ahead)
+        """Wait until no worker is loading any more, of the other library either: that would disturb what is timed."""
+        wait([*self._ahead, *(self.company._ahead if self.company else ())])
 
     def _next_ahead(self, starts_more: bool = False, first: bool = False) -> Worker | None:
         """Return the worker that was started ahead for this turn; None where there is none, or it lives no more.
