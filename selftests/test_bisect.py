@@ -327,6 +327,8 @@ def test_planted_culprits_are_found_and_one_that_was_fixed_and_came_back(bisect:
     assert "again     python -m neverslower bisect --good " in printed
     assert "--keep 15 --side out --preset=quick\n" in printed
     assert "6 releases, 3 cases:" in told
+    journal = next(tmp_path.rglob("001-*.jsonl"))
+    assert json.loads(journal.read_text(encoding="utf-8").splitlines()[0])["explain_budget"] == 0
     assert "\nat most 9 steps if each is decided at the first try, each at most 4 min 30 s (--time-budget)" in told
     assert "\nstep 1: " in told
 
