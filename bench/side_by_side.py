@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,10 @@ class Bench:
             elif isinstance(answer, Unsupported):
                 self.add_figures(TUNING, **{search: {"refused": str(answer)}})
 
+    def searched(self) -> set[str]:
+        """Return the searches that ended with a log."""
+        return {search for search, values in self.figures.get(TUNING, {}).items() if "seconds" in values}
+
     def measure(self, name: str, settings: Settings, comparisons: Sequence[Comparison]) -> Findings:
         """Return the findings of a campaign whose journal is in the folder, which goes on with what it has."""
         path = self.folder / f"{name}.jsonl"
@@ -278,8 +282,9 @@ def compare(options: argparse.Namespace) -> Iterator[str]:
         first_of_all = sorted(layers, key=lambda layer: layer.name != L16)
         studied = tuned(bench.names[1], first_of_all, options.tuned, options.trials)
         bench.search(studied, options.tuning_budget)
-        # Those alone that were made already.
-        findings = bench.measure("tuned", replace(plain, tuning_budget=1.0), studied)
+        made = bench.searched()
+        ready = [one for one in studied if all(str(log.search) in made for log in one.tuned_logs)]
+        findings = bench.measure("tuned", plain, ready)
         columns = {MISS: "with the unpruned layer's log, µs", TUNED: "each with its own log, µs"}
         yield from ("", *table(list(findings.results.values()), columns))
     yield from ("", *shares(bench.figures, layers, next((layer for layer in layers if layer.name == L16), None)))

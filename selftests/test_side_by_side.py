@@ -136,3 +136,10 @@ def test_a_shape_is_compiled_once_and_a_failed_worker_is_no_refusal(
     assert set(bench.figures["compiled"]["answers"].values()) == {"", "no rule"}
     bench.compile(comparisons, 60.0)
     assert asked[1] == asked[0][2:]
+
+
+def test_what_was_searched_for_with_success_is_timed_and_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerSpec("cudnn"), WorkerSpec("tvm", "cuda"))
+    assert bench.searched() == set()
+    bench.add_figures("tuning", made={"seconds": 21.4}, refused={"refused": "found no schedule that runs"})
+    assert bench.searched() == {"made"}
