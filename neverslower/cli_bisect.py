@@ -245,5 +245,6 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
 def _state(assessed: Assessed) -> State:
     if outcome_of(assessed.finding, strict=False) is Outcome.FAILED:
         return State.BAD
-    undecided = assessed.finding in (Finding.CHANGE_UNDECIDED, Finding.RECORDED) or unmeasured(assessed.verdict)
+    open_ = (Finding.CHANGE_UNCONFIRMED, Finding.CHANGE_UNDECIDED, Finding.RECORDED)
+    undecided = assessed.finding in open_ or unmeasured(assessed.verdict)
     return State.OPEN if undecided else State.GOOD

@@ -29,9 +29,12 @@ from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.beside import baseline_of, plan_difference
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.table import Finding
+from neverslower.outcome.tally import Questions, tallies
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.problem.comparison import Comparison
 from neverslower.report import upgrade
+from neverslower.report.listing import listing
+from neverslower.report.run_verdict import tally_words
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 from selftests import in_process
 from selftests.conftest import SuiteRunner
@@ -146,6 +149,61 @@ def test_the_processes_of_both_libraries_load_ahead_and_share_the_machine(
     _, found = run(tmp_path, [], [rule(15, times=1.2)], start=lambda spec, process=0: Noted(spec, process))
     assert found[15].code is Code.SLOWER
     assert set(machine) == {(5, 3)}
+
+
+class Timer:
+    """A clock by which each look at a layer takes a second."""
+
+    def __init__(self) -> None:
+        self.now, self.pairs = 0.0, 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def start(self, spec: WorkerSpec, process: int = 0) -> Worker:
+        timer = self
+
+        class Timed(InProcess):
+            def sweep(self, *arguments: Any) -> Any:
+                timer.now += 1.0
+                timer.pairs += self.fingerprint.version == "new"
+                return super().sweep(*arguments)
+
+            def measure(self, *arguments: Any, **named: Any) -> Any:
+                timer.now += 1.0
+                return super().measure(*arguments, **named)
+
+        return Timed(spec, process)
+
+
+WOBBLES = [rule(9, times=1.1, processes=list(range(1, 40, 2)))]
+"""One channel count that no number of pairs decides, which keeps a run busy to its end."""
+
+
+def test_time_is_kept_to_show_again_what_got_slower(tmp_path: Path) -> None:
+    """An upgrade's 30 slower layers, up to 2.1 times, were all undecided when the last pair had taken the time."""
+    timer = Timer()
+    settings = replace(SETTINGS, time_budget=15.0, explain_budget=0.0)
+    _, found = run(tmp_path, [], [rule(15, times=1.3), *WOBBLES], settings, start=timer.start, clock=timer)
+    assert found[15].code is Code.SLOWER
+    assert found[9].code is Code.UNDECIDED
+    assert timer.pairs > SETTINGS.passes
+    assert timer.now <= 15.0
+
+
+def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "recheck", lambda run, comparisons: None)
+    reviewer, found = run(tmp_path, [], [rule(15, times=1.3)])
+    assert found[15].code is Code.UNDECIDED
+    (assessed,) = [reviewer.assessment.no_regression(one) for one in FOUR if one.candidate.out_channels == 15]
+    assert assessed.finding is Finding.CHANGE_UNCONFIRMED
+    (tally,) = tallies(Questions(recorded=FOUR), reviewer.assessment)
+    assert tally_words(tally) == "against the other library: 1 slower (0 confirmed), 3 not slower, of 4"
+    listed = list(listing([assessed], beside=True))
+    assert listed[0] == "slower than the other library, not shown again yet: 1"
+    assert "1.3" in listed[2]
 
 
 def test_processes_alternate_in_mirrored_order_and_never_live_together(tmp_path: Path) -> None:

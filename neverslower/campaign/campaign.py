@@ -184,6 +184,7 @@ class Campaign:
             other=other,
             tell=self.tell,
             choose=self.choose,
+            to_be_confirmed=lambda: other is not None or bool(self.reviewer.regressed(name)),
         )
 
     def _other(self, name: str) -> Library | None:

@@ -25,6 +25,8 @@ Choose = Callable[[Library, Sequence[Compared]], Sequence[Compared]]
 class BackendRun:
     """One backend's share of a campaign: the library under test, and the other one that it is measured beside, if any.
 
+    `to_be_confirmed` says whether something got slower, or may have, and waits for a fresh process to show it again.
+
     `family` is how many comparisons the whole campaign judges, among which the chance of a false red is divided.
     `judge` judges each comparison by itself, `pooling` all of them at once, where there are layers enough. Where
     there is a `choose`, only what it returns is measured.
@@ -46,6 +48,7 @@ class BackendRun:
     pooling: Pooling | None = None
     tell: Tell = untold
     choose: Choose | None = None
+    to_be_confirmed: Callable[[], bool] = lambda: False
 
     def libraries(self, number: int = 0) -> list[Library]:
         """Return those that pass `number` measures, in its order: old and new, then new and old."""

@@ -21,10 +21,11 @@ FORESEEN = 3
 def measure(run: BackendRun, schedule: Schedule) -> None:
     """Take pass after pass of what the judge has not seen enough of yet, as long as the time lasts for any."""
     most = max(run.budget.fewest, run.judge.most_passes + 1)
+    seconds = 0.0
     begins_later = run.budget.deadline is not None or run.choose is not None
     for number in range(2 * most if begins_later else most):
         waiting = schedule.next()
-        if not waiting or run.spent():
+        if not waiting or run.spent() or _leaves_no_time_to_confirm(run, number, seconds):
             break
         phase, started = run.phase(schedule.later(waiting)), run.library.started
         try:
@@ -48,6 +49,16 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         _foresee(run, schedule.forecast(number + 1))
     if run.other:
         run.other.close_worker()
+
+
+def _leaves_no_time_to_confirm(run: BackendRun, taken: int, seconds: float) -> bool:
+    """Return whether another pass, which takes as long as the last one did, would leave no time for one more.
+
+    What got slower than in the baseline, or than with the other library, counts once a further pass has shown it again.
+    The passes come first without which nothing is proved that could be confirmed.
+    """
+    fewest = max(run.settings.passes, FEWEST_PAIRS)
+    return taken >= fewest and run.spent(2 * seconds) and run.to_be_confirmed()
 
 
 def _foresee(run: BackendRun, forecast: Forecast) -> None:

@@ -202,15 +202,16 @@ class Assessment:
         return Verdict(Code.NO_BASELINE, reason)
 
     def regressed(self, backend: str) -> list[Comparison]:
-        """Return what looks slower than in the baseline, before a fresh process has shown it again."""
+        """Return what looks slower than in the baseline, the worst first, before a fresh process has shown it again."""
         slower = []
         for identity, result in self.findings.results.items():
             entry = self._entry(result.comparison)
             if identity[0] != backend or result.comparison.studied or not (entry and result.passes):
                 continue
-            if self._change(result, entry).code is Code.SLOWER:
-                slower.append(result.comparison)
-        return slower
+            change = self._change(result, entry)
+            if change.code is Code.SLOWER:
+                slower.append((change.ratio.estimate if change.ratio else 0.0, result.comparison))
+        return [comparison for _, comparison in sorted(slower, key=lambda pair: -pair[0])]
 
     def _confirmed_change(self, result: Result, entry: Entry) -> Verdict:
         """Return the change; a SLOWER that a fresh process did not show again is undecided."""
@@ -222,10 +223,13 @@ class Assessment:
             return again.verdict
         if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
-        why = "a fresh process did not show it again" if again else "there was no time left to show it again"
+        why = Reason(ReasonCode.NOT_CONFIRMED, "a fresh process did not show it again")
         if failed := self._other_failed(result.comparison):
-            why = f"it could not be shown again, because the other library failed: {failed}"
-        return replace(change, code=Code.UNDECIDED, reason=Reason(ReasonCode.NOT_CONFIRMED, why))
+            text = f"it could not be shown again, because the other library failed: {failed}"
+            why = Reason(ReasonCode.NOT_CONFIRMED, text)
+        elif again is None:
+            why = Reason(ReasonCode.BUDGET_ENDED, "there was no time left to show it again")
+        return replace(change, code=Code.UNDECIDED, reason=why)
 
     def _other_failed(self, comparison: Comparison) -> str | None:
         """Return why the other library, where there is one, could not be measured once more."""

@@ -47,6 +47,7 @@ class Finding(StrEnum):
     ADVICE_BROKEN = "advised, and no faster than the wider layer"
     RIGHT = "output right"
     UNDECIDED = "undecided"
+    CHANGE_UNCONFIRMED = "slower than the baseline, not shown again yet"
     CHANGE_UNDECIDED = "undecided against the baseline"
     OUT_OF_TIME = "left out by the time budget"
     INCOMPARABLE = "not comparable"
@@ -96,6 +97,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.ADVICE_BROKEN: (_F, _F),
     Finding.RIGHT: (_P, _P),
     Finding.UNDECIDED: (_S, _F),
+    Finding.CHANGE_UNCONFIRMED: (_S, _F),
     Finding.CHANGE_UNDECIDED: (_S, _F),
     Finding.OUT_OF_TIME: (_S, _S),
     Finding.INCOMPARABLE: (_S, _F),
@@ -142,6 +144,7 @@ BESIDE = {
     Finding.PLAN_CHANGED: "plan differs from the other library's",
     Finding.LESS_EXACT: "output ten times less exact than the other library's",
     Finding.NO_BASELINE: "nothing of the other library to compare with",
+    Finding.CHANGE_UNCONFIRMED: "slower than the other library, not shown again yet",
     Finding.CHANGE_UNDECIDED: "undecided against the other library",
 }
 """How findings are listed that compare with another library of the same run, and with no baseline."""
@@ -263,6 +266,8 @@ def change_finding(change: Verdict, plan_changed: bool) -> Finding:
     if change.code is Code.MORE:
         return Finding.MORE_INSTRUCTIONS
     if finding := unmeasured(change):
+        if change.reason.code is ReasonCode.BUDGET_ENDED:
+            return Finding.CHANGE_UNCONFIRMED
         return Finding.CHANGE_UNDECIDED if finding is Finding.UNDECIDED else finding
     if change.code is Code.CHANGED or plan_changed:
         return Finding.PLAN_CHANGED

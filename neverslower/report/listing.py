@@ -11,6 +11,7 @@ from neverslower.outcome.table import UNREMARKABLE, Finding, said
 LISTED = 10
 _LISTED_ALONE = (
     Finding.REGRESSION,
+    Finding.CHANGE_UNCONFIRMED,
     Finding.MORE_INSTRUCTIONS,
     Finding.HAZARD_WORSE,
     Finding.RULE_EXCEEDED,
@@ -34,6 +35,7 @@ _LISTED_ALONE = (
     Finding.UNDECIDED,
     Finding.UNSUPPORTED,
 )
+_WORST_FIRST = (Finding.REGRESSION, Finding.CHANGE_UNCONFIRMED)
 _ONE_STANDS_FOR_ALL = (Finding.INCOMPARABLE, Finding.NO_BASELINE, Finding.CHANGE_UNDECIDED)
 
 
@@ -52,6 +54,8 @@ def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = (), 
         if not members or finding in UNREMARKABLE:
             continue
         yield f"{said(finding, beside)}: {len(members)}"
+        if finding in _WORST_FIRST:
+            members = sorted(members, key=lambda item: -item.verdict.ratio.estimate if item.verdict.ratio else 0.0)
         shown = _shown(finding, members)
         yield from _members(members[:shown])
         if shown and len(members) > shown:
@@ -61,6 +65,8 @@ def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = (), 
 def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
     """Return how many of a finding are listed: one where the reason is the same for all of many."""
     reasons = {item.verdict.reason.text for item in members}
+    if finding in _WORST_FIRST:
+        return LISTED
     if finding in _ONE_STANDS_FOR_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
         return 1
     return LISTED if finding in _LISTED_ALONE else 0

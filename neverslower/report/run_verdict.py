@@ -25,7 +25,7 @@ _WORDS = {
 _UNLABELLED = (Question.TIMES, Question.COUNTS, Question.DISPATCH, Question.RECORDED)
 _NEEDS_NO_LINE = (Question.RECORDED,)
 _REST = (Lot.UNDECIDED, Lot.LEFT_OUT, Lot.ABSENT, Lot.UNSUPPORTED, Lot.NOT_JUDGED, Lot.FAILED)
-_CONFIRMS = (Question.TIMES, Question.DRAWN)
+_CONFIRMS = (Question.TIMES, Question.SINCE, Question.BESIDE, Question.DRAWN)
 
 
 def headline(verdict: RunVerdict) -> str:
