@@ -197,6 +197,11 @@ def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     monkeypatch.setattr(campaign, "recheck", lambda run, comparisons: None)
     reviewer, found = run(tmp_path, [], [rule(15, times=1.3)])
     assert found[15].code is Code.UNDECIDED
+    assert found[15].unconfirmed
+    assert upgrade.counted(list(found.values())).startswith("new against old: 1 slower (0 confirmed), 0 faster, 3 the")
+    title, shown = upgrade.not_shown_again(list(found.values()))
+    assert title == "1 slower than before, not shown again yet:"
+    assert shown.startswith("  1.3")
     (assessed,) = [reviewer.assessment.no_regression(one) for one in FOUR if one.candidate.out_channels == 15]
     assert assessed.finding is Finding.CHANGE_UNCONFIRMED
     (tally,) = tallies(Questions(recorded=FOUR), reviewer.assessment)

@@ -11,6 +11,7 @@ from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import plan_difference
+from neverslower.outcome.table import Finding
 from neverslower.problem.comparison import Comparison
 
 FAILED = (Code.INVALID, Code.CRASHED, Code.UNSUPPORTED)
@@ -23,7 +24,8 @@ class Change:
 
     `ratio` is the new time over the old one; `before` and `now` are the ratios of pruned to unpruned on either side.
     `what` says what changed in the plan where the time did, `less_exact` how the error of the output grew where that
-    is a finding, and `grew` what it needs much more of: workspace, or time of the first call.
+    is a finding, and `grew` what it needs much more of: workspace, or time of the first call. `unconfirmed` is proved
+    slower by the pairs, and the time ended before a further pair could show it again.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Change:
     what: str
     less_exact: str = ""
     grew: tuple[str, ...] = ()
+    unconfirmed: bool = False
 
     @classmethod
     def of(
@@ -51,6 +54,7 @@ class Change:
         what: str,
         less_exact: str = "",
         grew: tuple[str, ...] = (),
+        unconfirmed: bool = False,
     ) -> Change:
         """Return what a verdict says of new against old; `before` and `now` are those on pruned against unpruned."""
         side = comparison.side
@@ -69,6 +73,7 @@ class Change:
             what=what,
             less_exact=less_exact,
             grew=grew,
+            unconfirmed=unconfirmed,
         )
 
     @property
@@ -95,14 +100,17 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
         if assessed.entry is None or result.candidate is None or comparison.studied:
             continue
         verdict, entry = assessed.verdict, assessed.entry
+        unconfirmed = assessed.finding is Finding.CHANGE_UNCONFIRMED
+        differs = unconfirmed or _is_another(verdict)
         yield Change.of(
             comparison,
             verdict,
             before=entry.known,
             now=result.verdict,
-            what=str(plan_difference(entry.plan, result.candidate.plan)) if _is_another(verdict) else "",
+            what=str(plan_difference(entry.plan, result.candidate.plan)) if differs else "",
             less_exact=accuracy_of(assessed),
             grew=tuple(_grew(assessment.before, result)),
+            unconfirmed=unconfirmed,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from neverslower.outcome.table import Finding, said
 from neverslower.report import words
 from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
 
@@ -44,10 +45,10 @@ def seen_line(step: Step, seen: Sequence[Seen]) -> str:
     """Return how many cases of a step showed what."""
     counts = {state: sum(one.state is state for one in seen) for state in State}
     silent = len(step.cases) - len(seen)
-    return (
-        f"  {counts[State.BAD]} got worse, {counts[State.GOOD]} did not, {counts[State.OPEN] + silent} could not be "
-        "decided"
-    )
+    unconfirmed = sum(one.finding == said(Finding.CHANGE_UNCONFIRMED, True) for one in seen)
+    apart = f" ({unconfirmed} of them slower, not shown again yet)" if unconfirmed else ""
+    open_ = f"{counts[State.OPEN] + silent} could not be decided{apart}"
+    return f"  {counts[State.BAD]} got worse, {counts[State.GOOD]} did not, {open_}"
 
 
 def left_line(steps: int, seconds: float) -> str:

@@ -26,7 +26,13 @@ def lost(alone: Mapping[str, str]) -> Iterator[str]:
 def counted(changes: Sequence[Change]) -> str:
     """Return how many channel counts became what."""
     codes = Counter(change.code for change in changes)
-    listed = [f"{codes.pop(code, 0)} {word}" for code, word in _WORDS]
+    if unconfirmed := sum(change.unconfirmed for change in changes):
+        codes[Code.UNDECIDED] -= unconfirmed
+        apart = f" ({codes[Code.SLOWER]} confirmed)"
+        codes[Code.SLOWER] += unconfirmed
+    else:
+        apart = ""
+    listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in _WORDS]
     listed += [f"{count} {code}" for code, count in codes.items()]
     return f"new against old: {', '.join(listed)} (of {len(changes)} channel counts)"
 
@@ -43,7 +49,17 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
         if ranked:
             yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
         yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
+    yield from not_shown_again(changes)
     yield from beyond_time(changes)
+
+
+def not_shown_again(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield what the pairs prove slower, the worst first, where the time ended before one more pair."""
+    ranked = _sorted([change for change in changes if change.unconfirmed], Code.UNDECIDED)[::-1]
+    if ranked:
+        most = f", the most changed {LISTED}" if len(ranked) > LISTED else ""
+        yield f"{len(ranked)} slower than before, not shown again yet{most}:"
+    yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
 
 
 def untimed(count: int) -> str:
