@@ -23,7 +23,7 @@ from neverslower.calibration.stored import Standing, load, standing
 from neverslower.errors import NeverSlowerError
 from neverslower.outcome.tally import NEVER_BEGUN
 from neverslower.page import html
-from neverslower.page.account import Account, counted_as, document
+from neverslower.page.account import UNJUDGED, Account, counted_as, document
 from neverslower.page.calibrated import with_calibration
 from neverslower.page.first_screen import first_screen
 from neverslower.page.reading import account_of, records_of
@@ -34,6 +34,7 @@ from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER
 
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RUN = JOURNALS / "report-cudnn-h200.jsonl.xz"
+SURVEY = BASELINES / "cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz"
 GRID = ROOT / "bench/data/maps/grid-resnet50-float16-h200.json.xz"
 SCHEMA = json.loads((ROOT / "docs/reference/verdicts.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}<!--"
@@ -109,6 +110,20 @@ def test_what_was_left_out_is_counted_so_on_the_page_too() -> None:
     assert [(counted.words, counted.count) for counted in source.counts] == [("left out", 9)]
     script = (ROOT / "neverslower/page/assets/data.js").read_text(encoding="utf-8")
     assert f"NEVER_BEGUN = new Set({json.dumps(list(NEVER_BEGUN))})" in script
+
+
+def test_a_survey_is_not_judged_wherever_the_page_counts_it() -> None:
+    """What a survey measured once is no verdict, so none of it is undecided either: more passes were never meant."""
+    account = account_of([SURVEY])
+    assert account.sentence.endswith("127 channel counts, surveyed once, in one process, and not judged")
+    (source,) = first_screen(account).sources
+    assert [(counted.code, counted.words, counted.count) for counted in source.counts] == [
+        ("NOT_JUDGED", "not judged", 127)
+    ]
+    assert {(case.code, case.reason) for case in account.cases} == {("UNDECIDED", UNJUDGED)}
+    assert 'NOT_JUDGED">127 not judged<' in html.page(account)
+    script = (ROOT / "neverslower/page/assets/data.js").read_text(encoding="utf-8")
+    assert f'ns.UNJUDGED = "{UNJUDGED}"' in script
 
 
 def test_a_whole_network_is_called_as_its_run_counts_it(tmp_path: Path) -> None:

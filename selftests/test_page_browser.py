@@ -23,7 +23,7 @@ from neverslower.page.account import Account, Case, Cause, Kind, Sampled, Source
 from neverslower.page.first_screen import key
 from neverslower.page.reading import account_of
 from selftests.support import ROOT
-from selftests.test_page import GRID, RUN, hostile
+from selftests.test_page import GRID, RUN, SURVEY, hostile
 
 pytestmark = pytest.mark.slow
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -391,6 +391,17 @@ def test_a_staircase_is_that_of_the_record_whose_layer_is_asked_for(open_: Open)
     assert "H200" in found.text("#stairs .caption")  # The filter hides the one that was asked for.
     found.page.click("#filter button[type=reset]")
     assert "stair=" not in found.address
+
+
+def test_a_survey_calls_nothing_slower_not_slower_or_undecided(open_: Open) -> None:
+    found = open_(account_of([SURVEY]))
+    found.page.click(".sources a.chip.NOT_JUDGED")
+    assert found.shown == "127 of 127 cases"
+    assert found.page.locator("#missing").is_hidden()
+    words = [found.text(f"#{name} .legend") for name in ("heat", "stairs")]
+    assert all("not judged" in text for text in words)
+    for wrong in ("undecided", "proved worse", "not slower"):
+        assert wrong not in " ".join(words)
 
 
 def test_a_record_without_a_layer_shows_no_empty_section(open_: Open) -> None:

@@ -15,7 +15,7 @@ from neverslower.maps import map_file
 from neverslower.maps.map_file import Map
 from neverslower.maps.staircase import Staircase
 from neverslower.page import again
-from neverslower.page.account import Case, Cause, Kind, Source
+from neverslower.page.account import UNJUDGED, Case, Cause, Kind, Source
 from neverslower.page.numbers import Processes, ratio_of, rounded, sampled
 from neverslower.page.of_journal import Parts
 from neverslower.problem.convolution import Side
@@ -86,6 +86,7 @@ def _case(
         channels=part.out_channels,
         whole=whole.out_channels,
         code=str(verdict.code) if verdict else str(Code.UNDECIDED),
+        reason="" if verdict else UNJUDGED,
         text=_text(verdict.code if verdict else None),
         ratio=_ratio(staircase, place),
         cause=_cause(staircase, place, int(fingerprint.hardware.get("sms", 0))),

@@ -78,10 +78,12 @@ ns.drawStairs = function (cases, afresh) {
 };
 
 ns.stairLegend = function (stair) {
-  const causes = new Set([...stair.layers[0].points.values()].map((made) => ns.markOf(made.one)));
-  const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || "not slower"}`);
+  const cases = [...stair.layers[0].points.values()].map((made) => made.one);
+  const causes = new Set(cases.map(ns.markOf)), open = ns.openWords(cases);
+  const other = cases.some((one) => one.said === "NOT_JUDGED") ? `below ${ns.TARGET}×` : "not slower";
+  const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || other}`);
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
-  if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
+  if (open) items.push(ns.el("span", { class: "key" }, `○ ${open}`));
   for (const layer of stair.layers.slice(1)) items.push(ns.el("span", { class: "key" }, `┄ ${ns.data.sources[layer.number].title}`));
   items.push(ns.el("span", { class: "key" }, `╌ ${ns.before(stair.first)}`));
   if (stair.advised.size) items.push(ns.el("span", { class: "key" }, "▲ on the axis: advised"));
