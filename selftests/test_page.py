@@ -263,8 +263,17 @@ def test_a_run_that_did_not_end_is_no_clean_result(tmp_path: Path, keep: int, wo
 
 def test_a_record_of_whole_networks_says_so() -> None:
     found = plain(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
-    words = "5 whole networks: 5 faster; no layer was compared"
-    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    assert found["sentence"] == "cudnn 9.19.0 on NVIDIA H200: 5 whole networks: 5 faster"
+
+
+def test_a_network_that_was_timed_and_not_judged_shows_what_it_took() -> None:
+    account = account_of([JOURNALS / "mend-resnet18-whole-cudnn-h200.jsonl.xz"])
+    jsonschema.validate(json.loads(json.dumps(document(account))), SCHEMA)
+    words = "this run did not end: it had judged 0 of 1 comparisons; 1 whole network: 1 not judged"
+    assert account.sentence == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    page = re.sub(r"<[^>]+>", "", html.page(account))
+    assert "not judged the whole network, cudnn-resnet18-whole-float16-NHWC: the run ended before it was judged" in page
+    assert "medians of 1 process: 464 µs → 332 µs" in page
 
 
 def test_a_run_of_two_backends_keeps_its_verdict(tmp_path: Path) -> None:

@@ -258,9 +258,8 @@ def _sentence(number: int, parts: Parts) -> str:
         return f"{named}: {_of_grids(source, [costs for costs in parts.grids if costs.source == number])}"
     wholes = _of_wholes([whole for whole in parts.wholes if whole.source == number])
     state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
-    if not mine:
-        return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
-    return f"{named}: {'; '.join([*state, _counted(source, mine), *wholes])}"
+    layers = [_counted(source, mine)] if mine else [] if wholes else ["no layer was compared"]
+    return f"{named}: {'; '.join([*state, *layers, *wholes])}"
 
 
 def _counted(source: Source, cases: Sequence[Case]) -> str:
