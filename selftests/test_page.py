@@ -336,6 +336,33 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     assert missing == [1]  # The row of 32 input channels.
 
 
+@pytest.mark.parametrize(
+    ("kept", "ended", "words"),
+    [
+        (0, "", "no layer has a time; the remarks say why, and `map --grid` measures it again"),
+        (0, "interrupted", "0 of 1,229 pairs were measured; no layer has a time; go on with the same `map --grid` and"),
+        (1, "", "1 layer at the unpruned channels alone, so there is nothing to compare; measure it again with a sm"),
+    ],
+)
+def test_a_grid_without_a_pair_says_what_is_missing_and_how_to_get_it(
+    tmp_path: Path, kept: int, ended: str, words: str
+) -> None:
+    content = json.loads(lzma.decompress(GRID.read_bytes()))
+    first: dict[str, Any] = content["layers"][0]
+    empty: dict[str, Any] = {"pairs": [], "estimates": [], "passes": []}
+    refused = first | empty | {"name": "refused", "cost": None, "refusals": [[3, 16, "out of memory"]]}
+    layers = [refused, *([first | empty] if kept else [])]
+    path = tmp_path / "empty.json.xz"
+    path.write_bytes(
+        lzma.compress(json.dumps(content | {"ended_early": ended, "measured": 0, "layers": layers}).encode())
+    )
+    found = plain(path)
+    jsonschema.validate(found, SCHEMA)
+    assert words in found["sentence"]
+    assert "0 pairs" not in found["sentence"]
+    assert found["notes"] == ["refused: nothing of it was measured: out of memory"]
+
+
 # A run
 
 

@@ -59,8 +59,11 @@ def _costs(layer: LayerGrid, number: int) -> LayerCosts:
 
 
 def _missing(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which layers have pairs without a cost, with the first reason."""
+    """Yield which layers have no cost at all, or pairs without one, with the first reason."""
     for layer in content["layers"]:
-        if refusals := layer["refusals"]:
+        refusals = layer["refusals"]
+        if layer["cost"] is None:
+            yield f"{layer['name']}: nothing of it was measured{f': {refusals[0][2]}' if refusals else ''}"
+        elif refusals:
             pairs = "1 pair has" if len(refusals) == 1 else f"{len(refusals)} pairs have"
             yield f"{layer['name']}: {pairs} no cost: {refusals[0][2]}"

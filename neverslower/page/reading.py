@@ -280,11 +280,19 @@ def _counted(source: Source, cases: Sequence[Case]) -> str:
 def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
     """Return `63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts`.
 
-    The unpruned layer is none of the pairs: what was asked for and measured is counted without it.
+    The unpruned layer is none of the pairs: what was asked for and measured is counted without it. Where there are
+    none, return what is missing and how to get it.
     """
     part = [remark for remark in source.remarks if remark.startswith(of_grid.PART)]
     pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row) - len(grids)
     layers = f"{len(grids)} {'layer' if len(grids) == 1 else 'layers'}"
+    if not grids:
+        again = "the remarks say why, and `map --grid` measures it again"
+        how = "go on with the same `map --grid` and --resume" if part else again
+        return "; ".join([*part, f"no layer has a time; {how}"])
+    if not pairs:
+        why = "so there is nothing to compare; measure it again with a smaller --step"
+        return "; ".join([*part, f"{layers} at the unpruned channels alone, {why}"])
     held = f"{pairs:,} pairs of (input, output) channels of {layers}, {of_grid.ESTIMATED}"
     return "; ".join([*part, held])
 
