@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench import budgets
 from bench.budgets import KINDS, Drawn, Kind, Row
+from neverslower.campaign import campaign
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.forecast import Forecast
+from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.settings import Settings
 from neverslower.evidence.observation import in_step
 from neverslower.judge.verdict import Code, ReasonCode
@@ -86,6 +89,24 @@ def test_what_a_pass_measures_is_in_the_order_given_whatever_it_costs() -> None:
         _, noted = budgets.run(drawn, 100 * drawn.a_pass)
         orders.append([fields["candidate"] for _, event, fields in noted.lines if event == "measured"])
     assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize(("seed", "passes"), [(0, 2.0), (0, 3.0), (0, 5.0), (1, 8.0)])
+def test_no_process_is_started_that_would_be_ready_after_the_end(
+    monkeypatch: pytest.MonkeyPatch, seed: int, passes: float
+) -> None:
+    """A start takes as long as a pass here, and is planned to take nothing, as where processes load ahead."""
+    monkeypatch.setattr(campaign, "_start_ahead", lambda *_, **__: 1)  # As if those that loaded were used up.
+    drawn = Drawn.of(CLEAR, seed)
+    drawn = replace(drawn, start=sum(drawn.costs.values()))
+    findings, noted = budgets.run(drawn, passes * drawn.a_pass)
+    assert budgets.decided(findings) > len(drawn.comparisons) / 4
+    assert noted.clock.now <= passes * drawn.a_pass
+
+
+def test_nothing_is_looked_at_again_where_a_process_for_it_would_come_too_late() -> None:
+    late: Any = SimpleNamespace(start=5.0, spent=lambda planned: planned > 4.0)
+    recheck(late, asked())  # It asks no library for one.
 
 
 def test_without_a_budget_everything_is_measured_in_every_pass_until_it_is_decided() -> None:

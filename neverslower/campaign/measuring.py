@@ -24,7 +24,7 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
     begins_later = run.budget.deadline is not None or run.choose is not None
     for number in range(2 * most if begins_later else most):
         waiting = schedule.next()
-        if not waiting or run.spent():
+        if not waiting or run.spent(run.next_start(schedule.begun)):
             break
         phase, started = run.phase(schedule.later(waiting)), run.library.started
         try:

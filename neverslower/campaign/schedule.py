@@ -152,7 +152,7 @@ class Schedule:
         So many passes are held in `reserve` for each.
         """
         waiting = sorted(self._waiting, key=self._urgency)
-        room = Room(self._budget.left, self._start)
+        room = Room(self._budget.left - self._run.unplanned_start(self.begun), self._start)
         chosen: list[Compared] = []
         # Where there is no time for the usual number of passes, fewer may do: they decide what is clear.
         for usual in range(self._planned + reserve, min(FEWEST_PASSES, self._planned) - 1, -1):
