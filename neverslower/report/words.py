@@ -62,6 +62,18 @@ def duration(value: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+_BUDGETS = (10, 20, 30, *(60 * minutes for minutes in (1, 2, 3, 5, 10, 15, 20, 30, 45)))
+"""Time budgets that people give, in seconds; beyond them are whole hours."""
+
+
+def time_budget(value: float) -> str:
+    """Return the time budget to give for so many seconds, a round one that is no shorter: `30s`, `5m`, `2h`."""
+    enough = next((budget for budget in _BUDGETS if value <= budget), 0)
+    if not enough:
+        return f"{math.ceil(value / 3600)}h"
+    return f"{enough}s" if enough < 60 else f"{enough // 60}m"
+
+
 def too_noisy(backend: str, forecast: Forecast) -> str:
     """Return what is to be expected, said while it measures, of a machine that looks too noisy for its budget."""
     return (
