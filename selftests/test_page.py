@@ -269,7 +269,7 @@ def test_a_record_of_whole_networks_says_so() -> None:
 def test_a_network_that_was_timed_and_not_judged_shows_what_it_took() -> None:
     account = account_of([JOURNALS / "mend-resnet18-whole-cudnn-h200.jsonl.xz"])
     jsonschema.validate(json.loads(json.dumps(document(account))), SCHEMA)
-    words = "this run did not end: it had judged 0 of 1 comparisons; 1 whole network: 1 not judged"
+    words = "this run did not end: it had judged 0 of 1 comparison; 1 whole network: 1 not judged"
     assert account.sentence == f"cudnn 9.19.0 on NVIDIA H200: {words}"
     page = re.sub(r"<[^>]+>", "", html.page(account))
     assert "not judged the whole network, cudnn-resnet18-whole-float16-NHWC: the run ended before it was judged" in page
@@ -330,8 +330,8 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     )
     found = plain(path)
     jsonschema.validate(found, SCHEMA)
-    assert "a part of the grid (interrupted): 2 of 1,229 pairs were measured; 14 pairs of" in found["sentence"]
-    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
+    assert "a part of the grid (interrupted): 2 of 1,229 pairs measured; 14 pairs of" in found["sentence"]
+    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair without a cost: out of memory"]
     missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
     assert missing == [1]  # The row of 32 input channels.
 
@@ -340,7 +340,7 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     ("kept", "ended", "words"),
     [
         (0, "", "no layer has a time; the remarks say why, and `map --grid` measures it again"),
-        (0, "interrupted", "0 of 1,229 pairs were measured; no layer has a time; go on with the same `map --grid` and"),
+        (0, "interrupted", "0 of 1,229 pairs measured; no layer has a time; go on with the same `map --grid` and"),
         (1, "", "1 layer at the unpruned channels alone, so there is nothing to compare; measure it again with a sm"),
     ],
 )

@@ -204,7 +204,7 @@ def test_who_has_time_enough_or_no_noise_is_not_told(tmp_path: Path, noise: floa
 def test_what_is_expected_is_said_in_words() -> None:
     forecast = Forecast(2, undecided=200, begun=218, mde=0.087, lost=190, seconds_for_all=1500.0, seconds_left=200.0)
     assert words.too_noisy("onednn", forecast) == (
-        "onednn: forecast: this machine looks too noisy for the time budget: after 2 passes 200 of 218 comparisons are "
+        "onednn: forecast: this machine looks too noisy for the time budget: after 2 passes 200 of 218 comparisons "
         "undecided; the smallest slowdown that it can prove is 8.7%, and the rest would take 25 min 00 s of measuring"
     )
     assert words.was_too_noisy("onednn", forecast, 150) == (

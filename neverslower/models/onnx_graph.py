@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
@@ -150,7 +151,7 @@ def _bind(path: Path, graph: Any, inputs: Sequence[Input]) -> None:
     own = {value.name: value for value in graph.input if value.name not in weights}
     listed = ", ".join(f"{name} {_words(value)}" for name, value in own.items())
     if len(inputs) > len(own):
-        raise NeverSlowerError(f"--onnx {path}: {len(inputs)} inputs were given, and it has {len(own)}: {listed}")
+        raise NeverSlowerError(f"--onnx {path}: {counted(len(inputs), 'input')} given, and it has {len(own)}: {listed}")
     unnamed = iter(own.values())
     for given in inputs:
         value = own.get(given.name) if given.name else next(unnamed)

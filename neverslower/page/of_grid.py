@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.files.shown import shown
 from neverslower.maps import grid_file, map_file
 from neverslower.maps.grid import Grid, LayerGrid
@@ -29,7 +30,7 @@ def add(parts: Parts, path: Path) -> None:
 
 def _source(stored: Grid, content: Mapping[str, Any]) -> Source:
     why = stored.ended_early
-    part = [f"{PART} ({why}): {stored.measured:,} of {stored.asked:,} pairs were measured"] if why else []
+    part = [f"{PART} ({why}): {stored.measured:,} of {counted(stored.asked, 'pair')} measured"] if why else []
     return Source.of(
         stored.fingerprint,
         name=shown(stored.path),
@@ -65,5 +66,4 @@ def _missing(content: Mapping[str, Any]) -> Iterator[str]:
         if layer["cost"] is None:
             yield f"{layer['name']}: nothing of it was measured{f': {refusals[0][2]}' if refusals else ''}"
         elif refusals:
-            pairs = "1 pair has" if len(refusals) == 1 else f"{len(refusals)} pairs have"
-            yield f"{layer['name']}: {pairs} no cost: {refusals[0][2]}"
+            yield f"{layer['name']}: {counted(len(refusals), 'pair')} without a cost: {refusals[0][2]}"

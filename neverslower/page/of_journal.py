@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.campaign.findings import Identity
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
@@ -125,8 +126,9 @@ class _Adding:
         journal, unjudged = self._journal, self._library.unjudged(self._fingerprint.backend)
         ended = journal.run is not None or (journal.seconds is not None and not unjudged)
         if self._kind is Kind.JOURNAL and journal.settings and not ended:
-            of = f" of {journal.settings['comparisons']}" if "comparisons" in journal.settings else ""
-            yield f"{UNENDED}: it had judged {len(mine)}{of} comparisons"
+            judged, asked = len(mine), journal.settings.get("comparisons")
+            of = counted(judged, "comparison") if asked is None else f"{judged:,} of {counted(asked, 'comparison')}"
+            yield f"{UNENDED}: it had judged {of}"
 
     def _case(self, identity: Identity) -> Case:
         line, library = self._library.verdicts[identity], self._library
@@ -188,7 +190,7 @@ class _Adding:
     def _unjudged(self, identity: Identity) -> Whole:
         """Return a network that was timed and not judged, with what it took."""
         passes = self._library.taken(identity)
-        count = "1 process" if len(passes) == 1 else f"{len(passes)} processes"
+        count = counted(len(passes), "process", "processes")
         before, after = medians(passes)
         times = f": {words.seconds(before)} → {words.seconds(after)}" if before and after else ""
         text = f"the run ended before it was judged; medians of {count}{times}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neverslower.counted import counted
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code
@@ -56,7 +57,7 @@ def _source(stored: Map, content: Mapping[str, Any], processes: Processes) -> So
 def _inferred(stored: Map) -> list[str]:
     """Return how many counts were not timed: a page shows none of them."""
     left = sum(len(staircase.inferred) for staircase in stored.staircases)
-    return [f"{left:,} other channel counts were not timed; they have no verdict, and are not shown"] if left else []
+    return [f"{counted(left, 'other channel count')} not timed, and so without a verdict and not shown"] if left else []
 
 
 def _case(

@@ -141,6 +141,7 @@ ns.interval = function (ratio) {
 };
 // Where a verdict has no ratio, that of both amounts; it has no interval, and so proves nothing.
 ns.ratioWords = (one) => (one.ratio || one.guess === null || one.evidence === "dispatch" ? ns.interval(one.ratio) : `about ${ns.times(one.guess)}, without an interval`);
+ns.many = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
 ns.padded = (one) => one.channels > one.whole || (one.side === "together" && Number(ns.inputs(one.problem)) > Number(ns.inputs(one.unpruned)));
 ns.before = (one) => (ns.padded(one) ? "not padded" : "unpruned");

@@ -49,7 +49,7 @@ ns.drawLooks = function () {
     holder.replaceChildren(...troubles.map((trouble) => ns.el("p", { class: "notice" }, trouble)));
     if (!names.length) continue;
     const charts = ns.el("div", { class: "small-charts" });
-    holder.append(ns.el("h4", {}, `Looked at ${looks.length} times`), charts, ns.looksTable(looks, names));
+    holder.append(ns.el("h4", {}, `Looked at ${ns.many(looks.length, "time")}`), charts, ns.looksTable(looks, names));
     if (looks.length > 2) for (const name of names) ns.looks.push(ns.lookChart(looks, name, charts));
   }
 };

@@ -231,5 +231,5 @@ ns.stairTable = function (stair) {
   const rows = () => points.map((made) => ns.el("tr", {}, ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, String(made.one.channels))), ns.el("td", {}, ns.word(made.one.said)), ns.el("td", {}, ns.interval(made.one.ratio)), ns.el("td", {}, ns.amount(made.cost, stair.source.evidence)), ns.el("td", {}, made.one.why || "–")));
   const held = ns.el("div", { class: "wide" });
   const fill = () => held.childElementCount || held.append(ns.el("table", {}, ns.el("thead", {}, ns.el("tr", {}, ["channels", "verdict", "ratio", "takes", "cause"].map((name) => ns.el("th", { scope: "col" }, name)))), ns.el("tbody", {}, rows())));
-  return points.length ? ns.el("details", { class: "data", ontoggle: fill }, ns.el("summary", {}, `The same as a table: ${points.length} channel counts`), held) : ns.el("p", {});
+  return points.length ? ns.el("details", { class: "data", ontoggle: fill }, ns.el("summary", {}, `The same as a table: ${ns.many(points.length, "channel count")}`), held) : ns.el("p", {});
 };
