@@ -193,14 +193,46 @@ def _inferred(path: Path, model: Any, known: Sequence[Any]) -> Any:
     """Return the model with the shapes that follow from its inputs and from `known` ones."""
     import onnx
 
-    # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(known)
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        while True:
+            # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
+            del model.graph.value_info[:]
+            model.graph.value_info.extend(known)
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            if not _divided(model.graph):
+                return model
     except Exception as error:  # noqa: BLE001  (onnx raises several kinds)
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NeverSlowerError(f"--onnx {path}: onnx can't infer its shapes: {words}") from None
+
+
+def _divided(graph: Any) -> bool:
+    """Make constants of what divisions of known sizes give, and of what is computed from that, as in `chunk`.
+
+    onnx infers what is made of sizes otherwise. Return whether there was any.
+    """
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    computes: dict[str, Any] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Gather": np.take}
+    computes["Div"] = lambda one, other: np.trunc(one / other).astype(np.int64)
+    shapes, made = shapes_of(graph), set[str]()
+    known = {
+        name: numpy_helper.to_array(tensor)
+        for name, tensor in tensors_of(graph).items()
+        if tensor.data_type == TensorProto.INT64 and list(tensor.dims) in ([], [1])  # Larger ones are no sizes.
+    }
+    for node in graph.node:
+        shape = shapes.get(node.input[0], ("?",)) if node.op_type == "Shape" and not node.attribute else ("?",)
+        if all(isinstance(size, int) for size in shape):
+            known[node.output[0]] = np.array(shape)
+        elif node.op_type in computes and all(name in known for name in node.input):
+            known[node.output[0]] = value = computes[node.op_type](*(known[name] for name in node.input))
+            if node.op_type == "Div" or made & set(node.input):
+                made |= set(node.output)
+                held = numpy_helper.from_array(np.asarray(value))
+                node.CopyFrom(helper.make_node("Constant", [], list(node.output), node.name, value=held))
+    return bool(made)
 
 
 def shapes_of(graph: Any) -> Shapes:
