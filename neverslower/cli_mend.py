@@ -75,8 +75,9 @@ def add(commands: Commands) -> None:
 def _mend(options: argparse.Namespace) -> None:
     if options.onnx:
         raise NeverSlowerError(
-            f"--onnx {options.onnx}: no ONNX file is padded, for no backend runs one to see that it computes the same; "
-            "name the Python that it was exported from, with --model, and export what this writes"
+            f"--onnx {options.onnx}: mend pads no ONNX file, because no backend runs one to check that its outputs "
+            "stay the same; name the Python that it was exported from with --model FILE.py:FUNCTION --input SHAPE, and "
+            "export the model that this writes"
         )
     if not options.model:
         raise NeverSlowerError("mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE")

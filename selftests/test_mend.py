@@ -287,7 +287,7 @@ def test_a_padded_problem_keeps_what_padding_does_not_touch() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--onnx", "m.onnx"], "--onnx m.onnx: no ONNX file is padded, for no backend runs one"),
+        (["--onnx", "m.onnx"], "name the Python that it was exported from with --model FILE.py:FUNCTION --input SHAPE"),
         ([], "mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE"),
     ],
 )
