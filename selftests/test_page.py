@@ -26,6 +26,7 @@ from neverslower.page import html
 from neverslower.page.account import UNJUDGED, Account, counted_as, document
 from neverslower.page.calibrated import with_calibration
 from neverslower.page.first_screen import first_screen
+from neverslower.page.journalled import WAYS
 from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
@@ -140,6 +141,18 @@ def test_a_whole_network_is_called_as_its_run_counts_it(tmp_path: Path) -> None:
     page = html.page(account)
     for chip in ('UNCONFIRMED">slower, not confirmed<', 'LEFT_OUT">left out<'):
         assert f'<li><span class="chip {chip}/span>' in page
+
+
+def test_a_run_that_ended_is_whole_though_an_earlier_one_in_its_journal_was_not(tmp_path: Path) -> None:
+    """As of `mend`, which may choose otherwise when it continues."""
+    cut_short = _lines(JOURNALS / "mend-resnet18-whole-cudnn-h200.jsonl.xz")
+    ended = _lines(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
+    ways = json.loads(cut_short[0])
+    again = json.dumps(json.loads(ended[0]) | {name: ways[name] for name in WAYS})
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join([*cut_short, again, *ended[1:]]) + "\n", encoding="utf-8")
+    words = "6 whole networks: 5 faster, 1 not judged"
+    assert account_of([path]).sentence == f"cudnn 9.19.0 on NVIDIA H200: {words}"
 
 
 def test_samples_are_five_numbers_of_each_process() -> None:

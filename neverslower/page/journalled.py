@@ -62,7 +62,8 @@ class OneLibrary:
 class Journalled:
     """A whole journal: both libraries, the settings, the options that bring in users' layers, and the last line.
 
-    `run` is what the run says at its end, None of a run that did not come so far.
+    `run` is what the run says at its end, None of a run that did not come so far. `judged` counts the verdicts that
+    its last campaign gave, for several may have one journal.
     """
 
     now: OneLibrary = field(default_factory=OneLibrary)
@@ -71,6 +72,7 @@ class Journalled:
     layers: dict[str, list[str]] = field(default_factory=dict)
     run: Mapping[str, Any] | None = None
     seconds: float | None = None
+    judged: int = 0
 
 
 def read(path: Path) -> Journalled:
@@ -92,7 +94,7 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):
             journal.now, journal.before = OneLibrary(), OneLibrary()
         journal.now.concluded.clear()  # A run that goes on concludes anew.
-        journal.run = journal.seconds = None
+        journal.run, journal.seconds, journal.judged = None, None, 0
         journal.settings = {name: value for name, value in line.items() if name not in ("event", "time")}
     elif kind == "run":
         journal.run = line
@@ -111,6 +113,7 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
         library.examined[line["backend"], line["problem"]] = _examined(fields)
     else:
+        journal.judged += kind == "verdict" and library is journal.now
         _add_result(library, kind, line)
 
 

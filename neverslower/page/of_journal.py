@@ -123,12 +123,14 @@ class _Adding:
 
     def _unended(self, mine: Sequence[Identity]) -> Iterator[str]:
         """Yield how far a run came that did not end; a hunt's journal never says that it ends."""
-        journal, unjudged = self._journal, self._library.unjudged(self._fingerprint.backend)
-        ended = journal.run is not None or (journal.seconds is not None and not unjudged)
+        journal, asked = self._journal, self._journal.settings.get("comparisons")
+        cut = bool(self._library.unjudged(self._fingerprint.backend)) and journal.judged < (asked or 0)
+        ended = journal.run is not None or (journal.seconds is not None and not cut)
         if self._kind is Kind.JOURNAL and journal.settings and not ended:
-            judged, asked = len(mine), journal.settings.get("comparisons")
-            of = counted(judged, "comparison") if asked is None else f"{judged:,} of {counted(asked, 'comparison')}"
-            yield f"{UNENDED}: it had judged {of}"
+            judged = counted(len(mine), "comparison")
+            if asked is not None:
+                judged = f"{journal.judged:,} of {counted(asked, 'comparison')}"
+            yield f"{UNENDED}: it had judged {judged}"
 
     def _case(self, identity: Identity) -> Case:
         line, library = self._library.verdicts[identity], self._library
