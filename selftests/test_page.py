@@ -331,6 +331,8 @@ def test_a_grid_says_that_it_judges_nothing() -> None:
     assert [source.evidence for source in first_screen(account).sources] == ["estimates, no verdicts"]
     with pytest.raises(NeverSlowerError, match=r"no record has such a layer; there are resnet50\.conv1, "):
         account_of([GRID], "vgg16.*")
+    (_, of_the_grid) = account_of([SURVEY, GRID], "resnet50.L16").further
+    assert of_the_grid == "cudnn 9.19.0 on NVIDIA H200: none of its layers matches --layer"
 
 
 def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:

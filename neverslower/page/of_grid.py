@@ -17,6 +17,8 @@ from neverslower.page.of_journal import Parts
 ESTIMATED = "estimates by one process, no verdicts"
 PART = "a part of the grid"
 """How a remark begins that says so."""
+EMPTY = "no layer has a time"
+"""How a remark begins that says what is missing and how to get it."""
 
 
 def add(parts: Parts, path: Path) -> None:
@@ -36,13 +38,20 @@ def _source(stored: Grid, content: Mapping[str, Any]) -> Source:
         name=shown(stored.path),
         kind=Kind.GRID,
         evidence=stored.evidence,
-        remarks=(*part, *content.get("remarks", ())),
+        remarks=(*part, *_empty(stored), *content.get("remarks", ())),
         settings=content.get("settings", {}),
         clock=content.get("clock", ""),
         cache=content.get("cache", ""),
         processes=len(content.get("processes", ())),
         seconds=content.get("seconds"),
     )
+
+
+def _empty(stored: Grid) -> Iterator[str]:
+    """Yield that nothing of a grid was measured, where that is so."""
+    if not stored.layers:
+        again = "the remarks say why, and `map --grid` measures it again"
+        yield f"{EMPTY}; {'go on with the same `map --grid` and --resume' if stored.ended_early else again}"
 
 
 def _costs(layer: LayerGrid, number: int) -> LayerCosts:

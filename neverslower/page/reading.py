@@ -284,13 +284,11 @@ def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
     The unpruned layer is none of the pairs: what was asked for and measured is counted without it. Where there are
     none, return what is missing and how to get it.
     """
-    part = [remark for remark in source.remarks if remark.startswith(of_grid.PART)]
+    part = [remark for remark in source.remarks if remark.startswith((of_grid.PART, of_grid.EMPTY))]
     pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row) - len(grids)
     layers = counted(len(grids), "layer")
     if not grids:
-        again = "the remarks say why, and `map --grid` measures it again"
-        how = "go on with the same `map --grid` and --resume" if part else again
-        return "; ".join([*part, f"no layer has a time; {how}"])
+        return "; ".join(part) or "none of its layers matches --layer"
     if not pairs:
         why = "so there is nothing to compare; measure it again with a smaller --step"
         return "; ".join([*part, f"{layers} at the unpruned channels alone, {why}"])
