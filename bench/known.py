@@ -81,7 +81,7 @@ def row(name: str, every: Sequence[Case], rules: Rules) -> str:
 def halves(every: Sequence[Case], rules: Sequence[Rule]) -> Iterator[str]:
     """Yield what is mined first from either half of the layers, and how it and the rules do on the other one."""
     names = sorted({case.comparison.layer.name for case in every})
-    yield "| tested on | predicate | hazards covered | of what is covered, no hazard |"
+    yield "| tested on | predicate | hazards covered | wrongly covered, of all covered |"
     yield "|---|---|---|---|"
     for half in (0, 1):
         tested, fitted = (

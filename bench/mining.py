@@ -66,7 +66,7 @@ def _sum(one: Coverage, other: Coverage) -> Coverage:
 
 def table(found: Sequence[Coverage]) -> Iterator[str]:
     """Yield the coverage by the number of rules."""
-    yield "| rules | hazards covered | of what is covered, no hazard | of what is no hazard, covered |"
+    yield "| rules | hazards covered | wrongly covered, of all covered | wrongly covered, of all without a hazard |"
     yield "|---|---|---|---|"
     for number in SHOWN:
         coverage = found[number - 1]

@@ -41,6 +41,7 @@ from neverslower.calibration.figures import CalibrationOptions
 from neverslower.calibration.measuring import LAYERS, Calibrator
 from neverslower.calibration.recording import Recording, Scheme
 from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr, what_is_missing
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
@@ -342,7 +343,7 @@ def _cache(options: argparse.Namespace) -> None:
         store = KeptFolders(default_root() / name)
         if options.clear:
             count, size = store.clear()
-            print(f"{name}: removed {count} entries, {size / 1e6:.1f} MB, from {store.root}")
+            print(f"{name}: removed {counted(count, 'entry', 'entries')}, {size / 1e6:.1f} MB, from {store.root}")
             continue
         entries = store.entries()
         kinds = Counter(entry.fields.get("kind", "unknown") for entry in entries)

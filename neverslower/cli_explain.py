@@ -15,8 +15,9 @@ from neverslower.baseline import folders
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
 from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint, slug
-from neverslower.errors import NeverSlowerError
+from neverslower.errors import InvalidProblem, NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import cases
 from neverslower.maps.staircase import WORSE
@@ -166,22 +167,38 @@ def _of_a_problem(backend: str, options: argparse.Namespace) -> Comparison:
 
 
 def pruned_from(backend: str, pruned: ConvProblem, unpruned: int | None = None, side: Side = Side.OUT) -> Comparison:
-    """Return a pruned layer next to the unpruned one. Raises NeverSlowerError where that has no more channels."""
+    """Return a pruned layer next to the unpruned one, as it is guessed.
+
+    Raises NeverSlowerError where that has no more channels, or is no layer.
+    """
     count, noun = pruned.channels(side), "input" if side is Side.IN else "output"
     whole = (count // WHOLE + 1) * WHOLE if unpruned is None else unpruned
     if whole <= count:
         raise NeverSlowerError(f"--unpruned {whole}: {pruned} has {count} {noun} channels; name more")
-    if pruned.depthwise:
-        problem = replace(pruned, out_channels=whole, in_channels=whole, groups=whole)
-    elif side is Side.TOGETHER:
-        inputs = (pruned.in_channels // WHOLE + 1) * WHOLE
-        return between(backend, replace(pruned, out_channels=whole, in_channels=inputs), pruned)
-    elif side is Side.IN:
-        problem = replace(pruned, in_channels=whole)
-    else:
-        problem = replace(pruned, out_channels=whole)
+    try:
+        problem = _widened(pruned, whole, side)
+    except InvalidProblem as error:
+        named = "name the unpruned layer as PROBLEM, and this one with --pruned"
+        raise NeverSlowerError(f"{pruned}: the unpruned layer can't be guessed: {error}; {named}") from None
+    if side is Side.TOGETHER and not pruned.depthwise:
+        return between(backend, problem, pruned)
     layer = Layer("", None, problem.descriptor, problem)
     return Comparison(backend, layer, problem.prune(whole - count, side), side)
+
+
+def _widened(pruned: ConvProblem, whole: int, side: Side) -> ConvProblem:
+    """Return a layer with so many channels on a side; a depthwise one has more groups. Raises InvalidProblem."""
+    if pruned.depthwise:
+        each = pruned.channels(side) // pruned.groups
+        if whole % each:
+            raise InvalidProblem(f"{whole} channels are no whole groups of {each}")
+        groups, outputs = whole // each, pruned.out_channels // pruned.groups
+        return replace(pruned, in_channels=groups, out_channels=groups * outputs, groups=groups)
+    if side is Side.IN:
+        return replace(pruned, in_channels=whole)
+    if side is Side.OUT:
+        return replace(pruned, out_channels=whole)
+    return replace(pruned, out_channels=whole, in_channels=(pruned.in_channels // WHOLE + 1) * WHOLE)
 
 
 def between(backend: str, unpruned: ConvProblem, pruned: ConvProblem) -> Comparison:
@@ -238,14 +255,15 @@ def _mine(options: argparse.Namespace) -> None:
     every = [case for _, some in read for case in some]
     hazards = sum(case.hazard for case in every)
     if not hazards:
-        raise NeverSlowerError(f"none of the {len(every)} pruned layers in these records is a hazard; nothing to mine")
+        raise NeverSlowerError(f"no hazard in {counted(len(every), 'pruned layer')} of these records; nothing to mine")
     mined = mine(every, options.rules)
     if not mined:
         text = f"no three tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
         raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
-    print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
+    found = f"{counted(hazards, 'hazard')} of {counted(len(every), 'pruned layer')}"
+    print(f"{found} on {fingerprint.folder}, {fingerprint.version}")
     if left := sum(map(cases.inferred, options.record)):
-        print(f"{left:,} other counts were inferred, not timed: no rule was checked against them")
+        print(f"no rule was checked against {counted(left, 'other count')}, inferred and not timed")
     print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
     if options.output:
         rule_file.save(options.output, mined_text(fingerprint, mined))
@@ -301,6 +319,7 @@ def _entry(fingerprint: Fingerprint, rule: Mined) -> str:
         "reason": "",
     }
     counts = (
-        f"covers {rule.hazards:,} hazards, {rule.new:,} of them that no rule above covers, and {rule.false:,} others"
+        f"covers {counted(rule.hazards, 'hazard')}, {rule.new:,} of them not covered by a rule above, and "
+        f"{counted(rule.false, 'other')}"
     )
     return rule_file.table_text(values, [counts])

@@ -17,6 +17,7 @@ from neverslower.cli_maps import (
     spec_of,
 )
 from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.files.journal import Journal, new_journal
 from neverslower.maps import grid, grid_file, map_file, mapping
@@ -112,7 +113,7 @@ def measured(
     """Measure pairs of layers in one pass; a part of them where the user interrupts, or the budget of seconds ends."""
     settings = grid.settings_of(budget, options.blocks)
     asked = grid.comparisons(spec.backend, wanted)
-    step_on_stderr(f"grid: {len(asked):,} pairs of {len(wanted)} layers")
+    step_on_stderr(f"grid: {counted(len(asked), 'pair')} of {counted(len(wanted), 'layer')}")
     campaign = campaign_of(options, spec, settings, journal, reviewer, judge=grid.JUDGE)
     mapped = mapping.measure(campaign, spec.backend, list(wanted), asked)
     if not mapped.ended_early and mapped.findings.left_out:

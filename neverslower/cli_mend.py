@@ -27,6 +27,7 @@ from neverslower.cli_maps import (
     spec_of,
 )
 from neverslower.cli_shared import runs_networks, step_on_stderr
+from neverslower.counted import counted
 from neverslower.errors import AdviceError, NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.journal import Journal
@@ -74,8 +75,9 @@ def add(commands: Commands) -> None:
 def _mend(options: argparse.Namespace) -> None:
     if options.onnx:
         raise NeverSlowerError(
-            f"--onnx {options.onnx}: no ONNX file is padded, for no backend runs one to see that it computes the same; "
-            "name the Python that it was exported from, with --model, and export what this writes"
+            f"--onnx {options.onnx}: mend pads no ONNX file, because no backend runs one to check that its outputs "
+            "stay the same; name the Python that it was exported from with --model FILE.py:FUNCTION --input SHAPE, and "
+            "export the model that this writes"
         )
     if not options.model:
         raise NeverSlowerError("mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE")
@@ -89,7 +91,7 @@ def _mend(options: argparse.Namespace) -> None:
         writing.probe(options.out)
     except OSError as error:
         raise NeverSlowerError(f"--out {options.out}: {error.strerror}; name a folder that can be written") from None
-    step_on_stderr(f"{model.title}: {len(model.layers)} convolutions; reading which channels are coupled")
+    step_on_stderr(f"{model.title}: {counted(len(model.layers), 'convolution')}; reading which channels are coupled")
     layers = tuple(layer.with_format(*format_of(options)) for layer in model.layers)
     padding = Padding(layers, coupled_groups(model), _advised(options.advised, model))
     mending = _Mending(options, spec, model, padding)
@@ -169,7 +171,8 @@ class _Mending(SeveralCampaigns):
         asked = list({comparison.identity: comparison for comparison in asked}.values())
         if not asked:
             return Table(self._padding, {}, {})
-        step_on_stderr(f"{len(self._padding.choices)} groups may be padded; measuring {len(asked)} padded layers")
+        groups = counted(len(self._padding.choices), "group")
+        step_on_stderr(f"{groups} to be padded; measuring {counted(len(asked), 'padded layer')}")
         recorded = recorded_in(self.options.resume, self.spec.backend)
         with closing(Journal(self.journal)) as journal:
             findings = self._run(asked, journal, recorded, self._settings(CHOOSING_SHARE))

@@ -87,7 +87,7 @@ def _lines(now: Record, before: Record, timed: Reread, rows: int) -> Iterator[st
     decided, further = [*timed.changes, *exact], [change for change in others if change not in exact]
     yield from report.lost(timed.alone)
     if decided:
-        yield report.counted(decided)
+        yield report.totals(decided)
     yield from report.not_shown_again(decided)
     if further:
         yield report.untimed(len(further))

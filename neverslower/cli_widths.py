@@ -17,6 +17,7 @@ from neverslower import cli_grid
 from neverslower.cli_gridded import OnGrid
 from neverslower.cli_maps import spec_of
 from neverslower.cli_shared import refuse_out_of_place, require_suffix, step_on_stderr
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.files import writing
 from neverslower.files.journal import Journal
@@ -195,7 +196,7 @@ class _Advising(OnGrid):
         """Return the plan within the budgets. Raises NeverSlowerError that names the least, and what holds it up."""
         left = self.left()
         seconds = self.options.solve_time if left is None else min(self.options.solve_time, left)
-        step_on_stderr(f"planning: {len(question.choices)} groups, at most {seconds:g} s")
+        step_on_stderr(f"planning: {counted(len(question.choices), 'group')}, at most {seconds:g} s")
         if plan := solving.solve(question, Goal(self._limits(question)), seconds):
             return plan
         reasons = "; ".join(_least(self._structure, question, one, seconds) for one in self.budgets)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from neverslower.baseline.acceptance import not_run
 from neverslower.calibration.stored import Standing, standing
+from neverslower.counted import counted
 from neverslower.files.shown import shown
 from neverslower.outcome.run_verdict import RunCode, RunVerdict
 from neverslower.report import pairs
@@ -77,7 +78,7 @@ def _paired(run: Run, verbose: bool) -> Iterator[str]:
 def why_nothing(run: Run) -> str:
     """Return why a backend has nothing to compare."""
     if pairing := run.pairing:
-        counts = f"{len(pairing.pairs)} layers are paired, and {len(pairing.unpaired)} have no pair"
+        counts = f"{counted(len(pairing.pairs), 'layer')} paired, {len(pairing.unpaired)} without a pair"
         return f"nothing to compare: no chosen layer of {pairing.pruned.title} has other channels ({counts})"
     return "nothing to compare: the chosen layers have no channel that can be pruned"
 

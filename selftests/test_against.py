@@ -198,7 +198,7 @@ def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     reviewer, found = run(tmp_path, [], [rule(15, times=1.3)])
     assert found[15].code is Code.UNDECIDED
     assert found[15].unconfirmed
-    assert upgrade.counted(list(found.values())).startswith("new against old: 1 slower (0 confirmed), 0 faster, 3 the")
+    assert upgrade.totals(list(found.values())).startswith("new against old: 1 slower (0 confirmed), 0 faster, 3 the")
     title, shown = upgrade.not_shown_again(list(found.values()))
     assert title == "1 slower than before, not shown again yet:"
     assert shown.startswith("  1.3")

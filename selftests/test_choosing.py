@@ -90,7 +90,7 @@ def test_the_map_keeps_both_apart_and_its_curve_has_the_shape_of_all(tmp_path: P
     assert {case.comparison.candidate.out_channels for case in cases.load(path)[1]} <= set(staircase.counts)
     account = account_of([path])
     assert {case.channels for case in account.cases} == set(staircase.counts[:-1])
-    assert f"{len(staircase.inferred)} other channel counts were not timed" in " ".join(account.sources[0].remarks)
+    assert f"{len(staircase.inferred)} other channel counts not timed" in " ".join(account.sources[0].remarks)
     said = "\n".join(mapped_lines(path, mapped))
     assert f"{len(staircase.verdicts)} channel counts in" in said
     assert f"{len(staircase.inferred)} other counts were not timed" in said

@@ -85,7 +85,7 @@ def test_an_estimate_is_never_a_verdict():
 def test_a_grid_holds_each_pair_with_its_samples_and_no_verdict(tmp_path, capsys):
     code, path = grid_of(tmp_path)
     assert code == 0
-    assert "23 of 23 pairs of (input, output) channels of 1 layers" in capsys.readouterr().out
+    assert "23 of 23 pairs of (input, output) channels of 1 layer" in capsys.readouterr().out
     found = grid_file.load(path).of(LAYER)
     assert len(found.costs) == 24
     assert found.cost == pytest.approx(1e-5, rel=0.02)

@@ -164,7 +164,7 @@ def test_what_was_measured_after_a_change_is_not_compared_with_the_baseline(runn
     assert outcomes(result) == {"skipped": 7}
     result.stdout.fnmatch_lines(
         [
-            "*state changed while it was measured: state clock: 1 GHz → 2 GHz; 7 comparisons are marked",
+            "*state changed while it was measured: state clock: 1 GHz → 2 GHz; 7 comparisons marked",
             "not comparable: 7",
         ]
     )

@@ -101,8 +101,8 @@ def test_what_the_time_budget_left_undecided_is_counted() -> None:
     late.verdicts[key] = Verdict(Code.UNDECIDED, Reason(ReasonCode.BUDGET_ENDED, "the budget ended"), None)
     told = list(mended_lines(Mended(Model("net", LAYERS), "scripted", late, {})))
     assert told[:2] == [
-        "net on scripted: 0 of 2 groups of channels are padded",
-        f"the time budget ended before 1 of {len(late.verdicts)} padded layers were decided",
+        "net on scripted: 0 of 2 groups of channels padded",
+        f"the time budget ended before 1 of {len(late.verdicts)} padded layers could be decided",
     ]
     assert "- a: 16: a is UNDECIDED (the budget ended)" in "\n".join(told)
 
@@ -176,7 +176,7 @@ def mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_pruned_model_is_padded_where_that_is_proved(mend: Any, tmp_path: Path, capsys: Any) -> None:
     assert mend() == 0
     told = capsys.readouterr().out
-    assert "net on scripted: 1 of 1 groups of channels are padded" in told
+    assert "net on scripted: 1 of 1 group of channels padded" in told
     assert "| 0 | 13 | 16 | 0 |" in told
     assert "| 0 | 3 → 13 | 3 → 16 | FASTER: 0.5" in told
     assert "- 3: a multiple of 32 already" in told
@@ -184,7 +184,7 @@ def test_a_pruned_model_is_padded_where_that_is_proved(mend: Any, tmp_path: Path
     assert "whole network: 0.75" in told
     measured = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.jsonl")}
     assert {name for name, text in measured.items() if "net_padded.py" in text} == {"m-whole"}
-    assert (tmp_path / "out" / "net_padded.md").read_text(encoding="utf-8").startswith("net on scripted: 1 of 1 groups")
+    assert (tmp_path / "out" / "net_padded.md").read_text(encoding="utf-8").startswith("net on scripted: 1 of 1 group")
     assert "ADDED = {\n    '0': {'out': [[13, 3]]},\n    '3': {'in': [[13, 3]]},\n    '1': {'norm'" in (
         tmp_path / "out" / "net_padded.py"
     ).read_text(encoding="utf-8")
@@ -259,7 +259,7 @@ def test_an_interruption_of_the_last_measurement_keeps_what_was_proved(
 def test_a_model_that_no_padding_helps_is_left_with_the_reasons(mend: Any, tmp_path: Path, capsys: Any) -> None:
     assert mend(rules=[{"seconds": 1e-4}]) == 0
     told = capsys.readouterr().out
-    assert "0 of 1 groups of channels are padded" in told
+    assert "0 of 1 group of channels padded" in told
     assert "- 0: 16: no layer is proved faster; 32: no layer is proved faster" in told
     assert not list((tmp_path / "out").iterdir())
 
@@ -267,7 +267,7 @@ def test_a_model_that_no_padding_helps_is_left_with_the_reasons(mend: Any, tmp_p
 def test_a_model_without_a_group_to_pad_needs_no_measuring(mend: Any, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "net.py").write_text(NET.replace("13", "64"), encoding="utf-8")
     assert mend() == 0
-    assert "0 of 0 groups of channels are padded" in capsys.readouterr().out
+    assert "0 of 0 groups of channels padded" in capsys.readouterr().out
 
 
 def test_problem_of_the_output_folder_is_said_before_measuring(mend: Any, tmp_path: Path, capsys: Any) -> None:
@@ -287,7 +287,7 @@ def test_a_padded_problem_keeps_what_padding_does_not_touch() -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--onnx", "m.onnx"], "--onnx m.onnx: no ONNX file is padded, for no backend runs one"),
+        (["--onnx", "m.onnx"], "name the Python that it was exported from with --model FILE.py:FUNCTION --input SHAPE"),
         ([], "mend which model? name what builds it: --model FILE.py:FUNCTION --input SHAPE"),
     ],
 )

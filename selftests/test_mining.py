@@ -125,6 +125,22 @@ def test_the_counts_around_a_problem() -> None:
             pruned_from("scripted", parse_descriptor("ic8oc127_ih6kh3ph1"), unpruned)
 
 
+@pytest.mark.parametrize(("side", "unpruned"), [(Side.OUT, "g32ic32oc64"), (Side.IN, "g64ic64oc128")])
+def test_a_depthwise_layer_with_several_filters_each_is_compared_as_it_is(side, unpruned):
+    pruned = parse_descriptor("g28ic28oc56_ih6kh3ph1")
+    comparison = pruned_from("scripted", pruned, None, side)
+    assert (comparison.reference, comparison.candidate) == (parse_descriptor(f"{unpruned}_ih6kh3ph1"), pruned)
+
+
+@pytest.mark.parametrize(
+    ("text", "side", "unpruned"),
+    [("g3ic63oc63", Side.TOGETHER, None), ("g3ic63oc63", Side.OUT, None), ("g21ic21oc63", Side.OUT, 65)],
+)
+def test_an_unpruned_layer_that_cannot_be_guessed_is_to_be_named(text, side, unpruned):
+    with pytest.raises(NeverSlowerError, match=r"can't be guessed: .*; name the unpruned layer as .* --pruned"):
+        pruned_from("scripted", parse_descriptor(f"{text}_ih6kh3ph1"), unpruned, side)
+
+
 @pytest.mark.parametrize("name", ["hunt-onednn", "tuned-log-resnet50-L16"])
 def test_the_first_journals_are_read_though_they_lack_a_field(name: str) -> None:
     assert record.read(JOURNALS / f"{name}.jsonl.xz").fingerprints

@@ -147,6 +147,16 @@ def test_what_treats_each_channel_alike_leaves_it_free(tmp_path: Path, nodes: An
     assert (group.held, group.channels, group.members) == ("", 8, COUPLED)
 
 
+def test_halves_as_torchs_older_exporter_cuts_them_have_known_sizes(tmp_path: Path) -> None:
+    """It computes where to cut for `chunk`: (8 + 1) // 2 channels are the first half, and so on."""
+    size = [node("Shape", "a", "s"), node("Gather", "s 1", "n"), node("Add", "n 1", "m"), node("Div", "m 2", "h")]
+    cut = [node("Mul", "h 1", "end"), node("Slice", "a 0 end 1", "first"), node("Mul", "h 2", "last")]
+    cut += [node("Slice", "a end last 1", "second"), node("Concat", "second first", "y", axis=1)]
+    path = made(tmp_path, [*size, *cut], {"0": [0], "1": [1], "2": [2]})
+    shapes = onnx_graph.shapes_of(onnx_graph.opened(path, ()).graph)
+    assert [shapes[name] for name in ("first", "second", "y")] == [(1, 4, 6, 6), (1, 4, 6, 6), (1, 8, 6, 6)]
+
+
 def branch(reads: str) -> Any:
     """A graph that hands on a tensor from outside."""
     value = onnx.helper.make_tensor_value_info(f"of_{reads}", onnx.TensorProto.FLOAT, None)

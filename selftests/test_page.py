@@ -23,9 +23,10 @@ from neverslower.calibration.stored import Standing, load, standing
 from neverslower.errors import NeverSlowerError
 from neverslower.outcome.tally import NEVER_BEGUN
 from neverslower.page import html
-from neverslower.page.account import Account, counted_as, document
+from neverslower.page.account import UNJUDGED, Account, counted_as, document
 from neverslower.page.calibrated import with_calibration
 from neverslower.page.first_screen import first_screen
+from neverslower.page.journalled import WAYS
 from neverslower.page.reading import account_of, records_of
 from neverslower.page.wanted import Wanted
 from selftests.conftest import SuiteRunner
@@ -34,6 +35,7 @@ from selftests.test_plugin import FLAT, HAZARD, LATENCY, NEVER_SLOWER
 
 JOURNALS, BASELINES = ROOT / "bench/data/journals", ROOT / "baselines"
 RUN = JOURNALS / "report-cudnn-h200.jsonl.xz"
+SURVEY = BASELINES / "cudnn@nvidia-h100-80gb-hbm3/maps/torch-resnet50.L16-float16-NHWC.json.xz"
 GRID = ROOT / "bench/data/maps/grid-resnet50-float16-h200.json.xz"
 SCHEMA = json.loads((ROOT / "docs/reference/verdicts.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}<!--"
@@ -111,6 +113,20 @@ def test_what_was_left_out_is_counted_so_on_the_page_too() -> None:
     assert f"NEVER_BEGUN = new Set({json.dumps(list(NEVER_BEGUN))})" in script
 
 
+def test_a_survey_is_not_judged_wherever_the_page_counts_it() -> None:
+    """What a survey measured once is no verdict, so none of it is undecided either: more passes were never meant."""
+    account = account_of([SURVEY])
+    assert account.sentence.endswith("127 channel counts, surveyed once, in one process, and not judged")
+    (source,) = first_screen(account).sources
+    assert [(counted.code, counted.words, counted.count) for counted in source.counts] == [
+        ("NOT_JUDGED", "not judged", 127)
+    ]
+    assert {(case.code, case.reason) for case in account.cases} == {("UNDECIDED", UNJUDGED)}
+    assert 'NOT_JUDGED">127 not judged<' in html.page(account)
+    script = (ROOT / "neverslower/page/assets/data.js").read_text(encoding="utf-8")
+    assert f'ns.UNJUDGED = "{UNJUDGED}"' in script
+
+
 def test_a_whole_network_is_called_as_its_run_counts_it(tmp_path: Path) -> None:
     path = tmp_path / "whole.jsonl"
     lines = [json.loads(line) for line in _lines(JOURNALS / "pruned-resnet18-cudnn-h200.jsonl.xz")]
@@ -125,6 +141,18 @@ def test_a_whole_network_is_called_as_its_run_counts_it(tmp_path: Path) -> None:
     page = html.page(account)
     for chip in ('UNCONFIRMED">slower, not confirmed<', 'LEFT_OUT">left out<'):
         assert f'<li><span class="chip {chip}/span>' in page
+
+
+def test_a_run_that_ended_is_whole_though_an_earlier_one_in_its_journal_was_not(tmp_path: Path) -> None:
+    """As of `mend`, which may choose otherwise when it continues."""
+    cut_short = _lines(JOURNALS / "mend-resnet18-whole-cudnn-h200.jsonl.xz")
+    ended = _lines(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
+    ways = json.loads(cut_short[0])
+    again = json.dumps(json.loads(ended[0]) | {name: ways[name] for name in WAYS})
+    path = tmp_path / "both.jsonl"
+    path.write_text("\n".join([*cut_short, again, *ended[1:]]) + "\n", encoding="utf-8")
+    words = "6 whole networks: 5 faster, 1 not judged"
+    assert account_of([path]).sentence == f"cudnn 9.19.0 on NVIDIA H200: {words}"
 
 
 def test_samples_are_five_numbers_of_each_process() -> None:
@@ -248,8 +276,17 @@ def test_a_run_that_did_not_end_is_no_clean_result(tmp_path: Path, keep: int, wo
 
 def test_a_record_of_whole_networks_says_so() -> None:
     found = plain(JOURNALS / "advice-resnet50-whole-cudnn-h200.jsonl.xz")
-    words = "5 whole networks: 5 faster; no layer was compared"
-    assert found["sentence"] == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    assert found["sentence"] == "cudnn 9.19.0 on NVIDIA H200: 5 whole networks: 5 faster"
+
+
+def test_a_network_that_was_timed_and_not_judged_shows_what_it_took() -> None:
+    account = account_of([JOURNALS / "mend-resnet18-whole-cudnn-h200.jsonl.xz"])
+    jsonschema.validate(json.loads(json.dumps(document(account))), SCHEMA)
+    words = "this run did not end: it had judged 0 of 1 comparison; 1 whole network: 1 not judged"
+    assert account.sentence == f"cudnn 9.19.0 on NVIDIA H200: {words}"
+    page = re.sub(r"<[^>]+>", "", html.page(account))
+    assert "not judged the whole network, cudnn-resnet18-whole-float16-NHWC: the run ended before it was judged" in page
+    assert "medians of 1 process: 464 µs → 332 µs" in page
 
 
 def test_a_run_of_two_backends_keeps_its_verdict(tmp_path: Path) -> None:
@@ -294,6 +331,8 @@ def test_a_grid_says_that_it_judges_nothing() -> None:
     assert [source.evidence for source in first_screen(account).sources] == ["estimates, no verdicts"]
     with pytest.raises(NeverSlowerError, match=r"no record has such a layer; there are resnet50\.conv1, "):
         account_of([GRID], "vgg16.*")
+    (_, of_the_grid) = account_of([SURVEY, GRID], "resnet50.L16").further
+    assert of_the_grid == "cudnn 9.19.0 on NVIDIA H200: none of its layers matches --layer"
 
 
 def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
@@ -306,10 +345,37 @@ def test_a_part_of_a_grid_says_what_is_missing(tmp_path: Path) -> None:
     )
     found = plain(path)
     jsonschema.validate(found, SCHEMA)
-    assert "a part of the grid (interrupted): 2 of 1,229 pairs were measured; 14 pairs of" in found["sentence"]
-    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair has no cost: out of memory"]
+    assert "a part of the grid (interrupted): 2 of 1,229 pairs measured; 14 pairs of" in found["sentence"]
+    assert found["notes"] == ["resnet50.layers.0.0.conv1: 1 pair without a cost: out of memory"]
     missing = [place for place, row in enumerate(found["grids"][0]["costs"]) for cost in row if cost is None]
     assert missing == [1]  # The row of 32 input channels.
+
+
+@pytest.mark.parametrize(
+    ("kept", "ended", "words"),
+    [
+        (0, "", "no layer has a time; the remarks say why, and `map --grid` measures it again"),
+        (0, "interrupted", "0 of 1,229 pairs measured; no layer has a time; go on with the same `map --grid` and"),
+        (1, "", "1 layer at the unpruned channels alone, so there is nothing to compare; measure it again with a sm"),
+    ],
+)
+def test_a_grid_without_a_pair_says_what_is_missing_and_how_to_get_it(
+    tmp_path: Path, kept: int, ended: str, words: str
+) -> None:
+    content = json.loads(lzma.decompress(GRID.read_bytes()))
+    first: dict[str, Any] = content["layers"][0]
+    empty: dict[str, Any] = {"pairs": [], "estimates": [], "passes": []}
+    refused = first | empty | {"name": "refused", "cost": None, "refusals": [[3, 16, "out of memory"]]}
+    layers = [refused, *([first | empty] if kept else [])]
+    path = tmp_path / "empty.json.xz"
+    path.write_bytes(
+        lzma.compress(json.dumps(content | {"ended_early": ended, "measured": 0, "layers": layers}).encode())
+    )
+    found = plain(path)
+    jsonschema.validate(found, SCHEMA)
+    assert words in found["sentence"]
+    assert "0 pairs" not in found["sentence"]
+    assert found["notes"] == ["refused: nothing of it was measured: out of memory"]
 
 
 # A run

@@ -349,8 +349,11 @@ def test_a_regression_that_a_fresh_process_does_not_show_again_is_undecided(runn
 def test_a_time_budget_states_its_coverage_and_is_no_failure(runner: SuiteRunner) -> None:
     result = runner.run(FLAT, NEVER_SLOWER, "--time-budget", "0.001s", "--strict-verdicts")
     result.stdout.fnmatch_lines(
-        ["CANNOT JUDGE: *6 left out, of 6", "left out by the time budget: 6", "coverage: 0 of 6*"]
+        ["CANNOT JUDGE: *6 left out, of 6", "left out by the time budget: 6", "coverage: 0 of 6*", "next:"]
     )
+    first = "next:\n  decide the rest:\n    the same command with a longer --time-budget and --resume="
+    assert first in result.stdout.str()
+    assert "doctor" not in result.stdout.str()
     assert outcomes(result) == {"skipped": 6}
 
 

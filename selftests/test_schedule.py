@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench import budgets
 from bench.budgets import KINDS, Drawn, Kind, Row
+from neverslower.campaign import campaign
 from neverslower.campaign.campaign import Campaign
+from neverslower.campaign.findings import Findings
 from neverslower.campaign.forecast import Forecast
+from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.settings import Settings
 from neverslower.evidence.observation import in_step
 from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.outcome.run_verdict import RunCode
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
+from neverslower.report.next_steps import next_steps
 from selftests import in_process
 from selftests.conftest import SuiteRunner
 from selftests.support import comparison, layers, scripted
@@ -88,11 +95,63 @@ def test_what_a_pass_measures_is_in_the_order_given_whatever_it_costs() -> None:
     assert orders[0] == orders[1]
 
 
+@pytest.mark.parametrize(("seed", "passes"), [(0, 2.0), (0, 3.0), (0, 5.0), (1, 8.0)])
+def test_no_process_is_started_that_would_be_ready_after_the_end(
+    monkeypatch: pytest.MonkeyPatch, seed: int, passes: float
+) -> None:
+    """A start takes as long as a pass here, and is planned to take nothing, as where processes load ahead."""
+    monkeypatch.setattr(campaign, "_start_ahead", lambda *_, **__: 1)  # As if those that loaded were used up.
+    drawn = Drawn.of(CLEAR, seed)
+    drawn = replace(drawn, start=sum(drawn.costs.values()))
+    findings, noted = budgets.run(drawn, passes * drawn.a_pass)
+    assert budgets.decided(findings) > len(drawn.comparisons) / 4
+    assert noted.clock.now <= passes * drawn.a_pass
+
+
+def test_nothing_is_looked_at_again_where_a_process_for_it_would_come_too_late() -> None:
+    late: Any = SimpleNamespace(start=5.0, spent=lambda planned: planned > 4.0)
+    recheck(late, asked())  # It asks no library for one.
+
+
 def test_without_a_budget_everything_is_measured_in_every_pass_until_it_is_decided() -> None:
     drawn = Drawn.of(CLEAR, 2, layers=4)
     findings, _ = budgets.run(drawn, None)
     for result in findings.results.values():
         assert len(result.passes) == min(drawn.needs[result.comparison.keys[1]], budgets.MOST_PASSES)
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[4]], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("passes", [0.5, 2.0])
+def test_how_much_time_was_lacking_is_foretold_to_a_factor_of_two(kind: Kind, passes: float) -> None:
+    drawn = Drawn.of(kind, 0)
+    short, endless = (budgets.run(drawn, budget)[0] for budget in (passes * drawn.a_pass, None))
+    lacking = short.lacking["simulated"] / (endless.seconds - short.seconds)
+    assert 0.5 < lacking < 2
+    assert endless.lacking == {}
+
+
+def steps(findings: Findings) -> list[tuple[str, str]]:
+    """What is said to be done next after a run that decided nothing."""
+    shown = {"assessed": (), "wholes": (), "standings": {}, "specs": {}, "journal": "run.jsonl"}
+    overview: Any = SimpleNamespace(findings=findings, verdict=SimpleNamespace(code=RunCode.CANNOT_JUDGE), **shown)
+    return list(next_steps(overview))
+
+
+def test_a_budget_that_was_too_short_is_answered_with_a_longer_one_and_noise_with_the_doctor() -> None:
+    drawn = Drawn.of(ALL_ALIKE, 0)
+    findings, _ = budgets.run(drawn, 0.8 * drawn.a_pass)
+    ((purpose, how),) = steps(findings)
+    assert re.fullmatch(r"decide the rest, which takes about \d+ s more", purpose)
+    assert re.fullmatch(r"the same command with --time-budget=\d+[sm] and --resume=run\.jsonl", how)
+    for begun, doctor in ((3, []), (96, ["python -m neverslower doctor"])):  # Of 96 in all.
+        findings.foresee("simulated", Forecast(1, begun, begun, 0.2, begun, seconds_for_all=900.0, seconds_left=1.0))
+        assert [each for _, each in steps(findings)] == [*doctor, how]
+
+
+@pytest.mark.parametrize(("seconds", "budget"), [(3, "10s"), (30, "30s"), (31, "1m"), (2600, "45m"), (2800, "1h")])
+def test_a_budget_to_give_is_a_round_one(seconds: float, budget: str) -> None:
+    assert words.time_budget(seconds) == budget
+    assert words.parse_duration(budget) >= seconds
 
 
 # A machine that is too noisy
@@ -145,7 +204,7 @@ def test_who_has_time_enough_or_no_noise_is_not_told(tmp_path: Path, noise: floa
 def test_what_is_expected_is_said_in_words() -> None:
     forecast = Forecast(2, undecided=200, begun=218, mde=0.087, lost=190, seconds_for_all=1500.0, seconds_left=200.0)
     assert words.too_noisy("onednn", forecast) == (
-        "onednn: forecast: this machine looks too noisy for the time budget: after 2 passes 200 of 218 comparisons are "
+        "onednn: forecast: this machine looks too noisy for the time budget: after 2 passes 200 of 218 comparisons "
         "undecided; the smallest slowdown that it can prove is 8.7%, and the rest would take 25 min 00 s of measuring"
     )
     assert words.was_too_noisy("onednn", forecast, 150) == (

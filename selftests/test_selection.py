@@ -251,7 +251,7 @@ def test_a_range_holds_up_to_the_layers_own_channels():
     run_plan = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14-17"])
     assert _kept(run_plan.comparisons()) == [14, 15]
     (note,) = run_plan.notes()
-    assert note == "--keep 14-17: 1 of 1 layers can't keep each of 14-17 output channels: mb1_ic4oc16_ih6kh3ph1 (16)"
+    assert note == "--keep 14-17: 1 of 1 layer can't keep each of 14-17 output channels: mb1_ic4oc16_ih6kh3ph1 (16)"
 
 
 def test_counts_that_every_layer_has_need_no_remark():

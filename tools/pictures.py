@@ -25,7 +25,7 @@ H200 = "bench/data/journals/cudnn-h200-resnet50-float16.jsonl.xz"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ROOM = 12
 """Pixels around the part that is shown."""
-READY = "document.documentElement.dataset.ready === 'yes'"
+READY = "html[data-ready=yes]"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def main(pictures: Sequence[Picture] = PICTURES) -> None:
             context = browser.new_context(viewport=viewport, **how)
             shown = context.new_page()
             shown.goto(f"file://{page}#{quote(picture.address, safe='=/&.-')}")
-            shown.wait_for_function(READY)
+            shown.locator(READY).wait_for(state="attached")
             path = FOLDER / picture.name
             shown.screenshot(path=path, **_clip(shown, picture))
             context.close()

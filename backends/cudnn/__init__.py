@@ -26,6 +26,7 @@ from backends.gpu import Gpu, require_gpu, unusable_is_unavailable
 from backends.gpu.replay import TRIAL_CALLS, TRIALS, Call, Replay
 from backends.identity import code_of_loaded
 from backends.shared import first_line, not_installed, read_argument
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.kernels import kernels, main_kernels
@@ -274,7 +275,7 @@ class CuDNN(Gpu):
             if seconds < least:
                 best, least = plan, seconds
         if best is None:
-            raise Unsupported(f"cuDNN offers {convolution.offered} plans, and none of them runs")
+            raise Unsupported(f"cuDNN offers {counted(convolution.offered, 'plan')}, and none of them runs")
         convolution.select(best)
         return convolution, best
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backends.shared import first_line
+from neverslower.counted import counted
 from neverslower.errors import Unsupported
 from neverslower.problem.convolution import ConvProblem, DType, Layout
 from neverslower.problem.epilogue import PostOp
@@ -194,7 +195,7 @@ class Convolution:
         """Return the first plan that builds. Raises Unsupported where none does."""
         chosen = next(self.plans(), None)
         if chosen is None:
-            raise Unsupported(f"cuDNN offers {self.offered} plans, and none of them builds")
+            raise Unsupported(f"cuDNN offers {counted(self.offered, 'plan')}, and none of them builds")
         return chosen
 
     def select(self, plan: BuiltPlan) -> None:

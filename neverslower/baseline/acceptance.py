@@ -11,6 +11,7 @@ from neverslower.baseline import exact, folders, timed
 from neverslower.baseline.changes import verdict_changes
 from neverslower.baseline.scope import Scope
 from neverslower.campaign.findings import Findings, Identity, Result
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import BaselineError
 from neverslower.files.shown import shown
@@ -119,7 +120,7 @@ def _accept_backend(root: Path, proposal: Proposal, fingerprint: Fingerprint, re
         raise BaselineError(trouble)
     lines = verdict_changes(before, results)
     path = _store(root, proposal, fingerprint, stored, reason)
-    yield f"accepted {len(stored)} comparisons as {shown(path)}: {reason}"
+    yield f"accepted {counted(len(stored), 'comparison')} as {shown(path)}: {reason}"
     yield from (f"  {line}" for line in lines)
 
 

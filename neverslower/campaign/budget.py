@@ -37,7 +37,8 @@ class Budget:
     """The time of one backend, until `deadline` on `clock`; None for as long as it takes.
 
     A comparison gets `fewest` passes at the least and takes `usual` ones, and `most` are those after which the judge
-    wants no more. Each pass is a process of its own, whose start takes `start_seconds`, which the first one shows.
+    wants no more. Each pass is a process of its own, whose start takes `start_seconds`, which the first one shows;
+    0 where processes load ahead. `first_start` is what the first one took, so what one takes that nobody loaded ahead.
     """
 
     clock: Clock
@@ -45,6 +46,7 @@ class Budget:
     fewest: int
     most: int
     start_seconds: float = 0.0
+    first_start: float = 0.0
     usual: int = USUAL_PASSES
 
     @property

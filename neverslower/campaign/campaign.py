@@ -256,7 +256,7 @@ class Campaign:
         begin = self.clock()
         ahead = _start_ahead(run, FEW_AHEAD if layers <= FEWEST else MOST_AHEAD)
         worker = run.library.start()
-        run.budget.start_seconds = self.clock() - begin
+        run.budget.start_seconds = run.budget.first_start = self.clock() - begin
         run.findings.remark(run.name, worker.remarks)
         self.reviewer.identified(worker.fingerprint)
         run.recorded.require_state(run.name, run.guard.begin(run.name, worker))

@@ -75,6 +75,26 @@ class BackendRun:
         """Return whether everything is begun in the order given, as far as half of the time lasts."""
         return self.budget.deadline is None or self.settings.whole
 
+    @property
+    def start(self) -> float:
+        """Return the seconds until another process is ready, of each library; none where one was started ahead."""
+        return self.budget.first_start * sum(not library.holder.waits for library in self.libraries())
+
+    def next_start(self, begun: Sequence[Compared]) -> float:
+        """Return the seconds until the process of the next pass of these is ready.
+
+        None until something is judged, because a run that judged nothing has nothing to lose; and none where an earlier
+        run has measured all of the next pass.
+        """
+        waiting = ((library, one) for library in self.libraries() for one in library.waiting(begun))
+        judged = any(map(self.findings.has, begun))
+        return self.start if judged and not all(library.known(one) for library, one in waiting) else 0.0
+
+    def unplanned_start(self, begun: Sequence[Compared]) -> float:
+        """Return the seconds until that process is ready, beyond what is planned for each."""
+        planned = self.budget.start_seconds * len(self.libraries())
+        return max(0.0, self.next_start(begun) - planned)
+
     def spent(self, planned: float = 0.0) -> bool:
         """Return whether the time would end before so many more seconds of measuring."""
         return self.budget.spent(planned)

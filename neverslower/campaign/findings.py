@@ -89,7 +89,8 @@ class Findings:
     unsound about each device when the run began, `refused` names the backends that can't be judged here: for that, or
     because another run has the device; `changed` says what became otherwise, `marked` what was measured since.
     `spoiled` says why a device became unfit, where something was measured on it then.
-    `noisy` says early what a machine is expected to prove that is too noisy for its budget.
+    `noisy` says early what a machine is expected to prove that is too noisy for its budget. `lacking` are the seconds,
+    about, that would have decided what a backend's time budget left undecided, where that is known.
     `wanted` counts the verdicts that each backend was asked for, those on outputs among them, and `ended` says what
     ended the run before it gave them all.
     """
@@ -114,6 +115,7 @@ class Findings:
     wanted: Counter[str] = field(default_factory=Counter)
     ended: str = ""
     noisy: dict[str, Forecast] = field(default_factory=dict)
+    lacking: dict[str, float] = field(default_factory=dict)
     spoiled: dict[str, Spoiled] = field(default_factory=dict)
 
     # What a campaign, its guard and a hunt tell. Nobody else writes a field.
@@ -121,6 +123,10 @@ class Findings:
     def foresee(self, backend: str, forecast: Forecast) -> None:
         """Keep that a machine is too noisy for its budget, and what is to be expected."""
         self.noisy[backend] = forecast
+
+    def lack_time(self, backend: str, seconds: float) -> None:
+        """Keep how much longer a backend's time budget had to be, about, to decide everything."""
+        self.lacking[backend] = seconds
 
     def want(self, comparisons: Iterable[Compared]) -> None:
         """Count the verdicts that are asked for, by backend."""

@@ -25,7 +25,7 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
     begins_later = run.budget.deadline is not None or run.choose is not None
     for number in range(2 * most if begins_later else most):
         waiting = schedule.next()
-        if not waiting or run.spent() or _leaves_no_time_to_confirm(run, number, seconds):
+        if not waiting or run.spent(run.next_start(schedule.begun)) or _leaves_no_time_to_confirm(run, number, seconds):
             break
         phase, started = run.phase(schedule.later(waiting)), run.library.started
         try:
@@ -47,6 +47,8 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         if run.other is None and run.settings.passes == 1:
             schedule.fill()
         _foresee(run, schedule.forecast(number + 1))
+    if run.budget.deadline is not None and run.library.examined and (seconds := schedule.seconds_for_all()):
+        run.findings.lack_time(run.name, run.budget.first_start + seconds)
     if run.other:
         run.other.close_worker()
 

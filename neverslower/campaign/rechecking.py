@@ -13,7 +13,7 @@ from neverslower.problem.comparison import Comparison
 
 def recheck(run: BackendRun, comparisons: Sequence[Comparison]) -> None:
     """Measure each apparent regression again, in a fresh process, or in another pair of them."""
-    if not comparisons:
+    if not comparisons or run.spent(run.start):
         return
     groups = [run.libraries()] if run.takes_turns else [[library] for library in run.libraries()]
     for libraries in groups:

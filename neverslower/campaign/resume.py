@@ -10,6 +10,7 @@ from typing import Any
 
 from neverslower.campaign.doubt import WatchedDevice
 from neverslower.campaign.findings import Identity
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.device.state import State
 from neverslower.errors import NeverSlowerError
@@ -87,8 +88,9 @@ class Recorded:
         """Return in words how much of this a run of these comparisons need not measure again."""
         asked = {comparison.identity for comparison in comparisons}
         passes = [identity for identity, _ in self.passes if identity in asked]
-        had = f"{len(set(passes))} of {len(asked)} comparisons were measured before, in {len(passes)} passes"
-        return f"resumed {self.path}: {had} that are not repeated"
+        had = f"{len(set(passes)):,} of {counted(len(asked), 'comparison')}"
+        taken = counted(len(passes), "pass", "passes")
+        return f"resumed {self.path}: measured before, and not repeated: {had}, in {taken}"
 
     def require_backends(self, asked: Collection[str]) -> None:
         """Raise NeverSlowerError where this is a run of other backends alone."""

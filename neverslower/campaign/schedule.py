@@ -152,7 +152,7 @@ class Schedule:
         So many passes are held in `reserve` for each.
         """
         waiting = sorted(self._waiting, key=self._urgency)
-        room = Room(self._budget.left, self._start)
+        room = Room(self._budget.left - self._run.unplanned_start(self.begun), self._start)
         chosen: list[Compared] = []
         # Where there is no time for the usual number of passes, fewer may do: they decide what is clear.
         for usual in range(self._planned + reserve, min(FEWEST_PASSES, self._planned) - 1, -1):
@@ -204,19 +204,19 @@ class Schedule:
             begun=len(self.begun),
             mde=mdes[len(mdes) // 2] if mdes else None,
             lost=sum(map(_lost_in_noise, self._so_far.values())),
-            seconds_for_all=self._seconds_for_all(),
-            seconds_left=min(self._budget.left, self._seconds_for_all()),
+            seconds_for_all=self.seconds_for_all(),
+            seconds_left=min(self._budget.left, self.seconds_for_all()),
         )
 
     def later(self, measured: Sequence[Compared]) -> float:
         """Return the seconds that will be left to do after one more pass of these, about."""
-        return max(0.0, min(self._budget.left, self._seconds_for_all()) - self._one_pass(measured))
+        return max(0.0, min(self._budget.left, self.seconds_for_all()) - self._one_pass(measured))
 
     def _one_pass(self, measured: Sequence[Compared]) -> float:
         works = [self._work(comparison) for comparison in measured]
         return sum(work.seconds for work in works) + sum({work.layer: work.shared for work in works}.values())
 
-    def _seconds_for_all(self) -> float:
+    def seconds_for_all(self) -> float:
         """Return the seconds until all is decided or given up, about, whatever the budget."""
         most = self._run.judge.most_passes
         shared: dict[str, float] = {}

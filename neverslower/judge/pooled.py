@@ -57,6 +57,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from neverslower.counted import counted
 from neverslower.judge.change import Variance, typical_variance
 from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import (
@@ -264,13 +265,13 @@ class PooledJudge:
 
     def _verdict(self, low: float, estimate: float, high: float, taken: int, basis: str) -> Verdict:
         if math.isinf(low) and math.isinf(high):
-            text = f"{taken} processes prove nothing by {basis}"
+            text = f"nothing is proved by {counted(taken, 'process', 'processes')} and {basis}"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text))
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
         estimate = min(max(estimate, low), high)
         ratio = Interval(math.exp(estimate), max(math.exp(low), 1 / UNPROVED), min(math.exp(high), UNPROVED))
         code, reason = decide(ratio, self.thresholds)
-        text = f"{reason.text}, in {taken} processes, by {basis}"
+        text = f"{reason.text}, in {counted(taken, 'process', 'processes')}, by {basis}"
         return Verdict(code, Reason(reason.code, text), ratio)
 
 
@@ -474,7 +475,7 @@ def _median(x: Floats) -> Floats:
 def _basis(processes: Processes, stored: Scatter | None) -> str:
     """Return whose scatter the verdicts rest on, in words."""
     own = np.unique(processes.layer_of[~np.isnan(processes.differences)])
-    text = f"the scatter of {len(own)} layers"
+    text = f"the scatter of {counted(len(own), 'layer')}"
     if stored is None:
         return text
     factor = stored.widened(processes)

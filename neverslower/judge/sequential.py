@@ -42,6 +42,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike
 
+from neverslower.counted import counted
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
 from neverslower.judge.failure import Failure
@@ -259,7 +260,8 @@ class SequentialJudge:
         noise, provable = self.limits(passes, comparisons)
         if math.isinf(low) and math.isinf(high):
             taken = sum(len(pass_.seconds) for pass_ in passes)
-            text = f"{taken} blocks in {len(units)} passes prove nothing; {self.fewest_passes(comparisons)} passes can"
+            seen, needed = (counted(n, "pass", "passes") for n in (len(units), self.fewest_passes(comparisons)))
+            text = f"nothing is proved by {counted(taken, 'block')} in {seen}; it takes {needed}"
             return Verdict(Code.UNDECIDED, Reason(ReasonCode.TOO_NOISY, text), noise_floor=noise, mde=provable)
         low, high = min(low, high), max(low, high)  # Both at odds: the ratio moved. Nothing between them is excluded.
         estimate = min(max(_centre(units), low), high)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import STANDARD, Code, Verdict, whether_faster
 from neverslower.maps.staircase import Staircase
@@ -94,7 +95,8 @@ def _measured(asked: Sequence[Comparison], measure: Measure) -> dict[tuple[str, 
     verdicts = {keys: whether_faster(verdict) for keys, verdict in measure(asked).items()}
     missing = [comparison.identity for comparison in asked if comparison.identity[1:] not in verdicts]
     if missing:
-        raise NeverSlowerError(f"{len(missing)} of {len(asked)} comparisons have no verdict, such as {missing[0][2]}")
+        without = f"{len(missing)} of {counted(len(asked), 'comparison')}"
+        raise NeverSlowerError(f"without a verdict: {without}, such as {missing[0][2]}")
     return verdicts
 
 

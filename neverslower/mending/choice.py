@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Verdict
 from neverslower.mending.widths import MULTIPLES, Padding, Widths
@@ -166,7 +167,6 @@ def proved(table: Table, backend: str, measure: Measure) -> dict[str, int]:
         verdicts = measure(asked)
         missing = [comparison for comparison in asked if comparison.identity[1:] not in verdicts]
         if missing:
-            raise NeverSlowerError(
-                f"{len(missing)} of {len(asked)} comparisons have no verdict, such as {missing[0].id}"
-            )
+            without = f"{len(missing)} of {counted(len(asked), 'comparison')}"
+            raise NeverSlowerError(f"without a verdict: {without}, such as {missing[0].id}")
         table.verify(verdicts)

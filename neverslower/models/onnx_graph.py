@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.models.epilogues import Graph, Kind, Operation
 from neverslower.models.found import Found, same_padding
@@ -150,7 +151,7 @@ def _bind(path: Path, graph: Any, inputs: Sequence[Input]) -> None:
     own = {value.name: value for value in graph.input if value.name not in weights}
     listed = ", ".join(f"{name} {_words(value)}" for name, value in own.items())
     if len(inputs) > len(own):
-        raise NeverSlowerError(f"--onnx {path}: {len(inputs)} inputs were given, and it has {len(own)}: {listed}")
+        raise NeverSlowerError(f"--onnx {path}: {counted(len(inputs), 'input')} given, and it has {len(own)}: {listed}")
     unnamed = iter(own.values())
     for given in inputs:
         value = own.get(given.name) if given.name else next(unnamed)
@@ -192,14 +193,46 @@ def _inferred(path: Path, model: Any, known: Sequence[Any]) -> Any:
     """Return the model with the shapes that follow from its inputs and from `known` ones."""
     import onnx
 
-    # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(known)
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        while True:
+            # Shapes that the exporter wrote are those of its own example; the batch that was bound may be another.
+            del model.graph.value_info[:]
+            model.graph.value_info.extend(known)
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            if not _divided(model.graph):
+                return model
     except Exception as error:  # noqa: BLE001  (onnx raises several kinds)
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NeverSlowerError(f"--onnx {path}: onnx can't infer its shapes: {words}") from None
+
+
+def _divided(graph: Any) -> bool:
+    """Make constants of what divisions of known sizes give, and of what is computed from that, as in `chunk`.
+
+    onnx infers what is made of sizes otherwise. Return whether there was any.
+    """
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    computes: dict[str, Any] = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Gather": np.take}
+    computes["Div"] = lambda one, other: np.trunc(one / other).astype(np.int64)
+    shapes, made = shapes_of(graph), set[str]()
+    known = {
+        name: numpy_helper.to_array(tensor)
+        for name, tensor in tensors_of(graph).items()
+        if tensor.data_type == TensorProto.INT64 and list(tensor.dims) in ([], [1])  # Larger ones are no sizes.
+    }
+    for node in graph.node:
+        shape = shapes.get(node.input[0], ("?",)) if node.op_type == "Shape" and not node.attribute else ("?",)
+        if all(isinstance(size, int) for size in shape):
+            known[node.output[0]] = np.array(shape)
+        elif node.op_type in computes and all(name in known for name in node.input):
+            known[node.output[0]] = value = computes[node.op_type](*(known[name] for name in node.input))
+            if node.op_type == "Div" or made & set(node.input):
+                made |= set(node.output)
+                held = numpy_helper.from_array(np.asarray(value))
+                node.CopyFrom(helper.make_node("Constant", [], list(node.output), node.name, value=held))
+    return bool(made)
 
 
 def shapes_of(graph: Any) -> Shapes:

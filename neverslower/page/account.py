@@ -24,8 +24,12 @@ Ratio = tuple[float, float, float]
 """A ratio with its interval: (estimate, low, high)."""
 Five = tuple[float, ...]
 """Least, lower quartile, median, upper quartile and greatest of some numbers; empty where there are none."""
-UNCONFIRMED, LEFT_OUT = "UNCONFIRMED", "LEFT_OUT"
-"""Words for two kinds of what is undecided: proved slower and not confirmed by a later process, and never begun."""
+UNCONFIRMED, LEFT_OUT, NOT_JUDGED = "UNCONFIRMED", "LEFT_OUT", "NOT_JUDGED"
+"""Words for three kinds of what is undecided: proved slower and not confirmed by a later process, never begun, and
+measured without being judged, as everything in a survey.
+"""
+UNJUDGED = "not_judged"
+"""The reason of what was measured and not judged."""
 
 
 class Kind(StrEnum):
@@ -220,6 +224,8 @@ def counted_as(one: Case | Whole) -> str:
     """Return the word under which a verdict is counted, as a run's first sentence tells its lots apart."""
     if one.proved:
         return UNCONFIRMED
+    if one.reason == UNJUDGED:
+        return NOT_JUDGED
     return LEFT_OUT if one.code == Code.UNDECIDED and one.reason in NEVER_BEGUN else one.code
 
 

@@ -11,6 +11,7 @@ from neverslower.judge.verdict import Code
 from neverslower.outcome.table import Outcome
 from neverslower.page.account import (
     LEFT_OUT,
+    NOT_JUDGED,
     UNCONFIRMED,
     Account,
     Case,
@@ -24,7 +25,7 @@ from neverslower.page.account import (
 )
 
 _GRAVEST = (Code.SLOWER, Code.MORE, Code.CHANGED, Code.INVALID, Code.CRASHED, Code.UNDECIDED)
-CODES = tuple(map(str, dict.fromkeys((*_GRAVEST[:3], UNCONFIRMED, *_GRAVEST[3:], LEFT_OUT, *Code))))
+CODES = tuple(map(str, dict.fromkeys((*_GRAVEST[:3], UNCONFIRMED, *_GRAVEST[3:], LEFT_OUT, NOT_JUDGED, *Code))))
 """The verdicts in the order in which they are counted: the gravest first."""
 LISTED = 5
 """So many failures are listed; the table has all."""

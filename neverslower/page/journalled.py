@@ -29,8 +29,8 @@ class OneLibrary:
     """What a journal says of one library: the one under test, or that of `--against`.
 
     Verdicts, explanations and samples are by identity, everything else by the name of the backend. Samples
-    are by the number of their pass, too: where another run wrote into the same journal, its own count. `specs` are the
-    backends as `--backend` named them, empty in journals of older versions.
+    are by the number of their pass, too: where another run wrote into the same journal, its own count. `ids` name
+    what has samples. `specs` are the backends as `--backend` named them, empty in journals of older versions.
     """
 
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
@@ -39,6 +39,7 @@ class OneLibrary:
     looks: dict[str, list[Look]] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
     passes: dict[Identity, dict[int, PairedPass]] = field(default_factory=dict)
+    ids: dict[Identity, str] = field(default_factory=dict)
     verdicts: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
     explained: dict[Identity, Mapping[str, Any]] = field(default_factory=dict)
     concluded: dict[Identity, tuple[Concluded, ...]] = field(default_factory=dict)
@@ -46,6 +47,10 @@ class OneLibrary:
     def taken(self, identity: Identity) -> list[PairedPass]:
         """Return the passes of a comparison, in the order in which they were taken."""
         return list(self.passes.get(identity, {}).values())
+
+    def unjudged(self, backend: str) -> list[Identity]:
+        """Return what has samples of a backend and no verdict, for the run ended before it was judged."""
+        return [identity for identity in self.passes if identity[0] == backend and identity not in self.verdicts]
 
     @property
     def said(self) -> dict[Identity, Verdict]:
@@ -57,7 +62,8 @@ class OneLibrary:
 class Journalled:
     """A whole journal: both libraries, the settings, the options that bring in users' layers, and the last line.
 
-    `run` is what the run says at its end, None of a run that did not come so far.
+    `run` is what the run says at its end, None of a run that did not come so far. `judged` counts the verdicts that
+    its last campaign gave, for several may have one journal.
     """
 
     now: OneLibrary = field(default_factory=OneLibrary)
@@ -66,6 +72,7 @@ class Journalled:
     layers: dict[str, list[str]] = field(default_factory=dict)
     run: Mapping[str, Any] | None = None
     seconds: float | None = None
+    judged: int = 0
 
 
 def read(path: Path) -> Journalled:
@@ -87,7 +94,7 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         if journal.settings and any(journal.settings.get(name) != line.get(name) for name in WAYS):
             journal.now, journal.before = OneLibrary(), OneLibrary()
         journal.now.concluded.clear()  # A run that goes on concludes anew.
-        journal.run = journal.seconds = None
+        journal.run, journal.seconds, journal.judged = None, None, 0
         journal.settings = {name: value for name, value in line.items() if name not in ("event", "time")}
     elif kind == "run":
         journal.run = line
@@ -106,6 +113,7 @@ def _add(journal: Journalled, line: Mapping[str, Any]) -> None:
         fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
         library.examined[line["backend"], line["problem"]] = _examined(fields)
     else:
+        journal.judged += kind == "verdict" and library is journal.now
         _add_result(library, kind, line)
 
 
@@ -114,6 +122,7 @@ def _add_result(library: OneLibrary, kind: str, line: Mapping[str, Any]) -> None
     if kind in _SAMPLES:
         sample = {"clock": "", "cache": "hot", **line}
         library.passes.setdefault(_identity(line), {})[line["pass"]] = PairedPass.from_record(sample)
+        library.ids[_identity(line)] = line["id"]
     elif kind == "verdict":
         library.verdicts[_identity(line)] = line
     elif kind == "explained":

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.files.shown import shown
 from neverslower.maps import grid_file, map_file
 from neverslower.maps.grid import Grid, LayerGrid
@@ -16,6 +17,8 @@ from neverslower.page.of_journal import Parts
 ESTIMATED = "estimates by one process, no verdicts"
 PART = "a part of the grid"
 """How a remark begins that says so."""
+EMPTY = "no layer has a time"
+"""How a remark begins that says what is missing and how to get it."""
 
 
 def add(parts: Parts, path: Path) -> None:
@@ -29,19 +32,26 @@ def add(parts: Parts, path: Path) -> None:
 
 def _source(stored: Grid, content: Mapping[str, Any]) -> Source:
     why = stored.ended_early
-    part = [f"{PART} ({why}): {stored.measured:,} of {stored.asked:,} pairs were measured"] if why else []
+    part = [f"{PART} ({why}): {stored.measured:,} of {counted(stored.asked, 'pair')} measured"] if why else []
     return Source.of(
         stored.fingerprint,
         name=shown(stored.path),
         kind=Kind.GRID,
         evidence=stored.evidence,
-        remarks=(*part, *content.get("remarks", ())),
+        remarks=(*part, *_empty(stored), *content.get("remarks", ())),
         settings=content.get("settings", {}),
         clock=content.get("clock", ""),
         cache=content.get("cache", ""),
         processes=len(content.get("processes", ())),
         seconds=content.get("seconds"),
     )
+
+
+def _empty(stored: Grid) -> Iterator[str]:
+    """Yield that nothing of a grid was measured, where that is so."""
+    if not stored.layers:
+        again = "the remarks say why, and `map --grid` measures it again"
+        yield f"{EMPTY}; {'go on with the same `map --grid` and --resume' if stored.ended_early else again}"
 
 
 def _costs(layer: LayerGrid, number: int) -> LayerCosts:
@@ -59,8 +69,10 @@ def _costs(layer: LayerGrid, number: int) -> LayerCosts:
 
 
 def _missing(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which layers have pairs without a cost, with the first reason."""
+    """Yield which layers have no cost at all, or pairs without one, with the first reason."""
     for layer in content["layers"]:
-        if refusals := layer["refusals"]:
-            pairs = "1 pair has" if len(refusals) == 1 else f"{len(refusals)} pairs have"
-            yield f"{layer['name']}: {pairs} no cost: {refusals[0][2]}"
+        refusals = layer["refusals"]
+        if layer["cost"] is None:
+            yield f"{layer['name']}: nothing of it was measured{f': {refusals[0][2]}' if refusals else ''}"
+        elif refusals:
+            yield f"{layer['name']}: {counted(len(refusals), 'pair')} without a cost: {refusals[0][2]}"

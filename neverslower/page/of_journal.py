@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.campaign.findings import Identity
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence, Plan
 from neverslower.files.shown import shown
@@ -16,12 +17,13 @@ from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.concluded import Concluded
 from neverslower.outcome.tally import proved_unconfirmed
 from neverslower.page import again
-from neverslower.page.account import Case, Cause, Kind, LayerCosts, Sampled, Source, Whole
+from neverslower.page.account import UNJUDGED, Case, Cause, Kind, LayerCosts, Sampled, Source, Whole
 from neverslower.page.journalled import Journalled, OneLibrary, verdict_of
 from neverslower.page.numbers import Processes, medians, ratio_of, rounded, sampled
 from neverslower.problem.convolution import Side
 from neverslower.problem.subject import Subject
 from neverslower.problem.whole import is_network
+from neverslower.report import words
 
 UNENDED = "this run did not end"
 """How a remark begins that says so."""
@@ -96,6 +98,8 @@ class _Adding:
         cases = [with_findings(self._case(one), said.get(one, ())) for one in mine if not is_network(one[1])]
         self._parts.cases += cases
         self._parts.wholes += [self._whole(identity) for identity in mine if is_network(identity[1])]
+        unjudged = self._library.unjudged(backend)
+        self._parts.wholes += [self._unjudged(identity) for identity in unjudged if is_network(identity[1])]
         self._parts.sources.append(self._source(cases, mine))
 
     def _source(self, cases: Sequence[Case], mine: Sequence[Identity]) -> Source:
@@ -119,10 +123,14 @@ class _Adding:
 
     def _unended(self, mine: Sequence[Identity]) -> Iterator[str]:
         """Yield how far a run came that did not end; a hunt's journal never says that it ends."""
-        journal = self._journal
-        if self._kind is Kind.JOURNAL and journal.settings and journal.run is None and journal.seconds is None:
-            of = f" of {journal.settings['comparisons']}" if "comparisons" in journal.settings else ""
-            yield f"{UNENDED}: it had judged {len(mine)}{of} comparisons"
+        journal, asked = self._journal, self._journal.settings.get("comparisons")
+        cut = bool(self._library.unjudged(self._fingerprint.backend)) and journal.judged < (asked or 0)
+        ended = journal.run is not None or (journal.seconds is not None and not cut)
+        if self._kind is Kind.JOURNAL and journal.settings and not ended:
+            judged = counted(len(mine), "comparison")
+            if asked is not None:
+                judged = f"{journal.judged:,} of {counted(asked, 'comparison')}"
+            yield f"{UNENDED}: it had judged {judged}"
 
     def _case(self, identity: Identity) -> Case:
         line, library = self._library.verdicts[identity], self._library
@@ -180,6 +188,15 @@ class _Adding:
             proved_by(verdict_of(line)),
             _ratio(line["ratio"]),
         )
+
+    def _unjudged(self, identity: Identity) -> Whole:
+        """Return a network that was timed and not judged, with what it took."""
+        passes = self._library.taken(identity)
+        count = counted(len(passes), "process", "processes")
+        before, after = medians(passes)
+        times = f": {words.seconds(before)} → {words.seconds(after)}" if before and after else ""
+        text = f"the run ended before it was judged; medians of {count}{times}"
+        return Whole(self._number, self._library.ids[identity], str(Code.UNDECIDED), UNJUDGED, text)
 
 
 def with_findings(case: Case, found: Sequence[Concluded]) -> Case:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neverslower.counted import counted
 from neverslower.evidence.observation import PairedPass
 from neverslower.files.shown import shown
 from neverslower.judge.verdict import Code
@@ -15,7 +16,7 @@ from neverslower.maps import map_file
 from neverslower.maps.map_file import Map
 from neverslower.maps.staircase import Staircase
 from neverslower.page import again
-from neverslower.page.account import Case, Cause, Kind, Source
+from neverslower.page.account import UNJUDGED, Case, Cause, Kind, Source
 from neverslower.page.numbers import Processes, ratio_of, rounded, sampled
 from neverslower.page.of_journal import Parts
 from neverslower.problem.convolution import Side
@@ -56,7 +57,7 @@ def _source(stored: Map, content: Mapping[str, Any], processes: Processes) -> So
 def _inferred(stored: Map) -> list[str]:
     """Return how many counts were not timed: a page shows none of them."""
     left = sum(len(staircase.inferred) for staircase in stored.staircases)
-    return [f"{left:,} other channel counts were not timed; they have no verdict, and are not shown"] if left else []
+    return [f"{counted(left, 'other channel count')} not timed, and so without a verdict and not shown"] if left else []
 
 
 def _case(
@@ -86,6 +87,7 @@ def _case(
         channels=part.out_channels,
         whole=whole.out_channels,
         code=str(verdict.code) if verdict else str(Code.UNDECIDED),
+        reason="" if verdict else UNJUDGED,
         text=_text(verdict.code if verdict else None),
         ratio=_ratio(staircase, place),
         cause=_cause(staircase, place, int(fingerprint.hardware.get("sms", 0))),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neverslower.baseline import folders
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Evidence
 from neverslower.files.shown import shown
@@ -185,7 +186,7 @@ def _add_journal(parts: Parts, path: Path) -> Mapping[str, Any] | None:
     if journal.before.passes:
         changes = changes_of(path, journal.now.said, journal.before.said).changes
         parts.cases[first:] = with_changes(parts.cases[first:], changes, parts.sources)
-        parts.changes.append(upgrade.counted(changes))
+        parts.changes.append(upgrade.totals(changes))
     parts.notes += _unplaced(path, journal)
     if journal.run and not (isinstance(journal.run["text"], str) and isinstance(journal.run["verdict"], str)):
         raise ValueError("its last line has no text or no verdict")
@@ -244,7 +245,7 @@ def _of_all(count: int, sources: Sequence[Source], sentences: Sequence[str]) -> 
         return sentences[0]
     titles = list(dict.fromkeys(map(titled, sources)))
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return f"{count} {'record' if count == 1 else 'records'}: {'; '.join(titles[:NAMED])}{more}"
+    return f"{counted(count, 'record')}: {'; '.join(titles[:NAMED])}{more}"
 
 
 def _sentence(number: int, parts: Parts) -> str:
@@ -253,14 +254,13 @@ def _sentence(number: int, parts: Parts) -> str:
     mine = [case for case in parts.cases if case.source == number and case.problem != case.unpruned]
     named = titled(source)
     if of_map.SURVEYED in source.remarks:
-        return f"{named}: {len(mine):,} channel counts, {of_map.SURVEYED}"
+        return f"{named}: {counted(len(mine), 'channel count')}, {of_map.SURVEYED}"
     if source.kind is Kind.GRID:
         return f"{named}: {_of_grids(source, [costs for costs in parts.grids if costs.source == number])}"
     wholes = _of_wholes([whole for whole in parts.wholes if whole.source == number])
     state = [remark for remark in source.remarks if remark.startswith(of_journal.UNENDED)]
-    if not mine:
-        return f"{named}: {'; '.join([*state, *wholes, 'no layer was compared'])}"
-    return f"{named}: {'; '.join([*state, _counted(source, mine), *wholes])}"
+    layers = [_counted(source, mine)] if mine else [] if wholes else ["no layer was compared"]
+    return f"{named}: {'; '.join([*state, *layers, *wholes])}"
 
 
 def _counted(source: Source, cases: Sequence[Case]) -> str:
@@ -281,18 +281,23 @@ def _counted(source: Source, cases: Sequence[Case]) -> str:
 def _of_grids(source: Source, grids: Sequence[LayerCosts]) -> str:
     """Return `63 pairs of (input, output) channels of 1 layer, estimates by one process, no verdicts`.
 
-    The unpruned layer is none of the pairs: what was asked for and measured is counted without it.
+    The unpruned layer is none of the pairs: what was asked for and measured is counted without it. Where there are
+    none, return what is missing and how to get it.
     """
-    part = [remark for remark in source.remarks if remark.startswith(of_grid.PART)]
+    part = [remark for remark in source.remarks if remark.startswith((of_grid.PART, of_grid.EMPTY))]
     pairs = sum(cost is not None for costs in grids for row in costs.costs for cost in row) - len(grids)
-    layers = f"{len(grids)} {'layer' if len(grids) == 1 else 'layers'}"
-    held = f"{pairs:,} pairs of (input, output) channels of {layers}, {of_grid.ESTIMATED}"
+    layers = counted(len(grids), "layer")
+    if not grids:
+        return "; ".join(part) or "none of its layers matches --layer"
+    if not pairs:
+        why = "so there is nothing to compare; measure it again with a smaller --step"
+        return "; ".join([*part, f"{layers} at the unpruned channels alone, {why}"])
+    held = f"{counted(pairs, 'pair')} of (input, output) channels of {layers}, {of_grid.ESTIMATED}"
     return "; ".join([*part, held])
 
 
 def _of_wholes(wholes: Sequence[Whole]) -> list[str]:
     """Return what whole pruned networks came to: `2 whole networks: 1 slower, 1 same`; nothing where there are none."""
     counts = Counter(in_words(counted_as(whole)) for whole in wholes)
-    named = "whole network" if len(wholes) == 1 else "whole networks"
     words = ", ".join(f"{count} {word}" for word, count in counts.items())
-    return [f"{len(wholes)} {named}: {words}"] if wholes else []
+    return [f"{counted(len(wholes), 'whole network')}: {words}"] if wholes else []

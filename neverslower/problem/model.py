@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.problem.networks import Layer
 
 
@@ -58,9 +59,8 @@ class Model:
     def notes(self) -> list[str]:
         """Return one line each: how many convolutions and distinct shapes, remarks, what is left out with its share."""
         distinct = len({layer.problem for layer in self.layers})
-        lines = [
-            f"{self.title}: {_counted(self.layers, 'convolution')}, {distinct} distinct, {self.macs / 1e9:.3g} GMACs"
-        ]
+        convolutions = counted(len(self.layers), "convolution")
+        lines = [f"{self.title}: {convolutions}, {distinct} distinct, {self.macs / 1e9:.3g} GMACs"]
         lines += [f"{self.title}: {remark}" for remark in self.remarks]
         counts, macs = Counter[str](), Counter[str]()
         for left in self.left_out:
@@ -74,7 +74,3 @@ class Model:
                 f"{self.title}: left out: {count} {plural} ({macs[what] / (self.macs or 1):.1%} of the MACs): {shown}"
             )
         return lines
-
-
-def _counted(layers: tuple[Layer, ...], noun: str) -> str:
-    return f"{len(layers)} {noun}{'' if len(layers) == 1 else 's'}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+from neverslower.counted import counted
 from neverslower.errors import CannotPrune, InvalidProblem, UnknownName
 from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, descriptor_name, parse_descriptor
@@ -231,7 +232,7 @@ class Selection:
                 raise UnknownName(f"--keep {keep}: no chosen layer matches {keep.pattern!r}")
             if keep.pattern:
                 unfit = [layer for layer in meant if not all(self._fits(layer, count) for count in keep.counts)]
-                what = f"{len(unfit)} of {len(meant)} layers that match can't keep"
+                what = f"{len(unfit)} of {counted(len(meant), 'layer')} that match can't keep"
             else:
                 unfit = [] if any(self._fits(layer, count) for layer in meant for count in keep.counts) else meant
                 what = "no chosen layer can keep"
@@ -264,7 +265,8 @@ class Selection:
                 if unfit:
                     listed = ", ".join(unfit[:LISTED]) + (f" and {len(unfit) - LISTED} more" if unfit[LISTED:] else "")
                     counts = f"{'each of ' if keep.counts[1:] else ''}{keep} {_noun(side)} channels"
-                    notes.append(f"--keep {keep}: {len(unfit)} of {len(meant)} layers can't keep {counts}: {listed}")
+                    unable = f"{len(unfit)} of {counted(len(meant), 'layer')}"
+                    notes.append(f"--keep {keep}: {unable} can't keep {counts}: {listed}")
         return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Verdict
@@ -51,9 +52,10 @@ def _channels(staircase: Staircase) -> str:
 def _shape(staircase: Staircase) -> str:
     shape = shape_of(*staircase.curve)
     teeth = f", teeth at multiples of {shape.period}" if shape.period else ""
-    parts = f"{len(shape.treads)} treads{teeth}, {len(shape.spikes)} spikes, {len(staircase.hazards)} hazards"
-    inferred = f" and {len(staircase.inferred)} inferred ones" if staircase.inferred else ""
-    return f"{shape.name}, {parts}, of {len(staircase.counts)} channel counts{inferred}"
+    parts = f"{counted(len(shape.treads), 'tread')}{teeth}, {counted(len(shape.spikes), 'spike')}, "
+    parts += counted(len(staircase.hazards), "hazard")
+    inferred = f" and {counted(len(staircase.inferred), 'inferred one')}" if staircase.inferred else ""
+    return f"{shape.name}, {parts}, of {counted(len(staircase.counts), 'channel count')}{inferred}"
 
 
 def _ratio(verdict: Verdict) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from neverslower.counted import counted
 from neverslower.outcome.table import Finding, said
 from neverslower.report import words
 from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
@@ -19,25 +20,21 @@ def beginning(releases: Sequence[str], trace: Trace, budget: float | None) -> It
 
     Measuring something once more takes at most twice the `budget`, in seconds.
     """
-    yield f"{len(releases)} releases, {_counted(len(trace.cases), 'case')}:"
+    yield f"{counted(len(releases), 'release')}, {counted(len(trace.cases), 'case')}:"
     yield from (f"  {number}  {release}" for number, release in enumerate(releases))
     clear, most = trace.clear_steps(), trace.most_steps()
     each = f", each at most {words.duration(budget)} (--time-budget) and the start of its workers" if budget else ""
     longest = f", so {words.duration(clear * budget)} in all" if budget else ""
-    yield f"at most {_counted(clear, 'step')} if each is decided at the first try{each}{longest}"
+    yield f"at most {counted(clear, 'step')} if each is decided at the first try{each}{longest}"
     longest = f", {words.duration(most / trace.efforts * 3 * budget)} in all" if budget else ""
-    yield f"what stays undecided is measured once more, for twice as long: at most {_counted(most, 'step')}{longest}"
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
+    yield f"what stays undecided is measured once more, for twice as long: at most {counted(most, 'step')}{longest}"
 
 
 def step_line(number: int, step: Step, releases: Sequence[str]) -> str:
     """Return what a step measures."""
     longer = ", for longer" if step.effort else ""
     return (
-        f"step {number}: {releases[step.new]} against {releases[step.old]}, {_counted(len(step.cases), 'case')}{longer}"
+        f"step {number}: {releases[step.new]} against {releases[step.old]}, {counted(len(step.cases), 'case')}{longer}"
     )
 
 
@@ -53,7 +50,7 @@ def seen_line(step: Step, seen: Sequence[Seen]) -> str:
 
 def left_line(steps: int, seconds: float) -> str:
     """Return how much is left at most, after a step that took so long."""
-    left = f"at most {_counted(steps, 'more step')} if each is decided next time" if steps else "no step is left"
+    left = f"at most {counted(steps, 'more step')} if each is decided next time" if steps else "no step is left"
     return f"  {left}; this one took {words.duration(seconds)}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from neverslower.calibration.figures import Calibration, LayerFigures
 from neverslower.calibration.stored import Standing, noise_since
 from neverslower.campaign.findings import Findings
+from neverslower.counted import counted
 from neverslower.judge.verdict import STANDARD
 from neverslower.report import words
 from neverslower.report.reproduction import software
@@ -19,10 +20,10 @@ def lines(calibration: Calibration) -> Iterator[str]:
     """Yield the figures of the device, a table of its layers, and what should be fixed."""
     preset, options = calibration.judge.preset, calibration.options
     yield f"{software(calibration.fingerprint)} on {calibration.fingerprint.device}, {calibration.date}"
-    yield f"  judged as in a run of {options.comparisons} comparisons, preset {preset.name}"
+    yield f"  judged as in a run of {counted(options.comparisons, 'comparison')}, preset {preset.name}"
     verdicts = sorted(calibration.verdicts.items())
-    counted = ", ".join(f"{count} {code}" for code, count in verdicts) or "none ended in time"
-    yield f"  {calibration.comparisons} comparisons of a layer with itself: {counted}"
+    listed = ", ".join(f"{count} {code}" for code, count in verdicts) or "none ended in time"
+    yield f"  {counted(calibration.comparisons, 'comparison')} of a layer with itself: {listed}"
     bound = words.percent(calibration.slower_bound)
     false = f"{calibration.slower} of {calibration.comparisons}, so at most {bound} (95 % confidence)"
     yield f"  false SLOWER: {false}, before any confirmation"
@@ -115,7 +116,8 @@ def to_fix(calibration: Calibration) -> list[str]:
     if not calibration.comparisons:
         troubles.append("no comparison of a layer with itself ended; fix: go on with --resume, or longer")
     if calibration.slower:
-        text = f"{calibration.slower} of {calibration.comparisons} layers came out slower than themselves"
+        layers = f"{calibration.slower} of {counted(calibration.comparisons, 'layer')}"
+        text = f"{layers} came out slower in the comparison of a layer with itself"
         troubles.append(f"{text}; fix: find what else runs here, and believe no SLOWER until this is 0")
     length = calibration.block_length
     if length is not None and length > preset.block_length:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from neverslower.baseline.diff import ProblemDiff
 from neverslower.baseline.entry import Baseline
+from neverslower.counted import counted
 from neverslower.judge.verdict import Code
 from neverslower.report.reproduction import software
 
@@ -19,4 +20,4 @@ def lines(before: Baseline, after: Baseline, diffs: Sequence[ProblemDiff]) -> It
         if diff.verdict is None or diff.verdict.code is not Code.SAME:
             yield f"  {diff}"
     counts = Counter(str(diff.verdict.code) if diff.verdict else "in only one record" for diff in diffs)
-    yield f"{len(diffs)} problems: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"
+    yield f"{counted(len(diffs), 'problem')}: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"

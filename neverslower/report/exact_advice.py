@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from neverslower.counted import counted
 from neverslower.evidence.enqueue import Enqueue
 from neverslower.evidence.observation import Evidence
 from neverslower.maps.exact_advice import Exactly, Recorded, known_groups, work_items
@@ -17,7 +18,8 @@ def exact_lines(recorded: Recorded, evidence: Evidence, advised: Sequence[Exactl
     """Yield a Markdown table of a layer's advised counts, the unpruned one first."""
     side = "input" if recorded.side is Side.IN else "output"
     pruned = len(recorded.descending)
-    yield f"{recorded.name}: {_TITLES[evidence]}: {len(advised)} of {pruned} {side} channel counts; this is not time"
+    counts = counted(pruned, f"{side} channel count")
+    yield f"{recorded.name}: {_TITLES[evidence]}: {len(advised)} of {counts}; this is not time"
     if not advised:
         yield _nothing(evidence, recorded)
         return

@@ -87,7 +87,8 @@ def _plan(name: str, examined: Examined | None) -> Iterator[str]:
 
 def mined_lines(mined: Sequence[Mined], covered: Sequence[Coverage]) -> Iterator[str]:
     """Yield a table of mined rules: what each adds to the coverage of those before it, and how much of it is false."""
-    yield "| rules | hazards covered | of what is covered, no hazard | of what is no hazard, covered | the rule added |"
+    wrongly = "wrongly covered, of all covered | wrongly covered, of all without a hazard"
+    yield f"| rules | hazards covered | {wrongly} | the rule added |"
     yield "|---|---|---|---|---|"
     for number, (rule, coverage) in enumerate(zip(mined, covered, strict=True), start=1):
         shares = (coverage.coverage, coverage.false_share, coverage.harmless_share)

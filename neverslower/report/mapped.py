@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neverslower.campaign.findings import Findings
+from neverslower.counted import counted
 from neverslower.judge.verdict import Code
 from neverslower.maps.mapping import Mapped
 
@@ -30,7 +31,7 @@ def mapped_lines(path: Path, mapped: Mapped) -> Iterator[str]:
     asked = sum(findings.wanted.values())
     listed = ", ".join(f"{codes[code]:,} {word}" for code, word in _WORDS.items() if codes[code])
     share = mapped.decided / asked if asked else 0.0
-    took = f"{asked:,} channel {'count' if asked == 1 else 'counts'} in {mapped.seconds:.0f} s, {share:.1%} decided"
+    took = f"{counted(asked, 'channel count')} in {mapped.seconds:.0f} s, {share:.1%} decided"
     yield f"{path}: {took}: {listed or 'none measured'}"
     if left := sum(len(inferred.counts) for inferred in mapped.inferred.values()):
         were = "count was" if left == 1 else "counts were"

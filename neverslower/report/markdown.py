@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from neverslower.campaign.findings import Findings, Identity
+from neverslower.counted import counted
 from neverslower.judge.cause import Explanation
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, Outcome, is_hazard, outcome_of, said
@@ -40,7 +41,8 @@ def summary(overview: Overview) -> str:
     """Return the whole summary of a run."""
     lines = list(_lines(overview))
     if len(lines) > MOST_LINES:
-        lines = [*lines[: MOST_LINES - 1], f"… and {len(lines) - MOST_LINES + 1} lines more in the terminal's summary"]
+        more = counted(len(lines) - MOST_LINES + 1, "more line")
+        lines = [*lines[: MOST_LINES - 1], f"… and {more} in the terminal's summary"]
     return "\n".join(lines) + "\n"
 
 
@@ -60,7 +62,7 @@ def _lines(overview: Overview) -> Iterator[str]:
     yield from _table(red, findings.explanations, verdict.beside)
     yield from _hazards(assessed, findings, strict)
     if changes := overview.changes:
-        yield from (f"{upgrade.counted(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
+        yield from (f"{upgrade.totals(changes)}.", "", *upgrade.table(changes, MOST_CHANGES), "")
     yield from (f"- {_cell(line)}" for line in overview.acceptance[:1])
     yield from _other(assessed, strict, verdict.beside)
     yield from _not_covered(findings, [*assessed, *overview.wholes], verdict.beside, overview.unpaired)

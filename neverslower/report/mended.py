@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from neverslower.counted import counted
 from neverslower.judge.verdict import Code
 from neverslower.mending.mended import Mended
 from neverslower.outcome.whole import median_times
@@ -15,10 +16,11 @@ _WORDS = {Code.SLOWER: "slower", Code.SAME: "not slower", Code.FASTER: "faster"}
 def mended_lines(mended: Mended) -> Iterator[str]:
     """Yield the lines of a report in Markdown."""
     padding = mended.table.padding
-    tried = len(padding.choices)
-    yield f"{mended.model.title} on {mended.backend}: {len(mended.widths)} of {tried} groups of channels are padded"
+    groups = f"{len(mended.widths)} of {counted(len(padding.choices), 'group')}"
+    yield f"{mended.model.title} on {mended.backend}: {groups} of channels padded"
     if ended := mended.table.ended:
-        yield f"the time budget ended before {ended} of {len(mended.table.verdicts)} padded layers were decided"
+        layers = counted(len(mended.table.verdicts), "padded layer")
+        yield f"the time budget ended before {ended} of {layers} could be decided"
     yield from _padded(mended)
     yield from _layers(mended)
     yield from _left(mended)

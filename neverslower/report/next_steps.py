@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neverslower.judge.verdict import ReasonCode
+from neverslower.campaign.findings import Findings
+from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.run_verdict import RunCode
 from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of
 from neverslower.outcome.whole import AssessedWhole
-from neverslower.report import calibration
+from neverslower.report import calibration, words
 from neverslower.report.overview import Overview
 
 ONE_FAILURE = "measure one failure alone"
+HEADROOM = 1.5
+"""How much longer a time budget should be than what is forecast: that is mostly short by less than this."""
 ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
 _CUT_SHORT = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED}
 _JUDGED = (RunCode.RED, RunCode.HAZARDS, RunCode.INCOMPLETE, RunCode.GREEN)
@@ -26,7 +29,7 @@ def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
         if overview.findings.measured:
             yield "go on from here", _same(f"--resume={overview.journal}")
         return
-    if code is RunCode.CANNOT_JUDGE:
+    if code is RunCode.CANNOT_JUDGE and not _only_too_short(overview.findings):
         yield "see what can be measured here, and what is missing", "python -m neverslower doctor"
     if code is RunCode.RED and overview.failing:
         yield ONE_FAILURE, "its “again” line above is the command"
@@ -40,13 +43,34 @@ def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
 
 def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
     """Yield what decides more: more time, or more samples of what was too noisy."""
-    reasons = {verdict.reason.code for verdict in overview.findings.verdicts.values()}
-    if reasons & _CUT_SHORT and overview.journal:
-        yield "decide the rest", _same(f"a longer --time-budget and --resume={overview.journal}")
+    reasons = _reasons(overview.findings)
+    if reasons & _CUT_SHORT:
+        seconds = sum(overview.findings.lacking.values())
+        about = f", which takes about {words.duration(seconds)} more" if seconds else ""
+        # What was measured is not measured again, but the plan of the resumed run has to have room for it.
+        longer = words.time_budget(overview.findings.seconds + HEADROOM * seconds)
+        longer = f"--time-budget={longer}" if seconds else "a longer --time-budget"
+        going_on = f" and --resume={overview.journal}" if overview.journal else ""
+        yield f"decide the rest{about}", _same(f"{longer}{going_on}")
     if overview.findings.spoiled and overview.journal:
         yield "measure again what the unfit device spoiled", _same(f"--resume={overview.journal}")
     if ReasonCode.TOO_NOISY in reasons:
         yield "decide what was too noisy", _same("--preset=thorough")
+
+
+def _reasons(findings: Findings) -> set[ReasonCode]:
+    """Return why something is undecided."""
+    return {verdict.reason.code for verdict in findings.verdicts.values() if verdict.code is Code.UNDECIDED}
+
+
+def _only_too_short(findings: Findings) -> bool:
+    """Return whether nothing but the time budget kept a run from judging: no noise, and nothing missing or unfit.
+
+    Where most of what was asked was never begun, noise is not the reason: one or two passes always look noisy.
+    """
+    noisy = any(2 * forecast.begun > findings.wanted[name] for name, forecast in findings.noisy.items())
+    hindered = noisy or findings.unavailable or findings.refused or findings.spoiled or findings.alone
+    return not hindered and bool(_reasons(findings)) and _reasons(findings) <= _CUT_SHORT
 
 
 def _same(options: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.evidence.observation import Evidence
 from neverslower.maps.advice_file import FORMAT, SCHEMA
 from neverslower.maps.grid import Grid, Pair, unpruned_pair
@@ -15,15 +16,15 @@ from neverslower.report.advice import cost_words, verdict_fields, why_not_faster
 def pair_lines(advice: PairAdvice, grid: Grid) -> Iterator[str]:
     """Yield a Markdown table of a layer's advised pairs."""
     whole = unpruned_pair(advice.layer.problem)
-    yield f"{advice.layer.name}: {len(advice.steps)} of {len(advice.grid.costs)} pairs of (input × output) channels"
+    pairs = counted(len(advice.grid.costs), "pair")
+    yield f"{advice.layer.name}: {len(advice.steps)} of {pairs} of (input × output) channels"
     for larger, pair, verdict in advice.taken_back:
         yield f"taken back: {_words(pair)} against {_words(larger)} is {why_not_faster(verdict)}"
     if len(advice.grid.costs) == 1:
         yield f"the grid has no pair but the unpruned {_words(whole)} channels; make it finer with --step"
         return
     if not advice.steps:
-        counted = grid.evidence is Evidence.INSTRUCTIONS
-        better = "takes fewer instructions" if counted else "is proved faster"
+        better = "takes fewer instructions" if grid.evidence is Evidence.INSTRUCTIONS else "is proved faster"
         yield f"no pair {better} than the unpruned {_words(whole)} channels"
         return
     yield "| in × out | cost | of unpruned | against the next larger advised pairs |"
@@ -38,7 +39,7 @@ def grid_line(grid: Grid) -> Iterator[str]:
     """Yield what is missing of a grid, where that is so."""
     if grid.measured < grid.asked:
         why = grid.ended_early or "the others were refused"
-        yield f"grid: {grid.measured:,} of {grid.asked:,} pairs ({why}); nothing else is advised"
+        yield f"grid: {grid.measured:,} of {counted(grid.asked, 'pair')} ({why}); nothing else is advised"
 
 
 def pair_document(grid: Grid, advised: Sequence[PairAdvice]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from neverslower.baseline.folders import BaselineChoice
 from neverslower.campaign.findings import FAULTS, Findings, Identity, Result
+from neverslower.counted import counted
 from neverslower.evidence.observation import Examined
 from neverslower.judge.cause import Explanation
 from neverslower.judge.verdict import Code, Interval, ReasonCode
@@ -101,8 +102,8 @@ def _measured(findings: Findings, choices: Mapping[str, BaselineChoice]) -> Iter
     if findings.left_out:
         total = len(findings.verdicts)
         share = (total - findings.left_out) / total
-        begun = f"{total - findings.left_out} of {total} comparisons ({share:.0%})"
-        yield f"coverage: {begun} were begun; the time budget left out the rest"
+        begun = f"{total - findings.left_out} of {counted(total, 'comparison')} ({share:.0%})"
+        yield f"coverage: {begun} begun; the time budget left out the rest"
     if findings.verdicts or findings.agreements:
         yield f"measured in {words.duration(findings.seconds)}"
 
@@ -158,8 +159,8 @@ def states(findings: Findings) -> Iterator[str]:
         if name not in findings.refused:
             yield from (f"{name}: {'UNSOUND: ' if trouble.grave else ''}{trouble}" for trouble in unsound)
     for name, change in findings.changed.items():
-        count = sum(identity[0] == name for identity in findings.marked)
-        yield f"{name}: the device's state changed while it was measured: {change}; {count} comparisons are marked"
+        marked = counted(sum(identity[0] == name for identity in findings.marked), "comparison")
+        yield f"{name}: the device's state changed while it was measured: {change}; {marked} marked"
 
 
 def losses(findings: Findings, whose: str = "") -> Iterator[str]:
@@ -289,7 +290,7 @@ def _searches(findings: Findings, comparison: Comparison) -> str:
     remembered = sum(searched.remembered for searched in mine.values())
     took = f"{remembered} remembered, " if remembered else ""
     seconds = sum(searched.seconds for searched in mine.values())
-    return f"{trials} trials each, best {best}; {took}{words.duration(seconds)}"
+    return f"{counted(trials, 'trial')} each, best {best}; {took}{words.duration(seconds)}"
 
 
 def baseline_words(choice: BaselineChoice | None) -> str:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from neverslower.counted import counted
 from neverslower.judge.accuracy import GREW, LESS_EXACT
 from neverslower.judge.verdict import Code, Interval
 from neverslower.outcome.upgrade import Change
@@ -23,7 +24,7 @@ def lost(alone: Mapping[str, str]) -> Iterator[str]:
         yield f"the other library failed, and {name} was compared with nothing from then on: {reason}"
 
 
-def counted(changes: Sequence[Change]) -> str:
+def totals(changes: Sequence[Change]) -> str:
     """Return how many channel counts became what."""
     codes = Counter(change.code for change in changes)
     if unconfirmed := sum(change.unconfirmed for change in changes):
@@ -34,16 +35,16 @@ def counted(changes: Sequence[Change]) -> str:
         apart = ""
     listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in _WORDS]
     listed += [f"{count} {code}" for code, count in codes.items()]
-    return f"new against old: {', '.join(listed)} (of {len(changes)} channel counts)"
+    return f"new against old: {', '.join(listed)} (of {counted(len(changes), 'channel count')})"
 
 
 def lines(changes: Sequence[Change]) -> Iterator[str]:
     """Yield the summary on a terminal."""
     if not changes:
         return
-    yield counted(changes)
+    yield totals(changes)
     new, gone = sum(change.new_hazard for change in changes), sum(change.gone_hazard for change in changes)
-    yield f"pruned against unpruned, new against old: {new} hazards are new, {gone} are gone"
+    yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
     for code, word in _WORDS[:2]:
         ranked = _sorted(changes, code)
         if ranked:
@@ -64,8 +65,8 @@ def not_shown_again(changes: Sequence[Change]) -> Iterator[str]:
 
 def untimed(count: int) -> str:
     """Return how many channel counts have outputs to compare, and no times."""
-    counts = "1 channel count has" if count == 1 else f"{count} channel counts have"
-    return f"{counts} no times of both libraries to compare: their outputs are compared"
+    have = "has" if count == 1 else "have"
+    return f"{counted(count, 'channel count')} {have} no times of both libraries to compare: their outputs are compared"
 
 
 def nothing_beyond_time() -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.evidence.observation import Evidence
 from neverslower.judge.verdict import Code
@@ -56,7 +57,7 @@ def lines(advice: WidthAdvice) -> Iterator[str]:
         whole, part = (f"{pair[0]} × {pair[1]}" for pair in (unpruned_pair(one.layer.problem), one.pair))
         yield f"| {_named(one)} | {whole} | {part} | {_verdict(one)} |"
     yield ""
-    yield counted(advised.checked)
+    yield totals(advised.checked)
     for one in advised.taken_back:
         yield f"taken back: {one.layer.name} at {one.pair[0]} × {one.pair[1]} is {_verdict(one)}"
     yield from held_lines(advice.known.structure.held)
@@ -85,7 +86,7 @@ def _whole_lines(advice: WidthAdvice) -> Iterator[str]:
     grid = advice.known.grid
     if grid.measured < grid.asked:
         why = grid.ended_early or "the others were refused"
-        yield f"grid: {grid.measured:,} of {grid.asked:,} pairs ({why}); nothing else is planned with"
+        yield f"grid: {grid.measured:,} of {counted(grid.asked, 'pair')} ({why}); nothing else is planned with"
 
 
 def _amount(resource: Resource, amount: float, evidence: Evidence) -> str:
@@ -105,13 +106,13 @@ def _verdict(one: Checked) -> str:
     return f"{one.verdict.code}{ratio}"
 
 
-def counted(checked: Sequence[Checked]) -> str:
+def totals(checked: Sequence[Checked]) -> str:
     """Return in a line how many layers were measured, by verdict."""
     codes = [one.verdict.code for one in checked]
     words = {Code.FASTER: "faster", Code.FEWER: "with fewer instructions", Code.SAME: "not slower"}
     words[Code.UNDECIDED] = "undecided"
     listed = ", ".join(f"{codes.count(code)} {word}" for code, word in words.items() if code in codes)
-    return f"{len(codes)} distinct layers change: {listed or 'none'}; none is proved slower"
+    return f"{counted(len(codes), 'distinct layer')} changed: {listed or 'none'}; none is proved slower"
 
 
 def held_lines(held: Mapping[str, str]) -> Iterator[str]:

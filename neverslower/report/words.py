@@ -12,6 +12,7 @@ import textwrap
 import numpy as np
 
 from neverslower.campaign.forecast import Forecast
+from neverslower.counted import counted
 from neverslower.evidence.observation import Seconds
 from neverslower.judge.stats import median_interval
 from neverslower.problem.convolution import ConvProblem, Side
@@ -62,12 +63,24 @@ def duration(value: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+_BUDGETS = (10, 20, 30, *(60 * minutes for minutes in (1, 2, 3, 5, 10, 15, 20, 30, 45)))
+"""Time budgets that people give, in seconds; beyond them are whole hours."""
+
+
+def time_budget(value: float) -> str:
+    """Return the time budget to give for so many seconds, a round one that is no shorter: `30s`, `5m`, `2h`."""
+    enough = next((budget for budget in _BUDGETS if value <= budget), 0)
+    if not enough:
+        return f"{math.ceil(value / 3600)}h"
+    return f"{enough}s" if enough < 60 else f"{enough // 60}m"
+
+
 def too_noisy(backend: str, forecast: Forecast) -> str:
     """Return what is to be expected, said while it measures, of a machine that looks too noisy for its budget."""
     return (
         f"{backend}: forecast: this machine looks too noisy for the time budget: {_after(forecast)} "
-        f"{forecast.undecided} of {forecast.begun} comparisons are undecided; {_provable(forecast)}, and the rest "
-        f"would take {duration(forecast.seconds_for_all)} of measuring"
+        f"{forecast.undecided} of {counted(forecast.begun, 'comparison')} undecided; {_provable(forecast)}, and the "
+        f"rest would take {duration(forecast.seconds_for_all)} of measuring"
     )
 
 
@@ -75,13 +88,13 @@ def was_too_noisy(backend: str, forecast: Forecast, undecided: int) -> str:
     """Return how a forecast of too much noise came true: so many comparisons stayed undecided."""
     return (
         f"{backend}: too noisy for the time budget, as was forecast {_after(forecast)}: {undecided} of "
-        f"{forecast.begun} comparisons stayed undecided; {_provable(forecast)}, and the rest would have taken "
-        f"{duration(forecast.seconds_for_all)} of measuring"
+        f"{counted(forecast.begun, 'comparison')} stayed undecided; {_provable(forecast)}, and the rest would have "
+        f"taken {duration(forecast.seconds_for_all)} of measuring"
     )
 
 
 def _after(forecast: Forecast) -> str:
-    return f"after {forecast.passes} pass{'es' if forecast.passes > 1 else ''}"
+    return f"after {counted(forecast.passes, 'pass', 'passes')}"
 
 
 def _provable(forecast: Forecast) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError
 from neverslower.judge.verdict import Code, Verdict
 from neverslower.maps.grid import Grid, Pair, comparison_of, unpruned_pair
@@ -139,8 +140,8 @@ def _still_slower(taken_back: Sequence[Checked], rounds: int) -> str:
         f"{one.layer.name} at {one.pair[0]} × {one.pair[1]} {one.verdict.code}" for one in taken_back[-5:]
     )
     return (
-        f"no advice: after {rounds} rounds there are still layers that are slower or could not be measured, such as "
-        f"{listed}; give it more --rounds, or a finer --step"
+        f"no advice: after {counted(rounds, 'round')} there are still layers that are slower or could not be measured, "
+        f"such as {listed}; give it more --rounds, or a finer --step"
     )
 
 

@@ -46,6 +46,11 @@ class Holder:
         self._threads: ThreadPoolExecutor | None = None
         self._most = 0
 
+    @property
+    def waits(self) -> bool:
+        """Return whether a worker was started ahead for the next turn."""
+        return bool(self._ahead)
+
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
         return self.worker or self.fresh()

@@ -27,11 +27,15 @@ ns.TOLERANCE = 1.01;
 ns.TARGET = 1.03;
 ns.UNPROVED = 1e5; // A bound beyond this proves nothing.
 ns.EVIDENCE = { device_time: "time", instructions: "instructions", dispatch: "dispatch" };
-ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNCONFIRMED", "UNDECIDED", "LEFT_OUT", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
+ns.CODES = ["SLOWER", "MORE", "CHANGED", "UNCONFIRMED", "UNDECIDED", "LEFT_OUT", "NOT_JUDGED", "SAME", "FASTER", "FEWER", "UNSUPPORTED", "INVALID", "CRASHED", "INCOMPARABLE", "NO_BASELINE"];
 // Why something undecided was never begun, and so left out.
 ns.NEVER_BEGUN = new Set(["time_budget", "interrupted", "backend_unavailable"]);
-ns.counted = (one) => (one.proved ? "UNCONFIRMED" : one.code === "UNDECIDED" && ns.NEVER_BEGUN.has(one.reason) ? "LEFT_OUT" : one.code);
+ns.UNJUDGED = "not_judged"; // The reason of what was measured and not judged, as everything in a survey.
+ns.counted = (one) => (one.proved ? "UNCONFIRMED" : one.reason === ns.UNJUDGED ? "NOT_JUDGED" : one.code === "UNDECIDED" && ns.NEVER_BEGUN.has(one.reason) ? "LEFT_OUT" : one.code);
 ns.word = (code) => (code === "UNCONFIRMED" ? "slower, not confirmed" : code.replace(/_/g, " ").toLowerCase());
+
+// What stands for cases without a decision, in a word; nothing where all are decided.
+ns.openWords = (cases) => [...new Set(cases.filter((one) => ns.OPEN.has(one.code)).map((one) => (one.said === "NOT_JUDGED" ? ns.word(one.said) : "undecided")))].join(" or ");
 
 // Give every case what the sections ask for again and again.
 ns.prepare = function (data) {
@@ -137,6 +141,7 @@ ns.interval = function (ratio) {
 };
 // Where a verdict has no ratio, that of both amounts; it has no interval, and so proves nothing.
 ns.ratioWords = (one) => (one.ratio || one.guess === null || one.evidence === "dispatch" ? ns.interval(one.ratio) : `about ${ns.times(one.guess)}, without an interval`);
+ns.many = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 ns.percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(value < 0.001 ? 2 : 1)} %`);
 ns.padded = (one) => one.channels > one.whole || (one.side === "together" && Number(ns.inputs(one.problem)) > Number(ns.inputs(one.unpruned)));
 ns.before = (one) => (ns.padded(one) ? "not padded" : "unpruned");

@@ -49,7 +49,7 @@ ns.drawLooks = function () {
     holder.replaceChildren(...troubles.map((trouble) => ns.el("p", { class: "notice" }, trouble)));
     if (!names.length) continue;
     const charts = ns.el("div", { class: "small-charts" });
-    holder.append(ns.el("h4", {}, `Looked at ${looks.length} times`), charts, ns.looksTable(looks, names));
+    holder.append(ns.el("h4", {}, `Looked at ${ns.many(looks.length, "time")}`), charts, ns.looksTable(looks, names));
     if (looks.length > 2) for (const name of names) ns.looks.push(ns.lookChart(looks, name, charts));
   }
 };
@@ -87,7 +87,7 @@ ns.drawHistory = function (cases) {
   const cell = (layer, count) => {
     const made = layer.points.get(count);
     if (!made) return ns.el("td", {}, "–");
-    return ns.el("td", { class: ns.WORSE.has(made.one.code) ? "is-worse" : "" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, `${ns.amount(made.cost, stair.source.evidence)}, ${made.one.estimate === null ? ns.word(made.one.code) : ns.times(made.one.estimate)}`));
+    return ns.el("td", { class: ns.WORSE.has(made.one.code) ? "is-worse" : "" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, `${ns.amount(made.cost, stair.source.evidence)}, ${made.one.estimate === null ? ns.word(made.one.said) : ns.times(made.one.estimate)}`));
   };
   const whole = ns.el("tr", {}, ns.el("th", { scope: "row" }, `${versions[0].count} (unpruned)`), versions.map((layer) => ns.el("td", {}, ns.amount(layer.whole, stair.source.evidence))));
   const rows = counts.slice(0, 200).map((count) => ns.el("tr", {}, ns.el("th", { scope: "row" }, String(count)), versions.map((layer) => cell(layer, count))));

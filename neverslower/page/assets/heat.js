@@ -18,7 +18,7 @@ ns.drawHeat = function (cases) {
   ns.caseLink = ns.caseLinks();
   ns.rowsLeft = [];
   const tables = [...groups.values()].map(ns.heatTable);
-  const legend = groups.size ? ns.heatLegend(new Set(cases.map((one) => one.evidence)), cases.every(ns.padded) ? "padded over not padded" : "pruned over unpruned") : ns.el("p", {}, "No case matches the filter.");
+  const legend = groups.size ? ns.heatLegend(cases, cases.every(ns.padded) ? "padded over not padded" : "pruned over unpruned") : ns.el("p", {}, "No case matches the filter.");
   body.replaceChildren(legend, ...tables);
   clearTimeout(ns.drawingRows);
   ns.drawRowsLeft();
@@ -36,10 +36,12 @@ ns.heatScale = function (kind, over) {
   return ns.el("span", { class: "scale" }, `${ns.EVIDENCE[kind]}, ${over} `, ...cells);
 };
 
-ns.heatLegend = function (kinds, over) {
+ns.heatLegend = function (cases, over) {
+  const kinds = new Set(cases.map((one) => one.evidence)), open = ns.openWords(cases);
   const items = ["device_time", "instructions"].filter((kind) => kinds.has(kind)).map((kind) => ns.heatScale(kind, over));
   if (kinds.has("dispatch")) items.push(ns.el("span", { class: "scale" }, "dispatch, no time ", ns.el("span", { class: "cell dispatch CHANGED" }, "≠"), " differs ", ns.el("span", { class: "cell dispatch SAME" }, "="), " the same"));
-  items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s2 worse" }, "▲"), " proved worse"), ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s1 open" }, "1.1"), " undecided"));
+  if (cases.some((one) => ns.WORSE.has(one.code))) items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s2 worse" }, "▲"), " proved worse"));
+  if (open) items.push(ns.el("span", { class: "scale" }, ns.el("span", { class: "cell device_time s1 open" }, "1.1"), ` ${open}`));
   return ns.el("p", { class: "legend" }, items);
 };
 

@@ -78,10 +78,12 @@ ns.drawStairs = function (cases, afresh) {
 };
 
 ns.stairLegend = function (stair) {
-  const causes = new Set([...stair.layers[0].points.values()].map((made) => ns.markOf(made.one)));
-  const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || "not slower"}`);
+  const cases = [...stair.layers[0].points.values()].map((made) => made.one);
+  const causes = new Set(cases.map(ns.markOf)), open = ns.openWords(cases);
+  const other = cases.some((one) => one.said === "NOT_JUDGED") ? `below ${ns.TARGET}×` : "not slower";
+  const mark = (cause) => ns.el("span", { class: "key" }, ns.shapeIcon(cause), ` ${cause || other}`);
   const items = Object.keys(ns.CAUSES).filter((cause) => causes.has(cause)).map(mark);
-  if ([...stair.layers[0].points.values()].some((made) => ns.OPEN.has(made.one.code))) items.push(ns.el("span", { class: "key" }, "○ undecided"));
+  if (open) items.push(ns.el("span", { class: "key" }, `○ ${open}`));
   for (const layer of stair.layers.slice(1)) items.push(ns.el("span", { class: "key" }, `┄ ${ns.data.sources[layer.number].title}`));
   items.push(ns.el("span", { class: "key" }, `╌ ${ns.before(stair.first)}`));
   if (stair.advised.size) items.push(ns.el("span", { class: "key" }, "▲ on the axis: advised"));
@@ -229,5 +231,5 @@ ns.stairTable = function (stair) {
   const rows = () => points.map((made) => ns.el("tr", {}, ns.el("th", { scope: "row" }, ns.el("a", { href: ns.link({ case: made.one.key }) }, String(made.one.channels))), ns.el("td", {}, ns.word(made.one.said)), ns.el("td", {}, ns.interval(made.one.ratio)), ns.el("td", {}, ns.amount(made.cost, stair.source.evidence)), ns.el("td", {}, made.one.why || "–")));
   const held = ns.el("div", { class: "wide" });
   const fill = () => held.childElementCount || held.append(ns.el("table", {}, ns.el("thead", {}, ns.el("tr", {}, ["channels", "verdict", "ratio", "takes", "cause"].map((name) => ns.el("th", { scope: "col" }, name)))), ns.el("tbody", {}, rows())));
-  return points.length ? ns.el("details", { class: "data", ontoggle: fill }, ns.el("summary", {}, `The same as a table: ${points.length} channel counts`), held) : ns.el("p", {});
+  return points.length ? ns.el("details", { class: "data", ontoggle: fill }, ns.el("summary", {}, `The same as a table: ${ns.many(points.length, "channel count")}`), held) : ns.el("p", {});
 };

@@ -51,7 +51,7 @@ ns.drawTable = function (cases) {
     head.setAttribute("aria-sort", head.dataset.column !== column.name ? "none" : (order === "down") !== Boolean(column.falls) ? "descending" : "ascending");
   }
   ns.table.table.setAttribute("aria-rowcount", cases.length + 1);
-  document.getElementById("shown").textContent = `${cases.length.toLocaleString("en")} of ${ns.tested.toLocaleString("en")} cases`;
+  document.getElementById("shown").textContent = `${cases.length.toLocaleString("en")} of ${ns.many(ns.tested, "case")}`;
   ns.table.scroller.scrollTop = 0;
   ns.drawRows();
 };
