@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
@@ -155,9 +155,9 @@ def test_no_other_process_compiles_searches_or_looks_at_this_machine() -> None:
     with pytest.raises(Unsupported, match="no schedules are searched for on a board"):
         board.tune(Search(TINY, 4, 0))
     far_side = FarSide()
-    far_side._backend, far_side._host = board, MagicMock()
+    far_side._opened = MagicMock(backend=board, watcher=None)
     assert far_side.state() == State().as_dict()
-    far_side._host.look.assert_not_called()
+    cast(MagicMock, far_side.opened.host).look.assert_not_called()
 
 
 # A real tracker and server
