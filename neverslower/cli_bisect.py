@@ -128,7 +128,7 @@ class Bisecting:
         follow: bool = True,
         start: Any = None,
     ) -> None:
-        self.cases = {comparison.id: comparison for comparison in plan.comparisons()}
+        self.cases = {comparison.id: comparison for comparison in plan.comparisons}
         self.trace = Trace(len(releases), list(self.cases), follow)
         self._releases, self._folder, self._tell, self._progress = releases, folder, tell, progress
         self._plan = replace(plan, family_error=plan.family_error / self.trace.most_steps())

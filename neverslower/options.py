@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import backends
 from neverslower import option_values as read
+from neverslower.baseline.scope import Scope
 from neverslower.campaign.settings import Settings
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import NeverSlowerError
@@ -27,7 +29,9 @@ from neverslower.outcome.tuned_log import Case
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.epilogue import Epilogue
+from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
+from neverslower.problem.pairing import Pairing
 from neverslower.problem.selection import PROFILES, Format, Profile, Selection
 from neverslower.problem.whole import WholeComparison
 from neverslower.worker.process import WorkerSpec
@@ -79,6 +83,24 @@ class RunPlan:
         """Return the distinct layers that a backend measures, in each format."""
         return self.selections[name].distinct(self.formats[name])
 
+    @property
+    def pairing(self) -> Pairing | None:
+        """Return how the layers of the user's pruned model were paired with the original's, where there is one."""
+        return self._chosen.pairing if self._chosen else None
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """Return the user's own models and files of problems that were named, each once, a pruned one last."""
+        selections = self.selections.values()
+        chosen = [model for selection in selections for model in (*selection.models, selection.pruned) if model]
+        return list(dict.fromkeys(chosen))
+
+    @cached_property
+    def scope(self) -> Scope:
+        """Return what was selected, for choosing among stored entries."""
+        return Scope(self.selections, self.formats)
+
+    @cached_property
     def comparisons(self) -> list[Comparison]:
         """Return every comparison that the run could make, on each backend."""
         return [
@@ -87,6 +109,7 @@ class RunPlan:
             for comparison in self.selections[name].comparisons(name, self.formats[name])
         ]
 
+    @cached_property
     def advised(self) -> dict[Comparison, Fingerprint]:
         """Return the advised counts of the backends that are measured, each with the fingerprint it was advised for."""
         return {
@@ -111,6 +134,7 @@ class RunPlan:
             return f"{text}; add --backend {backend}"
         return ""
 
+    @cached_property
     def wholes(self) -> list[WholeComparison]:
         """Return the pruned network against its original, on each backend that runs whole networks."""
         chosen = self._chosen
@@ -174,6 +198,7 @@ class RunPlan:
             epilogue=Epilogue(self.selections[name].bias, self.selections[name].post_ops or ()),
         )
 
+    @cached_property
     def tuned_log_cases(self) -> list[Case]:
         """Return the study's cases on each backend that searches: of the layers named, else of the backend's choice."""
         return [case for name in self.backends for case in self._tuned_log_cases_of(name)]

@@ -32,7 +32,7 @@ FLOORS = (
     {"option_table", "option_values"},
     {"options"},
     {"run"},
-    {"run_summary"},
+    {"run_summary", "run_hunt", "run_acceptance"},
     {"stock"},
     {"cli_shared"},
     {"cli_maps"},
