@@ -17,8 +17,9 @@ from unittest.mock import MagicMock
 import pytest
 
 from backends.base import BackendOptions
-from backends.tvm import Board, OnBoard, reproduce, rpc, write_script
 from backends.tvm import open as open_tvm
+from backends.tvm import reproduce, rpc, write_script
+from backends.tvm.board import Board, OnBoard
 from backends.tvm.choice import Tracker, TvmOptions
 from backends.tvm.rpc import BoardApi
 from neverslower.device.state import State
