@@ -213,7 +213,15 @@ def function_of(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name))
 
 
-class VanishedItem(pytest.Item):
+class OurItem(pytest.Item):
+    """An item that no test function is behind."""
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the item stands in reports."""
+        return self.path, None, self.name
+
+
+class VanishedItem(OurItem):
     """An item for something that the baseline holds and the suite does not measure any more; it fails."""
 
     entry: Entry
@@ -225,12 +233,8 @@ class VanishedItem(pytest.Item):
         run.concluded(self.nodeid, assessed)
         pytest.fail(f"{assessed.verdict.reason.text}; if that is intended, accept a new baseline", pytrace=False)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
 
-
-class RuleItem(pytest.Item):
+class RuleItem(OurItem):
     """An item for a rule about known hazards: what became of it in this run."""
 
     rule: Rule
@@ -244,10 +248,6 @@ class RuleItem(pytest.Item):
             pytest.fail(f"{said}\n  {self.rule.place} {self.rule}\n  when {self.rule.when}", pytrace=False)
         if outcome is Outcome.SKIPPED:
             pytest.skip(said)
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
 
 
 def progress_of(config: pytest.Config) -> ProgressLine:

@@ -7,6 +7,7 @@ no dilation, width equal to height. The output follows from the padding, or the 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -169,7 +170,7 @@ class ConvProblem:
     @property
     def bytes(self) -> int:
         """Return the bytes of input, weights, output and what the epilogue adds together."""
-        sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
+        sizes = [math.prod(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
         return (sum(sizes) + self._added) * self.dtype.itemsize
 
     @property
@@ -177,12 +178,12 @@ class ConvProblem:
         """Return how many numbers the padded input, the weights, the output and what is added to it hold."""
         top, bottom, left, right = self.padding
         padded = (self.batch, self.in_channels, self.height + top + bottom, self.width + left + right)
-        return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape)) + self._added
+        return sum(math.prod(shape) for shape in (padded, self.weight_shape, self.output_shape)) + self._added
 
     @property
     def _added(self) -> int:
         """Return how many numbers the bias and the residual hold."""
-        residual = _product(self.output_shape) if self.epilogue.residual else 0
+        residual = math.prod(self.output_shape) if self.epilogue.residual else 0
         return residual + (self.out_channels if self.epilogue.bias else 0)
 
     @cached_property
@@ -297,13 +298,6 @@ def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int]
         return [group * stride + channel for group in range(pruned.groups) for channel in range(width)]
 
     return kept(unpruned.in_channels, pruned.in_channels), kept(unpruned.out_channels, pruned.out_channels)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
 
 
 def _require_whole_numbers(problem: ConvProblem) -> None:
