@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,7 @@ from selftests import in_process
 from selftests.support import ROOT, alive, children, comparison, eventually, needs_proc, problem, scripted
 
 KEYS = [problem(channels).key for channels in range(16, 8, -1)]
-pytestmark = needs_proc
-
-
-@pytest.fixture(autouse=True)
-def no_child_left() -> Iterator[None]:
-    before = children(os.getpid())
-    yield
-    assert eventually(lambda: children(os.getpid()) <= before)
+pytestmark = [needs_proc, pytest.mark.usefixtures("no_child_left")]
 
 
 @pytest.fixture
