@@ -276,8 +276,9 @@ def test_the_far_side_needs_numpy_at_most(start: str) -> None:
     [
         (
             "neverslower.problem.convolution",
-            {"neverslower.enums", "neverslower.errors", "neverslower.problem.epilogue"},
+            {f"neverslower.{name}" for name in ("enums", "errors", "problem.descriptor", "problem.epilogue")},
         ),
+        ("neverslower.problem.descriptor", {"neverslower.errors"}),
         ("neverslower.judge.stats", set()),
         ("neverslower.device.fingerprint", set()),
         ("neverslower.errors", set()),
