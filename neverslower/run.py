@@ -25,7 +25,6 @@ from neverslower.files.journal import Journal
 from neverslower.hunt.hunting import Hunted
 from neverslower.judge.pooled import Scatter
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
-from neverslower.options import RunPlan
 from neverslower.outcome import concluded
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
@@ -40,6 +39,7 @@ from neverslower.problem.whole import WholeComparison
 from neverslower.releases.providing import provided
 from neverslower.report.run_verdict import fields
 from neverslower.rules.rule import Rule, Rules
+from neverslower.run_plan import RunPlan
 from neverslower.worker.process import StartWorker, Worker
 
 NEVER_SLOWER, OUTPUTS = "never-slower", "outputs"

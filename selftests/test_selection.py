@@ -7,13 +7,14 @@ from backends import scripted, tvm
 from neverslower import option_values as read
 from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem, NeverSlowerError, UnknownName
 from neverslower.option_table import OPTIONS
-from neverslower.options import RunPlan, plan
+from neverslower.options import plan
 from neverslower.outcome.tuned_log import Kind
 from neverslower.problem.comparison import pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
 from neverslower.problem.model import Model
 from neverslower.problem.networks import NETWORKS, Layer, network
 from neverslower.problem.selection import PROFILES, Keep, Selection
+from neverslower.run_plan import RunPlan
 
 PLAIN = (DType.FLOAT32, Layout.NCHW)
 NHWC = (DType.FLOAT32, Layout.NHWC)

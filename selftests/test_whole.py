@@ -37,7 +37,7 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdic
 from neverslower.models import child, content, surroundings, torch_module, whole
 from neverslower.models.words import Input, ModelName
 from neverslower.option_table import OPTIONS
-from neverslower.options import RunPlan, plan
+from neverslower.options import plan
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.whole import Explained, Part, explained, times_by_place
 from neverslower.problem.comparison import Comparison
@@ -47,6 +47,7 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.pairing import pair_models
 from neverslower.problem.whole import Network, WholeComparison, is_network, structure_of
 from neverslower.report.whole import by_layer
+from neverslower.run_plan import RunPlan
 from neverslower.worker.far_side import FarSide
 from selftests import in_process
 from selftests.conftest import ROOT, SuiteRunner
