@@ -34,7 +34,8 @@ from neverslower.judge.sequential import PRESETS, Preset, SequentialJudge
 from neverslower.judge.verdict import STANDARD, Code, Verdict
 from neverslower.problem.convolution import DType, Layout
 from neverslower.problem.selection import Selection
-from neverslower.worker.far_side import FarSide, Held
+from neverslower.worker.far_side import FarSide
+from neverslower.worker.preparations import Preparation
 from neverslower.worker.process import ENVIRONMENT
 from neverslower.worker.sampling import Runnable
 
@@ -71,12 +72,15 @@ class SlowedFarSide(FarSide):
 
     every = 0
 
-    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2, expected: float = 0.0) -> Held:
-        held = super()._prepared(name, after, together, expected)
+    def _pair(self, reference: str, candidate: str, candidate_first: bool) -> tuple[Preparation, Preparation]:
+        one, other = super()._pair(reference, candidate, candidate_first)
         if not self.every:
-            return held
-        prepared: Any = _OneMore(held.prepared, self.every, held.prepared.cache) if name[1] else held.prepared
-        return replace(held, iterations=-(-held.iterations // self.every) * self.every, prepared=prepared)
+            return one, other
+        slowed: Any = _OneMore(other.prepared, self.every, other.prepared.cache)
+        return self._whole_rounds(one), replace(self._whole_rounds(other), prepared=slowed)
+
+    def _whole_rounds(self, side: Preparation) -> Preparation:
+        return replace(side, iterations=-(-side.iterations // self.every) * self.every)
 
 
 def take(

@@ -40,8 +40,8 @@ from neverslower.problem.comparison import Comparison, pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.networks import Layer, distinct_layers, network
 from neverslower.problem.subject import Search, TunedLog
-from neverslower.worker.pool import ask_all
-from neverslower.worker.process import WorkerSpec
+from neverslower.worker.pool import Question, ask_all
+from neverslower.worker.process import Worker, WorkerSpec
 
 MISS, TUNED = "miss", "tuned"
 DECIDED = (Code.FASTER, Code.SAME, Code.SLOWER)
@@ -116,13 +116,8 @@ class Bench:
         waiting = [key for key in keys if key not in known]
         if not waiting:
             return
-        answers = ask_all(
-            self.second,
-            waiting,
-            processes,
-            lambda worker, key: worker.compile(key),
-            lambda done: step_on_stderr(f"compile: {done} of {len(waiting)}") if not done % 50 else None,
-            lambda: time.monotonic() - begin > budget,
+        answers = self._ask_all(
+            "compile", waiting, processes, lambda worker, key: worker.compile(key), begin + budget, 50
         )
         seconds = time.monotonic() - begin
         refused = {key: str(answer) for key, answer in answers.items() if isinstance(answer, Unsupported)}
@@ -131,25 +126,33 @@ class Bench:
         calls = [*self.figures.get(COMPILED, {}).get("calls", []), pace]
         self.add_figures(COMPILED, answers=known | compiled | refused, calls=calls)
 
+    def _ask_all(
+        self, what: str, keys: Sequence[str], processes: int, question: Question, end: float, every: int = 1
+    ) -> dict[str, Any]:
+        """Return the second library's answers as far as they came before `end`; one step of `every` is shown."""
+
+        def show(done: int) -> None:
+            if not done % every:
+                step_on_stderr(f"{what}: {done} of {len(keys)}")
+
+        return ask_all(self.second, keys, processes, question, show, lambda: time.monotonic() > end)
+
     def search(self, comparisons: Sequence[Comparison], budget: float) -> None:
         """Make the searches that comparisons rest on, as far as a budget goes; the library keeps their logs.
 
         For a GPU they are made side by side: candidates are drawn and compiled on all cores, and timed one at a time.
         """
-        begin, processes = time.monotonic(), limits.cores() if self.second.argument.startswith("cuda") else 1
+        end, processes = time.monotonic() + budget, limits.cores() if self.second.argument.startswith("cuda") else 1
         made = self.figures.get(TUNING, {}) if (self.folder / "cache").is_dir() else {}
         wanted = dict.fromkeys(str(log.search) for comparison in comparisons for log in comparison.tuned_logs)
         waiting = [search for search in wanted if search not in made]
         if not waiting:
             return
-        answers = ask_all(
-            self.second,
-            waiting,
-            processes,
-            lambda worker, key: worker.tune(Search.parse(key), max(A_SEARCH, begin + budget - time.monotonic())),
-            lambda done: step_on_stderr(f"tune: {done} of {len(waiting)}"),
-            lambda: time.monotonic() - begin > budget,
-        )
+
+        def tune(worker: Worker, key: str) -> Searched:
+            return worker.tune(Search.parse(key), max(A_SEARCH, end - time.monotonic()))
+
+        answers = self._ask_all("tune", waiting, processes, tune, end)
         for search, answer in answers.items():
             if isinstance(answer, Searched) and not answer.remembered:
                 spent = {"seconds": round(answer.seconds, 1), "trials": answer.trials, "best": answer.best}

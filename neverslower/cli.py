@@ -50,7 +50,7 @@ from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.models import reading
 from neverslower.option_table import OPTIONS
 from neverslower.option_values import MOST, duration
-from neverslower.options import backends_that, usual_selection
+from neverslower.options import usual_selection
 from neverslower.problem.convolution import ConvProblem, parse_descriptor
 from neverslower.problem.networks import NETWORKS, network
 from neverslower.releases.asking import kept_releases
@@ -62,6 +62,7 @@ from neverslower.report import kept as report_kept
 from neverslower.report import layers as report_layers
 from neverslower.report import problem as report_problem
 from neverslower.report.reproduction import software
+from neverslower.run_plan import backends_that
 from neverslower.worker.process import LOCAL, Worker, WorkerSpec
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.sequential import THOROUGH
 from neverslower.option_table import GROUPS, OPTIONS
 from neverslower.option_values import library
-from neverslower.options import RunPlan
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.run_verdict import CANNOT_JUDGE
@@ -33,6 +32,7 @@ from neverslower.releases.between import releases_from, without_a_list
 from neverslower.releases.providing import provided
 from neverslower.report import bisect as report
 from neverslower.run import Run
+from neverslower.run_plan import RunPlan
 from neverslower.tracing import record
 from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
 from neverslower.tracing.record import Recorded
@@ -128,7 +128,7 @@ class Bisecting:
         follow: bool = True,
         start: Any = None,
     ) -> None:
-        self.cases = {comparison.id: comparison for comparison in plan.comparisons()}
+        self.cases = {comparison.id: comparison for comparison in plan.comparisons}
         self.trace = Trace(len(releases), list(self.cases), follow)
         self._releases, self._folder, self._tell, self._progress = releases, folder, tell, progress
         self._plan = replace(plan, family_error=plan.family_error / self.trace.most_steps())

@@ -31,6 +31,7 @@ from neverslower.report.properties import properties
 from neverslower.report.reproduction import command_again, headline, reproduction
 from neverslower.rules.rule import Rule
 from neverslower.run import Run
+from neverslower.run_hunt import hunt_drawn
 from neverslower.run_summary import repeated_options
 
 WHOLE_FILE = "test_whole_network.py"
@@ -68,7 +69,7 @@ class Suite:
 
     def expect_advised(self, comparison: Comparison, request: pytest.FixtureRequest) -> None:
         """Expect that an advised layer is faster than what it was advised against, and not merely no slower."""
-        self._conclude(self.run.assessment.advised(comparison, self.run.advised[comparison]), request)
+        self._conclude(self.run.assessment.advised(comparison, self.run.plan.advised[comparison]), request)
 
     def expect_no_drawn_hazard(self, backend: str, request: pytest.FixtureRequest) -> None:
         """Expect that no layer that Hypothesis draws gets slower by pruning; what is found is shown smallest."""
@@ -90,7 +91,7 @@ class Suite:
     def _conclude_hunt(self, backend: str, numerics: bool, request: pytest.FixtureRequest) -> None:
         progress = progress_of(request.config)
         try:
-            hunted = self.run.hunt(backend, numerics, progress)
+            hunted = hunt_drawn(self.run, backend, numerics, progress)
         except Unavailable as error:
             pytest.skip(f"{Finding.UNAVAILABLE}: {error}")
         except NeverSlowerError as error:
@@ -192,7 +193,7 @@ def questions_of(items: Iterable[pytest.Item], run: Run) -> Questions:
             elif isinstance(value, Comparison):
                 comparisons.setdefault(name, []).append(value)
     recorded, checked = comparisons.pop(LATENCY_TEST, []), comparisons.pop(NUMERICS_TEST, [])
-    advised = {comparison: run.advised[comparison] for comparison in comparisons.pop(ADVISED_TEST, [])}
+    advised = {comparison: run.plan.advised[comparison] for comparison in comparisons.pop(ADVISED_TEST, [])}
     slower = [comparison for others in comparisons.values() for comparison in others]
     return Questions(slower, recorded, checked, wholes, cases, advised, hunts[HUNT_TEST], hunts[OUTPUT_HUNT_TEST])
 
@@ -212,7 +213,15 @@ def function_of(item: pytest.Item) -> str:
     return str(getattr(item, "originalname", item.name))
 
 
-class VanishedItem(pytest.Item):
+class OurItem(pytest.Item):
+    """An item that no test function is behind."""
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return where the item stands in reports."""
+        return self.path, None, self.name
+
+
+class VanishedItem(OurItem):
     """An item for something that the baseline holds and the suite does not measure any more; it fails."""
 
     entry: Entry
@@ -220,16 +229,12 @@ class VanishedItem(pytest.Item):
     def runtest(self) -> None:
         """Fail with the entry's name."""
         run = self.config.stash[STATE]
-        assessed = run.assessment.vanished(self.entry, run.comparisons[0])
+        assessed = run.assessment.vanished(self.entry, run.plan.comparisons[0])
         run.concluded(self.nodeid, assessed)
         pytest.fail(f"{assessed.verdict.reason.text}; if that is intended, accept a new baseline", pytrace=False)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
 
-
-class RuleItem(pytest.Item):
+class RuleItem(OurItem):
     """An item for a rule about known hazards: what became of it in this run."""
 
     rule: Rule
@@ -243,10 +248,6 @@ class RuleItem(pytest.Item):
             pytest.fail(f"{said}\n  {self.rule.place} {self.rule}\n  when {self.rule.when}", pytrace=False)
         if outcome is Outcome.SKIPPED:
             pytest.skip(said)
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        """Return where the item stands in reports."""
-        return self.path, None, self.name
 
 
 def progress_of(config: pytest.Config) -> ProgressLine:

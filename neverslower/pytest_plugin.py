@@ -47,8 +47,10 @@ from neverslower.report.overview import Overview
 from neverslower.report.summary import Emphasis, Line
 from neverslower.rules import rule_file
 from neverslower.rules.rule import Rules
-from neverslower.run import NOT_ACCEPTED, Run, require_acceptable
+from neverslower.run import Run
+from neverslower.run_acceptance import NOT_ACCEPTED, accept_run, require_acceptable, require_storable
 from neverslower.run_summary import (
+    notes_of,
     overview_of,
     refused_at_once,
     standings_of,
@@ -106,7 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
             run.read_journal()
             run.provide(step_on_stderr)
             if values["accept-baseline"] is not None:
-                run.probe_root()
+                require_storable(run)
         stock.prepare(config.option, run, _only_looks(config))
 
 
@@ -153,7 +155,7 @@ def _users_mistakes(config: pytest.Config) -> Iterator[None]:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the test of whole networks out where there is no pair of them, unless it is named by its path."""
     run = config.stash.get(STATE, None)
-    return True if collection_path.name == WHOLE_FILE and run and not run.wholes else None
+    return True if collection_path.name == WHOLE_FILE and run and not run.plan.wholes else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -163,18 +165,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parameters = [pytest.param(name, id=name) for name in run.plan.backends]
         metafunc.parametrize("drawn_on", parameters or [_nothing(_why_nothing(run))])
     if "tuned_log" in metafunc.fixturenames:
-        if not (run.hindrance or run.tuned_log_cases):
+        if not (run.hindrance or run.plan.tuned_log_cases):
             run.hindered(why_no_study(run))
-        _parametrize(metafunc, "tuned_log", run.tuned_log_cases, why_no_study(run))
+        _parametrize(metafunc, "tuned_log", run.plan.tuned_log_cases, why_no_study(run))
     if "whole_network" in metafunc.fixturenames:
         why_none = run.plan.why_no_whole()
         if not run.hindrance and why_none:
             run.hindered(why_none)
-        _parametrize(metafunc, "whole_network", run.wholes, why_none)
+        _parametrize(metafunc, "whole_network", run.plan.wholes, why_none)
     if "advised" in metafunc.fixturenames:
-        _parametrize(metafunc, "advised", list(run.advised), run.plan.why_no_advice())
+        _parametrize(metafunc, "advised", list(run.plan.advised), run.plan.why_no_advice())
     for name in {"pruned", "channel_count"} & set(metafunc.fixturenames):
-        comparisons = run.comparisons
+        comparisons = run.plan.comparisons
         if name == "pruned":
             comparisons = [comparison for comparison in comparisons if not comparison.against_itself]
         if not comparisons:
@@ -245,7 +247,7 @@ def _rule_items(run: Run, parent: pytest.Module) -> Iterator[pytest.Item]:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say what was found in the user's models, what is left out of them, and which counts do not fit where."""
     run = config.stash.get(STATE, None)
-    return run.notes() if run else []
+    return notes_of(run) if run else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -272,7 +274,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     if run and not _only_looks(config):
         ending, why = _ending(int(exitstatus)), ""
         reason = config.getoption("neverslower_accept_baseline")
-        if reason is not None and ending is None and not run.accept(reason):
+        if reason is not None and ending is None and not accept_run(run, reason):
             ending, why = RunCode.NOT_ACCEPTED, run.acceptance[-1].removeprefix(NOT_ACCEPTED)
         run.beyond = stock.beyond(cast(Any, config)._benchmarksession)
         verdict = run.conclude(ending, why, exitstatus == pytest.ExitCode.TESTS_FAILED)

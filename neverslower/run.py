@@ -1,8 +1,7 @@
-"""One run from plan to report: the campaign, the baselines chosen for its devices, accepting it as a baseline."""
+"""One run from plan to verdict: the campaign, the baselines chosen for its devices, and what it came to."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -10,52 +9,41 @@ from functools import cached_property
 from pathlib import Path
 
 from neverslower.baseline import folders
-from neverslower.baseline.acceptance import Proposal, accept, narrowing, not_run
 from neverslower.baseline.entry import Entry
 from neverslower.baseline.folders import BaselineChoice
-from neverslower.baseline.scope import Scope, vanished
+from neverslower.baseline.scope import vanished
 from neverslower.calibration import scatter
 from neverslower.campaign import resume
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.findings import Findings, Identity
 from neverslower.campaign.forecast import Tell, untold
-from neverslower.campaign.guard import Guard
 from neverslower.campaign.progress import Progress
 from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
-from neverslower.errors import BaselineError, JournalError, Unavailable, WorkerFailure
-from neverslower.files import writing
+from neverslower.errors import JournalError, WorkerFailure
 from neverslower.files.journal import Journal
-from neverslower.files.shown import shown
-from neverslower.hunt.examples import KeptExamples
-from neverslower.hunt.hunting import Hunted, hunt, numerics_hunt
-from neverslower.hunt.oracle import Oracle
+from neverslower.hunt.hunting import Hunted
 from neverslower.judge.pooled import Scatter
-from neverslower.judge.sequential import SequentialJudge
 from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Thresholds, Verdict
-from neverslower.options import RunPlan
 from neverslower.outcome import concluded
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.beside import baseline_of
-from neverslower.outcome.known import AssessedRule, Measured, assess_rules, explanation
+from neverslower.outcome.known import AssessedRule, Measured, assess_rules
 from neverslower.outcome.run_verdict import Asked, Came, RunCode, RunVerdict, judge_run
 from neverslower.outcome.table import Finding
 from neverslower.outcome.tally import Questions
-from neverslower.outcome.tuned_log import Case
 from neverslower.outcome.upgrade import Change, changes
 from neverslower.outcome.whole import AssessedWhole, explained, times_by_place
 from neverslower.problem.comparison import Comparison
-from neverslower.problem.model import Model
-from neverslower.problem.pairing import Pairing
 from neverslower.problem.whole import WholeComparison
 from neverslower.releases.providing import provided
-from neverslower.report import pairs
 from neverslower.report.run_verdict import fields
 from neverslower.rules.rule import Rule, Rules
-from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
+from neverslower.run_plan import RunPlan
+from neverslower.worker.process import StartWorker, Worker
 
-NOT_ACCEPTED = "ERROR: not accepted: "
-"""How the reason begins why a run was not accepted."""
+NEVER_SLOWER, OUTPUTS = "never-slower", "outputs"
+"""What a hunt through drawn layers asks: whether a pruned one is slower, or whether an output is wrong."""
 
 
 @dataclass
@@ -104,51 +92,10 @@ class Run:
 
     # What is asked
 
-    @cached_property
-    def comparisons(self) -> list[Comparison]:
-        """Every comparison that the options select."""
-        return self.plan.comparisons()
-
-    @cached_property
-    def models(self) -> list[Model]:
-        """The user's own models and files of problems that the options name, each once, a pruned one last."""
-        selections = self.plan.selections.values()
-        chosen = [model for selection in selections for model in (*selection.models, selection.pruned) if model]
-        return list(dict.fromkeys(chosen))
-
-    @property
-    def pairing(self) -> Pairing | None:
-        """How the layers of the user's pruned model were paired with the original's, where there is one."""
-        return next((selection.pairing for selection in self.plan.selections.values()), None)
-
-    def notes(self) -> list[str]:
-        """Return what to know of the user's models, of how they were paired, and of counts that do not fit."""
-        return [*self.plan.notes(), *(pairs.lines(self.pairing) if self.pairing else ())]
-
-    @cached_property
-    def wholes(self) -> list[WholeComparison]:
-        """The pruned network against its original, on each backend that runs whole networks."""
-        return self.plan.wholes()
-
-    @cached_property
-    def tuned_log_cases(self) -> list[Case]:
-        """Every case of the study of tuned logs that the options select."""
-        return self.plan.tuned_log_cases()
-
-    @cached_property
-    def advised(self) -> dict[Comparison, Fingerprint]:
-        """Every advised count that the options name, with the fingerprint that it was advised for."""
-        return self.plan.advised()
-
     @property
     def comparing(self) -> bool:
         """Whether times are set against others: those of a baseline, or of another library in this run."""
         return bool(self.compare or self.plan.against)
-
-    @cached_property
-    def scope(self) -> Scope:
-        """What the options select, for choosing among stored entries."""
-        return Scope(self.plan.selections, self.plan.formats)
 
     def hindered(self, why: str) -> None:
         """Remember why there is nothing to compare."""
@@ -157,7 +104,7 @@ class Run:
     def nothing_pruned(self, why: str) -> None:
         """Remember why no layer is pruned; of a pruned model it was asked, and can't be answered by times of layers."""
         self.hindered(why)
-        if self.pairing:
+        if self.plan.pairing:
             self.unmet = self.unmet or why
 
     def require_advice(self) -> None:
@@ -196,73 +143,33 @@ class Run:
             return
         self.rules.require_computable(asked.slower)
         with closing(Journal(self.journal_path)) as journal:
-            campaign = Campaign(
-                self.plan.backends,
-                self.plan.settings,
-                journal,
-                progress=progress,
-                tell=tell,
-                reviewer=self,
-                recorded=self.recorded_before,
-                refuse_unsound=self.plan.refuse_unsound,
-                against=self.plan.against,
-                thresholds=self.thresholds,
-                start=self.start,
-            )
+            campaign = self._campaign(journal, progress, tell)
             self.findings, self.before = campaign.findings, campaign.before
             if self.recorded_before:  # The campaign has dropped what can't be reused.
                 self.reused.append(self.recorded_before.reused(timed))
-            for model in self.models:
+            for model in self.plan.models:
                 journal.write("model", model.record())
-            if self.pairing:
-                journal.write("pairing", self.pairing.record())
+            if self.plan.pairing:
+                journal.write("pairing", self.plan.pairing.record())
             campaign.run(timed, asked.checked)
             scatter.save(self.journal_path.parent, self.findings, self.plan.settings.blocks)
             if self.plan.against:
                 self.changes = list(changes(self.assessment, self.findings))
 
-    def hunt(self, name: str, numerics: bool, progress: Progress) -> Hunted:
-        """Hunt through drawn layers on one backend, for wrong outputs or for hazards; hazards are kept as examples.
-
-        Raises NeverSlowerError where the backend can't be started, or an example can't be kept.
-        """
-        question = "outputs" if numerics else "never-slower"
-        try:
-            with closing(Journal(self.journal_path)) as journal:
-                examples, warnings, hunted = self._hunt(name, question, journal, progress)
-        except Unavailable as error:
-            self.findings.lack(name, error)
-            raise
-        self.hunts[f"{name}, {question}"] = hunted
-        saved = examples.save(hunted)
-        self.kept += [*warnings, *(f"{line} ({shown(examples.path)})" for line in saved)]
-        return hunted
-
-    def _hunt(
-        self, name: str, question: str, journal: Journal, progress: Progress
-    ) -> tuple[KeptExamples, list[str], Hunted]:
-        """Return the examples kept so far, warnings about them, and what the hunt came to."""
-        numerics = question == "outputs"
-        with Oracle(self.plan.backends[name], journal, SequentialJudge(self.thresholds), self.start) as oracle:
-            if oracle.evidence.exact and not numerics:
-                raise Unavailable(f"a hunt measures times, and {name} gives {oracle.evidence} here")
-            self.fingerprints.setdefault(name, oracle.fingerprint)
-            self.findings.remark(name, oracle.remarks)
-            guard = Guard(self.findings, journal.write, self.plan.refuse_unsound, time.monotonic)
-            if not numerics:  # An output is right or wrong in every state.
-                guard.begin(name, oracle)
-            space = self.plan.space(name)
-            examples = KeptExamples(self.journal_path.parent / "examples", oracle.fingerprint, question)
-            explicit, warnings = examples.load()
-            if numerics:
-                hunted = numerics_hunt(oracle, space, explicit, self.plan.hunt_budget, progress)
-            else:
-                explains = explanation(self.rules.about(oracle.fingerprint), self.thresholds)
-                hunted = hunt(oracle, space, explicit, self.plan.hunt_budget, progress, explained=explains)
-            guard.look(name, oracle, "after")
-            if guard.worse:
-                self.findings.spoil(name, guard.worse, hunting=True)
-        return examples, warnings, hunted
+    def _campaign(self, journal: Journal, progress: Progress, tell: Tell) -> Campaign:
+        return Campaign(
+            self.plan.backends,
+            self.plan.settings,
+            journal,
+            progress=progress,
+            tell=tell,
+            reviewer=self,
+            recorded=self.recorded_before,
+            refuse_unsound=self.plan.refuse_unsound,
+            against=self.plan.against,
+            thresholds=self.thresholds,
+            start=self.start,
+        )
 
     # Reviewing: what the campaign asks of the baselines
 
@@ -334,7 +241,7 @@ class Run:
     def rule(self, rule: Rule) -> AssessedRule:
         """Return what became of a rule, and remember it: its item was run."""
         name = rule.backend
-        chosen = [comparison for comparison in self.comparisons if comparison.backend == name]
+        chosen = [comparison for comparison in self.plan.comparisons if comparison.backend == name]
         asked = {comparison.identity for comparison in self.asked.slower}
         whole = all(comparison.against_itself or comparison.identity in asked for comparison in chosen)
         formats, sides = tuple(self.plan.formats[name]), self.plan.selections[name].sides
@@ -344,11 +251,11 @@ class Run:
 
     def whole(self, comparison: WholeComparison) -> AssessedWhole:
         """Return what is said of a whole network, and what its layers explain of that."""
-        result, pairing = self.findings.wholes.get(comparison.identity), self.pairing
+        result, pairing = self.findings.wholes.get(comparison.identity), self.plan.pairing
         assessed = self.assessment.whole(comparison)
         if result is None or pairing is None:
             return assessed
-        layers = times_by_place(pairing, self.comparisons, comparison, self.findings.results)
+        layers = times_by_place(pairing, self.plan.comparisons, comparison, self.findings.results)
         return replace(assessed, explained=explained(result.passes, layers))
 
     def concluded(self, item: str, assessed: Assessed) -> None:
@@ -362,7 +269,7 @@ class Run:
 
     def vanished(self) -> list[Entry]:
         """Return the chosen baselines' entries in scope that no comparison measures any more."""
-        return vanished(self.choices, self.scope, self.comparisons)
+        return vanished(self.choices, self.plan.scope, self.plan.comparisons)
 
     def conclude(self, ending: RunCode | None, why: str, failed_items: bool) -> RunVerdict | None:
         """Return the run's verdict, and make it the journal's last line; None where nothing was asked.
@@ -371,11 +278,11 @@ class Run:
         """
         if not (self.asked or self.hindrance or ending):
             return None
-        plan = self.plan
-        answered = self.asked.wholes and self.pairing and self.pairing.only_removed
+        plan, pairing = self.plan, self.plan.pairing
+        answered = self.asked.wholes and pairing and pairing.only_removed
         unmet = "" if answered else self.unmet
         asked = Asked(self.asked, plan.required, plan.against, self.hindrance, plan.strict, plan.least_decided, unmet)
-        slow, outputs = _hunts_for(self.hunts, "never-slower"), _hunts_for(self.hunts, "outputs")
+        slow, outputs = _hunts_for(self.hunts, NEVER_SLOWER), _hunts_for(self.hunts, OUTPUTS)
         vanished = sum(item.finding is Finding.VANISHED for item in self.assessed)
         rules = [assessed.finding for assessed in self.ruled.values()]
         came = Came(self.assessment, slow, outputs, vanished, failed_items, ending, why, len(self.beyond), rules)
@@ -390,48 +297,6 @@ class Run:
             for said in concluded.lines(self.assessed, self.plan.strict, bool(self.plan.against)):
                 journal.write(concluded.EVENT, said)
             journal.write("run", fields(verdict))
-
-    def probe_root(self) -> None:
-        """Make sure, before anything is measured, that a baseline could be stored. Raises BaselineError."""
-        writing.require_storable(self.root, "baseline")
-
-    def accept(self, reason: str) -> bool:
-        """Store this run as each backend's baseline, if it is fit; `acceptance` says what changes, or why it is not."""
-        settings = self.plan.settings_fields(self.thresholds)
-        passes = self.plan.settings.passes
-        proposal = Proposal(self.comparisons, self.recorded, self.findings, self.scope, passes, settings)
-        try:
-            self.acceptance.extend(accept(self.root, proposal, reason))
-        except BaselineError as error:
-            self.acceptance.append(f"{NOT_ACCEPTED}{error}")
-            return False
-        return True
-
-
-def require_acceptable(run: Run) -> None:
-    """Make sure, before anything is measured, that a run can be accepted.
-
-    Raises BaselineError where it selects more than it runs, where a backend or its device is not fit, or where a
-    baseline holds more than it selects.
-    """
-    trouble = not_run(run.comparisons, run.recorded)
-    trouble = trouble or next(filter(None, (_unfit_before(run, spec) for spec in run.plan.backends.values())), None)
-    if trouble:
-        raise BaselineError(f"not accepted, and so not measured: {trouble}")
-
-
-def _unfit_before(run: Run, spec: WorkerSpec) -> str | None:
-    """Return why a backend's run could not be accepted, whatever it measures, or None."""
-    try:
-        with run.start(spec) as worker:
-            if worker.exclusive:
-                DeviceLock(spec, worker.lock_name).close()
-            state = None if worker.evidence.exact else worker.state()
-            if state and state.grave:
-                return f"{spec.backend}'s device is unsound for timing: {'; '.join(map(str, state.grave))}"
-            return narrowing(run.root, worker.fingerprint, run.scope)
-    except WorkerFailure as error:
-        return f"{spec.backend} is unavailable ({error})"
 
 
 def _hunts_for(hunts: Mapping[str, Hunted], question: str) -> list[Hunted]:

@@ -16,6 +16,12 @@ from neverslower.report.rules import rule_lines
 from neverslower.run import Run
 
 
+def notes_of(run: Run) -> list[str]:
+    """Return what to know of the user's models, of how they were paired, and of counts that do not fit."""
+    pairing = run.plan.pairing
+    return [*run.plan.notes(), *(pairs.lines(pairing) if pairing else ())]
+
+
 def refused_at_once(run: Run) -> bool:
     """Return whether a run ended by a user's mistake before anything was measured: its one line says all."""
     mistaken = run.verdict is not None and run.verdict.code is RunCode.USAGE_ERROR
@@ -62,22 +68,22 @@ def overview_of(
         strict=run.plan.strict,
         again=again,
         remarks=[*run.plan.notes(), *_paired(run, verbose), *run.reused, *rule_lines(run.ruled.values(), run.assessed)],
-        unpaired=len(run.pairing.unpaired) if run.pairing else 0,
+        unpaired=len(run.plan.pairing.unpaired) if run.plan.pairing else 0,
         beyond=run.beyond,
         verbose=verbose,
-        storable=not_run(run.comparisons, run.recorded) is None,
+        storable=not_run(run.plan.comparisons, run.recorded) is None,
     )
 
 
 def _paired(run: Run, verbose: bool) -> Iterator[str]:
     """Yield how models were paired, and what a layer without a pair takes."""
-    if run.pairing:
-        yield from pairs.lines(run.pairing, run.findings, None if verbose else pairs.LISTED)
+    if run.plan.pairing:
+        yield from pairs.lines(run.plan.pairing, run.findings, None if verbose else pairs.LISTED)
 
 
 def why_nothing(run: Run) -> str:
     """Return why a backend has nothing to compare."""
-    if pairing := run.pairing:
+    if pairing := run.plan.pairing:
         counts = f"{counted(len(pairing.pairs), 'layer')} paired, {len(pairing.unpaired)} without a pair"
         return f"nothing to compare: no chosen layer of {pairing.pruned.title} has other channels ({counts})"
     return "nothing to compare: the chosen layers have no channel that can be pruned"
@@ -85,6 +91,6 @@ def why_nothing(run: Run) -> str:
 
 def why_no_study(run: Run) -> str:
     """Return why there is no case of the study of tuned logs."""
-    if run.pairing:
+    if run.plan.pairing:
         return "the study of tuned logs prunes a layer by itself; leave out --pruned"
     return "no chosen backend searches for schedules; tvm does"

@@ -115,7 +115,7 @@ def _nothing_stored(run: Run, name: str) -> str:
         why = choice.absence.reason.text if choice.absence else "no baseline"
         others = folders.of_other_devices(run.root, run.fingerprints[name])
         return f"{why} (stored of other devices: {', '.join(others)})" if others else why
-    asked = [comparison for comparison in run.comparisons if comparison.backend == name]
+    asked = [comparison for comparison in run.plan.comparisons if comparison.backend == name]
     if not asked or any(choice.baseline.entry(comparison) for comparison in asked):
         return ""
     layers = list(dict.fromkeys(entry.layer for entry in choice.baseline.entries.values()))

@@ -26,6 +26,7 @@ from neverslower.hunt import profiles
 from neverslower.models import child
 from neverslower.models.words import Input
 from selftests import in_process
+from selftests.support import children, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
@@ -104,6 +105,14 @@ def as_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for variable in ("CI", "BUILD_NUMBER", "GITHUB_STEP_SUMMARY", "PYTEST_XDIST_WORKER"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def no_child_left() -> Iterator[None]:
+    """See that no process is left that was not there before."""
+    before = children(os.getpid())
+    yield
+    assert eventually(lambda: children(os.getpid()) <= before)
 
 
 @pytest.fixture

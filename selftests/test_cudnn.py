@@ -12,10 +12,11 @@ import pytest
 
 from backends import cudnn, gpu
 from backends.base import BackendOptions
-from backends.cudnn import CAPABILITIES, CuDNN, Launched, open, reproduce
+from backends.cudnn import CAPABILITIES, CuDNN, open, reproduce
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import launches, steps_and_shares, without_arguments
-from backends.cudnn.frontend import strides
+from backends.cudnn.frontend import IMAGE, WEIGHT, BuiltPlan, strides
+from backends.cudnn.launching import ByPlan, Launched, through_torch
 from backends.cudnn.script import script
 from backends.gpu import COLD_FACTOR, require_gpu
 from backends.gpu.replay import Replay
@@ -307,6 +308,71 @@ def test_a_cold_round_goes_through_all_of_its_buffers(buffers):
     replay.captured(2 * buffers)
     assert gpu.calls == [*range(buffers)] * 2
     assert replay.run(buffers) == pytest.approx(buffers * gpu.CALL)
+
+
+class Offered:
+    """A frontend's convolution whose plans take these seconds a call on a GPU; None where one fails when it runs."""
+
+    def __init__(self, gpu, seconds):
+        self._gpu, self._seconds = gpu, seconds
+        self.offered, self.selected = len(seconds), []
+
+    def plans(self):
+        return iter([BuiltPlan(rank, f"eng{rank}", 0) for rank in range(self.offered)])
+
+    def execute(self, tensors, output, workspace, plan):
+        if (seconds := self._seconds[plan.rank]) is None:
+            raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+        self._gpu.calls.append(lambda: self._gpu.hand(seconds))
+
+    def select(self, plan):
+        self.selected.append(plan.rank)
+
+
+def by_plan(*seconds):
+    gpu: Any = Gpu()
+    gpu.empty, gpu.uint8, gpu.cuda.synchronize = lambda size, dtype, device: None, None, lambda: None
+    offered = Offered(gpu, seconds)
+    library: Any = SimpleNamespace(torch=gpu, refusals=(), convolution=lambda one: offered)
+    return ByPlan(library, None), offered
+
+
+def test_the_fastest_plan_is_looked_for_once_and_one_that_fails_is_left_out():
+    made, offered = by_plan(3e-5, None, 1e-5, 2e-5, 9e-4)
+    for _ in range(2):
+        plan = made.launched(PROBLEM, [{}], [None], Policy.BEST).plan
+        assert (plan.name, plan.rank, plan.offered) == ("eng2", 2, 5)
+    assert offered.selected == [2]
+
+
+def test_where_no_plan_runs_nothing_is_chosen():
+    with pytest.raises(Unsupported, match="offers 2 plans, and none of them runs"):
+        by_plan(None, None)[0].launched(PROBLEM, [{}], [None], Policy.BEST)
+
+
+def test_torch_is_told_at_each_call_how_to_choose():
+    settings = SimpleNamespace(benchmark=None, allow_tf32=None)
+    seen = []
+
+    def conv2d(image, weight, bias, *geometry):
+        seen.append((settings.benchmark, settings.allow_tf32, image))
+        return f"{image} convolved"
+
+    torch = SimpleNamespace(
+        nn=SimpleNamespace(functional=SimpleNamespace(conv2d=conv2d)), backends=SimpleNamespace(cudnn=settings)
+    )
+    tensors = [{IMAGE: "one", WEIGHT: "w"}, {IMAGE: "other", WEIGHT: "w"}]
+    tf32 = replace(PROBLEM, dtype=DType.TF32)
+    best, plain = (
+        through_torch(torch, tf32, tensors, Policy.TORCH_BEST),
+        through_torch(torch, PROBLEM, tensors, Policy.TORCH),
+    )
+    best.call(1)
+    plain.call(0)
+    best.once()
+    assert seen == [(True, True, "other"), (False, False, "one"), (True, True, "one")]
+    assert (best.outputs, plain.outputs) == (["one convolved", "other convolved"], ["one convolved", None])
+    assert str(best.plan) == "torch_best"
 
 
 @pytest.mark.parametrize("shape", ["mb1_ic128oc127_ih28kh3ph1", "mb8_ic256oc512_ih56kh3ph1", "mb1_ic64oc64_ih14kh1"])

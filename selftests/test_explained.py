@@ -237,13 +237,13 @@ def test_what_does_not_fit_is_tried_again_without_what_is_held(monkeypatch):
     prepare = session.backend.prepare
 
     def tight(*arguments):
-        if session._held:
+        if session.opened.preparations:
             raise OutOfMemory("no room")
         return prepare(*arguments)
 
     monkeypatch.setattr(session.backend, "prepare", tight)
     assert session.examine(wanted)["plan"]["name"] == "plain"
-    session._held.clear()
+    session.opened.preparations.clear()
     monkeypatch.setattr(session.backend, "prepare", lambda *_: (_ for _ in ()).throw(OutOfMemory("no room")))
     with pytest.raises(OutOfMemory):
         session.examine(wanted)

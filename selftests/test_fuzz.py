@@ -34,6 +34,7 @@ from neverslower.problem.convolution import ConvProblem, DType, Layout, parse_de
 from neverslower.problem.selection import Selection
 from neverslower.report import terminal
 from neverslower.run import Run
+from neverslower.run_acceptance import accept_run
 from selftests.strategies import problems
 from selftests.support import script
 
@@ -146,9 +147,9 @@ def accepted(root: Path, backend: str) -> Run:
     chosen = {"backend": [backend], "problem": ["mb1_ic4oc6_ih6kh3ph1"], "passes": "2", "blocks": "12"}
     defaults = {option.key: option.default for option in OPTIONS}
     run = Run(options.plan(defaults | chosen), root, root / "journal", compare=True)
-    run.recorded = {one.identity: f"tests/test_latency.py::test_latency[{one.id}]" for one in run.comparisons}
-    run.run(Questions(recorded=run.comparisons, checked=run.comparisons), silent)
-    assert run.accept("a reason"), run.acceptance
+    run.recorded = {one.identity: f"tests/test_latency.py::test_latency[{one.id}]" for one in run.plan.comparisons}
+    run.run(Questions(recorded=run.plan.comparisons, checked=run.plan.comparisons), silent)
+    assert accept_run(run, "a reason"), run.acceptance
     return run
 
 
@@ -252,8 +253,8 @@ def compared(found: Stored, choice: BaselineChoice) -> None:
     """Set the run against a chosen baseline, in all that a run says of it."""
     run = Run(found.run.plan, found.root, found.run.journal_path, compare=True, findings=found.run.findings)
     run.choices["scripted"] = choice
-    assessed = [run.assessment.vanished(one, run.comparisons[0]) for one in run.vanished()]
-    for comparison in run.comparisons:
+    assessed = [run.assessment.vanished(one, run.plan.comparisons[0]) for one in run.vanished()]
+    for comparison in run.plan.comparisons:
         assessed += [run.assessment.never_slower(comparison), run.assessment.no_regression(comparison)]
     run.regressed("scripted")
     for line in terminal.summary(run.findings, assessed, run.choices):

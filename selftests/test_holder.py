@@ -275,7 +275,7 @@ def test_nothing_is_timed_in_a_process_that_profiled(tmp_path: Path) -> None:
     library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=in_process.start)
     library.start()
     library.offers |= {"profiles"}
-    library.examine(comparison(1).keys[0])
+    library.examiner.examine(comparison(1).keys[0])
     library.leave_profiler()
     assert library.started == 2
     library.leave_profiler()

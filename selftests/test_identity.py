@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends import identity
-from backends.cudnn import Launched
+from backends.cudnn.launching import Launched
 from backends.identity import code_of_loaded
 from neverslower.evidence.observation import Plan
 from neverslower.files.kept import KeptFolders

@@ -79,7 +79,7 @@ def test_a_hunt_draws_its_verdicts_at_its_share(runner: SuiteRunner, monkeypatch
             shares.append(judge.thresholds.family_error)
             super().__init__(spec, journal, judge, start)
 
-    monkeypatch.setattr("neverslower.run.Oracle", Noted)
+    monkeypatch.setattr("neverslower.run_hunt.Oracle", Noted)
     hunt = ("tests/test_drawn.py", "-m", "", "--hunt-budget", "1s", "--hypothesis-profile=ci")
     runner.run({}, NEVER_SLOWER, *hunt, "--family-error", "0.02")
     assert shares == [0.01, 0.01]  # Of hazards, and of outputs, which are no matter of chance.
@@ -236,8 +236,7 @@ def test_of_two_backends_one_may_have_no_baseline_unless_it_must(
     absent = BaselineChoice(None, Verdict(Code.NO_BASELINE, Reason(ReasonCode.NOT_IN_BASELINE, "none there")))
     run: Any = SimpleNamespace(
         choices={"scripted": stored, "bare": absent},
-        plan=SimpleNamespace(required=required, strict=strict),
-        comparisons=[comparison(1)],
+        plan=SimpleNamespace(required=required, strict=strict, comparisons=[comparison(1)]),
         root=Path("nowhere"),
         fingerprints={"bare": Fingerprint("bare", "board", "1.0", "")},
     )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,7 @@ from selftests import in_process
 from selftests.support import ROOT, alive, children, comparison, eventually, needs_proc, problem, scripted
 
 KEYS = [problem(channels).key for channels in range(16, 8, -1)]
-pytestmark = needs_proc
-
-
-@pytest.fixture(autouse=True)
-def no_child_left() -> Iterator[None]:
-    before = children(os.getpid())
-    yield
-    assert eventually(lambda: children(os.getpid()) <= before)
+pytestmark = [needs_proc, pytest.mark.usefixtures("no_child_left")]
 
 
 @pytest.fixture
@@ -274,7 +267,7 @@ def test_a_library_goes_on_where_no_compiler_starts_next_to_it(compilers: Compil
         pass
     assert library.lost is None
     assert dict(lines)["compiled"]["reason"] == "the device is taken"
-    assert isinstance(library.examine(KEYS[0]), Examined)
+    assert isinstance(library.examiner.examine(KEYS[0]), Examined)
     library.close()
 
 
@@ -302,7 +295,7 @@ def test_who_waits_for_subjects_goes_on_once_they_are_compiled(compilers: Compil
     with pytest.raises(KeyboardInterrupt):  # The last one still compiles: nobody waits for it, and it has not failed.
         interrupted(crowd.Compiling(library, KEYS, quiet, lambda: False), KEYS[:-1])
     assert len(compilers.pids()) == len(KEYS) - 1
-    assert not library.examined
+    assert not library.examiner.examined
     assert "compiled" not in dict(lines)
     library.close()
 
@@ -335,10 +328,10 @@ def test_what_fails_to_compile_is_examined_as_that_before_who_waits_goes_on(comp
     library = library_of(compilers.spec({"when": "out_channels == 15", "fault": "crash"}), lines)
     with crowd.Compiling(library, KEYS, quiet, lambda: False) as compiling:
         compiling.wait([KEYS[1]])
-        answer = library.examined[KEYS[1]]
+        answer = library.examiner.examined[KEYS[1]]
         assert isinstance(answer, Failure)
         assert answer.code is Code.CRASHED
         compiling.wait(KEYS)
     assert dict(lines)["compiled"]["failed"] == 1
-    assert set(library.examined) == {KEYS[1]}
+    assert set(library.examiner.examined) == {KEYS[1]}
     library.close()

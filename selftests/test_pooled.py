@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neverslower.judge.pooled import FEWEST, PooledJudge, Processes, Scatter, chance, share
+from neverslower.judge.pooled import FEWEST, PooledJudge, Processes, Scatter, share
+from neverslower.judge.ranks import chance
 from neverslower.judge.verdict import STANDARD, Code
 
 ARMS = 10

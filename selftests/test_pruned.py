@@ -20,13 +20,14 @@ from neverslower.errors import NeverSlowerError
 from neverslower.evidence.observation import Plan
 from neverslower.judge.verdict import Code
 from neverslower.option_table import OPTIONS
-from neverslower.options import RunPlan, plan
+from neverslower.options import plan
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import DType, Layout, Side
 from neverslower.problem.model import Model
 from neverslower.problem.networks import Layer
 from neverslower.problem.selection import Selection
 from neverslower.report import pairs
+from neverslower.run_plan import RunPlan
 from selftests import in_process
 from selftests.conftest import SuiteRunner
 from selftests.support import ROOT, problem, scripted

@@ -7,13 +7,14 @@ from backends import scripted, tvm
 from neverslower import option_values as read
 from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem, NeverSlowerError, UnknownName
 from neverslower.option_table import OPTIONS
-from neverslower.options import RunPlan, plan
+from neverslower.options import plan
 from neverslower.outcome.tuned_log import Kind
 from neverslower.problem.comparison import pruning_distances
 from neverslower.problem.convolution import DType, Layout, Side, parse_descriptor
 from neverslower.problem.model import Model
 from neverslower.problem.networks import NETWORKS, Layer, network
 from neverslower.problem.selection import PROFILES, Keep, Selection
+from neverslower.run_plan import RunPlan
 
 PLAIN = (DType.FLOAT32, Layout.NCHW)
 NHWC = (DType.FLOAT32, Layout.NHWC)
@@ -209,13 +210,13 @@ def chosen(**values: Any) -> RunPlan:
 
 
 def test_named_counts_replace_the_standard_distances():
-    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["10", "3", "10"]).comparisons()
+    found = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["10", "3", "10"]).comparisons
     assert [one.candidate.out_channels for one in found] == [16, 10, 3]
     assert [one.telling for one in found if one.distance] == [1, 2]
 
 
 def test_named_counts_are_those_of_each_side():
-    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=["5"], side="both").comparisons()
+    found = chosen(problem=["mb1_ic8oc16_ih6kh3ph1"], keep=["5"], side="both").comparisons
     assert [(one.candidate.in_channels, one.candidate.out_channels) for one in found] == [(8, 16), (8, 5), (5, 16)]
 
 
@@ -239,7 +240,7 @@ def test_a_count_that_no_layer_can_be_pruned_to_is_refused_at_once(layer, keep, 
 def test_a_count_that_some_layers_have_holds_for_those_and_says_so():
     narrow, wide = "mb1_ic4oc16_ih6kh3ph1", "mb1_ic4oc64_ih6kh3ph1"
     run_plan = chosen(problem=[narrow, wide], keep=["32"])
-    comparisons = run_plan.comparisons()
+    comparisons = run_plan.comparisons
     assert {(comparison.layer.name, comparison.candidate.out_channels) for comparison in comparisons} == {
         (wide, 64),
         (wide, 32),
@@ -249,7 +250,7 @@ def test_a_count_that_some_layers_have_holds_for_those_and_says_so():
 
 def test_a_range_holds_up_to_the_layers_own_channels():
     run_plan = chosen(problem=["mb1_ic4oc16_ih6kh3ph1"], keep=["14-17"])
-    assert _kept(run_plan.comparisons()) == [14, 15]
+    assert _kept(run_plan.comparisons) == [14, 15]
     (note,) = run_plan.notes()
     assert note == "--keep 14-17: 1 of 1 layer can't keep each of 14-17 output channels: mb1_ic4oc16_ih6kh3ph1 (16)"
 
@@ -268,7 +269,7 @@ def test_an_option_about_causes_that_has_no_effect_is_said_once():
 
 
 def test_a_study_leaves_out_the_layers_that_do_not_have_the_count():
-    cases = chosen(backend=["tvm"], layer=["resnet50.L1", "resnet50.L16"], keep=["96"]).tuned_log_cases()
+    cases = chosen(backend=["tvm"], layer=["resnet50.L1", "resnet50.L16"], keep=["96"]).tuned_log_cases
     assert {case.shown.layer.name for case in cases} == {"resnet50.L16"}
 
 
@@ -284,7 +285,7 @@ def test_trials_out_of_reason_are_refused(trials):
 
 
 def test_trials_are_those_of_every_search():
-    cases = chosen(trials="7", layer=["resnet50.L1"]).tuned_log_cases()
+    cases = chosen(trials="7", layer=["resnet50.L1"]).tuned_log_cases
     assert {log.search.trials for case in cases for one in case.comparisons for log in one.tuned_logs} == {7}
 
 
@@ -307,7 +308,7 @@ def test_a_format_that_no_chosen_backend_has_is_refused_with_those_they_have(fla
 
 def test_a_slow_backend_measures_a_few_layers_unless_told_otherwise():
     found = chosen(backend=["tvm", "onednn"])
-    assert {one.layer.name for one in found.comparisons() if one.backend == "tvm"} == set(tvm.CAPABILITIES.quick_layers)
+    assert {one.layer.name for one in found.comparisons if one.backend == "tvm"} == set(tvm.CAPABILITIES.quick_layers)
     assert found.selections["onednn"].places() == list(network("resnet50"))
 
 
@@ -326,7 +327,7 @@ def test_the_full_profile_leaves_no_layer_out_for_slowness():
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_a_study_of_nothing_named_is_of_the_backends_own_choice(profile):
-    cases = chosen(backend=["tvm", "onednn", "scripted"], profile=profile).tuned_log_cases()
+    cases = chosen(backend=["tvm", "onednn", "scripted"], profile=profile).tuned_log_cases
     for name, capabilities in (("tvm", tvm.CAPABILITIES), ("scripted", scripted.CAPABILITIES)):
         assert {case.shown.layer.name for case in cases if case.shown.backend == name} == set(capabilities.tuned_layers)
     assert "onednn" not in {case.shown.backend for case in cases}
@@ -334,7 +335,7 @@ def test_a_study_of_nothing_named_is_of_the_backends_own_choice(profile):
 
 def test_a_study_is_of_the_layers_sides_counts_and_formats_that_are_named():
     values = {"layer": ["resnet50.L1", "resnet50.L5"], "side": "both", "keep": ["33"], "layout": ["NCHW", "NHWC"]}
-    cases = chosen(backend=["tvm"], **values).tuned_log_cases()
+    cases = chosen(backend=["tvm"], **values).tuned_log_cases
     assert len({case.id for case in cases}) == len(cases) == 2 * 2 * 2 * len(Kind)
     assert {case.shown.layer.name for case in cases} == {"resnet50.L1", "resnet50.L5"}
     assert {case.shown.candidate.channels(case.shown.side) for case in cases} == {33}

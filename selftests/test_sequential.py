@@ -14,10 +14,9 @@ from neverslower.judge.sequential import (
     STANDARD_PRESET,
     THOROUGH,
     SequentialJudge,
-    block_length,
     log_evidence,
-    units_of,
 )
+from neverslower.judge.units import block_length, units_of
 from neverslower.judge.verdict import STANDARD, Code, ReasonCode, Thresholds
 from selftests.support import ROOT, known
 from selftests.support import fake_passes as _passes

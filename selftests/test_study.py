@@ -23,6 +23,7 @@ from neverslower.problem.subject import Search
 from selftests import in_process
 from selftests.conftest import PROBLEM, SuiteRunner
 from selftests.support import problem, scripted
+from selftests.test_plugin import outcomes
 
 STUDY = ("-m", "tuned_log", "--passes", "1")
 ORDINARY = ("tests/test_never_slower.py", "--passes", "1")
@@ -42,11 +43,6 @@ def study(runner: SuiteRunner) -> Callable[..., pytest.RunResult]:
         return runner.run(FLAT | {"rules": list(rules)} | script, *STUDY, *arguments)
 
     return run
-
-
-def outcomes(result: pytest.RunResult) -> dict[str, int]:
-    counts = result.parseoutcomes()
-    return {name: counts[name] for name in ("passed", "failed", "xfailed", "skipped", "errors") if name in counts}
 
 
 def events(runner: SuiteRunner, name: str) -> list[dict[str, Any]]:

@@ -21,11 +21,12 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from backends import tvm
 from backends.base import BackendOptions
-from backends.tvm import CAPABILITIES, KERNEL, databases, health, reproduce
+from backends.tvm import CAPABILITIES, databases, health, reproduce, searches
 from backends.tvm.api import Api
+from backends.tvm.backend import TVM
 from backends.tvm.compiled import Prepared
+from backends.tvm.kernels import KERNEL, Kernels, kernels_of
 from neverslower.errors import Unavailable, Unsupported
 from neverslower.evidence.observation import Plan, Searched
 from neverslower.files.kept import KeptFolder, KeptFolders
@@ -272,15 +273,16 @@ def test_the_user_s_own_compiler_will_do(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def search_with(monkeypatch: pytest.MonkeyPatch, store: KeptFolders, *candidates: tuple[float, ...]) -> Searched:
     """What is told of a search whose candidates took so long; 1e10 is TVM's word for one that failed."""
     found = SimpleNamespace(get_all_tuning_records=lambda: [SimpleNamespace(run_secs=one) for one in candidates])
-    monkeypatch.setattr(tvm, "search", lambda api, wanted, folder: None)
+    monkeypatch.setattr(searches, "search", lambda api, wanted, folder: None)
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("hash", 1, found))
     return of_version(store).tune(SEARCH)
 
 
-def of_version(store: KeptFolders, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> tvm.TVM:
+def of_version(store: KeptFolders, tvm_version: str = "0.27.0", target: str = "this", **installed: str) -> TVM:
     """The backend on a stand-in for one installed tvm."""
     api: Any = SimpleNamespace(version=tvm_version, target=target, named=str)
-    return tvm.TVM(api, replace(PAIR, **installed), store, None, 1)
+    pair = replace(PAIR, **installed)
+    return TVM(api, pair, kernels_of(api, pair, store), 1)
 
 
 def test_the_best_candidate_is_the_one_that_was_fastest_once(
@@ -307,7 +309,7 @@ def test_a_search_of_which_nothing_ran_is_none(
 def test_what_one_tvm_made_is_never_another_s(
     monkeypatch: pytest.MonkeyPatch, store: KeptFolders, other: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
+    monkeypatch.setattr(Kernels, "_build", lambda self, subject, folder: None)
     search_with(monkeypatch, store, (3e-3,))
     subjects = [Subject(TINY), Subject(TINY, str(TunedLog(SEARCH)))]
     for one in subjects:
@@ -321,13 +323,14 @@ def test_what_one_tvm_made_is_never_another_s(
 # What it keeps and times, without tvm
 
 
-def keeping(store: KeptFolders, **others: Any) -> tvm.TVM:
+def keeping(store: KeptFolders, **others: Any) -> TVM:
     """The adapter of some version, on some processor, with some log; nothing is compiled."""
     made: dict[str, Any] = {"version": "0.27.0", "target": "this", "ffi": "0.1.14", "log": "one"} | others
     records = SimpleNamespace(get_all_tuning_records=list)
     api: Any = SimpleNamespace(version=made["version"], target=made["target"])
     installed = replace(PAIR, ffi=made["ffi"])
-    return tvm.TVM(api, installed, store, made["log"] and databases.Database(made["log"], 1, records), 1)
+    database = made["log"] and databases.Database(made["log"], 1, records)
+    return TVM(api, installed, kernels_of(api, installed, store, database), 1)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +349,7 @@ def keeping(store: KeptFolders, **others: Any) -> tvm.TVM:
 def test_a_kernel_is_kept_by_everything_that_it_was_made_from(
     monkeypatch: pytest.MonkeyPatch, store: KeptFolders, others: dict[str, Any], one: ConvProblem
 ) -> None:
-    monkeypatch.setattr(tvm.TVM, "_build", lambda self, subject, folder: None)
+    monkeypatch.setattr(Kernels, "_build", lambda self, subject, folder: None)
     keeping(store).compile(Subject(TINY))
     assert keeping(store).missing([Subject(TINY)]) == []
     assert keeping(store, **others).missing([Subject(one)]) == [Subject(one)]

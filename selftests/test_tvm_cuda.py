@@ -26,13 +26,15 @@ import pytest
 
 from backends.base import BackendOptions, Offsets
 from backends.gpu import Gpu
-from backends.tvm import Cuda, cuda, databases, health, nvrtc, reproduce, script, together, write_script
+from backends.tvm import cuda, databases, health, nvrtc, reproduce, script, together, write_script
 from backends.tvm import open as open_tvm
 from backends.tvm.api import Api
 from backends.tvm.choice import OnCuda, TvmOptions
 from backends.tvm.compiled import Compiled
+from backends.tvm.kernels import kernels_of
 from backends.tvm.launches import grid_and_block
 from backends.tvm.lowering import sources
+from backends.tvm.nvidia import Cuda
 from neverslower.errors import DeviceLost, Unavailable, Unsupported
 from neverslower.evidence.kernels import Kernel, kernels
 from neverslower.evidence.observation import Cache, Plan
@@ -504,14 +506,15 @@ def test_opening_without_a_gpu_says_so_before_anything_is_tried() -> None:
 # What is kept
 
 
-def backend(folder: Path, compiler: str = "nvrtc 13.0", model: str = "H200", **gpu: Any) -> Cuda:
-    stand: Any = SimpleNamespace(
+def backend(folder: Path, compiler: str = "nvrtc 13.0", model: str = "H200", api: Any = None, **gpu: Any) -> Cuda:
+    stand: Any = api or SimpleNamespace(
         target="sm_90", arch="sm_90", version="0.27.0", built=None, named=str, lowered=None, words=str, **{"cpu": ""}
     )
     gpu = {"lock_name": "GPU 0", "disturbed": None, "state": None, "offsets": None, "disturbances": ()} | gpu
     on: Any = SimpleNamespace(properties=SimpleNamespace(name=model), **gpu)
     installed = health.Installed("0.27.0", "0.1.14", "0123")
-    return Cuda(stand, installed, KeptFolders(folder), None, 1, cuda.Setup(on, "hot", compiler))
+    kernels = kernels_of(stand, installed, KeptFolders(folder), None, compiler, model)
+    return Cuda(stand, installed, kernels, 1, cuda.Setup(on, "hot", compiler))
 
 
 class Noting:
@@ -542,8 +545,8 @@ class Noting:
 
 def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 2)
-    gpu, noting = backend(tmp_path), Noting()
-    gpu.api = noting  # type: ignore[assignment]
+    noting = Noting()
+    gpu = backend(tmp_path, api=noting)
     subjects = [Subject(replace(TINY, out_channels=count)) for count in (8, 7, 6, 5)]
     gpu.compile(subjects[3])
     assert noting.together_with == []  # Nothing is known to be missing.
@@ -563,8 +566,8 @@ def test_the_first_of_what_is_missing_takes_the_others_along(tmp_path: Path, mon
 
 def test_few_cores_take_few_kernels_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neverslower.device.readers.limits.cores", lambda: 1)
-    gpu, noting = backend(tmp_path), Noting()
-    gpu.api = noting  # type: ignore[assignment]
+    noting = Noting()
+    gpu = backend(tmp_path, api=noting)
     subjects = [Subject(replace(TINY, out_channels=count)) for count in (6, 5, 4, 3, 2)]
     gpu.missing(subjects)
     for subject in subjects:
@@ -574,14 +577,15 @@ def test_few_cores_take_few_kernels_along(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_kernels_of_another_compiler_are_others(tmp_path: Path) -> None:
-    one, other = (backend(tmp_path, compiler)._kernel_fields(Subject(TINY)) for compiler in ("nvrtc 13.0", "nvcc"))
+    made = (backend(tmp_path, compiler)._kernels for compiler in ("nvrtc 13.0", "nvcc"))
+    one, other = (kernels.fields(Subject(TINY)) for kernels in made)
     assert one != other
 
 
 def test_a_log_is_of_the_model_that_timed_it_and_a_kernel_of_the_architecture(tmp_path: Path) -> None:
-    one, other = backend(tmp_path), backend(tmp_path, model="H100")
-    assert one._search_fields(Search(TINY, 4, 0)) != other._search_fields(Search(TINY, 4, 0))
-    assert one._kernel_fields(Subject(TINY)) == other._kernel_fields(Subject(TINY))
+    one, other = backend(tmp_path)._kernels, backend(tmp_path, model="H100")._kernels
+    assert one.searches.fields(Search(TINY, 4, 0)) != other.searches.fields(Search(TINY, 4, 0))
+    assert one.fields(Subject(TINY)) == other.fields(Subject(TINY))
 
 
 def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Path) -> None:
@@ -598,7 +602,9 @@ def test_it_is_watched_and_compiles_ahead_and_holds_the_gpu_s_lock(tmp_path: Pat
 def test_a_search_of_which_no_candidate_ran_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[Exception] = []
     gpu = backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=lost.append)
-    monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: ["element type must match", "another"])
+    monkeypatch.setattr(
+        "backends.tvm.searches.search", lambda api, wanted, folder: ["element type must match", "another"]
+    )
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1))
     with pytest.raises(Unsupported, match=r"found no schedule that runs \(0 candidates\): element type must match$"):
         gpu.tune(Search(TINY, 4, 0))
@@ -613,7 +619,7 @@ def test_a_search_whose_candidate_lost_the_gpu_is_the_one_that_is_blamed(
 
     record = SimpleNamespace(run_secs=[1e-5])
     records = SimpleNamespace(get_all_tuning_records=lambda: [record])
-    monkeypatch.setattr("backends.tvm.search", lambda api, wanted, folder: [])
+    monkeypatch.setattr("backends.tvm.searches.search", lambda api, wanted, folder: [])
     monkeypatch.setattr(databases, "read", lambda folder, api: databases.Database("0a1b", 1, records))
     sound, faulty = (
         backend(tmp_path, errors_translated=lambda size: contextlib.nullcontext(), require_device=require)

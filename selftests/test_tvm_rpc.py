@@ -11,14 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
 
 from backends.base import BackendOptions
-from backends.tvm import Board, OnBoard, reproduce, rpc, write_script
 from backends.tvm import open as open_tvm
+from backends.tvm import reproduce, rpc, write_script
+from backends.tvm.board import Board, OnBoard
 from backends.tvm.choice import Tracker, TvmOptions
 from backends.tvm.rpc import BoardApi
 from neverslower.device.state import State
@@ -155,9 +156,9 @@ def test_no_other_process_compiles_searches_or_looks_at_this_machine() -> None:
     with pytest.raises(Unsupported, match="no schedules are searched for on a board"):
         board.tune(Search(TINY, 4, 0))
     far_side = FarSide()
-    far_side._backend, far_side._host = board, MagicMock()
+    far_side._opened = MagicMock(backend=board, watcher=None)
     assert far_side.state() == State().as_dict()
-    far_side._host.look.assert_not_called()
+    cast(MagicMock, far_side.opened.host).look.assert_not_called()
 
 
 # A real tracker and server

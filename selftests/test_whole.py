@@ -37,7 +37,7 @@ from neverslower.judge.verdict import STANDARD, Code, Reason, ReasonCode, Verdic
 from neverslower.models import child, content, surroundings, torch_module, whole
 from neverslower.models.words import Input, ModelName
 from neverslower.option_table import OPTIONS
-from neverslower.options import RunPlan, plan
+from neverslower.options import plan
 from neverslower.outcome.rejudge import changes_of
 from neverslower.outcome.whole import Explained, Part, explained, times_by_place
 from neverslower.problem.comparison import Comparison
@@ -47,6 +47,7 @@ from neverslower.problem.networks import Layer
 from neverslower.problem.pairing import pair_models
 from neverslower.problem.whole import Network, WholeComparison, is_network, structure_of
 from neverslower.report.whole import by_layer
+from neverslower.run_plan import RunPlan
 from neverslower.worker.far_side import FarSide
 from selftests import in_process
 from selftests.conftest import ROOT, SuiteRunner
@@ -133,7 +134,7 @@ def planned(read: tuple[str, str], **values: Any) -> RunPlan:
 
 
 def test_each_format_and_number_of_images_is_a_comparison(read: tuple[str, str]) -> None:
-    wholes = planned(read, dtype=["float16", "float32"], batch=["1", "8"]).wholes()
+    wholes = planned(read, dtype=["float16", "float32"], batch=["1", "8"]).wholes
     assert [comparison.id for comparison in wholes] == [
         "scripted-original-whole-float16-NCHW",
         "scripted-original@8-whole-float16-NCHW",
@@ -148,7 +149,7 @@ def test_each_format_and_number_of_images_is_a_comparison(read: tuple[str, str])
 
 
 def test_inputs_keep_their_names_and_dtypes_at_another_number_of_images(read: tuple[str, str]) -> None:
-    (comparison,) = planned(read, input=["x=1x3x8x8", "1x77:int64"], batch=["2"]).wholes()
+    (comparison,) = planned(read, input=["x=1x3x8x8", "1x77:int64"], batch=["2"]).wholes
     assert comparison.reference.inputs == ("x=2x3x8x8", "2x77:int64")
 
 
@@ -157,12 +158,12 @@ def test_a_file_below_the_directory_of_the_run_is_named_from_there(
 ) -> None:
     """So that a journal says nothing of where somebody keeps their files, and holds elsewhere too."""
     monkeypatch.chdir(tmp_path)
-    (comparison,) = planned(read).wholes()
+    (comparison,) = planned(read).wholes
     assert (comparison.reference.builder, comparison.candidate.builder) == ("original.py:build", "pruned.py:build")
     assert str(tmp_path) not in "".join(comparison.keys)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    (comparison,) = planned(read).wholes()
+    (comparison,) = planned(read).wholes
     assert comparison.reference.builder == read[0]
 
 
@@ -183,7 +184,7 @@ def test_a_worker_finds_a_file_from_the_directory_of_the_run(builder: str, direc
 def test_only_axes_that_count_images_become_the_batch(read: tuple[str, str], batch: list[str]) -> None:
     """A mask of 77 rows has as many at each batch, and without --batch all inputs are as they were given."""
     inputs = ["2x3x8x8", "77x77", "1x5"]
-    (comparison,) = planned(read, input=inputs, batch=batch).wholes()
+    (comparison,) = planned(read, input=inputs, batch=batch).wholes
     images = batch[0] if batch else "2"
     assert comparison.reference.inputs == comparison.candidate.inputs == (f"{images}x3x8x8", "77x77", "1x5")
     assert comparison.batch == (8 if batch == ["8"] else None)
@@ -199,14 +200,14 @@ def test_only_axes_that_count_images_become_the_batch(read: tuple[str, str], bat
 )
 def test_where_no_whole_network_is_run_it_says_why(read: tuple[str, str], values: dict[str, Any], told: str) -> None:
     chosen = planned(read, **values)
-    assert chosen.wholes() == []
+    assert chosen.wholes == []
     assert chosen.why_no_whole() == told
 
 
 def test_an_onnx_file_is_not_run(read: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "pruned.onnx").write_bytes(b"")
     chosen = planned(read, pruned=f"{tmp_path}/pruned.onnx")
-    assert chosen.wholes() == []
+    assert chosen.wholes == []
     told = "whole network: not run: an ONNX file is read for its shapes and never run: name the Python that builds both"
     assert [line.startswith(told) for line in chosen.notes()][-1]
 
@@ -237,8 +238,8 @@ def test_without_samples_nothing_is_explained() -> None:
 
 def test_what_only_one_network_has_counts_with_all_of_its_time(read: tuple[str, str]) -> None:
     chosen = planned(read)
-    pairing, comparisons = known(chosen.selections["scripted"].pairing), chosen.comparisons()
-    (whole_networks,) = chosen.wholes()
+    pairing, comparisons = known(chosen.selections["scripted"].pairing), chosen.comparisons
+    (whole_networks,) = chosen.wholes
     findings = Findings()
     for each in comparisons:
         seconds = (4.0, 4.0) if each.against_itself else (3.0, 2.0)

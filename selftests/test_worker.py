@@ -483,13 +483,6 @@ def test_what_a_library_prints_is_part_of_the_last_words(stand_in: None) -> None
 # No process is left
 
 
-@pytest.fixture
-def no_child_left() -> Iterator[None]:
-    before = children(os.getpid())
-    yield
-    assert eventually(lambda: children(os.getpid()) <= before)
-
-
 @needs_proc
 @pytest.mark.parametrize("spec", ["popen", f"popen//python=env FOO=1 {sys.executable}"])
 def test_closing_ends_the_process(no_child_left: None, spec: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +18,15 @@ from backends.base import BackendOptions, Capabilities, Tensor
 from backends.cudnn import script
 from backends.cudnn.choice import CudnnOptions, Policy
 from backends.cudnn.dispatch import profile, steps_and_shares
-from backends.cudnn.frontend import BIAS, IMAGE, RESIDUAL, WEIGHT, BuiltPlan, Convolution, Frontend, Tensors, strides
+from backends.cudnn.frontend import BIAS, IMAGE, RESIDUAL, WEIGHT, Frontend, Tensors, strides
+from backends.cudnn.launching import ByPlan, Launched, through_torch
 from backends.cudnn.network import GpuNetwork, prepare
 from backends.cudnn.plans import PlanStore
 from backends.gpu import Gpu, require_gpu, unusable_is_unavailable
-from backends.gpu.replay import TRIAL_CALLS, TRIALS, Call, Replay
-from backends.identity import code_of_loaded
+from backends.gpu.replay import Replay
 from backends.shared import first_line, not_installed, read_argument
-from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import Unavailable, Unsupported
-from neverslower.evidence.kernels import kernels, main_kernels
 from neverslower.evidence.observation import Cache, Plan
 from neverslower.files.kept import KeptFolders, default_root
 from neverslower.problem.convolution import ConvProblem, DType, Layout
@@ -54,8 +51,6 @@ CAPABILITIES = Capabilities(
     epilogues=True,
     largest_drawn_macs=300_000_000,
 )
-LIBRARIES, AROUND = ("libcudnn", "libcublas", "libnvrtc"), ("libtorch_cuda.",)
-"""Files that hold the kernels of a convolution, or compile them; and torch's, whose kernels stand around its own."""
 
 
 def open(options: BackendOptions) -> CuDNN:
@@ -108,9 +103,9 @@ class CuDNN(Gpu):
     def __init__(self, torch: Any, cudnn: Any, choice: CudnnOptions) -> None:
         super().__init__(torch, choice.gpu)
         self._cudnn, self._choice = cudnn, choice
-        self._best: dict[ConvProblem, tuple[Convolution, BuiltPlan]] = {}
         torch.backends.cudnn.benchmark = False  # A user's own setting must not choose the plan.
         self._frontend = Frontend(cudnn, torch, self.stream, self._plan_store())
+        self._by_plan = ByPlan(self._frontend, self.stream)
         self.refusals = self._frontend.refusals
 
     def fingerprint(self) -> Fingerprint:
@@ -207,77 +202,13 @@ class CuDNN(Gpu):
     def _launch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
         """Make a convolution over these sets of tensors, and call it once, so that all of it is loaded."""
         if choice.policy.through_torch:
-            launched = self._through_torch(problem, tensors, choice)
+            launched = through_torch(self.torch, problem, tensors, choice.policy)
         else:
-            launched = self._through_frontend(problem, tensors, choice)
+            # NaN, so that a plan that writes only a part of its output is seen to be wrong.
+            outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
+            launched = self._by_plan.launched(problem, tensors, outputs, choice.policy)
         launched.call(0)
         return launched
-
-    def _through_torch(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
-        torch = self.torch
-        top, _, left, _ = problem.padding
-        function, settings = torch.nn.functional.conv2d, torch.backends.cudnn
-        geometry = (problem.stride, (top, left), problem.dilation, problem.groups)
-        biases = [own[BIAS].reshape(-1) if BIAS in own else None for own in tensors]
-        outputs: list[Any] = [None] * len(tensors)
-        benchmark, tf32 = choice.policy is choice.policy.tuned, problem.dtype is DType.TF32
-
-        def call(number: int) -> None:
-            # At each call: torch reads these globals when it is called, and other prepared problems set them too.
-            settings.benchmark, settings.allow_tf32 = benchmark, tf32
-            own = tensors[number]
-            outputs[number] = function(own[IMAGE], own[WEIGHT], biases[number], *geometry)
-
-        return Launched(call, outputs, Plan(str(choice.policy)))
-
-    def _through_frontend(self, problem: ConvProblem, tensors: Sequence[Tensors], choice: CudnnOptions) -> Launched:
-        # NaN, so that a plan that writes only a part of its output is seen to be wrong.
-        outputs = [self._empty(problem.output_shape, problem).fill_(float("nan")) for _ in tensors]
-        best = choice.policy is choice.policy.tuned
-        if best:
-            # Looked for once in a process: that takes long, and builds the chosen plan anew.
-            if problem not in self._best:
-                self._best[problem] = self._fastest(problem, tensors, outputs)
-            convolution, plan = self._best[problem]
-        elif choice.policy is Policy.FALLBACK:
-            convolution = self._frontend.fallback(problem)
-            plan = convolution.first()
-        else:
-            convolution, plan = self._frontend.first(problem)
-        chosen = Plan(plan.name, rank=plan.rank, offered=convolution.offered, workspace=plan.workspace)
-        return Launched(self._call_of(convolution, plan, tensors, outputs), outputs, chosen)
-
-    def _call_of(
-        self, convolution: Convolution, plan: BuiltPlan, tensors: Sequence[Tensors], outputs: Sequence[Any]
-    ) -> Call:
-        """Return calls of one plan, with a workspace of its own."""
-        workspace = self.torch.empty(max(1, plan.workspace), dtype=self.torch.uint8, device="cuda")
-        return lambda number: convolution.execute(tensors[number], outputs[number], workspace, plan)
-
-    def _fastest(
-        self, problem: ConvProblem, tensors: Sequence[Tensors], outputs: Sequence[Any]
-    ) -> tuple[Convolution, BuiltPlan]:
-        """Return the graph with the plan whose calls take least time, hot; one that fails when it runs is left out."""
-        convolution = self._frontend.convolution(problem)
-        best: BuiltPlan | None = None
-        least = float("inf")
-        for plan in convolution.plans():
-            try:
-                call = self._call_of(convolution, plan, tensors, outputs)
-                call(0)
-                replay = Replay(self.torch, self.stream, call)
-                if replay.run(1) > 4 * least:  # One call is enough to drop a plan that is far slower.
-                    continue
-                seconds = min(replay.run(TRIAL_CALLS) for _ in range(TRIALS)) / TRIAL_CALLS
-            except (RuntimeError, *self._frontend.refusals):
-                self.torch.cuda.synchronize()  # Raises if the error stays: then the device is lost, not this plan.
-                continue
-            if seconds < least:
-                best, least = plan, seconds
-        if best is None:
-            raise Unsupported(f"cuDNN offers {counted(convolution.offered, 'plan')}, and none of them runs")
-        convolution.select(best)
-        return convolution, best
 
     def plans(self, prepared: Sequence[Prepared]) -> list[Plan]:
         """Return the plan of each, all of them profiled at once, since attaching a profiler takes long."""
@@ -293,34 +224,6 @@ class CuDNN(Gpu):
             return [convolution.plan for convolution in launched]
         rows = zip(launched, seen, strict=True)
         return [convolution.dispatched(*steps_and_shares(taken), convolution.code) for convolution, taken in rows]
-
-
-@dataclass(frozen=True)
-class Launched:
-    """A convolution that can be called, the outputs of its calls, and its plan, as known without a profiler."""
-
-    call: Call
-    outputs: list[Any]
-    plan: Plan
-
-    @property
-    def code(self) -> str:
-        """Return a hash of the loaded libraries whose kernels it may launch; torch's are among them where it chose."""
-        return code_of_loaded(LIBRARIES if self.plan.rank is not None else (*LIBRARIES, *AROUND))
-
-    def once(self) -> None:
-        """Make the first call of a round."""
-        self.call(0)
-
-    def dispatched(self, steps: tuple[str, ...], shares: tuple[float, ...], code: str = "") -> Plan:
-        """Return the plan with its steps and their code; one that torch chose is named after the kernel that computes.
-
-        Without steps nothing is known of the code that ran.
-        """
-        plan = replace(self.plan, steps=steps, shares=shares, code=code if steps else "")
-        if plan.rank is None and (launched := kernels(plan)):
-            return replace(plan, name=f"{plan.name}: {main_kernels(launched)[0].short}")
-        return plan
 
 
 class Prepared:

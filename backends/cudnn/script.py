@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from backends.cudnn.choice import Policy
 from backends.cudnn.frontend import strides
@@ -136,17 +137,37 @@ def script(problem: ConvProblem, plan: str = "", fallback: bool = False) -> str:
     post-ops through torch.
     """
     through_torch = plan.startswith("torch")
-    if through_torch and not problem.symmetric_padding:
-        raise InvalidProblem(f"{problem}: torch's conv2d has no asymmetric padding")
-    if through_torch and problem.epilogue.post_ops:
-        raise InvalidProblem(f"{problem}: torch's eager convolution takes a bias and no post-ops")
-    top, bottom, left, right = problem.padding
+    if through_torch:
+        _require_torch_takes(problem)
     values = {
         "problem": problem,
         "how": f"plan {plan or 'that cuDNN would take first'}",
         "needs": "" if through_torch else " and nvidia-cudnn-frontend",
         "dtype": _DTYPES.get(problem.dtype, "float32"),
         "kind": {DType.FLOAT16: "HALF", DType.BFLOAT16: "BFLOAT16"}.get(problem.dtype, "FLOAT"),
+        "tf32": problem.dtype is DType.TF32,
+        "benchmark": plan.startswith("torch_best"),
+        "filters": _NO_TENSOR_CORES if problem.dtype is DType.FLOAT32 else "",
+        "plan": plan,
+        "heuristic": "FALLBACK" if fallback else "A",
+    }
+    values |= _geometry(problem) | _epilogue(problem)
+    body = _TORCH if through_torch else _FRONTEND
+    return _HEAD.format(**values) + body.format(**values) + _TAIL + _check(problem, through_torch)
+
+
+def _require_torch_takes(problem: ConvProblem) -> None:
+    """Raise InvalidProblem for what torch's own convolution can't do in one call."""
+    if not problem.symmetric_padding:
+        raise InvalidProblem(f"{problem}: torch's conv2d has no asymmetric padding")
+    if problem.epilogue.post_ops:
+        raise InvalidProblem(f"{problem}: torch's eager convolution takes a bias and no post-ops")
+
+
+def _geometry(problem: ConvProblem) -> dict[str, Any]:
+    """Return the shapes, strides and numbers that a script states, as Python writes them."""
+    top, bottom, left, right = problem.padding
+    return {
         "input_shape": problem.input_shape,
         "input_strides": strides(problem.input_shape, problem.layout),
         "weight_shape": problem.weight_shape,
@@ -162,14 +183,7 @@ def script(problem: ConvProblem, plan: str = "", fallback: bool = False) -> str:
         "pre": [top, left],
         "post": [bottom, right],
         "groups": problem.groups,
-        "tf32": problem.dtype is DType.TF32,
-        "benchmark": plan.startswith("torch_best"),
-        "filters": _NO_TENSOR_CORES if problem.dtype is DType.FLOAT32 else "",
-        "plan": plan,
-        "heuristic": "FALLBACK" if fallback else "A",
-    } | _epilogue(problem)
-    body = _TORCH if through_torch else _FRONTEND
-    return _HEAD.format(**values) + body.format(**values) + _TAIL + _check(problem, through_torch)
+    }
 
 
 def _check(problem: ConvProblem, through_torch: bool) -> str:

@@ -24,8 +24,9 @@ from neverslower.errors import CalibrationError
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
 from neverslower.judge.change import PassSpread, log_median
-from neverslower.judge.sequential import PRESETS, SequentialJudge, block_length
+from neverslower.judge.sequential import PRESETS, SequentialJudge
 from neverslower.judge.stats import Floats
+from neverslower.judge.units import block_length
 from neverslower.judge.verdict import Code, Verdict, block_log_ratios
 
 

@@ -19,7 +19,7 @@ from neverslower.campaign.progress import Progress, silent
 from neverslower.errors import CalibrationError, Unsupported, WorkerDied, WorkerError
 from neverslower.evidence.observation import Examined
 from neverslower.files.journal import Journal
-from neverslower.judge.sequential import LONGEST_BLOCK
+from neverslower.judge.units import LONGEST_BLOCK
 from neverslower.problem.networks import Layer
 from neverslower.worker.process import DeviceLock, StartWorker, Worker, WorkerSpec
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
 from functools import partial
 from threading import Condition
 from typing import Any
@@ -25,19 +24,18 @@ def examine_all(
     library: Library, keys: Sequence[str], progress: Callable[[int], None], stop: Callable[[], bool]
 ) -> None:
     """Examine every subject, as many at a time as the library allows; for evidence that is exact."""
-    recorded = library.recorded.examined
-    library.examined |= {key: or_wrong(known) for key in keys if (known := recorded.get((library.name, key)))}
-    waiting = [key for key in keys if key not in library.examined]
+    examined = library.examiner.examined
+    waiting = library.examiner.recall(keys)
     if not waiting:
         return
     try:
         answers = _ask_all(library, waiting, progress, stop)
     except WorkerFailure as error:
         lost = library.lose(error)
-        library.examined |= {key: lost for key in waiting if key not in library.examined}
+        examined |= {key: lost for key in waiting if key not in examined}
     else:
         errors = {key: error for key, error in answers.items() if isinstance(error, NeverSlowerError)}
-        library.examined |= {key: of_failure(error) for key, error in errors.items()}
+        examined |= {key: of_failure(error) for key, error in errors.items()}
 
 
 def _ask_all(
@@ -58,8 +56,8 @@ def _ask_all(
 def _examine(library: Library, worker: Worker, key: str) -> None:
     """Keep what a worker finds of a subject, in the journal too, at once."""
     examined = worker.examine(key)
-    library.examined[key] = or_wrong(examined)
-    library.write("examined", {"problem": key} | asdict(examined))
+    library.examiner.examined[key] = or_wrong(examined)
+    library.write_examined(key, examined)
 
 
 class Compiling:
@@ -128,7 +126,7 @@ class Compiling:
     def _take_in(self, keys: Iterable[str]) -> None:
         """Keep why some failed as what was found of them, but for a death that may be an accident."""
         failed = {key: error for key in keys if (error := self._failures.get(key))}
-        self._library.examined |= {
+        self._library.examiner.examined |= {
             key: of_failure(error) for key, error in failed.items() if not _maybe_an_accident(self._library, error)
         }
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from neverslower.campaign.examiner import Examiner
 from neverslower.campaign.findings import Findings, Identity, ResultOf
 from neverslower.campaign.resume import Recorded
 from neverslower.device.fingerprint import Fingerprint
 from neverslower.errors import WorkerFailure
 from neverslower.evidence.observation import Evidence, Examined, PairedPass
-from neverslower.judge.failure import Failure, or_wrong
-from neverslower.judge.verdict import Code, Verdict, explained
+from neverslower.judge.failure import Failure
+from neverslower.judge.verdict import Verdict, explained
 from neverslower.problem.compared import Compared
 from neverslower.worker.holder import Holder
 from neverslower.worker.process import StartWorker, Worker, WorkerSpec
@@ -55,7 +56,8 @@ class Library:
         self.tries = 2 if label else 1
         self.offers: frozenset[str] = frozenset()
         self.evidence, self.at_once, self.shortest_round = Evidence.DEVICE_TIME, 1, 0.0
-        self.examined: dict[str, Examined | Failure] = {}
+        examined = {key: answer for (backend, key), answer in recorded.examined.items() if backend == name}
+        self.examiner = Examiner(self._profiled, self.write_examined, examined)
         self.samples: dict[Identity, list[PairedPass]] = {}
         self._profiler: Worker | None = None
 
@@ -126,6 +128,13 @@ class Library:
         except WorkerFailure as error:
             return self.lose(error)
 
+    def _profiled(self, question: Callable[[Worker], Any]) -> Any | Failure:
+        """Ask what attaches a profiler where the library profiles, and remember in which worker."""
+        answer = self.ask(question)
+        if "profiles" in self.offers:
+            self._profiler = self.worker
+        return answer
+
     def lose(self, error: WorkerFailure) -> Failure:
         """Go on without the other library, and return why; raise the error again where it is the one under test."""
         if not self.label:
@@ -175,69 +184,10 @@ class Library:
         """Give a comparison the verdict that follows from a failure."""
         self.finish(comparison, failure.verdict)
 
-    def examine(self, key: str) -> Examined | Failure:
-        """Return what is found of a subject, or why it can't be timed; asked once."""
-        if key not in self.examined:
-            if known := self.recorded.examined.get((self.name, key)):
-                self.examined[key] = or_wrong(known)
-            else:
-                self._found(key, self._ask_of(key))
-        return self.examined[key]
-
-    def examine_together(self, keys: Sequence[str]) -> None:
-        """Examine those subjects that were not yet, in one request; one that ends the worker is left out of the next.
-
-        Where nobody knows which one did, each is asked for by itself; what none of them shows again is the first one's.
-        """
-        unknown = [key for key in keys if key not in self.examined and (self.name, key) not in self.recorded.examined]
-        while len(unknown) > 1:
-            answers = self._ask_together(unknown)
-            if not isinstance(answers, Failure):
-                for key, answer in zip(unknown, answers, strict=True):
-                    self._found(key, answer)
-                return
-            if answers.subject not in unknown:
-                self._examine_alone(unknown, answers)
-                return
-            self._found(answers.subject, answers)
-            unknown.remove(answers.subject)
-
-    def _ask_together(self, keys: Sequence[str]) -> list[Examined | Failure] | Failure:
-        answers: list[Examined | Failure] | Failure = self._profiled(lambda worker: worker.examine_together(keys))
-        return answers
-
-    def _examine_alone(self, keys: Sequence[str], together: Failure) -> None:
-        """Ask for each by itself after all of them failed together; once the library is lost none is asked for."""
-        answers = {key: self.lost or self._ask_of(key) for key in keys}
-        crashed = any(isinstance(answer, Failure) and answer.code is Code.CRASHED for answer in answers.values())
-        if together.code is Code.CRASHED and not crashed:
-            answers[keys[0]] = together
-        for key, answer in answers.items():
-            self._found(key, answer)
-
-    def _ask_of(self, key: str) -> Examined | Failure:
-        answer: Examined | Failure = self._profiled(lambda worker: worker.examine(key))
-        return answer
-
-    def _profiled(self, question: Callable[[Worker], Any]) -> Any:
-        """Ask what attaches a profiler where the library profiles, and remember in which worker."""
-        answer = self.ask(question)
-        if "profiles" in self.offers:
-            self._profiler = self.worker
-        return answer
-
-    def _found(self, key: str, answer: Examined | Failure) -> None:
-        """Keep what was found of a subject, in the journal too."""
-        self.examined[key] = or_wrong(answer)
-        self.write("examined", {"problem": key} | as_dict(self.examined[key]))
-
     def seen(self, comparison: Compared) -> tuple[Examined | None, Examined | None]:
         """Return what was found of the reference and of the candidate; None for one that can't be timed."""
-        reference, candidate = (self.examined.get(key) for key in comparison.keys)
-        return (
-            reference if isinstance(reference, Examined) else None,
-            candidate if isinstance(candidate, Examined) else None,
-        )
+        reference, candidate = comparison.keys
+        return self.examiner.found(reference), self.examiner.found(candidate)
 
     def prepare(self, comparison: Compared) -> Failure | None:
         """Prepare a candidate before the reference that it shares with others; return why it can't be, or None."""
@@ -256,16 +206,12 @@ class Library:
     def sweep(self, reference: str, candidates: Sequence[str], sweeps: int, seed: str) -> list[PairedPass] | Failure:
         """Return a pass of each candidate of one layer, all of them timed together, or why there is none of any."""
         self.holder.wait_ahead()
-        seconds = self._seconds_per_call(reference, *candidates)
+        found = [self.examiner.found(key) for key in (reference, *candidates)]
+        seconds = [examined.seconds_per_call if examined else 0.0 for examined in found]
         answer: list[PairedPass] | Failure = self.ask(
             lambda worker: worker.sweep(reference, candidates, sweeps, seed, seconds)
         )
         return answer
-
-    def _seconds_per_call(self, *keys: str) -> list[float]:
-        """Return what a call of each took when it was examined, 0 where that is unknown."""
-        answers = [self.examined.get(key) for key in keys]
-        return [answer.seconds_per_call if isinstance(answer, Examined) else 0.0 for answer in answers]
 
     def measure_afresh(self, reference: str, candidate: str, blocks: int, number: int) -> PairedPass | Failure:
         """Return the same of both prepared anew in the worker that is there, the other first in every other pass."""
@@ -281,6 +227,10 @@ class Library:
         """Write one line, which names the backend, and which library it is of where there are two."""
         side = {"side": self.label} if self.label else {}
         self._write(event, {"backend": self.name, **side, **fields})
+
+    def write_examined(self, key: str, answer: Examined | Failure) -> None:
+        """Write one line with what was found of a subject, or with why it can't be timed."""
+        self.write("examined", {"problem": key} | as_dict(answer))
 
     def write_samples(self, event: str, comparison: Compared, number: int, answer: PairedPass | Failure) -> None:
         """Write one line with the raw samples of a comparison, or with why there are none."""

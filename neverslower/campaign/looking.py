@@ -38,7 +38,7 @@ def _look_with(library: Library, run: BackendRun, comparisons: Sequence[Compared
 
 def _verdict(library: Library, comparison: Compared) -> Verdict | None:
     """Return the verdict, None where one of both was not looked at yet."""
-    answers = [library.examined.get(key) for key in comparison.keys]
+    answers = [library.examiner.examined.get(key) for key in comparison.keys]
     for answer in answers:
         if isinstance(answer, Failure):
             return answer.verdict

@@ -47,7 +47,7 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         if run.other is None and run.settings.passes == 1:
             schedule.fill()
         _foresee(run, schedule.forecast(number + 1))
-    if run.budget.deadline is not None and run.library.examined and (seconds := schedule.seconds_for_all()):
+    if run.budget.deadline is not None and run.library.examiner.examined and (seconds := schedule.seconds_for_all()):
         run.findings.lack_time(run.name, run.budget.first_start + seconds)
     if run.other:
         run.other.close_worker()

@@ -128,7 +128,7 @@ def silently(done: int, total: int) -> None:
 
 def examine(run: BackendRun, comparison: Compared) -> bool:
     """Examine both problems of a comparison with each library, and return whether it can be measured."""
-    answers = [run.library.examine(key) for key in comparison.keys]
+    answers = [run.library.examiner.examine(key) for key in comparison.keys]
     if run.other:
         _examine_beside(run.other, comparison)
     if failed := _failure(answers):
@@ -144,7 +144,7 @@ def _failure(answers: Sequence[Examined | Failure]) -> Failure | None:
 
 def _examine_beside(other: Library, comparison: Compared) -> None:
     """Examine with the other library too; where it can't do it, there is nothing to set this one's time against."""
-    if failed := _failure([other.examine(key) for key in comparison.keys]):
+    if failed := _failure([other.examiner.examine(key) for key in comparison.keys]):
         other.fail(comparison, failed)
 
 

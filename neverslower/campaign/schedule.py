@@ -79,7 +79,7 @@ class Schedule:
         ordered = sorted(self._left_out.values(), key=lambda one: (one.telling, one.reference.macs))
         for reference in dict.fromkeys(comparison.keys[0] for comparison in ordered):
             if self._run.clock() < until:
-                self._timed(partial(self._run.library.examine, reference))
+                self._timed(partial(self._run.library.examiner.examine, reference))
         if self._run.other:
             self._look_with_both(until)
 
@@ -90,7 +90,7 @@ class Schedule:
                 return
             keys = subjects(comparison for comparison in group if not comparison.whole)
             for library in self._run.libraries():
-                self._timed(partial(library.examine_together, keys))
+                self._timed(partial(library.examiner.examine_together, keys))
 
     def fill(self) -> None:
         """Begin more, the cheapest first, while the time will last for it besides what is begun."""
@@ -107,7 +107,7 @@ class Schedule:
         """Begin some whose problems are asked for in one request; a whole network is asked for by itself."""
         keys = subjects(comparison for comparison in group if not comparison.whole)
         for library in self._run.libraries():
-            self._timed(partial(library.examine_together, keys))
+            self._timed(partial(library.examiner.examine_together, keys))
         for comparison in group:
             self._begin(comparison)
 
@@ -119,7 +119,7 @@ class Schedule:
     def _timed(self, examines: Callable[[], T]) -> T:
         begin = self._run.clock()
         answer = examines()
-        self._phase.show("prepare", len(self._run.library.examined), self._subjects)
+        self._phase.show("prepare", len(self._run.library.examiner.examined), self._subjects)
         self._examining += self._run.clock() - begin
         return answer
 
@@ -265,18 +265,19 @@ class Schedule:
 
     def _examining_of(self, comparison: Compared) -> float:
         """Return the seconds that examining takes of what was not examined yet, about."""
-        return self._examining_each * sum(key not in self._run.library.examined for key in comparison.keys)
+        examined = self._run.library.examiner.examined
+        return self._examining_each * sum(key not in examined for key in comparison.keys)
 
     @property
     def _examining_each(self) -> float:
-        return self._examining / max(1, sum(len(library.examined) for library in self._run.libraries()))
+        return self._examining / max(1, sum(len(library.examiner.examined) for library in self._run.libraries()))
 
     def _a_pass(self, *keys: str) -> float:
         """Return the seconds that a pass of a subject takes, about: of the first of these that was examined."""
         run = self._run
         warm_up = run.settings.blocks if run.takes_turns else 2  # Rounds; in turns, a round before each of them.
-        answers = (run.library.examined.get(key) for key in keys)
-        call = next((answer.seconds_per_call for answer in answers if isinstance(answer, Examined)), None)
+        found = (run.library.examiner.found(key) for key in keys)
+        call = next((examined.seconds_per_call for examined in found if examined), None)
         # A call that is shorter than a round is repeated in it, and a round lasts a little longer than it must.
         each = self._usual_call if call is None else call
         rounds = (2 * run.settings.blocks + warm_up) * max(1.2 * run.library.shortest_round, each)
@@ -285,7 +286,7 @@ class Schedule:
     @property
     def _usual_call(self) -> float:
         """Return the mean seconds of a call of what was examined."""
-        examined = self._run.library.examined
+        examined = self._run.library.examiner.examined
         if len(examined) != self._usual[0]:  # Of thousands of problems the mean is not taken anew for each.
             calls = [one.seconds_per_call for one in examined.values() if isinstance(one, Examined)]
             self._usual = len(examined), sum(calls) / len(calls) if calls else 0.0

@@ -13,7 +13,7 @@ how much is much. A bound of θ is drawn from what a process may do, in three wa
     they share a reference, so **the layer is the unit**, never the comparison. Let D of N other layers be known, and
     let k of them reach t. If layers are alike, the effects of n processes on this layer and the N values have any order
     with the same chance, so that all n reach what at most k of the N reach has a chance of at most
-    C(k+n, n) / C(N+n, n); at least s of n: see `chance`. (Conformal prediction: Vovk, Gammerman & Shafer 2005,
+    C(k+n, n) / C(N+n, n); at least s of n: see ranks.chance. (Conformal prediction: Vovk, Gammerman & Shafer 2005,
     Algorithmic Learning in a Random World, chapter 2. The count is that of the precedence test: Nelson 1963,
     Technometrics 5(4).) No tail is fitted: one process needs to be known to its 2 or 20 %, and its power does the rest.
     *Beyond the largest D* the tail is taken to fall at least as fast as Cauchy's: Q(gt) ≤ Q(t) / g, so the chance falls
@@ -51,7 +51,7 @@ import math
 import reprlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neverslower.counted import counted
 from neverslower.judge.change import Variance, typical_variance
+from neverslower.judge.ranks import order, share_of_values
 from neverslower.judge.stats import Floats
 from neverslower.judge.verdict import (
     STANDARD,
@@ -312,7 +313,7 @@ class _Pool:
                     continue
                 likeness = (float(alike.sum()) - alike[layers] * itself) / others
                 level = error * arms * float(likeness.min()) ** agreeing
-                place, factor = _order(n, agreeing, others, level)
+                place, factor = order(n, agreeing, others, level)
                 limit = self._descending[place]
                 below = self._descending[min(place + 1, self.layers - 1)]
                 ahead = itself & (self._largest[layers] >= limit)
@@ -324,7 +325,7 @@ class _Pool:
         """Return what `agreeing` of n processes of any one comparison exceed with a chance of `error` at most."""
         descending = np.argsort(-self._differences)
         weights = 1 / self._known_arms[self._layers[descending]]
-        place, factor = _share_of_layers(n, agreeing, self.layers - 1, error)
+        place, factor = share_of_values(n, agreeing, self.layers - 1, error)
         index = int(np.searchsorted(np.cumsum(weights), place, side="right"))
         return factor * (float(self._differences[descending[index]]) if index < len(descending) else FLOOR)
 
@@ -382,46 +383,6 @@ def rank_gaps(processes: Processes, n: int, error: float) -> Floats:
     return _Pool(processes, None).layer_gap(n, n, error, rows)[0]
 
 
-def chance(n: int, agreeing: int, reached: float, others: int) -> float:
-    """Return the chance that so many of n values reach what at most `reached` of `others` like them reach.
-
-    All orders of the n + `others` values have the same chance. Those where exactly j of the n lie above the first
-    `reached` + 1 others number C(reached + j, j) · C(others − reached − 1 + n − j, n − j), of C(others + n, n) in all.
-    """
-    if reached >= others:
-        return 1.0
-    counts = (
-        _log_choose(reached + j, j) + _log_choose(others - reached - 1 + n - j, n - j) for j in range(agreeing, n + 1)
-    )
-    return min(1.0, sum(math.exp(count - _log_choose(others + n, n)) for count in counts))
-
-
-@lru_cache(maxsize=4096)
-def _order(n: int, agreeing: int, others: int, error: float) -> tuple[int, float]:
-    """Return which of the others' values, from 0 for the largest, must be exceeded, and by what factor."""
-    first = chance(n, agreeing, 0, others)
-    if first > error:
-        return 0, (first / error) ** (1 / agreeing)
-    low, high = 0, others
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if chance(n, agreeing, middle, others) <= error else (low, middle)
-    return low, 1.0
-
-
-@lru_cache(maxsize=4096)
-def _share_of_layers(n: int, agreeing: int, others: int, error: float) -> tuple[float, float]:
-    """Return how many layers' worth of arms may reach the gap, and the factor beyond the largest where none may."""
-    place, factor = _order(n, agreeing, others, error)
-    if factor > 1:
-        return 0.0, factor
-    low, high = float(place), float(min(place + 1, others))
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if chance(n, agreeing, middle, others) <= error else (low, middle)
-    return low, 1.0
-
-
 def share(n: int, agreeing: int) -> float:
     """Return the share of the error that is spent where `agreeing` of n processes say so; all sum to 1."""
     least = max(2, math.ceil(AGREEING * n))
@@ -430,10 +391,6 @@ def share(n: int, agreeing: int) -> float:
     left = 1 - sum(FIRST_SHARES.values())
     first = 1 + max(FIRST_SHARES)
     return FIRST_SHARES.get(n, left / 4 * 0.75 ** (n - first)) / (n - least + 1)
-
-
-def _log_choose(of: float, out: int) -> float:
-    return math.lgamma(of + 1) - math.lgamma(out + 1) - math.lgamma(of - out + 1)
 
 
 def _student(probability: Floats, freedom: Floats) -> Floats:

@@ -47,6 +47,7 @@ from neverslower.evidence.observation import PairedPass
 from neverslower.judge import stats
 from neverslower.judge.failure import Failure
 from neverslower.judge.stats import Floats
+from neverslower.judge.units import units_of
 from neverslower.judge.verdict import (
     STANDARD,
     UNPROVED,
@@ -58,7 +59,6 @@ from neverslower.judge.verdict import (
     Thresholds,
     Verdict,
     bad_samples,
-    block_log_ratios,
     decide,
     noise_floor,
 )
@@ -74,21 +74,17 @@ HELD_BACK = 0.05
 """The share of M that no pass puts at stake, so that one unlucky pass does not end it: E is 0.95 E + 0.05 there."""
 PAST_FOR_A_SCALE = 3
 """Units that must have been seen before their spread is believed; until then a unit counts as one deviation."""
-LAG_CORRELATION = 0.1
-"""Neighbouring units that correlate by less, either way, count as independent."""
 CONFIRMING = 2
 """A confirmation has so many times the blocks of a pass."""
-LONGEST_BLOCK = 8
-"""The most blocks that are taken for one unit."""
 
 
 @dataclass(frozen=True)
 class Preset:
     """How a sequential comparison is run: passes of `blocks_at_once` blocks, each a fresh preparation, until enough.
 
-    `most_blocks` is the budget of a comparison. `block_length` blocks make a unit, see `block_length`. `unlucky` is the
-    share of preparations that may show anything, and `unlucky_error` the chance of a false SLOWER that they may cause
-    in one comparison.
+    `most_blocks` is the budget of a comparison. `block_length` blocks make a unit, see units.block_length. `unlucky` is
+    the share of preparations that may show anything, and `unlucky_error` the chance of a false SLOWER that they may
+    cause in one comparison.
     """
 
     name: str
@@ -187,50 +183,6 @@ def _median(values: Floats) -> Floats:
     # Of the few steps of one comparison this takes a tenth of the time that numpy's own does.
     ordered, middle = np.sort(values), len(values) // 2
     return np.asarray(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
-
-
-def units_of(seconds: np.ndarray, length: int) -> Floats:
-    """Return the log ratios of units of `length` blocks, without the rest at the end, from PairedPass.seconds."""
-    ratios = block_log_ratios(seconds)
-    whole = len(ratios) // length * length
-    return np.asarray(ratios[:whole].reshape(-1, length).mean(axis=1))
-
-
-def block_length(pools: Sequence[np.ndarray], longest: int = LONGEST_BLOCK) -> int:
-    """Return how many blocks make a unit so that neighbouring units are about independent.
-
-    Each pool is seconds of shape (blocks, 2, 2). The correlation of neighbours is Pearson's of the units' clipped
-    deviations from their pool's median, averaged over pools that count alike; that of n independent values is −1/n on
-    average, which is corrected. An odd length keeps the alternation that the mirrored order leaves: lengths beyond 1
-    are even.
-    """
-    length = 1
-    for length in (1, *range(2, longest + 1, 2)):
-        lags = [lag for seconds in pools if (lag := _neighbours_correlate(units_of(seconds, length))) is not None]
-        if not lags:
-            break
-        # One standard error more is allowed: with few pools the mean would rarely be small enough by itself.
-        spread = float(np.std(lags)) / math.sqrt(len(lags))
-        if abs(float(np.mean(lags))) <= LAG_CORRELATION + spread and _even(lags):
-            break
-    return length
-
-
-def _even(lags: Sequence[float]) -> bool:
-    """Return whether strong correlation is rare among pools: a mean near 0 may hide pools that alternate."""
-    return float(np.mean(np.abs(lags) > 0.6)) <= 0.05
-
-
-def _neighbours_correlate(units: Floats) -> float | None:
-    """Return the lag-1 correlation, clipped at three deviations; None for too few units, or units without noise."""
-    n = len(units)
-    away = units - np.median(units) if n else units
-    spread = 1.4826 * float(np.median(np.abs(away))) if n else 0.0
-    if n < 8 or spread == 0:
-        return None
-    away = np.clip(away / spread, -3, 3)
-    away -= away.mean()
-    return float(away[1:] @ away[:-1] / (away @ away)) + 1 / n
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,11 @@ class Thresholds:
 STANDARD = Thresholds()
 
 
+def beyond(ratio: Interval | None, other: Interval | None, thresholds: Thresholds = STANDARD) -> bool:
+    """Return whether a ratio is proved to lie above another one by more than the tolerance."""
+    return ratio is not None and other is not None and ratio.low > other.high * (1 + thresholds.tolerance)
+
+
 class Judge(Protocol):
     """Turns the passes of one comparison into a verdict; `comparisons` is how many the campaign makes in all."""
 

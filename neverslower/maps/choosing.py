@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neverslower.campaign.library import Library
-from neverslower.evidence.observation import Examined, PairedPass, Plan
+from neverslower.evidence.observation import PairedPass, Plan
 from neverslower.judge.joint import log_ratio
 from neverslower.maps.adaptive import Drawn, draw
 from neverslower.maps.shape import Costs
@@ -90,8 +90,8 @@ def _count(comparison: Comparison) -> int:
 
 
 def _plan(library: Library, key: str) -> Plan:
-    found = library.examined.get(key)
-    return found.plan if isinstance(found, Examined) else Plan("")
+    found = library.examiner.found(key)
+    return found.plan if found else Plan("")
 
 
 def _ratios(passes: Sequence[PairedPass]) -> list[float]:

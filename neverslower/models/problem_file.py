@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neverslower.errors import InvalidProblem, NeverSlowerError
-from neverslower.problem.convolution import descriptor_name, parse_descriptor
+from neverslower.problem.convolution import parse_descriptor
+from neverslower.problem.descriptor import descriptor_name
 from neverslower.problem.epilogue import PLAIN, Epilogue, post_ops
 from neverslower.problem.model import LeftOut, Model
 from neverslower.problem.networks import Layer

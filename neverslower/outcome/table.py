@@ -6,7 +6,7 @@ from enum import Enum
 
 from neverslower.baseline.entry import Known
 from neverslower.enums import StrEnum
-from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Thresholds, Verdict
+from neverslower.judge.verdict import STANDARD, Code, Interval, ReasonCode, Thresholds, Verdict, beyond
 
 
 class Outcome(str, Enum):
@@ -207,15 +207,15 @@ def hazard_finding(
             ReasonCode.NOT_IN_TUNED_LOG: Finding.TUNED_LOG_MISS,
             ReasonCode.EQUALLY_TUNED: Finding.SLOWER_EQUALLY_TUNED,
         }.get(verdict.reason.code, Finding.HAZARD_FOUND)
-    beyond = _beyond(verdict.ratio, known.ratio, thresholds)
-    if beyond and _only_unpruned_faster(change, unpruned_change):
+    exceeds = beyond(verdict.ratio, known.ratio, thresholds)
+    if exceeds and _only_unpruned_faster(change, unpruned_change):
         return Finding.UNPRUNED_FASTER
     if known.code is Code.UNDECIDED:  # Nobody knows whether it was slower then, whatever its interval says.
         return Finding.HAZARD_UNDECIDED_BEFORE
     if was_hazard:
-        return Finding.HAZARD_WORSE if beyond else Finding.HAZARD_KNOWN
+        return Finding.HAZARD_WORSE if exceeds else Finding.HAZARD_KNOWN
     # What the baseline could not exclude is no news: a ratio near the target may be proved both ways.
-    return Finding.HAZARD_NEW if beyond else Finding.HAZARD_BORDERLINE
+    return Finding.HAZARD_NEW if exceeds else Finding.HAZARD_BORDERLINE
 
 
 _RULES_COVER = (
@@ -234,12 +234,7 @@ def ruled(
     if finding not in _RULES_COVER:
         return finding
     low, high = covered
-    return Finding.RULE_EXCEEDED if _beyond(ratio, Interval(high, low, high), thresholds) else Finding.RULE_KNOWS
-
-
-def _beyond(ratio: Interval | None, known: Interval | None, thresholds: Thresholds) -> bool:
-    """Return whether a ratio is proved to lie above the stored interval by more than the tolerance."""
-    return ratio is not None and known is not None and ratio.low > known.high * (1 + thresholds.tolerance)
+    return Finding.RULE_EXCEEDED if beyond(ratio, Interval(high, low, high), thresholds) else Finding.RULE_KNOWS
 
 
 def _overlap(ratio: Interval | None, known: Interval | None) -> bool:

@@ -1,20 +1,18 @@
 """The whole shape of one convolution, its printed form, and its pruned forms.
 
-The printed form is oneDNN benchdnn's problem descriptor, `mb1_g1ic128oc128_ih28oh28kh3sh1ph1`, read with
-benchdnn's own defaults (oneDNN, tests/benchdnn/conv/conv_aux.cpp, `str2desc`): two images, one group, stride 1,
-no dilation, width equal to height. The output follows from the padding, or the padding from the output.
+The printed form is oneDNN benchdnn's problem descriptor, `mb1_g1ic128oc128_ih28oh28kh3sh1ph1` (see descriptor.py).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
 from neverslower.enums import StrEnum
-from neverslower.errors import CannotPrune, DescriptorError, InvalidProblem
+from neverslower.errors import CannotPrune, InvalidProblem
+from neverslower.problem.descriptor import described
 from neverslower.problem.epilogue import PLAIN, Epilogue
 
 Pair = tuple[int, int]
@@ -169,7 +167,7 @@ class ConvProblem:
     @property
     def bytes(self) -> int:
         """Return the bytes of input, weights, output and what the epilogue adds together."""
-        sizes = [_product(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
+        sizes = [math.prod(shape) for shape in (self.input_shape, self.weight_shape, self.output_shape)]
         return (sum(sizes) + self._added) * self.dtype.itemsize
 
     @property
@@ -177,12 +175,12 @@ class ConvProblem:
         """Return how many numbers the padded input, the weights, the output and what is added to it hold."""
         top, bottom, left, right = self.padding
         padded = (self.batch, self.in_channels, self.height + top + bottom, self.width + left + right)
-        return sum(_product(shape) for shape in (padded, self.weight_shape, self.output_shape)) + self._added
+        return sum(math.prod(shape) for shape in (padded, self.weight_shape, self.output_shape)) + self._added
 
     @property
     def _added(self) -> int:
         """Return how many numbers the bias and the residual hold."""
-        residual = _product(self.output_shape) if self.epilogue.residual else 0
+        residual = math.prod(self.output_shape) if self.epilogue.residual else 0
         return residual + (self.out_channels if self.epilogue.bias else 0)
 
     @cached_property
@@ -299,13 +297,6 @@ def kept_channels(unpruned: ConvProblem, pruned: ConvProblem) -> tuple[list[int]
     return kept(unpruned.in_channels, pruned.in_channels), kept(unpruned.out_channels, pruned.out_channels)
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
-
-
 def _require_whole_numbers(problem: ConvProblem) -> None:
     """Raise InvalidProblem, naming the field, for a value that is not an integer of the right sign and number."""
     positive = ("in_channels", "height", "width", "out_channels", "batch", "groups")
@@ -336,9 +327,6 @@ def _require_words(problem: ConvProblem) -> None:
 
 MOST_ELEMENTS = 10**12
 """The most numbers that a described problem may consist of; more is a typing mistake."""
-MOST_ODD_PADDING = 3
-"""A tiny image may well be padded by that many rows more on one side; beyond its own size, more is a deconvolution."""
-_FIELD = re.compile(r"(mb|g|[io]c|[ioksdp][dhw])([0-9]*)")
 
 
 def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = Layout.NCHW) -> ConvProblem:
@@ -348,139 +336,12 @@ def parse_descriptor(text: str, dtype: DType = DType.FLOAT32, layout: Layout = L
     (`n"conv1"`) is accepted and dropped; `descriptor_name` returns it. Raises DescriptorError, with the position, for
     text that is not a descriptor, and InvalidProblem for one whose numbers do not fit together.
     """
-    fields = _read_fields(text)
-    end = len(text)
-    tall, wide = (any(f"{kind}{letter}" in fields for kind in "ioksdp") for letter in "hw")
-    for name in ("ic", "oc", "iw", "kw") if wide and not tall else ("ic", "oc", "ih", "kh"):
-        if name not in fields:
-            raise DescriptorError(text, end, f"{name} is missing (input and output channels, ih and kh are needed)")
-    across = _Axis.read(text, fields, "w") if wide else None
-    down = _Axis.read(text, fields, "h") if tall else _FLAT
-    across = across or down
+    fields = described(text)
     try:
-        problem = _problem(fields, down, across, dtype, layout)
+        problem = ConvProblem(dtype=dtype, layout=layout, **fields)
     except InvalidProblem as error:
         raise InvalidProblem(f"descriptor {text!r}: {error}") from None
     if problem.elements > MOST_ELEMENTS:
         size = f"{problem.elements:.1e} numbers in input, weights and output"
         raise InvalidProblem(f"descriptor {text!r}: {size} fit in no memory; {MOST_ELEMENTS:.0e} is the most")
     return problem
-
-
-def _problem(fields: Mapping[str, int], down: _Axis, across: _Axis, dtype: DType, layout: Layout) -> ConvProblem:
-    return ConvProblem(
-        batch=fields.get("mb", 2),
-        groups=fields.get("g", 1),
-        in_channels=fields["ic"],
-        out_channels=fields["oc"],
-        height=down.size,
-        width=across.size,
-        kernel=(down.kernel, across.kernel),
-        stride=(down.stride, across.stride),
-        dilation=(down.dilation, across.dilation),
-        padding=(*down.padding, *across.padding),
-        dtype=dtype,
-        layout=layout,
-    )
-
-
-def _read_fields(text: str) -> dict[str, int]:
-    """Return the descriptor's numbers by name; the symbol `_` separates them, and `n` begins a free name."""
-    return _read_fields_and_name(text)[0]
-
-
-def descriptor_name(text: str) -> str:
-    """Return the free name at the end of a descriptor (`n"conv1"`), or an empty string. Raises DescriptorError."""
-    return _read_fields_and_name(text)[1]
-
-
-def _read_fields_and_name(text: str) -> tuple[dict[str, int], str]:
-    fields: dict[str, int] = {}
-    position = 0
-    while position < len(text):
-        if text[position] == "_":
-            position += 1
-            continue
-        if text[position] == "n" and fields:
-            _require_printable(text, position)
-            return fields, text[position + 1 :].strip('"')
-        match = _FIELD.match(text, position)
-        if not match:
-            raise DescriptorError(
-                text, position, "expected a field such as mb, g, ic, oc, ih, oh, kh, sh, dh, ph or iw"
-            )
-        name, digits = match.groups()
-        if not digits:
-            raise DescriptorError(text, match.end(), f"{name} needs a number")
-        if name[1:] == "d":
-            raise DescriptorError(text, position, f"{name} belongs to 3-D convolutions; 2-D ones have h and w")
-        if name in fields:
-            raise DescriptorError(text, position, f"{name} is given twice")
-        if len(digits) > 9:  # Beyond any memory; int() of a very long text would take long or be refused.
-            raise DescriptorError(text, match.start(2), f"{name} is too large")
-        fields[name] = int(digits)
-        position = match.end()
-    return fields, ""
-
-
-def _require_printable(text: str, position: int) -> None:
-    """Raise DescriptorError for a free name that can't be printed, because it ends up in test ids and in baselines."""
-    for index, symbol in enumerate(text[position:], position):
-        if not symbol.isprintable():
-            raise DescriptorError(text, index, "a name is made of printable characters")
-
-
-@dataclass(frozen=True)
-class _Axis:
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    padding: Pair
-
-    @classmethod
-    def read(cls, text: str, fields: dict[str, int], letter: str) -> _Axis:
-        """Read one axis of a descriptor, and infer what is left out as benchdnn does. Raises InvalidProblem."""
-        for kind in "ik":
-            if f"{kind}{letter}" not in fields:
-                raise DescriptorError(text, len(text), f"{kind}{letter} is missing next to the other {letter} fields")
-        size, kernel = fields[f"i{letter}"], fields[f"k{letter}"]
-        stride, dilation = fields.get(f"s{letter}", 1), fields.get(f"d{letter}", 0) + 1
-        if stride < 1:
-            raise InvalidProblem(f"descriptor {text!r}: s{letter}=0, a stride must be at least 1")
-        extent = (kernel - 1) * dilation + 1
-        out, before = fields.get(f"o{letter}"), fields.get(f"p{letter}")
-        if out is None:
-            before = before or 0
-            return cls(size, kernel, stride, dilation, (before, before))
-        if before is None:  # Half of what the output needs, rounded down, as benchdnn does.
-            before = max(0, ((out - 1) * stride - size + extent) // 2)
-        after = _trailing(size, extent, stride, before, out)
-        if after is None:
-            raise InvalidProblem(
-                f"descriptor {text!r}: o{letter}{out} does not follow from i{letter}{size} with padding {before}"
-            )
-        if after > max(size, extent, MOST_ODD_PADDING) and after != before:
-            where = "rows of padding below" if letter == "h" else "columns of padding on the right"
-            raise InvalidProblem(
-                f"descriptor {text!r}: o{letter}{out} from i{letter}{size} takes {after} {where}, so it describes a "
-                "deconvolution (transposed convolution), which is not measured"
-            )
-        return cls(size, kernel, stride, dilation, (before, after))
-
-
-_FLAT = _Axis(1, 1, 1, 1, (0, 0))
-"""The height of a 1-D convolution."""
-
-
-def _trailing(size: int, extent: int, stride: int, before: int, out: int) -> int | None:
-    """Return the trailing padding that gives `out`: equal to the leading one if it can, else the least; else None."""
-
-    def output(after: int) -> int:
-        return (size + before + after - extent) // stride + 1
-
-    smallest = max(0, (out - 1) * stride + extent - size - before)
-    for after in (before, smallest):
-        if output(after) == out:
-            return after
-    return None

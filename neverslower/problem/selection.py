@@ -11,7 +11,8 @@ from functools import cached_property, partial
 from neverslower.counted import counted
 from neverslower.errors import CannotPrune, InvalidProblem, UnknownName
 from neverslower.problem.comparison import Comparison, pruning_distances
-from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, descriptor_name, parse_descriptor
+from neverslower.problem.convolution import ConvProblem, DType, Layout, Side, parse_descriptor
+from neverslower.problem.descriptor import descriptor_name
 from neverslower.problem.epilogue import Epilogue, PostOp
 from neverslower.problem.model import Model
 from neverslower.problem.networks import NETWORKS, Layer, distinct_layers, network

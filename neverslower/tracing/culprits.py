@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from neverslower.enums import StrEnum
-from neverslower.judge.verdict import STANDARD, Interval
+from neverslower.judge.verdict import Interval, beyond
 
 EFFORTS = 2
 """So often a step is tried on what stays undecided: as asked, then for longer."""
@@ -293,9 +293,4 @@ def _middle(gap: Sequence[int], tried: set[int]) -> int:
 
 def _worse(later: Seen, earlier: Seen) -> bool:
     """Return whether a regression got larger, or is one of another kind as well."""
-    return bool(later.kinds - earlier.kinds) or _beyond(later.ratio, earlier.ratio)
-
-
-def _beyond(later: Interval | None, earlier: Interval | None) -> bool:
-    """Return whether a ratio is proved to lie above another one by more than the tolerance."""
-    return later is not None and earlier is not None and later.low > earlier.high * (1 + STANDARD.tolerance)
+    return bool(later.kinds - earlier.kinds) or beyond(later.ratio, earlier.ratio)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -76,11 +77,11 @@ def work_of(known: Known, widths: Mapping[str, int]) -> Price:
     work = _fixed(known)
     for layer in known.model.layers:
         part = problem_at(layer.problem, known.structure.pair_at(layer, widths))
-        params = _product(part.weight_shape) + _bias(layer, known.weights) * part.out_channels
+        params = math.prod(part.weight_shape) + _bias(layer, known.weights) * part.out_channels
         work += Price(params=_once(layer, params), macs=part.macs)
     for module, (inputs, outputs) in _linear(known).items():
         ins, outs, weights = inputs.at(widths), outputs.at(widths), known.weights[module]
-        share = ins * outs / _product(weights.shape)
+        share = ins * outs / math.prod(weights.shape)
         work += Price(params=ins * outs + outs * weights.bias, macs=_macs_of(known, module) * share)
     return work
 
@@ -122,7 +123,7 @@ def _of_layer(
         if pair not in costs:
             return None
         part = problem_at(layer.problem, pair)
-        params = _product(part.weight_shape) + _bias(layer, weights) * part.out_channels
+        params = math.prod(part.weight_shape) + _bias(layer, weights) * part.out_channels
         return Price(costs[pair], _once(layer, params), part.macs)
 
     return _item(layer.place, inputs, outputs, choices, lambda first, second: price((first, second)))
@@ -200,8 +201,8 @@ def _of_total(
 
 def _unit_of(layer: Layer) -> Price:
     """Return the price of one input channel and one output channel together, without a bias."""
-    pairs = _product(unpruned_pair(layer.problem))
-    return Price(params=_once(layer, _product(layer.problem.weight_shape)) / pairs, macs=layer.problem.macs / pairs)
+    pairs = math.prod(unpruned_pair(layer.problem))
+    return Price(params=_once(layer, math.prod(layer.problem.weight_shape)) / pairs, macs=layer.problem.macs / pairs)
 
 
 def _linear_items(
@@ -242,7 +243,7 @@ def _others(known: Known, choices: Iterable[Choice]) -> Iterator[Item]:
     """Yield the linear layers that a group has a part in; nobody times them, so they have no latency."""
     for module, (inputs, outputs) in _linear(known).items():
         weights = known.weights[module]
-        unit = Price(params=1.0, macs=_macs_of(known, module) / _product(weights.shape))
+        unit = Price(params=1.0, macs=_macs_of(known, module) / math.prod(weights.shape))
         yield from _linear_items(module, inputs, outputs, unit, int(weights.bias), choices)
 
 
@@ -253,10 +254,3 @@ def _macs_of(known: Known, module: str) -> int:
 def _size(axis: Axis, known: Known) -> int:
     """Return the channels of an axis that groups have, unpruned."""
     return axis.at({name: known.structure.free[name].channels for name, _ in axis.parts}) - axis.constant
-
-
-def _product(shape: Iterable[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result

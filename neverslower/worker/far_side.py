@@ -14,131 +14,103 @@ import random
 import tempfile
 import time
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
 import backends
-from backends.base import (
-    Backend,
-    BackendOptions,
-    Compiler,
-    Counted,
-    NetworkRunner,
-    Offsets,
-    Placer,
-    Prepared,
-    PreparedNetwork,
-    Profiler,
-    Searcher,
-    Tensor,
-    Timed,
-    Watcher,
-)
+from backends.base import Backend, BackendOptions, Compiler, Counted, Prepared, Profiler, Searcher, Watcher
 from neverslower.device.fingerprint import slug
 from neverslower.device.readers.host import Host
 from neverslower.device.state import State
 from neverslower.errors import DeviceLost, NeverSlowerError, OutOfMemory, Unavailable, Unsupported
 from neverslower.evidence.observation import Evidence, Examined, Plan
 from neverslower.problem import numerics
-from neverslower.problem.convolution import ConvProblem, kept_channels
-from neverslower.problem.epilogue import Added
+from neverslower.problem.convolution import ConvProblem
 from neverslower.problem.subject import Search, Subject
-from neverslower.problem.whole import Network, is_network
+from neverslower.problem.whole import is_network
 from neverslower.worker import bootstrap
-from neverslower.worker.sampling import calibrate, interleave, sweep
+from neverslower.worker.checks import OutputChecks
+from neverslower.worker.preparations import Preparation, Preparations, require_one_way
+from neverslower.worker.sampling import interleave, sweep
 
-CACHE_BYTES, CACHED = 256_000_000, 64
-"""Prepared problems are kept up to this many bytes of tensors, and this many: each may hold a loaded library too."""
 LOCK_PATIENCE = 2.0
 STDERR = 2
-P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Held:
-    """Holds what was prepared and what its calibration found; `number` counts what this process prepared.
+class Opened:
+    """A backend that is open, and what is kept of its problems; `host` says who else computes on this machine."""
 
-    `bytes` is what its tensors take. `offsets` are the bytes behind the beginning of their memory at which the first of
-    them begin. `way` says how a whole network is called, and is empty for a problem.
-    """
+    backend: Backend
+    evidence: Evidence
+    host: Host
+    watcher: Watcher | None
+    preparations: Preparations
+    outputs: OutputChecks
 
-    number: int
-    bytes: int
-    prepared: Timed
-    iterations: int
-    seconds_per_call: float
-    offsets: tuple[int, ...] = ()
-    way: str = ""
+    @property
+    def disturbed(self) -> Callable[[], str] | None:
+        """Return what says why the device is disturbed, where the backend can say."""
+        return self.watcher.disturbed if self.watcher else None
 
 
 class FarSide:
-    """Asks one backend, opened once, and holds the problems prepared on it; the least recently used goes first."""
+    """Answers each request with the method of its name; all but `lock` are about the backend that `open` opens."""
 
     def __init__(self, note: Callable[[str], None] | None = None, restart: Callable[[], None] | None = None) -> None:
         self._note, self._restart = note or (lambda _: None), restart or (lambda: None)
-        self._backend: Backend | None = None
-        self._held: OrderedDict[tuple[str, int], Held] = OrderedDict()
-        self._count = 0
-        self._offsets = Offsets("")
-        self._references = numerics.References()
-        self._outputs = numerics.Outputs()
+        self._opened: Opened | None = None
         self._lock: int | None = None
-        self._watcher: Watcher | None = None
-        self._evidence = Evidence.DEVICE_TIME
-        self._host: Host | None = None
-        self._directory = ""
+
+    @property
+    def opened(self) -> Opened:
+        """Return what `open` opened."""
+        if self._opened is None:
+            raise RuntimeError("the first request must be `open`")
+        return self._opened
 
     @property
     def backend(self) -> Backend:
         """Return the opened backend."""
-        if self._backend is None:
-            raise RuntimeError("the first request must be `open`")
-        return self._backend
+        return self.opened.backend
 
     def open(self, name: str, argument: str, threads: int, process: int, directory: str = "") -> dict[str, Any]:
         """Load the vendor library, and say what is there; `directory` is that of the run, by which files are named."""
-        self._directory = directory
         module = backends.load(name)
-        self._host = Host(threads)  # Who else computes is counted from now on.
-        self._backend = module.open(BackendOptions(argument, threads, process))
-        self._draw_offsets(f"process {process}")
-        fingerprint = self._backend.fingerprint()
-        exclusive = getattr(self._backend, "exclusive", module.CAPABILITIES.exclusive)
-        self._evidence = getattr(self._backend, "evidence", Evidence.DEVICE_TIME)
+        host = Host(threads)  # Who else computes is counted from now on.
+        backend = module.open(BackendOptions(argument, threads, process))
+        preparations = Preparations(backend, directory, f"process {process}")
+        fingerprint = backend.fingerprint()
+        exclusive = getattr(backend, "exclusive", module.CAPABILITIES.exclusive)
+        evidence = getattr(backend, "evidence", Evidence.DEVICE_TIME)
         # What a library leaves when it is loaded lives as long as the process: collecting before each pair of rounds
         # would look through all of it each time, for 40 ms with torch.
         gc.collect()
         gc.freeze()
-        offers = getattr(self._backend, "offers", module.CAPABILITIES.offers)
-        self._watcher = cast(Watcher, self._backend) if "watches" in offers else None
+        offers = getattr(backend, "offers", module.CAPABILITIES.offers)
+        watcher = cast(Watcher, backend) if "watches" in offers else None
+        self._opened = Opened(backend, evidence, host, watcher, preparations, OutputChecks(backend))
         return {
             "fingerprint": fingerprint.as_dict(),
-            "clock": self._backend.clock,
+            "clock": backend.clock,
             "exclusive": exclusive,
-            "evidence": str(self._evidence),
-            "at_once": getattr(self._backend, "at_once", 1),
-            "shortest_round": self._backend.shortest_round,
-            "remarks": self._backend.remarks,
+            "evidence": str(evidence),
+            "at_once": getattr(backend, "at_once", 1),
+            "shortest_round": backend.shortest_round,
+            "remarks": backend.remarks,
             "offers": offers,
-            "lock": getattr(self._backend, "lock_name", fingerprint.device),
+            "lock": getattr(backend, "lock_name", fingerprint.device),
         }
-
-    def _draw_offsets(self, seed: str) -> None:
-        """Let tensors begin from now on where this seed says, if the backend makes them itself."""
-        self._offsets = Offsets(seed)
-        if hasattr(self.backend, "offsets"):
-            cast(Placer, self.backend).offsets = self._offsets
 
     def state(self) -> dict[str, Any]:
         """Return the state of the device now; see state.State."""
-        assert self._host is not None, "the first request must be `open`"
-        machine = State() if getattr(self.backend, "elsewhere", False) else self._host.look()
-        return (self._watcher.state(machine) if self._watcher else machine).as_dict()
+        opened = self.opened
+        machine = State() if getattr(opened.backend, "elsewhere", False) else opened.host.look()
+        return (opened.watcher.state(machine) if opened.watcher else machine).as_dict()
 
     def lock(self, device: str) -> None:
         """Keep a device until this process ends; no other request is needed for it."""
@@ -195,37 +167,37 @@ class FarSide:
 
     def _look_at(self, key: str) -> tuple[Prepared, Callable[[Plan], Examined]]:
         """Prepare a subject and check its output; return it, and what makes an Examined of its plan."""
+        opened = self.opened
         subject = Subject.from_key(key)
         problem = subject.problem
-        inputs, weights = numerics.tensors(problem)
+        tensors = numerics.tensors(problem)
         begin = time.perf_counter()
-        prepared = self._make(subject, (inputs, weights))
+        prepared = opened.preparations.make(subject, tensors)
         tolerance = numerics.TOLERANCES[problem.dtype]
-        if self._evidence is Evidence.DISPATCH:
+        if opened.evidence is Evidence.DISPATCH:
             return prepared, lambda plan: Examined(plan, None, tolerance, 0.0)
         output = prepared.output()
         first = time.perf_counter() - begin
-        if not subject.policy:
-            self._outputs.keep(problem, output)
-        error, compared = self._references.error(problem, inputs, weights, output)
-        if self._evidence is Evidence.INSTRUCTIONS:
+        error, compared = opened.outputs.error(subject, tensors, output)
+        if opened.evidence is Evidence.INSTRUCTIONS:
             count = cast(Counted, prepared).instructions()
             return prepared, lambda plan: Examined(plan, error, tolerance, 0.0, instructions=count, compared=compared)
-        seconds = self._hold((key, 0), problem.bytes, prepared).seconds_per_call
+        seconds = opened.preparations.keep((key, 0), problem.bytes, prepared).seconds_per_call
         return prepared, lambda plan: Examined(
             plan, error, tolerance, seconds, prepared.cache, compared=compared, first_call=first
         )
 
     def _examine_network(self, key: str) -> dict[str, Any]:
         """Return what is found of a whole network; what a pruned one computes can be compared with nothing."""
-        if self._evidence.exact:
-            raise Unsupported(f"a whole network is measured in times alone, and this backend gives {self._evidence}")
-        held = self._prepared((key, 0))
-        return asdict(Examined(held.prepared.plan(), None, 0.0, held.seconds_per_call, held.prepared.cache))
+        evidence = self.opened.evidence
+        if evidence.exact:
+            raise Unsupported(f"a whole network is measured in times alone, and this backend gives {evidence}")
+        network = self.opened.preparations.take((key, 0))
+        return asdict(Examined(network.prepared.plan(), None, 0.0, network.seconds_per_call, network.prepared.cache))
 
     def prepare(self, key: str) -> None:
         """Prepare a candidate ahead of the reference, which is then prepared once, after all that share it."""
-        self._prepared((key, 0))
+        self.opened.preparations.take((key, 0))
 
     def measure(
         self, reference: str, candidate: str, blocks: int, candidate_first: bool = False, afresh: bool = False
@@ -235,22 +207,26 @@ class FarSide:
         Equal keys get buffers of their own. The reference is prepared before the candidate, or after it: on some
         devices what is prepared later lies worse. `afresh` drops what was prepared before.
         """
-        names = (reference, 0), (candidate, 1 if candidate == reference else 0)
         if afresh:
-            self._held.clear()
-        if candidate_first:
-            other = self._prepared(names[1])
-            one = self._prepared(names[0], other.number)
-        else:
-            one = self._prepared(names[0])
-            other = self._prepared(names[1], one.number)
-        _require_one_way(one, other)
+            self.opened.preparations.clear()
+        one, other = self._pair(reference, candidate, candidate_first)
+        require_one_way(one, other)
         iterations = (one.iterations, other.iterations)
-        seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks, self._disturbed)
+        seconds, discarded, why = interleave(one.prepared, other.prepared, iterations, blocks, self.opened.disturbed)
         cache = other.prepared.cache.kind
         rest = {"iterations": iterations, "cache": cache, "discarded": discarded, "why_discarded": why}
         rest["offsets"] = one.offsets, other.offsets
         return {"seconds": seconds.tobytes(), **rest}
+
+    def _pair(self, reference: str, candidate: str, candidate_first: bool) -> tuple[Preparation, Preparation]:
+        """Return both sides, the one prepared after the other."""
+        take = self.opened.preparations.take
+        names = (reference, 0), (candidate, 1 if candidate == reference else 0)
+        if candidate_first:
+            other = take(names[1])
+            return take(names[0], other.number), other
+        one = take(names[0])
+        return one, take(names[1], one.number)
 
     def sweep(
         self, reference: str, candidates: Sequence[str], sweeps: int, seed: str, expected: Sequence[float] = ()
@@ -264,129 +240,32 @@ class FarSide:
         """
         names = [(reference, 0), *((key, 1 if key == reference else 0) for key in candidates)]
         chance = random.Random(seed)
-        self._held.clear()
-        self._draw_offsets(f"{seed}/offsets")
+        preparations = self.opened.preparations
+        preparations.clear()
+        preparations.draw_offsets(f"{seed}/offsets")
         calls = dict(zip(names, expected, strict=True)) if expected else {}
-        held = {}
+        taken = {}
         for name in chance.sample(names, len(names)):
             self._note(name[0])
-            held[name] = self._prepared(name, together=len(names), expected=calls.get(name, 0.0))
+            taken[name] = preparations.take(name, together=len(names), expected=calls.get(name, 0.0))
         self._note("")
-        arms = [held[name] for name in names]
-        _require_one_way(*arms)
+        arms = [taken[name] for name in names]
+        require_one_way(*arms)
         iterations = tuple(arm.iterations for arm in arms)
         prepared = [arm.prepared for arm in arms]
-        taken, discarded, why = sweep(prepared, iterations, sweeps, chance, self._disturbed)
+        seconds, discarded, why = sweep(prepared, iterations, sweeps, chance, self.opened.disturbed)
         caches = tuple(arm.prepared.cache.kind for arm in arms)
         rest = {"iterations": iterations, "caches": caches, "discarded": discarded, "why_discarded": why}
         rest["offsets"] = tuple(arm.offsets for arm in arms)
-        return {"seconds": np.ascontiguousarray(taken.swapaxes(0, 1)).tobytes(), **rest}
-
-    @property
-    def _disturbed(self) -> Callable[[], str] | None:
-        """Return why the device is disturbed, where the backend can say."""
-        return self._watcher.disturbed if self._watcher else None
+        return {"seconds": np.ascontiguousarray(seconds.swapaxes(0, 1)).tobytes(), **rest}
 
     def agree(self, unpruned: str, pruned: str) -> tuple[float, float]:
-        """(deviation, tolerance) of the pruned layer's output from the kept channels of the unpruned one's."""
-        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
-        if both := self._outputs.of_same_tensors(whole, part):
-            return self._deviation_of(both[1], both[0], whole, part)
-        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
-        whole_added, part_added = numerics.pruned_added_tensors(whole, part)
-        output = self._output(part, part_tensors, part_added)
-        return self._deviation_of(output, self._output(whole, whole_tensors, whole_added), whole, part)
+        """Return what OutputChecks.agree does, of two problems by their keys."""
+        return self.opened.outputs.agree(ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned))
 
     def check(self, unpruned: str, pruned: str) -> dict[str, tuple[float, float]]:
-        """(deviation, tolerance) of the pruned layer's output from each thing that it must equal; nothing is timed."""
-        whole, part = ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned)
-        whole_tensors, part_tensors = numerics.pruned_tensors(whole, part)
-        whole_added, part_added = numerics.pruned_added_tensors(whole, part)
-        output = self._output(part, part_tensors, part_added)
-        expected = numerics.convolve(part, *part_tensors, part_added)
-        error = numerics.deviation(output, expected, numerics.typical_output(part))
-        kept, padded = (
-            self._deviation_of(output, self._output(whole, tensors, whole_added), whole, part)
-            for tensors in (whole_tensors, numerics.padded_tensors(whole, part, part_tensors))
-        )
-        return {
-            "float64": (error, numerics.TOLERANCES[part.dtype]),
-            "slice": kept,
-            "zero-padded": padded,
-        }
-
-    @staticmethod
-    def _deviation_of(output: Tensor, unpruned: Tensor, whole: ConvProblem, part: ConvProblem) -> tuple[float, float]:
-        """Return (deviation, tolerance) of `part`'s output from the channels of `whole`'s that it keeps."""
-        expected = unpruned[:, kept_channels(whole, part)[1]]
-        error = numerics.deviation(output, expected, numerics.typical_output(part))
-        # Both sides may be off by the tolerance, in opposite directions.
-        return error, 2 * numerics.TOLERANCES[part.dtype]
-
-    def _output(self, problem: ConvProblem, tensors: tuple[Tensor, Tensor], added: Added) -> Tensor:
-        return self.backend.prepare(problem, *tensors, added=added).output()
-
-    def _prepared(self, name: tuple[str, int], after: int = 0, together: int = 2, expected: float = 0.0) -> Held:
-        """Return what is held under a name, if it was prepared after that; else prepare it now.
-
-        It is one of those that are measured `together`: these stay, however large they are. A call of it is `expected`
-        to take so many seconds, 0 where that is unknown.
-        """
-        if name in self._held and self._held[name].number > after:
-            self._held.move_to_end(name)
-            return self._held[name]
-        self._held.pop(name, None)
-        if is_network(name[0]):
-            network = self._make_network(Network.from_key(name[0]))
-            return self._hold(name, network.bytes, network, together, network.way)
-        subject = Subject.from_key(name[0])
-        prepared = self._make(subject, numerics.tensors(subject.problem))
-        return self._hold(name, subject.problem.bytes, prepared, together, expected=expected)
-
-    def _make(self, subject: Subject, tensors: tuple[Tensor, Tensor]) -> Prepared:
-        """Prepare a subject; where it does not fit next to what is held, once more without that."""
-        added = numerics.added_tensors(subject.problem)
-        return self._with_room(lambda: self.backend.prepare(subject.problem, *tensors, subject.policy, added))
-
-    def _make_network(self, network: Network) -> PreparedNetwork:
-        return self._with_room(
-            lambda: cast(NetworkRunner, self.backend).prepare_network(network.found_from(self._directory))
-        )
-
-    def _with_room(self, prepare: Callable[[], P]) -> P:
-        """Return what is prepared; what is held makes room for it where both do not fit."""
-        try:
-            return prepare()
-        except OutOfMemory:
-            if not self._held:
-                raise
-            self._held.clear()
-            return prepare()
-
-    def _held_bytes(self) -> int:
-        return sum(one.bytes for one in self._held.values())
-
-    def _hold(
-        self,
-        name: tuple[str, int],
-        size: int,
-        prepared: Timed,
-        together: int = 2,
-        way: str = "",
-        expected: float = 0.0,
-    ) -> Held:
-        self._count += 1
-        calibrated = calibrate(prepared, self.backend.shortest_round, prepared.least_iterations, expected)
-        self._held[name] = held = Held(self._count, size, prepared, *calibrated, offsets=self._offsets.take(), way=way)
-        while len(self._held) > together and (len(self._held) > CACHED or self._held_bytes() > CACHE_BYTES):
-            self._held.popitem(last=False)
-        return held
-
-
-def _require_one_way(*arms: Held) -> None:
-    """Raise Unsupported where networks are called in different ways, for then their times tell that and not more."""
-    if len(ways := dict.fromkeys(arm.way for arm in arms)) > 1:
-        raise Unsupported(f"one network runs {' and the other '.join(ways)}, so their times can't be compared")
+        """Return what OutputChecks.check does, of two problems by their keys; nothing is timed."""
+        return self.opened.outputs.check(ConvProblem.from_key(unpruned), ConvProblem.from_key(pruned))
 
 
 def _write(text: str) -> None:
