@@ -242,7 +242,7 @@ def _mine(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"none of the {len(every)} pruned layers in these records is a hazard; nothing to mine")
     mined = mine(every, options.rules)
     if not mined:
-        text = f"no few tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
+        text = f"no rule of a few tests covers {FEWEST} of the {hazards} hazards and next to nothing else"
         raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
     print(f"{hazards:,} hazards of {len(every):,} pruned layers on {fingerprint.folder}, {fingerprint.version}")
     if left := sum(map(cases.inferred, options.record)):

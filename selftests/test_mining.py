@@ -232,7 +232,7 @@ def test_the_suite_s_own_rules_cover_what_they_are_about() -> None:
 def test_a_record_in_which_no_rule_holds_is_answered_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     records = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[123]_*.jsonl"))
     assert cli.main(["explain", *(word for path in records for word in ("--record", str(path)))]) == 2
-    assert "no few tests cover 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
+    assert "no rule of a few tests covers 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
 
 
 def test_both_sides_are_pruned_through_the_problem() -> None:

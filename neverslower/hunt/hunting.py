@@ -122,8 +122,8 @@ def hunt(
 ) -> Hunted:
     """Look for layers that get slower by pruning; Hypothesis's loaded profile says how many are drawn.
 
-    What is `explained` is met and passed by. A `plain` hunt, for comparison, draws without regard to earlier examples
-    and to the channel counts that it has drawn.
+    What is `explained` is met and passed by. A `plain` hunt, for comparison, looks near no earlier example and spreads
+    no channel counts.
     Explicit comparisons are asked for first, and do not end the hunt. What is SLOWER is measured again in a fresh
     process, even when the time budget has ended.
     """
