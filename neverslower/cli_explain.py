@@ -29,7 +29,8 @@ from neverslower.problem.epilogue import Epilogue, post_ops
 from neverslower.problem.networks import Layer
 from neverslower.report.explained import Curve, lines, mined_lines
 from neverslower.rules import rule_file
-from neverslower.rules.mining import FEWEST, MOST_RULES, Case, Mined, coverages, mine
+from neverslower.rules.mining import FEWEST, MOST_RULES, Case, Coverage, Mined, coverages, mine
+from neverslower.rules.reach import across_layers, reach_text
 from neverslower.rules.rule import Owner, Rules
 from neverslower.worker.process import LOCAL
 
@@ -258,15 +259,16 @@ def _mine(options: argparse.Namespace) -> None:
         raise NeverSlowerError(f"no hazard in {counted(len(every), 'pruned layer')} of these records; nothing to mine")
     mined = mine(every, options.rules)
     if not mined:
-        text = f"no three tests cover {FEWEST} of the {hazards} hazards and next to nothing else"
+        text = f"no rule of a few tests covers {FEWEST} of the {hazards} hazards and next to nothing else"
         raise NeverSlowerError(f"{text}; mine fewer records at a time, such as those of one method or format")
     found = f"{counted(hazards, 'hazard')} of {counted(len(every), 'pruned layer')}"
     print(f"{found} on {fingerprint.folder}, {fingerprint.version}")
     if left := sum(map(cases.inferred, options.record)):
         print(f"no rule was checked against {counted(left, 'other count')}, inferred and not timed")
-    print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])))))
+    held_out = across_layers(every, len(mined))
+    print("\n".join(mined_lines(mined, list(coverages(every, [rule.when for rule in mined])), held_out)))
     if options.output:
-        rule_file.save(options.output, mined_text(fingerprint, mined))
+        rule_file.save(options.output, mined_text(fingerprint, mined, held_out))
         print(options.output)
 
 
@@ -303,9 +305,10 @@ def _stored(path: Path) -> tuple[Fingerprint, list[Case]]:
     ]
 
 
-def mined_text(fingerprint: Fingerprint, mined: Sequence[Mined]) -> str:
+def mined_text(fingerprint: Fingerprint, mined: Sequence[Mined], held_out: Sequence[Coverage]) -> str:
     """Return mined rules as a file in which each waits for its owner and its reason."""
-    return "\n".join([_HEAD, *(_entry(fingerprint, rule) for rule in mined)])
+    head = f"{_HEAD}# {reach_text(held_out)}\n"
+    return "\n".join([head, *(_entry(fingerprint, rule) for rule in mined)])
 
 
 def _entry(fingerprint: Fingerprint, rule: Mined) -> str:

@@ -21,6 +21,7 @@ from neverslower.problem.convolution import Side, parse_descriptor
 from neverslower.problem.networks import network
 from neverslower.rules import rule_file
 from neverslower.rules.mining import Case, Coverage, coverages, mine
+from neverslower.rules.reach import across_layers, reach_text
 from neverslower.rules.rule import Rules
 from selftests.support import ROOT, scripted
 
@@ -78,10 +79,13 @@ def test_a_stored_journal_is_mined_and_the_rules_wait_for_a_person(tmp_path, cap
     assert cli.main(["explain", "--record", str(journal), "--rules", "2", "--output", str(output)]) == 0
     told = capsys.readouterr().out
     assert "336 hazards of 382 pruned layers on cudnn@nvidia-h200, 9.19.0" in told
+    assert "On layers that they were not fitted on, rules mined like these cover 100.0% of the hazards" in told
     assert "| 1 | 100.0% | 0.0% |" in told or "`out_channels % 8 != 0`" in told
     with pytest.raises(RuleError, match=r"mined\.toml:\d+:9: empty; say who owns it"):
         rule_file.load(output, backends.load)
-    accepted = output.read_text(encoding="utf-8").replace('owner = ""', 'owner = "library"')
+    written = output.read_text(encoding="utf-8")
+    assert "\n# On layers that they were not fitted on, rules mined like these cover" in written
+    accepted = written.replace('owner = ""', 'owner = "library"')
     output.write_text(accepted.replace('reason = ""', 'reason = "seen"'), encoding="utf-8")
     rules = rule_file.load(output, backends.load)
     fingerprint = record.read(journal).fingerprints["cudnn"]
@@ -193,6 +197,38 @@ def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:
     assert mine(alone, 1)[0].when == "out_channels % 8 != 0"
 
 
+def test_a_hazard_of_all_but_plain_matrix_products_is_one_rule() -> None:
+    def hazard(asked: Comparison) -> bool:
+        problem = asked.candidate
+        sums = problem.in_channels * problem.kernel[0] * problem.kernel[1]
+        return problem.out_channels % 4 != 0 and problem.kernel[0] * problem.stride[0] > 1 and sums >= 600
+
+    every = cases(hazard)
+    (rule,) = mine(every)
+    assert "kernel_h * stride_h >= " in rule.when or "in_channels // groups * kernel_h * kernel_w >= " in rule.when
+    *_, asked_as_a_run_does = coverages(every, [rule.when])
+    assert (asked_as_a_run_does.covered, asked_as_a_run_does.false) == (rule.hazards, rule.false)
+    assert (asked_as_a_run_does.coverage, rule.false) == (1.0, 0)
+
+
+def test_rules_that_hold_on_other_layers_are_told_from_those_that_do_not() -> None:
+    everywhere = across_layers(cases(lambda asked: asked.candidate.out_channels % 8 != 0), 2)
+    assert [(one.coverage, one.false) for one in everywhere] == [(1.0, 0)] * 2
+    assert reach_text(everywhere).endswith("0.0% of what they cover is no hazard.")
+    some = across_layers(cases(lambda asked: asked.candidate.out_channels % 8 != 0 and asked.layer.index != 16), 2)
+    assert some[-1].false_share > 0.02
+    assert "do not hold beyond the layers of the record" in reach_text(some)
+    own = across_layers(cases(lambda asked: asked.candidate.out_channels == 3 + (asked.layer.index or 0)), 1)
+    assert (own[0].hazards, own[0].covered) == (len(LAYERS), 0)
+    assert "say little of other layers" in reach_text(own)
+
+
+def test_of_other_layers_one_layer_says_nothing() -> None:
+    alone = [case for case in cases(planted) if case.comparison.layer.index == 16]
+    assert across_layers(alone, 3) == []
+    assert "one layer alone" in reach_text([])
+
+
 def test_baselines_are_mined_too() -> None:
     (path,) = (ROOT / "baselines/acl@cortex-a76-emulated").glob("0001_*.jsonl")
     fingerprint, found = cases_of(path)
@@ -212,7 +248,7 @@ def test_the_suite_s_own_rules_cover_what_they_are_about() -> None:
 def test_a_record_in_which_no_rule_holds_is_answered_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     records = sorted((ROOT / "baselines/acl@cortex-a76-emulated").glob("000[123]_*.jsonl"))
     assert cli.main(["explain", *(word for path in records for word in ("--record", str(path)))]) == 2
-    assert "no three tests cover 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
+    assert "no rule of a few tests covers 3 of the 32 hazards and next to nothing else" in capsys.readouterr().err
 
 
 def test_both_sides_are_pruned_through_the_problem() -> None:

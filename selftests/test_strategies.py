@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
-from neverslower.hunt.strategies import LARGEST_TENSOR, Space, comparisons
+from neverslower.hunt.strategies import LARGEST_TENSOR, MODULUS, Space, _moved, comparisons
 from neverslower.problem.comparison import STANDARD_DISTANCES, Comparison
 from neverslower.problem.convolution import ConvProblem, DType, Layout, Side
 from neverslower.problem.epilogue import PLAIN, Epilogue, PostOp
@@ -61,12 +61,12 @@ def test_a_space_in_which_nothing_can_be_pruned_is_refused() -> None:
             Space(**nothing)
 
 
-def drawn(space: Space, examples: int) -> list[Comparison]:
+def drawn(space: Space, examples: int, spread: bool = True) -> list[Comparison]:
     """Distinct comparisons that a run of so many examples draws."""
     found: dict[tuple[str, str, str], Comparison] = {}
 
     @settings(max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
-    @given(comparisons("scripted", space))
+    @given(comparisons("scripted", space, spread))
     def collect(one: Comparison) -> None:
         found[one.identity] = one
 
@@ -99,6 +99,35 @@ def test_a_run_draws_all_kinds_of_layers() -> None:
     counts = Counter(kind for one in found for kind, holds in kinds.items() if holds(one, one.reference))
     assert len(found) >= 100
     assert [f"{kind}: {counts[kind]} of {len(found)}" for kind in kinds if counts[kind] < 4] == []
+
+
+def test_the_channels_kept_are_not_only_what_standard_distances_leave() -> None:
+    usual = {(around - distance) % MODULUS for distance in STANDARD_DISTANCES for around in (-1, 0, 1)}
+    assert len(usual) / MODULUS < 0.41
+
+    def share(spread: bool) -> float:
+        wide = [one for one in drawn(Space(groups=False), 400, spread) if one.reference.out_channels > MODULUS]
+        return sum(one.candidate.out_channels % MODULUS in usual for one in wide) / len(wide)
+
+    assert share(True) < 0.52
+    assert share(False) > 0.58
+
+
+@pytest.mark.parametrize(
+    ("channels", "distance", "step", "remainder", "moved"),
+    [
+        (64, 1, 1, 17, 15),
+        (64, 30, 1, 1, 31),
+        (64, 1, 1, 0, 32),
+        (64, 7, 1, -1, 7),
+        (8, 3, 1, 20, 3),
+        (96, 4, 4, 16, 16),
+    ],
+)
+def test_a_count_moves_to_the_nearest_of_its_remainder(
+    channels: int, distance: int, step: int, remainder: int, moved: int
+) -> None:
+    assert _moved(channels, distance, step, remainder) == moved
 
 
 def test_distinct_formats_are_drawn_alike() -> None:

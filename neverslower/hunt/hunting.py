@@ -5,20 +5,18 @@ they are the same however noisy the device is, and drawing twice is cheap. So al
 and no contradiction stops that; then, for each kind of contradiction, its batch is drawn again and the first of that
 kind shrinks.
 
-Every fourth batch is steered: its second half is drawn near those of the first whose pruned layer took the longest of
-what is no contradiction yet. And where earlier examples are known, every other batch is drawn near them.
+Where earlier examples are known, every other batch is drawn near them.
 """
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings, target
+from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from neverslower.campaign.findings import Identity
@@ -33,15 +31,12 @@ CONFIRMATIONS = 3
 """How many of the smallest hazards of a kind are measured again, at most, until one is confirmed."""
 BATCH = 10
 """Examples of one run of Hypothesis: it draws this many afresh, and after that mostly repeats variations of them."""
-STEERED_BATCH = 40
-"""Examples of a steered run of Hypothesis, which steers after half of them."""
 OVERDRAWN = 4
 """Drawing ends after this many times the wanted examples: a small space may have fewer distinct comparisons."""
 EXPLORING = 0.5
 """The share of the time budget for drawing, once there is something to shrink; the rest is for shrinking."""
 _CONTRADICT = (Code.CRASHED, Code.INVALID, Code.SLOWER)
 _FAILURES = (Code.CRASHED, Code.INVALID)
-_ALL_PHASES = (Phase.generate, Phase.target, Phase.shrink)
 Explained = Callable[[Comparison, Verdict], bool]
 """Says whether something is known that explains why a comparison is slower."""
 
@@ -53,25 +48,33 @@ def unexplained(comparison: Comparison, verdict: Verdict) -> bool:
 
 @dataclass(frozen=True)
 class _Batch:
-    """One run of Hypothesis: its seed, what it draws from, and whether it is steered towards large ratios."""
+    """One run of Hypothesis: its seed, and what it draws from."""
 
     number: int
     strategy: SearchStrategy[Comparison]
-    steered: bool
 
-    def draw(self, phases: Sequence[Phase], check: Callable[[Comparison], Verdict | None]) -> None:
-        """Draw examples for `check`, which returns the verdict to steer by, None for one that is not to be met again.
+    def draw(self, phases: Sequence[Phase], check: Callable[[Comparison], None]) -> None:
+        """Draw examples for `check`, with Hypothesis set to print and store nothing, and not to stop at slow examples.
 
-        Drawn again, the examples are the same, as long as the verdicts are.
+        Drawn again, the examples are the same.
         """
 
-        def steer(comparison: Comparison) -> None:
-            verdict = check(comparison)
-            if self.steered and verdict and verdict.ratio:
-                target(math.log(verdict.ratio.estimate))
+        @seed(self.number)
+        @settings(
+            max_examples=BATCH,
+            database=None,
+            deadline=None,
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            verbosity=Verbosity.quiet,
+            phases=[phase for phase in phases if phase in settings().phases],
+        )
+        @given(comparison=self.strategy)
+        def property_holds(comparison: Comparison) -> None:
+            check(comparison)
 
-        wanted = phases if self.steered else [phase for phase in phases if phase is not Phase.target]
-        _draw(self.strategy, self.number, wanted, STEERED_BATCH if self.steered else BATCH, steer)
+        property_holds()
 
 
 @dataclass(frozen=True)
@@ -115,16 +118,21 @@ def hunt(
     progress: Progress = silent,
     clock: Callable[[], float] = time.monotonic,
     explained: Explained = unexplained,
-    steers: bool = True,
+    plain: bool = False,
 ) -> Hunted:
     """Look for layers that get slower by pruning; Hypothesis's loaded profile says how many are drawn.
 
-    What is `explained` is met and passed by; `steers` says whether ratios and earlier examples steer what is drawn.
+    What is `explained` is met and passed by. A `plain` hunt, for comparison, looks near no earlier example and spreads
+    no channel counts.
     Explicit comparisons are asked for first, and do not end the hunt. What is SLOWER is measured again in a fresh
     process, even when the time budget has ended.
     """
     run = _Hunt(oracle, oracle.verdict, oracle.knows, "hunt", budget_seconds, progress, clock, explained)
-    least = run.search(explicit, space, steers)
+    strategies = [comparisons(oracle.spec.backend, space, spread=not plain)]
+    earlier = tuple(comparison for comparison in explicit if space.holds(comparison))
+    if earlier and not plain:
+        strategies.append(near(earlier, space))
+    least = run.search(explicit, strategies)
     for comparison in run.slower(explicit):
         run.confirm(comparison)
     for kind, hazard in least.items():
@@ -147,7 +155,7 @@ def numerics_hunt(
 ) -> Hunted:
     """Look for wrong outputs and crashes; nothing is timed, and every contradiction is a failure."""
     run = _Hunt(oracle, oracle.numerics, oracle.knows_numerics, "numerics", budget_seconds, progress, clock)
-    least = run.search(explicit, space, steers=False)
+    least = run.search(explicit, [comparisons(oracle.spec.backend, space)])
     return run.hunted(explicit, least.values())
 
 
@@ -185,14 +193,19 @@ class _Hunt:
         self._left_out: set[Identity] = set()
         self._confirmed: set[Identity] = set()
 
-    def search(self, explicit: Sequence[Comparison], space: Space, steers: bool) -> dict[str, Comparison]:
-        """Ask for explicit comparisons and drawn ones; return the smallest drawn contradiction of each kind."""
+    def search(
+        self, explicit: Sequence[Comparison], strategies: Sequence[SearchStrategy[Comparison]]
+    ) -> dict[str, Comparison]:
+        """Ask for explicit comparisons, then for those that each strategy draws in turn.
+
+        Returns the smallest drawn contradiction of each kind.
+        """
         for comparison in explicit:
             self._ask(comparison, self._moment(1.0))
         self._earlier = {comparison.identity for comparison in explicit}
         met: dict[str, tuple[Comparison, _Batch]] = {}
         drawn: set[Identity] = set()
-        for batch in self._batches(explicit, space, steers):
+        for batch in self._batches(strategies):
             self._explore(batch, met, drawn)
         # Failures first: their words come first in a kind, and in the alphabet before SLOWER.
         kinds = sorted(met)
@@ -202,44 +215,37 @@ class _Hunt:
             least[kind] = self._least(batch, kind, self._share(len(kinds) - done)) or comparison
         return least
 
-    def _batches(self, explicit: Sequence[Comparison], space: Space, steers: bool) -> Iterator[_Batch]:
-        """Yield more batches than are needed, plain ones first."""
-        everywhere, first = comparisons(self._backend, space), _seed()
-        earlier = [comparison for comparison in explicit if space.holds(comparison)]
+    def _batches(self, strategies: Sequence[SearchStrategy[Comparison]]) -> Iterator[_Batch]:
+        """Yield more batches than are needed."""
+        first = _seed()
         for place in range(OVERDRAWN * (1 + self._wanted // BATCH)):
-            strategy = near(tuple(earlier), space) if earlier and steers and place % 2 else everywhere
-            yield _Batch(first + place, strategy, steers and place % 4 == 3)
+            yield _Batch(first + place, strategies[place % len(strategies)])
 
     def _explore(self, batch: _Batch, met: dict[str, tuple[Comparison, _Batch]], drawn: set[Identity]) -> None:
         """Draw a batch, and add the first contradiction of each kind to `met`, with the batch."""
 
-        def ask(comparison: Comparison) -> Verdict | None:
+        def ask(comparison: Comparison) -> None:
             if len(drawn) == self._wanted:
-                return None
+                return
             if comparison.identity not in self._earlier:  # What is near an earlier example may be that itself.
                 drawn.add(comparison.identity)
             verdict = self._ask(comparison, self._moment(EXPLORING if met else 1.0))
-            if not verdict or not self._contradicts(comparison, verdict):
-                return self._to_steer_by(verdict)
-            met.setdefault(self.kind(comparison), (comparison, batch))
-            return None
+            if verdict and self._contradicts(comparison, verdict):
+                met.setdefault(self.kind(comparison), (comparison, batch))
 
         if len(drawn) < self._wanted:
-            batch.draw([Phase.generate, Phase.target], ask)
+            batch.draw([Phase.generate], ask)
 
     def _least(self, batch: _Batch, kind: str, until: float | None) -> Comparison | None:
         """Return what the first contradiction of a kind shrinks to, None where it is not drawn again."""
 
-        def refute(comparison: Comparison) -> Verdict | None:
+        def refute(comparison: Comparison) -> None:
             verdict = self._ask(comparison, until)
-            if not verdict or not self._contradicts(comparison, verdict):
-                return self._to_steer_by(verdict)
-            if self.kind(comparison) == kind:
+            if verdict and self._contradicts(comparison, verdict) and self.kind(comparison) == kind:
                 raise _Contradiction(comparison)
-            return None
 
         try:
-            batch.draw(_ALL_PHASES, refute)
+            batch.draw([Phase.generate, Phase.shrink], refute)
         except _Contradiction as contradiction:
             return contradiction.comparison
         return None
@@ -248,10 +254,6 @@ class _Hunt:
         """Return whether a verdict contradicts the property, and nothing explains it."""
         slower = verdict.code is Code.SLOWER
         return verdict.code in _CONTRADICT and not (slower and self._explained(comparison, verdict))
-
-    def _to_steer_by(self, verdict: Verdict | None) -> Verdict | None:
-        """Return the verdict, None for a hazard that something explains: what is near it is hardly news."""
-        return None if verdict and verdict.code is Code.SLOWER else verdict
 
     def _ask(self, comparison: Comparison, until: float | None) -> Verdict | None:
         """Return the answer, or None where it is not known and it is too late to measure: `until` is past.
@@ -342,33 +344,6 @@ class _Hunt:
         return tuple(
             Counterexample(comparison, verdicts[comparison.identity], plans(comparison)) for comparison in chosen
         )
-
-
-def _draw(
-    strategy: SearchStrategy[Comparison],
-    number: int,
-    phases: Sequence[Phase],
-    examples: int,
-    check: Callable[[Comparison], None],
-) -> None:
-    """Draw a batch, with Hypothesis set to print nothing, store nothing, and not stop because examples are slow."""
-
-    @seed(number)
-    @settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-        phases=[phase for phase in phases if phase in settings().phases],
-    )
-    @given(comparison=strategy)
-    def property_holds(comparison: Comparison) -> None:
-        check(comparison)
-
-    property_holds()
 
 
 def _seed() -> int:

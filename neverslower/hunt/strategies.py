@@ -29,6 +29,10 @@ LARGEST_TENSOR = 2_000_000
 AMPLE = 10**9
 """Counts are drawn up to this and then cut to a network's own: nearly all lie above that one, and so become it."""
 
+MODULUS = 32
+"""Drawn layers keep counts of each remainder modulo this about equally often, where they have so many channels."""
+_AS_DRAWN = -1
+
 _DENSE, _DEPTHWISE, _GROUPED = range(3)
 _UNLIKE = ((False, False), (False, False), (False, False), (True, False), (False, True))
 """Choices of (the axes differ, the padding at both ends of an axis differs); mostly neither does."""
@@ -129,8 +133,12 @@ class _Axis:
 
 
 @st.composite
-def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
-    """Draw a layer within `space` and the same layer with some channels pruned; two in three are like networks'."""
+def comparisons(draw: DrawFn, backend: str, space: Space, spread: bool = True) -> Comparison:
+    """Draw a layer within `space` and the same layer with some channels pruned; two in three are like networks'.
+
+    Unless `spread` is false, the channels kept are mostly moved to a remainder modulo MODULUS that is drawn by itself:
+    networks' layers pruned by standard distances have few different ones.
+    """
     dtype, layout = draw(_one_of(space.dtypes)), draw(_one_of(space.layouts))
     side = draw(_one_of(space.sides))
     limits = draw(_limits(space))
@@ -156,7 +164,20 @@ def comparisons(draw: DrawFn, backend: str, space: Space) -> Comparison:
     )
     step = problem.prune_step(side)
     distance = step * min(-(-removed // step), problem.channels(side) // step - 1)
+    if spread:
+        distance = _moved(problem.channels(side), distance, step, draw(_REMAINDERS))
     return Comparison(backend, Layer("", 0, problem.descriptor, problem), problem.prune(distance, side), side)
+
+
+_REMAINDERS = st.sampled_from((_AS_DRAWN, *range(MODULUS)))
+
+
+def _moved(channels: int, distance: int, step: int, remainder: int) -> int:
+    """Return the distance nearest to this one that leaves a count of this remainder, this one where there is none."""
+    reach = step * MODULUS
+    within = range(max(step, distance - reach), min(channels, distance + reach + 1), step)
+    fitting = [near for near in within if (channels - near) % MODULUS == remainder]
+    return min(fitting, key=lambda near: abs(near - distance), default=distance)
 
 
 _STEPS = (-1, 1, -2, 2, -4, 4, -8, 8, -16, 16)

@@ -14,7 +14,10 @@ from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import Side
 from neverslower.report.reproduction import cause_lines, headline, software
 from neverslower.rules.mining import Coverage, Mined
+from neverslower.rules.reach import reach_text
 from neverslower.rules.rule import Rule
+
+_SHARES = ("hazards covered", "of what is covered, no hazard", "of what is no hazard, covered")
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,15 @@ def _plan(name: str, examined: Examined | None) -> Iterator[str]:
     yield from (f"            {step}" for step in examined.plan.steps)
 
 
-def mined_lines(mined: Sequence[Mined], covered: Sequence[Coverage]) -> Iterator[str]:
-    """Yield a table of mined rules: what each adds to the coverage of those before it, and how much of it is false."""
-    wrongly = "wrongly covered, of all covered | wrongly covered, of all without a hazard"
-    yield f"| rules | hazards covered | {wrongly} | the rule added |"
-    yield "|---|---|---|---|---|"
-    for number, (rule, coverage) in enumerate(zip(mined, covered, strict=True), start=1):
+def mined_lines(mined: Sequence[Mined], covered: Sequence[Coverage], held_out: Sequence[Coverage]) -> Iterator[str]:
+    """Yield a table of mined rules: what each adds to the coverage of those before it, and how much of it is false.
+
+    `covered` is of the layers of the record, and `held_out` of layers that the rules were not fitted on, if there are.
+    """
+    yield f"| rules | {' | '.join(_SHARES)} | on other layers: covered | no hazard | the rule added |"
+    yield f"|---|{'---|' * (len(_SHARES) + 3)}"
+    others = [f"{one.coverage:.1%} | {one.false_share:.1%}" for one in held_out] or ["? | ?"] * len(mined)
+    for number, (rule, coverage, other) in enumerate(zip(mined, covered, others, strict=True), start=1):
         shares = (coverage.coverage, coverage.false_share, coverage.harmless_share)
-        yield f"| {number} | {' | '.join(f'{share:.1%}' for share in shares)} | `{rule.when}` |"
+        yield f"| {number} | {' | '.join(f'{share:.1%}' for share in shares)} | {other} | `{rule.when}` |"
+    yield reach_text(held_out)

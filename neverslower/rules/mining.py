@@ -1,6 +1,6 @@
 """Mine rules from a record: the few simple predicates that cover its hazards and hardly anything else.
 
-Rules are found one after the other, each the conjunction of at most three tests that newly covers the most hazards
+Rules are found one after the other, each the conjunction of a few tests that newly covers the most hazards
 while at most a small share of what it newly covers is none, and in two layers or more: what holds in one layer alone
 was seen to say nothing of others. A conjunction grows test by test. The best ones of each length are kept under several
 prices of a false case: the test that helps most at last is seldom the best by itself.
@@ -11,7 +11,7 @@ weighs the inverse root of the number of its layer's cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,11 +26,19 @@ from neverslower.rules.rule import FURTHER, further_fields
 Mask = NDArray[np.bool_]
 MODULI = (2, 4, 8, 16, 32)
 CHANNELS = ("out_channels", "in_channels")
-RANGED = ("out_channels", "in_channels", "height", "macs", "kept_percent", "distance")
+Columns = Mapping[str, NDArray[Any]]
+DERIVED: dict[str, Callable[[Columns], NDArray[Any]]] = {
+    "in_channels // groups * kernel_h * kernel_w": lambda c: (
+        c["in_channels"] // c["groups"] * c["kernel_h"] * c["kernel_w"]
+    ),
+    "kernel_h * stride_h": lambda c: c["kernel_h"] * c["stride_h"],
+}
+"""Expressions with what each is in arrays: the products summed for an output, and 1 for a plain matrix product."""
+RANGED = ("out_channels", "in_channels", "height", "macs", "kept_percent", "distance", *DERIVED)
 EXACT = ("kernel_h", "stride_h", "groups", "dtype", "layout", "side", "post_ops", "bias")
 CUTS, MOST_VALUES = 16, 40
 """How many thresholds a range is cut at, and how many values a field may have to be tested for each."""
-LONGEST_RULE, BEAM = 3, 8
+LONGEST_RULE, BEAM = 5, 8
 PRICES = (1, 4, 16, 64)
 """How many hazards one false case outweighs, in the scores by which conjunctions are kept while they grow."""
 MOST_RULES, MOST_FALSE, FEWEST = 12, 0.02, 3
@@ -71,6 +79,15 @@ class Coverage:
     covered: int
     harmless: int
     false: int
+
+    def __add__(self, other: Coverage) -> Coverage:
+        """Return how well the cases of both are covered, taken together."""
+        return Coverage(
+            self.hazards + other.hazards,
+            self.covered + other.covered,
+            self.harmless + other.harmless,
+            self.false + other.false,
+        )
 
     @property
     def coverage(self) -> float:
@@ -217,7 +234,7 @@ def _top(scores: NDArray[np.float32]) -> list[int]:
 # Tests
 
 
-def _tests(columns: Mapping[str, NDArray[Any]], cases: int) -> tuple[list[str], Mask]:
+def _tests(columns: Columns, cases: int) -> tuple[list[str], Mask]:
     """Return the tests that tell some cases from others, as text, and which case passes which: (tests, cases)."""
     rows: dict[bytes, tuple[str, Mask]] = {}
     for text, mask in _every_test(columns):
@@ -231,10 +248,11 @@ def _tests(columns: Mapping[str, NDArray[Any]], cases: int) -> tuple[list[str], 
 
 def _columns(cases: Sequence[Case]) -> dict[str, NDArray[Any]]:
     columns = {name: np.array([read(case.comparison.candidate) for case in cases]) for name, read in FIELDS.items()}
-    return columns | {name: np.array([read(case.comparison) for case in cases]) for name, read in FURTHER.items()}
+    columns |= {name: np.array([read(case.comparison) for case in cases]) for name, read in FURTHER.items()}
+    return columns | {text: read(columns) for text, read in DERIVED.items()}
 
 
-def _every_test(columns: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, Mask]]:
+def _every_test(columns: Columns) -> Iterator[tuple[str, Mask]]:
     for name in EXACT:
         values = np.unique(columns[name])
         for value in values[:MOST_VALUES].tolist():
