@@ -135,7 +135,8 @@ def _times(result: Result) -> Iterator[str]:
         known = examined[name]
         channels = words.channels(problem, result.comparison.side)
         plan = known.plan if known else "unknown"
-        yield f"  {name:9} {channels}: {words.time_with_interval(samples)}, plan {plan}"
+        time = words.time_with_interval(samples) if samples.size else "no time was kept"
+        yield f"  {name:9} {channels}: {time}, plan {plan}"
 
 
 def _seen(result: Result) -> Iterator[str]:
