@@ -436,6 +436,32 @@ def test_a_case_that_crashes_is_a_regression_too(
     assert "With 0.0 the output was right; its error was " in page
 
 
+def test_what_fails_with_the_good_release_too_is_no_regression(bisect: Any, tmp_path: Path) -> None:
+    wrong = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong"}]}
+    specs = [library(tmp_path, number, {}, **wrong) for number in range(3)]
+    code, printed, told = bisect(specs)
+    assert code == 0
+    assert "0 worse, 2 not worse, 1 undecided, of 3" in printed
+    assert "-out15: invalid: wrong output: off by 0.05 of the largest value" in printed
+    assert "; the older release fails too (wrong output" in printed
+    assert "step 2" not in told
+
+
+def test_a_throttled_device_is_no_regression_and_no_case_for_a_vendor(
+    bisect: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [library(tmp_path, 0, {}), library(tmp_path, 1, {}, throttled=0.9)]
+    code, printed, _ = bisect(specs)
+    assert code == 6
+    assert "blocks were dropped: scripted throttling; that is the device and not the release" in printed
+    (folder,) = (tmp_path / ".neverslower").glob("bisect-*")
+    journal = str(folder / "001-0-1-0.jsonl")
+    assert cli.main(["vendor-report", f"scripted-{PROBLEM}-float32-NCHW-out15", "--journal", journal]) == 2
+    assert "it is INVALID there (" in capsys.readouterr().err
+    assert cli.main(["upgrade", journal]) == 0
+    assert "no output is wrong or missing" in capsys.readouterr().out
+
+
 def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:
     inexact = {"rules": [{"seconds": 1e-5}, {"when": "out_channels == 15", "fault": "wrong", "off": 3e-5}]}
     specs = [library(tmp_path, 0, {}), library(tmp_path, 1, {}), library(tmp_path, 2, {}, **inexact)]

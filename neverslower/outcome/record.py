@@ -16,7 +16,7 @@ from neverslower.judge.exact import judge_since
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.rejudge import changes_of, comparison_of
-from neverslower.outcome.upgrade import FAILED, Change
+from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import is_network
 
@@ -101,7 +101,7 @@ def untimed(now: Record, before: Record, timed: Collection[str] = ()) -> Iterato
         new, old = now.examined.get(key), before.examined.get(key)
         if new and old:
             yield _compared(comparison, _exact(now, comparison.backend, old, new), old, new, then, mine)
-        elif old and mine.code in FAILED and then.code.measured:
+        elif old and mine.at_fault and then.code.measured:
             yield Change.of(comparison, replace(mine, ratio=None), then, mine, "")
 
 
@@ -121,7 +121,7 @@ def _compared(
     if evidence:
         verdict = judge_since(evidence, old.plan, old.instructions, new)
         what = str(plan_difference(old.plan, new.plan))
-    elif mine.code in FAILED and then.code.measured:
+    elif mine.at_fault and then.code.measured:
         verdict = replace(mine, ratio=None)
     less = ""
     if old.error is not None and new.error is not None:

@@ -23,7 +23,8 @@ class Change:
 
     `ratio` is the new time over the old one; `before` and `now` are the ratios of pruned to unpruned on either side.
     `what` says what changed in the plan where the time did, `less_exact` how the error of the output grew where that
-    is a finding, and `grew` what it needs much more of: workspace, or time of the first call.
+    is a finding, and `grew` what it needs much more of: workspace, or time of the first call. `broke` says that the
+    newer library alone gives no output, or a wrong one.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Change:
     what: str
     less_exact: str = ""
     grew: tuple[str, ...] = ()
+    broke: bool = False
 
     @classmethod
     def of(
@@ -69,12 +71,8 @@ class Change:
             what=what,
             less_exact=less_exact,
             grew=grew,
+            broke=verdict.at_fault,
         )
-
-    @property
-    def broke(self) -> bool:
-        """Return whether the newer library alone gives no output, or a wrong one."""
-        return self.code in FAILED
 
     @property
     def new_hazard(self) -> bool:
