@@ -286,8 +286,10 @@ def test_a_run_is_green_where_rules_know_its_hazards(runner):
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
+            "  rule      covers [[]1.0, 1.5]: heuristic: padded (hazards.toml:7)",
             "*hazard that a rule covers: * 15 of 16 *; heuristic: padded (hazards.toml:1)",
             "RED: 1 × hazard worse than its*",
+            "hazards worse than the ratios [[]1.0, 1.5] of a rule: 1: heuristic: padded (hazards.toml:7)",
         ]
     )
     path.write_text(entry.format("out_channels % 2 != 0", 3), encoding="utf-8")

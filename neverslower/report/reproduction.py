@@ -45,6 +45,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
     if assessed.entry:
         known, whose = assessed.entry.known, "the other library" if beside else "baseline"
         yield f"  {whose}: {known.code} {known.ratio or ''}, plan {assessed.entry.plan}"
+    if assessed.rule and assessed.finding is Finding.RULE_EXCEEDED:
+        yield f"  rule      covers {list(assessed.rule.ratios)}: {assessed.rule}"
     if fingerprint:
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if change := findings.marked.get(comparison.identity):
