@@ -270,6 +270,21 @@ def test_two_that_can_t_be_bisected_are_refused(good: str, bad: str, why: str) -
     assert why in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (["pip:x==1.2", "pip:x==1.1"], "pip:x==1.1 is named after pip:x==1.2; name releases from the older"),
+        (["pip:x==3"], "pip:x==2 is named after pip:x==3"),
+        (["pip:x==1"], "pip:x==1 is named twice"),
+    ],
+)
+def test_releases_that_are_named_out_of_order_are_refused(between: list[str], why: str) -> None:
+    with pytest.raises(NeverSlowerError) as refused:
+        releases_from("pip:x==1", "pip:x==2", between)
+    assert why in str(refused.value)
+    assert len(releases_from("pip:x==1", "pip:x==2", ["pip:x==1 y==2", "pip:z==9", "popen"])) == 5
+
+
 # End to end, on scripts
 
 PROBLEM = "mb1_ic4oc16_ih6kh3ph1"
