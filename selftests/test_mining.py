@@ -167,6 +167,25 @@ def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, caps
     assert any(json.loads(line)["event"] == "verdict" for line in journal.read_text(encoding="utf-8").splitlines())
 
 
+@pytest.mark.usefixtures("workers_here")
+@pytest.mark.parametrize(
+    ("evidence", "rule", "title"),
+    [
+        ("instructions", {"instructions": 1000}, "instructions over those of 16 output channels"),
+        ("dispatch", {"steps": ["conv global=16x1 local=8x1"]}, "dispatch, set against that of 16 output channels"),
+    ],
+)
+def test_a_curve_of_what_is_exact_is_none_of_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], evidence: str, rule: dict[str, Any], title: str
+) -> None:
+    spec = scripted(tmp_path, 30.0, rules=[rule], evidence=evidence)
+    arguments = ["--backend", f"scripted:{spec.argument}", "--unpruned", "16", "--journal", str(tmp_path / "e.jsonl")]
+    assert cli.main(["explain", "ic8oc15_ih6kh3ph1", *arguments]) == 0
+    told = capsys.readouterr().out
+    assert f"the curve around it ({title}):" in told
+    assert "time" not in told
+
+
 def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:
     def hazard(asked: Comparison) -> bool:
         count = asked.candidate.out_channels

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neverslower.campaign.findings import Findings, Result
-from neverslower.evidence.observation import Examined
+from neverslower.evidence.observation import Evidence, Examined
 from neverslower.judge.verdict import Verdict
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome.table import Finding, ruled
@@ -15,6 +15,12 @@ from neverslower.problem.convolution import Side
 from neverslower.report.reproduction import cause_lines, headline, software
 from neverslower.rules.mining import Coverage, Mined
 from neverslower.rules.rule import Rule
+
+_MEASURES = {
+    Evidence.DEVICE_TIME: "time over that",
+    Evidence.INSTRUCTIONS: "instructions over those",
+    Evidence.DISPATCH: "dispatch, set against that",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def lines(curve: Curve) -> Iterator[str]:
     unpruned = f"{asked.reference.channels(asked.side)} {noun}"
     if asked.side is Side.TOGETHER:
         unpruned += f" and {asked.reference.in_channels} input"
-    yield f"the curve around it (time over that of {unpruned} channels):"
+    yield f"the curve around it ({_MEASURES[result.evidence]} of {unpruned} channels):"
     width = max(5, *(len(_counts(row.comparison)) for row in curve.around))
     for row in curve.around:
         mark = ">" if row.comparison.identity == asked.identity else " "
