@@ -17,6 +17,7 @@ from neverslower.campaign.progress import Progress
 from neverslower.cli_maps import ROOT
 from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr
 from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Evidence
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.sequential import THOROUGH
 from neverslower.judge.verdict import Code, Verdict
@@ -184,7 +185,16 @@ class Bisecting:
         why = "; ".join(run.findings.unavailable.values())
         if why and numbers == (0, self.trace.last):
             raise NeverSlowerError(f"{self._releases[step.new]} against {self._releases[step.old]}: {why}")
+        self._require_more_or_less(run)
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
+
+    @staticmethod
+    def _require_more_or_less(run: Run) -> None:
+        """Refuse dispatches, which differ and are never worse. Raises NeverSlowerError."""
+        if any(result.evidence is Evidence.DISPATCH for result in run.findings.results.values()):
+            (name,) = run.plan.backends
+            remedy = "compare two releases with pytest --against, and `upgrade` lists what changed"
+            raise NeverSlowerError(f"{name} gives dispatches here, of which none is worse than another; {remedy}")
 
     def _run_of(self, step: Step, old: WorkerSpec, new: WorkerSpec) -> Run:
         """Return the run of a step, which continues where the same step was interrupted."""
@@ -252,7 +262,7 @@ _FAILURES = (Finding.CRASHED, Finding.INVALID, Finding.DROPPED)
 def _failed_elsewhere(run: Run, comparison: Comparison, verdict: Verdict) -> str:
     """Return why a failure is none that the newer release brought, an empty string where it is."""
     if not verdict.at_fault:
-        return "that is the device and not the release"
+        return "what can't be judged is no regression"
     other = run.before.results.get(comparison.identity)
     if other is None:
         return "the older release was not measured"

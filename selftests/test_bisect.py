@@ -468,13 +468,27 @@ def test_a_throttled_device_is_no_regression_and_no_case_for_a_vendor(
     specs = [library(tmp_path, 0, {}), library(tmp_path, 1, {}, throttled=0.9)]
     code, printed, _ = bisect(specs)
     assert code == 6
-    assert "blocks were dropped: scripted throttling; that is the device and not the release" in printed
+    assert "blocks were dropped: scripted throttling; what can't be judged is no regression" in printed
     (folder,) = (tmp_path / ".neverslower").glob("bisect-*")
     journal = str(folder / "001-0-1-0.jsonl")
     assert cli.main(["vendor-report", f"scripted-{PROBLEM}-float32-NCHW-out15", "--journal", journal]) == 2
     assert "it is INVALID there (" in capsys.readouterr().err
     assert cli.main(["upgrade", journal]) == 0
     assert "no output is wrong or missing" in capsys.readouterr().out
+
+
+def test_more_instructions_are_called_that(bisect: Any, tmp_path: Path) -> None:
+    counts = [{"evidence": "instructions", "rules": [{"instructions": number}]} for number in (1000, 1100)]
+    code, printed, _ = bisect([library(tmp_path, number, {}, **more) for number, more in enumerate(counts)])
+    assert code == 1
+    assert "| 1.100× the instructions |" in printed
+
+
+def test_dispatches_of_which_none_is_worse_are_refused(bisect: Any, tmp_path: Path) -> None:
+    steps = [{"evidence": "dispatch", "rules": [{"steps": [f"mm global={n}x1x1 local=8x1x1"]}]} for n in (8, 16)]
+    code, printed, refused = bisect([library(tmp_path, number, {}, **more) for number, more in enumerate(steps)])
+    assert (code, printed) == (2, "")
+    assert "scripted gives dispatches here, of which none is worse than another; compare two releases" in refused
 
 
 def test_an_output_that_got_less_exact_is_a_regression_too(bisect: Any, tmp_path: Path) -> None:

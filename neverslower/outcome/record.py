@@ -127,7 +127,8 @@ def _compared(
     if old.error is not None and new.error is not None:
         found = less_exact(old.error, new.error, str(comparison.candidate.dtype))
         less = less_exact_text(old.error, new.error) if found else ""
-    return Change.of(comparison, verdict, then, mine, what, less, tuple(growths(old, new)))
+    seen = evidence or Evidence.DEVICE_TIME
+    return Change.of(comparison, verdict, then, mine, what, less, tuple(growths(old, new)), seen)
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

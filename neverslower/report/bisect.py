@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from neverslower.outcome.table import Finding, said
 from neverslower.report import words
 from neverslower.tracing.culprits import Culprit, Seen, State, Step, Trace
 
@@ -87,7 +88,9 @@ def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | N
 
 def _row(culprit: Culprit, releases: Sequence[str]) -> str:
     seen = culprit.seen
-    ratio = str(seen.ratio or seen.finding) if culprit.shown else f"not shown side by side: {seen.reason}"
+    counted = " the instructions" if seen.finding == said(Finding.MORE_INSTRUCTIONS, True) else ""
+    ratio = f"{seen.ratio}{counted}" if seen.ratio else seen.finding
+    ratio = ratio if culprit.shown else f"not shown side by side: {seen.reason}"
     further = f"worse once more: {', '.join(culprit.kinds)}" if culprit.kinds else "worse once more"
     what = "; ".join(filter(None, (further if culprit.further else "", seen.what)))
     good, bad = releases[culprit.last_good], releases[culprit.first_bad]
