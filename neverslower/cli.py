@@ -68,11 +68,15 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 _PROGRAM = "never-slower"
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell's."""
 _OF_MODELS = ("model", "onnx", "input", "problems")  # Options of pytest that name the user's own models.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0 if it did what was asked, 1 if it found what it looked for, 2 for a user's mistake.
+
+    After Ctrl-C it is 130, as a shell's, unless the command can be continued: then 2, with the way to do that.
 
     A mistake is written to stderr in one line.
     """
@@ -83,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NeverSlowerError as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # What can be continued has said how.
+        print(f"{_PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # The reader, such as `head`, has seen enough.
         sys.stderr.close()
     return 0

@@ -420,6 +420,17 @@ def test_an_interrupted_trace_says_how_to_continue_it(
     assert told.endswith(f"interrupted; continue with the same command and --resume {folder}\n")
 
 
+def test_an_interruption_before_anything_began_is_one_line(
+    bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_bisect, "releases_from", interrupted)
+    specs = [library(tmp_path, number, {}) for number in (0, 1)]
+    assert bisect(specs) == (cli.INTERRUPTED, "", "never-slower: interrupted\n")
+
+
 def test_a_release_that_can_t_be_had_is_passed_over_and_said_to_be(
     bisect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
