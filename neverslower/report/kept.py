@@ -16,7 +16,7 @@ def releases(store: KeptFolders, clear: bool) -> Iterator[str]:
         return
     entries = store.entries()
     size = sum(entry.size for entry in entries)
-    listed = f"{len(entries)} releases" if entries else "nothing"
+    listed = f"{len(entries)} release{'s' * (len(entries) != 1)}" if entries else "nothing"
     yield f"releases: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}"
     for entry in entries:
         used = datetime.fromtimestamp(entry.used, timezone.utc).date()
