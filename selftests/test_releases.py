@@ -116,6 +116,11 @@ def test_the_option_takes_a_release_and_nothing_is_downloaded_by_reading_it() ->
             ReleaseError,
             "on this machine; it has 0.1, 0.2",
         ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement y>=2 (from x) (from versions: 1.0)",
+            ReleaseError,
+            "the index has no wheel of y>=2 for Python",
+        ),
         ("ERROR: No matching\nERROR: it failed (from versions: none)", ReleaseError, "on this machine; it has none"),
         (
             "Could not fetch URL https://i/simple/x/: There was a problem confirming the ssl certificate: Max retries "
