@@ -184,7 +184,8 @@ class Bisecting:
         run.run(Questions(recorded=comparisons), self._progress)
         why = "; ".join(run.findings.unavailable.values())
         if why and numbers == (0, self.trace.last):
-            raise NeverSlowerError(f"{self._releases[step.new]} against {self._releases[step.old]}: {why}")
+            pair = f"{self._releases[step.new]} against {self._releases[step.old]}"
+            raise NeverSlowerError(f"{pair}: {why}; then continue with the same command and --resume {self._folder}")
         self._require_more_or_less(run)
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
 

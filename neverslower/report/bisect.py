@@ -102,7 +102,7 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     """Yield what is not known of a case: releases that could not be decided, or were not asked."""
     for culprit in trace.culprits():
         if culprit.case == case and culprit.between:
-            between = ", ".join(releases[number] for number in culprit.between)
+            between = ", ".join(f"{releases[number]}{_why_open(trace, number, case)}" for number in culprit.between)
             yield f"not decided: {case}: any of {between} may be the first bad one instead"
     if unasked := trace.unasked(case):
         listed = ", ".join(releases[number] for number in unasked)
@@ -113,6 +113,11 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     if unshown := trace.unshown(case):
         reason = trace.at_the_ends(case).reason
         yield f"not traced: {case}: {', '.join(unshown)}: {reason}; no two neighbouring releases showed it side by side"
+
+
+def _why_open(trace: Trace, release: int, case: str) -> str:
+    seen = trace.against_the_good(release, case)
+    return f" ({seen.reason})" if seen and seen.reason else ""
 
 
 def _cell(text: str) -> str:
