@@ -30,14 +30,16 @@ _FIRST = {"clock": "", "cache": "hot"}
 class Record:
     """One journal's comparisons of layers; of a run with --against those of the library under test, or of the `other`.
 
-    `verdicts` are the last ones, `examined` is by backend and key, `samples` are of all processes in their order, and
-    `explained` holds the fields of an Explanation as plain data.
+    `specs` are the backends as they were named, with their arguments. `verdicts` are the last ones, `examined` is by
+    backend and key, `samples` are of all processes in their order, and `explained` holds the fields of an Explanation
+    as plain data.
     """
 
     path: Path
     other: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    specs: dict[str, str] = field(default_factory=dict)
     comparisons: dict[Identity, Comparison] = field(default_factory=dict)
     verdicts: dict[Identity, Verdict] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class Record:
         if kind == "fingerprint":
             fields = {name: line[name] for name in Fingerprint.__dataclass_fields__ if name in line}
             self.fingerprints[line["backend"]] = Fingerprint.from_dict(fields)
+            self.specs[line["backend"]] = str(line.get("spec") or line["backend"])
         elif kind == "examined" and "plan" in line:
             fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
             self.examined[line["backend"], line["problem"]] = Examined.from_dict({"cache": {"kind": "hot"}, **fields})
