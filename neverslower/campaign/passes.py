@@ -86,8 +86,12 @@ def _one_by_one(
         try:
             answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
         except Unavailable:
-            if together.code is Code.CRASHED:
+            blamed = together.code is Code.CRASHED and not any(map(_crashed, answers))
+            if blamed:
                 keep(run, library, group[suspect], together, True)
+            for other, answer in zip(group, answers, strict=False):
+                if not (blamed and other is group[suspect]):
+                    keep(run, library, other, answer, True)
             raise
     if together.code is Code.CRASHED and not any(_crashed(answer) for answer in answers):
         answers[suspect] = together
