@@ -45,6 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PATH = Path(__file__).with_suffix(".toml")
 BUDGET, AT_MOST = 40, 60
 """Seconds that each case may measure: unless given otherwise, and at most."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell's."""
 BESIDES, DOWNLOAD = 120, 3600
 """Seconds that a run may take for all else, and for getting another release, before it is ended."""
 _NOT_SLOWER = (Code.SAME, Code.FASTER, Code.FEWER)
@@ -328,10 +330,12 @@ def main() -> None:
     except OSError as error:
         parser.error(f"--json {options.json} can't be written: {error.strerror}; name another file")
     here = machine(case.backend for case in cases if not case.beyond and not case.needs)
-    results = [_result(case, here, options.releases, options.seconds) for case in cases]
+    results, whole = _asked(cases, here, options)
     print("\n".join([*table(results), "", summary(results)]))
     if options.json:
         write_whole(options.json, as_json(results, here))
+    if not whole:
+        sys.exit(INTERRUPTED)
     sys.exit(0 if passed(results) else 1)
 
 
@@ -343,13 +347,27 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
     return [case for case in cases if not patterns or any(fnmatchcase(case.id, pattern) for pattern in patterns)]
 
 
-def _result(case: Case, here: Machine, releases: bool, budget: int) -> Result:
+def _asked(cases: Sequence[Case], here: Machine, options: argparse.Namespace) -> tuple[list[Result], bool]:
+    """Return what each case came to, and whether all were asked: an interruption keeps those that were."""
+    results: list[Result] = []
+    try:
+        for number, case in enumerate(cases, start=1):
+            results.append(_result(case, here, options.releases, options.seconds, f"{number} of {len(cases)}"))
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(results)} of {len(cases)} cases were tried", file=sys.stderr)
+        return results, False
+    return results, True
+
+
+def _result(case: Case, here: Machine, releases: bool, budget: int, place: str) -> Result:
     if case.beyond:
         return Result(case, Status.BEYOND, case.beyond)
     if why := absence(case, here, releases):
         return Result(case, Status.NOT_HERE, why)
-    print(f"asking {case.id}", file=sys.stderr, flush=True)
-    return ask(case, budget)
+    print(f"asking {case.id}, {place}", file=sys.stderr, flush=True)
+    result = ask(case, budget)
+    print(f"  {result.status}", file=sys.stderr, flush=True)
+    return result
 
 
 if __name__ == "__main__":

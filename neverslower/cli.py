@@ -7,6 +7,7 @@ do is a command that its adapter offers (`backends.base.Command`), so no backend
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ from neverslower.counted import counted
 from neverslower.errors import NeverSlowerError, Unsupported, WorkerFailure
 from neverslower.files import writing
 from neverslower.files.journal import Journal, new_journal
-from neverslower.files.kept import KeptFolders, default_root
+from neverslower.files.kept import KeptFolders, default_root, others
 from neverslower.judge.sequential import PRESETS, STANDARD_PRESET
 from neverslower.models import reading
 from neverslower.option_table import OPTIONS
@@ -70,11 +71,15 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).resolve().parent.parent / "baselines"
 _PROGRAM = "never-slower"
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell's."""
 _OF_MODELS = ("model", "onnx", "input", "problems")  # Options of pytest that name the user's own models.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0 if it did what was asked, 1 if it found what it looked for, 2 for a user's mistake.
+
+    After Ctrl-C it is 130, as a shell's, unless the command can be continued: then 2, with the way to do that.
 
     A mistake is written to stderr in one line.
     """
@@ -85,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NeverSlowerError as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # What can be continued has said how.
+        print(f"{_PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # The reader, such as `head`, has seen enough.
         sys.stderr.close()
     return 0
@@ -334,7 +342,7 @@ def _add_baselines(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cache(commands: Commands) -> None:
-    parser = commands.add_parser("cache", help="show what is kept between runs: kernels, logs, releases of libraries")
+    parser = commands.add_parser("cache", help="show what is kept between runs: kernels, logs, releases, builds")
     parser.add_argument("--clear", action="store_true", help="remove all of it")
     parser.set_defaults(run=_cache)
 
@@ -351,7 +359,13 @@ def _cache(options: argparse.Namespace) -> None:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "nothing"
         size = sum(entry.size for entry in entries)
         print(f"{name}: {listed}; {size / 1e6:.1f} of {store.limit / 1e6:.0f} MB in {store.root}")
-    print("\n".join(report_kept.releases(kept_releases(), options.clear)))
+    releases = kept_releases()
+    print("\n".join(report_kept.releases(releases, options.clear)))
+    for folder, size in others({*backends_that("compiles"), HASHES, releases.root.name}):
+        if options.clear:
+            shutil.rmtree(folder, ignore_errors=True)
+        said = f"removed {size / 1e6:.1f} MB, from" if options.clear else f"{size / 1e6:.1f} MB in"
+        print(f"{folder.name}: {said} {folder}")
 
 
 # What adapters offer

@@ -17,8 +17,10 @@ from neverslower.campaign.progress import Progress
 from neverslower.cli_maps import ROOT
 from neverslower.cli_shared import StepsOnStderr, require_installed, step_on_stderr
 from neverslower.errors import NeverSlowerError
+from neverslower.evidence.observation import Evidence
 from neverslower.files.journal import Journal, new_journal
 from neverslower.judge.sequential import THOROUGH
+from neverslower.judge.verdict import Code, Verdict
 from neverslower.option_table import GROUPS, OPTIONS
 from neverslower.option_values import library
 from neverslower.outcome.assessment import Assessed
@@ -182,8 +184,18 @@ class Bisecting:
         run.run(Questions(recorded=comparisons), self._progress)
         why = "; ".join(run.findings.unavailable.values())
         if why and numbers == (0, self.trace.last):
-            raise NeverSlowerError(f"{self._releases[step.new]} against {self._releases[step.old]}: {why}")
+            pair = f"{self._releases[step.new]} against {self._releases[step.old]}"
+            raise NeverSlowerError(f"{pair}: {why}; then continue with the same command and --resume {self._folder}")
+        self._require_more_or_less(run)
         return {comparison.id: seen_of(run, comparison) for comparison in comparisons}
+
+    @staticmethod
+    def _require_more_or_less(run: Run) -> None:
+        """Refuse dispatches, which differ and are never worse. Raises NeverSlowerError."""
+        if any(result.evidence is Evidence.DISPATCH for result in run.findings.results.values()):
+            (name,) = run.plan.backends
+            remedy = "compare two releases with pytest --against, and `upgrade` lists what changed"
+            raise NeverSlowerError(f"{name} gives dispatches here, of which none is worse than another; {remedy}")
 
     def _run_of(self, step: Step, old: WorkerSpec, new: WorkerSpec) -> Run:
         """Return the run of a step, which continues where the same step was interrupted."""
@@ -230,16 +242,38 @@ def seen_of(run: Run, comparison: Comparison) -> Seen:
     """Return what a run with --against showed of one comparison; the table of outcomes says what is a regression."""
     assessed: Assessed = run.assessment.no_regression(comparison)
     verdict, result = assessed.verdict, run.findings.results.get(comparison.identity)
-    state, what = _state(assessed), ""
-    if state is State.BAD and assessed.entry and result and result.candidate:
+    state, what, reason, final = _state(assessed), "", verdict.reason.text, False
+    if state is State.BAD and assessed.finding in _FAILURES:
+        what = _first_line(reason)
+        if elsewhere := _failed_elsewhere(run, comparison, verdict):
+            state, reason, final = State.OPEN, f"{what}; {elsewhere}", verdict.at_fault
+    elif state is State.BAD and assessed.entry and result and result.candidate:
         what = str(plan_difference(assessed.entry.plan, result.candidate.plan))
     finding, also, untimed = said(assessed.finding, True), "", ""
     if less_exact := accuracy_of(assessed):
         text = said(Finding.LESS_EXACT, True)
         finding, also = (finding, text) if state is State.BAD else (text, "")
-        untimed = verdict.reason.text if state is State.OPEN else ""
+        untimed = reason if state is State.OPEN else ""
         state, what = State.BAD, "; ".join(filter(None, (less_exact, what)))
-    return Seen(state, finding, verdict.reason.text, verdict.ratio, what, also=also, untimed=untimed)
+    return Seen(state, finding, reason, verdict.ratio, what, final=final, also=also, untimed=untimed)
+
+
+_FAILURES = (Finding.CRASHED, Finding.INVALID, Finding.DROPPED)
+
+
+def _failed_elsewhere(run: Run, comparison: Comparison, verdict: Verdict) -> str:
+    """Return why a failure is none that the newer release brought, an empty string where it is."""
+    if not verdict.at_fault:
+        return "what can't be judged is no regression"
+    other = run.before.results.get(comparison.identity)
+    if other is None:
+        return "the older release was not measured"
+    failed = other.verdict.at_fault and other.verdict.code is not Code.UNSUPPORTED
+    return f"the older release fails too ({_first_line(other.verdict.reason.text)})" if failed else ""
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _state(assessed: Assessed) -> State:

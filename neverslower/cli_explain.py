@@ -7,6 +7,7 @@ import datetime
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import backends
 from neverslower.baseline import folders
 from neverslower.campaign.settings import Settings
 from neverslower.cli_maps import ROOT, StoredScatter, budget_of, campaign_of, spec_of
-from neverslower.cli_shared import newest_journal, require_suffix, step_on_stderr
+from neverslower.cli_shared import newest_journal, refuse_out_of_place, require_suffix, step_on_stderr
 from neverslower.counted import counted
 from neverslower.device.fingerprint import Fingerprint, slug
 from neverslower.errors import InvalidProblem, NeverSlowerError
@@ -59,7 +60,10 @@ def add(commands: Commands) -> None:
         help="the pruned layer, as mb1_ic128oc127_ih28kh3ph1; or a case as a summary names it, such as "
         "cudnn-resnet50.L16-float16-NHWC-out127, with everything as it was in that run",
     )  # fmt: skip
-    parser.add_argument("--run", type=Path, metavar="FILE", help="the journal that holds the case; default: the newest")
+    parser.add_argument(
+        # `run` is what runs the command.
+        "--run", dest="of_run", type=Path, metavar="FILE", help="the journal that holds the case; default: the newest"
+    )  # fmt: skip
     parser.add_argument(
         "--unpruned", type=int, metavar="N", help=f"channels before pruning; default: next multiple of {WHOLE}"
     )
@@ -96,15 +100,24 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--rules", type=int, default=MOST_RULES, metavar="N", help="at most so many; default 12")
     parser.add_argument("--output", type=Path, metavar="RULES.toml", help="also write the mined rules, to be accepted")
-    parser.set_defaults(run=_explain, blocks=None, resume=None)
+    parser.set_defaults(run=partial(_explain, parser), blocks=None, resume=None)
 
 
-def _explain(options: argparse.Namespace) -> None:
+_OF_MINING = ("--rules", "--output")
+_OF_MEASURING = (
+    "--unpruned", "--side", "--pruned", "--bias", "--post-ops", "--backend", "--dtype", "--layout", "--time-budget",
+    "--threads", "--worker", "--journal", "--unsound", "--hazards",
+)  # fmt: skip
+
+
+def _explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if bool(options.problem) == bool(options.record):
         raise NeverSlowerError("explain what? name a PROBLEM, such as mb1_ic128oc127_ih28kh3ph1, or a --record FILE")
     if options.record:
+        refuse_out_of_place(parser, options, _OF_MEASURING, "rules are mined from --record, and nothing is measured")
         _mine(options)
     else:
+        refuse_out_of_place(parser, options, _OF_MINING, "it is for rules that are mined from --record")
         print("\n".join(lines(_measure(options))))
 
 
@@ -113,7 +126,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _measure(options: argparse.Namespace) -> Curve:
     known = _of_a_case(options)
-    options.backend = options.backend or (known.backend if known else "cudnn")
+    options.backend = options.backend or "cudnn"
     spec = spec_of(options)
     asked, *others = around(known or _of_a_problem(spec.backend, options))
     path = options.hazards or ROOT / "baselines" / rule_file.NAME
@@ -132,7 +145,10 @@ def _measure(options: argparse.Namespace) -> Curve:
 
 
 def _of_a_case(options: argparse.Namespace) -> Comparison | None:
-    """Return the comparison of a case that a journal holds, None where a problem is named. Raises NeverSlowerError."""
+    """Return the comparison of a case that a journal holds, None where a problem is named.
+
+    The backend is that of its run, unless it is given. Raises NeverSlowerError.
+    """
     name = options.problem.partition("-")[0]
     if name not in backends.TABLE:
         return None
@@ -143,9 +159,10 @@ def _of_a_case(options: argparse.Namespace) -> Comparison | None:
     chosen |= {"--pruned": options.pruned}
     if given := [flag for flag, value in chosen.items() if value]:
         raise NeverSlowerError(f"{', '.join(given)}: {options.problem} says this itself; leave it out")
-    read = record.read(options.run or newest_journal(ROOT / ".neverslower", but="explain-*"))
+    read = record.read(options.of_run or newest_journal(ROOT / ".neverslower", but="explain-*"))
     for comparison in read.comparisons.values():
         if comparison.id == options.problem:
+            options.backend = options.backend or read.specs.get(name, name)
             return comparison
     raise NeverSlowerError(f"{read.path} holds no {options.problem}; name the journal that does: --run FILE")
 

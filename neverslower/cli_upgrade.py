@@ -92,7 +92,7 @@ def _lines(now: Record, before: Record, timed: Reread, rows: int) -> Iterator[st
     if further:
         yield report.untimed(len(further))
     beyond = list(report.beyond_time([*decided, *further]))
-    yield from beyond or (report.nothing_beyond_time(),)
+    yield from beyond or (report.nothing_beyond_time([*decided, *further]),)
     if decided:
         yield ""
         yield from list(report.table(decided, rows)) or [report.without_a_table(decided)]

@@ -15,7 +15,7 @@ from neverslower.cli_shared import newest_journal, require_suffix
 from neverslower.errors import NeverSlowerError, Unsupported
 from neverslower.evidence.observation import Plan
 from neverslower.files import writing
-from neverslower.judge.verdict import Code
+from neverslower.judge.verdict import Code, Verdict
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome import record
 from neverslower.outcome.record import Record
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 LISTED = 10
-FAULTY = (Code.INVALID, Code.CRASHED)
-"""What a library's maintainers have to know of, slower or not."""
 
 
 def add(commands: Commands) -> None:
@@ -60,7 +58,7 @@ def _vendor_report(options: argparse.Namespace) -> None:
     changes = {change.id: change for change in record.changes_in(read, before)} if before.fingerprints else {}
     worse = [name for name, change in changes.items() if change.code in WORSE]
     at_fault = [name for name, change in changes.items() if change.broke or change.less_exact]
-    at_fault += [one.id for identity, one in read.comparisons.items() if read.verdicts[identity].code in FAULTY]
+    at_fault += [one.id for identity, one in read.comparisons.items() if _is_faulty(read.verdicts[identity])]
     comparison = _case(read, options.case, {*worse, *at_fault})
     name, _, argument = options.backend.partition(":")
     if name and name != comparison.backend:
@@ -86,6 +84,11 @@ def _vendor_report(options: argparse.Namespace) -> None:
     except OSError as error:
         raise NeverSlowerError(f"{options.output} can't be written: {error.strerror}; name another file") from error
     print(options.output)
+
+
+def _is_faulty(verdict: Verdict) -> bool:
+    """Return whether a library's maintainers have to know of it, slower or not."""
+    return verdict.at_fault and verdict.code is not Code.UNSUPPORTED
 
 
 def _scripts(
@@ -120,7 +123,8 @@ def _case(read: Record, name: str, worse: Collection[str] = ()) -> Comparison:
         if comparison.id == name and comparison.backend in read.fingerprints:
             return comparison
     known = next((read.verdicts[identity] for identity, one in read.comparisons.items() if one.id == name), None)
-    why = f"it is {known.code} there" if known else "it is not there"
+    reason = f" ({known.reason.text})" if known and known.code is Code.INVALID else ""
+    why = f"it is {known.code} there{reason}" if known else "it is not there"
     listed = ", ".join(one.id for one in slower[:LISTED]) or "none"
     more = f" … ({len(slower)} in all)" if len(slower) > LISTED else ""
     raise NeverSlowerError(f"{name} is no case of {read.path}: {why}; slower or at fault are {listed}{more}")

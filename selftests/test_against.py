@@ -656,6 +656,55 @@ def test_a_run_beside_another_library_is_red_where_it_got_slower(
     assert "| 1 | 0 | 15 of 16, 1.3" in printed
 
 
+STEPS = "mm global={}x1x1 local=8x1x1"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "old", "new", "tally", "changed", "table"),
+    [
+        (
+            "dispatch",
+            {"steps": [STEPS.format(8)]},
+            {"steps": [STEPS.format(16)]},
+            "dispatches against the other library: 7 different, 0 the same, of 7",
+            "dispatches, new against old: 7 changed, 0 the same (of 7 channel counts)",
+            "| layer | dispatched differently | such as | what changed there |",
+        ),
+        (
+            "instructions",
+            {"instructions": 1000},
+            {"instructions": 1100},
+            "instructions against the other library: 7 with more, 0 with no more, of 7",
+            "instructions, new against old: 7 more, 0 fewer, 0 the same (of 7 channel counts)",
+            "| layer | with more instructions | with fewer instructions | the most, new / old |",
+        ),
+    ],
+)
+def test_what_is_exact_is_compared_in_its_own_words(
+    runner: SuiteRunner,
+    capsys: pytest.CaptureFixture[str],
+    evidence: str,
+    old: Any,
+    new: Any,
+    tally: str,
+    changed: str,
+    table: str,
+) -> None:
+    folder = runner.path / "other"
+    folder.mkdir()
+    other = script(folder, version="1.0", evidence=evidence, rules=[old])
+    options = ("--against", f"popen//env:NEVERSLOWER_SCRIPT={other}", "--journal", "run.jsonl", "tests/test_latency.py")
+    result = runner.run({"version": "2.0", "evidence": evidence, "rules": [new]}, *options)
+    result.stdout.fnmatch_lines([f"*{tally}", changed])
+    result.stdout.no_fnmatch_line("*[0-9] slower*")
+    capsys.readouterr()
+    assert cli.main(["upgrade", str(runner.path / "run.jsonl")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(changed)
+    assert table in printed
+    assert "slower" not in printed
+
+
 def test_nothing_to_be_set_against_is_no_success(runner: SuiteRunner) -> None:
     folder = runner.path / "other"
     folder.mkdir()

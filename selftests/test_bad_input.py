@@ -678,7 +678,7 @@ def test_a_problem_larger_than_this_machine_is_unsupported_and_not_tried(
         ("not " * LONGEST, f"4000 characters; {LONGEST} is the most"),
         ("-" * (LONGEST - 1) + "1", "is not allowed here"),
         ("1" + "+1" * (LONGEST // 2 - 1), "recursion"),
-        ("'a' * 9999999999999999", "too large"),
+        ("'a' * 9999999999999999", "only whole numbers"),
     ],
 )
 def test_a_predicate_that_is_too_deep_or_too_large_is_refused(text: str, words: str) -> None:

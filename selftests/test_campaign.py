@@ -20,7 +20,7 @@ from neverslower.errors import Unavailable, WorkerDied, WorkerError
 from neverslower.files.journal import Journal
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.problem.comparison import Comparison
-from neverslower.worker.process import Worker, WorkerSpec
+from neverslower.worker.process import StartWorker, Worker, WorkerSpec
 from selftests.in_process import InProcess
 from selftests.in_process import start as start_worker
 from selftests.support import children, comparison, eventually, known, layers, needs_proc, problem, scripted
@@ -310,16 +310,33 @@ def test_a_backend_whose_workers_no_longer_start_is_crashed_not_unavailable(
     assert len(events(journal.path, "verdict")) == 2
 
 
-def test_what_was_measured_stays_when_the_device_is_taken_by_another_run(tmp_path: Path) -> None:
+def gone_from(number: int, why: str = "no such board") -> StartWorker:
+    """Starts workers, but none from the one with this number on."""
+
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
-        if process == 3:
-            raise Unavailable("another never-slower run is using it")
+        if process >= number:
+            raise Unavailable(why)
         return start_worker(spec, process)
 
+    return start
+
+
+def test_what_was_measured_stays_when_the_device_goes_away(tmp_path: Path) -> None:
     hazard, harmless = comparison(1), comparison(2)
-    findings = run(scripted(tmp_path, rules=[BASE, slow(15)]), [hazard, harmless], start=start)
-    assert seen(findings, [hazard, harmless]) == ["CRASHED worker_died", FINE]
-    assert findings.unavailable == {}
+    spec = scripted(tmp_path, rules=[BASE, slow(15)])
+    findings = run(spec, [hazard, harmless], [hazard], start=gone_from(3))
+    assert seen(findings, [hazard, harmless]) == ["UNDECIDED budget_ended", FINE]
+    assert result(findings, hazard).verdict.reason.text == "no such board"
+    assert findings.agreements[hazard.identity].verdict.code is Code.SAME
+    assert findings.unavailable == {"scripted": "no such board"}
+
+
+def test_what_was_measured_when_the_device_went_away_is_crashed_and_nothing_else(tmp_path: Path) -> None:
+    crash = fault(15, "crash", processes=[1])
+    findings = run(scripted(tmp_path, rules=[BASE, crash]), FOUR, start=gone_from(2))
+    codes = [result(findings, one).verdict.code for one in FOUR]
+    assert codes == [Code.CRASHED, *3 * [Code.UNDECIDED]]
+    assert findings.unavailable == {"scripted": "no such board"}
 
 
 def test_what_could_not_be_confirmed_in_time_is_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

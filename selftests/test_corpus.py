@@ -200,3 +200,31 @@ def test_outputs_alone_are_asked_without_timing_anything(tmp_path: Path) -> None
     timed = corpus.command(replace(CASE, against="pip:torch==2.3.1"), tmp_path, 40)
     assert not {"tests/test_numerics.py", "--unsound"} & set(timed)
     assert timed[timed.index("--against") + 1] == "pip:torch==2.3.1"
+
+
+def test_an_interruption_keeps_what_was_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def ask(case: Case, _: int) -> Result:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(case.id)
+        return Result(case, Status.FOUND, "GREEN")
+
+    cases = [case for case in corpus.load() if not case.beyond][:3]
+    monkeypatch.setattr(corpus, "ask", ask)
+    monkeypatch.setattr(corpus, "load", lambda: cases)
+    monkeypatch.setattr(corpus, "absence", lambda *_: "")
+    monkeypatch.setattr(corpus, "machine", lambda _: {})
+    path = tmp_path / "score.json"
+    monkeypatch.setattr("sys.argv", ["corpus", "--json", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        corpus.main()
+    assert ended.value.code == corpus.INTERRUPTED
+    printed = capsys.readouterr()
+    assert f"asking {asked[0]}, 1 of 3\n  found\n" in printed.err
+    assert "interrupted: 1 of 3 cases were tried" in printed.err
+    assert asked[0] in printed.out
+    assert asked[0] in path.read_text(encoding="utf-8")

@@ -13,7 +13,9 @@ import pytest
 
 from backends.tvm import databases
 from neverslower import cli
+from neverslower.campaign.budget import out_of_time
 from neverslower.campaign.findings import Findings, Result
+from neverslower.campaign.judging import SAME_WORK
 from neverslower.device.fingerprint import differences, short_hash
 from neverslower.errors import Unavailable
 from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
@@ -247,6 +249,12 @@ def test_what_is_listed_as_proved_is_not_listed_as_undecided_too() -> None:
     items = [Assessed(comparison(distance), Finding.UNDECIDED, verdict) for distance in (1, 3)]
     proved, undecided = (item.comparison for item in items)
     assert list(listing(items, {proved.identity})) == ["undecided: 1", "  the time budget ended", f"    {undecided.id}"]
+
+
+def test_what_runs_equal_code_and_was_never_timed_is_said_to_have_come_last() -> None:
+    left = [out_of_time("measured", last=SAME_WORK).verdict, out_of_time("measured").verdict]
+    items = [Assessed(comparison(1), Finding.OUT_OF_TIME, verdict) for verdict in left]
+    assert list(listing(items)) == ["left out by the time budget: 2", f"  1 came last, for {SAME_WORK}"]
 
 
 # Going on

@@ -151,9 +151,9 @@ def test_the_first_journals_are_read_though_they_lack_a_field(name: str) -> None
 
 
 def test_a_case_is_explained_as_its_run_had_it() -> None:
-    asked: dict[str, Any] = {"run": JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz", "unpruned": None, "side": None}
+    asked: dict[str, Any] = {"of_run": JOURNALS / "map-cudnn-h200-L16-L24.jsonl.xz", "unpruned": None, "side": None}
     asked |= {"backend": None, "pruned": "", "bias": False, "post_ops": "", "dtype": None, "layout": None}
-    name = next(iter(record.read(asked["run"]).comparisons.values())).id
+    name = next(iter(record.read(asked["of_run"]).comparisons.values())).id
     comparison = _of_a_case(Namespace(problem=name, **asked))
     assert comparison is not None
     assert comparison.id == name
@@ -185,6 +185,33 @@ def test_a_problem_is_explained_with_its_curve_and_its_rule(tmp_path: Path, caps
     assert "  >    15  " in told
     assert "       8  " in told
     assert any(json.loads(line)["event"] == "verdict" for line in journal.read_text(encoding="utf-8").splitlines())
+    # A case is measured as it was in its run, by the backend that was named there.
+    (case,) = (line.split()[1] for line in told.splitlines() if line.startswith("  case"))
+    again = ["--run", str(journal), "--journal", str(tmp_path / "again.jsonl")]
+    assert cli.main(["explain", case, *again, "--hazards", str(hazards)]) == 0
+    assert "rule      ours: seen (hazards.toml:1)" in capsys.readouterr().out
+    for wrong in (["ic8oc15_ih6kh3ph1", "--rules", "3"], ["--record", str(journal), "--unpruned", "64"]):
+        assert cli.main(["explain", *wrong]) == 2
+        assert " has no place here: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("workers_here")
+@pytest.mark.parametrize(
+    ("evidence", "rule", "title"),
+    [
+        ("instructions", {"instructions": 1000}, "instructions over those of 16 output channels"),
+        ("dispatch", {"steps": ["conv global=16x1 local=8x1"]}, "dispatch, set against that of 16 output channels"),
+    ],
+)
+def test_a_curve_of_what_is_exact_is_none_of_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], evidence: str, rule: dict[str, Any], title: str
+) -> None:
+    spec = scripted(tmp_path, 30.0, rules=[rule], evidence=evidence)
+    arguments = ["--backend", f"scripted:{spec.argument}", "--unpruned", "16", "--journal", str(tmp_path / "e.jsonl")]
+    assert cli.main(["explain", "ic8oc15_ih6kh3ph1", *arguments]) == 0
+    told = capsys.readouterr().out
+    assert f"the curve around it ({title}):" in told
+    assert "time" not in told
 
 
 def test_a_rule_of_one_layer_is_mined_only_where_there_is_no_other() -> None:

@@ -259,6 +259,14 @@ def test_what_lies_outside_the_selection_has_not_vanished(runner: SuiteRunner) -
     assert outcomes(result) == {"passed": 7}
 
 
+def test_a_failure_without_a_single_time_says_so(runner: SuiteRunner) -> None:
+    result = runner.run(FLAT | {"throttled": 1.0}, LATENCY, "--keep", "15", "--preset", "quick")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["*blocks were dropped: scripted throttling", "*16 channels: no time was kept, plan plain"]
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "expected", "words"),
     [

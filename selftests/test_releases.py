@@ -116,6 +116,11 @@ def test_the_option_takes_a_release_and_nothing_is_downloaded_by_reading_it() ->
             ReleaseError,
             "on this machine; it has 0.1, 0.2",
         ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement y>=2 (from x) (from versions: 1.0)",
+            ReleaseError,
+            "the index has no wheel of y>=2 for Python",
+        ),
         ("ERROR: No matching\nERROR: it failed (from versions: none)", ReleaseError, "on this machine; it has none"),
         (
             "Could not fetch URL https://i/simple/x/: There was a problem confirming the ssl certificate: Max retries "
@@ -439,6 +444,8 @@ def test_a_release_that_can_t_be_had_ends_the_run_in_one_line(
     [
         ("tvm", "pip:torch==2.9.1", "torch is no library of the backend tvm; it is measured with apache-tvm, apache-"),
         ("tvm", "pip:nvidia-cudnn-cu13==9.19.0.56", "nvidia-cudnn-cu13 is no library of the backend tvm"),
+        ("tvm", "deb:libx/sid", "deb:libx:arm64/sid: the backend tvm is built against no folder; it is measured with"),
+        ("scripted", "root:/", "root:/: the backend scripted is built against no folder"),
         ("acl", "pip:torch==2.9.1", "torch is no library of the backend acl; no wheels are known for it"),
         ("cudnn", "pip:torch==2.9.1", ""),
         ("cudnn", "pip:nvidia-cudnn-cu13==9.19.0.56", ""),
@@ -447,8 +454,9 @@ def test_a_release_that_can_t_be_had_ends_the_run_in_one_line(
     ],
 )
 def test_wheels_of_another_library_are_refused_before_anything_is_asked(
-    index: Index, backend: str, text: str, why: str
+    index: Index, monkeypatch: pytest.MonkeyPatch, backend: str, text: str, why: str
 ) -> None:
+    monkeypatch.setattr(debs, "root_of", lambda *_: pytest.fail("apt was asked"))
     if not why:
         providing.require_of_backend(backends.load(backend).CAPABILITIES, backend, pip_release(text))
         return

@@ -77,7 +77,7 @@ def test_a_file_holds_rules_in_its_order_each_with_its_line(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("before", "after", "place", "why"),
     [
-        ("kept_percent >= 50", "keptpercent >= 50", "7:8", "no field 'keptpercent'"),
+        ("kept_percent >= 50", "keptpercent >= 50", "9:6", "no field 'keptpercent'"),
         ('"distance == 3"', '"distance == 3 and chanels"', "18:27", "no field 'chanels'"),
         ('"distance == 3"', '"distance ** 3"', "18:9", "not allowed"),
         ('"distance == 3"', '"distance =="', "18:", "invalid syntax"),
@@ -95,6 +95,15 @@ def test_a_file_holds_rules_in_its_order_each_with_its_line(tmp_path: Path) -> N
         ('"distance == 3"', '"dtype == 16"', "18:18", "dtype is never 16"),
         ('"distance == 3"', "\"'nhwc' == layout\"", "18:9", "layout is never 'nhwc'"),
         ('"distance == 3"', "\"side in ('out', 'inn')\"", "18:25", "side is never 'inn'"),
+        (
+            '"distance == 3"',
+            "\"distance in (3, '7')\"",
+            "18:25",
+            "distance and '7' are a number and a word, never equal",
+        ),
+        ('"distance == 3"', "\"dtype * 9 == 'x'\"", "18:9", "and 'float32' is none"),
+        ('"distance == 3"', '"""\n(distance == 3 and\n chanels)"""', "20:2", "no field 'chanels'"),
+        ('"distance == 3"', '"""distance == 3 and\n groups == 1"""', "18:", "in one line, or in parentheses"),
         ('"example-*"', '"NVIDIA H100"', "5:10", "write its name as folders of baselines have it: 'nvidia-h100'"),
         ("[1, 2]", "[0.5, 0.9]", "19:10", "has no ratio above 1"),
         ("[1, 2]", "[2, 1]", "19:10", "the lower one first"),
@@ -277,8 +286,10 @@ def test_a_run_is_green_where_rules_know_its_hazards(runner):
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [
+            "  rule      covers [[]1.0, 1.5]: heuristic: padded (hazards.toml:7)",
             "*hazard that a rule covers: * 15 of 16 *; heuristic: padded (hazards.toml:1)",
             "RED: 1 × hazard worse than its*",
+            "hazards worse than the ratios [[]1.0, 1.5] of a rule: 1: heuristic: padded (hazards.toml:7)",
         ]
     )
     path.write_text(entry.format("out_channels % 2 != 0", 3), encoding="utf-8")

@@ -123,7 +123,7 @@ def test_an_invalid_verdict_is_no_baseline() -> None:
 @pytest.mark.parametrize("before", Code)
 def test_what_was_not_decided_before_is_no_new_hazard(before: Code) -> None:
     change = Change("", "", 1, 2, Code.SAME, "", None, before, None, Code.SLOWER, None, "")
-    assert change.new_hazard is (before in (Code.SAME, Code.FASTER))
+    assert change.new_hazard is (before in (Code.SAME, Code.FASTER, Code.FEWER))
 
 
 @pytest.mark.parametrize("best", [Code.UNDECIDED, Code.SLOWER])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from neverslower import cli
 from neverslower.errors import KeptFolderError
 from neverslower.files.kept import MANIFEST, TRIMMED_EVERY, KeptFolders, default_root
 from selftests.support import ROOT
@@ -373,6 +374,24 @@ def test_strangers_are_no_entries_and_stay(store: KeptFolders) -> None:
     assert [one.path for one in store.entries()] == [added]
     assert store.clear()[0] == 1
     assert {path.name for path in store.root.iterdir()} == {"notes.txt", "bare", "unreadable", "other"}
+
+
+def test_the_command_shows_and_clears_whatever_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    suite = tmp_path / "never-slower" / "apt" / "arm64-sid"
+    suite.mkdir(parents=True)
+    (suite / "lists").write_bytes(bytes(2_000_000))
+    unfinished = tmp_path / "never-slower" / "releases" / ".new-x"
+    unfinished.mkdir(parents=True)
+    os.utime(unfinished, (0, 0))
+    assert cli.main(["cache"]) == 0
+    assert f"apt: 2.0 MB in {suite.parent}\n" in capsys.readouterr().out
+    assert cli.main(["cache", "--clear"]) == 0
+    assert f"apt: removed 2.0 MB, from {suite.parent}\n" in capsys.readouterr().out
+    assert not suite.parent.exists()
+    assert not unfinished.exists()
 
 
 def test_clearing_removes_every_entry_and_says_how_much_that_was(store: KeptFolders) -> None:

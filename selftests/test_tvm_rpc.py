@@ -69,7 +69,7 @@ def test_a_tracker_that_is_away_is_named_with_its_remedy() -> None:
             rpc._session(away)
     assert str(caught.value) == (
         f"no RPC tracker answers at {away} (Connection refused); start one there: "
-        f"python -m tvm.exec.rpc_tracker --port {away.port}"
+        f"python -m tvm.exec.rpc_tracker --host {away.host} --port {away.port}"
     )
 
 

@@ -107,7 +107,8 @@ def test_counted_instructions_have_a_table_of_their_own(tmp_path: Path, capsys: 
     new = side("2", errors, codes, {16: 1000, 15: 1100})
     old = side("1", errors, codes, {16: 1000, 15: 1000}, side="before")
     printed = said(capsys, written(tmp_path / "run.jsonl", *new, *old))
-    assert printed[0] == "new against old: 0 slower, 0 faster, 0 the same, 0 undecided, 1 MORE (of 1 channel count)"
+    assert printed[0] == "instructions, new against old: 1 more, 0 fewer, 0 the same (of 1 channel count)"
+    assert "| layer | with more instructions | with fewer instructions | the most, new / old |" in printed[-3]
     assert printed[-1].startswith(f"| {LAYER} float32 NCHW | 1 | 0 | 15 of 16, 1.100× | – → – |")
 
 

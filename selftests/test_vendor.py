@@ -290,7 +290,7 @@ def test_what_crashed_when_it_was_measured_again_is_said_to_crash(tmp_path: Path
     journal.write_text("".join(f"{json.dumps(event)}\n" for event in events), encoding="utf-8")
     now, before = record.read(journal), record.read(journal, other=True)
     changes = {change.id: change for change in record.changes_in(now, before)}
-    changes[FAULTY] = replace(changes[FAULTY], code=Code.CRASHED, reason="it died")
+    changes[FAULTY] = replace(changes[FAULTY], code=Code.CRASHED, reason="it died", broke=True)
     (comparison,) = (one for one in now.comparisons.values() if one.id == FAULTY)
     page = vendor_fault.report(vendor_fault.FaultCase(now, comparison, lambda *_: [], before, changes))
     assert page.startswith("# onednn 1.0 → 2.0: a convolution crashes")

@@ -169,7 +169,7 @@ def _require_listener(tracker: Tracker) -> None:
     except OSError as error:
         raise Unavailable(
             f"no RPC tracker answers at {tracker} ({error.strerror or error}); start one there: "
-            f"python -m tvm.exec.rpc_tracker --port {tracker.port}"
+            f"python -m tvm.exec.rpc_tracker --host {tracker.host} --port {tracker.port}"
         ) from error
 
 

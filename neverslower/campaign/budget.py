@@ -26,9 +26,13 @@ def share(total: float | None, spent: float, mine: int, waiting: int) -> float |
     return None if total is None else (total - spent) * mine / waiting
 
 
+CAME_LAST = "; it came last, for "
+"""What precedes the reason why something that the budget left out came last."""
+
+
 def out_of_time(what: str, budget: str = "time budget", last: str = "") -> Failure:
     """Return why something that was not `what` (measured, checked …) is undecided; `last` says why it came last."""
-    text = f"the {budget} ended before this was {what}{f'; it came last, for {last}' if last else ''}"
+    text = f"the {budget} ended before this was {what}{f'{CAME_LAST}{last}' if last else ''}"
     return Failure(Code.UNDECIDED, Reason(ReasonCode.TIME_BUDGET, text))
 
 

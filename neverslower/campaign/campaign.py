@@ -24,7 +24,7 @@ from neverslower.campaign.explaining import explain_slower
 from neverslower.campaign.findings import Agreement, Findings
 from neverslower.campaign.forecast import Tell, untold
 from neverslower.campaign.guard import Guard
-from neverslower.campaign.judging import end, layer_of
+from neverslower.campaign.judging import end, layer_of, settle
 from neverslower.campaign.library import Library
 from neverslower.campaign.looking import look
 from neverslower.campaign.measuring import measure
@@ -43,7 +43,7 @@ from neverslower.judge.failure import Failure, of_failure
 from neverslower.judge.joint import Pooling, can_pool, halved
 from neverslower.judge.paired import FEWEST_PAIRS
 from neverslower.judge.pooled import FEWEST, PooledJudge, Scatter
-from neverslower.judge.verdict import STANDARD, Judge, Thresholds
+from neverslower.judge.verdict import STANDARD, Code, Judge, Reason, ReasonCode, Thresholds
 from neverslower.problem.compared import Compared
 from neverslower.problem.comparison import Comparison
 from neverslower.worker.holder import MOST_AHEAD, how_many_ahead
@@ -199,9 +199,14 @@ class Campaign:
         layers = len({layer_of(comparison.identity) for comparison in comparisons if not comparison.whole})
         try:
             if self._begins(run, layers):
-                self._phases(self._judged_together(run, layers), comparisons, agreements)
+                run = self._judged_together(run, layers)
+                self._phases(run, comparisons, agreements)
         except DeviceBusy as error:  # Another run came between two workers.
             _do_without(run, error)
+        except Unavailable as error:  # It was there when the run began.
+            _do_without(run, error)
+            _break_off(run, comparisons, agreements, str(error))
+            self._compared(run)
         except WorkerFailure as error:
             _give_up(run, comparisons, agreements, of_failure(error))
             self._compared(run)
@@ -314,10 +319,26 @@ def _do_without(run: BackendRun, why: Unavailable) -> None:
     run.library.write("unavailable", {"reason": str(why)})
 
 
+def _break_off(run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison], why: str) -> None:
+    """Finish what was measured before a backend went away, as far as that proves something; the rest stays open."""
+    settle(run, comparisons)
+    for comparison in run.library.waiting(comparisons):
+        answers = (run.library.examiner.examined.get(key) for key in comparison.keys)
+        failed = next((answer for answer in answers if isinstance(answer, Failure)), None)
+        code = ReasonCode.BUDGET_ENDED if run.library.taken(comparison) else ReasonCode.BACKEND_UNAVAILABLE
+        run.library.fail(comparison, failed or Failure(Code.UNDECIDED, Reason(code, why)))
+    _leave_out(run, agreements, Failure(Code.UNDECIDED, Reason(ReasonCode.BACKEND_UNAVAILABLE, why)))
+
+
 def _give_up(run: BackendRun, comparisons: Sequence[Compared], agreements: Sequence[Comparison], why: Failure) -> None:
     """Finish all that has no verdict yet: no worker starts here any more."""
     for comparison in run.library.waiting(comparisons):
         run.library.fail(comparison, why)
+    _leave_out(run, agreements, why)
+
+
+def _leave_out(run: BackendRun, agreements: Sequence[Comparison], why: Failure) -> None:
+    """Say why outputs were not compared that have not been yet."""
     for comparison in agreements:
         if comparison.identity not in run.findings.agreements:
             outputs.agree(run, comparison, Agreement(why.verdict))

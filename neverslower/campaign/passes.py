@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.library import Library
 from neverslower.campaign.progress import Phase
+from neverslower.errors import Unavailable
 from neverslower.evidence.observation import PairedPass
 from neverslower.judge.failure import Failure
 from neverslower.judge.verdict import Code
@@ -77,14 +78,23 @@ def _one_by_one(
     A crash that nobody shows again is that of whom the process was preparing; where nobody knows that, the first one's:
     the library died on one of them, whatever it came from, and that must not be lost.
     """
+    candidates = [comparison.keys[1] for comparison in group]
+    suspect = candidates.index(together.subject) if together.subject in candidates else 0
     answers: list[PairedPass | Failure] = []
     for comparison in group:
         blocks, candidate_first = run.settings.blocks, number % 2 == 1
-        answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
-    if together.code is not Code.CRASHED or any(_crashed(answer) for answer in answers):
-        return answers
-    candidates = [comparison.keys[1] for comparison in group]
-    answers[candidates.index(together.subject) if together.subject in candidates else 0] = together
+        try:
+            answers.append(library.lost or library.measure(comparison, blocks, candidate_first))
+        except Unavailable:
+            blamed = together.code is Code.CRASHED and not any(map(_crashed, answers))
+            if blamed:
+                keep(run, library, group[suspect], together, True)
+            for other, answer in zip(group, answers, strict=False):
+                if not (blamed and other is group[suspect]):
+                    keep(run, library, other, answer, True)
+            raise
+    if together.code is Code.CRASHED and not any(_crashed(answer) for answer in answers):
+        answers[suspect] = together
     return answers
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,17 +151,40 @@ class KeptFolders:
             if entry.path != newest and not (self.spared and time.time() - entry.used < self.spared):
                 shutil.rmtree(entry.path, ignore_errors=True)
                 total -= entry.size
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Drop what killed processes left, and nothing that may still be in the making."""
         for path in self.root.glob(f"{_UNFINISHED}*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > self.stale:
                     shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> tuple[int, int]:
-        """Remove every entry; return how many there were and their bytes."""
+        """Remove every entry, and what killed processes left; return how many entries there were and their bytes."""
+        self._drop_unfinished()
         entries = self.entries()
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)
         return len(entries), sum(entry.size for entry in entries)
+
+
+def others(but: Collection[str]) -> list[tuple[Path, int]]:
+    """Return what else is kept in the user's folder, `but` folders of these names, each with its bytes.
+
+    They have no bound and no entries: what apt knows of suites, and programs that were built.
+    """
+    root = default_root()
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in but) if root.is_dir() else []
+    return [(folder, _bytes_in(folder)) for folder in folders]
+
+
+def _bytes_in(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # Another process may remove it meanwhile.
+            size += path.lstat().st_size if path.is_file() else 0
+    return size
 
 
 class KeptTrees(KeptFolders):

@@ -114,6 +114,15 @@ class Verdict:
     noise_floor: float | None = None
     mde: float | None = None
 
+    @property
+    def at_fault(self) -> bool:
+        """Return whether the library refuses, crashes or computes something wrong.
+
+        Samples that can't be judged, as where the device was throttled, are no fault of the library.
+        """
+        invalid = self.code is Code.INVALID and self.reason.code is not ReasonCode.BAD_SAMPLES
+        return invalid or self.code in (Code.CRASHED, Code.UNSUPPORTED)
+
 
 @dataclass(frozen=True)
 class Thresholds:

@@ -16,7 +16,7 @@ from neverslower.judge.exact import judge_since
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.outcome.beside import plan_difference
 from neverslower.outcome.rejudge import changes_of, comparison_of
-from neverslower.outcome.upgrade import FAILED, Change
+from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.whole import is_network
 
@@ -30,14 +30,16 @@ _FIRST = {"clock": "", "cache": "hot"}
 class Record:
     """One journal's comparisons of layers; of a run with --against those of the library under test, or of the `other`.
 
-    `verdicts` are the last ones, `examined` is by backend and key, `samples` are of all processes in their order, and
-    `explained` holds the fields of an Explanation as plain data.
+    `specs` are the backends as they were named, with their arguments. `verdicts` are the last ones, `examined` is by
+    backend and key, `samples` are of all processes in their order, and `explained` holds the fields of an Explanation
+    as plain data.
     """
 
     path: Path
     other: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    specs: dict[str, str] = field(default_factory=dict)
     comparisons: dict[Identity, Comparison] = field(default_factory=dict)
     verdicts: dict[Identity, Verdict] = field(default_factory=dict)
     examined: dict[tuple[str, str], Examined] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class Record:
         if kind == "fingerprint":
             fields = {name: line[name] for name in Fingerprint.__dataclass_fields__ if name in line}
             self.fingerprints[line["backend"]] = Fingerprint.from_dict(fields)
+            self.specs[line["backend"]] = str(line.get("spec") or line["backend"])
         elif kind == "examined" and "plan" in line:
             fields = {name: line[name] for name in Examined.__dataclass_fields__ if name in line}
             self.examined[line["backend"], line["problem"]] = Examined.from_dict({"cache": {"kind": "hot"}, **fields})
@@ -101,7 +104,7 @@ def untimed(now: Record, before: Record, timed: Collection[str] = ()) -> Iterato
         new, old = now.examined.get(key), before.examined.get(key)
         if new and old:
             yield _compared(comparison, _exact(now, comparison.backend, old, new), old, new, then, mine)
-        elif old and mine.code in FAILED and then.code.measured:
+        elif old and mine.at_fault and then.code.measured:
             yield Change.of(comparison, replace(mine, ratio=None), then, mine, "")
 
 
@@ -121,13 +124,14 @@ def _compared(
     if evidence:
         verdict = judge_since(evidence, old.plan, old.instructions, new)
         what = str(plan_difference(old.plan, new.plan))
-    elif mine.code in FAILED and then.code.measured:
+    elif mine.at_fault and then.code.measured:
         verdict = replace(mine, ratio=None)
     less = ""
     if old.error is not None and new.error is not None:
         found = less_exact(old.error, new.error, str(comparison.candidate.dtype))
         less = less_exact_text(old.error, new.error) if found else ""
-    return Change.of(comparison, verdict, then, mine, what, less, tuple(growths(old, new)))
+    seen = evidence or Evidence.DEVICE_TIME
+    return Change.of(comparison, verdict, then, mine, what, less, tuple(growths(old, new)), seen)
 
 
 def _verdict(line: Mapping[str, Any]) -> Verdict:

@@ -16,7 +16,7 @@ from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of, said
-from neverslower.outcome.tally import Question, Questions, Tally, tallies, tally_of_hunts
+from neverslower.outcome.tally import COMPARED, Question, Questions, Tally, tallies, tally_of_hunts
 from neverslower.outcome.whole import AssessedWhole
 
 CANNOT_JUDGE = 6
@@ -276,8 +276,9 @@ def _without_evidence(counted: Sequence[Tally]) -> str | None:
     """
     kinds: dict[str, int] = {}
     for tally in counted:
-        kind = str(Question.DRAWN if tally.question is Question.DRAWN_OUTPUTS else tally.question)
-        enough = tally.measured if tally.question in (Question.SINCE, Question.BESIDE) else tally.decided
+        drawn = tally.question is Question.DRAWN_OUTPUTS
+        kind = str(Question.DRAWN if drawn else COMPARED.get(tally.question, tally.question))
+        enough = tally.measured if tally.question in COMPARED else tally.decided
         kinds[kind] = kinds.get(kind, 0) + enough
     if kinds and not any(kinds.values()):
         return "nothing was decided"

@@ -57,7 +57,7 @@ class Questions:
 
 
 class Question(StrEnum):
-    """What is asked; the first three are one question, by the evidence that answers it."""
+    """What is asked; the first three are one question, by the evidence that answers it, as are those against others."""
 
     TIMES = "times"
     COUNTS = "counts"
@@ -65,7 +65,11 @@ class Question(StrEnum):
     TUNED = "tuned logs"
     ADVICE = "advised counts"
     SINCE = "against the baseline"
+    SINCE_COUNTS = "instructions against the baseline"
+    SINCE_DISPATCH = "dispatches against the baseline"
     BESIDE = "against the other library"
+    BESIDE_COUNTS = "instructions against the other library"
+    BESIDE_DISPATCH = "dispatches against the other library"
     RECORDED = "recorded"
     OUTPUTS = "outputs"
     DRAWN = "drawn layers"
@@ -111,6 +115,18 @@ _BY_EVIDENCE = {
     Evidence.INSTRUCTIONS: Question.COUNTS,
     Evidence.DISPATCH: Question.DISPATCH,
 }
+_SINCE = {
+    Evidence.DEVICE_TIME: Question.SINCE,
+    Evidence.INSTRUCTIONS: Question.SINCE_COUNTS,
+    Evidence.DISPATCH: Question.SINCE_DISPATCH,
+}
+_BESIDE = {
+    Evidence.DEVICE_TIME: Question.BESIDE,
+    Evidence.INSTRUCTIONS: Question.BESIDE_COUNTS,
+    Evidence.DISPATCH: Question.BESIDE_DISPATCH,
+}
+COMPARED = dict.fromkeys(_SINCE.values(), Question.SINCE) | dict.fromkeys(_BESIDE.values(), Question.BESIDE)
+"""What is asked of a baseline, or of another library: one question each, whichever evidence answers it."""
 
 
 @dataclass(frozen=True)
@@ -236,12 +252,20 @@ def tallies(asked: Questions, assessment: Assessment) -> Iterator[Tally]:
         yield tally(Question.TUNED, map(assessment.tuned_log, asked.cases))
     if asked.advised:
         yield tally(Question.ADVICE, (assessment.advised(*advised) for advised in asked.advised.items()))
-    if asked.recorded:
-        compared = Question.BESIDE if assessment.before is not None else Question.SINCE
-        question = compared if assessment.comparing else Question.RECORDED
-        yield tally(question, map(assessment.no_regression, asked.recorded))
+    yield from _recorded(asked.recorded, assessment)
     if checked := [comparison for comparison in asked.checked if _computed(findings, comparison)]:
         yield tally(Question.OUTPUTS, map(assessment.equal_outputs, checked))
+
+
+def _recorded(recorded: Sequence[Comparison], assessment: Assessment) -> Iterator[Tally]:
+    """Count what channel counts came to against a baseline or another library, by the evidence, or what is recorded."""
+    by_evidence = _BESIDE if assessment.before is not None else _SINCE
+    asked: dict[Question, list[Comparison]] = {}
+    for comparison in recorded:
+        evidence = evidence_of(assessment.findings, comparison)
+        asked.setdefault(by_evidence[evidence] if assessment.comparing else Question.RECORDED, []).append(comparison)
+    for question, comparisons in asked.items():
+        yield tally(question, map(assessment.no_regression, comparisons))
 
 
 def _computed(findings: Findings, comparison: Comparison) -> bool:

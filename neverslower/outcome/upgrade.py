@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from neverslower.baseline.entry import Known
 from neverslower.campaign.findings import Findings, Result
+from neverslower.evidence.observation import Evidence
 from neverslower.judge.accuracy import growths, less_exact_text
 from neverslower.judge.verdict import Code, Interval, Verdict
 from neverslower.outcome.assessment import Assessed, Assessment
@@ -16,6 +17,7 @@ from neverslower.problem.comparison import Comparison
 
 FAILED = (Code.INVALID, Code.CRASHED, Code.UNSUPPORTED)
 """The verdicts of a library that gives no output, or a wrong one."""
+_COSTS, _PAYS = (Code.SLOWER, Code.MORE), (Code.SAME, Code.FASTER, Code.FEWER)
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Change:
 
     `ratio` is the new time over the old one; `before` and `now` are the ratios of pruned to unpruned on either side.
     `what` says what changed in the plan where the time did, `less_exact` how the error of the output grew where that
-    is a finding, and `grew` what it needs much more of: workspace, or time of the first call. `unconfirmed` is proved
-    slower by the pairs, and the time ended before a further pair could show it again.
+    is a finding, and `grew` what it needs much more of: workspace, or time of the first call. `broke` says that the
+    newer library alone gives no output, or a wrong one; `evidence` is what the verdict rests on. `unconfirmed` is
+    proved slower by the pairs, and the time ended before a further pair could show it again.
     """
 
     id: str
@@ -42,6 +45,8 @@ class Change:
     what: str
     less_exact: str = ""
     grew: tuple[str, ...] = ()
+    broke: bool = False
+    evidence: Evidence = Evidence.DEVICE_TIME
     unconfirmed: bool = False
 
     @classmethod
@@ -54,6 +59,7 @@ class Change:
         what: str,
         less_exact: str = "",
         grew: tuple[str, ...] = (),
+        evidence: Evidence = Evidence.DEVICE_TIME,
         unconfirmed: bool = False,
     ) -> Change:
         """Return what a verdict says of new against old; `before` and `now` are those on pruned against unpruned."""
@@ -73,23 +79,20 @@ class Change:
             what=what,
             less_exact=less_exact,
             grew=grew,
+            broke=verdict.at_fault,
+            evidence=evidence,
             unconfirmed=unconfirmed,
         )
 
     @property
-    def broke(self) -> bool:
-        """Return whether the newer library alone gives no output, or a wrong one."""
-        return self.code in FAILED
-
-    @property
     def new_hazard(self) -> bool:
-        """Return whether pruning to this count costs time now, and was proved not to before."""
-        return self.now_code is Code.SLOWER and self.before_code in (Code.SAME, Code.FASTER)
+        """Return whether pruning to this count costs time or instructions now, and was proved not to before."""
+        return self.now_code in _COSTS and self.before_code in _PAYS
 
     @property
     def gone_hazard(self) -> bool:
-        """Return whether it cost time before, and is proved not to now."""
-        return self.before_code is Code.SLOWER and self.now_code in (Code.SAME, Code.FASTER)
+        """Return whether it did before, and is proved not to now."""
+        return self.before_code in _COSTS and self.now_code in _PAYS
 
 
 def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
@@ -110,6 +113,7 @@ def changes(assessment: Assessment, findings: Findings) -> Iterator[Change]:
             what=str(plan_difference(entry.plan, result.candidate.plan)) if differs else "",
             less_exact=accuracy_of(assessed),
             grew=tuple(_grew(assessment.before, result)),
+            evidence=result.evidence,
             unconfirmed=unconfirmed,
         )
 

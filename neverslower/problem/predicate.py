@@ -79,7 +79,8 @@ def _parse(text: str, further: frozenset[str]) -> ast.expr:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         position = _position(text, error.lineno or 1, max(1, error.offset or 1) - 1)
-        raise PredicateError(text, f", character {error.offset}: {error.msg}", position) from None
+        more = "; write it in one line, or in parentheses" if "\n" in text.strip() else ""
+        raise PredicateError(text, f", character {error.offset}: {error.msg}{more}", position) from None
     except (ValueError, RecursionError, MemoryError) as error:  # A null byte; too deep for the parser's stack.
         raise PredicateError(text, f": {str(error) or 'too deep'}") from None
     # All names and forms at once: `and` and `or` would hide a mistake until a problem comes that reaches it.
@@ -152,6 +153,7 @@ def require_yes_or_no(text: str, problem: ConvProblem, further: Mapping[str, Any
             _require_question(text, operand, problem, further)
         if isinstance(node, ast.Compare):
             _require_words(text, node)
+            _require_alike(text, node, problem, further)
     _require_question(text, tree, problem, further)
 
 
@@ -181,6 +183,20 @@ def _require_words(text: str, node: ast.Compare) -> None:
                     )
 
 
+def _require_alike(text: str, node: ast.Compare, problem: ConvProblem, further: Mapping[str, Any]) -> None:
+    """Refuse to compare a word with a number, which it never equals."""
+    operands = [node.left, *node.comparators]
+    for one, other in pairwise(operands):
+        first = _value(one, problem, further)
+        for part in other.elts if isinstance(other, ast.Tuple | ast.List) else [other]:
+            second = _value(part, problem, further)
+            if not isinstance(first, list) and isinstance(first, str) != isinstance(second, str):
+                parts = (ast.get_source_segment(text.strip(), either) for either in (one, part))
+                raise PredicateError(
+                    text, f": {' and '.join(map(str, parts))} are a number and a word, never equal", _place(text, part)
+                )
+
+
 def _value(node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> Any:
     def value(inner: ast.expr) -> Any:
         return _value(inner, problem, further)
@@ -192,7 +208,7 @@ def _value(node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> 
         case ast.Name(id=name):
             return further[name] if name in further else FIELDS[name](problem)
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](value(left), value(right))
+            return _BINARY[type(op)](_number(value(left)), _number(value(right)))
         case ast.BoolOp(op=op, values=values):
             results = (value(inner) for inner in values)
             return all(results) if isinstance(op, ast.And) else any(results)
@@ -205,3 +221,10 @@ def _value(node: ast.expr, problem: ConvProblem, further: Mapping[str, Any]) -> 
             pairs = zip(ops, operands, operands[1:], strict=False)
             return all(_COMPARE[type(op)](first, second) for op, first, second in pairs)
     raise TypeError(f"{type(node).__name__} has no value")
+
+
+def _number(value: Any) -> int:
+    """Return an operand; of words and lists, `*` and `%` would make huge ones."""
+    if not isinstance(value, int):
+        raise TypeError(f"only whole numbers can be calculated with, and {value!r} is none")
+    return value

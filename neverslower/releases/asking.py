@@ -25,7 +25,7 @@ _NO_NETWORK = re.compile(
 )
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED|confirming the ssl certificate|SSLCertVerificationError")
 _CREDENTIALS = re.compile(r"\b(?P<code>40[13]) (?:Client )?Error|HTTP error (?P<status>40[13])\b")
-_HAS = re.compile(r"\(from versions: ([^)]*)\)")
+_HAS = re.compile(r"(?:satisfies the requirement (?P<what>\S+).*)?\(from versions: (?P<versions>[^)]*)\)")
 
 
 def kept_releases() -> KeptTrees:
@@ -90,8 +90,10 @@ def refusal(asked: str, stderr: str) -> ReleaseError:
     if _NO_NETWORK.search(stderr):
         return Unreachable(f"{asked}: no index can be reached; connect this machine, or name an index in pip's files")
     if has := _HAS.search(stderr):
-        listed = [] if has[1] == "none" else has[1].split(", ")
+        listed = [] if has["versions"] == "none" else has["versions"].split(", ")
+        # Where several were asked for, or one needs another, it is not clear which of them is missing.
+        what = f"wheel of {has['what']}" if has["what"] not in (None, asked.removeprefix("pip:")) else "such wheel"
         there = f"it has {', '.join(listed[-LISTED:])}" if listed else "it has none"
         python = ".".join(map(str, sys.version_info[:2]))
-        return ReleaseError(f"{asked}: the index has no such wheel for Python {python} on this machine; {there}")
+        return ReleaseError(f"{asked}: the index has no {what} for Python {python} on this machine; {there}")
     return ReleaseError(f"{asked}: pip refused: {(errors or lines or ['it gave no reason'])[-1]}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from packaging.version import Version
 
@@ -26,6 +27,7 @@ def releases_from(
     if good == bad:
         raise NeverSlowerError(f"--good and --bad are both {good}; name two releases")
     if named:
+        _require_order([good, *named, bad])
         return [good, *named, bad]
     if not (good.startswith("pip:") and bad.startswith("pip:")):
         return [good, bad]
@@ -46,6 +48,22 @@ def releases_from(
     between = [version for version in (listed or wheels.versions)(first.library) if low < version < high]
     words = ("", *map(str, companions))
     return [good, *(f"pip:{first.library}=={version}{' '.join(words)}" for version in between), bad]
+
+
+def _require_order(texts: Sequence[str]) -> None:
+    """Refuse a release that is named twice, or wheels that are named from newer to older."""
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise NeverSlowerError(f"{twice} is named twice; name each release once, in order")
+    pinned = [(text, release, release.version) for text, release in _wheels(texts) if release.version]
+    for (before, older, low), (after, newer, high) in pairwise(pinned):
+        if older.library == newer.library and low > high:
+            raise NeverSlowerError(f"{after} is named after {before}; name releases from the older to the newer one")
+
+
+def _wheels(texts: Sequence[str]) -> Iterator[tuple[str, PipRelease]]:
+    releases = ((text, parse("--between", text)) for text in texts if is_release(text))
+    return ((text, release) for text, release in releases if isinstance(release, PipRelease))
 
 
 def _pinned(flag: str, text: str) -> PipRelease:

@@ -37,9 +37,12 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
         made = environment(release, companions(adapter, release), report)
         expected = release.library, made.versions[release.library]
         return replace(here, execnet=made.execnet, expected=expected)
-    folder = str(debs.root_of(release, report) if isinstance(release, DebRelease) else release.folder)
     build = getattr(adapter, "BUILD", None)
-    if build and (spec.backend, folder) not in _BUILT:
+    if not build:
+        why = f"the backend {spec.backend} is built against no folder; {_measured_with(adapter.CAPABILITIES)}"
+        raise ReleaseError(f"{release}: {why}; name a release as pip:NAME==VERSION, or a Python")
+    folder = str(debs.root_of(release, report) if isinstance(release, DebRelease) else release.folder)
+    if (spec.backend, folder) not in _BUILT:
         build.run({"root": folder}, report)
         _BUILT.add((spec.backend, folder))
     return replace(here, argument=",".join(filter(None, (spec.argument, f"root={folder}"))))
@@ -47,12 +50,22 @@ def provided(spec: WorkerSpec, report: Report) -> WorkerSpec:
 
 def require_of_backend(capabilities: Capabilities, backend: str, release: PipRelease) -> None:
     """Refuse wheels of another library before they are downloaded. Raises ReleaseError that names the right ones."""
-    own = {canonicalize_name(Requirement(text).name) for text in capabilities.packages or capabilities.modules}
-    if release.library in own or (release.overlay and _any_matches(release.library, capabilities.overlays)):
+    if release.library in _own(capabilities) or (
+        release.overlay and _any_matches(release.library, capabilities.overlays)
+    ):
         return
-    known = ", ".join(sorted(own | set(capabilities.overlays)))
-    why = f"it is measured with {known}" if known else "no wheels are known for it"
+    why = _measured_with(capabilities)
     raise ReleaseError(f"{release}: {release.library} is no library of the backend {backend}; {why}")
+
+
+def _measured_with(capabilities: Capabilities) -> str:
+    known = ", ".join(sorted(_own(capabilities) | set(capabilities.overlays)))
+    return f"it is measured with {known}" if known else "no wheels are known for it"
+
+
+def _own(capabilities: Capabilities) -> set[str]:
+    """Return the names of a backend's packages, normalised."""
+    return {canonicalize_name(Requirement(text).name) for text in capabilities.packages or capabilities.modules}
 
 
 def _any_matches(name: str, patterns: Iterable[str]) -> bool:

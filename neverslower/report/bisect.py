@@ -85,7 +85,9 @@ def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | N
 
 def _row(culprit: Culprit, releases: Sequence[str]) -> str:
     seen = culprit.seen
-    ratio = str(seen.ratio or seen.finding) if culprit.shown else f"not shown side by side: {seen.reason}"
+    counted = " the instructions" if seen.finding == said(Finding.MORE_INSTRUCTIONS, True) else ""
+    ratio = f"{seen.ratio}{counted}" if seen.ratio else seen.finding
+    ratio = ratio if culprit.shown else f"not shown side by side: {seen.reason}"
     further = f"worse once more: {', '.join(culprit.kinds)}" if culprit.kinds else "worse once more"
     what = "; ".join(filter(None, (further if culprit.further else "", seen.what)))
     good, bad = releases[culprit.last_good], releases[culprit.first_bad]
@@ -97,7 +99,7 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     """Yield what is not known of a case: releases that could not be decided, or were not asked."""
     for culprit in trace.culprits():
         if culprit.case == case and culprit.between:
-            between = ", ".join(releases[number] for number in culprit.between)
+            between = ", ".join(f"{releases[number]}{_why_open(trace, number, case)}" for number in culprit.between)
             yield f"not decided: {case}: any of {between} may be the first bad one instead"
     if unasked := trace.unasked(case):
         listed = ", ".join(releases[number] for number in unasked)
@@ -108,6 +110,11 @@ def _caveats(trace: Trace, case: str, releases: Sequence[str]) -> Iterator[str]:
     if unshown := trace.unshown(case):
         reason = trace.at_the_ends(case).reason
         yield f"not traced: {case}: {', '.join(unshown)}: {reason}; no two neighbouring releases showed it side by side"
+
+
+def _why_open(trace: Trace, release: int, case: str) -> str:
+    seen = trace.against_the_good(release, case)
+    return f" ({seen.reason})" if seen and seen.reason else ""
 
 
 def _cell(text: str) -> str:

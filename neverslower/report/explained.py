@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neverslower.campaign.findings import Findings, Result
-from neverslower.evidence.observation import Examined
+from neverslower.evidence.observation import Evidence, Examined
 from neverslower.judge.verdict import Verdict
 from neverslower.maps.staircase import WORSE
 from neverslower.outcome.table import Finding, ruled
@@ -18,6 +18,11 @@ from neverslower.rules.reach import reach_text
 from neverslower.rules.rule import Rule
 
 _SHARES = ("hazards covered", "of what is covered, no hazard", "of what is no hazard, covered")
+_MEASURES = {
+    Evidence.DEVICE_TIME: "time over that",
+    Evidence.INSTRUCTIONS: "instructions over those",
+    Evidence.DISPATCH: "dispatch, set against that",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def lines(curve: Curve) -> Iterator[str]:
     unpruned = f"{asked.reference.channels(asked.side)} {noun}"
     if asked.side is Side.TOGETHER:
         unpruned += f" and {asked.reference.in_channels} input"
-    yield f"the curve around it (time over that of {unpruned} channels):"
+    yield f"the curve around it ({_MEASURES[result.evidence]} of {unpruned} channels):"
     width = max(5, *(len(_counts(row.comparison)) for row in curve.around))
     for row in curve.around:
         mark = ">" if row.comparison.identity == asked.identity else " "

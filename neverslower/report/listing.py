@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from neverslower.campaign.budget import CAME_LAST
 from neverslower.campaign.findings import Identity
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, said
@@ -56,10 +58,17 @@ def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = (), 
         yield f"{said(finding, beside)}: {len(members)}"
         if finding in _WORST_FIRST:
             members = sorted(members, key=lambda item: -item.verdict.ratio.estimate if item.verdict.ratio else 0.0)
+        yield from _why_last(members)
         shown = _shown(finding, members)
         yield from _members(members[:shown])
         if shown and len(members) > shown:
             yield f"  … and {len(members) - shown} more"
+
+
+def _why_last(members: Sequence[Assessed]) -> Iterator[str]:
+    """Yield how many of what the time budget left out came last, and why: nobody knows whether it is the same."""
+    reasons = Counter(item.verdict.reason.text.partition(CAME_LAST)[2] for item in members)
+    yield from (f"  {count} came last, for {why}" for why, count in reasons.items() if why)
 
 
 def _shown(finding: Finding, members: Sequence[Assessed]) -> int:

@@ -45,6 +45,8 @@ def _lines(assessed: Assessed, findings: Findings, reproduce: Reproduce, again: 
     if assessed.entry:
         known, whose = assessed.entry.known, "the other library" if beside else "baseline"
         yield f"  {whose}: {known.code} {known.ratio or ''}, plan {assessed.entry.plan}"
+    if assessed.rule and assessed.finding is Finding.RULE_EXCEEDED:
+        yield f"  rule      covers {list(assessed.rule.ratios)}: {assessed.rule}"
     if fingerprint:
         yield f"  {software(fingerprint)} on {fingerprint.device}"
     if change := findings.marked.get(comparison.identity):
@@ -135,7 +137,8 @@ def _times(result: Result) -> Iterator[str]:
         known = examined[name]
         channels = words.channels(problem, result.comparison.side)
         plan = known.plan if known else "unknown"
-        yield f"  {name:9} {channels}: {words.time_with_interval(samples)}, plan {plan}"
+        time = words.time_with_interval(samples) if samples.size else "no time was kept"
+        yield f"  {name:9} {channels}: {time}, plan {plan}"
 
 
 def _seen(result: Result) -> Iterator[str]:

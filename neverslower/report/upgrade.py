@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from neverslower.counted import counted
+from neverslower.evidence.observation import Evidence
 from neverslower.judge.accuracy import GREW, LESS_EXACT
 from neverslower.judge.verdict import Code, Interval
 from neverslower.outcome.upgrade import Change
@@ -16,6 +17,18 @@ LONGEST_NAME = 36
 """Characters of a kernel's name that a table shows."""
 _TABLED = ((Code.SLOWER, Code.MORE), (Code.FASTER, Code.FEWER))
 _WORDS = ((Code.SLOWER, "slower"), (Code.FASTER, "faster"), (Code.SAME, "the same"), (Code.UNDECIDED, "undecided"))
+_HEADS = {
+    Evidence.DEVICE_TIME: ("slower", "faster"),
+    Evidence.INSTRUCTIONS: ("with more instructions", "with fewer instructions"),
+}
+_COUNTED = {
+    Evidence.DEVICE_TIME: ("", _WORDS),
+    Evidence.INSTRUCTIONS: (
+        "instructions, ",
+        ((Code.MORE, "more"), (Code.FEWER, "fewer"), (Code.SAME, "the same")),
+    ),
+    Evidence.DISPATCH: ("dispatches, ", ((Code.CHANGED, "changed"), (Code.SAME, "the same"))),
+}
 
 
 def lost(alone: Mapping[str, str]) -> Iterator[str]:
@@ -25,17 +38,22 @@ def lost(alone: Mapping[str, str]) -> Iterator[str]:
 
 
 def totals(changes: Sequence[Change]) -> str:
-    """Return how many channel counts became what."""
+    """Return how many channel counts became what, in the words of each kind of evidence."""
+    kinds = {evidence: [one for one in changes if one.evidence is evidence] for evidence in _COUNTED}
+    return "; ".join(_totals(evidence, mine) for evidence, mine in kinds.items() if mine)
+
+
+def _totals(evidence: Evidence, changes: Sequence[Change]) -> str:
+    title, words = _COUNTED[evidence]
     codes = Counter(change.code for change in changes)
+    apart = ""
     if unconfirmed := sum(change.unconfirmed for change in changes):
-        codes[Code.UNDECIDED] -= unconfirmed
         apart = f" ({codes[Code.SLOWER]} confirmed)"
-        codes[Code.SLOWER] += unconfirmed
-    else:
-        apart = ""
-    listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in _WORDS]
+        codes += Counter({Code.SLOWER: unconfirmed})
+        codes[Code.UNDECIDED] -= unconfirmed
+    listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in words]
     listed += [f"{count} {code}" for code, count in codes.items()]
-    return f"new against old: {', '.join(listed)} (of {counted(len(changes), 'channel count')})"
+    return f"{title}new against old: {', '.join(listed)} (of {counted(len(changes), 'channel count')})"
 
 
 def lines(changes: Sequence[Change]) -> Iterator[str]:
@@ -43,8 +61,9 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
     yield totals(changes)
-    new, gone = sum(change.new_hazard for change in changes), sum(change.gone_hazard for change in changes)
-    yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
+    if any(change.evidence is not Evidence.DISPATCH for change in changes):
+        new, gone = sum(change.new_hazard for change in changes), sum(change.gone_hazard for change in changes)
+        yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
     for code, word in _WORDS[:2]:
         ranked = _sorted(changes, code)
         if ranked:
@@ -69,8 +88,10 @@ def untimed(count: int) -> str:
     return f"{counted(count, 'channel count')} {have} no times of both libraries to compare: their outputs are compared"
 
 
-def nothing_beyond_time() -> str:
+def nothing_beyond_time(changes: Sequence[Change]) -> str:
     """Return that `beyond_time` has nothing to say."""
+    if changes and all(change.evidence is Evidence.DISPATCH for change in changes):
+        return "nothing is computed where a dispatch is recorded, so no outputs are compared"
     return f"no output is wrong or missing, none is {LESS_EXACT:g} times less exact, and nothing needs much more memory"
 
 
@@ -93,14 +114,25 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
-    """Yield Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster.
+    """Yield Markdown, a table for each kind of evidence: a row a layer that got slower, by its most slower channel
+    count, then those that got faster; the same of instructions; and a row a layer that is dispatched differently.
 
-    More or fewer instructions stand for slower and faster where they were counted. Nothing where no channel count is
-    proved to have become either.
+    Nothing where no channel count is proved to have become any of it.
     """
+    tables = []
+    for evidence in _COUNTED:
+        mine = [change for change in changes if change.evidence is evidence]
+        made = _dispatched(mine, rows) if evidence is Evidence.DISPATCH else _ratios(mine, evidence, rows)
+        tables.append("\n".join(made))
+    if text := "\n\n".join(filter(None, tables)):
+        yield from text.split("\n")
+
+
+def _ratios(changes: Sequence[Change], evidence: Evidence, rows: int) -> Iterator[str]:
     if not any(_sorted(changes, *codes) for codes in _TABLED):
         return
-    yield "| layer | slower | faster | the most, new / old | pruned / unpruned there, old → new | what changed there |"
+    heads = " | ".join(_HEADS[evidence])
+    yield f"| layer | {heads} | the most, new / old | pruned / unpruned there, old → new | what changed there |"
     yield "|---|---|---|---|---|---|"
     for codes in _TABLED:
         first: dict[str, Change] = {}
@@ -114,9 +146,30 @@ def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
             yield f"| {change.layer} | {counts} | {most} | {either} | {_cell(change.what)} |"
 
 
+def _dispatched(changes: Sequence[Change], rows: int) -> Iterator[str]:
+    first: dict[str, Change] = {}
+    for change in changes:
+        if change.code is Code.CHANGED:
+            first.setdefault(change.layer, change)
+    if not first:
+        return
+    yield "| layer | dispatched differently | such as | what changed there |"
+    yield "|---|---|---|---|"
+    for change in list(first.values())[:rows]:
+        alike = [other for other in changes if other.layer == change.layer]
+        count = f"{sum(other.code is Code.CHANGED for other in alike)} of {len(alike)}"
+        yield f"| {change.layer} | {count} | {change.channels} of {change.unpruned} | {_cell(change.reason)} |"
+    if len(first) > rows:
+        yield f"| … and {len(first) - rows} more layers | | | |"
+
+
 def without_a_table(changes: Sequence[Change]) -> str:
-    """Return what is said where nothing is proved slower or faster, and so the table has no row."""
-    text = "no channel count is proved slower or faster, so there is no table"
+    """Return what is said where nothing is proved to have changed, and so the table has no row."""
+    kinds = {change.evidence for change in changes}
+    said = [_HEADS[evidence] for evidence in _COUNTED if evidence in kinds and evidence is not Evidence.DISPATCH]
+    proved = [f"proved {worse} or {better}" for worse, better in said]
+    listed = [*proved, "dispatched differently"] if Evidence.DISPATCH in kinds else proved
+    text = f"no channel count is {', or '.join(listed)}, so there is no table"
     undecided = sum(change.code is Code.UNDECIDED for change in changes)
     more = "; measure longer, with a larger --time-budget or --preset=thorough, or on a quieter device"
     return f"{text}; {undecided} are undecided{more}" if undecided else text

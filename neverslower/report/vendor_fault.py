@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from neverslower.judge.accuracy import less_exact
 from neverslower.judge.verdict import Code, Verdict
 from neverslower.outcome.record import Record
-from neverslower.outcome.upgrade import FAILED, Change
+from neverslower.outcome.upgrade import Change
 from neverslower.problem.comparison import Comparison
 from neverslower.problem.convolution import ConvProblem
 from neverslower.report.vendor import (
@@ -68,7 +68,7 @@ class FaultCase:
     @property
     def _failure(self) -> tuple[Code, str] | None:
         """Return how the output failed, and what was said of it: at first, or when it was measured again."""
-        if self.verdict.code in FAILED:
+        if self.verdict.at_fault:
             return self.verdict.code, self.verdict.reason.text
         change = self.changes.get(self.comparison.id)
         return (change.code, change.reason) if change and change.broke else None

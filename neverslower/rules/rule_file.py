@@ -27,6 +27,8 @@ else:
     import tomli as tomllib
 
 TABLE = "rule"
+LONGEST_OPENING = 4
+"""Characters at most before a text: three quotes and the end of a line."""
 NAME = "hazards.toml"
 _WHOLE = ConvProblem(in_channels=64, height=28, width=28, out_channels=128, kernel=(3, 3), padding=(1, 1, 1, 1))
 _PROBE = Comparison("", Layer("", 0, "", _WHOLE), _WHOLE.prune(1))
@@ -94,17 +96,20 @@ class _Reader:
 
     def _fail(self, name: str, mistake: _Mistake) -> None:
         line = line_of(self._text, self._number, name)
-        column = self._column(line, name, mistake.position) if name else 1
+        line, column = self._place(line, name, mistake.position) if name else (line, 1)
         raise RuleError(f"{self._path}:{line}:{column}: {mistake}") from None
 
-    def _column(self, line: int, name: str, position: int | None) -> int:
-        """Return the column, from 1, of a value, or of a character in it where the line holds the value as it is."""
-        written = self._text.split("\n")[line - 1]
-        behind = written.find("=", written.find(name) + len(name)) + 1
+    def _place(self, line: int, name: str, position: int | None) -> tuple[int, int]:
+        """Return line and column, from 1, of a value, or of a character in it where the file holds it as it is."""
+        begin = sum(len(before) + 1 for before in self._text.split("\n")[: line - 1])
+        behind = self._text.find("=", self._text.find(name, begin) + len(name)) + 1
+        place = behind + len(self._text[behind:]) - len(self._text[behind:].lstrip())
         value = str(self._entry[name])
-        if position is not None and (begin := written.find(value, behind)) >= 0:
-            return begin + position + 1
-        return behind + len(written[behind:]) - len(written[behind:].lstrip()) + 1
+        # Whitespace and up to three quotes stand before a text that is written as it is.
+        if position is not None and 0 <= (found := self._text.find(value, place)) - place <= LONGEST_OPENING:
+            place = found + position
+        before = self._text[:place]
+        return before.count("\n") + 1, place - (before.rfind("\n") + 1) + 1
 
 
 def _word(value: Any) -> str:

@@ -192,6 +192,10 @@ class Trace:
         """Return what the bad release against the good one showed of a case."""
         return self._known[0, self.last, case]
 
+    def against_the_good(self, release: int, case: str) -> Seen | None:
+        """Return what a release against the good one showed of a case, None where that was not asked."""
+        return self._known.get((0, release, case))
+
     def decided(self, case: str) -> dict[int, Seen]:
         """Return what is decided of a case against release 0, by release, in order."""
         found = {0: Seen(State.GOOD, "the good release", "")}
