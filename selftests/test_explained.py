@@ -10,8 +10,10 @@ import pytest
 from neverslower.campaign.campaign import Campaign
 from neverslower.campaign.remedies import MOST_ARMS
 from neverslower.campaign.settings import Settings
+from neverslower.hunt.hunting import blamed
 from neverslower.judge.cause import Cause
 from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.outcome.table import Finding, unmeasured
 from neverslower.problem.comparison import padded_selves
 from neverslower.worker.sampling import interleave
 from selftests import in_process
@@ -204,7 +206,9 @@ def test_too_many_discarded_blocks_make_it_invalid(tmp_path):
     found = Campaign({"scripted": spec}, SETTINGS, start=in_process.start).run([comparison(3)])
     (result,) = found.results.values()
     assert result.verdict.code is Code.INVALID
-    assert result.verdict.reason.code is ReasonCode.BAD_SAMPLES
+    assert result.verdict.reason.code is ReasonCode.DISTURBED
+    assert unmeasured(result.verdict) is Finding.DISTURBED
+    assert blamed(result.verdict).code is Code.UNDECIDED
     assert result.verdict.reason.text.endswith("blocks were dropped: scripted throttling")
 
 

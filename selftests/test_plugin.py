@@ -260,8 +260,11 @@ def test_what_lies_outside_the_selection_has_not_vanished(runner: SuiteRunner) -
 
 
 def test_a_failure_without_a_single_time_says_so(runner: SuiteRunner) -> None:
-    result = runner.run(FLAT | {"throttled": 1.0}, LATENCY, "--keep", "15", "--preset", "quick")
-    assert result.ret == 1
+    options = LATENCY, "--keep", "15", "--preset", "quick"
+    result = runner.run(FLAT | {"throttled": 1.0}, *options)
+    assert result.ret == 6
+    result.stdout.fnmatch_lines(["CANNOT JUDGE: *", "not judged, because the device was throttled or busy: *"])
+    result = runner.run(FLAT | {"throttled": 1.0}, *options, "--strict-verdicts")
     result.stdout.fnmatch_lines(
         ["*blocks were dropped: scripted throttling", "*16 channels: no time was kept, plan plain"]
     )

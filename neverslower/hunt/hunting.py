@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import HealthCheck, Phase, Verbosity, core, given, seed, settings
 from hypothesis.strategies import SearchStrategy
@@ -39,6 +39,12 @@ _CONTRADICT = (Code.CRASHED, Code.INVALID, Code.SLOWER)
 _FAILURES = (Code.CRASHED, Code.INVALID)
 Explained = Callable[[Comparison, Verdict], bool]
 """Says whether something is known that explains why a comparison is slower."""
+
+
+def blamed(verdict: Verdict) -> Verdict:
+    """Return a verdict as a hunt takes it: what a disturbed device spoiled is open, and no failure of the library."""
+    disturbed = verdict.code is Code.INVALID and verdict.reason.code is ReasonCode.DISTURBED
+    return replace(verdict, code=Code.UNDECIDED) if disturbed else verdict
 
 
 def unexplained(comparison: Comparison, verdict: Verdict) -> bool:
@@ -266,7 +272,7 @@ class _Hunt:
         if until is not None and not self._knows(comparison) and self._clock() >= until:
             self._left_out.add(identity)
             return None
-        self._met[identity], self._verdicts[identity] = comparison, self._answer(comparison)
+        self._met[identity], self._verdicts[identity] = comparison, blamed(self._answer(comparison))
         self._left_out.discard(identity)
         done, end = len(self._met), self._moment(1.0)
         left = None if end is None else max(0.0, end - self._clock())
@@ -306,7 +312,7 @@ class _Hunt:
         """Let a fresh process measure what is SLOWER, once; return whether it is still SLOWER."""
         identity = comparison.identity
         if identity not in self._confirmed and self._code(comparison) is Code.SLOWER:
-            self._verdicts[identity] = self._oracle.confirmed(comparison)
+            self._verdicts[identity] = blamed(self._oracle.confirmed(comparison))
             if self._code(comparison) is Code.SLOWER:
                 self._confirmed.add(identity)
         return identity in self._confirmed

@@ -17,8 +17,8 @@ from neverslower.judge.verdict import (
     ReasonCode,
     Thresholds,
     Verdict,
-    bad_samples,
     block_log_ratios,
+    invalid,
 )
 
 _WHY = Reason(ReasonCode.ESTIMATED, "an estimate by one process, for planning: it proves nothing")
@@ -38,8 +38,8 @@ class EstimateJudge:
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """Return UNDECIDED with the median ratio of all blocks, without bounds."""
-        if why := bad_samples(passes, self._thresholds.most_discarded):
-            return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, why))
+        if verdict := invalid(passes, self._thresholds.most_discarded):
+            return verdict
         logs = np.concatenate([block_log_ratios(pass_.seconds) for pass_ in passes])
         return Verdict(Code.UNDECIDED, _WHY, Interval(math.exp(float(np.median(logs))), 1 / UNPROVED, UNPROVED))
 

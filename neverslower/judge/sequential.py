@@ -60,6 +60,7 @@ from neverslower.judge.verdict import (
     Verdict,
     bad_samples,
     decide,
+    invalid,
     noise_floor,
 )
 
@@ -204,8 +205,8 @@ class SequentialJudge:
 
     def __call__(self, passes: Sequence[PairedPass], comparisons: int) -> Verdict:
         """Return the verdict on all passes so far."""
-        if problem := bad_samples(passes, self.thresholds.most_discarded):
-            return Verdict(Code.INVALID, Reason(ReasonCode.BAD_SAMPLES, problem))
+        if verdict := invalid(passes, self.thresholds.most_discarded):
+            return verdict
         units = self._units(passes)
         error = self._error(comparisons)
         low, high = self._lower(units, error), self._upper(units)

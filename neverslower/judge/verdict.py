@@ -57,6 +57,7 @@ class ReasonCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     WRONG_OUTPUT = "wrong_output"
     BAD_SAMPLES = "bad_samples"
+    DISTURBED = "disturbed"
     WORKER_DIED = "worker_died"
     TIME_LIMIT = "time_limit"
     BACKEND_UNAVAILABLE = "backend_unavailable"
@@ -120,7 +121,8 @@ class Verdict:
 
         Samples that can't be judged, as where the device was throttled, are no fault of the library.
         """
-        invalid = self.code is Code.INVALID and self.reason.code is not ReasonCode.BAD_SAMPLES
+        samples = (ReasonCode.BAD_SAMPLES, ReasonCode.DISTURBED)
+        invalid = self.code is Code.INVALID and self.reason.code not in samples
         return invalid or self.code in (Code.CRASHED, Code.UNSUPPORTED)
 
 
@@ -235,6 +237,18 @@ def block_log_ratios(seconds: np.ndarray) -> np.ndarray:
     # The mean of logs weighs both rounds of a side alike, and negates when the sides are swapped.
     logs = np.log(seconds).mean(axis=2)
     return np.asarray(logs[:, 1] - logs[:, 0])
+
+
+def invalid(passes: Sequence[PairedPass], most_discarded: float) -> Verdict | None:
+    """Return INVALID for samples that can't be judged, None for those that can.
+
+    What a device lost because it was throttled or busy says nothing of the library: the reason tells these apart.
+    """
+    if not (why := bad_samples(passes, most_discarded)):
+        return None
+    kept = [pass_ for pass_ in passes if len(pass_.seconds)]
+    disturbed = any(pass_.discarded for pass_ in passes) and not (kept and bad_samples(kept, 1.0))
+    return Verdict(Code.INVALID, Reason(ReasonCode.DISTURBED if disturbed else ReasonCode.BAD_SAMPLES, why))
 
 
 def bad_samples(passes: Sequence[PairedPass], most_discarded: float) -> str | None:

@@ -49,6 +49,7 @@ class Finding(StrEnum):
     UNDECIDED = "undecided"
     CHANGE_UNCONFIRMED = "slower than the baseline, not shown again yet"
     CHANGE_UNDECIDED = "undecided against the baseline"
+    DISTURBED = "not judged, because the device was throttled or busy"
     OUT_OF_TIME = "left out by the time budget"
     INCOMPARABLE = "not comparable"
     UNSUPPORTED = "unsupported"
@@ -99,6 +100,7 @@ TABLE: dict[Finding, tuple[Outcome, Outcome]] = {
     Finding.UNDECIDED: (_S, _F),
     Finding.CHANGE_UNCONFIRMED: (_S, _F),
     Finding.CHANGE_UNDECIDED: (_S, _F),
+    Finding.DISTURBED: (_S, _F),
     Finding.OUT_OF_TIME: (_S, _S),
     Finding.INCOMPARABLE: (_S, _F),
     Finding.UNSUPPORTED: (_S, _S),
@@ -171,6 +173,8 @@ def unmeasured(verdict: Verdict) -> Finding | None:
         return Finding.OUT_OF_TIME
     if verdict.reason.code is ReasonCode.BACKEND_UNAVAILABLE:
         return Finding.UNAVAILABLE
+    if verdict.code is Code.INVALID and verdict.reason.code is ReasonCode.DISTURBED:
+        return Finding.DISTURBED
     return {
         Code.CRASHED: Finding.CRASHED,
         Code.INVALID: Finding.INVALID,

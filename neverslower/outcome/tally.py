@@ -186,6 +186,8 @@ def lot_of(verdict: Verdict, finding: Finding, unconfirmed: bool = False) -> Lot
         return Lot.FAILED
     if finding is Finding.WHOLE_NOT_JUDGED:
         return Lot.NOT_JUDGED
+    if finding is Finding.DISTURBED:
+        return Lot.UNDECIDED
     if finding is Finding.CHANGE_UNCONFIRMED:
         return Lot.UNCONFIRMED
     if finding in (Finding.RECORDED, Finding.RIGHT, Finding.ADVICE_HOLDS):

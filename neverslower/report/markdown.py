@@ -28,6 +28,7 @@ MOST_CHARACTERS = 200
 _NOT_COVERED = (
     Finding.OUT_OF_TIME,
     Finding.UNDECIDED,
+    Finding.DISTURBED,
     Finding.CHANGE_UNCONFIRMED,
     Finding.CHANGE_UNDECIDED,
     Finding.NO_BASELINE,
