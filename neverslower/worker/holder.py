@@ -130,9 +130,9 @@ class Holder:
             self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
 
     def lose(self, error: WorkerFailure) -> Failure:
-        """Ask no more from now on, and return what is the answer instead."""
+        """Ask no more from now on, and return what is the answer instead; nobody else will close what waits ahead."""
         self.lost = of_failure(error)
-        self.close_worker()
+        self.close()
         return self.lost
 
     def ask(self, question: Callable[[Worker], T], tries: int = 1) -> T | Failure:
