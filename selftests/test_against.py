@@ -191,6 +191,14 @@ def test_time_is_kept_to_show_again_what_got_slower(tmp_path: Path) -> None:
     assert timer.now <= 15.0
 
 
+def test_no_time_is_kept_where_nothing_looks_slower_than_with_the_other_library(tmp_path: Path) -> None:
+    timer = Timer()
+    settings = replace(SETTINGS, time_budget=11.0, explain_budget=0.0)
+    _, found = run(tmp_path, WOBBLES, WOBBLES, settings, start=timer.start, clock=timer)
+    assert {one.code for one in found.values()} <= {Code.SAME, Code.UNDECIDED}
+    assert timer.now > 9.0  # A pair takes two seconds, and two more would be kept.
+
+
 def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,7 @@ def test_what_waits_ahead_of_a_library_that_is_lost_is_closed() -> None:
     held.start_ahead(2)
     held.wait_ahead()
     held.lose(Unavailable("it is gone"))
-    assert not held.waits
+    assert not held.ahead
     assert all(worker.closed for worker in starter.started)
 
 

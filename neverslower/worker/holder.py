@@ -47,9 +47,9 @@ class Holder:
         self._most = 0
 
     @property
-    def waits(self) -> bool:
-        """Return whether a worker was started ahead for the next turn."""
-        return bool(self._ahead)
+    def ahead(self) -> int:
+        """Return for how many turns to come a worker was started ahead."""
+        return len(self._ahead)
 
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
