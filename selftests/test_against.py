@@ -210,6 +210,9 @@ def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     title, shown = upgrade.not_shown_again(list(found.values()))
     assert title == "1 slower than before, not shown again yet:"
     assert shown.startswith("  1.3")
+    *_, row = upgrade.table(list(found.values()))
+    assert row.startswith("| tiny float32 NCHW | 1 (0 confirmed) | 0 | 15 of 16, 1.3")
+    assert len(list(upgrade.confirming(list(found.values())))) == 1
     (assessed,) = [reviewer.assessment.no_regression(one) for one in FOUR if one.candidate.out_channels == 15]
     assert assessed.finding is Finding.CHANGE_UNCONFIRMED
     (tally,) = tallies(Questions(recorded=FOUR), reviewer.assessment)

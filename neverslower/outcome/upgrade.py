@@ -77,6 +77,11 @@ class Change:
         )
 
     @property
+    def proved(self) -> Code:
+        """Return what the pairs prove, where that is SLOWER whether it was confirmed or not."""
+        return Code.SLOWER if self.unconfirmed else self.code
+
+    @property
     def broke(self) -> bool:
         """Return whether the newer library alone gives no output, or a wrong one."""
         return self.code in FAILED

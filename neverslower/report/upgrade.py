@@ -26,13 +26,9 @@ def lost(alone: Mapping[str, str]) -> Iterator[str]:
 
 def totals(changes: Sequence[Change]) -> str:
     """Return how many channel counts became what."""
-    codes = Counter(change.code for change in changes)
-    if unconfirmed := sum(change.unconfirmed for change in changes):
-        codes[Code.UNDECIDED] -= unconfirmed
-        apart = f" ({codes[Code.SLOWER]} confirmed)"
-        codes[Code.SLOWER] += unconfirmed
-    else:
-        apart = ""
+    codes = Counter(change.proved for change in changes)
+    unconfirmed = sum(change.unconfirmed for change in changes)
+    apart = f" ({codes[Code.SLOWER] - unconfirmed} confirmed)" if unconfirmed else ""
     listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in _WORDS]
     listed += [f"{count} {code}" for code, count in codes.items()]
     return f"new against old: {', '.join(listed)} (of {counted(len(changes), 'channel count')})"
@@ -46,7 +42,7 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
     new, gone = sum(change.new_hazard for change in changes), sum(change.gone_hazard for change in changes)
     yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
     for code, word in _WORDS[:2]:
-        ranked = _sorted(changes, code)
+        ranked = _ranked([change for change in changes if change.code is code], largest=code is Code.SLOWER)
         if ranked:
             yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
         yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
@@ -56,11 +52,20 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 
 def not_shown_again(changes: Sequence[Change]) -> Iterator[str]:
     """Yield what the pairs prove slower, the worst first, where the time ended before one more pair."""
-    ranked = _sorted([change for change in changes if change.unconfirmed], Code.UNDECIDED)[::-1]
+    ranked = _ranked([change for change in changes if change.unconfirmed], largest=True)
     if ranked:
         most = f", the most changed {LISTED}" if len(ranked) > LISTED else ""
         yield f"{len(ranked)} slower than before, not shown again yet{most}:"
     yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
+
+
+def confirming(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield what confirms those that the pairs prove slower, where the run ended before one more pair."""
+    if any(change.unconfirmed for change in changes):
+        yield (
+            "what is not confirmed was not shown again by a further pair, for the run ended first; its command with "
+            "--resume=JOURNAL and a longer --time-budget does that"
+        )
 
 
 def untimed(count: int) -> str:
@@ -95,29 +100,41 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
     """Yield Markdown: a row a layer that got slower, by its most slower channel count, then those that got faster.
 
-    More or fewer instructions stand for slower and faster where they were counted. Nothing where no channel count is
-    proved to have become either.
+    More or fewer instructions stand for slower and faster where they were counted, and what is not confirmed is among
+    the slower ones. Nothing where no channel count is proved to have become either.
     """
-    if not any(_sorted(changes, *codes) for codes in _TABLED):
+    if not any(_tabled(changes, *codes) for codes in _TABLED):
         return
     yield "| layer | slower | faster | the most, new / old | pruned / unpruned there, old → new | what changed there |"
     yield "|---|---|---|---|---|---|"
     for codes in _TABLED:
         first: dict[str, Change] = {}
-        for change in _sorted(changes, *codes):
+        for change in _tabled(changes, *codes):
             first.setdefault(change.layer, change)
         for change in list(first.values())[:rows]:
-            mine = Counter(other.code for other in changes if other.layer == change.layer)
+            mine = [other for other in changes if other.layer == change.layer]
             most = f"{change.channels} of {change.unpruned}, {change.ratio}"
             either = f"{_times(change.before)} → {_times(change.now)}"
-            counts = " | ".join(str(sum(mine[code] for code in alike)) for alike in _TABLED)
+            counts = " | ".join(_how_many(mine, *alike) for alike in _TABLED)
             yield f"| {change.layer} | {counts} | {most} | {either} | {_cell(change.what)} |"
+
+
+def _how_many(mine: Sequence[Change], *codes: Code) -> str:
+    """Return how many of a layer's channel counts became slower, or faster, and of how many that is confirmed."""
+    became = [change for change in mine if change.proved in codes]
+    confirmed = sum(not change.unconfirmed for change in became)
+    return str(len(became)) + (f" ({confirmed} confirmed)" if confirmed < len(became) else "")
+
+
+def _tabled(changes: Sequence[Change], *codes: Code) -> list[Change]:
+    """Return what was proved of changes, confirmed or not, the farthest from 1 first."""
+    return _ranked([change for change in changes if change.proved in codes], largest=codes[0] is Code.SLOWER)
 
 
 def without_a_table(changes: Sequence[Change]) -> str:
     """Return what is said where nothing is proved slower or faster, and so the table has no row."""
     text = "no channel count is proved slower or faster, so there is no table"
-    undecided = sum(change.code is Code.UNDECIDED for change in changes)
+    undecided = sum(change.proved is Code.UNDECIDED for change in changes)
     more = "; measure longer, with a larger --time-budget or --preset=thorough, or on a quieter device"
     return f"{text}; {undecided} are undecided{more}" if undecided else text
 
@@ -127,11 +144,10 @@ def _cell(text: str) -> str:
     return re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", text).replace("|", "\\|")
 
 
-def _sorted(changes: Sequence[Change], *codes: Code) -> list[Change]:
-    """Return the changes of one verdict or of two that are alike, the farthest from 1 first."""
-    ranked = [(change.ratio.estimate, change) for change in changes if change.code in codes and change.ratio]
-    ranked.sort(key=lambda pair: -pair[0] if codes[0] is Code.SLOWER else pair[0])
-    return [change for _, change in ranked]
+def _ranked(changes: Sequence[Change], largest: bool) -> list[Change]:
+    """Return the changes that have a ratio, by it: the largest first, or the smallest."""
+    ranked = [(change.ratio.estimate, change) for change in changes if change.ratio]
+    return [change for _, change in sorted(ranked, key=lambda pair: -pair[0] if largest else pair[0])]
 
 
 def _times(ratio: Interval | None) -> str:
