@@ -63,8 +63,8 @@ def confirming(changes: Sequence[Change]) -> Iterator[str]:
     """Yield what confirms those that the pairs prove slower, where the run ended before one more pair."""
     if any(change.unconfirmed for change in changes):
         yield (
-            "what is not confirmed was not shown again by a further pair, for the run ended first; its command with "
-            "--resume=JOURNAL and a longer --time-budget does that"
+            "not confirmed: the run ended before a further pair showed it again; to do that, repeat its command with a "
+            "longer --time-budget and --resume=JOURNAL"
         )
 
 
