@@ -101,6 +101,19 @@ def test_what_is_proved_and_not_confirmed_is_counted_apart() -> None:
     assert "2 slower (0 confirmed), 0 not slower, 1 undecided, of 3" in headline(made)
 
 
+@pytest.mark.parametrize(
+    ("code", "lot", "bisects"),
+    [
+        (RunCode.HAZARDS, Lot.UNCONFIRMED, 125),
+        (RunCode.HAZARDS, Lot.UNDECIDED, 0),
+        (RunCode.RED, Lot.UNCONFIRMED, 1),
+    ],
+)
+def test_a_commit_that_may_have_made_something_slower_is_not_good(code: RunCode, lot: Lot, bisects: int) -> None:
+    made = RunVerdict(code, tallies=(Tally(Question.TIMES, {Lot.SLOWER: 1}), Tally(Question.BESIDE, {lot: 1})))
+    assert made.bisect_code == bisects
+
+
 def test_an_incomplete_run_has_not_decided_all_of_its_questions() -> None:
     nearly = Tally(Question.BESIDE, {Lot.NOT_SLOWER: 240, Lot.UNDECIDED: 1})
     assert headline(RunVerdict(RunCode.INCOMPLETE, tallies=(nearly,))).endswith("; 99% of 241 questions decided")
