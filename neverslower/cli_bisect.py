@@ -58,7 +58,8 @@ def add(commands: Commands) -> None:
         "bisect",
         help="which release made which layer slower: the releases between a good and a bad one, measured side by side",
         description="Measures the bad release against the good one, and traces each channel count that got worse to "
-        "the release that brought it. Exit code 1 where something got worse, 6 where nothing could be decided.",
+        "the release that brought it. Exit code 1 where something got worse, 6 where nothing could be decided, or what "
+        "got slower could not be shown again in time.",
     )
     parser.add_argument("--good", required=True, metavar="SPEC", help="such as 'pip:apache-tvm==0.25.0'; as --against")
     parser.add_argument("--bad", required=True, metavar="SPEC", help="the newer release, written alike")
@@ -96,10 +97,18 @@ def _bisect(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise NeverSlowerError(f"interrupted; continue with the same command and --resume {folder}") from None
     print("\n".join(report.lines(bisecting.trace, releases, bisecting.again, bisecting.for_the_vendor)))
-    trace = bisecting.trace
-    if len(trace.undecided) == len(trace.cases):
-        return CANNOT_JUDGE
-    return int(bool(trace.traced))
+    return exit_code(bisecting.trace)
+
+
+def exit_code(trace: Trace) -> int:
+    """Return 1 where something is worse in the bad release, 0 where nothing is, 6 where that can't be said.
+
+    Nor can it where something is proved slower, and the time ended before that was shown again.
+    """
+    if trace.traced:
+        return 1
+    open_ = [trace.at_the_ends(case) for case in trace.undecided]
+    return CANNOT_JUDGE if len(open_) == len(trace.cases) or report.unconfirmed(open_) else 0
 
 
 def _plan(options: argparse.Namespace) -> RunPlan:

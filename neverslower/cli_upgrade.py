@@ -88,7 +88,7 @@ def _lines(now: Record, before: Record, timed: Reread, rows: int) -> Iterator[st
     yield from report.lost(timed.alone)
     if decided:
         yield report.totals(decided)
-    yield from report.not_shown_again(decided)
+    yield from report.confirming(decided)
     if further:
         yield report.untimed(len(further))
     beyond = list(report.beyond_time([*decided, *further]))

@@ -191,6 +191,14 @@ def test_time_is_kept_to_show_again_what_got_slower(tmp_path: Path) -> None:
     assert timer.now <= 15.0
 
 
+def test_no_time_is_kept_where_nothing_looks_slower_than_with_the_other_library(tmp_path: Path) -> None:
+    timer = Timer()
+    settings = replace(SETTINGS, time_budget=11.0, explain_budget=0.0)
+    _, found = run(tmp_path, WOBBLES, WOBBLES, settings, start=timer.start, clock=timer)
+    assert {one.code for one in found.values()} <= {Code.SAME, Code.UNDECIDED}
+    assert timer.now > 9.0  # A pair takes two seconds, and two more would be kept.
+
+
 def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +210,9 @@ def test_what_got_slower_and_could_not_be_shown_again_is_counted_as_that(
     title, shown = upgrade.not_shown_again(list(found.values()))
     assert title == "1 slower than before, not shown again yet:"
     assert shown.startswith("  1.3")
+    *_, row = upgrade.table(list(found.values()))
+    assert row.startswith("| tiny float32 NCHW | 1 (0 confirmed) | 0 | 15 of 16, 1.3")
+    assert len(list(upgrade.confirming(list(found.values())))) == 1
     (assessed,) = [reviewer.assessment.no_regression(one) for one in FOUR if one.candidate.out_channels == 15]
     assert assessed.finding is Finding.CHANGE_UNCONFIRMED
     (tally,) = tallies(Questions(recorded=FOUR), reviewer.assessment)

@@ -17,6 +17,7 @@ from neverslower import cli, cli_bisect
 from neverslower.cli_shared import newest_journal
 from neverslower.errors import NeverSlowerError, ReleaseError
 from neverslower.judge.verdict import Interval
+from neverslower.outcome.table import Finding, said
 from neverslower.releases.between import releases_from, without_a_list
 from neverslower.report import bisect as report
 from neverslower.tracing import record
@@ -554,3 +555,15 @@ def test_a_python_is_named_by_its_path(tmp_path: Path) -> None:
     python.touch()
     spec = cli_bisect._worker_of(WorkerSpec("scripted"), str(python))
     assert (spec.execnet, spec.place) == (f"popen//python={python}", str(python))
+
+
+def test_a_bad_release_that_is_slower_and_was_not_confirmed_ends_with_no_success() -> None:
+    """Of an upgrade 30 channel counts were up to 2.1 times slower, and none confirmed: '0 worse', exit code 0."""
+    slower = Seen(State.OPEN, said(Finding.CHANGE_UNCONFIRMED, True), "the run ended", Interval(2.1, 1.9, 2.2))
+    good, noisy = Seen(State.GOOD, "no worse", ""), Seen(State.OPEN, "undecided", "noise")
+    for seen, code in (({"a": good, "b": slower}, 6), ({"a": good, "b": noisy}, 0), ({"a": noisy, "b": slower}, 6)):
+        trace = Trace(2, list(seen))
+        trace.learn(Step(0, 1, 0, tuple(seen)), seen)
+        assert cli_bisect.exit_code(trace) == code
+    first, *_ = report.lines(trace, ["1.0", "2.0"], lambda culprit: "")
+    assert first.endswith("0 worse, 0 not worse, 2 undecided (1 of them slower, not shown again yet), of 2")

@@ -17,7 +17,7 @@ from neverslower.maps.staircase import Staircase, Stored
 from neverslower.page.curves import curves_in
 from neverslower.page.reading import account_of
 from neverslower.problem.convolution import Side
-from neverslower.report.headline import headline_lines
+from neverslower.report.headline import headline_lines, headline_rows
 from selftests.support import ROOT, problem
 
 BASELINES, JOURNALS = ROOT / "baselines", ROOT / "bench/data/journals"
@@ -47,6 +47,12 @@ def dispatched(columns: dict[int, str], whole: int = 128) -> Staircase:
     even = [math.ceil(count / 4) % 8 == 0 for count in counts]
     verdicts = tuple(Stored(Code.SAME if each else Code.CHANGED, None) for each in even[:-1])
     return Staircase("L16", replace(problem(), out_channels=whole), counts, costs, plans, verdicts, Evidence.DISPATCH)
+
+
+def test_counts_of_which_nobody_knows_whether_they_are_slower_are_not_passed_over() -> None:
+    """The older of two libraries had none slower of 218, of which 171 were undecided."""
+    row = next(iter(headline_rows(("record",), [stairs([1.0] * 9, codes={3: Code.UNDECIDED})], False, False)))
+    assert "| 0 of 8 slower, 1 undecided |" in row
 
 
 def test_the_worst_is_that_of_light_pruning() -> None:

@@ -139,6 +139,16 @@ def test_the_other_librarys_workers_are_waited_for_too() -> None:
     other.close()
 
 
+def test_what_waits_ahead_of_a_library_that_is_lost_is_closed() -> None:
+    starter = Starter()
+    held = holder(starter)
+    held.start_ahead(2)
+    held.wait_ahead()
+    held.lose(Unavailable("it is gone"))
+    assert not held.ahead
+    assert all(worker.closed for worker in starter.started)
+
+
 def test_what_is_not_needed_is_closed_and_counted() -> None:
     starter = Starter()
     held = holder(starter)

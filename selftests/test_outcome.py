@@ -51,6 +51,7 @@ KNOWN = Known(Code.SLOWER, Interval(1.5, 1.4, 1.6))
         (Finding.UNPRUNED_FASTER, P, P),
         (Finding.UNDECIDED, S, F),
         (Finding.CHANGE_UNDECIDED, S, F),
+        (Finding.CHANGE_UNCONFIRMED, S, F),
         (Finding.HAZARD_BORDERLINE, X, X),
         (Finding.INCOMPARABLE, S, F),
         (Finding.OUT_OF_TIME, S, S),

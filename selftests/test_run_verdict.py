@@ -14,7 +14,7 @@ from neverslower.judge.cause import Cause, explain
 from neverslower.judge.verdict import Code, Interval, Reason, ReasonCode, Verdict
 from neverslower.outcome.assessment import Assessment
 from neverslower.outcome.run_verdict import Asked, Came, RunCode, RunVerdict, judge_run
-from neverslower.outcome.tally import Questions
+from neverslower.outcome.tally import Lot, Question, Questions, Tally
 from neverslower.outcome.upgrade import Change
 from neverslower.report.run_verdict import headline
 from selftests.support import comparison, fake_passes
@@ -99,6 +99,26 @@ def test_what_is_proved_and_not_confirmed_is_counted_apart() -> None:
     made = judged(findings(BUDGET_ENDED, verdict(Code.UNDECIDED, ReasonCode.NOT_CONFIRMED), noisy))
     assert made.code is RunCode.CANNOT_JUDGE
     assert "2 slower (0 confirmed), 0 not slower, 1 undecided, of 3" in headline(made)
+
+
+@pytest.mark.parametrize(
+    ("code", "lot", "bisects"),
+    [
+        (RunCode.HAZARDS, Lot.UNCONFIRMED, 125),
+        (RunCode.HAZARDS, Lot.UNDECIDED, 0),
+        (RunCode.RED, Lot.UNCONFIRMED, 1),
+    ],
+)
+def test_a_commit_that_may_have_made_something_slower_is_not_good(code: RunCode, lot: Lot, bisects: int) -> None:
+    made = RunVerdict(code, tallies=(Tally(Question.TIMES, {Lot.SLOWER: 1}), Tally(Question.BESIDE, {lot: 1})))
+    assert made.bisect_code == bisects
+
+
+def test_an_incomplete_run_has_not_decided_all_of_its_questions() -> None:
+    nearly = Tally(Question.BESIDE, {Lot.NOT_SLOWER: 240, Lot.UNDECIDED: 1})
+    assert headline(RunVerdict(RunCode.INCOMPLETE, tallies=(nearly,))).endswith("; 99% of 241 questions decided")
+    exactly = Tally(Question.BESIDE, {Lot.NOT_SLOWER: 29, Lot.LEFT_OUT: 71})  # 100 × 0.29 is a little less than 29.
+    assert headline(RunVerdict(RunCode.INCOMPLETE, tallies=(exactly,))).endswith("; 29% of 100 questions decided")
 
 
 def test_nothing_stored_counts_only_where_comparing_was_asked_for() -> None:

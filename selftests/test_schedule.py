@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from neverslower.campaign.settings import Settings
 from neverslower.evidence.observation import in_step
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.run_verdict import RunCode
+from neverslower.outcome.table import Finding
 from neverslower.problem.comparison import Comparison
 from neverslower.report import words
 from neverslower.report.next_steps import next_steps
@@ -130,11 +132,21 @@ def test_how_much_time_was_lacking_is_foretold_to_a_factor_of_two(kind: Kind, pa
     assert endless.lacking == {}
 
 
-def steps(findings: Findings) -> list[tuple[str, str]]:
-    """What is said to be done next after a run that decided nothing."""
-    shown = {"assessed": (), "wholes": (), "standings": {}, "specs": {}, "journal": "run.jsonl"}
-    overview: Any = SimpleNamespace(findings=findings, verdict=SimpleNamespace(code=RunCode.CANNOT_JUDGE), **shown)
+def steps(
+    findings: Findings, code: RunCode = RunCode.CANNOT_JUDGE, assessed: Sequence[object] = ()
+) -> list[tuple[str, str]]:
+    """What is said to be done next after a run that decided nothing, unless another code is given."""
+    shown = {"assessed": assessed, "wholes": (), "standings": {}, "specs": {}, "journal": "run.jsonl"}
+    more = {"acceptance": (), "storable": True}
+    overview: Any = SimpleNamespace(findings=findings, verdict=SimpleNamespace(code=code), **shown, **more)
     return list(next_steps(overview))
+
+
+def test_what_got_slower_and_is_not_confirmed_is_answered_with_more_time() -> None:
+    unconfirmed = SimpleNamespace(finding=Finding.CHANGE_UNCONFIRMED)
+    ((purpose, how),) = steps(Findings(), RunCode.INCOMPLETE, [unconfirmed])
+    assert purpose == "confirm what got slower"
+    assert how == "the same command with a longer --time-budget and --resume=run.jsonl"
 
 
 def test_a_budget_that_was_too_short_is_answered_with_a_longer_one_and_noise_with_the_doctor() -> None:

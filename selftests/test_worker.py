@@ -257,6 +257,15 @@ def test_a_timeout_is_known_from_a_headline_before_the_frames_of_many_threads(tm
         assert worker._died(23.0).hung
 
 
+def test_a_timeout_that_a_library_logs_before_it_dies_is_none_of_the_workers(tmp_path: Path) -> None:
+    with Worker(scripted(tmp_path, rules=[])) as worker:
+        worker._stderr.write(b"Timeout (tracker 10.0.0.1)\nFatal Python error: Segmentation fault\n")
+        worker._stderr.flush()
+        died = worker._died(23.0)
+    assert not died.hung
+    assert str(died).startswith("the worker process died")
+
+
 def test_a_crash_keeps_what_the_library_wrote_before_it(tmp_path: Path) -> None:
     with Worker(faulty(tmp_path, "crash")) as worker, pytest.raises(WorkerDied, match="signal 11 follows"):
         worker.examine(PRUNED.key)

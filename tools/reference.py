@@ -43,8 +43,8 @@ MEANINGS = {
     Finding.RECORDED: "The time was recorded; nothing was asked about it.",
     Finding.RIGHT: "The output is the kept slice of the unpruned layer's output.",
     Finding.UNDECIDED: "Begun and not decided: neither slower nor not slower could be proved within the budget.",
-    Finding.CHANGE_UNCONFIRMED: "This channel count is slower than in the baseline, and the time budget ended before a "
-    "fresh process could show it again.",
+    Finding.CHANGE_UNCONFIRMED: "This channel count is slower than in the baseline, and the run ended, mostly with its "
+    "time budget, before a fresh process could show it again.",
     Finding.CHANGE_UNDECIDED: "Whether this channel count is slower than in the baseline could not be decided.",
     Finding.OUT_OF_TIME: "Never begun, because the time budget ended first.",
     Finding.INCOMPARABLE: "The baseline is of another device or state; the field that differs is named.",

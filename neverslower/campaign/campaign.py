@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Protocol
 
 from neverslower.campaign import agreements as outputs
@@ -184,7 +185,7 @@ class Campaign:
             other=other,
             tell=self.tell,
             choose=self.choose,
-            to_be_confirmed=lambda: other is not None or bool(self.reviewer.regressed(name)),
+            regressed=partial(self.reviewer.regressed, name),
         )
 
     def _other(self, name: str) -> Library | None:

@@ -25,7 +25,7 @@ Choose = Callable[[Library, Sequence[Compared]], Sequence[Compared]]
 class BackendRun:
     """One backend's share of a campaign: the library under test, and the other one that it is measured beside, if any.
 
-    `to_be_confirmed` says whether something got slower, or may have, and waits for a fresh process to show it again.
+    `regressed` returns what looks slower than in a stored baseline, and waits for a fresh process to show it again.
 
     `family` is how many comparisons the whole campaign judges, among which the chance of a false red is divided.
     `judge` judges each comparison by itself, `pooling` all of them at once, where there are layers enough. Where
@@ -48,7 +48,7 @@ class BackendRun:
     pooling: Pooling | None = None
     tell: Tell = untold
     choose: Choose | None = None
-    to_be_confirmed: Callable[[], bool] = lambda: False
+    regressed: Callable[[], Sequence[Compared]] = tuple
 
     def libraries(self, number: int = 0) -> list[Library]:
         """Return those that pass `number` measures, in its order: old and new, then new and old."""
@@ -78,7 +78,11 @@ class BackendRun:
     @property
     def start(self) -> float:
         """Return the seconds until another process is ready, of each library; none where one was started ahead."""
-        return self.budget.first_start * sum(not library.holder.waits for library in self.libraries())
+        return self.start_after(0)
+
+    def start_after(self, passes: int) -> float:
+        """Return the seconds until the process is ready that follows on so many more of each library."""
+        return self.budget.first_start * sum(library.holder.ahead <= passes for library in self.libraries())
 
     def next_start(self, begun: Sequence[Compared]) -> float:
         """Return the seconds until the process of the next pass of these is ready.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 
 from neverslower.campaign.context import BackendRun
 from neverslower.campaign.forecast import Forecast
@@ -13,6 +15,8 @@ from neverslower.campaign.schedule import Schedule
 from neverslower.campaign.turns import measure_pair
 from neverslower.judge.change import PassSpread, pairs_needed
 from neverslower.judge.paired import FEWEST_PAIRS, at_the_end
+from neverslower.judge.sequential import CONFIRMING
+from neverslower.problem.compared import Compared
 
 FORESEEN = 3
 """After so many passes is said what is to be expected: later it is seen."""
@@ -21,11 +25,12 @@ FORESEEN = 3
 def measure(run: BackendRun, schedule: Schedule) -> None:
     """Take pass after pass of what the judge has not seen enough of yet, as long as the time lasts for any."""
     most = max(run.budget.fewest, run.judge.most_passes + 1)
-    seconds = 0.0
     begins_later = run.budget.deadline is not None or run.choose is not None
     for number in range(2 * most if begins_later else most):
         waiting = schedule.next()
-        if not waiting or run.spent(run.next_start(schedule.begun)) or _leaves_no_time_to_confirm(run, number, seconds):
+        if not waiting or run.spent(run.next_start(schedule.begun)):
+            break
+        if number >= max(run.settings.passes, FEWEST_PAIRS) and _leaves_no_time_to_confirm(run, schedule, waiting):
             break
         phase, started = run.phase(schedule.later(waiting)), run.library.started
         try:
@@ -53,14 +58,25 @@ def measure(run: BackendRun, schedule: Schedule) -> None:
         run.other.close_worker()
 
 
-def _leaves_no_time_to_confirm(run: BackendRun, taken: int, seconds: float) -> bool:
-    """Return whether another pass, which takes as long as the last one did, would leave no time for one more.
+def _leaves_no_time_to_confirm(run: BackendRun, schedule: Schedule, waiting: Sequence[Compared]) -> bool:
+    """Return whether another pass of what waits would leave no time to confirm what looks slower by now.
 
-    What got slower than in the baseline, or than with the other library, counts once a further pass has shown it again.
-    The passes come first without which nothing is proved that could be confirmed.
+    What got slower than in the baseline, or than with the other library, counts once a further pass has shown it again,
+    which has more blocks. The passes come first without which nothing is proved that could be confirmed.
     """
-    fewest = max(run.settings.passes, FEWEST_PAIRS)
-    return taken >= fewest and run.spent(2 * seconds) and run.to_be_confirmed()
+    if run.budget.deadline is None or not (slower := _to_be_confirmed(run, schedule.begun)):
+        return False
+    confirming = CONFIRMING * schedule.a_pass_of(slower) + run.start_after(1)
+    return run.spent(run.start + schedule.a_pass_of(waiting) + confirming)
+
+
+def _to_be_confirmed(run: BackendRun, begun: Sequence[Compared]) -> Sequence[Compared]:
+    """Return what looks slower than in the baseline; with another library, by the mean of the pairs so far."""
+    if run.other is None:
+        return run.regressed()
+    line = math.log1p(run.thresholds.tolerance)
+    slower = {identity for identity, levels in pairs_of(run).items() if levels and fmean(levels) > line}
+    return [comparison for comparison in begun if comparison.identity in slower and not comparison.studied]
 
 
 def _foresee(run: BackendRun, forecast: Forecast) -> None:

@@ -173,7 +173,7 @@ class Schedule:
 
     def learn(self, seconds: float, measured: Sequence[Compared], starts: int) -> None:
         """Take in what a pass of these comparisons took, with so many starts of processes, and what it decided."""
-        expected = self._one_pass(measured)
+        expected = self.a_pass_of(measured)
         if seconds > ANSWERED * expected > 0:
             self._scale *= max(0.1 * seconds, seconds - starts * self._budget.start_seconds) / expected
         if self._budget.deadline is not None:
@@ -210,9 +210,10 @@ class Schedule:
 
     def later(self, measured: Sequence[Compared]) -> float:
         """Return the seconds that will be left to do after one more pass of these, about."""
-        return max(0.0, min(self._budget.left, self.seconds_for_all()) - self._one_pass(measured))
+        return max(0.0, min(self._budget.left, self.seconds_for_all()) - self.a_pass_of(measured))
 
-    def _one_pass(self, measured: Sequence[Compared]) -> float:
+    def a_pass_of(self, measured: Sequence[Compared]) -> float:
+        """Return the seconds that a pass of these takes, about, without the start of its process."""
         works = [self._work(comparison) for comparison in measured]
         return sum(work.seconds for work in works) + sum({work.layer: work.shared for work in works}.values())
 

@@ -45,7 +45,8 @@ class Gain:
 
 @dataclass(frozen=True)
 class Headline:
-    """The extremes of one layer or of several: of so many pruned `counts` that were measured, so many are `worse`.
+    """The extremes of one layer or of several: of so many pruned `counts` that have a ratio, so many are `worse`
+    and so many are `undecided`.
 
     `worst` is None where no count is worse after light pruning, `gain` where no advised count has a dearer neighbour.
     """
@@ -54,6 +55,7 @@ class Headline:
     layers: int
     counts: int
     worse: int
+    undecided: int
     worst: Worst | None
     gain: Gain | None
 
@@ -75,6 +77,7 @@ def headline_of(name: str, members: Sequence[Staircase]) -> Headline:
         layers=len({member.name for member in members}),
         counts=sum(len(member.counts) - 1 for member in members),
         worse=sum(len(worse_places(member)) for member in members),
+        undecided=sum(stored.code is Code.UNDECIDED for member in members for stored in member.verdicts),
         worst=max(worst, key=lambda one: one.ratio, default=None),
         gain=max(gains, key=lambda one: one.ratio, default=None),
     )

@@ -228,7 +228,7 @@ class Assessment:
             text = f"it could not be shown again, because the other library failed: {failed}"
             why = Reason(ReasonCode.NOT_CONFIRMED, text)
         elif again is None:
-            why = Reason(ReasonCode.BUDGET_ENDED, "there was no time left to show it again")
+            why = Reason(ReasonCode.BUDGET_ENDED, "the run ended before a fresh process could show it again")
         return replace(change, code=Code.UNDECIDED, reason=why)
 
     def _other_failed(self, comparison: Comparison) -> str | None:

@@ -16,7 +16,7 @@ from neverslower.hunt.hunting import Hunted
 from neverslower.judge.verdict import Code, ReasonCode
 from neverslower.outcome.assessment import Assessed, Assessment
 from neverslower.outcome.table import Finding, Outcome, is_hazard, outcome_of, said
-from neverslower.outcome.tally import COMPARED, Question, Questions, Tally, tallies, tally_of_hunts
+from neverslower.outcome.tally import COMPARED, Lot, Question, Questions, Tally, tallies, tally_of_hunts
 from neverslower.outcome.whole import AssessedWhole
 
 CANNOT_JUDGE = 6
@@ -142,7 +142,14 @@ class RunVerdict:
         """The exit code for `git bisect run`: 0 good, 1 bad, 125 cannot judge, above 127 broken."""
         if self.code in ENDINGS:
             return BROKEN + ENDINGS[self.code]
-        return BISECT_SKIPS if self.code in (RunCode.CANNOT_JUDGE, RunCode.INCOMPLETE) else self.exit_code
+        open_ = self.code in (RunCode.CANNOT_JUDGE, RunCode.INCOMPLETE) or self._may_have_regressed
+        return BISECT_SKIPS if open_ and self.code is not RunCode.RED else self.exit_code
+
+    @property
+    def _may_have_regressed(self) -> bool:
+        """Whether something is proved slower than it was, and not confirmed: a commit that does this is not good."""
+        since = [tally for tally in self.tallies if tally.question in (Question.SINCE, Question.BESIDE)]
+        return any(tally[Lot.UNCONFIRMED] for tally in since)
 
 
 def judge_run(asked: Asked, came: Came) -> RunVerdict:

@@ -85,6 +85,11 @@ class Change:
         )
 
     @property
+    def proved(self) -> Code:
+        """Return what the pairs prove, where that is SLOWER whether it was confirmed or not."""
+        return Code.SLOWER if self.unconfirmed else self.code
+
+    @property
     def new_hazard(self) -> bool:
         """Return whether pruning to this count costs time or instructions now, and was proved not to before."""
         return self.now_code in _COSTS and self.before_code in _PAYS

@@ -42,10 +42,18 @@ def seen_line(step: Step, seen: Sequence[Seen]) -> str:
     """Return how many cases of a step showed what."""
     counts = {state: sum(one.state is state for one in seen) for state in State}
     silent = len(step.cases) - len(seen)
-    unconfirmed = sum(one.finding == said(Finding.CHANGE_UNCONFIRMED, True) for one in seen)
-    apart = f" ({unconfirmed} of them slower, not shown again yet)" if unconfirmed else ""
-    open_ = f"{counts[State.OPEN] + silent} could not be decided{apart}"
+    open_ = f"{counts[State.OPEN] + silent} could not be decided{_apart(seen)}"
     return f"  {counts[State.BAD]} got worse, {counts[State.GOOD]} did not, {open_}"
+
+
+def unconfirmed(seen: Sequence[Seen]) -> int:
+    """Return how many cases are proved slower, and were not shown again before the time ended."""
+    return sum(one.state is State.OPEN and one.finding == said(Finding.CHANGE_UNCONFIRMED, True) for one in seen)
+
+
+def _apart(seen: Sequence[Seen]) -> str:
+    number = unconfirmed(seen)
+    return f" ({number} of them slower, not shown again yet)" if number else ""
 
 
 def left_line(steps: int, seconds: float) -> str:
@@ -62,7 +70,8 @@ def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | N
     culprits = trace.culprits()
     traced, undecided = trace.traced, trace.undecided
     same = len(trace.cases) - len(traced) - len(undecided)
-    counts = f"{len(traced)} worse, {same} not worse, {len(undecided)} undecided, of {len(trace.cases)}"
+    apart = _apart([trace.at_the_ends(case) for case in undecided])
+    counts = f"{len(traced)} worse, {same} not worse, {len(undecided)} undecided{apart}, of {len(trace.cases)}"
     yield f"{releases[-1]} against {releases[0]}: {counts}"
     if culprits:
         yield ""

@@ -66,7 +66,8 @@ def _named(found: Headline) -> str:
 
 def _row(name: str, found: Headline, words: tuple[str, str]) -> str:
     worse, what = words
-    counted = f"{found.worse:,} of {found.counts:,} {worse}"
+    undecided = f", {found.undecided:,} undecided" if found.undecided else ""
+    counted = f"{found.worse:,} of {found.counts:,} {worse}{undecided}"
     return f"{name} | {counted} | {_worst(found.worst, what)} | {_gain(found.gain, what)} |"
 
 

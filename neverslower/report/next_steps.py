@@ -19,7 +19,7 @@ HEADROOM = 1.5
 ENDED_EARLY = (RunCode.INTERRUPTED, RunCode.INTERNAL_ERROR, RunCode.USAGE_ERROR)
 _CUT_SHORT = {ReasonCode.TIME_BUDGET, ReasonCode.BUDGET_ENDED}
 _JUDGED = (RunCode.RED, RunCode.HAZARDS, RunCode.INCOMPLETE, RunCode.GREEN)
-_UNLIKELY_BASELINE = (Finding.CRASHED, Finding.INVALID, Finding.REGRESSION)
+_UNLIKELY_BASELINE = (Finding.CRASHED, Finding.INVALID, Finding.REGRESSION, Finding.CHANGE_UNCONFIRMED)
 
 
 def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
@@ -44,14 +44,16 @@ def next_steps(overview: Overview) -> Iterator[tuple[str, str]]:
 def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
     """Yield what decides more: more time, or more samples of what was too noisy."""
     reasons = _reasons(overview.findings)
-    if reasons & _CUT_SHORT:
+    unconfirmed = any(item.finding is Finding.CHANGE_UNCONFIRMED for item in overview.assessed)
+    if reasons & _CUT_SHORT or unconfirmed:
         seconds = sum(overview.findings.lacking.values())
         about = f", which takes about {words.duration(seconds)} more" if seconds else ""
         # What was measured is not measured again, but the plan of the resumed run has to have room for it.
         longer = words.time_budget(overview.findings.seconds + HEADROOM * seconds)
         longer = f"--time-budget={longer}" if seconds else "a longer --time-budget"
         going_on = f" and --resume={overview.journal}" if overview.journal else ""
-        yield f"decide the rest{about}", _same(f"{longer}{going_on}")
+        what = "decide the rest" if reasons & _CUT_SHORT else "confirm what got slower"
+        yield f"{what}{about}", _same(f"{longer}{going_on}")
     if overview.findings.spoiled and overview.journal:
         yield "measure again what the unfit device spoiled", _same(f"--resume={overview.journal}")
     if ReasonCode.TOO_NOISY in reasons:

@@ -34,8 +34,10 @@ _CONFIRMS = (Question.TIMES, Question.SINCE, Question.BESIDE, Question.DRAWN)
 
 def headline(verdict: RunVerdict) -> str:
     """Return the run's verdict in one line: `HAZARDS: 27 slower (25 confirmed), 181 not slower, of 208`."""
-    incomplete = verdict.code is RunCode.INCOMPLETE and verdict.share is not None
-    decided = f"{verdict.share:.0%} of {verdict.questions} questions decided" if incomplete else ""
+    decided = ""
+    if verdict.code is RunCode.INCOMPLETE and verdict.share is not None:
+        percent = int(100 * verdict.share + 1e-9)  # Rounded down: what is incomplete is not decided by 100 %.
+        decided = f"{percent}% of {verdict.questions} questions decided"
     counts = tally_words(verdict.tallies[0], verdict.beside) if verdict.tallies else ""
     said = "; ".join(part for part in (verdict.why, counts, decided) if part)
     return f"{verdict.code}: {said}" if said else str(verdict.code)

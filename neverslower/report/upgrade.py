@@ -45,12 +45,9 @@ def totals(changes: Sequence[Change]) -> str:
 
 def _totals(evidence: Evidence, changes: Sequence[Change]) -> str:
     title, words = _COUNTED[evidence]
-    codes = Counter(change.code for change in changes)
-    apart = ""
-    if unconfirmed := sum(change.unconfirmed for change in changes):
-        apart = f" ({codes[Code.SLOWER]} confirmed)"
-        codes += Counter({Code.SLOWER: unconfirmed})
-        codes[Code.UNDECIDED] -= unconfirmed
+    codes = Counter(change.proved for change in changes)
+    unconfirmed = sum(change.unconfirmed for change in changes)
+    apart = f" ({codes[Code.SLOWER] - unconfirmed} confirmed)" if unconfirmed else ""
     listed = [f"{codes.pop(code, 0)} {word}{apart if code is Code.SLOWER else ''}" for code, word in words]
     listed += [f"{count} {code}" for code, count in codes.items()]
     return f"{title}new against old: {', '.join(listed)} (of {counted(len(changes), 'channel count')})"
@@ -65,7 +62,7 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
         new, gone = sum(change.new_hazard for change in changes), sum(change.gone_hazard for change in changes)
         yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
     for code, word in _WORDS[:2]:
-        ranked = _sorted(changes, code)
+        ranked = _ranked([change for change in changes if change.code is code], largest=code is Code.SLOWER)
         if ranked:
             yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
         yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
@@ -75,11 +72,20 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 
 def not_shown_again(changes: Sequence[Change]) -> Iterator[str]:
     """Yield what the pairs prove slower, the worst first, where the time ended before one more pair."""
-    ranked = _sorted([change for change in changes if change.unconfirmed], Code.UNDECIDED)[::-1]
+    ranked = _ranked([change for change in changes if change.unconfirmed], largest=True)
     if ranked:
         most = f", the most changed {LISTED}" if len(ranked) > LISTED else ""
         yield f"{len(ranked)} slower than before, not shown again yet{most}:"
     yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
+
+
+def confirming(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield what confirms those that the pairs prove slower, where the run ended before one more pair."""
+    if any(change.unconfirmed for change in changes):
+        yield (
+            "not confirmed: the run ended before a further pair showed it again; to do that, repeat its command with a "
+            "longer --time-budget and --resume=JOURNAL"
+        )
 
 
 def untimed(count: int) -> str:
@@ -117,7 +123,7 @@ def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
     """Yield Markdown, a table for each kind of evidence: a row a layer that got slower, by its most slower channel
     count, then those that got faster; the same of instructions; and a row a layer that is dispatched differently.
 
-    Nothing where no channel count is proved to have become any of it.
+    Nothing where no channel count is proved to have become any of it; what is not confirmed is among the slower ones.
     """
     tables = []
     for evidence in _COUNTED:
@@ -129,20 +135,20 @@ def table(changes: Sequence[Change], rows: int = LISTED) -> Iterator[str]:
 
 
 def _ratios(changes: Sequence[Change], evidence: Evidence, rows: int) -> Iterator[str]:
-    if not any(_sorted(changes, *codes) for codes in _TABLED):
+    if not any(_tabled(changes, *codes) for codes in _TABLED):
         return
     heads = " | ".join(_HEADS[evidence])
     yield f"| layer | {heads} | the most, new / old | pruned / unpruned there, old → new | what changed there |"
     yield "|---|---|---|---|---|---|"
     for codes in _TABLED:
         first: dict[str, Change] = {}
-        for change in _sorted(changes, *codes):
+        for change in _tabled(changes, *codes):
             first.setdefault(change.layer, change)
         for change in list(first.values())[:rows]:
-            mine = Counter(other.code for other in changes if other.layer == change.layer)
+            mine = [other for other in changes if other.layer == change.layer]
             most = f"{change.channels} of {change.unpruned}, {change.ratio}"
             either = f"{_times(change.before)} → {_times(change.now)}"
-            counts = " | ".join(str(sum(mine[code] for code in alike)) for alike in _TABLED)
+            counts = " | ".join(_how_many(mine, *alike) for alike in _TABLED)
             yield f"| {change.layer} | {counts} | {most} | {either} | {_cell(change.what)} |"
 
 
@@ -163,6 +169,18 @@ def _dispatched(changes: Sequence[Change], rows: int) -> Iterator[str]:
         yield f"| … and {len(first) - rows} more layers | | | |"
 
 
+def _how_many(mine: Sequence[Change], *codes: Code) -> str:
+    """Return how many of a layer's channel counts became slower, or faster, and of how many that is confirmed."""
+    became = [change for change in mine if change.proved in codes]
+    confirmed = sum(not change.unconfirmed for change in became)
+    return str(len(became)) + (f" ({confirmed} confirmed)" if confirmed < len(became) else "")
+
+
+def _tabled(changes: Sequence[Change], *codes: Code) -> list[Change]:
+    """Return what was proved of changes, confirmed or not, the farthest from 1 first."""
+    return _ranked([change for change in changes if change.proved in codes], largest=codes[0] is Code.SLOWER)
+
+
 def without_a_table(changes: Sequence[Change]) -> str:
     """Return what is said where nothing is proved to have changed, and so the table has no row."""
     kinds = {change.evidence for change in changes}
@@ -170,7 +188,7 @@ def without_a_table(changes: Sequence[Change]) -> str:
     proved = [f"proved {worse} or {better}" for worse, better in said]
     listed = [*proved, "dispatched differently"] if Evidence.DISPATCH in kinds else proved
     text = f"no channel count is {', or '.join(listed)}, so there is no table"
-    undecided = sum(change.code is Code.UNDECIDED for change in changes)
+    undecided = sum(change.proved is Code.UNDECIDED for change in changes)
     more = "; measure longer, with a larger --time-budget or --preset=thorough, or on a quieter device"
     return f"{text}; {undecided} are undecided{more}" if undecided else text
 
@@ -180,11 +198,10 @@ def _cell(text: str) -> str:
     return re.sub(rf"([^\s;,]{{{LONGEST_NAME}}})[^\s;,]+", r"\1…", text).replace("|", "\\|")
 
 
-def _sorted(changes: Sequence[Change], *codes: Code) -> list[Change]:
-    """Return the changes of one verdict or of two that are alike, the farthest from 1 first."""
-    ranked = [(change.ratio.estimate, change) for change in changes if change.code in codes and change.ratio]
-    ranked.sort(key=lambda pair: -pair[0] if codes[0] is Code.SLOWER else pair[0])
-    return [change for _, change in ranked]
+def _ranked(changes: Sequence[Change], largest: bool) -> list[Change]:
+    """Return the changes that have a ratio, by it: the largest first, or the smallest."""
+    ranked = [(change.ratio.estimate, change) for change in changes if change.ratio]
+    return [change for _, change in sorted(ranked, key=lambda pair: -pair[0] if largest else pair[0])]
 
 
 def _times(ratio: Interval | None) -> str:

@@ -47,9 +47,9 @@ class Holder:
         self._most = 0
 
     @property
-    def waits(self) -> bool:
-        """Return whether a worker was started ahead for the next turn."""
-        return bool(self._ahead)
+    def ahead(self) -> int:
+        """Return for how many turns to come a worker was started ahead."""
+        return len(self._ahead)
 
     def open(self) -> Worker:
         """Return the worker that is there, or another. Raises WorkerFailure where none starts."""
@@ -130,9 +130,9 @@ class Holder:
             self._lock = once_more(lambda: DeviceLock(self.spec, worker.lock_name))
 
     def lose(self, error: WorkerFailure) -> Failure:
-        """Ask no more from now on, and return what is the answer instead."""
+        """Ask no more from now on, and return what is the answer instead; nobody else will close what waits ahead."""
         self.lost = of_failure(error)
-        self.close_worker()
+        self.close()
         return self.lost
 
     def ask(self, question: Callable[[Worker], T], tries: int = 1) -> T | Failure:

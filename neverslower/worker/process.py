@@ -42,6 +42,8 @@ GRACE = 5.0
 LAST_BYTES = 1_000_000
 """As much of what a process wrote is read: faulthandler's headline stands before the frames of up to 100 threads."""
 LAST_LINES = 8
+ENDED = re.compile(r"Timeout \(\d+:\d\d:\d\d(\.\d+)?\)!")
+"""The headline that faulthandler writes at a time limit; a library that logs a timeout of its own writes another."""
 LEAST_COUNTED = 2
 """Two versions that agree in fewer numbers than these may be two releases."""
 # A vendor library's own thread pools would time each other; the adapter sets the threads that it measures with.
@@ -191,7 +193,7 @@ class _Process:
     def _died(self, limit: float) -> WorkerDied:
         written = self._written()
         words = last_words(written)
-        hung = "Timeout (" in words
+        hung = any(map(ENDED.fullmatch, words.splitlines()))
         silent = (
             "the worker process died without a message; the kernel kills a process so when memory runs out (see dmesg)"
         )
@@ -416,6 +418,6 @@ def last_words(stderr: str) -> str:
         for line, after in zip(lines, [*lines[1:], ""], strict=False)
         if not (line.startswith("Thread 0x") and not after.startswith("  "))
     ]
-    headlines = [i for i, line in enumerate(kept) if line.startswith(("Fatal Python error", "Timeout ("))]
+    headlines = [i for i, line in enumerate(kept) if line.startswith("Fatal Python error") or ENDED.fullmatch(line)]
     first = max(0, headlines[-1] - 2) if headlines else max(0, len(kept) - LAST_LINES)
     return "\n".join(kept[first : first + LAST_LINES])
