@@ -300,6 +300,24 @@ TIMED: dict[str, Callable[[Library], Any]] = {
 }
 
 
+def test_first_calls_are_compared_once_nobody_loads_any_more(tmp_path: Path) -> None:
+    loaded = threading.Event()
+
+    def start(spec: WorkerSpec, process: int = 0) -> Worker:
+        if process:
+            assert loaded.wait(5)
+        return in_process.start(spec, process)
+
+    spec = scripted(tmp_path, rules=[{"seconds": 1e-5}])
+    library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=start)
+    library.holder.company = holder(Starter())
+    library.holder.start_ahead(2)
+    threading.Timer(0.2, loaded.set).start()
+    library.examiner.examine(comparison(1).keys[0])
+    assert loaded.is_set()
+    library.close()
+
+
 @pytest.mark.parametrize("name", TIMED)
 def test_nothing_is_timed_while_a_worker_loads(name: str, tmp_path: Path) -> None:
     loaded = threading.Event()

@@ -130,6 +130,8 @@ class Library:
 
     def _profiled(self, question: Callable[[Worker], Any]) -> Any | Failure:
         """Ask what attaches a profiler where the library profiles, and remember in which worker."""
+        if self.holder.company:  # First calls of both libraries are compared, and loading would slow down some of them.
+            self.holder.wait_ahead()
         answer = self.ask(question)
         if "profiles" in self.offers:
             self._profiler = self.worker
