@@ -20,7 +20,7 @@ from neverslower.campaign.forecast import Forecast
 from neverslower.campaign.rechecking import recheck
 from neverslower.campaign.settings import Settings
 from neverslower.evidence.observation import in_step
-from neverslower.judge.verdict import Code, ReasonCode
+from neverslower.judge.verdict import Code, Reason, ReasonCode, Verdict
 from neverslower.outcome.run_verdict import RunCode
 from neverslower.outcome.table import Finding
 from neverslower.problem.comparison import Comparison
@@ -147,6 +147,14 @@ def test_what_got_slower_and_is_not_confirmed_is_answered_with_more_time() -> No
     ((purpose, how),) = steps(Findings(), RunCode.INCOMPLETE, [unconfirmed])
     assert purpose == "confirm what got slower"
     assert how == "the same command with a longer --time-budget and --resume=run.jsonl"
+
+
+def test_an_upgrade_that_noise_hides_is_answered_with_more_samples() -> None:
+    reason = Reason(ReasonCode.TOO_NOISY, "neither could be proved")
+    hidden = SimpleNamespace(finding=Finding.CHANGE_UNDECIDED, verdict=Verdict(Code.UNDECIDED, reason))
+    assert steps(Findings(), RunCode.INCOMPLETE, [hidden]) == [
+        ("decide what was too noisy", "the same command with --preset=thorough")
+    ]
 
 
 def test_a_budget_that_was_too_short_is_answered_with_a_longer_one_and_noise_with_the_doctor() -> None:

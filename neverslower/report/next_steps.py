@@ -56,8 +56,13 @@ def _deciding(overview: Overview) -> Iterator[tuple[str, str]]:
         yield f"{what}{about}", _same(f"{longer}{going_on}")
     if overview.findings.spoiled and overview.journal:
         yield "measure again what the unfit device spoiled", _same(f"--resume={overview.journal}")
-    if ReasonCode.TOO_NOISY in reasons:
+    if ReasonCode.TOO_NOISY in reasons or any(map(_change_too_noisy, overview.assessed)):
         yield "decide what was too noisy", _same("--preset=thorough")
+
+
+def _change_too_noisy(item: Assessed) -> bool:
+    """Return whether noise hides if a channel count got slower, though pruned against unpruned may be decided."""
+    return item.finding is Finding.CHANGE_UNDECIDED and item.verdict.reason.code is ReasonCode.TOO_NOISY
 
 
 def _reasons(findings: Findings) -> set[ReasonCode]:
