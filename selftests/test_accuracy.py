@@ -76,6 +76,8 @@ def test_a_less_exact_output_is_a_finding_of_its_own_and_red_when_strict(
     result.stdout.fnmatch_lines(
         [
             "output ten times less exact than the other library's: 1",
+            "  output less exact: error * became 3.0e-05 of the largest value",
+            "    *out15",
             "outputs that are 10 times less exact, or more: 1",
             "  *out15: output less exact: error * became 3.0e-05 of the largest value",
         ]

@@ -151,6 +151,17 @@ def test_the_processes_of_both_libraries_load_ahead_and_share_the_machine(
     assert set(machine) == {(5, 3)}
 
 
+def test_a_changed_plan_is_not_listed_under_the_reason_of_its_time(tmp_path: Path) -> None:
+    reviewer, _ = run(tmp_path, [], [rule(15, times=1.3, plan="worse")])
+    listed = list(listing([reviewer.assessment.no_regression(one) for one in FOUR], beside=True))
+    assert listed[:3] == [
+        "slower than the other library: 1",
+        "  shown again in a fresh process",
+        f"    {reviewer.assessment.no_regression(FOUR[1]).verdict.ratio}  {FOUR[1].id}",
+    ]
+    assert listed[3:5] == ["plan differs from the other library's: 1", f"  {listed[2].strip()}"]
+
+
 class Timer:
     """A clock by which each look at a layer takes a second."""
 

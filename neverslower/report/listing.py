@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from neverslower.campaign.budget import CAME_LAST
 from neverslower.campaign.findings import Identity
+from neverslower.judge.accuracy import less_exact_text
 from neverslower.outcome.assessment import Assessed
 from neverslower.outcome.table import UNREMARKABLE, Finding, said
 
@@ -61,7 +62,7 @@ def listing(assessed: Sequence[Assessed], elsewhere: Collection[Identity] = (), 
             members = sorted(members, key=lambda item: -item.verdict.ratio.estimate if item.verdict.ratio else 0.0)
         yield from _why_last(members)
         shown = _shown(finding, members)
-        yield from _members(members[:shown])
+        yield from _members(finding, members[:shown])
         if shown and len(members) > shown:
             yield f"  … and {len(members) - shown} more"
 
@@ -74,23 +75,31 @@ def _why_last(members: Sequence[Assessed]) -> Iterator[str]:
 
 def _shown(finding: Finding, members: Sequence[Assessed]) -> int:
     """Return how many of a finding are listed: one where the reason is the same for all of many."""
-    reasons = {item.verdict.reason.text for item in members}
-    if finding in _WORST_FIRST:
+    reasons = {_reason(finding, item) for item in members}
+    if finding in _WORST_FIRST or reasons == {""}:
         return LISTED
     if finding in _ONE_STANDS_FOR_ALL or (finding in _LISTED_ALONE and len(reasons) == 1 and len(members) > LISTED):
         return 1
     return LISTED if finding in _LISTED_ALONE else 0
 
 
-def _members(members: Sequence[Assessed]) -> Iterator[str]:
-    """Yield each reason once, and below it the comparisons that it holds for."""
+def _members(finding: Finding, members: Sequence[Assessed]) -> Iterator[str]:
+    """Yield each reason once, where there is one, and below it the comparisons that it holds for."""
     by_reason: dict[str, list[Assessed]] = {}
     for item in members:
-        by_reason.setdefault(_telling_line(item.verdict.reason.text), []).append(item)
+        by_reason.setdefault(_reason(finding, item), []).append(item)
     for reason, sharing in by_reason.items():
-        yield f"  {reason}"
-        if sharing[0].finding is not Finding.VANISHED:
-            yield from (f"    {_ratio(item)}{item.comparison.id}" for item in sharing)
+        if reason:
+            yield f"  {reason}"
+        if finding is not Finding.VANISHED:
+            yield from (f"  {'  ' if reason else ''}{_ratio(item)}{item.comparison.id}" for item in sharing)
+
+
+def _reason(finding: Finding, item: Assessed) -> str:
+    """Return why an item has a finding; the verdict's own reason is about the one that decides it."""
+    if finding is item.finding:
+        return _telling_line(item.verdict.reason.text)
+    return less_exact_text(*item.errors) if finding is Finding.LESS_EXACT and item.errors else ""
 
 
 def _ratio(item: Assessed) -> str:
