@@ -300,7 +300,8 @@ TIMED: dict[str, Callable[[Library], Any]] = {
 }
 
 
-def test_first_calls_are_compared_once_nobody_loads_any_more(tmp_path: Path) -> None:
+def loading(folder: Path) -> tuple[Library, threading.Event]:
+    """A library with a worker that waits, and one that loads until the event, which is set soon."""
     loaded = threading.Event()
 
     def start(spec: WorkerSpec, process: int = 0) -> Worker:
@@ -308,11 +309,16 @@ def test_first_calls_are_compared_once_nobody_loads_any_more(tmp_path: Path) -> 
             assert loaded.wait(5)
         return in_process.start(spec, process)
 
-    spec = scripted(tmp_path, rules=[{"seconds": 1e-5}])
+    spec = scripted(folder, rules=[{"seconds": 1e-5}])
     library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=start)
-    library.holder.company = holder(Starter())
     library.holder.start_ahead(2)
     threading.Timer(0.2, loaded.set).start()
+    return library, loaded
+
+
+def test_first_calls_are_compared_once_nobody_loads_any_more(tmp_path: Path) -> None:
+    library, loaded = loading(tmp_path)
+    library.holder.company = holder(Starter())
     library.examiner.examine(comparison(1).keys[0])
     assert loaded.is_set()
     library.close()
@@ -320,17 +326,7 @@ def test_first_calls_are_compared_once_nobody_loads_any_more(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", TIMED)
 def test_nothing_is_timed_while_a_worker_loads(name: str, tmp_path: Path) -> None:
-    loaded = threading.Event()
-
-    def start(spec: WorkerSpec, process: int = 0) -> Worker:
-        if process:
-            assert loaded.wait(5)
-        return in_process.start(spec, process)
-
-    spec = scripted(tmp_path, rules=[{"seconds": 1e-5}])
-    library = Library("scripted", spec, Findings(), Recorded(), lambda event, fields: None, start=start)
-    library.holder.start_ahead(2)
-    threading.Timer(0.2, loaded.set).start()
+    library, loaded = loading(tmp_path)
     TIMED[name](library)
     assert loaded.is_set()
     library.close()

@@ -43,8 +43,7 @@ Explained = Callable[[Comparison, Verdict], bool]
 
 def blamed(verdict: Verdict) -> Verdict:
     """Return a verdict as a hunt takes it: what a disturbed device spoiled is open, and no failure of the library."""
-    disturbed = verdict.code is Code.INVALID and verdict.reason.code is ReasonCode.DISTURBED
-    return replace(verdict, code=Code.UNDECIDED) if disturbed else verdict
+    return replace(verdict, code=Code.UNDECIDED) if verdict.disturbed else verdict
 
 
 def unexplained(comparison: Comparison, verdict: Verdict) -> bool:

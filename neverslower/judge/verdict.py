@@ -116,14 +116,18 @@ class Verdict:
     mde: float | None = None
 
     @property
+    def disturbed(self) -> bool:
+        """Return whether nothing is judged because the device was throttled or busy."""
+        return self.reason.code is ReasonCode.DISTURBED
+
+    @property
     def at_fault(self) -> bool:
         """Return whether the library refuses, crashes or computes something wrong.
 
         Samples that can't be judged, as where the device was throttled, are no fault of the library.
         """
-        samples = (ReasonCode.BAD_SAMPLES, ReasonCode.DISTURBED)
-        invalid = self.code is Code.INVALID and self.reason.code not in samples
-        return invalid or self.code in (Code.CRASHED, Code.UNSUPPORTED)
+        wrong = self.code is Code.INVALID and self.reason.code is not ReasonCode.BAD_SAMPLES and not self.disturbed
+        return wrong or self.code in (Code.CRASHED, Code.UNSUPPORTED)
 
 
 @dataclass(frozen=True)

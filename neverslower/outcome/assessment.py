@@ -223,13 +223,12 @@ class Assessment:
             return again.verdict
         if again is not None and self._shown_again(result.comparison, entry, again):
             return replace(change, reason=Reason(change.reason.code, "shown again in a fresh process"))
-        why = Reason(ReasonCode.NOT_CONFIRMED, "a fresh process did not show it again")
+        code, why = ReasonCode.NOT_CONFIRMED, "a fresh process did not show it again"
         if failed := self._other_failed(result.comparison):
-            text = f"it could not be shown again, because the other library failed: {failed}"
-            why = Reason(ReasonCode.NOT_CONFIRMED, text)
+            why = f"it could not be shown again, because the other library failed: {failed}"
         elif again is None:
-            why = Reason(ReasonCode.BUDGET_ENDED, "the run ended before a fresh process could show it again")
-        return replace(change, code=Code.UNDECIDED, reason=why)
+            code, why = ReasonCode.BUDGET_ENDED, "the run ended before a fresh process could show it again"
+        return replace(change, code=Code.UNDECIDED, reason=Reason(code, why))
 
     def _other_failed(self, comparison: Comparison) -> str | None:
         """Return why the other library, where there is one, could not be measured once more."""

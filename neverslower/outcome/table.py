@@ -173,7 +173,7 @@ def unmeasured(verdict: Verdict) -> Finding | None:
         return Finding.OUT_OF_TIME
     if verdict.reason.code is ReasonCode.BACKEND_UNAVAILABLE:
         return Finding.UNAVAILABLE
-    if verdict.code is Code.INVALID and verdict.reason.code is ReasonCode.DISTURBED:
+    if verdict.disturbed:
         return Finding.DISTURBED
     return {
         Code.CRASHED: Finding.CRASHED,

@@ -94,8 +94,8 @@ def lines(trace: Trace, releases: Sequence[str], again: Again, vendor: Again | N
 
 def _row(culprit: Culprit, releases: Sequence[str]) -> str:
     seen = culprit.seen
-    counted = " the instructions" if seen.finding == said(Finding.MORE_INSTRUCTIONS, True) else ""
-    ratio = f"{seen.ratio}{counted}" if seen.ratio else seen.finding
+    of = " the instructions" if seen.finding == said(Finding.MORE_INSTRUCTIONS, True) else ""
+    ratio = f"{seen.ratio}{of}" if seen.ratio else seen.finding
     ratio = ratio if culprit.shown else f"not shown side by side: {seen.reason}"
     further = f"worse once more: {', '.join(culprit.kinds)}" if culprit.kinds else "worse once more"
     what = "; ".join(filter(None, (further if culprit.further else "", seen.what)))

@@ -63,9 +63,7 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
         yield f"pruned against unpruned, new against old: {counted(new, 'new hazard')}, {gone} gone"
     for code, word in _WORDS[:2]:
         ranked = _ranked([change for change in changes if change.code is code], largest=code is Code.SLOWER)
-        if ranked:
-            yield f"{len(ranked)} {word} than before{f', the most changed {LISTED}' if len(ranked) > LISTED else ''}:"
-        yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
+        yield from _most_changed(f"{word} than before", ranked)
     yield from not_shown_again(changes)
     yield from beyond_time(changes)
 
@@ -73,9 +71,13 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
 def not_shown_again(changes: Sequence[Change]) -> Iterator[str]:
     """Yield what the pairs prove slower, the worst first, where the time ended before one more pair."""
     ranked = _ranked([change for change in changes if change.unconfirmed], largest=True)
+    yield from _most_changed("slower than before, not shown again yet", ranked)
+
+
+def _most_changed(what: str, ranked: Sequence[Change]) -> Iterator[str]:
     if ranked:
         most = f", the most changed {LISTED}" if len(ranked) > LISTED else ""
-        yield f"{len(ranked)} slower than before, not shown again yet{most}:"
+        yield f"{len(ranked)} {what}{most}:"
     yield from (f"  {change.ratio}  {change.id}: {change.what}" for change in ranked[:LISTED])
 
 
